@@ -1,0 +1,1 @@
+"""What every part of cryoscout shares: errors, units, settings."""

@@ -1,0 +1,59 @@
+"""The one tree of errors that cryoscout raises for what a user or a file did.
+
+    CryoscoutError
+    ├── InputError          an argument or option is outside what is allowed
+    │   └── UnknownNameError    a name is not in a registry; carries the nearest names
+    ├── FileFormatError     a file does not say what its format must say (file and line)
+    ├── StoreError          a session store cannot be opened, read or written
+    └── DataError           a session lacks what the asked-for step needs
+
+Every message has one form: "X must be ... Got ... instead." and then the remedy. The command line prints the
+message alone and leaves with exit code 2; a traceback means a defect of cryoscout.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class CryoscoutError(Exception):
+    """Base of everything cryoscout raises on purpose."""
+
+
+class InputError(CryoscoutError):
+    """An argument or option is outside what is allowed."""
+
+
+class UnknownNameError(InputError):
+    """A name is not one of the known ones; the message offers the nearest."""
+
+    def __init__(self, what: str, got: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        near = difflib.get_close_matches(got, known, n=1, cutoff=0.4)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        super().__init__(f"{what} must be one of {', '.join(known)}. Got {got!r} instead.{hint}")
+        self.nearest: str | None = near[0] if near else None
+
+
+class FileFormatError(CryoscoutError):
+    """A file does not say what its format must say.
+
+    path : the file     line : 1-based line number, None where the format has no lines
+    """
+
+    def __init__(self, path: Path | str, line: int | None, message: str) -> None:
+        where = f"{path}" if line is None else f"{path}, line {line}"
+        super().__init__(f"{where}: {message}")
+        self.path = Path(path)
+        self.line = line
+        self.detail = message
+
+
+class StoreError(CryoscoutError):
+    """A session store cannot be opened, read or written."""
+
+
+class DataError(CryoscoutError):
+    """A session lacks what the asked-for step needs (predictions, outcomes, times)."""
