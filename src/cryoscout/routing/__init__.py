@@ -1,0 +1,1 @@
+"""The route problem, its planners, the exact bound and the replay against the truth. No torch here."""

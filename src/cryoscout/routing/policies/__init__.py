@@ -1,0 +1,1 @@
+"""Every way of choosing the next hole that needs no torch."""

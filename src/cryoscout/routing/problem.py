@@ -1,0 +1,111 @@
+"""What a planner may know: the tree of holes, the predictions, the time model, the budget. No truth in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoscout.belief.effects import Y1_EFFECTS, EffectVariances
+from cryoscout.core.errors import InputError
+from cryoscout.routing.time_model import PRESETS, TimeModel, check_budget_min
+
+Crossing = Literal["count", "drop"]
+"""Whether the visit that crosses the budget counts: `count` is the published environment (it ends once the time
+used is greater than the budget), `drop` is what a real session allows."""
+
+NOWHERE = -1
+"""The value of `here` before the first visit: the first hole then costs a grid switch."""
+
+
+@dataclass(frozen=True)
+class RoutingProblem:
+    """One planning problem; holes are sorted by grid, square, patch.
+
+    Raises InputError when an array has the wrong length or range, an index is not sorted, or the budget is not
+    positive.
+    """
+
+    patch_of_hole: NDArray[np.int32]  # (n,) int32, sorted
+    square_of_patch: NDArray[np.int32]  # (P,) int32, sorted
+    grid_of_square: NDArray[np.int32]  # (S,) int32, sorted
+    p_good: NDArray[np.float64]  # (n,) probability that one exposure of the hole is good
+    budget_min: float
+    time_model: TimeModel = PRESETS["cryorl"]
+    shots: int = 1
+    crossing: Crossing = "drop"
+    effects: EffectVariances = Y1_EFFECTS
+    imaged: NDArray[np.bool_] | None = None  # (n,) holes imaged before the plan starts; never planned
+    outcome: NDArray[np.float64] | None = None  # (n,) good micrographs of imaged holes, NaN where unknown
+    allowed: NDArray[np.bool_] | None = None  # (n,) holes that action elimination kept; None = all
+    hole_ids: tuple[str, ...] = field(default=(), repr=False)  # vendor ids, for people; planners use indices
+
+    def __post_init__(self) -> None:
+        check_budget_min(self.budget_min)
+        n = len(self.p_good)
+        if n == 0:
+            raise InputError("A routing problem must have at least one hole. Got 0 instead.")
+        if len(self.patch_of_hole) != n:
+            raise InputError(f"patch_of_hole must have {n} entries. Got {len(self.patch_of_hole)} instead.")
+        for name, index, upper in (
+            ("patch_of_hole", self.patch_of_hole, len(self.square_of_patch)),
+            ("square_of_patch", self.square_of_patch, len(self.grid_of_square)),
+        ):
+            if np.any(np.diff(index) < 0) or index[0] < 0 or index[-1] >= upper:
+                raise InputError(f"{name} must be sorted indices below {upper}. Got {index} instead.")
+        if np.any(np.diff(self.grid_of_square) < 0) or self.grid_of_square[0] < 0:
+            raise InputError(f"grid_of_square must be sorted indices. Got {self.grid_of_square} instead.")
+        bad = ~((self.p_good >= 0) & (self.p_good <= 1))
+        if bad.any():
+            first = int(np.flatnonzero(bad)[0])
+            raise InputError(
+                f"p_good must be between 0 and 1. Got {self.p_good[first]} at hole {first} instead "
+                f"({int(bad.sum())} such holes). Remedy: predict the session again."
+            )
+        if self.shots < 1:
+            raise InputError(f"shots must be at least 1. Got {self.shots} instead.")
+
+    @property
+    def n_holes(self) -> int:
+        """Number of holes n."""
+        return len(self.p_good)
+
+    @property
+    def square_of_hole(self) -> NDArray[np.int32]:
+        """(n,) int32."""
+        return self.square_of_patch[self.patch_of_hole]
+
+    @property
+    def grid_of_hole(self) -> NDArray[np.int32]:
+        """(n,) int32."""
+        return self.grid_of_square[self.square_of_hole]
+
+    @property
+    def grid_of_patch(self) -> NDArray[np.int32]:
+        """(P,) int32."""
+        return self.grid_of_square[self.square_of_patch]
+
+    def tier_between(self, here: int, there: int) -> int:
+        """0 same patch, 1 same square, 2 same grid, 3 other grid or `here` is NOWHERE."""
+        if here == NOWHERE:
+            return 3
+        a, b = int(self.patch_of_hole[here]), int(self.patch_of_hole[there])
+        if a == b:
+            return 0
+        a, b = int(self.square_of_patch[a]), int(self.square_of_patch[b])
+        if a == b:
+            return 1
+        return 2 if self.grid_of_square[a] == self.grid_of_square[b] else 3
+
+    def with_budget(self, budget_min: float) -> RoutingProblem:
+        """The same problem with another budget."""
+        return replace(self, budget_min=budget_min)
+
+    def available(self) -> NDArray[np.bool_]:
+        """(n,) holes that may be visited when the plan starts: allowed and not imaged yet."""
+        free = np.ones(self.n_holes, dtype=bool) if self.allowed is None else self.allowed.copy()
+        if self.imaged is not None:
+            free &= ~self.imaged
+        return free

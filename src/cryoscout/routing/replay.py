@@ -1,0 +1,163 @@
+"""Replay: what a policy would have found, against the outcomes of holes that were really imaged."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoscout.core.errors import CryoscoutError, InputError
+from cryoscout.routing.policies.base import STOP, Observation, Policy
+from cryoscout.routing.problem import NOWHERE, RoutingProblem
+from cryoscout.routing.reward import Reward, reward_named
+
+ReplanEvery = int | Literal["square"]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What the holes really gave. Only `replay` and `good_holes_bound` take it; no policy ever does."""
+
+    good: NDArray[np.float64]  # (n,) good micrographs each hole gave, 0..shots; 0 where not measured
+    measured: NDArray[np.bool_]  # (n,) whether the hole was imaged and has a result
+
+    def __post_init__(self) -> None:
+        if len(self.good) != len(self.measured):
+            raise InputError(
+                f"Truth must have one `good` and one `measured` per hole. Got {len(self.good)} and "
+                f"{len(self.measured)} instead."
+            )
+
+
+@dataclass(frozen=True)
+class ReplayResult:
+    """One route."""
+
+    start_hole: int
+    route: NDArray[np.int64]  # (visits,) holes in order of visit, the start hole not among them
+    minutes: NDArray[np.float64]  # (visits,) minutes used when the visit ended
+    good: NDArray[np.float64]  # (visits,) good micrographs each visit gave
+    reward: float
+
+    @property
+    def good_found(self) -> float:
+        """Good micrographs of the whole route."""
+        return float(self.good.sum())
+
+    @property
+    def visited(self) -> int:
+        """Number of visits that count."""
+        return len(self.route)
+
+
+class PolicyError(CryoscoutError):
+    """A policy broke its contract: a hole twice, a hole that is not allowed, a hole without an outcome."""
+
+
+def replay(
+    problem: RoutingProblem,
+    truth: Truth,
+    policy: Policy,
+    starts: Iterable[int],
+    seed: int,
+    *,
+    ctf_delay_min: float = 0.0,
+    replan_every: ReplanEvery = 1,
+    reward: str = "cryorl",
+    progress: Callable[[], None] | None = None,
+) -> list[ReplayResult]:
+    """Replay the policy once from every start hole.
+
+    problem : all its allowed holes must have an outcome in `truth`     starts : hole indices, imaged, not counted
+    seed : each start gets its own generator, spawned from it, so a start's route does not depend on the others
+    ctf_delay_min : minutes between the end of a visit and its result
+    replan_every : results are handed to the policy only before every N-th visit, or on leaving a square
+    Whether the visit that crosses the budget counts is `problem.crossing`; a policy that drops it always drops.
+    Raises PolicyError when the policy breaks its contract.
+    """
+    if len(truth.good) != problem.n_holes:
+        raise InputError(f"Truth must cover {problem.n_holes} holes. Got {len(truth.good)} instead.")
+    if ctf_delay_min < 0:
+        raise InputError(f"The CTF delay must be 0 minutes or more. Got {ctf_delay_min} instead.")
+    if replan_every != "square" and (not isinstance(replan_every, int) or replan_every < 1):
+        raise InputError(f"replan_every must be a number of holes >= 1 or 'square'. Got {replan_every!r} instead.")
+    tiers_min = problem.time_model.tiers_min(problem.shots)
+    reward_rule = reward_named(reward, tiers_min)
+    starts = list(starts)
+    generators = [np.random.default_rng([seed, index]) for index in range(len(starts))]
+    results = []
+    for start, rng in zip(starts, generators, strict=True):
+        results.append(
+            _replay_one(problem, truth, policy, start, rng, tiers_min, reward_rule, ctf_delay_min, replan_every)
+        )
+        if progress is not None:
+            progress()
+    return results
+
+
+def _replay_one(
+    problem: RoutingProblem,
+    truth: Truth,
+    policy: Policy,
+    start: int,
+    rng: np.random.Generator,
+    tiers_min: NDArray[np.float64],
+    reward_rule: Reward,
+    ctf_delay_min: float,
+    replan_every: ReplanEvery,
+) -> ReplayResult:
+    free = problem.available() & truth.measured
+    visited = np.zeros(problem.n_holes, dtype=bool) if problem.imaged is None else problem.imaged.copy()
+    known = np.full(problem.n_holes, np.nan) if problem.outcome is None else problem.outcome.copy()
+    if start != NOWHERE:
+        visited[start], free[start] = True, False
+        known[start] = truth.good[start]
+    count_crossing = problem.crossing == "count" and not policy.drops_crossing
+    policy.reset(problem, start, rng)
+    pending: deque[tuple[float, int]] = deque()
+    here, used, n_outcomes, collected = start, problem.time_model.setup_min, 0, 0.0
+    route: list[int] = []
+    minutes: list[float] = []
+    handed_square = -1
+    while used <= problem.budget_min:
+        square = -1 if here == NOWHERE else int(problem.square_of_patch[problem.patch_of_hole[here]])
+        due = square != handed_square if replan_every == "square" else len(route) % replan_every == 0
+        if due:
+            handed_square = square
+            while pending and pending[0][0] <= used:
+                hole = pending.popleft()[1]
+                known[hole] = truth.good[hole]
+                n_outcomes += 1
+        hole = policy.next_hole(Observation(visited, here, used, known, n_outcomes))
+        if hole == STOP:
+            break
+        if not (0 <= hole < problem.n_holes) or not free[hole]:
+            raise PolicyError(
+                f"Policy {policy.name!r} must choose an allowed, unvisited hole with an outcome. Got {hole} instead."
+            )
+        tier = problem.tier_between(here, hole)
+        used += float(tiers_min[tier])
+        if used > problem.budget_min and not count_crossing:
+            break
+        visited[hole], free[hole] = True, False
+        pending.append((used + ctf_delay_min, hole))
+        route.append(hole)
+        minutes.append(used)
+        collected += reward_rule.of_visit(float(truth.good[hole]), tier)
+        here = hole
+    visits = np.array(route, dtype=np.int64)
+    return ReplayResult(start, visits, np.array(minutes), truth.good[visits], collected)
+
+
+def random_starts(
+    candidates: NDArray[np.bool_], how_many: int | Literal["all"], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Start holes among the candidates, (n,) bool: all of them in order, or `how_many` drawn with replacement."""
+    holes = np.flatnonzero(candidates)
+    if len(holes) == 0:
+        raise InputError("Starts must be drawn from at least one hole. Got none instead.")
+    return holes if how_many == "all" else rng.choice(holes, size=how_many)

@@ -1,0 +1,91 @@
+"""How many minutes a visit takes, from the four tiers every published model of the microscope shares."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from cryoscout.core.errors import InputError, UnknownNameError
+from cryoscout.core.settings import Settings
+
+Minutes = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+
+
+class TimeModel(Settings):
+    """Minutes from the start of one visit to the start of the next.
+
+    The four tiers are the minutes of a visit whose predecessor was in the same patch / another patch of the
+    same square / another square of the same grid / another grid. They must not decrease.
+    Source of the presets: see PRESETS.
+    """
+
+    name: str
+    same_patch_min: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+    new_patch_min: Minutes
+    new_square_min: Minutes
+    new_grid_min: Minutes
+    per_square_overhead_min: Minutes = 0.0
+    """Added on every entry of a square (an image of the square, a z height, ...)."""
+    extra_shot_min: Minutes = 0.0
+    """Added for every shot of a hole beyond the first."""
+    setup_min: Minutes = 0.0
+    """Taken from the budget once, before the first visit."""
+
+    @model_validator(mode="after")
+    def _tiers_do_not_decrease(self) -> Self:
+        tiers = (self.same_patch_min, self.new_patch_min, self.new_square_min, self.new_grid_min)
+        if any(later < earlier for earlier, later in zip(tiers, tiers[1:], strict=False)):
+            raise ValueError(f"tiers must not decrease from same patch to new grid. Got {tiers} instead.")
+        return self
+
+    def tiers_min(self, shots: int = 1) -> NDArray[np.float64]:
+        """Minutes of a visit by tier, overheads included: (4,) float64, [same patch, patch, square, grid]."""
+        extra = self.extra_shot_min * (shots - 1)
+        return np.array(
+            [
+                self.same_patch_min + extra,
+                self.new_patch_min + extra,
+                self.new_square_min + self.per_square_overhead_min + extra,
+                self.new_grid_min + self.per_square_overhead_min + extra,
+            ]
+        )
+
+
+def _preset(name: str, *tiers: float) -> TimeModel:
+    return TimeModel(
+        name=name,
+        same_patch_min=tiers[0],
+        new_patch_min=tiers[1],
+        new_square_min=tiers[2],
+        new_grid_min=tiers[3],
+    )
+
+
+PRESETS: dict[str, TimeModel] = {
+    "cryorl": _preset("cryorl", 2, 5, 10, 20),
+    "cryorl-printed": _preset("cryorl-printed", 2, 3, 5, 10),
+    "cryorl-code": _preset("cryorl-code", 1, 2, 6, 8),
+}
+"""`cryorl`: what the CryoRL paper's Table 2 was measured with (the printed numbers as increments, and the first
+public release of its code); `cryorl-printed`: section 4.2 of the paper as printed; `cryorl-code`: later release."""
+
+
+def time_model_named(name: str) -> TimeModel:
+    """The preset of that name. Raises UnknownNameError with the nearest name."""
+    try:
+        return PRESETS[name]
+    except KeyError:
+        raise UnknownNameError("The time model", name, [*PRESETS, "fitted"]) from None
+
+
+def check_budget_min(budget_min: float) -> float:
+    """Return the budget, or raise InputError when it is not a positive number of minutes."""
+    if not (np.isfinite(budget_min) and budget_min > 0):
+        raise InputError(
+            f"The budget must be a positive number of minutes. Got {budget_min!r} instead. "
+            "Remedy: give the microscope time that is left, for example --budget-min 480."
+        )
+    return float(budget_min)
