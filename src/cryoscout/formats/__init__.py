@@ -1,1 +1,1 @@
-"""(see modules)"""
+"""Readers of vendor formats: bytes to faithful records, no opinion."""

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscout.belief.effects import Y1_EFFECTS, EffectVariances
+from cryoscout.belief.effects import Y1_EFFECTS, EffectBelief, EffectTree, EffectVariances, location_of
 from cryoscout.core.errors import InputError
 from cryoscout.routing.time_model import PRESETS, TimeModel, check_budget_min
 
@@ -102,6 +102,19 @@ class RoutingProblem:
     def with_budget(self, budget_min: float) -> RoutingProblem:
         """The same problem with another budget."""
         return replace(self, budget_min=budget_min)
+
+    def belief(self) -> EffectBelief:
+        """What is believed when the plan starts: p_good, the effects' prior, and the outcomes known so far."""
+        belief = EffectBelief(
+            location_of(self.p_good, self.effects.total),
+            self.patch_of_hole,
+            EffectTree(self.square_of_patch, self.grid_of_square),
+            self.effects,
+        )
+        if self.outcome is not None:
+            known = np.flatnonzero(~np.isnan(self.outcome))
+            belief.observe_many(known, self.outcome[known], self.shots)
+        return belief
 
     def available(self) -> NDArray[np.bool_]:
         """(n,) holes that may be visited when the plan starts: allowed and not imaged yet."""

@@ -1,1 +1,1 @@
-"""(see modules)"""
+"""The one model of a session, its store, its joins and splits, and the built-in sessions."""

@@ -1,1 +1,1 @@
-"""(see modules)"""
+"""Simulated sessions whose truth is known, for tests, benchmarks and training."""

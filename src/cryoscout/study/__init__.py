@@ -1,1 +1,1 @@
-"""(see modules)"""
+"""The papers' tables and figures run again, the delay sweep, and the one report builder."""

@@ -1,0 +1,72 @@
+"""How good probabilities are: Brier score and skill, log loss, and a calibration error without its bias."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+BINS = 10
+BIAS_DRAWS = 1000
+
+
+def expected_calibration_error(p: NDArray[np.float64], good: NDArray[np.float64], bins: int = BINS) -> float:
+    """Plug-in ECE over equal-mass bins: mean over bins of |mean p - share good|, weighted by bin size.
+
+    p, good : (n,); ties in p keep their order, so bins differ in size by one at most
+    """
+    return float(_calibration_errors(p, good[None, :], bins)[0])
+
+
+def _calibration_errors(
+    p: NDArray[np.float64], good: NDArray[np.float64], bins: int
+) -> NDArray[np.float64]:
+    """ECE of each row of outcomes, (draws, n) -> (draws,)."""
+    order = np.argsort(p, kind="stable")
+    edges = np.linspace(0, len(p), bins + 1).round().astype(int)[:-1]
+    sums = np.add.reduceat(p[order] - good[:, order], edges, axis=1)
+    return np.asarray(np.abs(sums).sum(axis=1) / len(p))
+
+
+def debiased_calibration_error(
+    p: NDArray[np.float64], good: NDArray[np.float64], rng: np.random.Generator, bins: int = BINS
+) -> float:
+    """Plug-in ECE minus what perfectly calibrated probabilities would show, floored at 0.
+
+    The expected ECE under calibration is its mean over 1,000 draws good ~ Bernoulli(p).
+    """
+    draws = (rng.random((BIAS_DRAWS, len(p))) < p).astype(np.float64)
+    bias = _calibration_errors(p, draws, bins).mean()
+    return max(0.0, expected_calibration_error(p, good, bins) - float(bias))
+
+
+@dataclass(frozen=True)
+class ProbabilityScores:
+    """Scores of probabilities against outcomes."""
+
+    holes: int
+    accuracy: float
+    brier: float
+    brier_skill: float  # 1 - Brier / Brier of always saying the share of good
+    log_loss: float  # nats
+    ece: float  # plug-in
+    ece_debiased: float
+
+
+def score_probabilities(
+    p: NDArray[np.float64], good: NDArray[np.float64], rng: np.random.Generator
+) -> ProbabilityScores:
+    """All scores of probabilities p, (n,), against outcomes good, (n,) 0 or 1."""
+    share = float(good.mean())
+    brier = float(np.mean((p - good) ** 2))
+    inside = np.clip(p, 1e-12, 1.0 - 1e-12)
+    return ProbabilityScores(
+        holes=len(p),
+        accuracy=float(np.mean((p >= 0.5) == (good >= 0.5))),
+        brier=brier,
+        brier_skill=1.0 - brier / (share * (1.0 - share)) if 0.0 < share < 1.0 else float("nan"),
+        log_loss=float(-np.mean(good * np.log(inside) + (1.0 - good) * np.log1p(-inside))),
+        ece=expected_calibration_error(p, good),
+        ece_debiased=debiased_calibration_error(p, good, rng),
+    )

@@ -1,0 +1,146 @@
+"""The entry point `cryoscout`: a table of commands whose modules are imported only when they are called.
+
+Help must appear at once and a plan must not wait for libraries it does not use, so this module imports
+nothing of
+the package but its errors; the one-line help of every command stands in the table.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from typer.main import get_command
+
+import cryoscout
+from cryoscout.core.errors import CryoscoutError, UnknownNameError
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+class LazyCommand(NamedTuple):
+    """Where a command lives and the line that says what it does."""
+
+    module: str
+    function: str
+    summary: str
+
+
+COMMANDS: dict[str, LazyCommand] = {
+    "demo": LazyCommand("demo", "demo", "Real Y1 session: import, plan, replay, report, in under a minute."),
+    "import": LazyCommand(
+        "import_", "import_", "Read vendor files into a session; say what joined and what did not."
+    ),
+    "validate": LazyCommand("validate", "validate", "List every deviation of a vendor file from its format."),
+    "plan": LazyCommand(
+        "plan", "plan", "Which holes to image, in which order, in the minutes that are left."
+    ),
+    "replay": LazyCommand(
+        "replay", "replay", "What policies would have found on holes that were really imaged."
+    ),
+    "simulate": LazyCommand("simulate", "simulate", "Make a session with known truth."),
+    "report": LazyCommand(
+        "report", "report", "One self-contained page about a session: route, curves, figures."
+    ),
+    "study": LazyCommand("study", "study", "Make a table or figure of the papers."),
+}
+
+_EPILOG = "Example: cryoscout plan y1 --budget-min 480"
+
+
+def build_app(called: str | None) -> typer.Typer:
+    """The command line with only the called command imported; the others stand there with their summary.
+
+    called : a key of COMMANDS, or None for the overview
+    """
+    app = typer.Typer(
+        name="cryoscout",
+        help="Which holes of a cryo-EM grid to image next, with honest probabilities and plans.",
+        epilog=_EPILOG,
+        add_completion=False,
+        no_args_is_help=True,
+        # Plain text: rich's help boxes cost more start-up time than the rest of the help together.
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_options_of_cryoscout)
+    for name, command in COMMANDS.items():
+        app.command(name, short_help=command.summary)(
+            _function_of(command) if name == called else _not_called
+        )
+    return app
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command line and return its exit code: 0 done, 1 deviations, 2 bad input, 130 interrupted.
+
+    Every CryoscoutError becomes its message alone on stderr; any other exception is a defect and is not
+    caught.
+    """
+    try:
+        called = next((word for word in arguments if not word.startswith("-")), None)
+        if called is not None and called not in COMMANDS:
+            raise UnknownNameError("The command", called, COMMANDS)
+        get_command(build_app(called)).main(args=list(arguments), prog_name="cryoscout")
+    except SystemExit as leaving:
+        # typer and rich have quietened a reader that went away; they leave with 1.
+        return leaving.code if isinstance(leaving.code, int) else EXIT_BAD_INPUT
+    except CryoscoutError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return EXIT_BAD_INPUT
+    except OSError as error:
+        # A file that cannot be read or written is the user's or the disk's, not a defect of cryoscout.
+        print(_message_of(error), file=sys.stderr)  # noqa: T201
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def run() -> None:
+    """Console script `cryoscout`."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def _function_of(command: LazyCommand) -> Callable[..., Any]:
+    function: Callable[..., Any] = getattr(
+        importlib.import_module(f"cryoscout.cli.{command.module}"), command.function
+    )
+    return function
+
+
+def _not_called() -> None:
+    """Stands for a command that was not called: the overview shows its name and summary only."""
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cryoscout {cryoscout.__version__}")
+        raise typer.Exit
+
+
+def _options_of_cryoscout(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version and leave.",
+            is_eager=True,
+            callback=_print_version,
+        ),
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
+def _message_of(error: OSError) -> str:
+    subject = f"{error.filename}" if error.filename else "The file or disk"
+    return (
+        f"{subject} must be readable and writable. Got {error.strerror or error!s} instead. "
+        "Remedy: check the path, its permissions and the space left."
+    )

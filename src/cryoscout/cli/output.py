@@ -1,0 +1,113 @@
+"""What every command shares at its edge: one JSON object, progress, and files not overwritten."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from cryoscout.core.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDTH_WHEN_NOT_A_TERMINAL = 160
+SESSION_SUFFIX = ".session"
+
+
+def print_json(payload: Mapping[str, Any]) -> None:
+    """Print one JSON object on stdout. NaN and infinities become null: JSON has no word for them."""
+    typer.echo(json.dumps(finite(payload), allow_nan=False, ensure_ascii=False))
+
+
+def finite(value: Any) -> Any:
+    """The value with every float that is not finite replaced by None, in mappings and sequences too."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): finite(part) for key, part in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [finite(part) for part in value]
+    return value
+
+
+def console() -> Console:
+    """Where people read: stdout, without markup (ids may hold brackets), wide when it is not a terminal."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else WIDTH_WHEN_NOT_A_TERMINAL
+    return Console(markup=False, highlight=False, emoji=False, width=width)
+
+
+def say(message: str) -> None:
+    """One line for people, on stderr, so that stdout stays what was asked for."""
+    typer.echo(message, err=True)
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """A bar with the time left on stderr; nothing is shown when stderr is not a terminal.
+
+    Gives a function to call after each of the `total` steps.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    hidden = not sys.stderr.isatty()
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=hidden) as bars:
+        task = bars.add_task(what, total=total)
+        yield lambda: bars.advance(task)
+
+
+def check_new_file(path: Path, force: bool) -> None:
+    """Refuse an output that exists, unless forced, and one whose folder does not exist.
+
+    Raises InputError. Called before the work starts, so that nothing is computed in vain.
+    """
+    if not path.parent.is_dir():
+        raise InputError(
+            f"The output's folder must exist. Got {path.parent} instead. Remedy: make it, or give another "
+            "-o FILE."
+        )
+    if path.is_dir():
+        raise InputError(
+            f"The output must be a file. Got the folder {path} instead. Remedy: give another -o FILE."
+        )
+    if path.exists() and not force:
+        raise InputError(
+            f"The output must be a new file. Got {path}, which exists, instead. Remedy: add --force to "
+            "overwrite it."
+        )
+
+
+def session_folder(output: Path | None, name: str, store_dir: Path | None = None) -> Path:
+    """Where a new session goes: the -o path or NAME.session, inside --store-dir where that is given.
+
+    Raises InputError when the folder is not called NAME.session or its parent does not exist.
+    """
+    folder = Path(f"{name}{SESSION_SUFFIX}") if output is None else output
+    if store_dir is not None:
+        folder = store_dir / folder
+    if folder.suffix != SESSION_SUFFIX or not session_name(folder):
+        raise InputError(
+            f"The session folder must be called NAME{SESSION_SUFFIX}. Got {folder} instead. "
+            f"Remedy: -o {folder.stem or 'mine'}{SESSION_SUFFIX}."
+        )
+    if not folder.parent.is_dir():
+        raise InputError(
+            f"The folder for the session must exist. Got {folder.parent} instead. Remedy: make it, or "
+            "choose another."
+        )
+    return folder
+
+
+def session_name(folder: Path) -> str:
+    """The session's name: the folder's without its suffix."""
+    return folder.name.removesuffix(SESSION_SUFFIX)

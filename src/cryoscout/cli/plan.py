@@ -1,0 +1,275 @@
+"""`cryoscout plan`: the ordered work list for the minutes that are left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cryoscout.cli.output import check_new_file, console, finite, print_json, progress, say
+from cryoscout.core.errors import DataError, InputError, UnknownNameError
+
+if TYPE_CHECKING:
+    from cryoscout.routing.problem import RoutingProblem
+    from cryoscout.routing.worklist import PatchStay, WorkList
+    from cryoscout.session.model import Session
+
+EXPORT_FORMATS = ("csv", "html")
+
+
+def plan(
+    session: Annotated[
+        str, typer.Argument(help="A NAME.session folder, or a built-in session: y1, y1-2022.")
+    ],
+    budget_min: Annotated[float, typer.Option(help="Minutes of microscope time left, above 0.")],
+    policy: Annotated[
+        str, typer.Option(help="Who plans: a policy, or policy@prediction, such as index@res18.")
+    ] = "adaptive",
+    threshold_angstrom: Annotated[
+        float | None,
+        typer.Option(help="Good means a CTF resolution at or below this. Default: the session's, 6."),
+    ] = None,
+    prediction: Annotated[
+        str | None, typer.Option(help="p_good to plan on: a model of the session, combined, or flat.")
+    ] = None,
+    from_hole: Annotated[
+        str | None,
+        typer.Option("--from", help="Hole the stage is at; it is not planned. Default: the last one imaged."),
+    ] = None,
+    as_new: Annotated[
+        bool, typer.Option("--as-new", help="Hide all outcomes and plan imaged holes again.")
+    ] = False,
+    split: Annotated[
+        str | None, typer.Option(help="Split of a built-in session: train, val. Default: val.")
+    ] = None,
+    time_model: Annotated[
+        str | None,
+        typer.Option(help="cryorl, cryorl-printed, cryorl-code or fitted. Default: fitted where times are."),
+    ] = None,
+    export: Annotated[str | None, typer.Option(help="Write the work list as csv or html; needs -o.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File of --export.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file of -o.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the policy's own draws, 0 or above.", min=0)] = 0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object instead of the table.")
+    ] = False,
+) -> None:
+    """Which holes to image, in which order, in the minutes that are left.
+
+    Imaged holes are never planned, and the plan never passes the budget. Built-in sessions are planned as
+    new.
+
+    \b
+    Example:
+      cryoscout plan y1 --budget-min 480
+      cryoscout plan run7.session --budget-min 240 --from HOLE --export html -o list.html
+    """
+    from cryoscout.routing.from_session import load_session
+    from cryoscout.routing.time_model import check_budget_min
+
+    check_budget_min(budget_min)
+    _check_export(export, output, force)
+    loaded = load_session(session, split)
+    work_list = make_work_list(
+        loaded,
+        budget_min=budget_min,
+        policy_spec=policy,
+        prediction=prediction,
+        threshold_angstrom=threshold_angstrom,
+        from_hole=from_hole,
+        as_new=as_new,
+        time_model=time_model,
+        seed=seed,
+    )
+    if output is not None:
+        output.write_text(
+            work_list.to_csv() if export == "csv" else work_list.to_html(), encoding="utf-8", newline=""
+        )
+        say(f"Wrote {output}")
+    _remember(session, work_list)
+    if as_json:
+        print_json(work_list.to_json())
+    else:
+        _print(work_list)
+
+
+def make_work_list(
+    session: Session,
+    *,
+    budget_min: float,
+    policy_spec: str = "adaptive",
+    prediction: str | None = None,
+    threshold_angstrom: float | None = None,
+    from_hole: str | None = None,
+    as_new: bool = False,
+    time_model: str | None = None,
+    seed: int = 0,
+) -> WorkList:
+    """The work list of a session; arguments as the options of `plan`.
+
+    Raises the errors of the parts, and DataError when no hole is left to plan.
+    """
+    from cryoscout.routing.from_session import (
+        place_names,
+        problem_from_session,
+        resolve_prediction,
+        start_of_plan,
+        time_model_for,
+    )
+    from cryoscout.routing.policies import make_policy
+    from cryoscout.routing.worklist import build_work_list
+
+    policy_name, named = split_policy_spec(policy_spec, prediction)
+    policy = make_policy(policy_name)
+    threshold = session.info.threshold_angstrom if threshold_angstrom is None else threshold_angstrom
+    prediction, prediction_notes = resolve_prediction(session, named, policy.default_prediction)
+    model, model_notes = time_model_for(session, time_model)
+    problem = problem_from_session(
+        session,
+        prediction=prediction,
+        budget_min=budget_min,
+        time_model=model,
+        threshold_angstrom=threshold,
+        as_new=as_new,
+    )
+    n_available = int(problem.available().sum())
+    if n_available == 0:
+        raise DataError(
+            f"Session {session.name} must have a hole that is not imaged yet. Got {problem.n_holes} "
+            "imaged holes "
+            "instead. Remedy: add --as-new to plan it as if nothing was imaged."
+        )
+    visits_at_most = min(n_available, int(budget_min / model.tiers_min(problem.shots)[0]))
+    with progress("planning", visits_at_most) as step:
+        return build_work_list(
+            problem,
+            policy,
+            place_names(session),
+            start_hole=start_of_plan(session, from_hole, as_new),
+            seed=seed,
+            session=session.name,
+            prediction=prediction,
+            threshold_angstrom=threshold,
+            notes=(
+                *prediction_notes,
+                *_notes_on_calibration(prediction),
+                *model_notes,
+                *_notes_on_outcomes(session, problem, as_new),
+            ),
+            progress=step,
+        )
+
+
+def split_policy_spec(spec: str, prediction: str | None = None) -> tuple[str, str | None]:
+    """(policy, prediction or None) of `policy` or `policy@prediction`, and of --prediction beside it.
+
+    Raises InputError when both name a prediction and do not agree.
+    """
+    name, at, named = spec.partition("@")
+    if at and not named:
+        raise InputError(f"A policy must be written policy or policy@prediction. Got {spec!r} instead.")
+    if named and prediction is not None and prediction != named:
+        raise InputError(
+            f"The prediction must be named once. Got {named!r} in --policy and {prediction!r} in "
+            "--prediction instead. "
+            "Remedy: leave one out."
+        )
+    return name, named or prediction
+
+
+def _notes_on_calibration(prediction: str) -> tuple[str, ...]:
+    from cryoscout.routing.from_session import COMBINED, FLAT
+
+    if prediction in (COMBINED, FLAT):
+        return ()
+    return (
+        f"p_good of {prediction!r} is the model's own, not calibrated on outcomes: the expected number and "
+        "its intervals are only as good as that.",
+    )
+
+
+def _notes_on_outcomes(session: Session, problem: RoutingProblem, as_new: bool) -> tuple[str, ...]:
+    if problem.imaged is None:
+        if as_new or session.info.built_in:
+            return ("Planned as new: outcomes are hidden.",)
+        return ()
+    imaged = int(problem.imaged.sum())
+    return (f"{imaged} holes are imaged already and not planned.",) if imaged else ()
+
+
+def _check_export(export: str | None, output: Path | None, force: bool) -> None:
+    if export is not None and export not in EXPORT_FORMATS:
+        raise UnknownNameError("The export format", export, EXPORT_FORMATS)
+    if (export is None) != (output is None):
+        given, missing = (
+            ("--export", "-o FILE") if output is None else ("-o", "--export csv or --export html")
+        )
+        raise InputError(
+            f"An export must have a format and a file. Got only {given} instead. Remedy: add {missing}."
+        )
+    if output is not None:
+        check_new_file(output, force)
+
+
+def _remember(spec: str, work_list: WorkList) -> None:
+    """Append the plan to the events of a stored session, so that what was advised can be read later."""
+    from cryoscout.session.builtin import BUILTIN_SESSIONS
+    from cryoscout.session.store import SessionStore
+
+    if spec not in BUILTIN_SESSIONS:
+        with SessionStore.open(Path(spec)) as store:
+            store.append("planned", finite(work_list.to_json()))
+
+
+def _print(work_list: WorkList) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from cryoscout.routing.worklist import name_within
+
+    # Ids are folded, never cut: an operator must be able to find the hole.
+    table = Table(
+        title=f"Work list of {work_list.session}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    for heading in ("visits", "grid", "square", "patch", "holes", "p", "min", "used", "switch", "why"):
+        numbers = heading in ("visits", "p", "min", "used")
+        whole = numbers or heading in ("switch", "why")
+        table.add_column(heading, justify="right" if numbers else "left", overflow="fold", no_wrap=whole)
+    for stay in work_list.stays():
+        first, last = stay.first, stay.visits[-1]
+        table.add_row(
+            f"{first.order}-{last.order}" if len(stay.visits) > 1 else f"{first.order}",
+            first.grid,
+            name_within(first.square, first.grid),
+            name_within(first.patch, first.square),
+            _holes_of(stay),
+            f"{stay.p_good_mean:.2f}",
+            f"{stay.minutes:.1f}",
+            f"{last.minutes_used:.1f}",
+            f"{stay.switch} +{stay.switch_min:.1f} min" if first.tier else "",
+            stay.reason,
+        )
+    out = console()
+    out.print(table)
+    switches = work_list.switches
+    out.print(
+        f"Holes planned: {len(work_list.visits)} by {work_list.policy} on prediction {work_list.prediction}; "
+        f"good means CTF resolution <= {work_list.threshold_angstrom:g} Å\n"
+        f"Good micrographs expected: {work_list.expected_good:.1f} "
+        f"(50 %: {work_list.interval_50[0]:.0f} to {work_list.interval_50[1]:.0f}, "
+        f"80 %: {work_list.interval_80[0]:.0f} to {work_list.interval_80[1]:.0f})\n"
+        f"Minutes used: {work_list.minutes_used:.1f} of {work_list.budget_min:g} (time model "
+        f"{work_list.time_model})\n"
+        f"Switches: {switches['patch']} patch, {switches['square']} square, {switches['grid']} grid; "
+        f"together {work_list.switch_cost_min:.1f} min"
+    )
+    for note in work_list.notes:
+        out.print(f"Note: {note}")
+
+
+def _holes_of(stay: PatchStay) -> str:
+    from cryoscout.routing.worklist import name_within
+
+    names = [name_within(visit.hole, visit.patch) for visit in stay.visits]
+    return names[0] if len(names) == 1 else f"{len(names)}: {min(names)}…{max(names)}"

@@ -1,0 +1,147 @@
+"""`cryoscout report`: one self-contained page about a session, with the route, the curves and the figures."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cryoscout.cli.output import check_new_file, print_json, progress, say
+from cryoscout.core.errors import InputError
+
+if TYPE_CHECKING:
+    from cryoscout.session.model import Session
+    from cryoscout.study.session_report import ReportRequest, SessionReplays
+
+DEFAULT_POLICIES = "random,greedy,index,expected,adaptive"
+
+
+def report(
+    session: Annotated[
+        str, typer.Argument(help="A NAME.session folder, or a built-in session: y1, y1-2022.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="HTML file to write.")] = Path("report.html"),
+    budget_min: Annotated[float, typer.Option(help="Microscope time in minutes.")] = 480.0,
+    policies: Annotated[
+        str,
+        typer.Option(
+            help="Policies by commas, each policy or policy@prediction; the last one's route is drawn."
+        ),
+    ] = DEFAULT_POLICIES,
+    starts: Annotated[int, typer.Option(help="How many start holes are drawn for the replays.", min=1)] = 20,
+    threshold_angstrom: Annotated[
+        float | None,
+        typer.Option(help="Good means a CTF resolution at or below this. Default: the session's, 6."),
+    ] = None,
+    time_model: Annotated[
+        str | None,
+        typer.Option(help="cryorl, cryorl-printed, cryorl-code or fitted. Default: fitted where times are."),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split of a built-in session: train, val. Default: val.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the starts and of every policy's draws.", min=0)] = 0,
+    picture: Annotated[
+        Path | None, typer.Option(help="Also write route and curves as one PNG, for a README or a talk.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object with the figures.")] = False,
+) -> None:
+    """One self-contained page about a session: route, good micrographs against time, figures, settings.
+
+    Replays need outcomes; a session without any gets the plan alone. The page loads nothing from elsewhere.
+
+    \b
+    Example:
+      cryoscout report y1 -o report.html --budget-min 240 --policies greedy,expected
+    """
+    from cryoscout.routing.from_session import load_session
+    from cryoscout.routing.time_model import check_budget_min
+    from cryoscout.study.session_report import ReportRequest
+
+    for file in (output, picture):
+        if file is not None:
+            check_new_file(file, force)
+    chosen = tuple(dict.fromkeys(part.strip() for part in policies.split(",") if part.strip()))
+    if not chosen:
+        raise InputError("The policies must be at least one. Got none instead. Remedy: --policies adaptive.")
+    options: list[str] = [
+        "-o",
+        output.name,
+        "--budget-min",
+        f"{budget_min:g}",
+        "--policies",
+        ",".join(chosen),
+    ]
+    options += ["--starts", str(starts), "--seed", str(seed)]
+    for option, value in (
+        ("--threshold-angstrom", threshold_angstrom),
+        ("--time-model", time_model),
+        ("--split", split),
+    ):
+        options += [] if value is None else [option, str(value)]
+    request = ReportRequest(
+        budget_min=check_budget_min(budget_min),
+        policies=chosen,
+        starts=starts,
+        seed=seed,
+        threshold_angstrom=threshold_angstrom,
+        time_model=time_model,
+        command=shlex.join(["cryoscout", "report", session, *options]),
+    )
+    replays = make_report(load_session(session, split), request, output, picture)
+    if as_json:
+        print_json(
+            {"report": str(output), "picture": None if picture is None else str(picture)}
+            | figures(request, replays)
+        )
+
+
+def make_report(
+    session: Session, request: ReportRequest, output: Path, picture: Path | None = None
+) -> SessionReplays | None:
+    """Replay where there are outcomes, write the page and the picture, and return the replays.
+
+    Raises InputError when a picture is asked for and there is nothing to replay.
+    """
+    from cryoscout.study.report import write_report
+    from cryoscout.study.session_report import overview_png, replay_for_report, session_page
+
+    replays = None
+    if session.measured_by_hole().any():
+        with progress("replaying", request.starts * (len(request.policies) + 1)) as step:
+            replays = replay_for_report(session, request, step)
+    elif picture is not None:
+        raise InputError(
+            f"A picture must show a replay, which needs outcomes. Got session {session.name} without any "
+            "instead. "
+            "Remedy: leave --picture out."
+        )
+    write_report(session_page(session, request, replays), output)
+    say(f"Wrote {output}")
+    if picture is not None and replays is not None:
+        picture.write_bytes(overview_png(session, request, replays))
+        say(f"Wrote {picture}")
+    return replays
+
+
+def figures(request: ReportRequest, replays: SessionReplays | None) -> dict[str, Any]:
+    """The figures of a report as JSON: budget_min, starts, bound_mean, policies by policy@prediction."""
+    if replays is None:
+        return {"budget_min": request.budget_min, "starts": 0, "bound_mean": None, "policies": {}}
+    return {
+        "budget_min": request.budget_min,
+        "starts": len(replays.starts),
+        "bound_mean": float(replays.bound[:, -1].mean()),
+        "policies": {
+            each.label: {
+                "kind": each.kind,
+                "good_mean": float(each.good.mean()),
+                "good_std": float(each.good.std()),
+                "visited_mean": float(each.visited.mean()),
+            }
+            for each in replays.policies
+        },
+    }

@@ -1,0 +1,75 @@
+"""`cryoscout study`: make a table or figure of the papers again, from trials that survive being stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cryoscout.cli.output import print_json, say
+
+EXIT_TRIALS_FAILED = 1
+
+
+def study(
+    name: Annotated[str, typer.Argument(help="cryorl-table2, cryorl-figure5 or delay.")],
+    profile: Annotated[
+        str, typer.Option(help="quick (minutes) or paper (every start, an hour or more).")
+    ] = "quick",
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Keep finished trials made by this very code; run only what is missing."
+        ),
+    ] = False,
+    workers: Annotated[
+        int, typer.Option(help="Processes that run trials; the results do not depend on it.")
+    ] = 1,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Folder of NAME.md, NAME.png, NAME.json. Default: docs/results in a checkout, else "
+            "study-results.",
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the content of NAME.json and where the files are.")
+    ] = False,
+) -> None:
+    """Make a table or figure of the papers: a page, a figure, and the numbers as JSON.
+
+    A trial that fails is named, its cell is shown as missing, and the command leaves with 1.
+
+    \b
+    Example:
+      cryoscout study cryorl-table2 --profile quick --workers 2
+    """
+    from cryoscout.study.catalogue import checked_profile, run_study, study_named
+
+    run = run_study(
+        study_named(name),
+        checked_profile(profile),
+        output or default_output(),
+        resume=resume,
+        workers=workers,
+        progress=say,
+    )
+    files = {"page": run.markdown_file, "figure": run.figure_file, "numbers": run.json_file}
+    if as_json:
+        print_json({**run.content, "files": {what: str(path) for what, path in files.items()}})
+    else:
+        typer.echo(run.markdown_file.read_text(encoding="utf-8"))
+        for path in files.values():
+            say(f"Wrote {path}")
+    if run.failed:
+        say(f"{len(run.failed)} trials failed. Remedy: run the same command with --resume.")
+        raise typer.Exit(EXIT_TRIALS_FAILED)
+
+
+def default_output() -> Path:
+    """docs/results when the current folder is a checkout of cryoscout, else study-results in it."""
+    checkout = Path("src/cryoscout/study").is_dir() and Path("docs").is_dir()
+    return Path("docs/results") if checkout else Path("study-results")

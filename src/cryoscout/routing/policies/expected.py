@@ -1,0 +1,48 @@
+"""The best fixed plan: the exact tree knapsack on the expected good micrographs of each hole."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from cryoscout.routing.knapsack import TreeKnapsack
+from cryoscout.routing.policies.base import PolicyKind
+from cryoscout.routing.policies.fixed_order import FixedOrder, free_holes
+from cryoscout.routing.problem import RoutingProblem
+from cryoscout.routing.visit_order import PatchSet, ordered_patches
+
+
+class Expected(FixedOrder):
+    """Solves the knapsack once on shots * p_good and follows the plan; outcomes do not change it.
+
+    Exact: no fixed set of holes has a higher expected number of good micrographs within the budget. Judged by
+    exhaustive search in tests/routing/test_expected.py.
+    """
+
+    name: ClassVar[str] = "expected"
+    kind: ClassVar[PolicyKind] = "planner"
+    default_prediction: ClassVar[str] = "combined"
+    drops_crossing: ClassVar[bool] = False
+
+    def plan(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> list[int]:
+        """The whole route; the visit that may cross the budget is the best hole left."""
+        values = problem.shots * problem.p_good
+        free = free_holes(problem, start_hole)
+        minutes = problem.budget_min - problem.time_model.setup_min
+        best = TreeKnapsack(problem).solve(values, free, start_hole, minutes, plan=True)
+        by_value = np.lexsort((-np.where(free, values, -np.inf), problem.patch_of_hole))
+        first = np.searchsorted(problem.patch_of_hole, best.patches)
+        taken = {
+            int(patch): by_value[begin : begin + count]
+            for patch, begin, count in zip(best.patches, first, best.counts, strict=True)
+        }
+        gains = np.array([values[holes].sum() for holes in taken.values()])
+        chosen = PatchSet(best.patches, best.counts, gains)
+        route = [int(hole) for patch in ordered_patches(problem, chosen, start_hole) for hole in taken[patch]]
+        if problem.crossing == "count":
+            rest = free.copy()
+            rest[route] = False
+            if rest.any():
+                route.append(int(np.argmax(np.where(rest, values, -np.inf))))
+        return route

@@ -1,0 +1,117 @@
+"""The rate index: always go where expected good micrographs per minute, entry included, are highest."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from numba import njit
+
+from cryoscout.routing.knapsack import HoleTree, sorted_by_patch
+from cryoscout.routing.policies.base import PolicyKind
+from cryoscout.routing.policies.fixed_order import FixedOrder, free_holes
+from cryoscout.routing.problem import NOWHERE, RoutingProblem
+
+
+class RateIndex(FixedOrder):
+    """Each step: the patch with the highest max over k of (best k holes) / (entry minutes + k t0), its best hole.
+
+    k is limited to what still fits in the budget. The entry depends on where the route stands (0 in its own
+    patch). Outcomes do not change the route. Cost: one look at every patch per visit.
+    """
+
+    name: ClassVar[str] = "index"
+    kind: ClassVar[PolicyKind] = "planner"
+    default_prediction: ClassVar[str] = "combined"
+    drops_crossing: ClassVar[bool] = False
+
+    def plan(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> list[int]:
+        """The whole route."""
+        values = problem.shots * problem.p_good
+        free = free_holes(problem, start_hole)
+        tree = HoleTree.of(problem)
+        # The smallest value keeps holes that are surely bad in the list: a budget without end visits them last.
+        in_order, counts = sorted_by_patch(np.maximum(values, np.finfo(float).tiny), free, tree.patch_start)
+        patch = NOWHERE if start_hole == NOWHERE else int(problem.patch_of_hole[start_hole])
+        visits = _rate_route(
+            in_order,
+            counts,
+            tree.patch_start,
+            problem.square_of_patch,
+            problem.grid_of_square,
+            problem.time_model.tiers_min(problem.shots),
+            patch,
+            problem.budget_min - problem.time_model.setup_min,
+            problem.crossing == "count",
+        )
+        by_value = np.lexsort((-np.where(free, values, -np.inf), problem.patch_of_hole))
+        return [int(hole) for hole in by_value[visits]]
+
+
+@njit(cache=True)
+def _best_rate(values, taken, entry, hole_min, most):  # type: ignore[no-untyped-def]
+    """max over 1 <= k <= most of (sum of the next k values) / (entry + k hole_min), 0 if most < 1."""
+    best, total = 0.0, 0.0
+    for k in range(1, min(len(values) - taken, most) + 1):
+        total += values[taken + k - 1]
+        rate = total / (entry + k * hole_min)
+        if rate <= best:  # values fall, so once the rate falls it never rises again
+            break
+        best = rate
+    return best
+
+
+@njit(cache=True)
+def _rate_route(values, counts, patch_start, square_of_patch, grid_of_square, tiers, here, budget_min, crossing):  # type: ignore[no-untyped-def]
+    """Positions in the sorted values, in order of visit. here : patch or -1."""
+    n_patches = len(counts)
+    taken = np.zeros(n_patches, dtype=np.int64)
+    endless = len(values) + 1
+    # Rates without a budget, by entry level 1..3; good as long as all of the patch's holes fit.
+    rates = np.empty((n_patches, 4))
+    for patch in range(n_patches):
+        own = values[patch_start[patch] : patch_start[patch] + counts[patch]]
+        for level in range(1, 4):
+            rates[patch, level] = _best_rate(own, 0, tiers[level] - tiers[0], tiers[0], endless)
+    route = np.empty(counts.sum(), dtype=np.int64)
+    n_route, used = 0, 0.0
+    while used <= budget_min:
+        best, best_patch, best_level = 0.0, -1, 0
+        for patch in range(n_patches):
+            left = counts[patch] - taken[patch]
+            if left == 0:
+                continue
+            level = 3
+            if here >= 0:
+                if patch == here:
+                    level = 0
+                elif square_of_patch[patch] == square_of_patch[here]:
+                    level = 1
+                elif grid_of_square[square_of_patch[patch]] == grid_of_square[square_of_patch[here]]:
+                    level = 2
+            entry = tiers[level] - tiers[0]
+            most = int((budget_min - used - entry) / tiers[0] + 1e-9) if budget_min - used >= entry else 0
+            if crossing:
+                most += 1
+            if most < 1:
+                continue
+            own = values[patch_start[patch] : patch_start[patch] + counts[patch]]
+            if level == 0:
+                rate = own[taken[patch]] / tiers[0]
+            elif most >= left:
+                rate = rates[patch, level]
+            else:
+                rate = _best_rate(own, taken[patch], entry, tiers[0], most)
+            if rate > best:
+                best, best_patch, best_level = rate, patch, level
+        if best_patch < 0:
+            break
+        route[n_route] = patch_start[best_patch] + taken[best_patch]
+        n_route += 1
+        taken[best_patch] += 1
+        used += tiers[best_level]
+        here = best_patch
+        own = values[patch_start[here] : patch_start[here] + counts[here]]
+        for level in range(1, 4):
+            rates[here, level] = _best_rate(own, taken[here], tiers[level] - tiers[0], tiers[0], endless)
+    return route[:n_route]

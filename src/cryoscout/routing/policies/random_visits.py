@@ -1,0 +1,41 @@
+"""The floor under every policy: a uniformly random hole."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from cryoscout.routing.policies.base import STOP, Observation, PolicyKind
+from cryoscout.routing.policies.fixed_order import tiers_from
+from cryoscout.routing.problem import RoutingProblem
+
+
+class RandomVisits:
+    """Visits a uniformly random hole among those that are allowed and not visited; uses no prediction.
+
+    Where a crossing visit is dropped it draws among the holes that still fit the budget.
+    Published (CryoRL, Table 2): 2.6 / 5.1 / 7.3 / 9.8 good holes of the Y1 validation split in 120 / 240 /
+    360 / 480 min.
+    """
+
+    name: ClassVar[str] = "random"
+    kind: ClassVar[PolicyKind] = "baseline"
+    default_prediction: ClassVar[str] = "res50"
+    drops_crossing: ClassVar[bool] = False
+
+    def reset(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> None:
+        """Start a route. start_hole : index, already imaged, or NOWHERE."""
+        self._problem = problem
+        self._available = problem.available()
+        self._tiers_min = problem.time_model.tiers_min(problem.shots)
+        self._rng = rng
+
+    def next_hole(self, observation: Observation) -> int:
+        """A random hole, or STOP when none is left that may be visited."""
+        free = self._available & ~observation.visited
+        if self._problem.crossing == "drop":
+            ends_min = observation.minutes_used + self._tiers_min[tiers_from(self._problem, observation.here)]
+            free &= ends_min <= self._problem.budget_min
+        choices = np.flatnonzero(free)
+        return int(self._rng.choice(choices)) if len(choices) else STOP

@@ -1,0 +1,59 @@
+"""In which order to visit the patches of a set, given where the microscope stands.
+
+The minutes of a set are the same in every order that finishes what is open (patch, then square, then grid); what
+the order decides is what is learned, and collected, first: so the best rate goes first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoscout.routing.problem import NOWHERE, RoutingProblem
+
+
+@dataclass(frozen=True)
+class PatchSet:
+    """Patches a plan opens, with what it takes from them."""
+
+    patches: NDArray[np.int64]  # (m,) int64
+    counts: NDArray[np.int64]  # (m,) holes taken, >= 1
+    gains: NDArray[np.float64]  # (m,) sum of the values of these holes
+
+
+def ordered_patches(problem: RoutingProblem, chosen: PatchSet, here: int) -> list[int]:
+    """All patches of the set in order of visit: what is open first, then the best gain per minute, ties by id."""
+    tiers = problem.time_model.tiers_min(problem.shots)
+    square = problem.square_of_patch[chosen.patches]
+    grid = problem.grid_of_square[square]
+    patch_min = chosen.counts * tiers[0] + (tiers[1] - tiers[0])
+    open_patch = NOWHERE if here == NOWHERE else int(problem.patch_of_hole[here])
+    open_square = NOWHERE if here == NOWHERE else int(problem.square_of_patch[open_patch])
+    open_grid = NOWHERE if here == NOWHERE else int(problem.grid_of_square[open_square])
+    patch_key = _rank(chosen.patches, chosen.gains, patch_min, 0.0, open_patch)
+    square_key = _rank(square, chosen.gains, patch_min, tiers[2] - tiers[1], open_square)
+    square_min = patch_min + (tiers[2] - tiers[1]) / np.bincount(square)[square]
+    grid_key = _rank(grid, chosen.gains, square_min, tiers[3] - tiers[2], open_grid)
+    order = np.lexsort((chosen.patches, patch_key, square, square_key, grid, grid_key))
+    return [int(patch) for patch in chosen.patches[order]]
+
+
+def _rank(
+    group: NDArray[np.int_], gains: NDArray[np.float64], minutes: NDArray[np.float64], entry_min: float, opened: int
+) -> NDArray[np.float64]:
+    """A sort key for each member: minus its group's gain per minute, the opened group before all; (m,)."""
+    rate = np.bincount(group, weights=gains) / np.maximum(np.bincount(group, weights=minutes) + entry_min, 1e-12)
+    key = -rate[group]
+    key[group == opened] = -np.inf
+    return key
+
+
+def best_hole_of(
+    patch: int, values: NDArray[np.float64], free: NDArray[np.bool_], problem: RoutingProblem
+) -> int:
+    """The free hole of a patch with the highest value, the first of equals; values, free (n,)."""
+    begin, end = np.searchsorted(problem.patch_of_hole, [patch, patch + 1])
+    inside = np.where(free[begin:end], values[begin:end], -np.inf)
+    return int(begin) + int(np.argmax(inside))

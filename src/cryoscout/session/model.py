@@ -1,0 +1,399 @@
+"""The one model of a data-collection session that every vendor's files are read into.
+
+A session is a tree (grid > square > patch > hole) with exposures, predictions and the provenance of each
+field; the tables are pandas, the ids are the vendor's own.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field
+
+from cryoscout.core.errors import DataError, InputError, UnknownNameError
+from cryoscout.core.settings import Settings
+from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM, is_failed_fit
+from cryoscout.session.tables import empty_table, typed_table
+
+Outcome = Literal["measured", "failed", "pending", "none"]
+
+OUTCOMES: tuple[str, ...] = ("measured", "failed", "pending", "none")
+"""`measured`: it has a CTF resolution; `failed`: imaged, no fit, not good; `pending`: imaged, no result yet;
+`none`: not imaged."""
+
+_PARENTS = (
+    ("squares", "grid_id", "grids"),
+    ("patches", "square_id", "squares"),
+    ("holes", "patch_id", "patches"),
+    ("exposures", "hole_id", "holes"),
+    ("predictions", "hole_id", "holes"),
+)
+
+
+class SessionInfo(Settings):
+    """What is said about a session as a whole."""
+
+    format: str
+    """The format it was read from: 'leginon', 'epu', 'serialem', 'simulated', ..."""
+    built_in: bool = False
+    """Shipped with cryoscout: planned as new, at the published times."""
+    shots: Annotated[int, Field(ge=1)] = 1
+    """Exposures per hole, constant within a session."""
+    default_time_model: Literal["cryorl", "fitted"] = "fitted"
+    """`cryorl` for built-in and simulated sessions and where times are missing."""
+    threshold_angstrom: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = GOOD_THRESHOLD_ANGSTROM
+    """A micrograph is good when its CTF resolution is at or below this (angstrom)."""
+    description: str = ""
+    origin: str = ""
+    """Where the data comes from, for people."""
+    licence: str = ""
+    dataset: str = ""
+    """The published dataset the holes belong to; sessions of one dataset share its split and its models."""
+    split: str = ""
+    """The part of the dataset: 'train', 'val', 'all', or empty where there is none."""
+    refused_models: dict[str, str] = Field(default_factory=dict)
+    """Model id -> why its predictions must never stand in this session."""
+
+
+@dataclass(frozen=True, eq=False)
+class Session:
+    """One session. Tables are not to be changed in place; every change makes a new Session.
+
+    name : of the session, for people and folder names
+    grids : grid_id     squares : square_id, grid_id     patches : patch_id, square_id
+    holes : hole_id, patch_id, x_px and y_px (offset from the centre of the patch image in its pixels, as the
+        vendor wrote it; NaN where unknown), image_row (row in the patch's image array, NA without an image)
+    exposures : exposure_id, hole_id, shot (1..shots), started_at (naive microscope time, NaT allowed),
+        outcome (one of OUTCOMES), ctf_max_res_angstrom (NaN unless measured)
+    predictions : hole_id, model_id, threshold_angstrom (NaN for a model that predicts a CTF resolution),
+        p_good (NaN for such a model), ctf_predicted_angstrom (NaN for others), predicted_at (NaT: not known)
+    provenance : table, field, file, reader
+
+    Order: grids as given; squares, patches, holes, exposures sorted by their parent's place, else as given.
+    Raises DataError when a table breaks a rule: unknown columns, ids twice, parents that do not exist,
+    outcomes, CTF values or probabilities out of range, more shots than the session has, a refused model.
+    """
+
+    name: str
+    info: SessionInfo
+    grids: pd.DataFrame
+    squares: pd.DataFrame
+    patches: pd.DataFrame
+    holes: pd.DataFrame
+    exposures: pd.DataFrame = field(default_factory=lambda: empty_table("exposures"))
+    predictions: pd.DataFrame = field(default_factory=lambda: empty_table("predictions"))
+    provenance: pd.DataFrame = field(default_factory=lambda: empty_table("provenance"))
+
+    def __post_init__(self) -> None:
+        for table in ("grids", "squares", "patches", "holes", "exposures", "predictions", "provenance"):
+            object.__setattr__(self, table, typed_table(table, getattr(self, table)))
+        for table, id_column in (
+            ("grids", "grid_id"),
+            ("squares", "square_id"),
+            ("patches", "patch_id"),
+            ("holes", "hole_id"),
+            ("exposures", "exposure_id"),
+        ):
+            _check_unique(table, id_column, getattr(self, table))
+        _check_models(self.predictions, self.info)
+        for table, column, parent in _PARENTS:
+            place = _places(table, column, getattr(self, table), getattr(self, parent))
+            if table in ("squares", "patches", "holes"):
+                self._sort(table, place)
+            elif table == "exposures":
+                self._sort(table, place, self.exposures["shot"].to_numpy())
+        _check_exposures(self.exposures, self.info.shots)
+        _check_predictions(self.predictions)
+
+    def _sort(self, table: str, place: NDArray[np.int64], then_by: NDArray[np.int64] | None = None) -> None:
+        keys = (place,) if then_by is None else (then_by, place)
+        order = np.lexsort(keys)
+        if np.any(np.diff(order) != 1):
+            object.__setattr__(self, table, getattr(self, table).iloc[order].reset_index(drop=True))
+
+    @property
+    def n_holes(self) -> int:
+        """Number of holes n."""
+        return len(self.holes)
+
+    def tree(self) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+        """(patch_of_hole (n,), square_of_patch (P,), grid_of_square (S,)), each int32 and sorted."""
+        return (
+            _places("holes", "patch_id", self.holes, self.patches).astype(np.int32),
+            _places("patches", "square_id", self.patches, self.squares).astype(np.int32),
+            _places("squares", "grid_id", self.squares, self.grids).astype(np.int32),
+        )
+
+    def hole_index(self, hole_id: str) -> int:
+        """Index of the hole in the tables' order. Raises InputError with the nearest id."""
+        found = np.flatnonzero((self.holes["hole_id"] == hole_id).to_numpy())
+        if len(found):
+            return int(found[0])
+        near = difflib.get_close_matches(hole_id, self.holes["hole_id"].head(5000).tolist(), n=1, cutoff=0.4)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise InputError(f"The hole must be one of session {self.name}. Got {hole_id!r} instead.{hint}")
+
+    def _hole_of_exposure(self) -> NDArray[np.int64]:
+        return _places("exposures", "hole_id", self.exposures, self.holes)
+
+    def _any_exposure(self, outcomes: tuple[str, ...]) -> NDArray[np.bool_]:
+        chosen = self.exposures["outcome"].isin(outcomes).to_numpy()
+        holes = np.zeros(self.n_holes, dtype=bool)
+        holes[self._hole_of_exposure()[chosen]] = True
+        return holes
+
+    def measured_by_hole(self) -> NDArray[np.bool_]:
+        """(n,) bool: at least one exposure of the hole has a result (measured or failed)."""
+        return self._any_exposure(("measured", "failed"))
+
+    def imaged_by_hole(self) -> NDArray[np.bool_]:
+        """(n,) bool: at least one exposure of the hole was taken, with or without a result."""
+        return self._any_exposure(("measured", "failed", "pending"))
+
+    def good_by_hole(self, threshold_angstrom: float) -> NDArray[np.float64]:
+        """(n,) good micrographs of each hole; NaN where none has a result. A failed fit is not good."""
+        exposures, hole = self.exposures, self._hole_of_exposure()
+        good = (exposures["ctf_max_res_angstrom"] <= threshold_angstrom).to_numpy()
+        count = np.bincount(hole, weights=good, minlength=self.n_holes).astype(np.float64)
+        count[~self.measured_by_hole()] = np.nan
+        return count
+
+    def last_imaged_hole(self) -> int | None:
+        """Index of the hole whose exposure started last; None where no imaged exposure has a time."""
+        imaged = (self.exposures["outcome"] != "none") & self.exposures["started_at"].notna()
+        if not imaged.any():
+            return None
+        last = self.exposures["started_at"].where(imaged).argmax()
+        return int(self._hole_of_exposure()[last])
+
+    def counts(self) -> dict[str, object]:
+        """Sizes for people and JSON: of each level, exposures taken, and outcomes of all shots."""
+        taken = self.exposures["outcome"].value_counts()
+        outcomes = {outcome: int(taken.get(outcome, 0)) for outcome in OUTCOMES}
+        exposures = sum(outcomes[outcome] for outcome in ("measured", "failed", "pending"))
+        outcomes["none"] = self.n_holes * self.info.shots - exposures
+        return {
+            "grids": len(self.grids),
+            "squares": len(self.squares),
+            "patches": len(self.patches),
+            "holes": self.n_holes,
+            "exposures": exposures,
+            "outcomes": outcomes,
+        }
+
+    def models(self) -> list[str]:
+        """Ids of the models with predictions, in order of first appearance."""
+        return [str(model) for model in self.predictions["model_id"].unique()]
+
+    def prediction(self, model_id: str, threshold_angstrom: float) -> NDArray[np.float64]:
+        """(n,) p_good of the model's newest predictions for this threshold.
+
+        A model that predicts a CTF resolution gives the hard label 1 or 0 at any threshold.
+        Raises UnknownNameError for a model without predictions, DataError when its p_good was made for
+        another threshold or a hole has none.
+        """
+        rows = self.predictions[self.predictions["model_id"] == model_id]
+        if rows.empty:
+            raise UnknownNameError("The prediction model", model_id, self.models())
+        probabilities = rows[
+            np.isclose(rows["threshold_angstrom"], threshold_angstrom) & rows["p_good"].notna()
+        ]
+        values = pd.Series(probabilities["p_good"])
+        if probabilities.empty:
+            probabilities = rows[rows["ctf_predicted_angstrom"].notna()]
+            values = (probabilities["ctf_predicted_angstrom"] <= threshold_angstrom).astype("float64")
+        if probabilities.empty:
+            made_for = ", ".join(f"{value:g}" for value in sorted(rows["threshold_angstrom"].unique()))
+            raise DataError(
+                f"The threshold of model {model_id!r} must be {made_for} angstrom, for which its p_good was "
+                f"made. Got {threshold_angstrom:g} instead. "
+                "Remedy: use that threshold, or predict the session again."
+            )
+        oldest_first = np.argsort(
+            probabilities["predicted_at"].fillna(pd.Timestamp.min).to_numpy(), kind="stable"
+        )
+        p_good = np.full(self.n_holes, np.nan)
+        hole = _places("predictions", "hole_id", probabilities, self.holes)
+        p_good[hole[oldest_first]] = values.to_numpy()[oldest_first]
+        missing = np.flatnonzero(np.isnan(p_good))
+        if len(missing):
+            first = ", ".join(self.holes["hole_id"].iloc[missing[:3]])
+            raise DataError(
+                f"Model {model_id!r} must have a prediction for every hole. Got none for {len(missing)} of "
+                f"{self.n_holes} holes instead (first: {first}). Remedy: predict the session again."
+            )
+        return p_good
+
+    def with_predictions(self, predictions: pd.DataFrame) -> Session:
+        """A session with these prediction rows added; none is overwritten, reading takes the newest.
+
+        Raises DataError when a hole is not of this session or the session refuses the model.
+        """
+        added = typed_table("predictions", predictions)
+        return replace(self, predictions=pd.concat([self.predictions, added], ignore_index=True))
+
+    def with_p_good(
+        self,
+        model_id: str,
+        threshold_angstrom: float,
+        p_good: NDArray[np.float64],
+        predicted_at: pd.Timestamp | None = None,
+    ) -> Session:
+        """A session with a model's p_good, (n,) in the order of the holes, made for this threshold."""
+        if p_good.shape != (self.n_holes,):
+            raise InputError(f"p_good must have shape ({self.n_holes},). Got {p_good.shape} instead.")
+        return self.with_predictions(
+            pd.DataFrame(
+                {
+                    "hole_id": self.holes["hole_id"],
+                    "model_id": model_id,
+                    "threshold_angstrom": threshold_angstrom,
+                    "p_good": p_good,
+                    "ctf_predicted_angstrom": np.nan,
+                    "predicted_at": pd.NaT if predicted_at is None else predicted_at,
+                }
+            )
+        )
+
+    def subset(self, hole_mask: NDArray[np.bool_], name: str) -> Session:
+        """The holes of the mask, (n,) bool, with what belongs to them; levels left empty go."""
+        if hole_mask.shape != (self.n_holes,) or hole_mask.dtype != np.bool_:
+            raise InputError(
+                f"hole_mask must be a boolean array of shape ({self.n_holes},). "
+                f"Got {hole_mask.dtype} {hole_mask.shape} instead."
+            )
+        holes = self.holes[hole_mask]
+        patches = self.patches[self.patches["patch_id"].isin(holes["patch_id"])]
+        squares = self.squares[self.squares["square_id"].isin(patches["square_id"])]
+        return replace(
+            self,
+            name=name,
+            grids=self.grids[self.grids["grid_id"].isin(squares["grid_id"])],
+            squares=squares,
+            patches=patches,
+            holes=holes,
+            exposures=self.exposures[self.exposures["hole_id"].isin(holes["hole_id"])],
+            predictions=self.predictions[self.predictions["hole_id"].isin(holes["hole_id"])],
+        )
+
+    def with_outcomes_hidden(self) -> Session:
+        """The session as new: nothing imaged, predictions kept."""
+        hidden = self.exposures.assign(
+            outcome="none", started_at=np.datetime64("NaT", "ns"), ctf_max_res_angstrom=np.nan
+        )
+        return replace(self, exposures=hidden)
+
+
+def outcome_of_ctf(ctf_max_res_angstrom: float) -> tuple[Outcome, float]:
+    """(outcome, CTF to keep): inf and >= 100 angstrom are failed and keep NaN; NaN is pending."""
+    if np.isnan(ctf_max_res_angstrom):
+        return "pending", float("nan")
+    if is_failed_fit(ctf_max_res_angstrom):
+        return "failed", float("nan")
+    return "measured", float(ctf_max_res_angstrom)
+
+
+def session_from_holes(
+    name: str,
+    info: SessionInfo,
+    holes: pd.DataFrame,
+    exposures: pd.DataFrame,
+    tables: Mapping[str, pd.DataFrame] | None = None,
+) -> Session:
+    """Build a session from a flat list of holes.
+
+    holes : hole_id, patch_id, square_id, grid_id, x_px, y_px and, where there are images, image_row; levels
+        are ordered by id     exposures : as in Session     tables : further tables (predictions, provenance)
+    Raises DataError when a patch lies in two squares, a square in two grids, or a rule of Session is broken.
+    """
+    squares = holes[["square_id", "grid_id"]].drop_duplicates().sort_values("square_id", kind="stable")
+    patches = holes[["patch_id", "square_id"]].drop_duplicates().sort_values("patch_id", kind="stable")
+    grids = holes[["grid_id"]].drop_duplicates().sort_values("grid_id", kind="stable")
+    own = holes[["hole_id", "patch_id", "x_px", "y_px"]].assign(
+        image_row=holes["image_row"]
+        if "image_row" in holes
+        else pd.array([pd.NA] * len(holes), dtype="Int64")
+    )
+    return Session(name, info, grids, squares, patches, own, exposures, **(dict(tables) if tables else {}))
+
+
+def _check_unique(table: str, column: str, frame: pd.DataFrame) -> None:
+    twice = frame[column].duplicated()
+    if twice.any():
+        first = frame.loc[twice, column].iloc[0]
+        raise DataError(
+            f"{table}.{column} must be unique. Got {first!r} again instead ({int(twice.sum())} repeats). "
+            "Remedy: remove the repeated rows from the input, or import the sessions one by one."
+        )
+
+
+def _places(table: str, column: str, frame: pd.DataFrame, parents: pd.DataFrame) -> NDArray[np.int64]:
+    """Row of each entry's parent in the parent table, (rows,) int64."""
+    place: NDArray[np.int64] = pd.Index(parents[column]).get_indexer(pd.Index(frame[column])).astype(np.int64)
+    orphans = np.flatnonzero(place < 0)
+    if len(orphans):
+        raise DataError(
+            f"{table}.{column} must name a row of its parent table. "
+            f"Got {frame[column].iloc[orphans[0]]!r} in row {orphans[0]} instead ({len(orphans)} such rows)."
+        )
+    return place
+
+
+def _refuse_rows(frame: pd.DataFrame, bad: NDArray[np.bool_], column: str, rule: str) -> None:
+    """Raise DataError naming the first row of a mask, (rows,) bool; nothing when the mask is empty."""
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        name = frame.iloc[row, 0]
+        raise DataError(
+            f"{column} must be {rule}. Got {frame[column.split('.')[-1]].iloc[row]!r} for {name!r} instead "
+            f"({int(bad.sum())} such rows)."
+        )
+
+
+def _check_exposures(exposures: pd.DataFrame, shots: int) -> None:
+    outcome = exposures["outcome"]
+    _refuse_rows(
+        exposures, ~outcome.isin(OUTCOMES).to_numpy(), "exposures.outcome", f"one of {', '.join(OUTCOMES)}"
+    )
+    ctf = exposures["ctf_max_res_angstrom"].to_numpy()
+    measured = (outcome == "measured").to_numpy()
+    column = "exposures.ctf_max_res_angstrom"
+    in_range = (ctf > 0) & (ctf < 100.0)
+    _refuse_rows(
+        exposures, measured & ~in_range, column, "above 0 and below 100 angstrom where it is measured"
+    )
+    _refuse_rows(exposures, ~measured & ~np.isnan(ctf), column, "NaN unless the outcome is 'measured'")
+    shot = exposures["shot"].to_numpy()
+    _refuse_rows(
+        exposures, (shot < 1) | (shot > shots), "exposures.shot", f"between 1 and {shots}, the shots per hole"
+    )
+    twice = exposures.duplicated(["hole_id", "shot"]).to_numpy()
+    _refuse_rows(exposures, twice, "exposures.shot", "given once per hole")
+
+
+def _check_models(predictions: pd.DataFrame, info: SessionInfo) -> None:
+    for model_id in predictions["model_id"].unique():
+        if model_id in info.refused_models:
+            raise DataError(
+                f"Predictions must belong to the session's dataset {info.dataset!r}. "
+                f"Got model {model_id!r} instead: {info.refused_models[model_id]}"
+            )
+
+
+def _check_predictions(predictions: pd.DataFrame) -> None:
+    p_good = predictions["p_good"].to_numpy()
+    ctf = predictions["ctf_predicted_angstrom"].to_numpy()
+    threshold = predictions["threshold_angstrom"].to_numpy()
+    _refuse_rows(predictions, (p_good < 0) | (p_good > 1), "predictions.p_good", "between 0 and 1")
+    neither = np.isnan(p_good) & np.isnan(ctf)
+    _refuse_rows(predictions, neither, "predictions.p_good", "given where no CTF resolution is predicted")
+    unrated = ~np.isnan(p_good) & ~(threshold > 0)
+    _refuse_rows(predictions, unrated, "predictions.threshold_angstrom", "above 0 wherever p_good is given")
+    bad_ctf = ~np.isnan(ctf) & ~(np.isfinite(ctf) & (ctf > 0))
+    _refuse_rows(predictions, bad_ctf, "predictions.ctf_predicted_angstrom", "above 0 and finite")

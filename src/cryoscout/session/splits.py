@@ -1,0 +1,87 @@
+"""Parts of a session by patch, square or grid, and the few labelled holes of an experiment, by generator."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cryoscout.core.errors import DataError, InputError
+from cryoscout.session.model import Session
+
+
+def split_by(level_ids: ArrayLike, fraction: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Holes of a random part of a level; holes of one patch (square, grid) stay together.
+
+    level_ids : (n,) the patch, square or grid of each hole     fraction : share of the level's members, 0..1
+    Returns (n,) bool, True in the part. The number of members is rounded, but neither part is empty for
+    0 < fraction < 1. Raises InputError for another fraction, or fewer than two members then.
+    """
+    members, member_of_hole = np.unique(np.asarray(level_ids), return_inverse=True)
+    chosen = np.zeros(len(members), dtype=bool)
+    chosen[rng.permutation(len(members))[: _how_many(len(members), fraction, "members")]] = True
+    return np.asarray(chosen[member_of_hole], dtype=np.bool_)
+
+
+def folds_by(level_ids: ArrayLike, k: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Fold of each hole, (n,) int64 in 0..k-1; members of the level stay together and folds differ by at
+    most one.
+
+    level_ids : (n,) the patch, square or grid of each hole     Raises InputError unless 2 <= k <= members.
+    """
+    members, member_of_hole = np.unique(np.asarray(level_ids), return_inverse=True)
+    if not 2 <= k <= len(members):
+        raise InputError(
+            f"The number of folds must be between 2 and {len(members)}, the members. Got {k} instead."
+        )
+    fold = np.empty(len(members), dtype=np.int64)
+    fold[rng.permutation(len(members))] = np.arange(len(members)) % k
+    return np.asarray(fold[member_of_hole], dtype=np.int64)
+
+
+def label_fraction(
+    candidates: NDArray[np.bool_], fraction: float, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """A random share of the candidate holes, to be used with their labels.
+
+    candidates : (n,) bool, holes that have a label     fraction : 0..1; at least one hole for fraction > 0
+    Returns (n,) bool, a subset of the candidates. With one seed, a smaller fraction is a subset of a larger
+    one.
+    """
+    holes = np.flatnonzero(candidates)
+    if fraction == 1.0 or len(holes) == 0:
+        return candidates.copy()
+    if not 0.0 <= fraction < 1.0:
+        raise InputError(f"The fraction must be between 0 and 1. Got {fraction} instead.")
+    count = max(1, round(fraction * len(holes))) if fraction > 0 else 0
+    labelled = np.zeros(len(candidates), dtype=bool)
+    labelled[rng.permutation(holes)[:count]] = True
+    return labelled
+
+
+def check_train_and_validation(train: Session, validation: Session) -> None:
+    """Raise DataError when validation holes could have been seen in training.
+
+    The two must come from one published dataset (its splits are disjoint, those of two datasets with shared
+    holes are not), and share no hole.
+    """
+    if train.info.dataset != validation.info.dataset:
+        raise DataError(
+            f"Training and validation must come from one dataset. Got {train.info.dataset!r} and "
+            f"{validation.info.dataset!r} instead. Remedy: take both splits from the same session."
+        )
+    shared = train.holes["hole_id"].isin(validation.holes["hole_id"])
+    if shared.any():
+        raise DataError(
+            f"Training and validation must share no hole. Got {int(shared.sum())} shared instead "
+            f"(first: {train.holes.loc[shared, 'hole_id'].iloc[0]}). Remedy: split by patch or square."
+        )
+
+
+def _how_many(members: int, fraction: float, what: str) -> int:
+    if not 0.0 <= fraction <= 1.0:
+        raise InputError(f"The fraction must be between 0 and 1. Got {fraction} instead.")
+    if fraction in (0.0, 1.0):
+        return int(fraction) * members
+    if members < 2:
+        raise InputError(f"A level must have at least 2 {what} to be split. Got {members} instead.")
+    return min(max(1, round(fraction * members)), members - 1)

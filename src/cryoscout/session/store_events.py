@@ -1,0 +1,171 @@
+"""From tables to events and back: the tables of a store are this fold over its events, and nothing else.
+
+Payloads (JSON objects):
+    imported    {"part": "session", "name", "info", "source"}, then {"part": "rows", "table", "columns"} in
+    chunks predicted   {"columns"}: rows of predictions, in chunks
+    imaged      {"exposure_id", "hole_id", "shot", "started_at"}
+    measured    {"exposure_id", "outcome": "measured" | "failed", "ctf_max_res_angstrom": number or null}
+    planned, overridden, error    for people and the advisor; they change no table
+`columns` maps each column to its list of values, null where there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+
+from cryoscout.core.errors import InputError
+from cryoscout.session.store_layout import SESSION_ROW, SESSION_TABLES
+from cryoscout.session.tables import TABLES, empty_table, typed_table
+
+ROWS_PER_EVENT = 5000
+
+Columns = dict[str, list[Any]]
+
+_NEEDED = {
+    "imaged": ("exposure_id", "hole_id", "shot", "started_at"),
+    "measured": ("exposure_id", "outcome", "ctf_max_res_angstrom"),
+}
+
+
+def columns_of_frame(table: str, frame: pd.DataFrame) -> Columns:
+    """A typed table as plain lists, None where a value is missing, times as ISO text."""
+    columns: Columns = {}
+    for column, kind in TABLES[table].items():
+        values = frame[column]
+        plain: list[Any]
+        if kind == "time":
+            plain = np.datetime_as_string(values.to_numpy(dtype="datetime64[ns]"), unit="ns").tolist()
+        elif kind == "nullable_int":
+            plain = values.astype(object).tolist()
+        else:
+            plain = values.tolist()
+        missing = np.flatnonzero(values.isna().to_numpy())
+        for row in missing:
+            plain[row] = None
+        columns[column] = plain
+    return columns
+
+
+def frame_of_columns(table: str, columns: Columns) -> pd.DataFrame:
+    """The typed table of `columns_of_frame`."""
+    if not columns[next(iter(TABLES[table]))]:
+        return empty_table(table)
+    frame = {}
+    for column, kind in TABLES[table].items():
+        values = columns[column]
+        if kind == "time":
+            frame[column] = pd.Series(
+                np.array(["NaT" if value is None else value for value in values], dtype="datetime64[ns]")
+            )
+        elif kind == "nullable_int":
+            frame[column] = pd.Series(pd.array(values, dtype="Int64"))
+        elif kind == "float":
+            frame[column] = pd.Series(np.array(values, dtype=np.float64))
+        else:
+            frame[column] = pd.Series(values)
+    return typed_table(table, pd.DataFrame(frame))
+
+
+def row_chunks(columns: Columns) -> Iterator[Columns]:
+    """The rows in pieces of at most ROWS_PER_EVENT; nothing for an empty table."""
+    n_rows = len(next(iter(columns.values())))
+    for first in range(0, n_rows, ROWS_PER_EVENT):
+        yield {column: values[first : first + ROWS_PER_EVENT] for column, values in columns.items()}
+
+
+def events_of_rows(
+    name: str, info_json: str, source: str, tables: Mapping[str, Columns]
+) -> Iterator[dict[str, object]]:
+    """Payloads of the `imported` events that hold a whole session.
+
+    info_json : SessionInfo as JSON     source : what was imported, for people
+    """
+    yield {"part": "session", "name": name, "info": info_json, "source": source}
+    for table, columns in tables.items():
+        for chunk in row_chunks(columns):
+            yield {"part": "rows", "table": table, "columns": chunk}
+
+
+def read_rows(connection: sa.Connection, table: str) -> Columns:
+    """All rows of a table in the order they came."""
+    layout = SESSION_TABLES[table]
+    names = list(TABLES[table])
+    rows = connection.execute(
+        sa.select(*(layout.c[name] for name in names)).order_by(layout.c.row_number)
+    ).all()
+    if not rows:
+        return {name: [] for name in names}
+    return {name: list(values) for name, values in zip(names, zip(*rows, strict=True), strict=True)}
+
+
+def clear_tables(connection: sa.Connection) -> None:
+    """Empty every table that is a fold over the events."""
+    for table in (*SESSION_TABLES.values(), SESSION_ROW):
+        connection.execute(sa.delete(table))
+
+
+def apply_event(connection: sa.Connection, kind: str, payload: Mapping[str, Any]) -> None:
+    """Fold one event into the tables. Raises InputError when its payload does not fit its kind or them."""
+    for key in _NEEDED.get(kind, ()):
+        if key not in payload:
+            raise InputError(
+                f"The payload of an event of kind {kind} must have {key!r}. Got {sorted(payload)} instead."
+            )
+    if kind == "imported" and payload["part"] == "session":
+        connection.execute(sa.insert(SESSION_ROW).values(name=payload["name"], info=payload["info"]))
+    elif kind == "imported":
+        _insert_rows(connection, payload["table"], payload["columns"])
+    elif kind == "predicted":
+        _insert_rows(connection, "predictions", payload["columns"])
+    elif kind == "imaged":
+        _fold_imaged(connection, payload)
+    elif kind == "measured":
+        _fold_measured(connection, payload)
+
+
+def _insert_rows(connection: sa.Connection, table: str, columns: Columns) -> None:
+    names = list(columns)
+    rows = [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    if rows:
+        connection.execute(sa.insert(SESSION_TABLES[table]), rows)
+
+
+def _fold_imaged(connection: sa.Connection, payload: Mapping[str, Any]) -> None:
+    exposures = SESSION_TABLES["exposures"]
+    there = connection.execute(
+        sa.select(exposures.c.exposure_id, exposures.c.outcome).where(
+            exposures.c.hole_id == payload["hole_id"], exposures.c.shot == payload["shot"]
+        )
+    ).first()
+    values = {**{key: payload[key] for key in _NEEDED["imaged"]}, "outcome": "pending"}
+    if there is None:
+        connection.execute(sa.insert(exposures).values(ctf_max_res_angstrom=None, **values))
+    elif there.outcome == "none":
+        connection.execute(
+            sa.update(exposures).where(exposures.c.exposure_id == there.exposure_id).values(**values)
+        )
+    else:
+        raise InputError(
+            f"A shot must be imaged once. Got shot {payload['shot']} of hole {payload['hole_id']!r} again "
+            f"instead "
+            f"(exposure {there.exposure_id!r}, {there.outcome})."
+        )
+
+
+def _fold_measured(connection: sa.Connection, payload: Mapping[str, Any]) -> None:
+    exposures = SESSION_TABLES["exposures"]
+    done = connection.execute(
+        sa.update(exposures)
+        .where(exposures.c.exposure_id == payload["exposure_id"], exposures.c.outcome != "none")
+        .values(outcome=payload["outcome"], ctf_max_res_angstrom=payload["ctf_max_res_angstrom"])
+    )
+    if done.rowcount != 1:
+        raise InputError(
+            f"A result must belong to an exposure that was taken. Got {payload['exposure_id']!r} instead. "
+            "Remedy: record that it was imaged first."
+        )

@@ -1,0 +1,104 @@
+"""The database tables behind a session: one per table of the model, one for events, one for the version."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from cryoscout.core.errors import InputError
+from cryoscout.session.tables import TABLES, ColumnKind
+
+EVENT_KINDS: tuple[str, ...] = (
+    "imported",
+    "predicted",
+    "planned",
+    "imaged",
+    "measured",
+    "overridden",
+    "error",
+)
+
+METADATA = sa.MetaData()
+
+_SQL_TYPES: dict[ColumnKind, type[sa.types.TypeEngine[Any]]] = {
+    "id": sa.Text,
+    "text": sa.Text,
+    "float": sa.Double,
+    "int": sa.BigInteger,
+    "nullable_int": sa.BigInteger,
+    "time": sa.Text,
+}
+"""Times are ISO 8601 text with nanoseconds, naive microscope time, so that people can read the database."""
+
+_KEYS = {
+    "grids": "grid_id",
+    "squares": "square_id",
+    "patches": "patch_id",
+    "holes": "hole_id",
+    "exposures": "exposure_id",
+}
+
+
+def _row_number() -> sa.Column[int]:
+    """SQLite counts up only an INTEGER key, other databases a big one."""
+    number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+    return sa.Column("row_number", number, primary_key=True, autoincrement=True)
+
+
+def _session_table(table: str) -> sa.Table:
+    key = _KEYS.get(table)
+    columns = [
+        sa.Column(column, _SQL_TYPES[kind], nullable=kind not in ("id", "text", "int"), unique=column == key)
+        for column, kind in TABLES[table].items()
+    ]
+    return sa.Table(table, METADATA, _row_number(), *columns)
+
+
+SESSION_TABLES: dict[str, sa.Table] = {table: _session_table(table) for table in TABLES}
+sa.Index("exposures_of_hole", SESSION_TABLES["exposures"].c.hole_id)
+
+SESSION_ROW = sa.Table(
+    "session",
+    METADATA,
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("info", sa.Text, nullable=False),  # SessionInfo as JSON
+)
+SCHEMA = sa.Table("schema_version", METADATA, sa.Column("version", sa.Integer, nullable=False))
+EVENTS = sa.Table(
+    "events",
+    METADATA,
+    sa.Column(
+        "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, autoincrement=True
+    ),
+    sa.Column("kind", sa.Text, nullable=False, index=True),
+    sa.Column("at", sa.Text, nullable=False),  # UTC, ISO 8601
+    sa.Column("payload", sa.LargeBinary, nullable=False),  # JSON object, UTF-8, zlib
+)
+
+
+def pack_payload(payload: Mapping[str, object]) -> bytes:
+    """JSON under zlib; raises InputError for what JSON cannot hold (NaN, infinity, objects)."""
+    try:
+        plain = json.dumps(payload, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"The payload of an event must be plain JSON. Got {error} instead.") from None
+    return zlib.compress(plain.encode("utf-8"), level=1)
+
+
+def unpack_payload(packed: bytes) -> dict[str, Any]:
+    """The JSON object of `pack_payload`."""
+    payload: dict[str, Any] = json.loads(zlib.decompress(packed))
+    return payload
+
+
+def insert_event(
+    connection: sa.Connection, kind: str, payload: Mapping[str, object], at: datetime | None = None
+) -> None:
+    """Append one event.     at : aware time, now when None"""
+    moment = (at or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="milliseconds")
+    connection.execute(sa.insert(EVENTS).values(kind=kind, at=moment, payload=pack_payload(payload)))

@@ -1,0 +1,85 @@
+"""The tables of a session store, its schema version and the steps from one version to the next."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from cryoscout.core.errors import StoreError
+from cryoscout.session.store_events import events_of_rows, read_rows
+from cryoscout.session.store_layout import EVENTS, METADATA, SCHEMA, SESSION_ROW, SESSION_TABLES, insert_event
+
+SCHEMA_VERSION = 1
+
+_GUARDS = {
+    "sqlite": (
+        "CREATE TRIGGER events_no_{verb} BEFORE {VERB} ON events "
+        "BEGIN SELECT RAISE(ABORT, 'events are append-only'); END",
+    ),
+    "postgresql": (
+        "CREATE OR REPLACE FUNCTION events_append_only() RETURNS trigger AS "
+        "$$ BEGIN RAISE EXCEPTION 'events are append-only'; END $$ LANGUAGE plpgsql",
+        "CREATE TRIGGER events_no_{verb} BEFORE {VERB} ON events "
+        "FOR EACH STATEMENT EXECUTE FUNCTION events_append_only()",
+    ),
+}
+"""Per database: statements that make the event table append-only, once for update and once for delete."""
+
+
+def create_schema(connection: sa.Connection) -> None:
+    """Create every table of the present schema, empty, with its guards and version."""
+    METADATA.create_all(connection)
+    _guard_events(connection)
+    connection.execute(sa.insert(SCHEMA).values(version=SCHEMA_VERSION))
+
+
+def schema_version(connection: sa.Connection) -> int | None:
+    """Version of the schema; None where there is no version table or row."""
+    if not sa.inspect(connection).has_table(SCHEMA.name):
+        return None
+    version = connection.execute(sa.select(sa.func.max(SCHEMA.c.version))).scalar()
+    return None if version is None else int(version)
+
+
+def check_version(connection: sa.Connection, location: str) -> int:
+    """Version of the schema; StoreError when there is none or it is newer than this version of cryoscout."""
+    version = schema_version(connection)
+    if version is None:
+        raise StoreError(
+            f"A session store must hold a schema version. Got none in {location} instead. "
+            "Remedy: import the session again."
+        )
+    if version > SCHEMA_VERSION:
+        raise StoreError(
+            f"The schema of a session store must be {SCHEMA_VERSION} or older. Got {version} in {location} "
+            "instead. Remedy: update cryoscout; this version left the store as it is."
+        )
+    return version
+
+
+def migrate(connection: sa.Connection, location: str) -> None:
+    """Bring the store to the present schema, step by step, in the caller's transaction."""
+    version = check_version(connection, location)
+    for step in MIGRATIONS[version:]:
+        step(connection)
+        version += 1
+        connection.execute(sa.insert(SCHEMA).values(version=version))
+
+
+def _from_0_to_1(connection: sa.Connection) -> None:
+    """Schema 0 held the tables alone; from schema 1 on they are a fold over events."""
+    METADATA.create_all(connection, tables=[EVENTS])
+    _guard_events(connection)
+    session = connection.execute(sa.select(SESSION_ROW)).mappings().one()
+    rows = {table: read_rows(connection, table) for table in SESSION_TABLES}
+    for event in events_of_rows(session["name"], session["info"], "a store of schema 0", rows):
+        insert_event(connection, "imported", event)
+
+
+MIGRATIONS = (_from_0_to_1,)
+"""Step i brings schema i to schema i + 1."""
+
+
+def _guard_events(connection: sa.Connection) -> None:
+    for verb in ("update", "delete"):
+        for statement in _GUARDS[connection.dialect.name]:
+            connection.exec_driver_sql(statement.format(verb=verb, VERB=verb.upper()))

@@ -1,0 +1,216 @@
+"""Runs the trials of a study: one JSON row on disk per finished trial, so that a stopped study can go on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.resources import files
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from cryoscout import __version__
+from cryoscout.core.errors import InputError
+
+Json = dict[str, Any]
+ROWS_FILE = "trials.jsonl"
+_CODE_SUFFIXES = (".py", ".json", ".gz")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One unit of work whose result depends on nothing but these three fields.
+
+    parameters : a mapping that JSON can hold
+    """
+
+    name: str
+    parameters: Json
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """Identifies the trial on disk: a digest of its fields and of the package version that runs it."""
+        text = json.dumps([__version__, self.name, self.parameters, self.seed], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """What one trial gave: a result, or the error that stopped it."""
+
+    trial: Trial
+    seconds: float
+    result: Json | None
+    error: str | None
+
+
+class TrialStore:
+    """The finished trials of one study and profile, one JSON object per line.
+
+    A line that was cut off while being written is ignored, so its trial is run again. Rows of failed trials
+    are not finished: they are run again too.
+    """
+
+    def __init__(self, folder: Path, code: str = "") -> None:
+        """folder : made if needed     code : digest of the code that makes the rows; others are redone."""
+        self.path = folder / ROWS_FILE
+        self.code = code
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def clear(self) -> None:
+        """Forget every row."""
+        self.path.unlink(missing_ok=True)
+
+    def finished(self) -> dict[str, Json]:
+        """Rows with a result, by trial key."""
+        rows: dict[str, Json] = {}
+        if not self.path.exists():
+            return rows
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            row = _parsed(line)
+            if row is not None and row.get("result") is not None and row.get("code") == self.code:
+                rows[str(row["key"])] = row
+        return rows
+
+    def append(self, row: TrialRow) -> None:
+        """Add a row and force it to disk; starts a fresh line when the last one was cut off."""
+        record = {
+            "key": row.trial.key,
+            "code": self.code,
+            "name": row.trial.name,
+            "parameters": row.trial.parameters,
+            "seed": row.trial.seed,
+            "seconds": round(row.seconds, 3),
+            "result": row.result,
+            "error": row.error,
+        }
+        line = json.dumps(record) + "\n"
+        with self.path.open("ab+") as file:
+            if file.tell() > 0:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    line = "\n" + line
+            file.write(line.encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _parsed(line: str) -> Json | None:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return row if isinstance(row, dict) and "key" in row else None
+
+
+def run_trials(
+    trials: Sequence[Trial],
+    run_one: Callable[[Trial], Json],
+    store: TrialStore,
+    *,
+    resume: bool = False,
+    workers: int = 1,
+    progress: Callable[[str], None] | None = None,
+) -> list[TrialRow]:
+    """Run every trial and return one row each, in the order of `trials`.
+
+    run_one : a function of a module (worker processes import it); its result must fit in JSON
+    resume : keep the rows on disk and run only what is missing     workers : processes; 1 runs in this one
+    A trial that raises becomes a row with an error; the others still run. `workers` does not change rows.
+    Raises InputError when workers < 1 or two trials are the same.
+    """
+    if workers < 1:
+        raise InputError(f"The number of workers must be 1 or more. Got {workers} instead.")
+    keys = [trial.key for trial in trials]
+    if len(set(keys)) < len(keys):
+        raise InputError(
+            f"Trials must differ in name, parameters or seed. Got {len(keys) - len(set(keys))} repeats."
+        )
+    if not resume:
+        store.clear()
+    done = store.finished()
+    rows = {
+        trial.key: TrialRow(trial, done[trial.key]["seconds"], done[trial.key]["result"], None)
+        for trial in trials
+        if trial.key in done
+    }
+    open_trials = [trial for trial in trials if trial.key not in rows]
+    say = progress or (lambda message: None)
+    if rows:
+        say(f"{len(rows)} of {len(trials)} trials were on disk already")
+    began = time.monotonic()
+    for count, row in enumerate(_run(open_trials, run_one, workers), start=1):
+        store.append(row)
+        rows[row.trial.key] = row
+        left_s = (time.monotonic() - began) / count * (len(open_trials) - count)
+        outcome = f"{row.seconds:.1f} s" if row.error is None else f"FAILED: {row.error}"
+        say(f"[{len(rows)}/{len(trials)}] {row.trial.name}: {outcome}; {in_words(left_s)} left")
+    return [rows[key] for key in keys]
+
+
+def _run(trials: Sequence[Trial], run_one: Callable[[Trial], Json], workers: int) -> Iterator[TrialRow]:
+    """Rows in the order they finish."""
+    if not trials:
+        return
+    executor: Executor
+    if workers == 1:
+        executor = ThreadPoolExecutor(max_workers=1)
+    else:
+        executor = ProcessPoolExecutor(min(workers, len(trials)), mp_context=get_context("spawn"))
+    with executor:
+        futures: dict[Future[tuple[float, Json]], Trial] = {
+            executor.submit(_timed, run_one, trial): trial for trial in trials
+        }
+        for future in as_completed(futures):
+            trial, error = futures[future], future.exception()
+            if error is None:
+                seconds, result = future.result()
+                yield TrialRow(trial, seconds, result, None)
+            else:
+                yield TrialRow(trial, 0.0, None, f"{type(error).__name__}: {error}")
+
+
+def _timed(run_one: Callable[[Trial], Json], trial: Trial) -> tuple[float, Json]:
+    began = time.monotonic()
+    # Through JSON and back, so that a row from disk and a row from this run are the same objects.
+    result: Json = json.loads(json.dumps(run_one(trial)))
+    return time.monotonic() - began, result
+
+
+def in_words(seconds: float) -> str:
+    """A duration as people say it: `about 40 s`, `about 12 min`, `about 2.1 h`."""
+    if seconds < 90:
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+
+
+def code_digest(packages: Sequence[str]) -> str:
+    """Digest of the source and data files of sub-packages of cryoscout: no study mixes rows of two codes."""
+    digest = hashlib.sha256()
+    for package in packages:
+        root = Path(str(files("cryoscout").joinpath(package)))
+        for path in sorted(path for path in root.rglob("*") if path.suffix in _CODE_SUFFIXES):
+            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def machine_in_words() -> str:
+    """CPU model, cores, and the versions that figures depend on."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "numba"))
+    python = platform.python_version()
+    return f"{model}, {os.cpu_count()} cores, Python {python}, {packages}, cryoscout {__version__}"

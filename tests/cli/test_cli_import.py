@@ -1,0 +1,219 @@
+"""`cryoscout import` and `validate`: what joined is told, deviations have lines, nothing is lost.
+
+The tables are made by hand in the shapes of Leginon's: one square, two patches, five exposures.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cryoscout.session.store import SessionStore
+
+SQUARE = "21jan01a_00001gr_00002sq"
+HOLES = [f"{SQUARE}_0000{patch}hl_0000{hole}en" for patch, hole in ((3, 1), (3, 2), (3, 3), (4, 1), (4, 2))]
+CTF = "".join(
+    f"{hole}-a,{10 * i}.0,-5.0,{value},0.9\n"
+    for i, (hole, value) in enumerate(zip(HOLES, ("3.5", "7.25", "inf", "-1", "4.0"), strict=True))
+)
+TIMES = "".join(
+    f"{hole},2021-01-01 10:{minute:02d}:00\n" for hole, minute in zip(HOLES, (0, 2, 4, 9, 11), strict=True)
+)
+SCORES = "".join(f"{hole}-a 0.{i}0 0.{10 - i}0\n" for i, hole in enumerate(HOLES[:4], start=1))
+UNKNOWN_HOLE = f"{SQUARE}_00009hl_00001en"
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> Path:
+    """A folder of tables beside the working folder's sessions."""
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    (folder / "ctf.csv").write_text(CTF)
+    (folder / "times.csv").write_text(TIMES)
+    (folder / "model7.txt").write_text(SCORES + f"{UNKNOWN_HOLE}-a 0.50 0.50\n")
+    return folder
+
+
+def test_the_json_tells_what_was_found_and_what_did_not_join(cli, tables):
+    answer = cli("import tables -o run7.session --json")
+    assert answer.code == 0
+    assert answer.out.count("\n") == 1
+    told = json.loads(answer.out)
+    assert (told["session"], told["format"], told["folder"]) == ("run7", "leginon", "run7.session")
+    assert [told[level] for level in ("grids", "squares", "patches", "holes", "exposures")] == [1, 1, 2, 5, 5]
+    assert told["outcomes"] == {"measured": 3, "failed": 1, "pending": 1, "none": 0}
+    assert told["not_joined"] == 1
+    (predicted,) = [join for join in told["joins"] if "model7" in join["what"]]
+    assert predicted["first_not_joined"] == [UNKNOWN_HOLE]
+    assert told["models"] == ["model7"]
+    assert told["time_model_s"] == {
+        "same_patch": 120.0,
+        "new_patch": 300.0,
+        "new_square": 300.0,
+        "new_grid": 300.0,
+    }
+    assert any("fewer than 10" in note for note in told["notes"])
+
+
+def test_the_session_can_be_planned_from_afterwards(cli, tables):
+    assert cli("import tables/ctf.csv tables/times.csv -o run7.session").code == 0
+    answer = cli("plan run7.session --budget-min 20 --policy random --as-new --json")
+    plan = json.loads(answer.out)
+    assert (plan["prediction"], plan["time_model"]) == ("flat", "fitted")
+    assert plan["holes"][0]["minutes"] == 5.0
+    assert any("has no predictions" in note for note in plan["notes"])
+
+
+def test_people_read_counts_joins_and_times(cli, tables):
+    answer = cli("import tables -o run7.session --model-id res7")
+    assert answer.code == 0
+    text = " ".join(answer.out.split())
+    for part in (
+        "Imported run7 (leginon) into run7.session",
+        "5 holes, 5 exposures",
+        "3 measured, 1 failed, 1 pending, 0 none",
+        "Predictions: res7",
+        "predictions of model7.txt: 4 of 5 joined; 1 not",
+        "120 s same patch, 300 s new patch",
+    ):
+        assert part in text
+
+
+def test_without_times_there_is_no_time_model_and_it_is_said(cli, tables):
+    told = json.loads(cli("import tables/ctf.csv -o run7.session --json").out)
+    assert told["time_model_s"] is None
+    assert "2 timed exposures" in told["notes"][0]
+
+
+def test_nothing_is_written_beside_the_sources_unasked(cli, tables, monkeypatch):
+    monkeypatch.chdir(tables)
+    before = sorted(tables.iterdir())
+    answer = cli("import ctf.csv")
+    # The `cli` fixture works in tmp_path; this test calls from the folder of the tables.
+    assert answer.code == 2
+    assert answer.err.startswith("A session must not be written beside the files it is read from unasked.")
+    assert sorted(tables.iterdir()) == before
+    assert cli("import ctf.csv -o mine.session").code == 0
+
+
+def test_the_default_place_is_here_or_the_store_dir_by_the_sessions_own_name(cli, tables, tmp_path):
+    (tmp_path / "stores").mkdir()
+    assert cli("import tables").code == 0
+    assert cli("import tables --store-dir stores").code == 0
+    assert (tmp_path / "21jan01a.session" / "session.db").is_file()
+    assert (tmp_path / "stores" / "21jan01a.session" / "session.db").is_file()
+
+
+def test_an_existing_session_is_kept_without_force_and_replaced_with_it(cli, tables, tmp_path):
+    assert cli("import tables -o run7.session").code == 0
+    before = (tmp_path / "run7.session" / "session.db").read_bytes()
+    answer = cli("import tables/ctf.csv -o run7.session")
+    assert answer.code == 2
+    assert answer.err.count("\n") == 1
+    assert "--force" in answer.err
+    assert (tmp_path / "run7.session" / "session.db").read_bytes() == before
+    assert cli("import tables/ctf.csv -o run7.session --force").code == 0
+    with SessionStore.open(tmp_path / "run7.session") as store:
+        assert store.load().models() == []
+
+
+def test_a_deviating_line_stops_the_import_or_is_left_out_and_listed(cli, tables, tmp_path):
+    (tables / "ctf.csv").write_text(CTF + f"{UNKNOWN_HOLE}-a,1.0,2.0,nan,0.9\n")
+    answer = cli("import tables/ctf.csv -o run7.session")
+    assert answer == (
+        2,
+        "",
+        "tables/ctf.csv, line 6: the CTF resolution must be a number. Got 'nan' instead.\n",
+    )
+    assert not (tmp_path / "run7.session").exists()
+    answer = cli("import tables/ctf.csv -o run7.session --permissive --json")
+    assert answer.code == 0
+    assert "Left out: tables/ctf.csv, line 6: " in answer.err
+    assert (json.loads(answer.out)["holes"], json.loads(answer.out)["left_out"]) == (5, 1)
+
+
+def test_hole_images_are_stored_with_the_session(cli, tables, tmp_path):
+    crops = tmp_path / "crops"
+    crops.mkdir()
+    for grey, hole in enumerate(HOLES[:2]):
+        Image.fromarray(np.full((4, 4), 50 * grey, dtype=np.uint8)).save(crops / f"{hole}-a_crop.png")
+    assert cli("import tables -o run7.session --images crops").code == 0
+    with SessionStore.open(tmp_path / "run7.session") as store:
+        session = store.load()
+        array = store.images(session.holes["patch_id"].iloc[0])
+    assert array is not None
+    assert session.holes["image_row"].notna().sum() == 2
+    assert array[session.holes["image_row"].iloc[1]].max() == 50
+
+
+def test_a_built_in_session_is_written_into_a_store_with_its_known_times(cli, tmp_path):
+    told = json.loads(cli("import y1 --json").out)
+    assert (told["session"], told["holes"], told["folder"]) == ("y1", 1074, "y1.session")
+    assert told["models"] == ["res18", "res50"]
+    seconds = list(told["time_model_s"].values())
+    assert seconds == pytest.approx([91, 185, 186, 194], rel=0.05)
+    direct = json.loads(cli("plan y1 --budget-min 30 --policy greedy --json").out)
+    stored = json.loads(cli("plan y1.session --budget-min 30 --policy greedy --json").out)
+    assert stored["holes"] == direct["holes"]
+
+
+def test_hole_images_join_a_built_in_session(cli, tmp_path):
+    (tmp_path / "crops").mkdir()
+    hole = "21mar02c_grid1c_00008gr_00011sq_v01_00002hl_v01_00002en"
+    Image.fromarray(np.zeros((4, 4), dtype=np.uint8)).save(tmp_path / "crops" / f"{hole}-a_crop.png")
+    told = json.loads(cli("import y1 --images crops --json").out)
+    assert [(join["found"], join["joined"]) for join in told["joins"]] == [(1, 1)]
+    with SessionStore.open(tmp_path / "y1.session") as store:
+        holes = store.load().holes
+    assert holes.loc[holes["image_row"].notna(), "hole_id"].tolist() == [hole]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("import nothing.csv", "nothing.csv: must be a readable file."),
+        ("import y1 tables", "A built-in session must be imported alone. Got y1, tables instead."),
+        ("import tables --split val", "A split must belong to a built-in session"),
+        ("import y1 --split vale", "Did you mean 'val'?"),
+        ("import y1 --model-id res7", "A model id must be given for files of predictions."),
+        ("import tables -o run7", "The session folder must be called NAME.session. Got run7 instead."),
+        ("import tables -o no/run7.session", "The folder for the session must exist. Got no instead."),
+        ("import tables --images tables", "must be a folder with hole images"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(cli, tables, line, message, tmp_path):
+    answer = cli(line)
+    assert answer.code == 2
+    assert answer.out == ""
+    assert message in answer.err
+    assert answer.err.count("\n") == 1
+    assert not list(tmp_path.glob("*session*"))
+
+
+def test_validate_is_silent_work_for_a_clean_file(cli, tables):
+    assert cli("validate tables/ctf.csv") == (0, "tables/ctf.csv: no deviation\n", "")
+
+
+def test_validate_lists_every_deviation_with_its_line_and_leaves_with_1(cli, tables):
+    (tables / "ctf.csv").write_text(CTF.replace(",3.5,", ",soft,").replace(",4.0,", ",-3,"))
+    answer = cli("validate tables/ctf.csv")
+    assert answer.code == 1
+    first, second = answer.out.splitlines()
+    assert first == "tables/ctf.csv, line 1: the CTF resolution must be a number. Got 'soft' instead."
+    assert second.startswith("tables/ctf.csv, line 5: ")
+    told = json.loads(cli("validate tables/ctf.csv --json").out)
+    assert (told["kind"], [deviation["line"] for deviation in told["deviations"]]) == ("ctf", [1, 5])
+
+
+def test_validate_leaves_with_2_where_the_format_is_not_known(cli, tables):
+    (tables / "notes.txt").write_text("nothing of the kind\n")
+    for file in ("tables/notes.txt", "tables/gone.csv"):
+        answer = cli("validate", file)
+        assert answer.code == 2
+        assert answer.out == ""
+        assert answer.err.startswith(f"{file}: must be a ")
+        assert answer.err.count("\n") == 1

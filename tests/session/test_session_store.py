@@ -1,0 +1,421 @@
+import shutil
+import sqlite3
+from contextlib import closing
+
+import numpy as np
+import pandas as pd
+import pytest
+import sqlalchemy as sa
+
+from cryoscout.core.errors import DataError, InputError, StoreError, UnknownNameError
+from cryoscout.session import store_events
+from cryoscout.session.builtin import load_builtin
+from cryoscout.session.model import Session, SessionInfo
+from cryoscout.session.store import COMPLETE, DATABASE, SessionStore, _writing
+from cryoscout.session.store_layout import METADATA
+from cryoscout.session.tables import TABLES
+
+NAN = float("nan")
+
+
+def small_session():
+    """Hand-made: two patches, three holes, one imaged; odd characters on purpose."""
+    return Session(
+        "small",
+        SessionInfo(format="hand-made", shots=2),
+        pd.DataFrame({"grid_id": ["g"]}),
+        pd.DataFrame({"square_id": ["s"], "grid_id": ["g"]}),
+        pd.DataFrame({"patch_id": ["p/1", "p 2ü"], "square_id": ["s", "s"]}),
+        pd.DataFrame(
+            {
+                "hole_id": ["h1", "h2", "h3"],
+                "patch_id": ["p/1", "p/1", "p 2ü"],
+                "x_px": [0.1, NAN, 1e-17],
+                "y_px": [1.0, 2.0, 3.0],
+                "image_row": pd.array([1, 0, None], dtype="Int64"),
+            }
+        ),
+        pd.DataFrame(
+            {
+                "exposure_id": ["e1", "e2"],
+                "hole_id": ["h1", "h2"],
+                "shot": [1, 1],
+                "started_at": pd.to_datetime(["2024-01-01 10:00:00.123456789", None]),
+                "outcome": ["measured", "none"],
+                "ctf_max_res_angstrom": [3.3, NAN],
+            }
+        ),
+        provenance=pd.DataFrame({"table": ["holes"], "field": ["x_px"], "file": ["f"], "reader": ["hand"]}),
+    )
+
+
+def p_good_rows(p_good, at):
+    return pd.DataFrame(
+        {
+            "hole_id": ["h1", "h2", "h3"],
+            "model_id": "m",
+            "threshold_angstrom": 6.0,
+            "p_good": p_good,
+            "ctf_predicted_angstrom": NAN,
+            "predicted_at": pd.Timestamp(at),
+        }
+    )
+
+
+def assert_same(one, other):
+    assert (one.name, one.info) == (other.name, other.info)
+    for table in TABLES:
+        pd.testing.assert_frame_equal(getattr(one, table), getattr(other, table))
+
+
+def dump(path):
+    """Every row of every table of the database but the events."""
+    with closing(sqlite3.connect(path / DATABASE)) as database:
+        return {
+            table: database.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall()  # noqa: S608
+            for table in (*TABLES, "session")
+        }
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "small.session"
+
+
+@pytest.fixture
+def store(path):
+    with SessionStore.create(path) as store:
+        store.save_import(small_session(), "by hand")
+        yield store
+
+
+def test_a_session_comes_back_as_it_was_saved(store, path):
+    assert_same(store.load(), small_session())
+    with SessionStore.open(path) as again:
+        assert_same(again.load(), small_session())
+
+
+def test_a_whole_built_in_session_comes_back_as_it_was_saved(path):
+    session = load_builtin("y1", "all")
+    with SessionStore.create(path) as store:
+        store.save_import(session, "y1")
+        assert_same(store.load(), session)
+
+
+def test_tables_of_many_chunks_come_back_whole(path, monkeypatch):
+    monkeypatch.setattr(store_events, "ROWS_PER_EVENT", 100)
+    session = load_builtin("y1")
+    with SessionStore.create(path) as store:
+        store.save_import(session, "y1")
+        holes = [e for e in store.events("imported") if e.payload.get("table") == "holes"]
+        assert [len(event.payload["columns"]["hole_id"]) for event in holes] == [100] * 10 + [74]
+        assert_same(store.load(), session)
+
+
+def test_nothing_stands_at_the_place_until_the_import_ends(path):
+    store = SessionStore.create(path)
+    assert not path.exists()
+    with pytest.raises(StoreError, match=r"must hold a session.*still empty"):
+        store.load()
+    store.save_import(small_session(), "by hand")
+    store.close()
+    assert (path / COMPLETE).is_file()
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_store_that_was_never_filled_leaves_nothing_behind(path):
+    with SessionStore.create(path):
+        pass
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_second_import_is_refused(store):
+    with pytest.raises(StoreError, match="must be imported into once"):
+        store.save_import(small_session(), "again")
+    assert_same(store.load(), small_session())
+
+
+def test_an_existing_store_is_kept_unless_forced(store, path):
+    with pytest.raises(StoreError, match=r"must get a new place.*-o, or replace it with --force"):
+        SessionStore.create(path)
+    with SessionStore.create(path, force=True):
+        pass
+    assert_same(store.load(), small_session())
+    with SessionStore.create(path, force=True) as other:
+        other.save_import(small_session().with_outcomes_hidden(), "new")
+    with SessionStore.open(path) as replaced:
+        assert not replaced.load().imaged_by_hole().any()
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_folder_that_is_no_store_is_never_replaced(path):
+    path.mkdir()
+    (path / "thesis.txt").write_text("precious")
+    with pytest.raises(StoreError, match=r"Only a session store may be replaced.*holds no session\.db"):
+        SessionStore.create(path, force=True)
+    assert (path / "thesis.txt").read_text() == "precious"
+
+
+def test_a_half_written_store_is_refused_and_left_untouched(store, path):
+    store.close()
+    (path / COMPLETE).unlink()
+    before = {file.name: file.read_bytes() for file in path.iterdir()}
+    with pytest.raises(StoreError, match=r"must be complete\. Got .*whose import never ended.*left as it is"):
+        SessionStore.open(path)
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == before
+
+
+def test_a_missing_store_names_the_command_that_makes_one(path):
+    with pytest.raises(StoreError, match=r"must be a folder NAME\.session\. Got .*cryoscout import"):
+        SessionStore.open(path)
+
+
+def test_a_newer_schema_is_refused_and_left_untouched(store, path):
+    store.close()
+    with closing(sqlite3.connect(path / DATABASE)) as database:
+        database.execute("UPDATE schema_version SET version = 99")
+        database.commit()
+    before = dump(path)
+    with pytest.raises(StoreError, match=r"must be 1 or older\. Got 99 in .*update cryoscout"):
+        SessionStore.open(path)
+    assert dump(path) == before
+
+
+def test_a_damaged_database_is_refused(store, path):
+    store.close()
+    (path / DATABASE).write_bytes(b"not a database, far from it" * 100)
+    with pytest.raises(StoreError, match="cannot be read"):
+        SessionStore.open(path)
+
+
+def test_a_network_file_system_is_refused(path, monkeypatch, tmp_path):
+    mounts = tmp_path / "mounts"
+    mounts.write_text("server:/ / nfs4 rw 0 0\n")
+    monkeypatch.setattr("cryoscout.session.file_systems._MOUNTS", mounts)
+    with pytest.raises(StoreError, match=r"nfs4.*--store-dir"):
+        SessionStore.create(path)
+
+
+def make_schema_0(store, path):
+    """A store as schema 0 had it: the same tables, no events, version 0."""
+    store.close()
+    with closing(sqlite3.connect(path / DATABASE)) as database:
+        database.execute("DROP TABLE events")
+        database.execute("UPDATE schema_version SET version = 0")
+        database.commit()
+
+
+def test_a_store_of_schema_0_is_migrated_with_its_events(store, path):
+    make_schema_0(store, path)
+    before = dump(path)
+    with SessionStore.open(path) as migrated:
+        assert_same(migrated.load(), small_session())
+        assert {event.kind for event in migrated.events()} == {"imported"}
+        assert migrated.events()[0].payload["source"] == "a store of schema 0"
+        migrated.rebuild()
+        assert_same(migrated.load(), small_session())
+    assert {table: [row[1:] for row in rows] for table, rows in dump(path).items() if table in TABLES} == {
+        table: [row[1:] for row in rows] for table, rows in before.items() if table in TABLES
+    }
+    with SessionStore.open(path) as again:
+        again.append("error", {"message": "the events are guarded again"})
+    with closing(sqlite3.connect(path / DATABASE)) as database:
+        assert database.execute("SELECT max(version) FROM schema_version").fetchone() == (1,)
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            database.execute("DELETE FROM events")
+
+
+def test_a_migration_that_fails_leaves_the_old_schema(store, path, monkeypatch):
+    make_schema_0(store, path)
+
+    def broken(*_arguments):
+        raise RuntimeError("power cut")
+
+    monkeypatch.setattr("cryoscout.session.store_schema.insert_event", broken)
+    with pytest.raises(RuntimeError, match="power cut"):
+        SessionStore.open(path)
+    with closing(sqlite3.connect(path / DATABASE)) as database:
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        assert "events" not in tables
+        assert database.execute("SELECT max(version) FROM schema_version").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("statement", ["UPDATE events SET kind = 'error'", "DELETE FROM events WHERE id = 1"])
+def test_events_can_be_added_but_never_changed(store, path, statement):
+    store.append("error", {"message": "lost beam"})
+    with (
+        closing(sqlite3.connect(path / DATABASE)) as database,
+        pytest.raises(sqlite3.IntegrityError, match="append-only"),
+    ):
+        database.execute(statement)
+    assert store.events("error")[0].payload == {"message": "lost beam"}
+
+
+def test_a_delayed_outcome_is_pending_first_and_measured_later(store):
+    exposure_id = store.record_imaged("h3", pd.Timestamp("2024-01-01 11:00"), shot=2)
+    session = store.load()
+    assert session.counts()["outcomes"]["pending"] == 1
+    assert np.isnan(session.good_by_hole(6.0)[2])
+    store.record_outcome(exposure_id, 4.5)
+    assert store.load().good_by_hole(6.0)[2] == 1
+    assert [event.kind for event in store.events()][-2:] == ["imaged", "measured"]
+
+
+def test_a_planned_shot_becomes_the_vendors_exposure(store):
+    store.record_imaged("h2", exposure_id="vendor-2")
+    assert store.load().exposures["exposure_id"].tolist() == ["e1", "vendor-2"]
+
+
+def test_a_failed_fit_is_recorded_as_failed_and_a_later_fit_replaces_it(store):
+    exposure_id = store.record_imaged("h2")
+    store.record_outcome(exposure_id, float("inf"))
+    assert store.load().good_by_hole(6.0)[1] == 0
+    assert store.load().counts()["outcomes"]["failed"] == 1
+    store.record_outcome(exposure_id, 5.0)
+    assert store.load().good_by_hole(6.0)[1] == 1
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (lambda store: store.record_imaged("h9"), r"of a hole of the session\. Got shot 1 of 'h9'"),
+        (lambda store: store.record_imaged("h1", shot=3), r"must be a shot \(1 to 2\).*Got shot 3"),
+        (lambda store: store.record_imaged("h1"), r"must be imaged once\. Got shot 1 of hole 'h1' again"),
+        (lambda store: store.record_outcome("e9", 4.0), r"exposure that was taken\. Got 'e9'"),
+        (lambda store: store.record_outcome("e2", 4.0), r"exposure that was taken\. Got 'e2'"),
+        (lambda store: store.record_outcome("e1", -1.0), r"above 0 angstrom\. Got -1\.0"),
+        (lambda store: store.record_outcome("e1", NAN), r"above 0 angstrom\. Got nan"),
+        (lambda store: store.append("measured", {}), r"must have 'exposure_id'"),
+        (lambda store: store.append("planned", {"minutes": NAN}), r"must be plain JSON"),
+    ],
+)
+def test_a_record_that_does_not_fit_is_refused_and_not_written(store, record, message):
+    before = len(store.events())
+    with pytest.raises(InputError, match=message):
+        record(store)
+    assert len(store.events()) == before
+    assert_same(store.load(), small_session())
+
+
+def test_an_exposure_id_twice_is_refused_and_not_written(store):
+    before = len(store.events())
+    with pytest.raises(StoreError, match=r"must fit together.*exposure_id.*nothing was written"):
+        store.record_imaged("h3", exposure_id="e1")
+    assert len(store.events()) == before
+
+
+def test_an_unknown_kind_of_event_offers_the_nearest(store):
+    with pytest.raises(UnknownNameError, match="Did you mean 'planned'"):
+        store.append("planed", {})
+    with pytest.raises(UnknownNameError, match="Did you mean 'measured'"):
+        store.events("measure")
+
+
+def test_two_runs_of_one_model_are_both_kept_and_the_newest_is_read(store):
+    store.add_predictions(p_good_rows([0.1, 0.2, 0.3], "2024-01-01"))
+    store.add_predictions(p_good_rows([0.4, 0.5, 0.6], "2024-01-02"))
+    session = store.load()
+    assert len(session.predictions) == 6
+    assert session.prediction("m", 6.0).tolist() == [0.4, 0.5, 0.6]
+    assert len(store.events("predicted")) == 2
+
+
+def test_predictions_that_break_a_rule_are_not_written(store):
+    with pytest.raises(DataError, match="between 0 and 1"):
+        store.add_predictions(p_good_rows([0.1, 0.2, 1.3], "2024-01-01"))
+    assert store.events("predicted") == []
+
+
+def test_the_tables_are_a_fold_over_the_events(store, path):
+    store.add_predictions(p_good_rows([0.1, 0.2, 0.3], "2024-01-01"))
+    store.record_outcome(store.record_imaged("h3"), 4.5)
+    store.record_imaged("h2", pd.Timestamp("2024-01-01 12:00"))
+    store.append("planned", {"route": ["h2"]})
+    store.append("overridden", {"hole": "h2", "why": "dirt"})
+    expected, session = dump(path), store.load()
+    with closing(sqlite3.connect(path / DATABASE)) as database:
+        database.execute("DELETE FROM exposures")
+        database.execute("UPDATE holes SET x_px = 0")
+        database.commit()
+    store.rebuild()
+    assert dump(path) == expected
+    assert_same(store.load(), session)
+
+
+def test_images_come_back_by_patch(path):
+    images = {
+        "p/1": np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4),
+        "p 2ü": np.zeros((0, 3, 4), dtype=np.uint8),
+    }
+    with SessionStore.create(path) as store:
+        store.save_import(small_session(), "by hand", images)
+    with SessionStore.open(path) as store:
+        np.testing.assert_array_equal(store.images("p/1"), images["p/1"])
+        assert store.images("p9") is None
+    assert all(file.parent == path / "images" for file in path.rglob("*.npy"))
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ({"p9": np.zeros((1, 2, 2), dtype=np.uint8)}, r"belong to a patch of the session\. Got 'p9'"),
+        ({"p/1": np.zeros((2, 2, 2))}, r"uint8 array.*Got float64"),
+        ({"p/1": np.zeros((1, 2, 2), dtype=np.uint8)}, r"a row for every image_row\. Got uint8 \(1, 2, 2\)"),
+    ],
+)
+def test_wrong_images_are_refused_and_nothing_is_left(path, images, message):
+    with pytest.raises(InputError, match=message), SessionStore.create(path) as store:
+        store.save_import(small_session(), "by hand", images)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_store_can_live_behind_a_url(tmp_path):
+    url = f"sqlite:///{tmp_path / 'x.db'}"
+    with SessionStore.create(url) as store:
+        store.save_import(small_session(), "by hand")
+        assert store.images("p/1") is None
+    with SessionStore.open(url) as store:
+        assert_same(store.load(), small_session())
+    with pytest.raises(StoreError, match="must start in an empty database"):
+        SessionStore.create(url)
+    with pytest.raises(StoreError, match="must be a folder or a database URL"):
+        SessionStore.open("nonsense://x")
+
+
+def test_the_schema_and_its_guards_can_be_written_for_postgresql():
+    from sqlalchemy.dialects import postgresql
+    from sqlalchemy.schema import CreateTable
+
+    ddl = {
+        table.name: str(CreateTable(table).compile(dialect=postgresql.dialect()))
+        for table in METADATA.sorted_tables
+    }
+    assert "BYTEA" in ddl["events"]
+    assert "BIGSERIAL" in ddl["holes"]
+    assert "DOUBLE PRECISION" in ddl["holes"]
+
+
+def test_a_moved_store_opens_at_its_new_place(store, path):
+    store.close()
+    moved = path.with_name("moved.session")
+    shutil.move(path, moved)
+    with SessionStore.open(moved) as again:
+        assert_same(again.load(), small_session())
+
+
+def test_a_reader_sees_the_state_before_a_write_in_progress(store):
+    with SessionStore.open(store._location) as reader, store._engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM exposures"))
+        assert_same(reader.load(), small_session())
+        connection.rollback()
+
+
+def test_a_second_writer_waits_and_is_told_when_the_first_does_not_end(store, path, monkeypatch):
+    monkeypatch.setattr("cryoscout.session.store._BUSY_TIMEOUT_S", 0)
+    with (
+        SessionStore.open(path) as other,
+        _writing(store._engine),
+        pytest.raises(StoreError, match=r"must be free for writing\. Got database is locked"),
+    ):
+        other.append("error", {"message": "lost beam"})
+    assert store.events("error") == []
