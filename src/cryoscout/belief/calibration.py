@@ -31,7 +31,7 @@ def clipped_logit(p: NDArray[np.float64], clip: float = SCORE_CLIP) -> NDArray[n
 
 def sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """1 / (1 + exp(-x)), stable at both ends."""
-    return 0.5 * (1.0 + np.tanh(0.5 * x))
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * x)))
 
 
 class Calibration(Settings):
@@ -54,7 +54,9 @@ def fit_calibration(
     Raises InputError when there are fewer than 10 labels or only one class: then nothing can be fitted.
     """
     if len(score) != len(good):
-        raise InputError(f"Calibration must have one label per score. Got {len(good)} and {len(score)} instead.")
+        raise InputError(
+            f"Calibration must have one label per score. Got {len(good)} and {len(score)} instead."
+        )
     if len(good) < FEWEST_LABELS or not 0 < good.sum() < len(good):
         raise InputError(
             f"Calibration must have at least {FEWEST_LABELS} labels of both classes. Got {len(good)} labels, "

@@ -7,7 +7,6 @@ together by maximum marginal likelihood, the effects integrated out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib.resources import files
 
 import numpy as np
@@ -15,12 +14,16 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from cryoscout.belief.calibration import clipped_logit
-from cryoscout.belief.effects import EffectTree, EffectVariances, log_marginal_likelihood, marginal_probability
+from cryoscout.belief.effects import (
+    EffectTree,
+    EffectVariances,
+    log_marginal_likelihood,
+    marginal_probability,
+)
 from cryoscout.core.errors import InputError
 from cryoscout.core.settings import Settings
 
 _LOG_VARIANCE_BOUNDS = (-8.0, 3.0)
-_COEFFICIENTS = 5
 
 
 class ContextModel(Settings):
@@ -42,7 +45,7 @@ class ContextModel(Settings):
     ) -> NDArray[np.float64]:
         """(n,) logit of each hole without effects."""
         weights = np.array([self.intercept, self.score, self.patch, self.square, self.grid])
-        return context_features(score_p, patch_of_hole, tree) @ weights
+        return np.asarray(context_features(score_p, patch_of_hole, tree) @ weights)
 
     def p_good(
         self, score_p: NDArray[np.float64], patch_of_hole: NDArray[np.int32], tree: EffectTree
@@ -73,41 +76,78 @@ def fit_context(
     good: NDArray[np.float64],
     patch_of_hole: NDArray[np.int32],
     tree: EffectTree,
-    progress: Callable[[], None] | None = None,
 ) -> ContextModel:
     """Fit coefficients and effect variances to labelled holes by maximum marginal likelihood.
 
     score_p : (n,) in 0..1     good : (n,) 0 or 1, NaN where not labelled (context is taken from all holes)
     Raises InputError when no hole of one class is labelled.
     """
+    labelled = _labelled(good)
+    features = context_features(score_p, patch_of_hole, tree)[labelled]
+    weights, effects, log_likelihood = _fit(
+        features, np.eye(features.shape[1])[1], patch_of_hole[labelled], good[labelled], tree
+    )
+    return ContextModel(
+        **dict(zip(("intercept", "score", "patch", "square", "grid"), weights.tolist(), strict=True)),
+        effects=effects,
+        log_likelihood=log_likelihood,
+        holes=int(labelled.sum()),
+    )
+
+
+def fit_effects(
+    location: NDArray[np.float64],
+    patch_of_hole: NDArray[np.int32],
+    good: NDArray[np.float64],
+    tree: EffectTree,
+) -> EffectVariances:
+    """Effect variances of outcomes around given logits, up to a common offset that is fitted with them.
+
+    location : (n,) logit of each hole without effects     good : (n,) 0 or 1, NaN where not labelled
+    Raises InputError when no hole of one class is labelled.
+    """
+    labelled = _labelled(good)
+    shifted = location[labelled]
+    _, effects, _ = _fit(
+        np.ones((len(shifted), 1)), np.zeros(1), patch_of_hole[labelled], good[labelled], tree, shifted
+    )
+    return effects
+
+
+def _labelled(good: NDArray[np.float64]) -> NDArray[np.bool_]:
     labelled = ~np.isnan(good)
     if not 0 < good[labelled].sum() < labelled.sum():
         raise InputError(
-            f"The context model must be fitted to labelled holes of both classes. Got {int(labelled.sum())} "
+            f"A prediction must be fitted to labelled holes of both classes. Got {int(labelled.sum())} "
             f"labels, {int(good[labelled].sum())} good, instead. Remedy: label more holes."
         )
-    features = context_features(score_p, patch_of_hole, tree)[labelled]
-    patches, outcomes = patch_of_hole[labelled], good[labelled]
+    return np.asarray(labelled)
+
+
+def _fit(
+    features: NDArray[np.float64],
+    first_weights: NDArray[np.float64],
+    patch_of_hole: NDArray[np.int32],
+    good: NDArray[np.float64],
+    tree: EffectTree,
+    offset: NDArray[np.float64] | float = 0.0,
+) -> tuple[NDArray[np.float64], EffectVariances, float]:
+    """Weights, (k,), variances and log likelihood of logits = features (n, k) @ weights + offset + effects."""
+    k = features.shape[1]
 
     def loss(parameters: NDArray[np.float64]) -> float:
-        if progress is not None:
-            progress()
-        patch, square, grid = np.exp(parameters[_COEFFICIENTS:])
-        variances = EffectVariances(patch=patch, square=square, grid=grid)
-        return -log_marginal_likelihood(
-            features @ parameters[:_COEFFICIENTS], patches, outcomes, tree, variances
-        )
+        location = features @ parameters[:k] + offset
+        return -log_marginal_likelihood(location, patch_of_hole, good, tree, _variances(parameters[k:]))
 
-    start = np.concatenate([[0.0, 1.0, 0.0, 0.0, 0.0], np.log([0.3, 0.2, 0.1])])
-    bounds = [(None, None)] * _COEFFICIENTS + [_LOG_VARIANCE_BOUNDS] * 3
+    start = np.concatenate([first_weights, np.log([0.3, 0.2, 0.1])])
+    bounds = [(None, None)] * k + [_LOG_VARIANCE_BOUNDS] * 3
     fit = minimize(loss, start, method="L-BFGS-B", bounds=bounds)
-    patch, square, grid = np.exp(fit.x[_COEFFICIENTS:])
-    return ContextModel(
-        **dict(zip(("intercept", "score", "patch", "square", "grid"), fit.x.tolist(), strict=False)),
-        effects=EffectVariances(patch=patch, square=square, grid=grid),
-        log_likelihood=-float(fit.fun),
-        holes=int(labelled.sum()),
-    )
+    return fit.x[:k], _variances(fit.x[k:]), -float(fit.fun)
+
+
+def _variances(logs: NDArray[np.float64]) -> EffectVariances:
+    patch, square, grid = np.exp(logs).tolist()
+    return EffectVariances(patch=patch, square=square, grid=grid)
 
 
 def y1_context() -> ContextModel:

@@ -14,7 +14,11 @@ DRAWS = 2000
 
 
 def draw_truths(
-    belief: EffectBelief, draws: int, shots: int, rng: np.random.Generator, holes: NDArray[np.int64] | None = None
+    belief: EffectBelief,
+    draws: int,
+    shots: int,
+    rng: np.random.Generator,
+    holes: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
     """Whole truths from the belief: good micrographs of each hole, (draws, m) in 0..shots.
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from cryoscout.belief.calibration import sigmoid
 from cryoscout.belief.tree_gaussian import draw_patch_effects, ep_log_likelihood, ep_sweep, patch_marginals
 from cryoscout.core.settings import Settings
 
@@ -43,8 +44,15 @@ class EffectVariances(Settings):
         return sum(self.as_tuple())
 
 
-Y1_EFFECTS = EffectVariances(patch=1.1, square=0.003, grid=0.01)
-"""PLACEHOLDER."""
+Y1_EFFECTS = EffectVariances(patch=1.132362, square=0.00067, grid=0.0016)
+"""The prior for scores of a classifier on new patches: twice the variances fitted on the Y1 training split.
+
+Twice, because that classifier has seen the training holes, so its scores leave less unexplained there than they
+do on new patches. The factor was chosen by replay on the training split (docs/results/adaptive-selection.md).
+"""
+
+Y1_FLAT_EFFECTS = EffectVariances(patch=1.183923, square=1.166125, grid=1.230153)
+"""The prior where there are no scores: fitted on the outcomes of the Y1 training split alone."""
 
 # Gauss-Hermite nodes of E[f(z)], z ~ N(0, 1): enough for a logistic site, checked against 200 nodes in the tests.
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(21)
@@ -60,13 +68,13 @@ _LOGISTIC_PROBIT = np.pi / 8.0
 
 def marginal_probability(location: NDArray[np.float64], variance: NDArray[np.float64]) -> NDArray[np.float64]:
     """E[sigmoid(location + e)], e ~ N(0, variance), by MacKay's approximation (absolute error below 0.02)."""
-    return 1.0 / (1.0 + np.exp(-location / np.sqrt(1.0 + _LOGISTIC_PROBIT * variance)))
+    return sigmoid(location / np.sqrt(1.0 + _LOGISTIC_PROBIT * variance))
 
 
 def location_of(p_good: NDArray[np.float64], variance: float) -> NDArray[np.float64]:
     """The location m with marginal_probability(m, variance) = p_good; p is clipped to 1e-4..1 - 1e-4."""
     p = np.clip(p_good, 1e-4, 1.0 - 1e-4)
-    return np.log(p / (1.0 - p)) * np.sqrt(1.0 + _LOGISTIC_PROBIT * variance)
+    return np.asarray(np.log(p / (1.0 - p)) * np.sqrt(1.0 + _LOGISTIC_PROBIT * variance))
 
 
 @dataclass(frozen=True)
@@ -104,7 +112,9 @@ class EffectBelief:
         self.patch_of_hole = patch_of_hole
         self._tree = tree
         self._variances = variances.as_tuple()
-        self._evidence = np.zeros((len(tree.square_of_patch), 2))  # per patch: precision, precision times mean
+        self._evidence = np.zeros(
+            (len(tree.square_of_patch), 2)
+        )  # per patch: precision, precision times mean
         self._holes = np.empty(0, dtype=np.int64)
         self._sites = np.empty((0, 4))  # per outcome: good, bad, precision, precision times mean
         self._refresh()

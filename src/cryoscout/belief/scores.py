@@ -19,9 +19,7 @@ def expected_calibration_error(p: NDArray[np.float64], good: NDArray[np.float64]
     return float(_calibration_errors(p, good[None, :], bins)[0])
 
 
-def _calibration_errors(
-    p: NDArray[np.float64], good: NDArray[np.float64], bins: int
-) -> NDArray[np.float64]:
+def _calibration_errors(p: NDArray[np.float64], good: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
     """ECE of each row of outcomes, (draws, n) -> (draws,)."""
     order = np.argsort(p, kind="stable")
     edges = np.linspace(0, len(p), bins + 1).round().astype(int)[:-1]

@@ -125,7 +125,16 @@ def _tilted(mean, variance, location, good, bad, nodes, weights):  # type: ignor
 
 @njit(cache=True)
 def ep_sweep(  # type: ignore[no-untyped-def]
-    location, patch_of_site, sites, order, evidence, square_of_patch, grid_of_square, variances, nodes, weights
+    location,
+    patch_of_site,
+    sites,
+    order,
+    evidence,
+    square_of_patch,
+    grid_of_square,
+    variances,
+    nodes,
+    weights,
 ):
     """Refine the sites named in `order` once, in place: `sites` (m,4) and `evidence` (P,2)."""
     messages = messages_up(evidence, square_of_patch, grid_of_square, variances)

@@ -27,7 +27,9 @@ class Settings(BaseModel):
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"]) or "(whole file)"
             raise FileFormatError(
-                path, None, f"{field}: {first['msg']}. Remedy: write the file again with this version of cryoscout."
+                path,
+                None,
+                f"{field}: {first['msg']}. Remedy: write the file again with this version of cryoscout.",
             ) from None
 
     def save(self, path: Path) -> None:

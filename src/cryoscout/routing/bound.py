@@ -14,10 +14,13 @@ def good_holes_bound(problem: RoutingProblem, truth: Truth, start_hole: int) -> 
     Holes without an outcome are left out. With crossing `count` the visit that crosses the budget counts too.
     Method: tree knapsack over patch, square, grid; exact for the count because costs depend only on the tree
     (not for the shaped reward: there, entering a patch through a bad hole can pay). Fitted tiers are rounded
-    down to 0.1 min, so that no route exceeds the bound. Checked against exhaustive search in tests/routing/test_bound.py.
+    down to 0.1 min, so that no route exceeds the bound.
+    Checked against exhaustive search in tests/routing/test_bound.py.
     """
     free = problem.available() & truth.measured
     if start_hole != NOWHERE:
         free[start_hole] = False
     minutes = problem.budget_min - problem.time_model.setup_min
-    return TreeKnapsack(problem, rounding="down").solve(truth.good, free, start_hole, minutes, plan=False).value
+    return (
+        TreeKnapsack(problem, rounding="down").solve(truth.good, free, start_hole, minutes, plan=False).value
+    )

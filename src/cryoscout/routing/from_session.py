@@ -12,7 +12,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscout.belief.effects import Y1_EFFECTS, EffectTree, EffectVariances
+from cryoscout.belief.effects import Y1_EFFECTS, Y1_FLAT_EFFECTS, EffectTree, EffectVariances
 from cryoscout.core.errors import DataError, InputError, UnknownNameError
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
@@ -218,10 +218,8 @@ def _combined(session: Session, threshold_angstrom: float) -> NDArray[np.float64
 
 
 def _effects_of(prediction: str) -> EffectVariances:
-    """What a prediction leaves unexplained; `combined` integrated out the effects of its own model."""
-    from cryoscout.belief.context import y1_context
-
-    return y1_context().effects if prediction == COMBINED else Y1_EFFECTS
+    """How far a patch, square or grid may lie from what the prediction says of it."""
+    return Y1_FLAT_EFFECTS if prediction == FLAT else Y1_EFFECTS
 
 
 def time_model_for(session: Session, name: str | None) -> tuple[TimeModel, tuple[str, ...]]:

@@ -103,7 +103,13 @@ class TreeKnapsack:
         self._crossing = problem.crossing == "count"
 
     def solve(
-        self, values: NDArray[np.float64], free: NDArray[np.bool_], here: int, minutes_left: float, *, plan: bool
+        self,
+        values: NDArray[np.float64],
+        free: NDArray[np.bool_],
+        here: int,
+        minutes_left: float,
+        *,
+        plan: bool,
     ) -> Plan:
         """The most that can be collected, and with `plan` which patches to open and how far.
 

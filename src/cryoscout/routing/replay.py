@@ -84,7 +84,9 @@ def replay(
     if ctf_delay_min < 0:
         raise InputError(f"The CTF delay must be 0 minutes or more. Got {ctf_delay_min} instead.")
     if replan_every != "square" and (not isinstance(replan_every, int) or replan_every < 1):
-        raise InputError(f"replan_every must be a number of holes >= 1 or 'square'. Got {replan_every!r} instead.")
+        raise InputError(
+            f"replan_every must be a number of holes >= 1 or 'square'. Got {replan_every!r} instead."
+        )
     tiers_min = problem.time_model.tiers_min(problem.shots)
     reward_rule = reward_named(reward, tiers_min)
     starts = list(starts)
@@ -92,7 +94,9 @@ def replay(
     results = []
     for start, rng in zip(starts, generators, strict=True):
         results.append(
-            _replay_one(problem, truth, policy, start, rng, tiers_min, reward_rule, ctf_delay_min, replan_every)
+            _replay_one(
+                problem, truth, policy, start, rng, tiers_min, reward_rule, ctf_delay_min, replan_every
+            )
         )
         if progress is not None:
             progress()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Self
 
 import numpy as np
@@ -37,7 +38,7 @@ class TimeModel(Settings):
     @model_validator(mode="after")
     def _tiers_do_not_decrease(self) -> Self:
         tiers = (self.same_patch_min, self.new_patch_min, self.new_square_min, self.new_grid_min)
-        if any(later < earlier for earlier, later in zip(tiers, tiers[1:], strict=False)):
+        if any(later < earlier for earlier, later in pairwise(tiers)):
             raise ValueError(f"tiers must not decrease from same patch to new grid. Got {tiers} instead.")
         return self
 

@@ -41,13 +41,19 @@ def ordered_patches(problem: RoutingProblem, chosen: PatchSet, here: int) -> lis
 
 
 def _rank(
-    group: NDArray[np.int_], gains: NDArray[np.float64], minutes: NDArray[np.float64], entry_min: float, opened: int
+    group: NDArray[np.signedinteger],
+    gains: NDArray[np.float64],
+    minutes: NDArray[np.float64],
+    entry_min: float,
+    opened: int,
 ) -> NDArray[np.float64]:
     """A sort key for each member: minus its group's gain per minute, the opened group before all; (m,)."""
-    rate = np.bincount(group, weights=gains) / np.maximum(np.bincount(group, weights=minutes) + entry_min, 1e-12)
+    rate = np.bincount(group, weights=gains) / np.maximum(
+        np.bincount(group, weights=minutes) + entry_min, 1e-12
+    )
     key = -rate[group]
     key[group == opened] = -np.inf
-    return key
+    return np.asarray(key)
 
 
 def best_hole_of(

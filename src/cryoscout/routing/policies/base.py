@@ -34,7 +34,9 @@ class Policy(Protocol):
     name: str
     kind: PolicyKind
     default_prediction: str  # the named prediction it uses when the user names none
-    drops_crossing: bool  # True: its crossing visit is dropped whatever the replay says (the published greedy)
+    drops_crossing: (
+        bool  # True: its crossing visit is dropped whatever the replay says (the published greedy)
+    )
 
     def reset(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> None:
         """Start a route. start_hole : index, already imaged, or NOWHERE."""

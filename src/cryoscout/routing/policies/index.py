@@ -62,7 +62,9 @@ def _best_rate(values, taken, entry, hole_min, most):  # type: ignore[no-untyped
 
 
 @njit(cache=True)
-def _rate_route(values, counts, patch_start, square_of_patch, grid_of_square, tiers, here, budget_min, crossing):  # type: ignore[no-untyped-def]
+def _rate_route(  # type: ignore[no-untyped-def]
+    values, counts, patch_start, square_of_patch, grid_of_square, tiers, here, budget_min, crossing
+):
     """Positions in the sorted values, in order of visit. here : patch or -1."""
     n_patches = len(counts)
     taken = np.zeros(n_patches, dtype=np.int64)
