@@ -12,27 +12,41 @@ from pathlib import Path
 
 import numpy as np
 
-from cryoscout.belief.context import fit_context, fit_effects
+from cryoscout.belief.context import ContextModel, fit_context, fit_effects, held_out_log_likelihood
 from cryoscout.belief.effects import EffectTree
 from cryoscout.session.builtin import load_builtin
 
 OUTPUT = Path(__file__).parents[1] / "src" / "cryoscout" / "belief" / "data" / "y1_context.json"
+CONTEXT_SDS = (0.02, 0.1, 0.3, 1.0)
+FOLDS = 6
 
 
 def main() -> None:
-    """Fit and write."""
+    """Choose the width of the context prior, fit and write."""
     session = load_builtin("y1", split="train")
     patch_of_hole, square_of_patch, grid_of_square = session.tree()
-    good, tree = session.good_by_hole(6.0), EffectTree(square_of_patch, grid_of_square)
-    model = fit_context(session.prediction("res18", 6.0), good, patch_of_hole, tree)
-    rounded = {
-        name: round(value, 6) for name, value in model.model_dump(exclude={"effects", "holes"}).items()
+    score, good = session.prediction("res18", 6.0), session.good_by_hole(6.0)
+    tree = EffectTree(square_of_patch, grid_of_square)
+    fold_of_patch = np.random.default_rng(0).permutation(len(square_of_patch)) % FOLDS
+    held_out = {
+        sd: held_out_log_likelihood(score, good, patch_of_hole, tree, sd, fold_of_patch) for sd in CONTEXT_SDS
     }
-    effects = {name: round(value, 6) for name, value in model.effects.model_dump().items()}
-    model.model_validate({**rounded, "effects": effects, "holes": model.holes}).save(OUTPUT)
+    for sd, log_likelihood in held_out.items():
+        print(f"context_sd {sd}: {log_likelihood:.2f} nats on held-out patches")
+    model = fit_context(score, good, patch_of_hole, tree, max(CONTEXT_SDS, key=held_out.__getitem__))
+    _rounded(model).save(OUTPUT)
     print(OUTPUT.read_text(encoding="utf-8"), end="")
     flat = fit_effects(np.zeros(len(good)), patch_of_hole, good, tree)
     print("Effects without scores (belief.effects.Y1_FLAT_EFFECTS):", flat.model_dump_json())
+
+
+def _rounded(model: ContextModel) -> ContextModel:
+    """Six decimals, so that the file is the same on every machine."""
+    values = model.model_dump(exclude={"effects", "covariance"})
+    effects = {name: round(value, 6) for name, value in model.effects.model_dump().items()}
+    covariance = tuple(tuple(round(value, 8) for value in row) for row in model.covariance)
+    rounded = {name: round(value, 6) for name, value in values.items()}
+    return ContextModel.model_validate(rounded | {"effects": effects, "covariance": covariance})
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from cryoscout.core.errors import CryoscoutError, InputError
 from cryoscout.routing.policies.base import STOP, Observation, Policy, PolicyKind
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
 from cryoscout.routing.replay import Truth
-from cryoscout.routing.time_model import PRESETS, TimeModel
+from cryoscout.routing.time_model import PRESETS, ROUNDING_MIN, TimeModel
 
 EXHAUSTIVE_HOLES = 8
 """More holes than this would take the exhaustive judge minutes."""
@@ -134,6 +134,7 @@ def exhaustive_best(
     """
     drop = (problem.crossing if crossing is None else crossing) == "drop"
     tiers_min = problem.time_model.tiers_min(problem.shots)
+    latest_min = problem.budget_min + ROUNDING_MIN
     free = frozenset(int(hole) for hole in np.flatnonzero(problem.available())) - {start_hole}
     if len(free) > EXHAUSTIVE_HOLES:
         raise InputError(
@@ -142,11 +143,11 @@ def exhaustive_best(
 
     def best_from(here: int, used_min: float, left: frozenset[int]) -> float:
         best = 0.0
-        if used_min > problem.budget_min:
+        if used_min > latest_min:
             return best
         for hole in left:
             ends_min = used_min + float(tiers_min[problem.tier_between(here, hole)])
-            if drop and ends_min > problem.budget_min:
+            if drop and ends_min > latest_min:
                 continue
             best = max(best, float(values[hole]) + best_from(hole, ends_min, left - {hole}))
         return best
@@ -286,6 +287,7 @@ class _Microscope:
         problem = trial.problem
         self.trial, self.seed = trial, seed
         self.tiers_min = problem.time_model.tiers_min(problem.shots)
+        self.latest_min = problem.budget_min + ROUNDING_MIN
         self.free = problem.available()
         self.visited = (
             np.zeros(problem.n_holes, dtype=bool) if problem.imaged is None else problem.imaged.copy()
@@ -305,7 +307,7 @@ class _Microscope:
         trial, problem = self.trial, _read_only(self.trial.problem)
         policy.reset(problem, trial.start_hole, np.random.default_rng(self.seed))
         route: list[int] = []
-        while self.used_min <= problem.budget_min:
+        while self.used_min <= self.latest_min:
             self._hand_over_results()
             seen = Observation(
                 _frozen(self.visited), self.here, self.used_min, _frozen(self.known), self.n_outcomes
@@ -317,7 +319,7 @@ class _Microscope:
                     raise _broken(policy, trial, f"it must not write into what it is given ({name})")
             if hole == STOP:
                 break
-            if self.used_min + self._minutes_to(hole) > problem.budget_min and policy.drops_crossing:
+            if self.used_min + self._minutes_to(hole) > self.latest_min and policy.drops_crossing:
                 break
             if trial.overridden and len(route) % 3 == 2:
                 hole = self._operators_choice(hole)
@@ -356,10 +358,7 @@ class _Microscope:
             raise _broken(policy, trial, f"it must not choose a hole that was visited or imaged, got {hole}")
         if not self.free[hole]:
             raise _broken(policy, trial, f"it must choose an allowed hole, got {hole}")
-        if (
-            trial.problem.crossing == "drop"
-            and self.used_min + self._minutes_to(hole) > trial.problem.budget_min
-        ):
+        if trial.problem.crossing == "drop" and self.used_min + self._minutes_to(hole) > self.latest_min:
             raise _broken(
                 policy, trial, f"it must not pass the budget where a crossing visit is dropped, got {hole}"
             )
@@ -370,7 +369,7 @@ class _Microscope:
         others = [
             int(other)
             for other in np.flatnonzero(self.free)
-            if other != hole and self.used_min + self._minutes_to(int(other)) <= self.trial.problem.budget_min
+            if other != hole and self.used_min + self._minutes_to(int(other)) <= self.latest_min
         ]
         return int(self.operator.choice(others)) if others else hole
 

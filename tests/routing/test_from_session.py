@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cryoscout.belief.context import y1_context
-from cryoscout.belief.effects import Y1_EFFECTS
+from cryoscout.belief.effects import Y1_EFFECTS, Y1_FLAT_EFFECTS
 from cryoscout.core.errors import DataError, InputError, UnknownNameError
 from cryoscout.routing.from_session import (
     flat_p_good,
@@ -134,9 +133,8 @@ def test_combined_is_a_probability_and_tells_good_from_bad_better_than_its_parts
 
 
 def test_a_problem_carries_the_effects_its_prediction_leaves_unexplained(y1):
-    combined = problem_from_session(y1, prediction="combined", budget_min=60)
-    assert combined.effects == y1_context().effects
-    assert problem_from_session(y1, prediction="res50", budget_min=60).effects == Y1_EFFECTS
+    for prediction, effects in (("combined", Y1_EFFECTS), ("res50", Y1_EFFECTS), ("flat", Y1_FLAT_EFFECTS)):
+        assert problem_from_session(y1, prediction=prediction, budget_min=60).effects == effects
 
 
 def test_combined_puts_the_only_classifier_of_another_session_into_context(simulated):

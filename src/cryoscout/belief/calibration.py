@@ -41,7 +41,7 @@ class Calibration(Settings):
     offset: float = 0.0
 
     def apply(self, score: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Calibrated probabilities of scores in 0..1, same shape. Ties stay ties and the order is kept."""
+        """Calibrated probabilities of scores in 0..1, same shape. Ties stay ties; the order is kept if slope > 0."""
         return sigmoid(self.slope * clipped_logit(score) + self.offset)
 
 
@@ -51,11 +51,18 @@ def fit_calibration(
     """Maximum-likelihood calibration on held-out labels.
 
     score : (n,) in 0..1     good : (n,) 0 or 1
-    Raises InputError when there are fewer than 10 labels or only one class: then nothing can be fitted.
+    Raises InputError when there are fewer than 10 labels or only one class: then nothing can be fitted; and when a
+    label is neither 0 nor 1.
     """
     if len(score) != len(good):
         raise InputError(
             f"Calibration must have one label per score. Got {len(good)} and {len(score)} instead."
+        )
+    strange = ~np.isin(good, (0.0, 1.0))
+    if strange.any():
+        raise InputError(
+            f"Labels must be 0 or 1. Got {good[strange][0]} instead ({int(strange.sum())} such labels). "
+            "Remedy: leave out holes without an outcome; give the shots of a hole one by one."
         )
     if len(good) < FEWEST_LABELS or not 0 < good.sum() < len(good):
         raise InputError(

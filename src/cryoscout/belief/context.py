@@ -2,7 +2,8 @@
 
 A hole's logit is linear in the logit of its score and in the mean logits of its patch, square and grid (of the
 scores alone, never of outcomes); the effects that the scores do not explain are EffectVariances. Both are fitted
-together by maximum marginal likelihood, the effects integrated out.
+together by maximum marginal likelihood, the effects integrated out. A classifier that already sees its surroundings
+gains nothing from context, so the context weights have a prior around 0 whose width is chosen on held-out patches.
 """
 
 from __future__ import annotations
@@ -18,10 +19,14 @@ from cryoscout.belief.effects import (
     EffectTree,
     EffectVariances,
     log_marginal_likelihood,
+    log_marginal_likelihood_and_gradient,
     marginal_probability,
 )
 from cryoscout.core.errors import InputError
 from cryoscout.core.settings import Settings
+
+CONTEXT_SD = 0.3
+"""Prior standard deviation of the context weights where nothing better is known of the classifier."""
 
 _LOG_VARIANCE_BOUNDS = (-8.0, 3.0)
 
@@ -37,8 +42,13 @@ class ContextModel(Settings):
     effects: EffectVariances
     """Variances of what the scores leave unexplained, as fitted."""
     log_likelihood: float
+    context_sd: float
+    """Prior standard deviation of the patch, square and grid weights in the fit."""
     holes: int
     """Number of labelled holes behind the fit."""
+    covariance: tuple[tuple[float, ...], ...] = ()
+    """(5, 5) covariance of the weights in the order above: how far another session of the same kind and size would
+    have moved them (Laplace's approximation at the fitted variances); empty where it was not kept."""
 
     def location(
         self, score_p: NDArray[np.float64], patch_of_hole: NDArray[np.int32], tree: EffectTree
@@ -53,6 +63,18 @@ class ContextModel(Settings):
         """(n,) probability that one exposure is good, the effects integrated out; score_p (n,) in 0..1."""
         location = self.location(score_p, patch_of_hole, tree)
         return marginal_probability(location, np.full(len(location), self.effects.total))
+
+    def loadings(
+        self, score_p: NDArray[np.float64], patch_of_hole: NDArray[np.int32], tree: EffectTree
+    ) -> NDArray[np.float64]:
+        """(n, 5) change of each hole's logit with five independent standard normal errors of the fit.
+
+        (n, 0) where the covariance was not kept.
+        """
+        if not self.covariance:
+            return np.empty((len(score_p), 0))
+        root = np.linalg.cholesky(np.array(self.covariance))
+        return np.asarray(context_features(score_p, patch_of_hole, tree) @ root)
 
 
 def context_features(
@@ -76,23 +98,62 @@ def fit_context(
     good: NDArray[np.float64],
     patch_of_hole: NDArray[np.int32],
     tree: EffectTree,
+    context_sd: float = CONTEXT_SD,
+    variances_off_zero: bool = False,
 ) -> ContextModel:
     """Fit coefficients and effect variances to labelled holes by maximum marginal likelihood.
 
     score_p : (n,) in 0..1     good : (n,) 0 or 1, NaN where not labelled (context is taken from all holes)
+    context_sd : prior standard deviation of the context weights, > 0
+    variances_off_zero : a uniform prior on the standard deviations of the effects, its mode taken in log variance
+        (Gelman 2006; Chung et al. 2013). Without it the variance of squares or grids is often fitted as 0 because
+        few of them were seen, and forecasts are too sure (docs/results/coverage.md).
     Raises InputError when no hole of one class is labelled.
     """
     labelled = _labelled(good)
     features = context_features(score_p, patch_of_hole, tree)[labelled]
+    prior_sd = np.array([np.inf, np.inf, context_sd, context_sd, context_sd])
+    patches, outcomes = patch_of_hole[labelled], good[labelled]
     weights, effects, log_likelihood = _fit(
-        features, np.eye(features.shape[1])[1], patch_of_hole[labelled], good[labelled], tree
+        features,
+        np.eye(features.shape[1])[1],
+        prior_sd,
+        patches,
+        outcomes,
+        tree,
+        variances_off_zero=variances_off_zero,
     )
     return ContextModel(
         **dict(zip(("intercept", "score", "patch", "square", "grid"), weights.tolist(), strict=True)),
         effects=effects,
         log_likelihood=log_likelihood,
+        context_sd=context_sd,
         holes=int(labelled.sum()),
+        covariance=_covariance(features, weights, prior_sd, patches, outcomes, tree, effects),
     )
+
+
+def held_out_log_likelihood(
+    score_p: NDArray[np.float64],
+    good: NDArray[np.float64],
+    patch_of_hole: NDArray[np.int32],
+    tree: EffectTree,
+    context_sd: float,
+    fold_of_patch: NDArray[np.int64],
+) -> float:
+    """Log likelihood (nats) of each fold's outcomes under a model fitted to the other folds, summed.
+
+    good : (n,) 0 or 1     fold_of_patch : (P,) fold of each patch, so that a patch is held out whole
+    """
+    total = 0.0
+    for fold in np.unique(fold_of_patch):
+        held_out = (fold_of_patch == fold)[patch_of_hole]
+        model = fit_context(score_p, np.where(held_out, np.nan, good), patch_of_hole, tree, context_sd)
+        location = model.location(score_p, patch_of_hole, tree)[held_out]
+        total += log_marginal_likelihood(
+            location, patch_of_hole[held_out], good[held_out], tree, model.effects
+        )
+    return total
 
 
 def fit_effects(
@@ -109,7 +170,13 @@ def fit_effects(
     labelled = _labelled(good)
     shifted = location[labelled]
     _, effects, _ = _fit(
-        np.ones((len(shifted), 1)), np.zeros(1), patch_of_hole[labelled], good[labelled], tree, shifted
+        np.ones((len(shifted), 1)),
+        np.zeros(1),
+        np.array([np.inf]),
+        patch_of_hole[labelled],
+        good[labelled],
+        tree,
+        shifted,
     )
     return effects
 
@@ -127,22 +194,75 @@ def _labelled(good: NDArray[np.float64]) -> NDArray[np.bool_]:
 def _fit(
     features: NDArray[np.float64],
     first_weights: NDArray[np.float64],
+    prior_sd: NDArray[np.float64],
     patch_of_hole: NDArray[np.int32],
     good: NDArray[np.float64],
     tree: EffectTree,
     offset: NDArray[np.float64] | float = 0.0,
+    *,
+    variances_off_zero: bool = False,
 ) -> tuple[NDArray[np.float64], EffectVariances, float]:
-    """Weights, (k,), variances and log likelihood of logits = features (n, k) @ weights + offset + effects."""
-    k = features.shape[1]
+    """Weights, (k,), variances and log likelihood of logits = features (n, k) @ weights + offset + effects.
 
-    def loss(parameters: NDArray[np.float64]) -> float:
+    prior_sd : (k,) of the zero-mean Gaussian priors of the weights, inf for none
+    """
+    k = features.shape[1]
+    precision = 1.0 / np.square(prior_sd)
+    # A uniform density in a standard deviation is exp(half the log variance) in the log variance.
+    pull = 0.5 if variances_off_zero else 0.0
+
+    def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         location = features @ parameters[:k] + offset
-        return -log_marginal_likelihood(location, patch_of_hole, good, tree, _variances(parameters[k:]))
+        value, by_location, by_variance = log_marginal_likelihood_and_gradient(
+            location, patch_of_hole, good, tree, _variances(parameters[k:])
+        )
+        # The last three parameters are logarithms of variances.
+        gradient = np.concatenate([features.T @ by_location, by_variance * np.exp(parameters[k:])])
+        gradient[:k] -= precision * parameters[:k]
+        gradient[k:] += pull
+        return log_prior_cost(parameters) - value, -gradient
+
+    def log_prior_cost(parameters: NDArray[np.float64]) -> float:
+        return 0.5 * float(precision @ np.square(parameters[:k])) - pull * float(parameters[k:].sum())
 
     start = np.concatenate([first_weights, np.log([0.3, 0.2, 0.1])])
     bounds = [(None, None)] * k + [_LOG_VARIANCE_BOUNDS] * 3
-    fit = minimize(loss, start, method="L-BFGS-B", bounds=bounds)
-    return fit.x[:k], _variances(fit.x[k:]), -float(fit.fun)
+    fit = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    log_likelihood = log_prior_cost(fit.x) - float(fit.fun)
+    return fit.x[:k], _variances(fit.x[k:]), log_likelihood
+
+
+_HESSIAN_STEP = 1e-3
+
+
+def _covariance(
+    features: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    prior_sd: NDArray[np.float64],
+    patch_of_hole: NDArray[np.int32],
+    good: NDArray[np.float64],
+    tree: EffectTree,
+    effects: EffectVariances,
+) -> tuple[tuple[float, ...], ...]:
+    """Inverse of minus the Hessian by the weights, (k, k), from central differences of the exact gradient.
+
+    Empty where the likelihood is not curved in every direction: then the labels do not determine the weights.
+    """
+    k = len(weights)
+
+    def gradient(at: NDArray[np.float64]) -> NDArray[np.float64]:
+        _, by_location, _ = log_marginal_likelihood_and_gradient(
+            features @ at, patch_of_hole, good, tree, effects
+        )
+        return np.asarray(features.T @ by_location)
+
+    steps = _HESSIAN_STEP * np.eye(k)
+    hessian = np.array([gradient(weights + step) - gradient(weights - step) for step in steps])
+    information = np.diag(1.0 / np.square(prior_sd)) - (hessian + hessian.T) / (4.0 * _HESSIAN_STEP)
+    if np.linalg.eigvalsh(information).min() <= 1e-8 * np.trace(information):
+        return ()
+    inverse = np.linalg.inv(information)
+    return tuple(tuple(row) for row in ((inverse + inverse.T) / 2.0).tolist())
 
 
 def _variances(logs: NDArray[np.float64]) -> EffectVariances:

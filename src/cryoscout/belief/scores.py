@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoscout.core.errors import InputError
+
 BINS = 10
 BIAS_DRAWS = 1000
 
@@ -14,15 +16,26 @@ BIAS_DRAWS = 1000
 def expected_calibration_error(p: NDArray[np.float64], good: NDArray[np.float64], bins: int = BINS) -> float:
     """Plug-in ECE over equal-mass bins: mean over bins of |mean p - share good|, weighted by bin size.
 
-    p, good : (n,); ties in p keep their order, so bins differ in size by one at most
+    p, good : (n,); ties in p keep their order, so bins differ in size by one at most; fewer holes than bins have
+    one bin each
+    Raises InputError when there are no holes.
     """
+    _check_not_empty(p)
     return float(_calibration_errors(p, good[None, :], bins)[0])
+
+
+def _check_not_empty(p: NDArray[np.float64]) -> None:
+    if len(p) == 0:
+        raise InputError(
+            "Probabilities must be scored on at least one hole. Got none instead. "
+            "Remedy: score holes that have an outcome."
+        )
 
 
 def _calibration_errors(p: NDArray[np.float64], good: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
     """ECE of each row of outcomes, (draws, n) -> (draws,)."""
     order = np.argsort(p, kind="stable")
-    edges = np.linspace(0, len(p), bins + 1).round().astype(int)[:-1]
+    edges = np.linspace(0, len(p), min(bins, len(p)) + 1).round().astype(int)[:-1]
     sums = np.add.reduceat(p[order] - good[:, order], edges, axis=1)
     return np.asarray(np.abs(sums).sum(axis=1) / len(p))
 
@@ -33,7 +46,9 @@ def debiased_calibration_error(
     """Plug-in ECE minus what perfectly calibrated probabilities would show, floored at 0.
 
     The expected ECE under calibration is its mean over 1,000 draws good ~ Bernoulli(p).
+    Raises InputError when there are no holes.
     """
+    _check_not_empty(p)
     draws = (rng.random((BIAS_DRAWS, len(p))) < p).astype(np.float64)
     bias = _calibration_errors(p, draws, bins).mean()
     return max(0.0, expected_calibration_error(p, good, bins) - float(bias))
@@ -46,7 +61,7 @@ class ProbabilityScores:
     holes: int
     accuracy: float
     brier: float
-    brier_skill: float  # 1 - Brier / Brier of always saying the share of good
+    brier_skill: float  # 1 - Brier / Brier of always saying the share of good; NaN for one class
     log_loss: float  # nats
     ece: float  # plug-in
     ece_debiased: float
@@ -55,7 +70,11 @@ class ProbabilityScores:
 def score_probabilities(
     p: NDArray[np.float64], good: NDArray[np.float64], rng: np.random.Generator
 ) -> ProbabilityScores:
-    """All scores of probabilities p, (n,), against outcomes good, (n,) 0 or 1."""
+    """All scores of probabilities p, (n,), against outcomes good, (n,) 0 or 1.
+
+    Raises InputError when there are no holes.
+    """
+    _check_not_empty(p)
     share = float(good.mean())
     brier = float(np.mean((p - good) ** 2))
     inside = np.clip(p, 1e-12, 1.0 - 1e-12)

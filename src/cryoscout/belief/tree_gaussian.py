@@ -109,18 +109,26 @@ def patch_marginals(evidence, square_of_patch, grid_of_square, variances):  # ty
 def _tilted(mean, variance, location, good, bad, nodes, weights):  # type: ignore[no-untyped-def]
     """log mass, mean and variance of N(mean, variance) sigmoid(location + e)^good sigmoid(-location - e)^bad."""
     scale = math.sqrt(variance)
-    mass, first, second = 0.0, 0.0, 0.0
-    for node, weight in zip(nodes, weights):  # noqa: B905 (numba)
-        f = location + mean + scale * node
+    log_likelihood = np.empty(len(nodes))
+    for k in range(len(nodes)):
+        f = location + mean + scale * nodes[k]
         # log sigmoid(f) and log sigmoid(-f), stable at both ends.
         log_good = -math.log1p(math.exp(-f)) if f > 0 else f - math.log1p(math.exp(f))
-        w = weight * math.exp(good * log_good + bad * (log_good - f))
+        log_likelihood[k] = good * log_good + bad * (log_good - f)
+    # Zero but far in a tail, where the mass of an outcome that nobody expected would underflow to nothing.
+    shift = min(0.0, log_likelihood.max() + 500.0)
+    mass, first, second = 0.0, 0.0, 0.0
+    for k in range(len(nodes)):
+        w = weights[k] * math.exp(log_likelihood[k] - shift)
         mass += w
-        first += w * node
-        second += w * node * node
+        first += w * nodes[k]
+        second += w * nodes[k] * nodes[k]
     first /= mass
-    second = second / mass - first * first
-    return math.log(mass), mean + scale * first, variance * second
+    # The curvature of an outcome is at most 1/4 per shot, so the variance is no smaller than this; where the mass
+    # lies on one node alone, the quadrature would say 0.
+    least = 1.0 / (1.0 + 0.25 * (good + bad) * variance)
+    second = max(second / mass - first * first, least)
+    return math.log(mass) + shift, mean + scale * first, variance * second
 
 
 @njit(cache=True)
@@ -178,6 +186,47 @@ def ep_log_likelihood(  # type: ignore[no-untyped-def]
         log_mass, _, _ = _tilted(mean, variance, location[i], sites[i, 0], sites[i, 1], nodes, weights)
         total += log_mass - _log_mass(mean, variance, sites[i, 2:])
     return total
+
+
+@njit(cache=True)
+def _change_with_variance(mean, variance, evidence):  # type: ignore[no-untyped-def]
+    """Derivative of `_log_mass` with respect to the variance."""
+    scale = 1.0 + variance * evidence[0]
+    residual = (evidence[1] - evidence[0] * mean) / scale
+    return 0.5 * (residual * residual - evidence[0] / scale)
+
+
+@njit(cache=True)
+def ep_log_likelihood_gradient(  # type: ignore[no-untyped-def]
+    location, patch_of_site, sites, evidence, square_of_patch, grid_of_square, variances, nodes, weights
+):
+    """Derivatives of the log marginal likelihood: by the location of each site, (m,), and by the variances, (3,).
+
+    At converged sites the likelihood does not change with them (Seeger 2005), so only what stands outside of the
+    sites is derived: the tilted mass by its location, the prior by the variances of patch, square and grid.
+    """
+    messages = messages_up(evidence, square_of_patch, grid_of_square, variances)
+    _, square_sum, square_up, grid_sum, grid_up, session_sum = messages
+    by_location = np.empty(len(sites))
+    for i in range(len(sites)):
+        patch = patch_of_site[i]
+        mean, variance = _prediction(patch, square_of_patch, grid_of_square, variances, messages)
+        mean, variance = _combined(mean, variance, evidence[patch] - sites[i, 2:])
+        _, tilted_mean, _ = _tilted(mean, variance, location[i], sites[i, 0], sites[i, 1], nodes, weights)
+        by_location[i] = (tilted_mean - mean) / variance
+    by_variance = np.zeros(3)
+    for patch in range(len(evidence)):
+        mean, variance = _prediction(patch, square_of_patch, grid_of_square, variances, messages)
+        by_variance[0] += _change_with_variance(mean, variance, evidence[patch])
+    for grid in range(len(grid_sum)):
+        mean, variance = _combined(0.0, variances[3], session_sum - grid_up[grid])
+        by_variance[2] += _change_with_variance(mean, variance + variances[2], grid_sum[grid])
+    for square in range(len(square_sum)):
+        grid = grid_of_square[square]
+        mean, variance = _combined(0.0, variances[3], session_sum - grid_up[grid])
+        mean, variance = _combined(mean, variance + variances[2], grid_sum[grid] - square_up[square])
+        by_variance[1] += _change_with_variance(mean, variance + variances[1], square_sum[square])
+    return by_location, by_variance
 
 
 @njit(cache=True)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from cryoscout.core.errors import InputError
 from cryoscout.routing.policies.fixed_order import best_patches_of_best_grids, count_by_patch, predicted_good
 from cryoscout.routing.problem import RoutingProblem
+from cryoscout.routing.time_model import ROUNDING_MIN
 
 BETA_TRAINING = 2.5
 """Published beta while an agent is trained."""
@@ -49,7 +50,7 @@ def most_holes_in_order(
     """
     tiers_min = problem.time_model.tiers_min(problem.shots)
     square, grid = problem.square_of_patch, problem.grid_of_patch
-    left_min = problem.budget_min - problem.time_model.setup_min
+    left_min = problem.budget_min - problem.time_model.setup_min + ROUNDING_MIN
     visited, before = 0, -1
     for patch in patches[n_holes[patches] > 0]:
         same_grid = before >= 0 and grid[before] == grid[patch]

@@ -95,6 +95,7 @@ def problem_from_session(
         shots=session.info.shots,
         crossing=crossing,
         effects=_effects_of(prediction),
+        fit_loadings=_fit_loadings(session, prediction, threshold_angstrom),
         imaged=None if hidden else session.imaged_by_hole(),
         outcome=None if hidden else session.good_by_hole(threshold_angstrom),
         hole_ids=tuple(session.holes["hole_id"]),
@@ -209,12 +210,28 @@ def _context_model(session: Session) -> str | None:
 def _combined(session: Session, threshold_angstrom: float) -> NDArray[np.float64]:
     from cryoscout.belief.context import combined_p_good
 
+    return combined_p_good(*_scores_in_context(session, threshold_angstrom))
+
+
+def _fit_loadings(session: Session, prediction: str, threshold_angstrom: float) -> NDArray[np.float64] | None:
+    """How uncertain the fit behind a prediction is, (n, k); None where nothing was fitted."""
+    from cryoscout.belief.context import y1_context
+
+    if prediction != COMBINED:
+        return None
+    return y1_context().loadings(*_scores_in_context(session, threshold_angstrom))
+
+
+def _scores_in_context(
+    session: Session, threshold_angstrom: float
+) -> tuple[NDArray[np.float64], NDArray[np.int32], EffectTree]:
+    """Scores (n,), patch of each hole (n,) and tree, as the context model takes them."""
     model = _context_model(session)
     if model is None:
         raise DataError(f"Session {session.name} must have one classifier for `combined`. Got none instead.")
     patch_of_hole, square_of_patch, grid_of_square = session.tree()
     tree = EffectTree(square_of_patch, grid_of_square)
-    return combined_p_good(session.prediction(model, threshold_angstrom), patch_of_hole, tree)
+    return session.prediction(model, threshold_angstrom), patch_of_hole, tree
 
 
 def _effects_of(prediction: str) -> EffectVariances:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cryoscout.core.errors import InputError
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
+from cryoscout.routing.time_model import ROUNDING_MIN
 
 FITTED_STEP_MIN = 0.1
 """Fitted tiers are rounded to this step; presets are exact in steps of their common divisor."""
@@ -40,13 +41,13 @@ class Steps:
 
     def in_budget(self, budget_min: float) -> int:
         """Whole steps that fit in the budget (-1 when it is negative)."""
-        return math.floor(budget_min / self.step_min + 1e-9)
+        return math.floor((budget_min + ROUNDING_MIN) / self.step_min + 1e-9)
 
 
 def steps_of(tiers_min: NDArray[np.float64], rounding: Rounding) -> Steps:
     """Tiers, (4,) minutes non-decreasing, as whole steps; exact where they share a divisor of 0.1 min or more."""
     hundredths = np.rint(tiers_min * 100)
-    if np.allclose(hundredths, tiers_min * 100, atol=1e-6):
+    if np.allclose(hundredths, tiers_min * 100, rtol=0.0, atol=1e-6):
         divisor = int(np.gcd.reduce(hundredths.astype(np.int64)))
         step_min = divisor / 100 if divisor >= 100 * FITTED_STEP_MIN else FITTED_STEP_MIN
     else:

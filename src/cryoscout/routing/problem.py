@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,7 @@ class RoutingProblem:
     shots: int = 1
     crossing: Crossing = "drop"
     effects: EffectVariances = Y1_EFFECTS
+    fit_loadings: NDArray[np.float64] | None = None  # (n, k) logit per standard error of the fit behind p_good
     imaged: NDArray[np.bool_] | None = None  # (n,) holes imaged before the plan starts; never planned
     outcome: NDArray[np.float64] | None = None  # (n,) good micrographs of imaged holes, NaN where unknown
     allowed: NDArray[np.bool_] | None = None  # (n,) holes that action elimination kept; None = all
@@ -64,8 +65,14 @@ class RoutingProblem:
                 f"p_good must be between 0 and 1. Got {self.p_good[first]} at hole {first} instead "
                 f"({int(bad.sum())} such holes). Remedy: predict the session again."
             )
+        for name in ("fit_loadings", "imaged", "outcome", "allowed"):
+            of_holes = getattr(self, name)
+            if of_holes is not None and len(of_holes) != n:
+                raise InputError(f"{name} must have {n} entries. Got {len(of_holes)} instead.")
         if self.shots < 1:
             raise InputError(f"shots must be at least 1. Got {self.shots} instead.")
+        if self.crossing not in get_args(Crossing):
+            raise InputError(f"crossing must be 'count' or 'drop'. Got {self.crossing!r} instead.")
 
     @property
     def n_holes(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from cryoscout.core.errors import CryoscoutError, InputError
 from cryoscout.routing.policies.base import STOP, Observation, Policy
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.reward import Reward, reward_named
+from cryoscout.routing.time_model import ROUNDING_MIN
 
 ReplanEvery = int | Literal["square"]
 
@@ -72,16 +73,18 @@ def replay(
 ) -> list[ReplayResult]:
     """Replay the policy once from every start hole.
 
-    problem : all its allowed holes must have an outcome in `truth`     starts : hole indices, imaged, not counted
+    problem : holes without an outcome in `truth` may not be visited
+    starts : hole indices, imaged, not counted, or NOWHERE
     seed : each start gets its own generator, spawned from it, so a start's route does not depend on the others
     ctf_delay_min : minutes between the end of a visit and its result
-    replan_every : results are handed to the policy only before every N-th visit, or on leaving a square
+    replan_every : results are handed to the policy only before every N-th visit, or with `square` once a new square
+        has been entered (so they cannot say which square comes next)
     Whether the visit that crosses the budget counts is `problem.crossing`; a policy that drops it always drops.
-    Raises PolicyError when the policy breaks its contract.
+    Raises PolicyError when the policy breaks its contract, InputError when an argument is out of range.
     """
     if len(truth.good) != problem.n_holes:
         raise InputError(f"Truth must cover {problem.n_holes} holes. Got {len(truth.good)} instead.")
-    if ctf_delay_min < 0:
+    if not ctf_delay_min >= 0:  # NaN too
         raise InputError(f"The CTF delay must be 0 minutes or more. Got {ctf_delay_min} instead.")
     if replan_every != "square" and (not isinstance(replan_every, int) or replan_every < 1):
         raise InputError(
@@ -90,6 +93,11 @@ def replay(
     tiers_min = problem.time_model.tiers_min(problem.shots)
     reward_rule = reward_named(reward, tiers_min)
     starts = list(starts)
+    for start in starts:
+        if not NOWHERE <= start < problem.n_holes:
+            raise InputError(
+                f"A start must be a hole index below {problem.n_holes} or NOWHERE ({NOWHERE}). Got {start} instead."
+            )
     generators = [np.random.default_rng([seed, index]) for index in range(len(starts))]
     results = []
     for start, rng in zip(starts, generators, strict=True):
@@ -119,15 +127,18 @@ def _replay_one(
     known = np.full(problem.n_holes, np.nan) if problem.outcome is None else problem.outcome.copy()
     if start != NOWHERE:
         visited[start], free[start] = True, False
-        known[start] = truth.good[start]
+        if truth.measured[start]:
+            known[start] = truth.good[start]
     count_crossing = problem.crossing == "count" and not policy.drops_crossing
+    seen_visited, seen_known = _read_only_view(visited), _read_only_view(known)
     policy.reset(problem, start, rng)
     pending: deque[tuple[float, int]] = deque()
     here, used, n_outcomes, collected = start, problem.time_model.setup_min, 0, 0.0
     route: list[int] = []
     minutes: list[float] = []
     handed_square = -1
-    while used <= problem.budget_min:
+    latest = problem.budget_min + ROUNDING_MIN
+    while used <= latest:
         square = -1 if here == NOWHERE else int(problem.square_of_patch[problem.patch_of_hole[here]])
         due = square != handed_square if replan_every == "square" else len(route) % replan_every == 0
         if due:
@@ -136,7 +147,7 @@ def _replay_one(
                 hole = pending.popleft()[1]
                 known[hole] = truth.good[hole]
                 n_outcomes += 1
-        hole = policy.next_hole(Observation(visited, here, used, known, n_outcomes))
+        hole = policy.next_hole(Observation(seen_visited, here, used, seen_known, n_outcomes))
         if hole == STOP:
             break
         if not (0 <= hole < problem.n_holes) or not free[hole]:
@@ -145,7 +156,7 @@ def _replay_one(
             )
         tier = problem.tier_between(here, hole)
         used += float(tiers_min[tier])
-        if used > problem.budget_min and not count_crossing:
+        if used > latest and not count_crossing:
             break
         visited[hole], free[hole] = True, False
         pending.append((used + ctf_delay_min, hole))
@@ -155,6 +166,13 @@ def _replay_one(
         here = hole
     visits = np.array(route, dtype=np.int64)
     return ReplayResult(start, visits, np.array(minutes), truth.good[visits], collected)
+
+
+def _read_only_view(array: NDArray[Any]) -> NDArray[Any]:
+    """The same memory, so that it shows every later change, but not to be written by whoever gets it."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def random_starts(

@@ -12,6 +12,9 @@ from pydantic import Field, model_validator
 from cryoscout.core.errors import InputError, UnknownNameError
 from cryoscout.core.settings import Settings
 
+ROUNDING_MIN = 1e-6
+"""Slack of every comparison with a budget: sums of tiers miss their exact value by less (3 * 1.1 > 3.3 in floats)."""
+
 Minutes = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 

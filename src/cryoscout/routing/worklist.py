@@ -20,6 +20,7 @@ from cryoscout.core.errors import InputError
 from cryoscout.routing.policies.base import STOP, Observation, Policy
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.replay import PolicyError
+from cryoscout.routing.time_model import ROUNDING_MIN
 
 TIER_NAMES = ("same patch", "new patch", "new square", "new grid")
 
@@ -229,7 +230,7 @@ def build_work_list(
     belief = problem.belief()
     # Its own generator: how many draws the policy made must not move the intervals.
     rng = np.random.default_rng([seed, _FORECAST])
-    forecast = forecast_count(belief, route, problem.shots, rng)
+    forecast = forecast_count(belief, route, problem.shots, rng, loadings=problem.fit_loadings)
     return WorkList(
         session=session,
         policy=policy.name,
@@ -281,7 +282,7 @@ def plan_route(
                 f"Policy {policy.name!r} must choose an allowed, unvisited hole. Got {hole} instead."
             )
         tier = problem.tier_between(here, hole)
-        if used + tiers_min[tier] > problem.budget_min:
+        if used + tiers_min[tier] > problem.budget_min + ROUNDING_MIN:
             break
         used += float(tiers_min[tier])
         visited[hole], free[hole] = True, False

@@ -28,10 +28,13 @@ STUDIES: dict[str, str] = {
     "cryorl-table2": "cryoscout.study.table2",
     "cryorl-figure5": "cryoscout.study.figure5",
     "delay": "cryoscout.study.delay",
+    "prediction": "cryoscout.study.prediction",
+    "coverage": "cryoscout.study.coverage",
+    "adaptive-selection": "cryoscout.study.selection",
 }
 """Name -> module with a `STUDY`."""
 
-PACKAGES_BEHIND_RESULTS = ("core", "session", "belief", "routing")
+PACKAGES_BEHIND_RESULTS = ("core", "session", "belief", "routing", "simulate")
 """A trial is kept only while these are unchanged: after an edit, `--resume` runs everything again."""
 
 

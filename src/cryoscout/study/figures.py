@@ -399,6 +399,73 @@ def gains_figure(
     return figure
 
 
+def intervals_figure(
+    rows: Mapping[str, Sequence[tuple[float, float, float] | None]],
+    panel_titles: Sequence[str],
+    x_label: str,
+    *,
+    references: Sequence[float],
+    bands: Sequence[tuple[float, float] | None] | None = None,
+) -> Figure:
+    """One panel per title, one line per row from the top: a value with its interval.
+
+    rows : by name, one (value, low, high) per panel, None where it is missing
+    references : (panels,) a dashed line in each panel     bands : what is allowed around it, shaded
+    """
+    with _house_style():
+        figure = Figure(figsize=(10.5, 0.34 * len(rows) + 1.2), layout="constrained")
+        panels = figure.subplots(1, len(panel_titles), sharey=True, squeeze=False)[0]
+        for at, (axes, title) in enumerate(zip(panels, panel_titles, strict=True)):
+            band = None if bands is None else bands[at]
+            if band is not None:
+                axes.axvspan(*band, color=GREEN, alpha=0.13, lw=0)
+            axes.axvline(references[at], color=BLACK, lw=1.2, linestyle=(0, (5, 2)))
+            for y, points in enumerate(rows.values()):
+                point = points[at]
+                if point is not None:
+                    value, low, high = point
+                    axes.plot([low, high], [y, y], color=BLUE, lw=1.4)
+                    axes.plot([value], [y], color=BLUE, marker="o", ms=6)
+            axes.set_title(title, fontsize=10)
+            axes.set_xlabel(x_label)
+            axes.grid(axis="x", color="#e4e4e0", lw=0.8)
+            axes.set_axisbelow(True)
+            axes.tick_params(axis="y", length=0)
+            axes.spines[["top", "right"]].set_visible(False)
+        panels[0].set_yticks(np.arange(len(rows)), list(rows))
+        panels[0].set_ylim(len(rows) - 0.5, -0.5)
+    return figure
+
+
+@dataclass(frozen=True)
+class ReliabilityBins:
+    """Equal-mass bins of one prediction."""
+
+    title: str
+    p_mean: NDArray[np.float64]  # (bins,) mean p_good
+    share_good: NDArray[np.float64]  # (bins,)
+    low: NDArray[np.float64]  # (bins,) interval of the share
+    high: NDArray[np.float64]  # (bins,)
+
+
+def reliability_figure(predictions: Sequence[ReliabilityBins]) -> Figure:
+    """One square panel per prediction: the share of good holes against p_good, beside the diagonal."""
+    with _house_style():
+        figure = Figure(figsize=(2.7 * len(predictions) + 0.4, 3.2), layout="constrained")
+        panels = figure.subplots(1, len(predictions), sharey=True, squeeze=False)[0]
+        for axes, bins in zip(panels, predictions, strict=True):
+            axes.plot([0, 1], [0, 1], color=BLACK, lw=1.0, linestyle=(0, (5, 2)))
+            axes.vlines(bins.p_mean, bins.low, bins.high, color=BLUE, lw=1.4)
+            axes.plot(bins.p_mean, bins.share_good, linestyle="none", marker="o", ms=5, color=BLUE)
+            axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal", xlabel="mean p_good of a tenth")
+            axes.set_title(bins.title, fontsize=10)
+            axes.grid(color="#e4e4e0", lw=0.8)
+            axes.set_axisbelow(True)
+            axes.spines[["top", "right"]].set_visible(False)
+        panels[0].set_ylabel("share of good holes, 95 % interval")
+    return figure
+
+
 def _readable(colour: str) -> str:
     """A darker shade for text: the palette's light hues do not reach a readable contrast on white."""
     dark = {ORANGE: "#8a5f00", SKY: "#1b6f9e", PURPLE: "#93456f", GREEN: "#00664b", VERMILLION: "#a34700"}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cryoscout.routing.policies.base import STOP, Observation, PolicyKind
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
+from cryoscout.routing.time_model import ROUNDING_MIN
 
 PREDICTED_GOOD = 0.5
 """A hole with p_good at or above this is predicted good (the hard labels of the papers)."""
@@ -101,7 +102,7 @@ class FixedOrder(ABC):
                 continue
             tier = self._problem.tier_between(observation.here, hole)
             ends_min = observation.minutes_used + float(self._tiers_min[tier])
-            if self._drops and ends_min > self._problem.budget_min:
+            if self._drops and ends_min > self._problem.budget_min + ROUNDING_MIN:
                 self._rest = iter(())
                 return STOP
             return int(hole)

@@ -11,6 +11,7 @@ from cryoscout.routing.knapsack import HoleTree, sorted_by_patch
 from cryoscout.routing.policies.base import PolicyKind
 from cryoscout.routing.policies.fixed_order import FixedOrder, free_holes
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
+from cryoscout.routing.time_model import ROUNDING_MIN
 
 
 class RateIndex(FixedOrder):
@@ -41,7 +42,7 @@ class RateIndex(FixedOrder):
             problem.grid_of_square,
             problem.time_model.tiers_min(problem.shots),
             patch,
-            problem.budget_min - problem.time_model.setup_min,
+            problem.budget_min - problem.time_model.setup_min + ROUNDING_MIN,
             problem.crossing == "count",
         )
         by_value = np.lexsort((-np.where(free, values, -np.inf), problem.patch_of_hole))

@@ -9,6 +9,7 @@ import numpy as np
 from cryoscout.routing.policies.base import STOP, Observation, PolicyKind
 from cryoscout.routing.policies.fixed_order import tiers_from
 from cryoscout.routing.problem import RoutingProblem
+from cryoscout.routing.time_model import ROUNDING_MIN
 
 
 class RandomVisits:
@@ -36,6 +37,6 @@ class RandomVisits:
         free = self._available & ~observation.visited
         if self._problem.crossing == "drop":
             ends_min = observation.minutes_used + self._tiers_min[tiers_from(self._problem, observation.here)]
-            free &= ends_min <= self._problem.budget_min
+            free &= ends_min <= self._problem.budget_min + ROUNDING_MIN
         choices = np.flatnonzero(free)
         return int(self._rng.choice(choices)) if len(choices) else STOP

@@ -1,0 +1,167 @@
+"""Messages on the tree against dense Gaussians: marginals, predictions, mass and draws, zero variances included."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from effect_references import dense_posterior, prior_covariance, trees, variances
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import log_expit
+
+from cryoscout.belief.effects import _NODES, _WEIGHTS
+from cryoscout.belief.tree_gaussian import (
+    _combined,
+    _log_mass,
+    _prediction,
+    _tilted,
+    _update_path,
+    draw_patch_effects,
+    ep_log_likelihood,
+    messages_up,
+    patch_marginals,
+)
+
+NO_SITES = (np.zeros(0), np.zeros(0, dtype=np.int32), np.zeros((0, 4)))
+seeds = st.integers(0, 2**32 - 1)
+
+
+def some_evidence(tree, seed):
+    """(P, 2) precision and precision times mean; no evidence on about a third of the patches."""
+    rng = np.random.default_rng(seed)
+    evidence = rng.gamma(1.0, 2.0, (len(tree.square_of_patch), 2)) * [1.0, 0.0]
+    evidence[:, 1] = evidence[:, 0] * rng.normal(0.0, 2.0, len(evidence))
+    return evidence * (rng.random(len(evidence)) < 0.67)[:, None]
+
+
+def indices(tree):
+    return tree.square_of_patch, tree.grid_of_square
+
+
+@given(trees(), variances(), seeds)
+def test_patch_marginals_are_those_of_the_dense_gaussian(tree, effects, seed):
+    evidence = some_evidence(tree, seed)
+    mean, covariance, _ = dense_posterior(prior_covariance(tree, effects), evidence)
+    found_mean, found_variance = patch_marginals(evidence, *indices(tree), effects.as_tuple())
+    np.testing.assert_allclose(found_mean, mean, atol=1e-9)
+    np.testing.assert_allclose(found_variance, np.diag(covariance), atol=1e-9)
+
+
+@given(trees(), variances(), seeds)
+def test_a_prediction_is_the_marginal_without_the_patch_s_own_evidence(tree, effects, seed):
+    evidence = some_evidence(tree, seed)
+    messages = messages_up(evidence, *indices(tree), effects.as_tuple())
+    for patch in range(len(evidence)):
+        others = evidence.copy()
+        others[patch] = 0.0
+        mean, covariance, _ = dense_posterior(prior_covariance(tree, effects), others)
+        found = _prediction(patch, *indices(tree), effects.as_tuple(), messages)
+        np.testing.assert_allclose(found, (mean[patch], covariance[patch, patch]), atol=1e-8)
+
+
+@given(trees(), variances(), seeds)
+def test_the_log_mass_is_that_of_the_dense_gaussian(tree, effects, seed):
+    evidence = some_evidence(tree, seed)
+    _, _, log_mass = dense_posterior(prior_covariance(tree, effects), evidence)
+    location, patch_of_site, sites = NO_SITES
+    found = ep_log_likelihood(
+        location, patch_of_site, sites, evidence, *indices(tree), effects.as_tuple(), _NODES, _WEIGHTS
+    )
+    assert found == pytest.approx(log_mass, abs=1e-9)
+
+
+@given(trees(), variances(), seeds)
+def test_carrying_one_patch_s_evidence_up_gives_the_messages_of_a_whole_pass(tree, effects, seed):
+    evidence = some_evidence(tree, seed)
+    messages = messages_up(evidence, *indices(tree), effects.as_tuple())
+    for patch, changed in enumerate(some_evidence(tree, seed + 1)):
+        evidence[patch] = changed
+        _update_path(patch, evidence, *indices(tree), effects.as_tuple(), messages)
+    for carried, whole in zip(
+        messages, messages_up(evidence, *indices(tree), effects.as_tuple()), strict=True
+    ):
+        np.testing.assert_allclose(carried, whole, atol=1e-9)
+
+
+@given(trees(), variances(), seeds)
+def test_draws_are_a_linear_map_of_normals_with_the_dense_mean_and_covariance(tree, effects, seed):
+    evidence = some_evidence(tree, seed)
+    mean, covariance, _ = dense_posterior(prior_covariance(tree, effects), evidence)
+    columns = 1 + tree.n_grids + len(tree.grid_of_square) + len(tree.square_of_patch)
+    # No normals give the mean, one normal at a time gives the columns of the map: no sampling error.
+    normals = np.vstack([np.zeros(columns), np.eye(columns)])
+    drawn = draw_patch_effects(evidence, *indices(tree), effects.as_tuple(), normals)
+    np.testing.assert_allclose(drawn[0], mean, atol=1e-9)
+    root = (drawn[1:] - drawn[0]).T
+    np.testing.assert_allclose(root @ root.T, covariance, atol=1e-9)
+
+
+@given(
+    st.floats(-3, 3),
+    st.one_of(st.just(0.0), st.floats(0.01, 5.0)),
+    st.one_of(st.just(0.0), st.floats(0.0, 5.0)),
+    st.floats(-3, 3),
+)
+def test_one_gaussian_and_its_evidence_agree_with_a_sum_over_many_points(mean, variance, precision, shift):
+    z, step = np.linspace(-14.0, 14.0, 40001, retstep=True)
+    e = mean + np.sqrt(variance) * z
+    weight = np.exp(-0.5 * z**2 - 0.5 * precision * e**2 + shift * e) * step / np.sqrt(2 * np.pi)
+    mass = weight.sum()
+    evidence = np.array([precision, shift])
+    assert _log_mass(mean, variance, evidence) == pytest.approx(np.log(mass), abs=1e-8)
+    expected_mean = (weight @ e) / mass
+    expected_variance = weight @ (e - expected_mean) ** 2 / mass
+    found = _combined(mean, variance, evidence)
+    assert found == pytest.approx((expected_mean, expected_variance), abs=1e-8)
+
+
+def tilted_by_quadrature(variance, location, good, bad, nodes, weights):
+    return np.array(_tilted(0.0, variance, location, float(good), float(bad), nodes, weights))
+
+
+def test_a_tilted_gaussian_agrees_with_a_sum_over_many_points():
+    z, step = np.linspace(-12.0, 12.0, 20001, retstep=True)
+    for mean, variance, location, good, bad in [(0.4, 1.1, -1.0, 1, 0), (-1.0, 0.3, 2.0, 1, 2)]:
+        e = mean + np.sqrt(variance) * z
+        logit = location + e
+        weight = np.exp(-0.5 * z**2 + good * log_expit(logit) + bad * log_expit(-logit))
+        mass = weight.sum() * step / np.sqrt(2 * np.pi)
+        first = weight @ e / weight.sum()
+        second = weight @ (e - first) ** 2 / weight.sum()
+        found = _tilted(mean, variance, location, float(good), float(bad), _NODES, _WEIGHTS)
+        assert found == pytest.approx((np.log(mass), first, second), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("variance", "shots", "log_mass_off", "mean_off", "variance_off"),
+    [
+        (1.14, 1, 1e-8, 1e-8, 1e-7),
+        (1.14, 3, 1e-6, 1e-6, 1e-5),
+        (1.14, 5, 1e-4, 1e-4, 1e-4),
+        (3.59, 1, 1e-5, 1e-4, 1e-4),
+        (3.59, 3, 1e-3, 2e-3, 1e-2),
+        (3.59, 5, 5e-3, 1e-2, 3e-2),
+    ],
+)
+def test_21_nodes_are_as_good_as_200(variance, shots, log_mass_off, mean_off, variance_off):
+    nodes, weights = np.polynomial.hermite_e.hermegauss(200)
+    for location in np.linspace(-6.0, 6.0, 25):
+        for good in range(shots + 1):
+            case = (variance, location, good, shots - good)
+            few = tilted_by_quadrature(*case, _NODES, _WEIGHTS)
+            many = tilted_by_quadrature(*case, nodes, weights / weights.sum())
+            assert np.all(np.abs(few - many) < [log_mass_off, mean_off, variance_off]), case
+
+
+def test_an_outcome_nobody_expected_has_a_finite_mass():
+    # Far in the tail the sigmoid is exp(location + e): its mean is the variance, its log mass known.
+    for location in (-600.0, -750.0, -2000.0):
+        found = tilted_by_quadrature(1.0, location, 1, 0, _NODES, _WEIGHTS)
+        assert found == pytest.approx((location + 0.5, 1.0, 1.0), abs=1e-6)
+
+
+def test_very_many_shots_never_take_the_whole_variance_away():
+    for good in range(0, 1001, 50):
+        log_mass, mean, variance = tilted_by_quadrature(20.0, -3.0, good, 1000 - good, _NODES, _WEIGHTS)
+        assert np.isfinite([log_mass, mean]).all()
+        assert variance >= 1.0 / (1.0 / 20.0 + 250.0) - 1e-12
