@@ -18,7 +18,11 @@ from cryoscout.belief.context import (
     held_out_log_likelihood,
     y1_context,
 )
-from cryoscout.belief.effects import EffectVariances, log_marginal_likelihood
+from cryoscout.belief.effects import (
+    EffectVariances,
+    log_marginal_likelihood,
+    log_marginal_likelihood_and_gradient,
+)
 from cryoscout.core.errors import InputError
 
 TRUTH = {"intercept": -0.6, "score": 0.9, "patch": 0.5, "square": -0.4, "grid": 0.3}
@@ -130,33 +134,16 @@ def test_a_narrow_prior_takes_the_context_away_and_costs_likelihood(simulated, f
     assert models[0].score == pytest.approx(TRUTH["score"], abs=0.25)
 
 
-def test_variances_off_zero_are_greater_where_there_is_nothing_to_find():
-    simulated = Simulated(8, 2, 3, seed=1)
-    rng = np.random.default_rng(2)
-    good = (rng.random(len(simulated.good)) < expit(simulated.location)).astype(float)
-    plain, off_zero = simulated.fit(good).effects, simulated.fit(good, variances_off_zero=True).effects
-    for name in ("patch", "square", "grid"):
-        assert getattr(off_zero, name) > getattr(plain, name), name
-        assert getattr(off_zero, name) > 0.01, name
-
-
-def test_variances_off_zero_have_the_mode_of_a_uniform_density_of_standard_deviations():
-    simulated = Simulated(6, 2, 3, seed=3)
-    fitted = simulated.fit(variances_off_zero=True)
-    location = fitted.location(simulated.score_p, simulated.patch_of_hole, simulated.tree)
-
-    def log_posterior(effects):
-        sd = np.sqrt(effects.as_tuple()[:3])
-        # Uniform in the standard deviation; the mode is that of the density in log variance.
-        return np.log(sd).sum() + log_marginal_likelihood(
-            location, simulated.patch_of_hole, simulated.good, simulated.tree, effects
-        )
-
-    best = log_posterior(fitted.effects)
-    for name in ("patch", "square", "grid"):
-        for factor in (0.8, 1.25):
-            moved = getattr(fitted.effects, name) * factor
-            assert log_posterior(fitted.effects.model_copy(update={name: moved})) < best, name
+def test_a_fit_with_a_prior_is_where_the_slopes_of_likelihood_and_prior_cancel():
+    simulated = Simulated(6, 2, 3, seed=5)
+    fitted = simulated.fit(context_sd=0.2)
+    where = (simulated.score_p, simulated.patch_of_hole, simulated.tree)
+    _, by_location, _ = log_marginal_likelihood_and_gradient(
+        fitted.location(*where), simulated.patch_of_hole, simulated.good, simulated.tree, fitted.effects
+    )
+    slopes = context_features(*where).T @ by_location
+    slopes[2:] -= np.array([fitted.patch, fitted.square, fitted.grid]) / 0.2**2
+    assert np.abs(slopes).max() < 0.05
 
 
 def test_the_held_out_likelihood_is_that_of_fits_to_the_other_folds():
@@ -199,10 +186,14 @@ def test_no_small_change_of_a_fitted_parameter_makes_the_outcomes_likelier(simul
             assert likelihood(moved) < fitted.log_likelihood, name
 
 
-def test_the_fitted_probabilities_are_calibrated(simulated, fitted):
-    p = fitted.p_good(simulated.score_p, simulated.patch_of_hole, simulated.tree)
-    assert np.all((p > 0) & (p < 1))
+def test_the_fitted_probabilities_have_the_effects_integrated_out(simulated, fitted):
+    where = (simulated.score_p, simulated.patch_of_hole, simulated.tree)
+    p, location = fitted.p_good(*where), fitted.location(*where)
     assert p.mean() == pytest.approx(simulated.good.mean(), abs=0.03)
+    node, weight = np.polynomial.hermite_e.hermegauss(100)
+    effect = np.sqrt(fitted.effects.total) * node
+    integral = expit(location[::29, None] + effect) @ (weight / weight.sum())
+    np.testing.assert_allclose(p[::29], integral, atol=0.01)
 
 
 def test_fitted_variances_find_the_truth_again_whatever_the_common_offset(simulated):
