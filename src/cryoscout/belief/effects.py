@@ -54,7 +54,8 @@ Y1_EFFECTS = EffectVariances(patch=1.174988, square=0.00067, grid=0.006126)
 """The prior for scores of a classifier on new patches: twice the variances fitted on the Y1 training split.
 
 Twice, because that classifier has seen the training holes, so its scores leave less unexplained there than they
-do on new patches. The factor was chosen by replay on the training split (docs/results/adaptive-selection.md).
+do on new patches. Replays on the training split do not tell the factors 1, 2 and 4 apart
+(docs/results/adaptive-selection.md); the one in the middle was taken.
 """
 
 Y1_FLAT_EFFECTS = EffectVariances(patch=1.183942, square=1.16624, grid=1.230388)
