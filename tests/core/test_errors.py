@@ -11,6 +11,7 @@ from cryoscout.core.errors import (
     DataError,
     FileFormatError,
     InputError,
+    ServiceError,
     StoreError,
     UnknownNameError,
 )
@@ -20,7 +21,16 @@ from cryoscout.testing import ConformanceError
 
 @pytest.mark.parametrize(
     "error",
-    [InputError, UnknownNameError, FileFormatError, StoreError, DataError, PolicyError, ConformanceError],
+    [
+        InputError,
+        UnknownNameError,
+        FileFormatError,
+        StoreError,
+        DataError,
+        ServiceError,
+        PolicyError,
+        ConformanceError,
+    ],
 )
 def test_one_handler_catches_everything_raised_on_purpose(error: type[Exception]) -> None:
     assert issubclass(error, CryoscoutError)

@@ -4,6 +4,7 @@
     ├── InputError          an argument or option is outside what is allowed
     │   └── UnknownNameError    a name is not in a registry; carries the nearest names
     ├── FileFormatError     a file does not say what its format must say (file and line)
+    ├── ServiceError        a service on the network refuses, fails or does not answer
     ├── StoreError          a session store cannot be opened, read or written
     └── DataError           a session lacks what the asked-for step needs
 
@@ -49,6 +50,10 @@ class FileFormatError(CryoscoutError):
         self.path = Path(path)
         self.line = line
         self.detail = message
+
+
+class ServiceError(CryoscoutError):
+    """A service on the network refuses, fails or does not answer."""
 
 
 class StoreError(CryoscoutError):
