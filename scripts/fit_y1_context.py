@@ -33,7 +33,8 @@ def main() -> None:
     }
     for sd, log_likelihood in held_out.items():
         print(f"context_sd {sd}: {log_likelihood:.2f} nats on held-out patches")
-    model = fit_context(score, good, patch_of_hole, tree, max(CONTEXT_SDS, key=held_out.__getitem__))
+    sd = max(CONTEXT_SDS, key=held_out.__getitem__)
+    model = fit_context(score, good, patch_of_hole, tree, sd, variances_off_zero=True)
     _rounded(model).save(OUTPUT)
     print(OUTPUT.read_text(encoding="utf-8"), end="")
     flat = fit_effects(np.zeros(len(good)), patch_of_hole, good, tree)

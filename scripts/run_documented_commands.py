@@ -1,4 +1,4 @@
-"""Runs the commands that README.md and docs/*.md show, so that no reader meets one that fails.
+"""Runs the commands that README.md and the pages of docs show, so that no reader meets one that fails.
 
 Every fenced block in `console` or `bash` says, in an HTML comment on the line before it, what happens to it:
 
@@ -6,7 +6,8 @@ Every fenced block in `console` or `bash` says, in an HTML comment on the line b
     <!-- not run: the reason -->    they are not
     <!-- expect: some text -->      after the block: its output must contain the text (any number of these)
 
-The blocks of one page run in order in one temporary folder, so a later one can use what an earlier one wrote.
+The blocks of one page run in order in one temporary folder, so a later one can use what an earlier one wrote. The
+variable CRYOSCOUT_CHECKOUT is the path of the checkout: pages take their sample files from there.
 Commands that begin with `make` are listed and left out: `make check` runs this script, and a make inside it
 would build another environment; the README's two make commands are run as they stand on every change.
 """
@@ -128,7 +129,8 @@ def run_block(block: Block, folder: Path) -> None:
 
     Raises DocumentError when one exits non-zero or takes too long, or their output lacks what is expected.
     """
-    environment = dict(os.environ, PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = dict(os.environ, PATH=path, CRYOSCOUT_CHECKOUT=str(ROOT))
     where = f"{block.path}, line {block.line}"
     output = ""
     for command in block.commands:
@@ -172,13 +174,19 @@ def run_pages(paths: list[Path]) -> int:
     return count
 
 
+def documented_pages() -> list[Path]:
+    """README.md, docs/*.md and docs/how-to/*.md; the pages of results are written by commands of their own."""
+    docs = ROOT / "docs"
+    return [ROOT / "README.md", *sorted(docs.glob("*.md")), *sorted((docs / "how-to").glob("*.md"))]
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run the given pages, or README.md and docs/*.md; 1 when a page does not hold."""
+    """Run the given pages, or README.md and the pages of docs and docs/how-to; 1 when a page does not hold."""
     parser = argparse.ArgumentParser(description="Run the commands that the documentation shows.")
-    parser.add_argument("pages", nargs="*", type=Path, help="default: README.md and docs/*.md")
+    parser.add_argument("pages", nargs="*", type=Path, help="default: README.md and the pages of docs")
     pages: list[Path] = parser.parse_args(arguments).pages
     try:
-        count = run_pages(pages or [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])
+        count = run_pages(pages or documented_pages())
     except DocumentError as error:
         print(error, file=sys.stderr)
         return 1

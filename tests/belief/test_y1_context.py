@@ -64,7 +64,8 @@ def test_the_shipped_model_has_the_likelihood_it_states_and_no_slope_left(traini
     slopes[2:] -= np.array([model.patch, model.square, model.grid]) / model.context_sd**2
     assert np.abs(slopes).max() < 0.5
     by_log_variance = by_variance * np.array(model.effects.as_tuple()[:3])
-    assert np.abs(by_log_variance).max() < 0.05
+    # A uniform prior on each standard deviation has the slope 1/2 in the logarithm of the variance.
+    assert by_log_variance + 0.5 == pytest.approx(0.0, abs=0.05)
 
 
 def test_the_prior_with_scores_is_twice_the_fitted_variances():
@@ -77,7 +78,8 @@ def test_the_prior_with_scores_is_twice_the_fitted_variances():
 def test_the_script_reads_the_training_split_alone_and_writes_what_it_fitted(script, monkeypatch, capsys):
     seen, folds = [], []
 
-    def fitted_context(score_p, good, patch_of_hole, tree, context_sd):
+    def fitted_context(score_p, good, patch_of_hole, tree, context_sd, *, variances_off_zero):
+        assert variances_off_zero
         seen.append((len(score_p), len(good), len(patch_of_hole), len(tree.square_of_patch), context_sd))
         return context.y1_context()
 

@@ -56,6 +56,8 @@ def test_the_json_tells_what_was_found_and_what_did_not_join(cli, tables):
         "new_square": 300.0,
         "new_grid": 300.0,
     }
+    assert told["time_model_events"] == {"same_patch": 3, "new_patch": 1, "new_square": 0, "new_grid": 0}
+    assert told["time_model_pauses"] == {"same_patch": 0, "new_patch": 0, "new_square": 0, "new_grid": 0}
     assert any("fewer than 10" in note for note in told["notes"])
 
 
@@ -78,7 +80,7 @@ def test_people_read_counts_joins_and_times(cli, tables):
         "3 measured, 1 failed, 1 pending, 0 none",
         "Predictions: res7",
         "predictions of model7.txt: 4 of 5 joined; 1 not",
-        "120 s same patch, 300 s new patch",
+        "120 s same patch (3 steps), 300 s new patch (1 step)",
     ):
         assert part in text
 
@@ -86,6 +88,7 @@ def test_people_read_counts_joins_and_times(cli, tables):
 def test_without_times_there_is_no_time_model_and_it_is_said(cli, tables):
     told = json.loads(cli("import tables/ctf.csv -o run7.session --json").out)
     assert told["time_model_s"] is None
+    assert told["time_model_events"] is None
     assert "2 timed exposures" in told["notes"][0]
 
 
@@ -217,3 +220,25 @@ def test_validate_leaves_with_2_where_the_format_is_not_known(cli, tables):
         assert answer.out == ""
         assert answer.err.startswith(f"{file}: must be a ")
         assert answer.err.count("\n") == 1
+
+
+def test_why_plans_do_not_take_the_fitted_times_is_said(cli, tables):
+    missing = "".join(f"{SQUARE}_0000{patch}hl_00001en,2021-01-02 10:00:00\n" for patch in range(5, 9))
+    (tables / "times.csv").write_text(TIMES + missing)
+    out = " ".join(cli("import tables -o run7.session").out.split())
+    note = "Plans use the published time model cryorl unless --time-model fitted is given: "
+    assert note + "the session holds only part of the timed exposures" in out
+    out = " ".join(cli("import y1 -o y1.session").out.split())
+    assert note + "y1 is built in" in out
+    assert "s same patch (3,8" in out
+    assert "of them pauses)" in out
+
+
+def test_a_full_path_leaves_no_use_for_the_store_dir(cli, tables, tmp_path):
+    (tmp_path / "stores").mkdir()
+    answer = cli("import tables --store-dir stores -o", tmp_path / "run7.session")
+    assert answer.code == 2
+    assert "must be relative where --store-dir is given" in answer.err
+    assert answer.err.endswith("Remedy: leave --store-dir out, or give -o run7.session.\n")
+    assert cli("import tables --store-dir stores -o run7.session").code == 0
+    assert (tmp_path / "stores" / "run7.session").is_dir()

@@ -172,3 +172,30 @@ def test_policy_specs_are_split_at_the_sign():
     assert split_policy_spec("adaptive@flat", "flat") == ("adaptive", "flat")
     with pytest.raises(InputError, match="named once"):
         split_policy_spec("adaptive@flat", "combined")
+
+
+def test_combined_away_from_the_dataset_it_was_fitted_to_says_so(cli, sim):
+    answer = cli("plan sim.session --budget-min 60 --as-new --json")
+    plan = json.loads(answer.out)
+    assert plan["prediction"] == "combined"
+    assert (
+        "combined was fitted to the ResNet-18 of the Y1 session; for model 'simulated' its calibration is not "
+        "checked."
+    ) in plan["notes"]
+
+
+def test_an_empty_plan_says_what_the_first_hole_takes(cli):
+    answer = cli("plan y1 --budget-min 5 --policy greedy --json")
+    plan = json.loads(answer.out)
+    assert plan["holes"] == []
+    assert plan["notes"][-1] == "Nothing fits: the first hole takes 20 min."
+
+
+def test_labels_without_probabilities_get_no_interval(cli):
+    answer = cli("plan y1-2022 --budget-min 60 --policy greedy")
+    text = " ".join(answer.out.split())
+    assert "(50 %: -, 80 %: -)" in text
+    assert (
+        "Prediction 'regress50-2022' gives labels without probabilities: its intervals say nothing." in text
+    )
+    assert "(50 %: -" not in cli("plan y1 --budget-min 60 --policy greedy").out

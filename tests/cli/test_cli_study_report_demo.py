@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cryoscout.study import catalogue
-from cryoscout.study.catalogue import Page, Study
+from cryoscout.study.catalogue import STUDIES, Page, Study
 from cryoscout.study.runner import Trial
 
 
@@ -122,3 +122,9 @@ def test_the_demo_does_not_touch_a_folder_that_is_not_its_own(cli):
     assert answer.code == 2
     assert "made by the demo" in answer.err
     assert [path.name for path in Path("cryoscout-demo").iterdir()] == ["thesis.txt"]
+
+
+def test_the_help_of_study_names_every_study(cli):
+    answer = cli("study --help")
+    words = answer.out.replace("│", " ").split()
+    assert [name for name in STUDIES if name not in [word.strip(",;.") for word in words]] == []

@@ -33,7 +33,7 @@ FITTED = TimeModel(
 
 def replayed_in_expectation(problem: RoutingProblem, start_hole: int) -> ReplayResult:
     """What a fixed route collects on average: replay it on a truth that is its own expectation."""
-    truth = Truth(problem.shots * problem.p_good, np.ones(problem.n_holes, dtype=bool))
+    truth = Truth(problem.expected_good(), np.ones(problem.n_holes, dtype=bool))
     return replay(problem, truth, make_policy("expected"), [start_hole], seed=0)[0]
 
 
@@ -65,7 +65,7 @@ def test_no_route_collects_more_in_expectation(seed: int, model: str, crossing: 
     rng = np.random.default_rng(seed)
     problem = small_problem(rng, EXACT[model], crossing, shots)
     start = int(rng.integers(NOWHERE, problem.n_holes))
-    best = exhaustive_best(problem, shots * problem.p_good, start)
+    best = exhaustive_best(problem, problem.expected_good(), start)
     assert replayed_in_expectation(problem, start).good_found == pytest.approx(best, abs=1e-12)
 
 
@@ -106,7 +106,7 @@ def test_a_large_plan_dropped_at_the_budget_is_kept_to_the_last_hole(seed: int, 
     free = problem.available()
     if start != NOWHERE:
         free[start] = False
-    values = shots * problem.p_good
+    values = problem.expected_good()
     promised = TreeKnapsack(problem).solve(values, free, start, problem.budget_min, plan=True)
     kept = replayed_in_expectation(problem, start)
     assert kept.good_found == pytest.approx(promised.value, abs=1e-9)
@@ -161,3 +161,25 @@ def test_a_hole_the_operator_imaged_meanwhile_is_passed_over() -> None:
     visited[first] = True
     policy.reset(problem, NOWHERE, np.random.default_rng(0))
     assert policy.next_hole(Observation(visited, NOWHERE, 0.0, unknown, 0)) not in (-1, first)
+
+
+@pytest.mark.parametrize("policy", ["expected", "index"])
+def test_known_outcomes_move_a_fixed_plan_to_the_patch_that_turned_out_well(policy: str) -> None:
+    patch = np.repeat(np.arange(2, dtype=np.int32), 6)
+    known = np.array([0, 1, 2, 6, 7, 8])
+    imaged = np.isin(np.arange(12), known)
+    outcome = np.full(12, np.nan)
+    outcome[[0, 1, 2]], outcome[[6, 7, 8]] = 0.0, 1.0
+    problem = RoutingProblem(
+        patch_of_hole=patch,
+        square_of_patch=np.zeros(2, dtype=np.int32),
+        grid_of_square=np.zeros(1, dtype=np.int32),
+        p_good=np.where(patch == 0, 0.6, 0.5),
+        budget_min=26.0,
+        imaged=imaged,
+        outcome=outcome,
+    )
+    planner = make_policy(policy)
+    planner.reset(problem, NOWHERE, np.random.default_rng(0))
+    first = planner.next_hole(Observation(imaged, NOWHERE, 0.0, outcome, 0))
+    assert patch[first] == 1

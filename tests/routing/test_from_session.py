@@ -167,6 +167,21 @@ def test_what_is_chosen_for_the_user_is_said_and_what_they_named_is_never_replac
         resolve_prediction(simulated, "res50", "combined")
 
 
+def test_models_that_do_not_cover_every_hole_are_passed_over_and_refused_by_name(simulated):
+    gaps = replace(simulated, predictions=simulated.predictions.iloc[7:])
+    name, notes = resolve_prediction(gaps, None, "combined")
+    assert name == "flat"
+    assert len(notes) == 1
+    assert "of the 120 holes of session sim are not used ('simulated' lacks 7); 'flat' is used." in notes[0]
+    for named in ("simulated", "combined"):
+        with pytest.raises(DataError, match=r"Got none for 7 of 120 holes.*for example adaptive@flat\."):
+            resolve_prediction(gaps, named, "combined")
+    whole = gaps.with_p_good("other", 6.0, np.full(120, 0.5))
+    name, notes = resolve_prediction(whole, None, "simulated")
+    assert name == "other"
+    assert "('simulated' lacks 7); its model 'other' is used." in notes[0]
+
+
 def test_probabilities_made_for_one_threshold_are_refused_at_another(y1):
     with pytest.raises(DataError, match="must be 6 angstrom"):
         named_p_good(y1, "res18", 4.0)

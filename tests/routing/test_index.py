@@ -41,7 +41,7 @@ def rates(problem: RoutingProblem, left: set[int], here: int, used_min: float) -
     found: dict[int, float] = {}
     for patch in {int(problem.patch_of_hole[hole]) for hole in left}:
         holes = [hole for hole in left if problem.patch_of_hole[hole] == patch]
-        values = sorted((problem.shots * problem.p_good[hole] for hole in holes), reverse=True)
+        values = sorted((problem.expected_good()[hole] for hole in holes), reverse=True)
         entry = t[problem.tier_between(here, holes[0])] - t[0]
         for k in range(1, len(values) + 1):
             # Where the crossing visit counts, only what comes before the last hole has to fit.

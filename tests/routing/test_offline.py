@@ -134,3 +134,10 @@ def test_more_holes_than_one_word_of_visited_bits_are_kept_apart() -> None:
     assert len(path) > 64
     assert len(set(path)) == len(path)
     assert within(problem, path, NOWHERE)
+
+
+def test_a_budget_beyond_every_visit_plans_them_all_once() -> None:
+    problem = random_problem(np.random.default_rng(4), 10, budget_min=1e18)
+    path = best_path(problem, NOWHERE)
+    assert len(path) == len(set(path))
+    assert path == best_path(problem.with_budget(1e4), NOWHERE)

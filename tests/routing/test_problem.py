@@ -156,3 +156,23 @@ def test_the_belief_starts_at_p_good_and_takes_in_the_outcomes_known_so_far() ->
 def test_a_problem_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         five_holes().budget_min = 1.0  # type: ignore[misc]
+
+
+def test_a_pending_shot_is_unknown_and_not_a_bad_one() -> None:
+    def believed(outcome: float, results: float) -> float:
+        problem = RoutingProblem(
+            patch_of_hole=np.zeros(2, dtype=np.int32),
+            square_of_patch=np.zeros(1, dtype=np.int32),
+            grid_of_square=np.zeros(1, dtype=np.int32),
+            p_good=np.array([0.5, 0.5]),
+            budget_min=60.0,
+            shots=2,
+            imaged=np.array([True, False]),
+            outcome=np.array([outcome, np.nan]),
+            results=np.array([results, 0.0]),
+        )
+        return float(problem.belief().p_good()[1])
+
+    one_good_one_pending, one_good_one_bad = believed(1.0, 1.0), believed(1.0, 2.0)
+    assert one_good_one_bad == pytest.approx(0.5, abs=1e-6)
+    assert one_good_one_pending > 0.55

@@ -124,3 +124,14 @@ def test_the_programs_of_this_environment_come_first(runner: ModuleType, tmp_pat
     command = "python -c 'import sys; print(sys.prefix)'"
     text = f"<!-- run -->\n```console\n$ {command}\n```\n<!-- expect: {sys.prefix} -->\n"
     assert runner.run_pages([page(tmp_path, text)]) == 1
+
+
+def test_pages_find_their_sample_files_in_the_checkout(runner: ModuleType, tmp_path: Path) -> None:
+    command = 'test -f "$CRYOSCOUT_CHECKOUT/scripts/run_documented_commands.py"'
+    assert runner.run_pages([page(tmp_path, f"<!-- run -->\n```console\n$ {command}\n```\n")]) == 1
+
+
+def test_the_pages_of_docs_and_how_to_are_run(runner: ModuleType) -> None:
+    names = [path.relative_to(runner.ROOT).as_posix() for path in runner.documented_pages()]
+    assert {"README.md", "docs/cli.md", "docs/how-to/epu.md"} <= set(names)
+    assert not any(name.startswith("docs/results/") for name in names)

@@ -7,8 +7,8 @@ from cryoscout.session.file_systems import file_system_of, refuse_network_file_s
 
 MOUNTS = """\
 /dev/sda1 / ext4 rw 0 0
-server:/home /home nfs4 rw 0 0
-/dev/sdb1 /home/local xfs rw 0 0
+server:/export /export nfs4 rw 0 0
+/dev/sdb1 /export/local xfs rw 0 0
 //box/data /mnt/micro\\040scope cifs rw 0 0
 user@host: /remote fuse.sshfs rw 0 0
 /dev/sdc1 /remote ext4 rw 0 0
@@ -20,9 +20,9 @@ broken line
     ("folder", "kind"),
     [
         ("/data/x", "ext4"),
-        ("/home/me/x", "nfs4"),
-        ("/homeless/x", "ext4"),
-        ("/home/local/x", "xfs"),
+        ("/export/me/x", "nfs4"),
+        ("/exported/x", "ext4"),
+        ("/export/local/x", "xfs"),
         ("/mnt/micro scope/x", "cifs"),
         ("/remote/x", "ext4"),
     ],
@@ -35,7 +35,9 @@ def test_the_deepest_and_latest_mount_decides(folder, kind):
     "kind", ["nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "lustre", "gpfs", "beegfs", "9p"]
 )
 def test_a_network_file_system_is_refused_and_the_remedy_named(kind):
-    with pytest.raises(StoreError, match=rf"must lie on a local disk.*\({kind}\).*--store-dir"):
+    with pytest.raises(
+        StoreError, match=rf"must lie on a local disk.*\({kind}\).*with -o, or --store-dir of"
+    ):
         refuse_network_file_system(Path("/somewhere/y.session"), f"x / {kind} rw 0 0\n")
 
 

@@ -1,6 +1,8 @@
 import shutil
 import sqlite3
+import zlib
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,12 +10,13 @@ import pytest
 import sqlalchemy as sa
 
 from cryoscout.core.errors import DataError, InputError, StoreError, UnknownNameError
+from cryoscout.routing.from_session import load_session
 from cryoscout.session import store_events
 from cryoscout.session.builtin import load_builtin
 from cryoscout.session.model import Session, SessionInfo
 from cryoscout.session.store import COMPLETE, DATABASE, SessionStore, _writing
-from cryoscout.session.store_layout import METADATA
-from cryoscout.session.tables import TABLES
+from cryoscout.session.store_layout import METADATA, pack_payload, unpack_payload
+from cryoscout.session.tables import STAGE_COLUMNS, TABLES
 
 NAN = float("nan")
 
@@ -176,7 +179,7 @@ def test_a_newer_schema_is_refused_and_left_untouched(store, path):
         database.execute("UPDATE schema_version SET version = 99")
         database.commit()
     before = dump(path)
-    with pytest.raises(StoreError, match=r"must be 1 or older\. Got 99 in .*update cryoscout"):
+    with pytest.raises(StoreError, match=r"must be 2 or older\. Got 99 in .*update cryoscout"):
         SessionStore.open(path)
     assert dump(path) == before
 
@@ -188,6 +191,87 @@ def test_a_damaged_database_is_refused(store, path):
         SessionStore.open(path)
 
 
+CANNOT_BE_READ = r"must be a session store\. Got a database that cannot be read instead .*Remedy: restore it"
+
+
+def changed_by_hand(path, *statements):
+    with closing(sqlite3.connect(path / DATABASE)) as connection, connection:
+        for statement, *values in statements:
+            connection.execute(statement, values)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_overwritten_pages_of_a_database_raise_nothing_but_errors_with_a_remedy(store, path, seed):
+    store.close()
+    content = bytearray((path / DATABASE).read_bytes())
+    rng = np.random.default_rng(seed)
+    for page in rng.choice(np.arange(1, len(content) // 4096), 10, replace=False):
+        content[page * 4096 : (page + 1) * 4096] = rng.bytes(4096)
+    (path / DATABASE).write_bytes(content)
+    refused = 0
+    for action in ("load", "events", "files", "rebuild"):
+        try:
+            with SessionStore.open(path) as damaged:
+                getattr(damaged, action)()
+        except StoreError as error:
+            refused += "Got a database that cannot be read" in str(error)
+    assert refused > 0
+
+
+@pytest.mark.parametrize(
+    ("statement", "action"),
+    [
+        (("DROP TABLE holes",), lambda store: store.load()),
+        (("DROP TABLE files",), lambda store: store.files()),
+        (("DROP TABLE exposures",), lambda store: store.record_outcome("e1", 3.0)),
+        (('UPDATE session SET info = \'{"format": "epu", "colour": 1}\'',), lambda store: store.load()),
+        (("UPDATE session SET info = '{'",), lambda store: store.load()),
+        (("UPDATE session SET info = '{'",), lambda store: store.record_imaged("h2")),
+        (("UPDATE holes SET x_px = 'left'",), lambda store: store.load()),
+        (("INSERT INTO events VALUES (99, 'error', '', ?)", b"?"), lambda store: store.events()),
+        (
+            ("INSERT INTO events VALUES (99, 'error', '', ?)", zlib.compress(b"{")),
+            lambda store: store.rebuild(),
+        ),
+    ],
+)
+def test_what_cannot_be_read_in_a_store_is_one_error_with_a_remedy(store, path, statement, action):
+    store.close()
+    changed_by_hand(path, statement)
+    with SessionStore.open(path) as damaged, pytest.raises(StoreError, match=CANNOT_BE_READ):
+        action(damaged)
+
+
+def test_a_refused_database_keeps_its_journal_mode(store, path):
+    store.close()
+    changed_by_hand(path, ("UPDATE schema_version SET version = 1000",))
+    with closing(sqlite3.connect(path / DATABASE)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+    before = (path / DATABASE).read_bytes()
+    with pytest.raises(StoreError, match="Got 1000 in"):
+        SessionStore.open(path)
+    assert (path / DATABASE).read_bytes() == before
+    changed_by_hand(path, ("UPDATE schema_version SET version = 2",))
+    with SessionStore.open(path) as opened:
+        opened.load()
+    with closing(sqlite3.connect(path / DATABASE)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_replacement_that_was_killed_names_where_the_old_store_lies(store, path):
+    store.close()
+    aside = path.with_name(f".{path.name}.partial-abc.replaced")
+    path.rename(aside)
+    for opening in (SessionStore.open, lambda place: load_session(str(place))):
+        with pytest.raises(
+            StoreError, match=rf"was set aside as {aside}.*Remedy: rename {aside} back to {path}"
+        ):
+            opening(path)
+    aside.rename(path)
+    with SessionStore.open(path) as restored:
+        assert_same(restored.load(), small_session())
+
+
 def test_a_network_file_system_is_refused(path, monkeypatch, tmp_path):
     mounts = tmp_path / "mounts"
     mounts.write_text("server:/ / nfs4 rw 0 0\n")
@@ -196,13 +280,48 @@ def test_a_network_file_system_is_refused(path, monkeypatch, tmp_path):
         SessionStore.create(path)
 
 
-def make_schema_0(store, path):
-    """A store as schema 0 had it: the same tables, no events, version 0."""
+STAGE = [(table, column) for table, columns in STAGE_COLUMNS.items() for column in columns]
+
+
+def make_schema_1(store, path):
+    """A store as schema 1 had it: no stage positions, in tables and events, and no files."""
+    session = store.load()
     store.close()
+    with closing(sqlite3.connect(path / DATABASE)) as database:
+        database.execute("DROP TRIGGER events_no_update")
+        for number, payload in database.execute("SELECT id, payload FROM events").fetchall():
+            plain = unpack_payload(payload)
+            for column in STAGE_COLUMNS.get(plain.get("table"), ()):
+                del plain["columns"][column]
+            database.execute("UPDATE events SET payload = ? WHERE id = ?", (pack_payload(plain), number))
+        database.execute(
+            "CREATE TRIGGER events_no_update BEFORE UPDATE ON events "
+            "BEGIN SELECT RAISE(ABORT, 'events are append-only'); END"
+        )
+        for table, column in STAGE:
+            database.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+        database.execute("DROP TABLE files")
+        database.execute("UPDATE schema_version SET version = 1")
+        database.commit()
+    return session
+
+
+def make_schema_0(store, path):
+    """A store as schema 0 had it: the tables of schema 1, no events, version 0."""
+    make_schema_1(store, path)
     with closing(sqlite3.connect(path / DATABASE)) as database:
         database.execute("DROP TABLE events")
         database.execute("UPDATE schema_version SET version = 0")
         database.commit()
+
+
+def without_stage(dumped):
+    """The rows of a schema that had no stage positions: they stand at the end of each row."""
+    return {
+        table: [row[1 : len(row) - len(STAGE_COLUMNS.get(table, ()))] for row in rows]
+        for table, rows in dumped.items()
+        if table in TABLES
+    }
 
 
 def test_a_store_of_schema_0_is_migrated_with_its_events(store, path):
@@ -214,15 +333,35 @@ def test_a_store_of_schema_0_is_migrated_with_its_events(store, path):
         assert migrated.events()[0].payload["source"] == "a store of schema 0"
         migrated.rebuild()
         assert_same(migrated.load(), small_session())
-    assert {table: [row[1:] for row in rows] for table, rows in dump(path).items() if table in TABLES} == {
+    assert without_stage(dump(path)) == {
         table: [row[1:] for row in rows] for table, rows in before.items() if table in TABLES
     }
     with SessionStore.open(path) as again:
         again.append("error", {"message": "the events are guarded again"})
     with closing(sqlite3.connect(path / DATABASE)) as database:
-        assert database.execute("SELECT max(version) FROM schema_version").fetchone() == (1,)
+        assert database.execute("SELECT max(version) FROM schema_version").fetchone() == (2,)
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
             database.execute("DELETE FROM events")
+
+
+def test_a_store_of_schema_1_gets_positions_that_are_not_known(store, path):
+    session = make_schema_1(store, path)
+    with SessionStore.open(path) as migrated:
+        assert_same(migrated.load(), session)
+        migrated.rebuild()
+        loaded = migrated.load()
+        assert_same(loaded, session)
+        assert migrated.files() == {}
+        assert all(getattr(loaded, table)[column].isna().all() for table, column in STAGE)
+        placed = replace(loaded, squares=pd.concat([loaded.squares, new_square("s2", 7.5)]))
+        migrated.save_update(placed, "later", files={"/data/run": {"a.xml": (10, 20)}})
+    with SessionStore.open(path) as again:
+        assert again.load().squares["x_um"].tolist()[-1] == 7.5
+        assert again.files() == {"/data/run": {"a.xml": (10, 20)}}
+
+
+def new_square(square_id, x_um):
+    return pd.DataFrame({"square_id": [square_id], "grid_id": ["g"], "x_um": [x_um], "y_um": [0.0]})
 
 
 def test_a_migration_that_fails_leaves_the_old_schema(store, path, monkeypatch):
@@ -414,7 +553,7 @@ def test_a_second_writer_waits_and_is_told_when_the_first_does_not_end(store, pa
     monkeypatch.setattr("cryoscout.session.store._BUSY_TIMEOUT_S", 0)
     with (
         SessionStore.open(path) as other,
-        _writing(store._engine),
+        _writing(store._engine, "x.session"),
         pytest.raises(StoreError, match=r"must be free for writing\. Got database is locked"),
     ):
         other.append("error", {"message": "lost beam"})

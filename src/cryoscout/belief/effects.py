@@ -50,7 +50,7 @@ class EffectVariances(Settings):
         return sum(self.as_tuple())
 
 
-Y1_EFFECTS = EffectVariances(patch=1.174988, square=0.00067, grid=0.006126)
+Y1_EFFECTS = EffectVariances(patch=1.17195, square=0.086222, grid=0.095362)
 """The prior for scores of a classifier on new patches: twice the variances fitted on the Y1 training split.
 
 Twice, because that classifier has seen the training holes, so its scores leave less unexplained there than they
@@ -145,8 +145,13 @@ class EffectBelief:
             self._sweep(np.arange(len(self._holes)))
         self._refresh()
 
-    def observe_many(self, holes: NDArray[np.int64], good: NDArray[np.float64], shots: int = 1) -> None:
-        """Take in many outcomes at once, to convergence. (m,) distinct holes, (m,) 0..shots."""
+    def observe_many(
+        self, holes: NDArray[np.int64], good: NDArray[np.float64], shots: int | NDArray[np.float64] = 1
+    ) -> None:
+        """Take in many outcomes at once, to convergence.
+
+        holes : (m,) distinct     good : (m,) 0..shots     shots : with a result, one number or (m,)
+        """
         self._add(holes, good, shots)
         for _ in range(MOST_SWEEPS):
             before = self._evidence.copy()
@@ -190,7 +195,9 @@ class EffectBelief:
         )  # fmt: skip
         return by_location, by_variance
 
-    def _add(self, holes: NDArray[np.int64], good: NDArray[np.float64], shots: int) -> NDArray[np.int64]:
+    def _add(
+        self, holes: NDArray[np.int64], good: NDArray[np.float64], shots: int | NDArray[np.float64]
+    ) -> NDArray[np.int64]:
         """Make room for outcomes, their sites still flat; the rows of their sites."""
         known = np.isin(holes, self._holes)
         rows = np.empty(len(holes), dtype=np.int64)

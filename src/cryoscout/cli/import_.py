@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from cryoscout.formats.generic_table import ColumnMap
+    from cryoscout.formats.sources import ReadOptions, ReadSources, Stamps
+    from cryoscout.routing.time_fit import FittedTimeModel
     from cryoscout.session.joins import JoinReport
     from cryoscout.session.model import Session
 
@@ -27,20 +30,34 @@ def import_(
         list[str],
         typer.Argument(
             metavar="PATH...",
-            help="Leginon tables, or folders of them, known by content; or a built-in session: y1, y1-2022.",
+            help="Vendor files or folders, known by content; or a built-in session: y1, y1-2022.",
         ),
     ],
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="The session folder to make. Default: NAME.session here."),
     ] = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="Add what is new to the session of -o, which may exist.")
+    ] = False,
     images: Annotated[
-        Path | None, typer.Option(help="Folder of hole images *_crop.png to store too.")
+        Path | None, typer.Option(help="Folder of hole images *_crop.png to store too (Leginon).")
     ] = None,
     permissive: Annotated[
         bool,
-        typer.Option("--permissive", help="Leave deviating lines out and list them, instead of stopping."),
+        typer.Option("--permissive", help="Leave what deviates out and list it, instead of stopping."),
     ] = False,
+    cluster_radius_um: Annotated[
+        float | None,
+        typer.Option(help="Holes without a patch: group them by position. Default: what the files say."),
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="What a column of your own table means, such as ctf=MyCtf; may be repeated."),
+    ] = None,
+    mapping: Annotated[
+        Path | None, typer.Option(help="The same as a TOML file: [columns] ctf = 'MyCtf'.")
+    ] = None,
     model_id: Annotated[
         str | None, typer.Option(help="Model id of the predictions. Default: the name of their file.")
     ] = None,
@@ -53,41 +70,42 @@ def import_(
 ) -> None:
     """Read vendor files into a session; say what joined and what did not.
 
-    Nothing is written beside the files that are read, unless -o or --store-dir says so.
+    EPU, SerialEM, SmartScope and Leginon sessions; CTF results of RELION, cryoSPARC, CTFFIND and Gctf; your own
+    tables. Nothing is written beside the files that are read, unless -o or --store-dir says so.
 
     \b
     Example:
-      cryoscout import CTF.csv timestamps.csv predictions.txt -o run7.session
+      cryoscout import /data/epu-session micrographs_ctf.star -o run7.session
+      cryoscout import /data/epu-session micrographs_ctf.star -o run7.session --update
+      cryoscout import CTF.csv timestamps.csv predictions.txt
       cryoscout import y1 --images crops
     """
     from cryoscout.session.builtin import BUILTIN_SESSIONS
-    from cryoscout.session.store import SessionStore
 
     built_in = [path for path in paths if path in BUILTIN_SESSIONS]
-    if built_in and len(paths) > 1:
-        raise InputError(
-            f"A built-in session must be imported alone. Got {', '.join(paths)} instead. "
-            "Remedy: import the files without it."
-        )
+    _check_options(paths, built_in, split, update, force, output, images)
+    if output is not None:
+        _refuse_existing(session_folder(output, "", store_dir), update, force)
     if built_in:
         read = _read_built_in(built_in[0], split, images, model_id)
-    elif split is not None:
-        raise InputError(
-            f"A split must belong to a built-in session ({', '.join(BUILTIN_SESSIONS)}). Got split "
-            f"{split!r} instead. "
-            "Remedy: leave --split out."
-        )
+        files: Mapping[str, Stamps] = {}
     else:
-        read = _read_files([Path(path) for path in paths], images, permissive, model_id)
+        from cryoscout.formats.sources import ReadOptions
+
+        options = ReadOptions(permissive, cluster_radius_um, _column_map(column, mapping), images, model_id)
+        sources = [Path(path) for path in paths]
+        if update and output is not None and (folder := session_folder(output, "", store_dir)).exists():
+            _tell(*_update(folder, sources, options), folder, as_json)
+            return
+        read, files = _read_files(sources, options)
     folder = session_folder(output, read.session.name, store_dir)
     if output is None and store_dir is None:
         _refuse_source_folder(folder, [] if built_in else paths)
+    _refuse_existing(folder, update, force)
     if output is not None:
         read = replace(read, session=replace(read.session, name=session_name(folder)))
-    with SessionStore.create(folder, force=force) as store, progress("storing", 1) as step:
-        store.save_import(read.session, source=", ".join(paths), images=read.images)
-        step()
-    _tell(read, folder, as_json)
+    _store(read, folder, ", ".join(paths), files, force)
+    _tell(read, None, folder, as_json)
 
 
 @dataclass(frozen=True)
@@ -97,19 +115,149 @@ class _Read:
     session: Session
     reports: Sequence[JoinReport] = ()
     images: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
-    left_out: tuple[str, ...] = ()  # deviating lines, as "file, line N: message"
+    left_out: tuple[str, ...] = ()  # what deviates, as "file, line N: message"
+    notes: Sequence[str] = ()
+    unchanged: Sequence[Path] = ()  # sources that were not read again
 
 
-def _read_files(paths: list[Path], images: Path | None, permissive: bool, model_id: str | None) -> _Read:
-    from cryoscout.formats.leginon import read_session
+def _check_options(
+    paths: Sequence[str],
+    built_in: Sequence[str],
+    split: str | None,
+    update: bool,
+    force: bool,
+    output: Path | None,
+    images: Path | None,
+) -> None:
+    from cryoscout.session.builtin import BUILTIN_SESSIONS
 
-    found = read_session(paths, images, permissive, model_id=model_id)
-    left_out = tuple(
-        f"{path}, line {deviation.line}: {deviation.message}"
-        for path, deviations in found.deviations.items()
-        for deviation in deviations
+    if built_in and len(paths) > 1:
+        raise InputError(
+            f"A built-in session must be imported alone. Got {', '.join(paths)} instead. "
+            "Remedy: import the files without it."
+        )
+    if split is not None and not built_in:
+        raise InputError(
+            f"A split must belong to a built-in session ({', '.join(BUILTIN_SESSIONS)}). Got split "
+            f"{split!r} instead. "
+            "Remedy: leave --split out."
+        )
+    if not update:
+        return
+    if built_in or images is not None or force or output is None:
+        got = "a built-in session" if built_in else "--images" if images else "--force" if force else "no -o"
+        raise InputError(
+            f"An update must add files to the session of -o NAME.session. Got {got} instead. "
+            "Remedy: import into a new place without --update, or name the session with -o."
+        )
+
+
+def _refuse_existing(folder: Path, update: bool, force: bool) -> None:
+    if folder.exists() and not update and not force:
+        raise InputError(
+            f"A new session must get a new place. Got {folder}, which exists, instead. Remedy: add what is new to "
+            "it with --update, replace it with --force, or choose another name with -o."
+        )
+
+
+def _column_map(columns: Sequence[str] | None, mapping: Path | None) -> ColumnMap | Path | None:
+    from cryoscout.formats.generic_table import ColumnMap
+
+    if columns and mapping is not None:
+        raise InputError(
+            "Columns must be said once. Got --column and --mapping instead. Remedy: put them all into the file."
+        )
+    if not columns:
+        return mapping
+    pairs = [text.partition("=") for text in columns]
+    for text, (role, sign, header) in zip(columns, pairs, strict=True):
+        if not (role and sign and header):
+            raise InputError(
+                f"A column must be said as MEANING=NAME. Got {text!r} instead. Remedy: for example --column ctf=MyCtf."
+            )
+    return ColumnMap({role: header for role, _, header in pairs})
+
+
+def _read_files(paths: Sequence[Path], options: ReadOptions) -> tuple[_Read, Mapping[str, Stamps]]:
+    from cryoscout.formats.assemble import assemble
+    from cryoscout.formats.sources import read_sources
+
+    with progress("reading", 1) as step:
+        found = read_sources(paths, options)
+        step()
+    only_leginon = found.leginon is not None and len(found.records) == 1
+    _refuse_leginon_options(found, only_leginon, options)
+    if found.leginon is not None and only_leginon:
+        read = _Read(found.leginon.session, found.leginon.reports, found.leginon.images, _left_out(found))
+        return read, found.files
+    joined = assemble(found.records, cluster_radius_um=options.cluster_radius_um)
+    return _Read(joined.session, joined.reports, {}, _left_out(found), joined.notes), found.files
+
+
+def _refuse_leginon_options(found: ReadSources, only_leginon: bool, options: ReadOptions) -> None:
+    """Predictions and hole images are read with Leginon tables alone."""
+    for name, value in (("--images", options.images), ("--model-id", options.model_id)):
+        if value is not None and not only_leginon:
+            formats = ", ".join(dict.fromkeys(records.format for records in found.records))
+            raise InputError(
+                f"{name} must go with Leginon tables alone. Got {formats} instead. Remedy: leave {name} out."
+            )
+
+
+def _left_out(found: ReadSources) -> tuple[str, ...]:
+    """What deviates, with its file."""
+    if found.leginon is not None and len(found.records) == 1:
+        return tuple(
+            f"{path}, line {deviation.line}: {deviation.message}"
+            for path, deviations in found.leginon.deviations.items()
+            for deviation in deviations
+        )
+    return tuple(
+        ", ".join(
+            [
+                str(records.path),
+                *([deviation.element] if deviation.element else []),
+                *([f"line {deviation.line}"] if deviation.line is not None else []),
+            ]
+        )
+        + f": {deviation.message}"
+        for records in found.records
+        for deviation in records.deviations
     )
-    return _Read(found.session, found.reports, found.images, left_out)
+
+
+def _update(folder: Path, paths: Sequence[Path], options: ReadOptions) -> tuple[_Read, dict[str, int]]:
+    """Add what is new to a stored session; what was there before stays."""
+    from cryoscout.formats.assemble import assemble, earlier_exposures
+    from cryoscout.formats.sources import read_sources, source_key
+    from cryoscout.session.store import SessionStore
+
+    with SessionStore.open(folder) as store:
+        stored, known = store.load(), store.files()
+        with progress("reading", 1) as step:
+            found = read_sources(paths, options, known, earlier_exposures(stored))
+            step()
+        _refuse_leginon_options(found, only_leginon=False, options=options)
+        if not found.records:
+            return _Read(stored, unchanged=found.unchanged), {}
+        joined = assemble(
+            found.records,
+            stored,
+            cluster_radius_um=options.cluster_radius_um,
+            same_source=any(source_key(path) in known for path in paths),
+        )
+        source = ", ".join(map(str, paths))
+        added = store.save_update(joined.session, source, files=found.files)
+    read = _Read(joined.session, joined.reports, {}, _left_out(found), joined.notes, found.unchanged)
+    return read, added
+
+
+def _store(read: _Read, folder: Path, source: str, files: Mapping[str, Stamps], force: bool) -> None:
+    from cryoscout.session.store import SessionStore
+
+    with SessionStore.create(folder, force=force) as store, progress("storing", 1) as step:
+        store.save_import(read.session, source=source, images=read.images, files=files)
+        step()
 
 
 def _read_built_in(name: str, split: str | None, images: Path | None, model_id: str | None) -> _Read:
@@ -133,7 +281,8 @@ def _read_built_in(name: str, split: str | None, images: Path | None, model_id: 
 def _refuse_source_folder(folder: Path, paths: Sequence[str]) -> None:
     target = folder.parent.resolve()
     for path in map(Path, paths):
-        if target == (path if path.is_dir() else path.parent).resolve():
+        source = (path if path.is_dir() else path.parent).resolve()
+        if target == source or (path.is_dir() and target.is_relative_to(source)):
             raise InputError(
                 f"A session must not be written beside the files it is read from unasked. Got {folder} "
                 "instead. "
@@ -141,8 +290,10 @@ def _refuse_source_folder(folder: Path, paths: Sequence[str]) -> None:
             )
 
 
-def _tell(read: _Read, folder: Path, as_json: bool) -> None:
-    times_s, notes = _fitted_times_s(read.session)
+def _tell(read: _Read, added: Mapping[str, int] | None, folder: Path, as_json: bool) -> None:
+    """Say what was read; added : by an update, new rows of each kind."""
+    fit, time_notes = _fitted(read.session)
+    notes = [*read.notes, *time_notes]
     for line in read.left_out[:DEVIATIONS_SHOWN]:
         say(f"Left out: {line}")
     if len(read.left_out) > DEVIATIONS_SHOWN:
@@ -150,41 +301,62 @@ def _tell(read: _Read, folder: Path, as_json: bool) -> None:
             f"Left out: {len(read.left_out) - DEVIATIONS_SHOWN} more lines; cryoscout validate FILE lists "
             "all."
         )
-    told = _account(read, folder, times_s, notes)
+    told = _account(read, folder, fit, notes)
+    if added is not None:
+        told |= {"added": dict(added), "unchanged": [str(path) for path in read.unchanged]}
     if as_json:
         print_json(told)
         return
     out = console()
-    out.print(f"Imported {told['session']} ({told['format']}) into {folder}")
+    if added is None:
+        out.print(f"Imported {told['session']} ({told['format']}) into {folder}")
+    else:
+        new = ", ".join(f"{count} {what}" for what, count in added.items() if count)
+        out.print(f"Added to {told['session']} ({told['format']}) in {folder}: {new or 'nothing new'}")
+        for path in read.unchanged:
+            out.print(f"Unchanged since the last import: {path}")
     levels = ("grids", "squares", "patches", "holes", "exposures")
     out.print("Found: " + ", ".join(f"{told[level]} {level}" for level in levels))
     out.print("Outcomes: " + ", ".join(f"{count} {outcome}" for outcome, count in told["outcomes"].items()))
     out.print(f"Predictions: {', '.join(told['models']) or 'none'}")
     for report in read.reports:
         out.print(f"Joined: {report}")
-    if times_s is not None:
-        tiers = ", ".join(f"{seconds:.0f} s {tier.replace('_', ' ')}" for tier, seconds in times_s.items())
-        out.print(f"Fitted times of a visit: {tiers}")
+    if fit is not None:
+        out.print(f"Fitted times of a visit: {_in_words(fit, read.session.info.shots)}")
     for note in notes:
         out.print(f"Note: {note}")
 
 
-def _account(
-    read: _Read, folder: Path, times_s: dict[str, float] | None, notes: Sequence[str]
-) -> dict[str, Any]:
+def _account(read: _Read, folder: Path, fit: FittedTimeModel | None, notes: Sequence[str]) -> dict[str, Any]:
     """The object of `--json`.
 
     Keys: session, format, grids, squares, patches, holes, exposures, outcomes {measured, failed, pending,
     none},
-    not_joined (rows of all sources), time_model_s {same_patch, new_patch, new_square, new_grid} or null, then
-    folder, models, joins (one account per source), left_out (deviating lines), notes.
+    not_joined (rows of all sources), time_model_s {same_patch, new_patch, new_square, new_grid} or null,
+    time_model_events and time_model_pauses (timed steps behind each tier, pauses among them) or null, then
+    folder, models, joins (one account per source), left_out (deviating lines), notes; shots where a hole has
+    several, and extra_shot_s where their times are known; of an update, added (new rows of each kind) and
+    unchanged (sources that were not read again).
     """
+    from cryoscout.core.units import SECONDS_PER_MINUTE
+
+    several_shots = read.session.info.shots > 1
+    times: dict[str, Any] = {"time_model_s": None, "time_model_events": None, "time_model_pauses": None}
+    if fit is not None:
+        times = {
+            "time_model_s": _by_tier((fit.time_model.tiers_min() * SECONDS_PER_MINUTE).round(1).tolist()),
+            "time_model_events": _by_tier(fit.events.tolist()),
+            "time_model_pauses": _by_tier(fit.pauses.tolist()),
+        }
+        if several_shots:
+            times["extra_shot_s"] = round(fit.time_model.extra_shot_min * SECONDS_PER_MINUTE, 1)
     return {
         "session": read.session.name,
         "format": read.session.info.format,
         **read.session.counts(),
+        **({"shots": read.session.info.shots} if several_shots else {}),
         "not_joined": sum(report.not_joined for report in read.reports),
-        "time_model_s": times_s,
+        **times,
         "folder": str(folder),
         "models": read.session.models(),
         "joins": [{**asdict(report), "not_joined": report.not_joined} for report in read.reports],
@@ -193,15 +365,50 @@ def _account(
     }
 
 
-def _fitted_times_s(session: Session) -> tuple[dict[str, float] | None, tuple[str, ...]]:
-    """Seconds of a visit by tier as the session's own times say, or None; and notes."""
-    from cryoscout.core.units import SECONDS_PER_MINUTE
-    from cryoscout.routing.from_session import FITTED, time_model_for
+def _fitted(session: Session) -> tuple[FittedTimeModel | None, tuple[str, ...]]:
+    """The session's own times, None where it has too few; and notes, also on why plans do not take them."""
+    from cryoscout.routing.from_session import fitted_times
 
     try:
-        model, notes = time_model_for(session, FITTED)
+        fit = fitted_times(session)
     except DataError as error:
         return None, (str(error),)
-    tiers = ("same_patch", "new_patch", "new_square", "new_grid")
-    seconds = (model.tiers_min() * SECONDS_PER_MINUTE).round(1).tolist()
-    return dict(zip(tiers, seconds, strict=True)), notes
+    if session.info.default_time_model != "cryorl":
+        return fit, fit.warnings
+    why = (
+        f"{session.name} is built in"
+        if session.info.built_in
+        else "the session holds only part of the timed exposures, so that steps between the others look longer"
+    )
+    return fit, (
+        *fit.warnings,
+        f"Plans use the published time model cryorl unless --time-model fitted is given: {why}.",
+    )
+
+
+def _by_tier(values: Sequence[Any]) -> dict[str, Any]:
+    return dict(zip(("same_patch", "new_patch", "new_square", "new_grid"), values, strict=True))
+
+
+def _in_words(fit: FittedTimeModel, shots: int) -> str:
+    """Seconds of each tier and the timed steps behind them."""
+    from cryoscout.core.units import SECONDS_PER_MINUTE
+    from cryoscout.routing.time_fit import TIER_NAMES
+
+    tiers = ", ".join(
+        f"{seconds:.0f} s {tier} ({_steps_in_words(events, pauses)})"
+        for tier, seconds, events, pauses in zip(
+            TIER_NAMES, fit.seconds.tolist(), fit.events.tolist(), fit.pauses.tolist(), strict=True
+        )
+    )
+    if shots == 1:
+        return tiers
+    shot_s = fit.time_model.extra_shot_min * SECONDS_PER_MINUTE
+    return (
+        f"{tiers}, {shot_s:.0f} s each further shot of a hole ({_steps_in_words(fit.extra_shot_events, 0)})"
+    )
+
+
+def _steps_in_words(events: int, pauses: int) -> str:
+    steps = f"{events:,} step{'' if events == 1 else 's'}"
+    return f"{steps}, {pauses:,} of them pauses" if pauses else steps

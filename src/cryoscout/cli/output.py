@@ -90,8 +90,14 @@ def check_new_file(path: Path, force: bool) -> None:
 def session_folder(output: Path | None, name: str, store_dir: Path | None = None) -> Path:
     """Where a new session goes: the -o path or NAME.session, inside --store-dir where that is given.
 
-    Raises InputError when the folder is not called NAME.session or its parent does not exist.
+    Raises InputError when the folder is not called NAME.session or its parent does not exist, or a full -o path
+    would leave --store-dir unused.
     """
+    if output is not None and output.is_absolute() and store_dir is not None:
+        raise InputError(
+            f"The session folder must be relative where --store-dir is given. Got -o {output} and --store-dir "
+            f"{store_dir} instead. Remedy: leave --store-dir out, or give -o {output.name}."
+        )
     folder = Path(f"{name}{SESSION_SUFFIX}") if output is None else output
     if store_dir is not None:
         folder = store_dir / folder

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cryoscout.cli.output import check_new_file, console, finite, print_json, progress, say
-from cryoscout.core.errors import DataError, InputError, UnknownNameError
+from cryoscout.cli.export import (
+    ExportRequest,
+    check_fits,
+    export_request,
+    select_in_smartscope,
+    write_export,
+    write_good_micrographs_alone,
+)
+from cryoscout.cli.output import console, finite, print_json, progress, say
+from cryoscout.core.errors import DataError, InputError
 
 if TYPE_CHECKING:
     from cryoscout.routing.problem import RoutingProblem
     from cryoscout.routing.worklist import PatchStay, WorkList
     from cryoscout.session.model import Session
 
-EXPORT_FORMATS = ("csv", "html")
+
+_LABELS_ALONE = "gives labels without probabilities: its intervals say nothing."
 
 
 def plan(
@@ -47,9 +57,27 @@ def plan(
         str | None,
         typer.Option(help="cryorl, cryorl-printed, cryorl-code or fitted. Default: fitted where times are."),
     ] = None,
-    export: Annotated[str | None, typer.Option(help="Write the work list as csv or html; needs -o.")] = None,
+    export: Annotated[
+        str | None,
+        typer.Option(help="Write a file: nav, star, csv, athena-json, leginon, smartscope, html; needs -o."),
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File of --export.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file of -o.")] = False,
+    nav: Annotated[
+        Path | None, typer.Option(help="Of --export nav: your navigator file; it is read, never written.")
+    ] = None,
+    star: Annotated[
+        Path | None, typer.Option(help="Of --export star: micrographs_ctf.star, to keep its columns.")
+    ] = None,
+    athena_session: Annotated[
+        str | None, typer.Option(help="Of --export athena-json: uuid of the session in the service.")
+    ] = None,
+    smartscope_address: Annotated[
+        str | None, typer.Option(help="Of --export smartscope: select the holes there too, https://HOST.")
+    ] = None,
+    smartscope_token_file: Annotated[
+        Path | None, typer.Option(help="File of the SmartScope token. Default: $SMARTSCOPE_TOKEN.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the policy's own draws, 0 or above.", min=0)] = 0,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object instead of the table.")
@@ -69,8 +97,29 @@ def plan(
     from cryoscout.routing.time_model import check_budget_min
 
     check_budget_min(budget_min)
-    _check_export(export, output, force)
+    request = export_request(
+        export,
+        output,
+        force,
+        nav=nav,
+        star=star,
+        athena_session=athena_session,
+        smartscope_address=smartscope_address,
+        smartscope_token_file=smartscope_token_file,
+    )
     loaded = load_session(session, split)
+    if request is not None:
+        check_fits(request, loaded)
+        if _is_finished_star(request, loaded, as_new):
+            write_good_micrographs_alone(
+                request,
+                loaded,
+                loaded.info.threshold_angstrom if threshold_angstrom is None else threshold_angstrom,
+            )
+            say("Note: every hole is imaged, so there is nothing to plan.")
+            if as_json:
+                print_json({"session": loaded.name, "holes": []})
+            return
     work_list = make_work_list(
         loaded,
         budget_min=budget_min,
@@ -82,12 +131,11 @@ def plan(
         time_model=time_model,
         seed=seed,
     )
-    if output is not None:
-        output.write_text(
-            work_list.to_csv() if export == "csv" else work_list.to_html(), encoding="utf-8", newline=""
-        )
-        say(f"Wrote {output}")
+    if request is not None:
+        write_export(request, loaded, work_list)
     _remember(session, work_list)
+    if request is not None:
+        select_in_smartscope(request, work_list)
     if as_json:
         print_json(work_list.to_json())
     else:
@@ -140,25 +188,30 @@ def make_work_list(
             "imaged holes "
             "instead. Remedy: add --as-new to plan it as if nothing was imaged."
         )
+    start = start_of_plan(session, from_hole, as_new)
     visits_at_most = min(n_available, int(budget_min / model.tiers_min(problem.shots)[0]))
     with progress("planning", visits_at_most) as step:
-        return build_work_list(
+        work_list = build_work_list(
             problem,
             policy,
             place_names(session),
-            start_hole=start_of_plan(session, from_hole, as_new),
+            start_hole=start,
             seed=seed,
             session=session.name,
             prediction=prediction,
             threshold_angstrom=threshold,
             notes=(
                 *prediction_notes,
-                *_notes_on_calibration(prediction),
+                *_notes_on_calibration(session, prediction),
+                *_notes_on_intervals(problem, prediction),
                 *model_notes,
                 *_notes_on_outcomes(session, problem, as_new),
             ),
             progress=step,
         )
+    if work_list.visits:
+        return work_list
+    return replace(work_list, notes=(*work_list.notes, _note_on_an_empty_plan(problem, start)))
 
 
 def split_policy_spec(spec: str, prediction: str | None = None) -> tuple[str, str | None]:
@@ -178,15 +231,42 @@ def split_policy_spec(spec: str, prediction: str | None = None) -> tuple[str, st
     return name, named or prediction
 
 
-def _notes_on_calibration(prediction: str) -> tuple[str, ...]:
-    from cryoscout.routing.from_session import COMBINED, FLAT
+def _notes_on_calibration(session: Session, prediction: str) -> tuple[str, ...]:
+    from cryoscout.routing.from_session import COMBINED, FLAT, combined_is_checked
 
-    if prediction in (COMBINED, FLAT):
+    if prediction == FLAT:
         return ()
+    if prediction == COMBINED:
+        is_checked, model = combined_is_checked(session)
+        if is_checked:
+            return ()
+        return (
+            f"combined was fitted to the ResNet-18 of the Y1 session; for model {model!r} its calibration is not "
+            "checked.",
+        )
     return (
         f"p_good of {prediction!r} is the model's own, not calibrated on outcomes: the expected number and "
         "its intervals are only as good as that.",
     )
+
+
+def _notes_on_intervals(problem: RoutingProblem, prediction: str) -> tuple[str, ...]:
+    """A prediction of labels, 0 or 1, says nothing of how often it is wrong."""
+    is_label = ((problem.p_good == 0) | (problem.p_good == 1)).all()
+    return (f"Prediction {prediction!r} {_LABELS_ALONE}",) if is_label else ()
+
+
+def _note_on_an_empty_plan(problem: RoutingProblem, start: int) -> str:
+    """Why nothing is planned; the first hole is the nearest one that is left."""
+    left = [hole for hole in problem.available().nonzero()[0].tolist() if hole != start]
+    if not left:
+        return "Nothing is left to plan: the only hole that is not imaged is the one the stage is at."
+    tiers_min = problem.time_model.tiers_min(problem.shots)
+    tier = min(problem.tier_between(start, hole) for hole in left)
+    first_min = problem.time_model.setup_min + float(tiers_min[tier])
+    if first_min > problem.budget_min:
+        return f"Nothing fits: the first hole takes {first_min:.4g} min."
+    return f"Nothing is planned: the policy chose no hole that fits; the nearest takes {first_min:.4g} min."
 
 
 def _notes_on_outcomes(session: Session, problem: RoutingProblem, as_new: bool) -> tuple[str, ...]:
@@ -198,18 +278,12 @@ def _notes_on_outcomes(session: Session, problem: RoutingProblem, as_new: bool) 
     return (f"{imaged} holes are imaged already and not planned.",) if imaged else ()
 
 
-def _check_export(export: str | None, output: Path | None, force: bool) -> None:
-    if export is not None and export not in EXPORT_FORMATS:
-        raise UnknownNameError("The export format", export, EXPORT_FORMATS)
-    if (export is None) != (output is None):
-        given, missing = (
-            ("--export", "-o FILE") if output is None else ("-o", "--export csv or --export html")
-        )
-        raise InputError(
-            f"An export must have a format and a file. Got only {given} instead. Remedy: add {missing}."
-        )
-    if output is not None:
-        check_new_file(output, force)
+def _is_finished_star(request: ExportRequest, session: Session, as_new: bool) -> bool:
+    """Good micrographs are most often wanted of a session that has no hole left."""
+    from cryoscout.routing.from_session import is_planned_as_new
+
+    is_over = bool(session.imaged_by_hole().all()) and not is_planned_as_new(session, as_new)
+    return request.format == "star" and is_over
 
 
 def _remember(spec: str, work_list: WorkList) -> None:
@@ -253,12 +327,16 @@ def _print(work_list: WorkList) -> None:
     out = console()
     out.print(table)
     switches = work_list.switches
+    labels_alone = any(note.endswith(_LABELS_ALONE) for note in work_list.notes)
+    interval_50, interval_80 = (
+        "-" if labels_alone else f"{low:.0f} to {high:.0f}"
+        for low, high in (work_list.interval_50, work_list.interval_80)
+    )
     out.print(
         f"Holes planned: {len(work_list.visits)} by {work_list.policy} on prediction {work_list.prediction}; "
         f"good means CTF resolution <= {work_list.threshold_angstrom:g} Å\n"
         f"Good micrographs expected: {work_list.expected_good:.1f} "
-        f"(50 %: {work_list.interval_50[0]:.0f} to {work_list.interval_50[1]:.0f}, "
-        f"80 %: {work_list.interval_80[0]:.0f} to {work_list.interval_80[1]:.0f})\n"
+        f"(50 %: {interval_50}, 80 %: {interval_80})\n"
         f"Minutes used: {work_list.minutes_used:.1f} of {work_list.budget_min:g} (time model "
         f"{work_list.time_model})\n"
         f"Switches: {switches['patch']} patch, {switches['square']} square, {switches['grid']} grid; "

@@ -345,10 +345,11 @@ def _budgets_of(text: str) -> tuple[float, ...]:
 
 
 def _default_policies(session: Session) -> str:
-    """A session without a classifier has no `combined` to name; its policies take what it has."""
-    from cryoscout.routing.from_session import COMBINED, prediction_names
+    """A session without a classifier of every hole has no `combined` to name; its policies take what it has."""
+    from cryoscout.routing.from_session import COMBINED, resolve_prediction
 
-    return "greedy,adaptive@combined" if COMBINED in prediction_names(session) else "greedy,adaptive"
+    prediction, _ = resolve_prediction(session, None, COMBINED)
+    return "greedy,adaptive@combined" if prediction == COMBINED else "greedy,adaptive"
 
 
 def _policies_of(text: str) -> tuple[str, ...]:

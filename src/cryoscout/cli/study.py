@@ -13,7 +13,13 @@ EXIT_TRIALS_FAILED = 1
 
 
 def study(
-    name: Annotated[str, typer.Argument(help="cryorl-table2, cryorl-figure5 or delay.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="cryorl-table2, cryorl-figure5, delay, prediction, coverage or adaptive-selection; what each "
+            "shows is in docs/results."
+        ),
+    ],
     profile: Annotated[
         str, typer.Option(help="quick (minutes) or paper (every start, an hour or more).")
     ] = "quick",

@@ -13,10 +13,12 @@ EXIT_DEVIATIONS = 1
 
 
 def validate(
-    file: Annotated[Path, typer.Argument(help="A vendor file; its format is recognised by content.")],
+    file: Annotated[
+        Path, typer.Argument(help="A vendor file or folder; its format is recognised by content.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """List every deviation of a vendor file from its format, one per line.
+    """List every deviation of a vendor file or folder from its format, one per line.
 
     Leaves with 0 when the file is clean, 1 when it deviates, 2 when it cannot be read or its format is not
     known.
@@ -25,24 +27,36 @@ def validate(
     Example:
       cryoscout validate CTF_val_by_hl.csv
     """
-    from cryoscout.formats.leginon import detect, validate_file
+    from cryoscout.formats import registry
 
-    deviations = validate_file(file)
+    found, deviations = registry.validate(file)
     if as_json:
         print_json(
             {
                 "file": str(file),
-                "kind": detect(file),
+                "format": found.name,
+                "kind": _kind(found.name, file),
                 "deviations": [
-                    {"line": deviation.line, "message": deviation.message} for deviation in deviations
+                    {"line": each.line, "element": each.element, "message": each.message}
+                    for each in deviations
                 ],
             }
         )
     else:
-        for deviation in deviations:
-            where = f"{file}" if deviation.line is None else f"{file}, line {deviation.line}"
-            typer.echo(f"{where}: {deviation.message}")
+        for each in deviations:
+            element = f", {each.element}" if each.element else ""
+            line = "" if each.line is None else f", line {each.line}"
+            typer.echo(f"{file}{element}{line}: {each.message}")
         if not deviations:
             typer.echo(f"{file}: no deviation")
     if deviations:
         raise typer.Exit(EXIT_DEVIATIONS)
+
+
+def _kind(format_name: str, file: Path) -> str:
+    """Which of Leginon's tables it is; for other formats the format's name."""
+    if format_name != "leginon":
+        return format_name
+    from cryoscout.formats.leginon_source import kind_of
+
+    return kind_of(file) or format_name

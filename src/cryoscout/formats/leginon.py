@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from cryoscout.core.errors import DataError, FileFormatError
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
+from cryoscout.formats.findings import Deviation
 from cryoscout.formats.leginon_crops import read_crops
 from cryoscout.formats.leginon_names import LeginonName, parse_name
 from cryoscout.formats.leginon_tables import (
     NO_CTF,
-    Deviation,
     LeginonTable,
     TableKind,
     detect,

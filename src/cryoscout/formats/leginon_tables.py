@@ -24,6 +24,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from cryoscout.core.errors import FileFormatError, InputError
+from cryoscout.formats.findings import Deviation
 from cryoscout.formats.leginon_names import LeginonName, parse_name
 
 TableKind = Literal["ctf", "timestamps", "softmax", "predicted-ctf"]
@@ -47,14 +48,6 @@ _FIELDS: dict[TableKind, tuple[str, ...]] = {
 _LINES_TO_RECOGNISE = 200
 _LOOKS_LIKE_A_NAME = re.compile(r".+_\d{5}[A-Za-z]")
 _LOOKS_LIKE_A_TIME = re.compile(r"\d{4}-\d\d-\d\d")
-
-
-@dataclass(frozen=True)
-class Deviation:
-    """One place where a file does not say what its format must say."""
-
-    line: int | None
-    message: str
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ problem.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,14 @@ from cryoscout.routing.time_model import PRESETS, TimeModel, time_model_named
 from cryoscout.routing.worklist import PlaceNames
 from cryoscout.session.model import Session
 
+if TYPE_CHECKING:
+    from cryoscout.routing.time_fit import FittedTimeModel
+
 COMBINED = "combined"
 FLAT = "flat"
 PAPER_MODEL = "res50"
 _CONTEXT_MODEL = "res18"
+_CONTEXT_DATASET = "y1"
 FITTED = "fitted"
 _SESSION_FOLDER_SUFFIX = ".session"
 
@@ -38,12 +42,14 @@ def load_session(spec: str, split: str | None = None) -> Session:
     folder cannot be read.
     """
     from cryoscout.session.builtin import BUILTIN_SESSIONS, Split, load_builtin
-    from cryoscout.session.store import SessionStore
+    from cryoscout.session.store import SessionStore, refuse_interrupted_replacement
 
     if spec in BUILTIN_SESSIONS:
         return load_builtin(spec) if split is None else load_builtin(spec, split=cast("Split", split))
     folder = Path(spec)
     if not folder.is_dir():
+        if folder.suffix == _SESSION_FOLDER_SUFFIX:
+            refuse_interrupted_replacement(folder)
         parent = folder.parent
         beside = [str(path) for path in parent.glob(f"*{_SESSION_FOLDER_SUFFIX}")] if parent.is_dir() else []
         raise UnknownNameError("The session", spec, [*BUILTIN_SESSIONS, *beside])
@@ -98,6 +104,7 @@ def problem_from_session(
         fit_loadings=_fit_loadings(session, prediction, threshold_angstrom),
         imaged=None if hidden else session.imaged_by_hole(),
         outcome=None if hidden else session.good_by_hole(threshold_angstrom),
+        results=None if hidden else session.results_by_hole(),
         hole_ids=tuple(session.holes["hole_id"]),
     )
 
@@ -148,25 +155,62 @@ def resolve_prediction(session: Session, named: str | None, default: str) -> tup
     """The prediction to use and notes for the user on every choice that was made for them.
 
     named : what the user asked for; None takes the policy's default, or the nearest thing the session has
-    Raises UnknownNameError when the session does not have the named one.
+    Models that do not cover every hole are passed over, with a note. Raises UnknownNameError when the session
+    does not have the named one, DataError when that does not cover every hole.
     """
     known = prediction_names(session)
     if named is not None:
         if named not in known:
             raise UnknownNameError(f"The prediction of session {session.name}", named, known)
+        lacking = _holes_without(session, named)
+        if lacking:
+            raise DataError(
+                f"Prediction {named!r} of session {session.name} must cover every hole. Got none for {lacking} of "
+                f"{session.n_holes} holes instead. Remedy: predict the session again, or name another with "
+                "policy@prediction, for example adaptive@flat."
+            )
         return named, ()
-    if default in known:
-        return default, ()
     models = session.models()
-    if not models:
+    if not models and default != FLAT:
         return FLAT, (
             f"Session {session.name} has no predictions: every hole gets the share of good micrographs of "
             "the Y1 "
             "training holes. Only outcomes can tell holes apart.",
         )
-    return models[0], (
-        f"Session {session.name} has no prediction {default!r}; its model {models[0]!r} is used.",
-    )
+    wanted = [default] if default in known else []
+    passed_over: dict[str, int] = {}  # model -> how many holes it lacks
+    for name in dict.fromkeys([*wanted, *models, *known]):
+        lacking = _holes_without(session, name)
+        if not lacking:
+            break
+        model = _context_model(session) if name == COMBINED else name
+        passed_over[str(model)] = lacking
+    if name == default:
+        return name, ()
+    what = f"its model {name!r}" if name in models else repr(name)
+    if passed_over:
+        gaps = ", ".join(f"{model!r} lacks {lacking}" for model, lacking in passed_over.items())
+        return name, (
+            f"Models that lack a prediction for some of the {session.n_holes} holes of session {session.name} are "
+            f"not used ({gaps}); {what} is used.",
+        )
+    return name, (f"Session {session.name} has no prediction {default!r}; {what} is used.",)
+
+
+def _holes_without(session: Session, prediction: str) -> int:
+    """How many holes a named prediction says nothing of."""
+    if prediction == FLAT:
+        return 0
+    model = prediction
+    if prediction == COMBINED and prediction not in session.models():
+        model = _context_model(session) or prediction
+    rows = session.predictions
+    return session.n_holes - int(rows.loc[rows["model_id"] == model, "hole_id"].nunique())
+
+
+def combined_is_checked(session: Session) -> tuple[bool, str]:
+    """Whether the calibration of `combined` was checked on this session's dataset, and the model it rests on."""
+    return session.info.dataset == _CONTEXT_DATASET, _context_model(session) or _CONTEXT_MODEL
 
 
 def named_p_good(
@@ -248,18 +292,24 @@ def time_model_for(session: Session, name: str | None) -> tuple[TimeModel, tuple
     Raises UnknownNameError; DataError when `fitted` is named and the session has too few times.
     """
     if name == FITTED:
-        return _fitted(session)
+        fit = fitted_times(session)
+        return fit.time_model, fit.warnings
     if name is not None:
         return time_model_named(name), ()
     if session.info.default_time_model == "cryorl":
         return PRESETS["cryorl"], ()
     try:
-        return _fitted(session)
+        fit = fitted_times(session)
     except DataError as error:
         return PRESETS["cryorl"], (f"The published time model cryorl is used. {error}",)
+    return fit.time_model, fit.warnings
 
 
-def _fitted(session: Session) -> tuple[TimeModel, tuple[str, ...]]:
+def fitted_times(session: Session) -> FittedTimeModel:
+    """The time model fitted to the session's own times, with the steps it rests on.
+
+    Raises DataError when the session has too few times.
+    """
     from cryoscout.routing.time_fit import fit_time_model
     from cryoscout.session.builtin import load_builtin
 
@@ -269,8 +319,7 @@ def _fitted(session: Session) -> tuple[TimeModel, tuple[str, ...]]:
     exposures = session.exposures.merge(session.holes[["hole_id", "patch_id"]], on="hole_id")
     exposures = exposures.merge(session.patches, on="patch_id").merge(session.squares, on="square_id")
     started_at = exposures["started_at"]
-    fit = fit_time_model(
+    return fit_time_model(
         (started_at - started_at.min()).dt.total_seconds().to_numpy(),
         *(exposures[column].to_numpy() for column in ("patch_id", "square_id", "grid_id", "hole_id")),
     )
-    return fit.time_model, fit.warnings

@@ -26,7 +26,7 @@ Rounding = Literal["up", "down"]
 """`up` for a plan, which must fit in the budget; `down` for a bound, which no route may exceed."""
 
 _MOST_PLAN_STATES = 500_000_000
-"""A plan keeps about eight bytes for each (patch, step): at most 4 GB."""
+"""A plan keeps about eleven bytes for each (patch, step): at most 5.5 GB."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ def _fill_patch(state, took, crossed, values, hole_cost):  # type: ignore[no-unt
     """Take holes of one opened patch in every layer; `crossed` marks where its best hole crosses the budget."""
     if state.shape[0] == 2:
         crossing = state[0] + values[0]
-        crossing_took = np.zeros(state.shape[1], dtype=np.int16)
+        crossing_took = np.zeros(state.shape[1], dtype=np.int32)
         _add_holes(crossing, crossing_took, values[1:], hole_cost)
         _add_holes(state[1], took[1], values, hole_cost)
         for b in range(state.shape[1]):
@@ -238,7 +238,7 @@ def _solve(values, counts, tree, costs, start, budget, crossing, want_plan):  # 
     layers, width = (2 if crossing else 1), budget + 1
     # One row per node when the plan is wanted, else one row that every node overwrites.
     rows = (n_patches, n_squares, n_grids) if want_plan else (1, 1, 1)
-    took = np.zeros((rows[0], layers, width), dtype=np.int16)
+    took = np.zeros((rows[0], layers, width), dtype=np.int32)
     best_crosses = np.zeros((rows[0], width), dtype=np.bool_)
     entered = (
         np.zeros((rows[0], layers, width), dtype=np.bool_),

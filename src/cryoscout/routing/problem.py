@@ -37,9 +37,12 @@ class RoutingProblem:
     shots: int = 1
     crossing: Crossing = "drop"
     effects: EffectVariances = Y1_EFFECTS
-    fit_loadings: NDArray[np.float64] | None = None  # (n, k) logit per standard error of the fit behind p_good
+    fit_loadings: NDArray[np.float64] | None = None  # (n, k) logit per standard error of the fit
     imaged: NDArray[np.bool_] | None = None  # (n,) holes imaged before the plan starts; never planned
     outcome: NDArray[np.float64] | None = None  # (n,) good micrographs of imaged holes, NaN where unknown
+    results: NDArray[np.float64] | None = (
+        None  # (n,) shots behind each outcome; None: all shots have a result
+    )
     allowed: NDArray[np.bool_] | None = None  # (n,) holes that action elimination kept; None = all
     hole_ids: tuple[str, ...] = field(default=(), repr=False)  # vendor ids, for people; planners use indices
 
@@ -65,7 +68,7 @@ class RoutingProblem:
                 f"p_good must be between 0 and 1. Got {self.p_good[first]} at hole {first} instead "
                 f"({int(bad.sum())} such holes). Remedy: predict the session again."
             )
-        for name in ("fit_loadings", "imaged", "outcome", "allowed"):
+        for name in ("fit_loadings", "imaged", "outcome", "results", "allowed"):
             of_holes = getattr(self, name)
             if of_holes is not None and len(of_holes) != n:
                 raise InputError(f"{name} must have {n} entries. Got {len(of_holes)} instead.")
@@ -120,8 +123,14 @@ class RoutingProblem:
         )
         if self.outcome is not None:
             known = np.flatnonzero(~np.isnan(self.outcome))
-            belief.observe_many(known, self.outcome[known], self.shots)
+            shots = self.shots if self.results is None else self.results[known]
+            belief.observe_many(known, self.outcome[known], shots)
         return belief
+
+    def expected_good(self) -> NDArray[np.float64]:
+        """(n,) good micrographs each hole is expected to give, the outcomes known so far taken in."""
+        nothing_known = self.outcome is None or bool(np.isnan(self.outcome).all())
+        return self.shots * (self.p_good if nothing_known else self.belief().p_good())
 
     def available(self) -> NDArray[np.bool_]:
         """(n,) holes that may be visited when the plan starts: allowed and not imaged yet."""

@@ -52,8 +52,8 @@ def refuse_network_file_system(folder: Path, mounts: str | None = None) -> None:
     if kind in NETWORK_FILE_SYSTEMS:
         raise StoreError(
             f"A session store must lie on a local disk. Got {folder} on a network file system ({kind}) "
-            f"instead; its "
-            "write-ahead log would lose data there. Remedy: name a local folder with --store-dir."
+            "instead; its write-ahead log would lose data there. Remedy: put the session on a local disk, "
+            "for example with -o, or --store-dir of cryoscout import."
         )
 
 

@@ -31,6 +31,8 @@ class JoinReport:
     """Why the others did not join; empty where all did."""
     without: int = 0
     """Targets that received nothing."""
+    target: str = "holes"
+    """What the targets are, for people."""
 
     @property
     def not_joined(self) -> int:
@@ -42,7 +44,7 @@ class JoinReport:
         if self.not_joined:
             text += f"; {self.not_joined} not ({self.why}; first: {', '.join(self.first_not_joined)})"
         if self.without:
-            text += f"; {self.without} holes received none"
+            text += f"; {self.without} {self.target} received none"
         return text
 
 

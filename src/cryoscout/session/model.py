@@ -66,11 +66,14 @@ class Session:
     """One session. Tables are not to be changed in place; every change makes a new Session.
 
     name : of the session, for people and folder names
-    grids : grid_id     squares : square_id, grid_id     patches : patch_id, square_id
-    holes : hole_id, patch_id, x_px and y_px (offset from the centre of the patch image in its pixels, as the
-        vendor wrote it; NaN where unknown), image_row (row in the patch's image array, NA without an image)
+    grids : grid_id     squares : square_id, grid_id, x_um and y_um     patches : patch_id, square_id
+    holes : hole_id, patch_id, x_px and y_px (position on the parent image in its pixels, as the vendor wrote it:
+        from the centre of the patch image for Leginon; NaN where unknown), image_row (row in the patch's image
+        array, NA without an image), x_um and y_um
     exposures : exposure_id, hole_id, shot (1..shots), started_at (naive microscope time, NaT allowed),
-        outcome (one of OUTCOMES), ctf_max_res_angstrom (NaN unless measured)
+        outcome (one of OUTCOMES), ctf_max_res_angstrom (NaN unless measured), stage_x_um and stage_y_um (where
+        the stage stood: the same for all of an image-shift cluster)
+    x_um, y_um, stage_x_um, stage_y_um : stage frame, um, NaN unknown; these columns may be left out
     predictions : hole_id, model_id, threshold_angstrom (NaN for a model that predicts a CTF resolution),
         p_good (NaN for such a model), ctf_predicted_angstrom (NaN for others), predicted_at (NaT: not known)
     provenance : table, field, file, reader
@@ -163,6 +166,11 @@ class Session:
         count = np.bincount(hole, weights=good, minlength=self.n_holes).astype(np.float64)
         count[~self.measured_by_hole()] = np.nan
         return count
+
+    def results_by_hole(self) -> NDArray[np.float64]:
+        """(n,) exposures of each hole that have a result (measured or failed): the shots behind `good_by_hole`."""
+        has_result = self.exposures["outcome"].isin(("measured", "failed")).to_numpy()
+        return np.bincount(self._hole_of_exposure()[has_result], minlength=self.n_holes).astype(np.float64)
 
     def last_imaged_hole(self) -> int | None:
         """Index of the hole whose exposure started last; None where no imaged exposure has a time."""
@@ -308,14 +316,16 @@ def session_from_holes(
 ) -> Session:
     """Build a session from a flat list of holes.
 
-    holes : hole_id, patch_id, square_id, grid_id, x_px, y_px and, where there are images, image_row; levels
-        are ordered by id     exposures : as in Session     tables : further tables (predictions, provenance)
+    holes : hole_id, patch_id, square_id, grid_id, x_px, y_px and, where there are images, image_row, where
+        they are known, x_um and y_um; levels are ordered by id     exposures : as in Session
+    tables : further tables (predictions, provenance)
     Raises DataError when a patch lies in two squares, a square in two grids, or a rule of Session is broken.
     """
+    placed = [column for column in ("x_um", "y_um") if column in holes]
     squares = holes[["square_id", "grid_id"]].drop_duplicates().sort_values("square_id", kind="stable")
     patches = holes[["patch_id", "square_id"]].drop_duplicates().sort_values("patch_id", kind="stable")
     grids = holes[["grid_id"]].drop_duplicates().sort_values("grid_id", kind="stable")
-    own = holes[["hole_id", "patch_id", "x_px", "y_px"]].assign(
+    own = holes[["hole_id", "patch_id", "x_px", "y_px", *placed]].assign(
         image_row=holes["image_row"]
         if "image_row" in holes
         else pd.array([pd.NA] * len(holes), dtype="Int64")

@@ -7,8 +7,12 @@ later and the tables can be rebuilt.
 
 from __future__ import annotations
 
+import glob
+import json
 import shutil
+import sqlite3
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +35,7 @@ from cryoscout.session.store_events import (
     apply_event,
     clear_tables,
     columns_of_frame,
+    events_of_files,
     events_of_rows,
     frame_of_columns,
     read_rows,
@@ -39,12 +44,14 @@ from cryoscout.session.store_events import (
 from cryoscout.session.store_layout import (
     EVENT_KINDS,
     EVENTS,
+    FILES,
     SESSION_ROW,
     SESSION_TABLES,
     insert_event,
     unpack_payload,
 )
 from cryoscout.session.store_schema import SCHEMA_VERSION, check_version, create_schema, migrate
+from cryoscout.session.store_update import changes_between, counts_of_changes
 from cryoscout.session.tables import typed_table
 
 DATABASE = "session.db"
@@ -54,6 +61,18 @@ COMPLETE = "complete"
 
 _BUSY_TIMEOUT_S = 30
 _WRITES = "writes"
+_REPLACED = ".replaced"
+_HELD = frozenset(
+    (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+    )
+)
+"""SQLite's codes for a database that is whole, but held by another program or by the disk."""
 
 
 @dataclass(frozen=True)
@@ -98,17 +117,19 @@ class SessionStore:
         target.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
         engine = _engine(folder / DATABASE)
-        with _writing(engine) as connection:
+        _keep_write_ahead_log(engine)
+        with _writing(engine, str(target)) as connection:
             create_schema(connection)
         return cls(engine, str(target), folder, target)
 
     @classmethod
     def _create_behind_url(cls, url: str) -> Self:
         engine = _engine(url)
-        with _writing(engine) as connection:
+        with _writing(engine, url) as connection:
             if sa.inspect(connection).get_table_names():
                 raise StoreError(f"A new store must start in an empty database. Got tables in {url} instead.")
             create_schema(connection)
+        _keep_write_ahead_log(engine)
         return cls(engine, url, None, None)
 
     @classmethod
@@ -126,21 +147,16 @@ class SessionStore:
             refuse_network_file_system(folder)
             engine = _engine(folder / DATABASE)
         try:
-            with engine.connect() as connection:
+            with _reading(str(location)), engine.connect() as connection:
                 current = check_version(connection, str(location)) == SCHEMA_VERSION
             if not current:
-                with _writing(engine) as connection:
+                with _writing(engine, str(location)) as connection:
                     migrate(connection, str(location))
-        except sa.exc.DatabaseError as error:
-            engine.dispose()
-            raise StoreError(
-                f"{location} must be a session store. Got a database that cannot be read instead "
-                f"({error.orig}). "
-                "Remedy: restore it from a copy, or import the session again with --force."
-            ) from None
         except StoreError:
             engine.dispose()
             raise
+        # Only now: a database in another journal mode would be changed by it, and a refused one must not be.
+        _keep_write_ahead_log(engine)
         return cls(engine, str(location), folder, None)
 
     def __enter__(self) -> Self:
@@ -163,16 +179,17 @@ class SessionStore:
         source: str,
         images: Mapping[str, NDArray[np.uint8]] | None = None,
         at: datetime | None = None,
+        files: Mapping[str, Mapping[str, tuple[int, int]]] | None = None,
     ) -> None:
         """Write a session into a new store and put the store in its place.
 
         source : what was imported, for people     images : patch id -> (m, h, w) uint8, rows as
         `holes.image_row`
-        at : when, now if None     Raises StoreError when the store holds a session, InputError for wrong
-        images.
+        at : when, now if None     files : source -> file -> (size in bytes, mtime in ns) of the files read
+        Raises StoreError when the store holds a session, InputError for wrong images.
         """
         tables = {table: columns_of_frame(table, getattr(session, table)) for table in SESSION_TABLES}
-        with _writing(self._engine) as connection:
+        with _writing(self._engine, self._location) as connection:
             if connection.execute(sa.select(SESSION_ROW.c.name)).first() is not None:
                 raise StoreError(
                     f"A store must be imported into once. Got {self._location}, which holds a session, "
@@ -180,12 +197,46 @@ class SessionStore:
                     "Remedy: import into a new store, or with --force."
                 )
             info = session.info.model_dump_json()
-            for payload in events_of_rows(session.name, info, source, tables):
+            rows = events_of_rows(session.name, info, source, tables)
+            for payload in (*rows, *events_of_files(files or {})):
                 insert_event(connection, "imported", payload, at)
                 apply_event(connection, "imported", payload)
         self._save_images(session, images or {})
         if self._target is not None:
             self._put_in_place(self._target)
+
+    def save_update(
+        self,
+        session: Session,
+        source: str,
+        at: datetime | None = None,
+        files: Mapping[str, Mapping[str, tuple[int, int]]] | None = None,
+    ) -> dict[str, int]:
+        """Write what a session has more than the store: new rows, results of pending exposures, files read.
+
+        session : what the store holds, extended     source, at, files : as in `save_import`
+        Returns how many of each were written: squares, patches, holes, exposures, outcomes, predictions. Nothing
+        at all is written where there is nothing new. Raises StoreError when the session changes or lacks anything
+        that the store holds, which is left as it is.
+        """
+        with _writing(self._engine, self._location) as connection:
+            payloads = changes_between(_load(connection, self._location), session)
+            counts = counts_of_changes(payloads)
+            payloads += events_of_files({name: stamps for name, stamps in (files or {}).items() if stamps})
+            if payloads:
+                payloads.insert(0, {"part": "again", "source": source})
+            for payload in payloads:
+                insert_event(connection, "imported", payload, at)
+                apply_event(connection, "imported", payload)
+        return counts
+
+    def files(self) -> dict[str, dict[str, tuple[int, int]]]:
+        """Source -> file -> (size in bytes, mtime in ns) of every file that was imported, as it was then."""
+        found: dict[str, dict[str, tuple[int, int]]] = {}
+        with _reading(self._location), self._engine.connect() as connection:
+            for row in connection.execute(sa.select(FILES)).all():
+                found.setdefault(row.source, {})[row.file] = (row.size, row.mtime_ns)
+        return found
 
     def _put_in_place(self, target: Path) -> None:
         if self._folder is None:
@@ -195,7 +246,7 @@ class SessionStore:
         self._folder.chmod(0o755)
         old = None
         if target.exists():
-            old = target.with_name(f"{self._folder.name}.replaced")
+            old = target.with_name(f"{self._folder.name}{_REPLACED}")
             target.rename(old)
         self._folder.rename(target)
         if old is not None:
@@ -232,15 +283,9 @@ class SessionStore:
         return array
 
     def load(self) -> Session:
-        """The session as it is known now. Raises StoreError when nothing was imported yet."""
-        with self._engine.connect() as connection:
-            row = connection.execute(sa.select(SESSION_ROW)).mappings().first()
-            if row is None:
-                raise StoreError(f"A store must hold a session. Got {self._location}, still empty, instead.")
-            tables = {
-                table: frame_of_columns(table, read_rows(connection, table)) for table in SESSION_TABLES
-            }
-        return Session(row["name"], SessionInfo.model_validate_json(row["info"]), **tables)
+        """The session as it is known now. Raises StoreError when nothing was imported yet or it cannot be read."""
+        with _reading(self._location), self._engine.connect() as connection:
+            return _load(connection, self._location)
 
     def append(self, kind: str, payload: Mapping[str, object], at: datetime | None = None) -> None:
         """Append one event and fold it into the tables.
@@ -252,7 +297,7 @@ class SessionStore:
         allowed = [known for known in EVENT_KINDS if known not in ("imported", "predicted")]
         if kind not in allowed:
             raise UnknownNameError("The kind of an appended event", kind, allowed)
-        with _writing(self._engine) as connection:
+        with _writing(self._engine, self._location) as connection:
             insert_event(connection, kind, payload, at)
             apply_event(connection, kind, payload)
 
@@ -272,10 +317,11 @@ class SessionStore:
         started = None if started_at is None else pd.Timestamp(started_at).isoformat(timespec="nanoseconds")
         payload = {"exposure_id": exposure_id, "hole_id": hole_id, "shot": shot, "started_at": started}
         holes = SESSION_TABLES["holes"]
-        with _writing(self._engine) as connection:
+        with _writing(self._engine, self._location) as connection:
             there = connection.execute(sa.select(holes.c.hole_id).where(holes.c.hole_id == hole_id)).first()
             info = connection.execute(sa.select(SESSION_ROW.c.info)).scalar_one()
-            shots = SessionInfo.model_validate_json(info).shots
+            with _reading(self._location):
+                shots = SessionInfo.model_validate_json(info).shots
             if there is None or not 1 <= shot <= shots:
                 raise InputError(
                     f"An exposure must be a shot (1 to {shots}) of a hole of the session. "
@@ -309,7 +355,7 @@ class SessionStore:
         rows = typed_table("predictions", predictions)
         session = self.load()
         session.with_predictions(rows)
-        with _writing(self._engine) as connection:
+        with _writing(self._engine, self._location) as connection:
             for chunk in row_chunks(columns_of_frame("predictions", rows)):
                 payload = {"columns": chunk}
                 insert_event(connection, "predicted", payload, at)
@@ -319,15 +365,27 @@ class SessionStore:
         """The events in the order they came; of one kind when named."""
         if kind is not None and kind not in EVENT_KINDS:
             raise UnknownNameError("The kind of an event", kind, EVENT_KINDS)
-        with self._engine.connect() as connection:
+        with _reading(self._location), self._engine.connect() as connection:
             return list(_read_events(connection, kind))
 
     def rebuild(self) -> None:
         """Empty the tables and fold all events again, in one transaction."""
-        with _writing(self._engine) as connection:
+        with _writing(self._engine, self._location) as connection:
             clear_tables(connection)
-            for event in _read_events(connection, None):
+            with _reading(self._location):
+                events = list(_read_events(connection, None))
+            for event in events:
                 apply_event(connection, event.kind, event.payload)
+
+
+def _load(connection: sa.Connection, location: str) -> Session:
+    row = connection.execute(sa.select(SESSION_ROW)).mappings().first()
+    if row is None:
+        raise StoreError(f"A store must hold a session. Got {location}, still empty, instead.")
+    with _reading(location):
+        tables = {table: frame_of_columns(table, read_rows(connection, table)) for table in SESSION_TABLES}
+        info = SessionInfo.model_validate_json(row["info"])
+    return Session(row["name"], info, **tables)
 
 
 def _read_events(connection: sa.Connection, kind: str | None) -> Iterator[Event]:
@@ -339,7 +397,20 @@ def _read_events(connection: sa.Connection, kind: str | None) -> Iterator[Event]
 
 
 @contextmanager
-def _writing(engine: sa.Engine) -> Iterator[sa.Connection]:
+def _reading(location: str) -> Iterator[None]:
+    """What cannot be read is told as a StoreError: a damaged file, a table or column missing, rows of no sense."""
+    try:
+        yield
+    except sa.exc.DatabaseError as error:
+        raise _refusal(error, location) from None
+    except (zlib.error, ValueError, TypeError) as error:
+        # What JSON, the text encoding and SessionInfo raise are ValueErrors.
+        what = "; ".join(line.strip() for line in str(error).splitlines())
+        raise _cannot_be_read(location, what) from None
+
+
+@contextmanager
+def _writing(engine: sa.Engine, location: str) -> Iterator[sa.Connection]:
     """One transaction that holds the write lock from its start; rows that do not fit together undo it."""
     try:
         with engine.execution_options(**{_WRITES: True}).begin() as connection:
@@ -348,11 +419,32 @@ def _writing(engine: sa.Engine) -> Iterator[sa.Connection]:
         raise StoreError(
             f"The rows of a store must fit together. Got {error.orig} instead; nothing was written."
         ) from None
-    except sa.exc.OperationalError as error:
-        raise StoreError(
-            f"A store must be free for writing. Got {error.orig} instead; nothing was written. "
-            "Remedy: end other programs that write to it, and see that the disk has room."
-        ) from None
+    except sa.exc.DatabaseError as error:
+        raise _refusal(error, location) from None
+    except (zlib.error, json.JSONDecodeError) as error:
+        raise _cannot_be_read(location, str(error)) from None
+
+
+def _refusal(error: sa.exc.DatabaseError, location: str) -> StoreError:
+    """Someone else holds the database, or the disk does not take it: try again. Anything else: it is damaged."""
+    if isinstance(error.orig, sqlite3.Error):
+        # Extended codes hold the primary one in their low byte; errors of the driver itself have none.
+        is_held = (getattr(error.orig, "sqlite_errorcode", 0) & 0xFF) in _HELD
+    else:
+        is_held = isinstance(error, sa.exc.OperationalError)
+    if not is_held:
+        return _cannot_be_read(location, str(error.orig))
+    return StoreError(
+        f"A store must be free for writing. Got {error.orig} instead; nothing was written. "
+        "Remedy: end other programs that write to it, and see that the disk has room."
+    )
+
+
+def _cannot_be_read(location: str, what: str) -> StoreError:
+    return StoreError(
+        f"{location} must be a session store. Got a database that cannot be read instead ({what}). "
+        "Remedy: restore it from a copy, or import the session again with --force."
+    )
 
 
 def _is_url(location: Path | str) -> bool:
@@ -365,7 +457,6 @@ def _image_file(patch_id: str) -> str:
 
 
 def _engine(database: Path | str) -> sa.Engine:
-    """SQLite gets a write-ahead log, so that a page can read while the watcher writes."""
     url = database if isinstance(database, str) else sa.URL.create("sqlite", database=str(database))
     try:
         engine = sa.create_engine(url, poolclass=NullPool)
@@ -381,7 +472,6 @@ def _engine(database: Path | str) -> sa.Engine:
 def _prepare_sqlite(engine: sa.Engine) -> None:
     def on_connect(connection: Any, _record: object) -> None:
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_S * 1000}")
-        connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
 
     def on_begin(connection: sa.Connection) -> None:
@@ -391,6 +481,16 @@ def _prepare_sqlite(engine: sa.Engine) -> None:
 
     sa.event.listen(engine, "connect", on_connect)
     sa.event.listen(engine, "begin", on_begin)
+
+
+def _keep_write_ahead_log(engine: sa.Engine) -> None:
+    """SQLite gets a write-ahead log, so that a page can read while the watcher writes."""
+
+    def on_connect(connection: Any, _record: object) -> None:
+        connection.execute("PRAGMA journal_mode = WAL")
+
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", on_connect)
 
 
 def _refuse_occupied(target: Path, force: bool) -> None:
@@ -408,7 +508,22 @@ def _refuse_occupied(target: Path, force: bool) -> None:
         )
 
 
+def refuse_interrupted_replacement(folder: Path) -> None:
+    """Raise StoreError where no store is, but the one that --force was replacing lies beside, set aside."""
+    if folder.exists() or not folder.parent.is_dir():
+        return
+    pattern = f".{glob.escape(folder.name)}.partial-*{_REPLACED}"
+    aside = [old for old in sorted(folder.parent.glob(pattern)) if (old / COMPLETE).is_file()]
+    if aside:
+        raise StoreError(
+            f"A session store must be at its place. Got {folder}, which was set aside as {aside[0]} by an "
+            f"import with --force that never ended, instead. Remedy: rename {aside[0]} back to {folder}, "
+            "then import again."
+        )
+
+
 def _refuse_incomplete(folder: Path) -> None:
+    refuse_interrupted_replacement(folder)
     if not folder.is_dir():
         raise StoreError(
             f"A session store must be a folder NAME.session. Got {folder} instead, which is not one. "

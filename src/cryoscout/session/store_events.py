@@ -1,8 +1,17 @@
 """From tables to events and back: the tables of a store are this fold over its events, and nothing else.
 
 Payloads (JSON objects):
-    imported    {"part": "session", "name", "info", "source"}, then {"part": "rows", "table", "columns"} in
-    chunks predicted   {"columns"}: rows of predictions, in chunks
+    imported    {"part": "session", "name", "info", "source"} first, then in chunks
+                {"part": "rows", "table", "columns"}     new rows
+                {"part": "files", "source", "columns"}   files that were read (file, size, mtime_ns)
+                and of a later import
+                {"part": "again", "source"}              what was imported, for people
+                {"part": "info", "changes"}              more shots per hole, a time model that can be fitted now
+                {"part": "patches", "columns"}           patches of holes imaged since (hole_id, patch_id)
+                {"part": "emptied", "patch_ids"}         patches that no hole is in any more
+                {"part": "outcomes", "columns"}          results of exposures that were pending
+                {"part": "filled", "table", "columns"}   values that were missing (id, then all of GAPS)
+    predicted   {"columns"}: rows of predictions, in chunks
     imaged      {"exposure_id", "hole_id", "shot", "started_at"}
     measured    {"exposure_id", "outcome": "measured" | "failed", "ctf_max_res_angstrom": number or null}
     planned, overridden, error    for people and the advisor; they change no table
@@ -11,7 +20,8 @@ Payloads (JSON objects):
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,10 +29,11 @@ import pandas as pd
 import sqlalchemy as sa
 
 from cryoscout.core.errors import InputError
-from cryoscout.session.store_layout import SESSION_ROW, SESSION_TABLES
+from cryoscout.session.store_layout import FILES, SESSION_ROW, SESSION_TABLES
 from cryoscout.session.tables import TABLES, empty_table, typed_table
 
 ROWS_PER_EVENT = 5000
+_IDS_PER_STATEMENT = 500
 
 Columns = dict[str, list[Any]]
 
@@ -91,10 +102,25 @@ def events_of_rows(
             yield {"part": "rows", "table": table, "columns": chunk}
 
 
-def read_rows(connection: sa.Connection, table: str) -> Columns:
-    """All rows of a table in the order they came."""
+def events_of_files(files: Mapping[str, Mapping[str, tuple[int, int]]]) -> Iterator[dict[str, object]]:
+    """Payloads of the `imported` events that say which files were read.
+
+    files : source -> file -> (size in bytes, mtime in ns)
+    """
+    for source, stamps in files.items():
+        columns: Columns = {
+            "file": list(stamps),
+            "size": [size for size, _ in stamps.values()],
+            "mtime_ns": [mtime_ns for _, mtime_ns in stamps.values()],
+        }
+        for chunk in row_chunks(columns):
+            yield {"part": "files", "source": source, "columns": chunk}
+
+
+def read_rows(connection: sa.Connection, table: str, names: Sequence[str] | None = None) -> Columns:
+    """All rows of a table in the order they came.     names : columns, all of the present schema when None"""
     layout = SESSION_TABLES[table]
-    names = list(TABLES[table])
+    names = list(TABLES[table]) if names is None else names
     rows = connection.execute(
         sa.select(*(layout.c[name] for name in names)).order_by(layout.c.row_number)
     ).all()
@@ -105,7 +131,7 @@ def read_rows(connection: sa.Connection, table: str) -> Columns:
 
 def clear_tables(connection: sa.Connection) -> None:
     """Empty every table that is a fold over the events."""
-    for table in (*SESSION_TABLES.values(), SESSION_ROW):
+    for table in (*SESSION_TABLES.values(), SESSION_ROW, FILES):
         connection.execute(sa.delete(table))
 
 
@@ -116,16 +142,63 @@ def apply_event(connection: sa.Connection, kind: str, payload: Mapping[str, Any]
             raise InputError(
                 f"The payload of an event of kind {kind} must have {key!r}. Got {sorted(payload)} instead."
             )
-    if kind == "imported" and payload["part"] == "session":
-        connection.execute(sa.insert(SESSION_ROW).values(name=payload["name"], info=payload["info"]))
-    elif kind == "imported":
-        _insert_rows(connection, payload["table"], payload["columns"])
+    if kind == "imported":
+        _fold_imported(connection, payload)
     elif kind == "predicted":
         _insert_rows(connection, "predictions", payload["columns"])
     elif kind == "imaged":
         _fold_imaged(connection, payload)
     elif kind == "measured":
         _fold_measured(connection, payload)
+
+
+def _fold_imported(connection: sa.Connection, payload: Mapping[str, Any]) -> None:
+    part = payload["part"]
+    if part == "session":
+        connection.execute(sa.insert(SESSION_ROW).values(name=payload["name"], info=payload["info"]))
+    elif part == "rows":
+        _insert_rows(connection, payload["table"], payload["columns"])
+    elif part == "files":
+        _fold_files(connection, payload["source"], payload["columns"])
+    elif part == "info":
+        info = json.loads(connection.execute(sa.select(SESSION_ROW.c.info)).scalar_one())
+        changed = json.dumps({**info, **payload["changes"]})
+        connection.execute(sa.update(SESSION_ROW).values(info=changed))
+    elif part == "patches":
+        _update_rows(connection, "holes", payload["columns"])
+    elif part == "emptied":
+        patches = SESSION_TABLES["patches"]
+        for first in range(0, len(payload["patch_ids"]), _IDS_PER_STATEMENT):
+            emptied = payload["patch_ids"][first : first + _IDS_PER_STATEMENT]
+            connection.execute(sa.delete(patches).where(patches.c.patch_id.in_(emptied)))
+    elif part == "outcomes":
+        _update_rows(connection, "exposures", payload["columns"])
+    elif part == "filled":
+        _update_rows(connection, payload["table"], payload["columns"])
+
+
+def _update_rows(connection: sa.Connection, table: str, columns: Columns) -> None:
+    """Set columns of existing rows; the first column is the id that finds them."""
+    names = list(columns)
+    layout = SESSION_TABLES[table]
+    update = (
+        sa.update(layout)
+        .where(layout.c[names[0]] == sa.bindparam("row_id"))
+        .values({name: sa.bindparam(f"new_{name}") for name in names[1:]})
+    )
+    keys = ["row_id", *(f"new_{name}" for name in names[1:])]
+    rows = [dict(zip(keys, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    if rows:
+        connection.execute(update, rows)
+
+
+def _fold_files(connection: sa.Connection, source: str, columns: Columns) -> None:
+    """A file that was read again replaces what was known of it."""
+    names = list(columns)
+    rows = [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    known = sa.delete(FILES).where(FILES.c.source == source, FILES.c.file == sa.bindparam("read_file"))
+    connection.execute(known, [{"read_file": row["file"]} for row in rows])
+    connection.execute(sa.insert(FILES), [{"source": source, **row} for row in rows])
 
 
 def _insert_rows(connection: sa.Connection, table: str, columns: Columns) -> None:

@@ -1,4 +1,4 @@
-"""The database tables behind a session: one per table of the model, one for events, one for the version."""
+"""The database tables behind a session: one per table of the model, and those for files, events and the version."""
 
 from __future__ import annotations
 
@@ -68,6 +68,16 @@ SESSION_ROW = sa.Table(
     sa.Column("name", sa.Text, nullable=False),
     sa.Column("info", sa.Text, nullable=False),  # SessionInfo as JSON
 )
+FILES = sa.Table(
+    "files",
+    METADATA,
+    sa.Column("source", sa.Text, nullable=False),  # the path that was imported, absolute
+    sa.Column("file", sa.Text, nullable=False),  # below the source, with /
+    sa.Column("size", sa.BigInteger, nullable=False),  # bytes
+    sa.Column("mtime_ns", sa.BigInteger, nullable=False),
+    sa.UniqueConstraint("source", "file"),
+)
+"""What every imported file was when it was read, so that the next import reads only what has changed."""
 SCHEMA = sa.Table("schema_version", METADATA, sa.Column("version", sa.Integer, nullable=False))
 EVENTS = sa.Table(
     "events",

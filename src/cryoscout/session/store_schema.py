@@ -6,9 +6,18 @@ import sqlalchemy as sa
 
 from cryoscout.core.errors import StoreError
 from cryoscout.session.store_events import events_of_rows, read_rows
-from cryoscout.session.store_layout import EVENTS, METADATA, SCHEMA, SESSION_ROW, SESSION_TABLES, insert_event
+from cryoscout.session.store_layout import (
+    EVENTS,
+    FILES,
+    METADATA,
+    SCHEMA,
+    SESSION_ROW,
+    SESSION_TABLES,
+    insert_event,
+)
+from cryoscout.session.tables import STAGE_COLUMNS, TABLES
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _GUARDS = {
     "sqlite": (
@@ -70,12 +79,25 @@ def _from_0_to_1(connection: sa.Connection) -> None:
     METADATA.create_all(connection, tables=[EVENTS])
     _guard_events(connection)
     session = connection.execute(sa.select(SESSION_ROW)).mappings().one()
-    rows = {table: read_rows(connection, table) for table in SESSION_TABLES}
+    rows = {table: read_rows(connection, table, _columns_of_schema_1(table)) for table in SESSION_TABLES}
     for event in events_of_rows(session["name"], session["info"], "a store of schema 0", rows):
         insert_event(connection, "imported", event)
 
 
-MIGRATIONS = (_from_0_to_1,)
+def _columns_of_schema_1(table: str) -> list[str]:
+    return [column for column in TABLES[table] if column not in STAGE_COLUMNS.get(table, ())]
+
+
+def _from_1_to_2(connection: sa.Connection) -> None:
+    """Schema 1 had neither positions of the stage (they are unknown, NULL) nor the stamps of imported files."""
+    for table, columns in STAGE_COLUMNS.items():
+        for column in columns:
+            kind = SESSION_TABLES[table].c[column].type.compile(connection.dialect)
+            connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
+    METADATA.create_all(connection, tables=[FILES])
+
+
+MIGRATIONS = (_from_0_to_1, _from_1_to_2)
 """Step i brings schema i to schema i + 1."""
 
 

@@ -13,7 +13,7 @@ ColumnKind = Literal["id", "text", "float", "int", "nullable_int", "time"]
 
 TABLES: dict[str, dict[str, ColumnKind]] = {
     "grids": {"grid_id": "id"},
-    "squares": {"square_id": "id", "grid_id": "id"},
+    "squares": {"square_id": "id", "grid_id": "id", "x_um": "float", "y_um": "float"},
     "patches": {"patch_id": "id", "square_id": "id"},
     "holes": {
         "hole_id": "id",
@@ -21,6 +21,8 @@ TABLES: dict[str, dict[str, ColumnKind]] = {
         "x_px": "float",
         "y_px": "float",
         "image_row": "nullable_int",
+        "x_um": "float",
+        "y_um": "float",
     },
     "exposures": {
         "exposure_id": "id",
@@ -29,6 +31,8 @@ TABLES: dict[str, dict[str, ColumnKind]] = {
         "started_at": "time",
         "outcome": "text",
         "ctf_max_res_angstrom": "float",
+        "stage_x_um": "float",
+        "stage_y_um": "float",
     },
     "predictions": {
         "hole_id": "id",
@@ -42,6 +46,20 @@ TABLES: dict[str, dict[str, ColumnKind]] = {
 }
 """Table -> column -> kind, in order. `float` may be NaN, `nullable_int` may be NA, `time` may be NaT, naive
 microscope time with nanoseconds; `id` and `text` are never missing."""
+
+STAGE_COLUMNS: dict[str, tuple[str, ...]] = {
+    "squares": ("x_um", "y_um"),
+    "holes": ("x_um", "y_um"),
+    "exposures": ("stage_x_um", "stage_y_um"),
+}
+"""Positions of the stage, um. Many sources have none: these columns may be left out, and are NaN then."""
+
+GAPS: dict[str, tuple[str, ...]] = {
+    "squares": ("x_um", "y_um"),
+    "holes": ("x_px", "y_px", "x_um", "y_um"),
+    "exposures": ("started_at", "stage_x_um", "stage_y_um"),
+}
+"""Columns whose missing values a later import may fill: files of one session come in any order."""
 
 _DTYPES: dict[ColumnKind, str] = {
     "id": "str",
@@ -62,10 +80,13 @@ def empty_table(table: str) -> pd.DataFrame:
 def typed_table(table: str, frame: pd.DataFrame) -> pd.DataFrame:
     """The table with exactly its columns, in order, with their types and a fresh index 0..n-1.
 
-    Raises DataError when a column is missing or unknown, a value cannot be read as its type, or an id is
-    missing.
+    Columns of STAGE_COLUMNS that are missing are filled with NaN. Raises DataError when another column is
+    missing or one is unknown, a value cannot be read as its type, or an id is missing.
     """
     columns = TABLES[table]
+    unplaced = [column for column in STAGE_COLUMNS.get(table, ()) if column not in frame.columns]
+    if unplaced:
+        frame = frame.assign(**dict.fromkeys(unplaced, np.nan))
     if set(frame.columns) != set(columns):
         missing = [column for column in columns if column not in frame.columns]
         unknown = [str(column) for column in frame.columns if column not in columns]
@@ -77,6 +98,25 @@ def typed_table(table: str, frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {column: _typed_column(table, column, kind, frame) for column, kind in columns.items()}
     )
+
+
+def with_gaps_filled(table: str, stored: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """The stored rows with missing values of GAPS filled from rows of the same id, where these have them.
+
+    found : has the id column, the first of the table, once per id, and any of the columns of GAPS
+    """
+    id_column = next(iter(TABLES[table]))
+    place = pd.Index(found[id_column]).get_indexer(pd.Index(stored[id_column]))
+    known = place >= 0
+    filled = {}
+    for column in GAPS[table]:
+        if column in found and known.any():
+            values = stored[column].to_numpy(copy=True)
+            given = found[column].to_numpy(dtype=values.dtype)[place]
+            open_rows = known & pd.isna(values)
+            values[open_rows] = given[open_rows]
+            filled[column] = values
+    return stored.assign(**filled)
 
 
 def _typed_column(table: str, column: str, kind: ColumnKind, frame: pd.DataFrame) -> pd.Series[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cryoscout.belief.context import fit_context, y1_context
 from cryoscout.belief.effects import EffectTree, EffectVariances
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
+from cryoscout.routing.policies.base import Policy
 from cryoscout.routing.problem import RoutingProblem
 from cryoscout.routing.replay import Truth, random_starts, replay
 from cryoscout.study.catalogue import Page, Profile, Study
@@ -52,6 +53,8 @@ CANDIDATES: tuple[Candidate, ...] = (
     Candidate("adaptive, scale 2", "adaptive", 2.0),
     Candidate("adaptive, scale 4", "adaptive", 4.0),
     Candidate("adaptive, scale 8", "adaptive", 8.0),
+    Candidate("index on the belief", "index-on-belief", 2.0),
+    Candidate("knapsack on a draw", "knapsack-on-draw", 2.0),
     Candidate("adaptive, scale 2, optimism 0.25", "adaptive", 2.0, (("optimism", 0.25),)),
     Candidate("adaptive, scale 2, optimism 0.5", "adaptive", 2.0, (("optimism", 0.5),)),
 )
@@ -94,10 +97,19 @@ def found(
     candidate: Candidate, problem: RoutingProblem, truth: Truth, starts: Sequence[int], seed: int
 ) -> list[float]:
     """Good holes from each start."""
-    from cryoscout.routing.policies import make_policy
-
-    policy = make_policy(candidate.policy, **dict(candidate.settings))
+    policy = policy_of(candidate)
     return [result.good_found for result in replay(problem, truth, policy, starts, seed)]
+
+
+def policy_of(candidate: Candidate) -> Policy:
+    """A registered policy, or one of the two that were tried here and not kept."""
+    from cryoscout.routing.policies import make_policy
+    from cryoscout.study.adaptive_variants import IndexOnBelief, KnapsackOnDraw
+
+    tried = {kind.name: kind for kind in (IndexOnBelief, KnapsackOnDraw)}
+    if candidate.policy in tried:
+        return cast("Policy", tried[candidate.policy]())
+    return make_policy(candidate.policy, **dict(candidate.settings))
 
 
 def subset_of_patches(rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -141,7 +153,9 @@ def cross_fitted_p_good() -> NDArray[np.float64]:
     p_good = np.empty(session.n_holes)
     for held_out in range(FOLDS):
         labels = np.where(fold == held_out, np.nan, _good())
-        model = fit_context(score, labels, patch_of_hole, tree, y1_context().context_sd)
+        model = fit_context(
+            score, labels, patch_of_hole, tree, y1_context().context_sd, variances_off_zero=True
+        )
         p_good[fold == held_out] = model.p_good(score, patch_of_hole, tree)[fold == held_out]
     return p_good
 

@@ -27,7 +27,7 @@ class Expected(FixedOrder):
 
     def plan(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> list[int]:
         """The whole route; the visit that may cross the budget is the best hole left."""
-        values = problem.shots * problem.p_good
+        values = problem.expected_good()
         free = free_holes(problem, start_hole)
         minutes = problem.budget_min - problem.time_model.setup_min
         best = TreeKnapsack(problem).solve(values, free, start_hole, minutes, plan=True)

@@ -23,11 +23,8 @@ class Greedy(FixedOrder):
     Order: grids by predicted-good holes, patches by predicted-good holes within the grid; then the start
     hole's patch (random, where the start hole is) changes places with the first one. From NOWHERE nothing
     changes.
-    Source: CryoRL, section 5.2; the text does not say how the random patch enters. On the Y1 validation split
-    from all 1,074 starts, ResNet-50 at 0.5, 120 / 240 / 360 / 480 min:
-    published 41.8 / 69.3 / 104.9 / 147.9 (50 starts; another reconstruction 43.2 / 71.7 / 106.0 / 149.6),
-    changing places 42.9 / 71.5 / 107.0 / 148.7 (this one), moving the start's patch to the front
-    43.4 / 76.4 / 112.4 / 148.2, another random patch in front 38.1 / 74.6 / 107.9 / 142.5.
+    Source: CryoRL, section 5.2. The text does not say how the random patch enters; of the readings tried, changing
+    places comes nearest to the published row (docs/results/cryorl-table2.md has both).
     """
 
     name: ClassVar[str] = "greedy"

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from cryoscout.routing.knapsack import HoleTree, sorted_by_patch
 from cryoscout.routing.policies.base import PolicyKind
@@ -28,25 +29,39 @@ class RateIndex(FixedOrder):
 
     def plan(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> list[int]:
         """The whole route."""
-        values = problem.shots * problem.p_good
-        free = free_holes(problem, start_hole)
-        tree = HoleTree.of(problem)
-        # The smallest value keeps holes that are surely bad in the list: a budget without end visits them last.
-        in_order, counts = sorted_by_patch(np.maximum(values, np.finfo(float).tiny), free, tree.patch_start)
-        patch = NOWHERE if start_hole == NOWHERE else int(problem.patch_of_hole[start_hole])
-        visits = _rate_route(
-            in_order,
-            counts,
-            tree.patch_start,
-            problem.square_of_patch,
-            problem.grid_of_square,
-            problem.time_model.tiers_min(problem.shots),
-            patch,
-            problem.budget_min - problem.time_model.setup_min + ROUNDING_MIN,
-            problem.crossing == "count",
+        minutes = problem.budget_min - problem.time_model.setup_min
+        return rate_route(
+            problem, problem.expected_good(), free_holes(problem, start_hole), start_hole, minutes
         )
-        by_value = np.lexsort((-np.where(free, values, -np.inf), problem.patch_of_hole))
-        return [int(hole) for hole in by_value[visits]]
+
+
+def rate_route(
+    problem: RoutingProblem,
+    values: NDArray[np.float64],
+    free: NDArray[np.bool_],
+    here: int,
+    minutes_left: float,
+) -> list[int]:
+    """The route of the rate index, holes in order of visit.
+
+    values : (n,) expected good micrographs     free : (n,) holes that may be visited     here : hole or NOWHERE
+    """
+    tree = HoleTree.of(problem)
+    # The smallest value keeps holes that are surely bad in the list: a budget without end visits them last.
+    in_order, counts = sorted_by_patch(np.maximum(values, np.finfo(float).tiny), free, tree.patch_start)
+    visits = _rate_route(
+        in_order,
+        counts,
+        tree.patch_start,
+        problem.square_of_patch,
+        problem.grid_of_square,
+        problem.time_model.tiers_min(problem.shots),
+        NOWHERE if here == NOWHERE else int(problem.patch_of_hole[here]),
+        minutes_left + ROUNDING_MIN,
+        problem.crossing == "count",
+    )
+    by_value = np.lexsort((-np.where(free, values, -np.inf), problem.patch_of_hole))
+    return [int(hole) for hole in by_value[visits]]
 
 
 @njit(cache=True)

@@ -62,7 +62,9 @@ def best_path(problem: RoutingProblem, start_hole: int) -> list[int]:
     if len(holes) == 0:
         return []
     tiers_min = problem.time_model.tiers_min(problem.shots)
-    minutes = problem.budget_min - problem.time_model.setup_min
+    # More minutes than every visit at the dearest tier change nothing, and must not overflow.
+    most_min = problem.n_holes * float(tiers_min[3])
+    minutes = min(problem.budget_min - problem.time_model.setup_min, most_min)
     place = np.column_stack(
         [problem.patch_of_hole[holes], problem.square_of_hole[holes], problem.grid_of_hole[holes]]
     ).astype(np.int64)

@@ -1,0 +1,81 @@
+"""Groups of stage positions that one image-shift cluster can reach, for holes that nobody has imaged yet.
+
+The acquisition program groups holes itself and does not write the groups down; until exposures show them, holes
+within the session's clustering radius of a common centre stand in for a patch.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import cKDTree
+
+from cryoscout.core.errors import InputError
+
+LARGEST_RADIUS_UM = 1e6
+_FARTHEST_UM = 1e9
+_CENTRES_TRIED = 64
+"""Candidates for each centre; more make rounder clusters, but no fewer of them on a lattice of holes."""
+
+
+def cluster_positions(x_um: ArrayLike, y_um: ArrayLike, radius_um: float) -> NDArray[np.int64]:
+    """Label of the cluster of each position; every member lies within the radius of one member, the centre.
+
+    x_um, y_um : (n,) positions in one frame, um; not finite, or farther than 1e9 um from the origin, means unknown
+    radius_um : > 0, at most 1e6
+    Returns (n,) int64: 0, 1, ... by the position of the centre (x, then y), without gaps, -1 where unknown. The
+    labels follow from the positions alone, in whatever order these come.
+    Raises InputError for a radius out of range or positions of unequal length.
+    Method: sweep along x; the first position not covered chooses, among the positions around it, the centre
+    that covers most others not covered; at the end each position joins its nearest centre.
+    """
+    points = _points(x_um, y_um)
+    if not (math.isfinite(radius_um) and 0.0 < radius_um <= LARGEST_RADIUS_UM):
+        raise InputError(
+            f"radius_um must be above 0 and at most {LARGEST_RADIUS_UM:g}. Got {radius_um!r} instead. "
+            "Remedy: give it in um, not in metres."
+        )
+    labels = np.full(len(points), -1, dtype=np.int64)
+    known = np.flatnonzero((np.abs(points) <= _FARTHEST_UM).all(axis=1))
+    if len(known) == 0:
+        return labels
+    # Sorted, so that the order of the input cannot matter.
+    order = known[np.lexsort((points[known, 1], points[known, 0]))]
+    ordered = points[order]
+    centres = np.sort(_centres(ordered, radius_um))
+    labels[order] = cKDTree(ordered[centres]).query(ordered)[1]
+    return labels
+
+
+def _points(x_um: ArrayLike, y_um: ArrayLike) -> NDArray[np.float64]:
+    x, y = np.asarray(x_um, dtype=np.float64), np.asarray(y_um, dtype=np.float64)
+    if x.ndim != 1 or x.shape != y.shape:
+        raise InputError(
+            f"x_um and y_um must be one-dimensional and of equal length. Got shapes {x.shape} and {y.shape} "
+            "instead. Remedy: give one x and one y for each position."
+        )
+    return np.column_stack([x, y])
+
+
+def _centres(ordered: NDArray[np.float64], radius_um: float) -> NDArray[np.int64]:
+    """Indices of points whose discs cover all points; `ordered` (n, 2) is sorted along x."""
+    tree = cKDTree(ordered)
+    covered = np.zeros(len(ordered), dtype=np.bool_)
+    centres = []
+    for first in range(len(ordered)):
+        if covered[first]:
+            continue
+        candidates = np.sort(np.asarray(tree.query_ball_point(ordered[first], radius_um), dtype=np.int64))
+        if len(candidates) > _CENTRES_TRIED:
+            candidates = candidates[np.linspace(0, len(candidates) - 1, _CENTRES_TRIED).astype(np.int64)]
+        around = np.asarray(tree.query_ball_point(ordered[first], 2.0 * radius_um), dtype=np.int64)
+        open_points = cKDTree(ordered[around[~covered[around]]])
+        gains = open_points.query_ball_point(ordered[candidates], radius_um, return_length=True)
+        centre = int(candidates[int(np.argmax(gains))])
+        centres.append(centre)
+        covered[tree.query_ball_point(ordered[centre], radius_um)] = True
+        # Rounding at the rim may leave the point out that the centre was chosen to cover.
+        covered[first] = True
+    return np.asarray(centres, dtype=np.int64)

@@ -1,0 +1,50 @@
+"""From the name of a micrograph in a table of results to the name of its exposure, so that results join to it.
+
+Programs that process micrographs put things around the name; these are taken off, again and again until nothing is left
+to take off:
+
+    folder                    MotionCorr/job002/Movies/NAME.mrc, X:\\session\\NAME.tif, >J12/imported/NAME.mrc
+    extension                 .mrc .mrcs .tif .tiff .eer .xml .jpg .png .ctf .ctf:mrc .txt .log .star ...
+    slice of a stack          000003@NAME.mrcs
+    motion correction         NAME_Fractions, NAME_EER, NAME_DW, NAME-DW, NAME_noDW, NAME_PS, NAME_patch_aligned,
+                              NAME_patch_aligned_doseweighted, NAME_rigid_aligned
+    uid of cryoSPARC          009364081384628432098_NAME: 15 to 21 digits (written with 21); fewer digits are a date and
+                              stay, except before FoilHole_
+    square before EPU's name  GridSquare_9456927_Data_FoilHole_...
+
+The aligned image of Leginon (`-a`) stays: it is an image of its own. Doubt: no specification
+lists these; `_noDW` and `_rigid_aligned` were not seen in a file, the square before EPU's name in one public table.
+"""
+
+from __future__ import annotations
+
+import re
+
+LONGEST_NAME = 1000
+"""Of a longer name only the folder is taken off."""
+
+_PREFIX = re.compile(r"\d{1,9}@|\d{15,21}_|\d+_(?=FoilHole_)|GridSquare_\d+_Data_(?=FoilHole_)")
+_ENDS = re.compile(
+    r"(?:\.(?i:mrcs?|tiff?|eer|xml|jpe?g|png|ctf|txt|log|star|dm[34]|hdf5?|bz2|gz)(?::mrc)?"
+    r"|(?i:_fractions|_eer|_(?:patch|rigid)_aligned\w*+)|[_-]DW|_noDW|_PS)+$"
+)
+
+
+def exposure_name(written: str) -> str:
+    """The name of the exposure behind the name or path of a micrograph, movie or CTF image.
+
+    The result is never empty unless `written` holds no name; applying it twice changes nothing. No file is looked at.
+    """
+    name = written
+    while True:
+        shorter = name.replace("\\", "/").rsplit("/", 1)[-1].strip().lstrip(">")
+        if len(shorter) <= LONGEST_NAME:
+            prefix = _PREFIX.match(shorter)
+            shorter = shorter[prefix.end() :] if prefix else shorter
+            shorter = _ENDS.sub("", shorter)
+        if not shorter.strip():
+            # Nothing but decoration: what is left of the name is all there is.
+            return name.replace("\\", "/").rsplit("/", 1)[-1].strip().lstrip(">")
+        if shorter == name:
+            return name
+        name = shorter

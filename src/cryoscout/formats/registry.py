@@ -1,0 +1,95 @@
+"""Which formats there are, and which of them a file or folder is: told by its content, asked in a fixed order.
+
+A format is a module with `detect`, `read_source` and `validate`; it is imported only when it is asked. The order is
+that of the list: what is most particular comes first, a site's own table, which anything with a header could be, last.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, cast
+
+from cryoscout.core.errors import FileFormatError
+from cryoscout.formats.findings import Deviation
+from cryoscout.formats.source import SourceRecords
+
+
+class FormatModule(Protocol):
+    """What every format's module offers."""
+
+    def detect(self, path: Path) -> bool:
+        """Whether a file or folder is of this format, from its first bytes or its structure."""
+
+    def read_source(self, path: Path, permissive: bool = False) -> SourceRecords:
+        """What the source says; FileFormatError at the first deviation unless permissive."""
+
+    def validate(self, path: Path) -> list[Deviation]:
+        """Every deviation of the source."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format by its name."""
+
+    name: str
+    """As in `SourceRecords.format`."""
+    module: str
+    what: str
+    """For people, where nothing was recognised."""
+    gives: Literal["places", "results", "table"]
+    """Squares, holes and exposures; CTF results alone; or whatever its columns are."""
+
+    def load(self) -> FormatModule:
+        """The format's module."""
+        return cast("FormatModule", importlib.import_module(f"cryoscout.formats.{self.module}"))
+
+
+FORMATS: tuple[Format, ...] = (
+    Format("epu", "epu", "EPU session", "places"),
+    Format("serialem", "serialem", "SerialEM .nav or .mdoc", "places"),
+    Format("smartscope", "smartscope", "SmartScope export", "places"),
+    Format("cryosparc", "cryosparc", "cryoSPARC .cs", "results"),
+    Format("gctf", "gctf", "Gctf", "results"),
+    Format("relion", "relion", "RELION star", "results"),
+    Format("ctffind", "ctffind", "CTFFIND", "results"),
+    Format("leginon-export", "leginon_exports", "Leginon or Appion export", "table"),
+    Format("leginon", "leginon_source", "Leginon table", "places"),
+    Format("generic", "generic_table", "table with a header that names exposures", "table"),
+)
+"""In the order in which they are asked; where several give places, the first one's are taken."""
+
+BY_NAME = {each.name: each for each in FORMATS}
+
+
+def format_of(path: Path, otherwise: str | None = None) -> Format:
+    """The format of a file or folder.
+
+    otherwise : name of the format of a file that no format recognises
+    Raises FileFormatError when it cannot be read, or is of no format; the message names what was tried.
+    """
+    if not path.exists():
+        raise FileFormatError(path, None, "must be a readable file. Got nothing there instead.")
+    for each in FORMATS:
+        if each.load().detect(path):
+            return each
+    if otherwise is not None and path.is_file():
+        return BY_NAME[otherwise]
+    raise FileFormatError(
+        path,
+        None,
+        f"must be a {'folder' if path.is_dir() else 'file'} of a known format. Got none of these instead: "
+        f"{', '.join(each.what for each in FORMATS)}. "
+        "Remedy: give the folder of the session, the table of results itself, or say what the columns of your own "
+        "table mean (--column ctf=NAME).",
+    )
+
+
+def validate(path: Path) -> tuple[Format, list[Deviation]]:
+    """The format of a file or folder, and every deviation from it.
+
+    Raises FileFormatError as `format_of` does, and where nothing of the file can be read.
+    """
+    found = format_of(path)
+    return found, found.load().validate(path)

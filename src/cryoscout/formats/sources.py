@@ -1,0 +1,211 @@
+"""Reading what a user names: each path by its format, what belongs together as one, what is unchanged not again.
+
+Belong together: an EPU session and its Atlas.dm, a navigator and its image metadata, the tables of one Leginon session.
+Nothing is written, and stamps (size and time of change) are taken before a file is read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from cryoscout.core.errors import DataError, FileFormatError
+from cryoscout.formats.generic_table import ColumnMap
+from cryoscout.formats.leginon import LeginonImport
+from cryoscout.formats.registry import BY_NAME, format_of
+from cryoscout.formats.source import FileStamp, SourceRecords
+
+Stamps = dict[str, tuple[int, int]]
+"""File below its source, with / -> (size in bytes, mtime in ns)."""
+
+MOST_FILES = 1_000_000
+_NAVIGATORS = (".nav", ".xml")
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What the user says about the reading."""
+
+    permissive: bool = False
+    cluster_radius_um: float | None = None
+    column_map: ColumnMap | Path | None = None
+    """For sites' own tables."""
+    images: Path | None = None
+    """Folder of hole images, for Leginon tables."""
+    model_id: str | None = None
+    """Of the predictions among Leginon tables."""
+
+
+@dataclass
+class ReadSources:
+    """What was read."""
+
+    records: list[SourceRecords] = field(default_factory=list)
+    leginon: LeginonImport | None = None
+    """The session of the Leginon tables among the paths, whose records are among `records`."""
+    unchanged: list[Path] = field(default_factory=list)
+    """Sources that were not read, because all their files are as they were."""
+    files: dict[str, Stamps] = field(default_factory=dict)
+    """Source -> stamps of the files that are new or changed since."""
+
+
+def source_key(path: Path) -> str:
+    """The name under which a source's files are remembered."""
+    return str(path.resolve())
+
+
+def read_sources(
+    paths: Sequence[Path],
+    options: ReadOptions | None = None,
+    known: Mapping[str, Stamps] | None = None,
+    earlier: pd.DataFrame | None = None,
+) -> ReadSources:
+    """Read every path by its format.
+
+    known : stamps of earlier reads by `source_key`; an EPU session is then read for what has changed, and the other
+        sources are read, as a whole, only where a file of any source has changed
+    earlier : exposures of the earlier reads (EXPOSURE_COLUMNS), so that runs of image-shift exposures go on
+    Raises FileFormatError for a path of no format and, unless permissive, at the first deviation; DataError for image
+    metadata beside several navigators.
+    """
+    options, known = options or ReadOptions(), known or {}
+    by_format: dict[str, list[Path]] = {}
+    otherwise = None if options.column_map is None else "generic"
+    for path in dict.fromkeys(paths):
+        by_format.setdefault(format_of(path, otherwise).name, []).append(path)
+    read = ReadSources()
+    for session, atlas in _with_atlas(by_format.pop("epu", [])):
+        _read_epu(read, session, atlas, options, known, earlier)
+    others = [path for some in by_format.values() for path in some]
+    for path in others:
+        stamps = stamps_of(path)
+        if known.get(source_key(path)) == stamps:
+            read.unchanged.append(path)
+        else:
+            read.files[source_key(path)] = _changed(stamps, known.get(source_key(path), {}))
+    if others and not read.files:
+        return read
+    read.unchanged = [path for path in read.unchanged if path not in others]
+    for name, some in by_format.items():
+        if name == "leginon":
+            _read_leginon(read, some, options)
+        elif name == "serialem":
+            _read_serialem(read, some, options)
+        else:
+            read.records += [_read_one(name, path, options) for path in some]
+    return read
+
+
+def stamps_of(path: Path) -> Stamps:
+    """Stamps of a file, or of every file below a folder; links to folders are not followed."""
+    if path.is_file():
+        status = path.stat()
+        return {path.name: (status.st_size, status.st_mtime_ns)}
+    stamps: Stamps = {}
+    for place, folders, names in os.walk(path, followlinks=False):
+        folders.sort()
+        for name in sorted(names):
+            file = Path(place) / name
+            try:
+                status = file.stat()
+            except OSError:
+                continue  # a link to nothing, or a file that went away: no reader reads it either
+            stamps[file.relative_to(path).as_posix()] = (status.st_size, status.st_mtime_ns)
+        if len(stamps) > MOST_FILES:
+            raise FileFormatError(path, None, f"must hold at most {MOST_FILES:,} files. Got more instead.")
+    return stamps
+
+
+def _changed(stamps: Stamps, known: Stamps) -> Stamps:
+    return {file: stamp for file, stamp in stamps.items() if known.get(file) != stamp}
+
+
+def _with_atlas(paths: list[Path]) -> list[tuple[Path, Path | None]]:
+    """Sessions, with the atlas that was named beside the only one."""
+    from cryoscout.formats.epu_dm import dm_kind
+    from cryoscout.formats.epu_files import start_of
+
+    atlases = [path for path in paths if dm_kind(start_of(path)) == "atlas"]
+    sessions = [path for path in paths if path not in atlases]
+    if len(sessions) == 1 and len(atlases) == 1:
+        return [(sessions[0], atlases[0])]
+    return [(path, None) for path in paths]
+
+
+def _read_epu(
+    read: ReadSources,
+    path: Path,
+    atlas: Path | None,
+    options: ReadOptions,
+    known: Mapping[str, Stamps],
+    earlier: pd.DataFrame | None,
+) -> None:
+    from cryoscout.formats import epu
+
+    before = known.get(source_key(path), {})
+    records = epu.read_source(
+        path,
+        options.permissive,
+        atlas=atlas,
+        known={file: FileStamp(*stamp) for file, stamp in before.items()},
+        earlier=earlier,
+        cluster_radius_um=options.cluster_radius_um,
+    )
+    stamps = {file: (stamp.size, stamp.mtime_ns) for file, stamp in records.stamps.items()}
+    changed = _changed(stamps, before)
+    if changed or not before:
+        read.records.append(records)
+        read.files[source_key(path)] = changed
+    else:
+        read.unchanged.append(path)
+
+
+def _read_serialem(read: ReadSources, paths: list[Path], options: ReadOptions) -> None:
+    from cryoscout.formats import serialem, serialem_nav
+
+    navigators = [path for path in paths if path.is_file() and serialem_nav.detect(path)]
+    metadata = [path for path in paths if path not in navigators and not _holds_navigator(path)]
+    others = [path for path in paths if path not in navigators and path not in metadata]
+    if len(navigators) > 1 and metadata:
+        raise DataError(
+            "Image metadata must be imported with one navigator. "
+            f"Got {', '.join(path.name for path in navigators)} instead: labels repeat between them. "
+            "Remedy: import each navigator with its own images."
+        )
+    given_um = options.cluster_radius_um
+    radius_um = serialem.PATCH_RADIUS_UM if given_um is None else given_um
+    for path in navigators:
+        mdocs = metadata or None
+        read.records.append(
+            serialem.read_source(path, options.permissive, mdocs=mdocs, patch_radius_um=radius_um)
+        )
+    for path in others + ([] if navigators else metadata):
+        read.records.append(serialem.read_source(path, options.permissive, patch_radius_um=radius_um))
+
+
+def _holds_navigator(path: Path) -> bool:
+    from cryoscout.formats import serialem_nav
+
+    return path.is_dir() and any(
+        serialem_nav.detect(file) for file in path.rglob("*") if file.suffix.lower() in _NAVIGATORS
+    )
+
+
+def _read_leginon(read: ReadSources, paths: list[Path], options: ReadOptions) -> None:
+    from cryoscout.formats.leginon import read_session
+    from cryoscout.formats.leginon_source import records_of
+
+    read.leginon = read_session(paths, options.images, options.permissive, model_id=options.model_id)
+    read.records.append(records_of(paths[0], read.leginon))
+
+
+def _read_one(name: str, path: Path, options: ReadOptions) -> SourceRecords:
+    if name == "generic" and options.column_map is not None:
+        from cryoscout.formats import generic_table
+
+        return generic_table.read_source(path, options.permissive, options.column_map)
+    return BY_NAME[name].load().read_source(path, options.permissive)

@@ -1,0 +1,154 @@
+"""Every format is known by its content, and what is of no format is said once, with what was tried."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cryoscout.core.errors import FileFormatError
+from cryoscout.formats import registry
+from cryoscout.formats.registry import FORMATS, format_of
+from cryoscout.formats.relion import write_micrographs
+
+DATA = Path(__file__).parent / "data"
+CTFFIND = (
+    "# Output from CTFFind version 4.1.14, run on 2020-01-01 10:00:00\n"
+    "# Input file: m1.mrc ; Number of micrographs: 1\n"
+    "# Columns: #1 - micrograph number; #2 - defocus 1 [Angstroms]\n"
+    "1.000000 10295.926758 10012.275391 -38.856349 0.000000 0.030650 5.279412\n"
+)
+GCTF = (
+    "   Defocus_U   Defocus_V       Angle         CCC\n"
+    "    24401.23    21649.58       34.52    0.180863  Final Values\n"
+    "Resolution limit estimated by EPA: 3.464\n"
+)
+CONTENT = {
+    "ctffind": CTFFIND,
+    "gctf": GCTF,
+    "generic": "micrograph,ctf\nm1.mrc,3.5\n",
+    "leginon": "21jan01a_00001gr_00002sq_00003hl_00001en-a,1.0,2.0,3.5,0.9\n",
+    "leginon-export": "ChildImageId\tTargetId_TargetNumber\tCtf_Resolution_Ang\tMean_Defocus_um\n1\t2_3\t4.5\t1.0\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("epu/smartem_example", "epu"),
+        ("epu/smartem_example/EpuSession.dm", "epu"),
+        ("epu/harvest_session/Images-Disc1", "epu"),
+        ("serialem", "serialem"),
+        ("serialem/semmatch_newNav.nav", "serialem"),
+        ("serialem/mdocfile_frame_set_single.mdoc", "serialem"),
+        ("smartscope/made_by_hand_grid.yaml", "smartscope"),
+    ],
+)
+def test_the_real_samples_are_recognised(file, name):
+    assert format_of(DATA / file).name == name
+
+
+@pytest.mark.parametrize("name", CONTENT)
+def test_a_file_is_known_by_its_content_and_not_by_its_name(tmp_path, name):
+    file = tmp_path / "results.dat"
+    file.write_text(CONTENT[name])
+    assert format_of(file).name == name
+
+
+def test_tables_of_relion_and_cryosparc_are_told_from_each_other(tmp_path):
+    write_micrographs(tmp_path / "a", ["m1.mrc"], [3.5])
+    np.save(tmp_path / "b.npy", np.zeros(1, dtype=[("uid", "u8"), ("ctf/ctf_fit_to_A", "f4")]))
+    assert format_of(tmp_path / "a").name == "relion"
+    assert format_of(tmp_path / "b.npy").name == "cryosparc"
+
+
+def test_a_single_dm_file_under_another_name_is_epu(tmp_path):
+    file = tmp_path / "square.xml"
+    file.write_bytes(gzip.decompress((DATA / "epu" / "GridSquare_4590776.dm.gz").read_bytes()))
+    assert format_of(file).name == "epu"
+
+
+def test_what_is_of_no_format_names_everything_that_was_tried(tmp_path):
+    file = tmp_path / "notes.txt"
+    file.write_text("nothing of the kind\n")
+    with pytest.raises(FileFormatError) as caught:
+        format_of(file)
+    assert str(caught.value) == (
+        f"{file}: must be a file of a known format. Got none of these instead: EPU session, SerialEM .nav or .mdoc, "
+        "SmartScope export, cryoSPARC .cs, Gctf, RELION star, CTFFIND, Leginon or Appion export, Leginon table, "
+        "table with a header that names exposures. Remedy: give the folder of the session, the table of results "
+        "itself, or say what the columns of your own table mean (--column ctf=NAME)."
+    )
+    with pytest.raises(FileFormatError, match="must be a folder of a known format"):
+        format_of(tmp_path)
+    with pytest.raises(FileFormatError, match=r"gone: must be a readable file\. Got nothing there instead\."):
+        format_of(tmp_path / "gone")
+    assert format_of(file, otherwise="generic").name == "generic"
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 100, b"\xff\xfe\x00", b"a" * 100_000, b"<a>\n" * 1000])
+def test_odd_bytes_are_of_no_format_and_nothing_else_is_raised(tmp_path, content):
+    file = tmp_path / "odd"
+    file.write_bytes(content)
+    with pytest.raises(FileFormatError, match="known format"):
+        format_of(file)
+
+
+def test_every_format_offers_the_same_three_functions_under_its_own_name(tmp_path):
+    for each in FORMATS:
+        module = each.load()
+        assert all(callable(getattr(module, name)) for name in ("detect", "read_source", "validate"))
+        assert module.detect(tmp_path) is False
+        assert module.detect(tmp_path / "gone") is False
+    assert len({each.name for each in FORMATS}) == len(FORMATS)
+
+
+def test_a_source_says_the_name_of_its_format(tmp_path):
+    for name, content in CONTENT.items():
+        file = tmp_path / f"{name}.txt"
+        file.write_text(content)
+        assert format_of(file).load().read_source(file).format == name
+
+
+def test_validating_lists_deviations_of_any_format(tmp_path):
+    for name, content in CONTENT.items():
+        file = tmp_path / "file.txt"
+        file.write_text(content)
+        found, deviations = registry.validate(file)
+        assert (found.name, deviations) == (name, [])
+        broken = content.replace("3.5", "soft").replace("4.5", "soft").replace(" 5.279412", "")
+        file.write_text(broken.replace("3.464", "soft"))
+        found, deviations = registry.validate(file)
+        assert found.name == name
+        assert [bool(each.message) for each in deviations] == [True]
+
+
+def test_a_folder_of_leginon_tables_is_validated_file_by_file(tmp_path):
+    (tmp_path / "ctf.csv").write_text(CONTENT["leginon"].replace("3.5", "soft"))
+    (tmp_path / "notes.txt").write_text("nothing of the kind\n")
+    found, deviations = registry.validate(tmp_path)
+    assert found.name == "leginon"
+    assert [(each.element, each.line) for each in deviations] == [("ctf.csv", 1)]
+
+
+def test_a_copied_epu_folder_is_known_wherever_it_lies(tmp_path):
+    shutil.copytree(DATA / "epu" / "harvest_session", tmp_path / "copy of session.dir")
+    assert format_of(tmp_path / "copy of session.dir").name == "epu"
+
+
+def test_formats_are_imported_only_when_they_are_asked():
+    code = (
+        "import sys, cryoscout.formats.registry; "
+        "print([m for m in sys.modules if m.startswith('cryoscout.formats.')])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert sorted(eval(out)) == [  # noqa: S307
+        "cryoscout.formats.findings",
+        "cryoscout.formats.registry",
+        "cryoscout.formats.source",
+    ]

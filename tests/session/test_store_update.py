@@ -1,0 +1,167 @@
+"""A later import adds rows and results to a store, and nothing else; its events alone rebuild the tables."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cryoscout.core.errors import StoreError
+from cryoscout.session.model import Session, SessionInfo
+from cryoscout.session.store import DATABASE, SessionStore
+from cryoscout.session.store_update import changes_between
+from cryoscout.session.tables import TABLES
+
+NAN = float("nan")
+
+
+def session(holes="h1 h2", patches="p1 p1", exposures=(("e1", "h1", NAN),), shots=1):
+    """Two holes, one imaged and pending."""
+    rows = pd.DataFrame(list(exposures), columns=["exposure_id", "hole_id", "ctf"])
+    failed = rows["ctf"] >= 100
+    outcome = np.where(rows["ctf"].isna(), "pending", np.where(failed, "failed", "measured"))
+    patch_of_hole = patches.split()
+    return Session(
+        "run",
+        SessionInfo(format="epu", shots=shots),
+        pd.DataFrame({"grid_id": ["g"]}),
+        pd.DataFrame({"square_id": ["s"], "grid_id": ["g"], "x_um": [1.5], "y_um": [NAN]}),
+        pd.DataFrame({"patch_id": list(dict.fromkeys(patch_of_hole)), "square_id": "s"}),
+        pd.DataFrame({"hole_id": holes.split(), "patch_id": patch_of_hole, "x_px": NAN, "y_px": NAN,
+                      "image_row": pd.array([None] * len(patch_of_hole), dtype="Int64"), "x_um": 2.5, "y_um": 3.5}),
+        pd.DataFrame({"exposure_id": rows["exposure_id"], "hole_id": rows["hole_id"],
+                      "shot": rows.groupby("hole_id").cumcount() + 1,
+                      "started_at": pd.Timestamp("2024-01-01 10:00:00.000000001"), "outcome": outcome,
+                      "ctf_max_res_angstrom": rows["ctf"].mask(failed), "stage_x_um": 4.5, "stage_y_um": NAN}),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def store(tmp_path):
+    with SessionStore.create(tmp_path / "run.session") as store:
+        store.save_import(session(), "first", files={"/data/run": {"a.xml": (1, 2), "b.xml": (3, 4)}})
+        yield store
+
+
+def assert_same(one, other):
+    assert (one.name, one.info) == (other.name, other.info)
+    for table in TABLES:
+        pd.testing.assert_frame_equal(getattr(one, table), getattr(other, table))
+
+
+LATER = session("h1 h2 h3", "p1 p2 p2", (("e1", "h1", 4.5), ("e2", "h1", 200.0), ("e3", "h3", NAN)), shots=2)
+
+
+def test_new_rows_and_results_are_written_and_the_events_rebuild_them(store):
+    added = store.save_update(LATER, "second")
+    assert added == {
+        "grids": 0, "squares": 0, "patches": 1, "holes": 1, "exposures": 2, "outcomes": 1, "predictions": 0,
+    }  # fmt: skip
+    assert_same(store.load(), LATER)
+    store.rebuild()
+    assert_same(store.load(), LATER)
+    assert store.files() == {"/data/run": {"a.xml": (1, 2), "b.xml": (3, 4)}}
+
+
+def test_a_patch_that_nothing_is_left_in_goes(store):
+    moved = session(patches="p1 p2")
+    store.save_update(moved, "second")
+    back = session("h1 h2 h3", "p1 p3 p3")
+    store.save_update(back, "third")
+    assert store.load().patches["patch_id"].tolist() == ["p1", "p3"]
+    store.rebuild()
+    assert_same(store.load(), back)
+
+
+def test_the_files_of_a_later_import_replace_what_was_known_of_them(store):
+    store.save_update(
+        session(), "second", files={"/data/run": {"b.xml": (5, 6), "c.xml": (7, 8)}, "/data/x": {}}
+    )
+    store.rebuild()
+    assert store.files() == {"/data/run": {"a.xml": (1, 2), "b.xml": (5, 6), "c.xml": (7, 8)}}
+
+
+def test_where_nothing_is_new_nothing_is_written(store, tmp_path):
+    store.close()
+    database = tmp_path / "run.session" / DATABASE
+    before = database.read_bytes()
+    with SessionStore.open(database.parent) as again:
+        n_events = len(again.events())
+        assert set(again.save_update(session(), "second", files={"/data/run": {}}).values()) == {0}
+        assert len(again.events()) == n_events
+    assert database.read_bytes() == before
+
+
+def test_missing_positions_and_times_are_filled(store):
+    given = pd.DataFrame({"x_px": [7.0, NAN], "y_px": [NAN, 8.0]})
+    filled = session()
+    filled = replace(
+        filled,
+        squares=filled.squares.assign(y_um=9.0),
+        holes=filled.holes.assign(**given),
+        exposures=filled.exposures.assign(stage_y_um=5.0),
+    )
+    assert set(store.save_update(filled, "second").values()) == {0}
+    assert_same(store.load(), filled)
+    store.rebuild()
+    assert_same(store.load(), filled)
+
+
+def moved_square(one):
+    return replace(one, squares=one.squares.assign(x_um=9.0))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (session("h1", "p1"), r"\(holes\)\. Got none with 'h2' instead; nothing was written"),
+        (session(exposures=()), r"\(exposures\)\. Got none with 'e1'"),
+        (session(exposures=(("e1", "h2", NAN),)), r"\(exposures\)\. Got other values for 'e1'"),
+        (session(patches="p2 p1"), r"\(holes\)\. Got another patch for 'h1', which was imaged before"),
+        (moved_square(session()), r"\(squares\)\. Got other values for 's' instead"),
+        (
+            replace(session(), info=SessionInfo(format="serialem")),
+            r"\(format of the session\)\. Got 'serialem'",
+        ),
+        (
+            replace(session(), provenance=pd.DataFrame([list("abcd")], columns=list(TABLES["provenance"]))),
+            None,
+        ),
+    ],
+)
+def test_what_is_stored_is_never_changed(store, changed, message):
+    if message is None:  # a row more in a table without ids is new
+        assert [each["part"] for each in changes_between(session(), changed)] == ["rows"]
+        with pytest.raises(StoreError, match=r"\(provenance\)\. Got other rows"):
+            changes_between(changed, session())
+        return
+    n_events = len(store.events())
+    with pytest.raises(StoreError, match=message):
+        store.save_update(changed, "second")
+    assert_same(store.load(), session())
+    assert len(store.events()) == n_events
+
+
+def test_a_result_is_kept_whatever_a_later_import_says(store):
+    store.save_update(session(exposures=(("e1", "h1", 4.5),)), "second")
+    with pytest.raises(
+        StoreError, match=r"Got other values for 'e1'.*Remedy: import into a new place with -o"
+    ):
+        store.save_update(session(exposures=(("e1", "h1", 3.5),)), "third")
+
+
+def test_fewer_shots_than_before_are_refused(store):
+    store.save_update(LATER, "second")
+    with pytest.raises(StoreError, match=r"\(shots of the session\)\. Got 1 instead"):
+        store.save_update(
+            replace(LATER, info=SessionInfo(format="epu"), exposures=LATER.exposures.head(1)), "third"
+        )
+
+
+def test_what_the_advisor_recorded_meanwhile_is_not_lost(store):
+    store.record_imaged("h2")
+    with pytest.raises(StoreError, match="nothing was written"):
+        store.save_update(LATER, "read before the hole was imaged")
+    assert store.load().imaged_by_hole().all()
