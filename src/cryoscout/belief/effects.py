@@ -54,8 +54,8 @@ Y1_EFFECTS = EffectVariances(patch=1.17195, square=0.086222, grid=0.095362)
 """The prior for scores of a classifier on new patches: twice the variances fitted on the Y1 training split.
 
 Twice, because that classifier has seen the training holes, so its scores leave less unexplained there than they
-do on new patches. Replays on the training split do not tell the factors 1, 2 and 4 apart
-(docs/results/adaptive-selection.md); the one in the middle was taken.
+do on new patches. Twice found most in replays on the training split, which hardly tell the factors 1, 2 and 4 apart
+(docs/results/adaptive-selection.md).
 """
 
 Y1_FLAT_EFFECTS = EffectVariances(patch=1.183942, square=1.16624, grid=1.230388)
