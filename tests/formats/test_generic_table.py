@@ -305,3 +305,11 @@ def test_a_hole_without_exposure_time_and_result_is_not_imaged_yet(tmp_path):
     path.write_text("hole,image,ctf\nh1,,4.0\n")
     with pytest.raises(FileFormatError, match=r"line 2: a line must name its exposure\. Got '' instead\."):
         read_source(path)
+
+
+def test_a_table_of_holes_alone_is_a_session_that_nobody_has_imaged(tmp_path):
+    path = tmp_path / "holes.csv"
+    path.write_text("grid,square,hole,x_um,y_um,ctf\ng1,s1,h1,0,0,\ng1,s1,h2,3,0,4.2\n")
+    records = generic_table.read_source(path)
+    assert records.holes["hole_id"].tolist() == ["h1", "h2"]
+    assert records.exposures["hole_id"].tolist() == ["h2"]

@@ -247,3 +247,12 @@ def test_splits_belong_to_built_in_sessions(tmp_path):
         load_session("y1", split="test")
     with pytest.raises(InputError, match="leave --split out"):
         load_session(str(tmp_path), split="train")
+
+
+def test_a_session_with_few_steps_within_a_patch_is_planned_with_the_published_times(simulated):
+    info = simulated.info.model_copy(update={"default_time_model": "fitted"})
+    first = simulated.subset(np.arange(simulated.n_holes) < 5, "first")
+    model, notes = time_model_for(replace(first, info=info), None)
+    assert model.name == "cryorl"
+    assert "steps within a patch, fewer than 10. --time-model fitted uses them all the same." in notes[0]
+    assert time_model_for(replace(simulated, info=info), None)[0].name == "fitted"

@@ -385,10 +385,9 @@ def _take(table: GenericTable, columns: _Columns, line: int, row: list[str]) -> 
         cells[table.roles.get(role, -1)] for role in ROLES
     ]
     exposure_id = exposure_name(written if "exposure" in table.roles else hole_id)
-    # A hole that the table lists beside its exposures, and that nobody has imaged.
-    is_hole_alone = "exposure" in table.roles and all(
-        text.lower() in NO_VALUE for text in (written, time, resolution)
-    )
+    # Nothing says that the hole was imaged: no exposure of its own, no time, no result.
+    told = (written if "exposure" in table.roles else "", time, resolution)
+    is_hole_alone = bool(hole_id) and all(text.lower() in NO_VALUE for text in told)
     written = hole_id if is_hole_alone else written
     exposure_id = "" if is_hole_alone else exposure_id
     problem = _ids_problem(table, columns, (hole_id, patch_id, square_id, grid_id), exposure_id, written)

@@ -125,15 +125,21 @@ def _changed(stamps: Stamps, known: Stamps) -> Stamps:
 
 
 def _with_atlas(paths: list[Path]) -> list[tuple[Path, Path | None]]:
-    """Sessions, with the atlas that was named beside the only one."""
-    from cryoscout.formats.epu_dm import dm_kind
-    from cryoscout.formats.epu_files import start_of
-
-    atlases = [path for path in paths if dm_kind(start_of(path)) == "atlas"]
-    sessions = [path for path in paths if path not in atlases]
+    """Sessions, with the atlas (its file, or the folder that holds nothing else) named beside the only one."""
+    atlas_of = {path: _atlas_in(path) for path in paths}
+    sessions = [path for path in paths if atlas_of[path] is None]
+    atlases = [atlas for atlas in atlas_of.values() if atlas is not None]
     if len(sessions) == 1 and len(atlases) == 1:
         return [(sessions[0], atlases[0])]
     return [(path, None) for path in paths]
+
+
+def _atlas_in(path: Path) -> Path | None:
+    from cryoscout.formats.epu_dm import dm_kind
+    from cryoscout.formats.epu_files import start_of
+
+    files = [path] if path.is_file() else sorted(path.glob("*.dm"))
+    return files[0] if len(files) == 1 and dm_kind(start_of(files[0])) == "atlas" else None
 
 
 def _read_epu(

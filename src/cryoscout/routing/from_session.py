@@ -286,9 +286,8 @@ def _effects_of(prediction: str) -> EffectVariances:
 def time_model_for(session: Session, name: str | None) -> tuple[TimeModel, tuple[str, ...]]:
     """The time model by name, or the session's default, and notes for the user.
 
-    name : a preset, `fitted`, or None: `cryorl` for built-in and simulated sessions and where times are
-    missing,
-        else `fitted`
+    name : a preset, `fitted`, or None: `cryorl` for built-in and simulated sessions and where times are missing or
+        too few to tell a visit from a pause, else `fitted`
     Raises UnknownNameError; DataError when `fitted` is named and the session has too few times.
     """
     if name == FITTED:
@@ -298,10 +297,17 @@ def time_model_for(session: Session, name: str | None) -> tuple[TimeModel, tuple
         return time_model_named(name), ()
     if session.info.default_time_model == "cryorl":
         return PRESETS["cryorl"], ()
+    from cryoscout.routing.time_fit import FEW_EVENTS
+
     try:
         fit = fitted_times(session)
     except DataError as error:
         return PRESETS["cryorl"], (f"The published time model cryorl is used. {error}",)
+    if fit.events[0] < FEW_EVENTS:
+        return PRESETS["cryorl"], (
+            f"The published time model cryorl is used: the session's times hold {fit.events[0]} steps within a patch, "
+            f"fewer than {FEW_EVENTS}. --time-model fitted uses them all the same.",
+        )
     return fit.time_model, fit.warnings
 
 
