@@ -63,9 +63,12 @@ def test_the_json_tells_what_was_found_and_what_did_not_join(cli, tables):
 
 def test_the_session_can_be_planned_from_afterwards(cli, tables):
     assert cli("import tables/ctf.csv tables/times.csv -o run7.session").code == 0
-    answer = cli("plan run7.session --budget-min 20 --policy random --as-new --json")
-    plan = json.loads(answer.out)
-    assert (plan["prediction"], plan["time_model"]) == ("flat", "fitted")
+    asked = "plan run7.session --budget-min 20 --policy random --as-new --json"
+    plan = json.loads(cli(asked).out)
+    assert (plan["prediction"], plan["time_model"]) == ("flat", "cryorl")
+    assert any("hold 3 steps within a patch, fewer than 10" in note for note in plan["notes"])
+    plan = json.loads(cli(f"{asked} --time-model fitted").out)
+    assert plan["time_model"] == "fitted"
     assert plan["holes"][0]["minutes"] == 5.0
     assert any("has no predictions" in note for note in plan["notes"])
 
