@@ -34,7 +34,7 @@ class Offline(FixedOrder):
     holds the seconds of the last plan.
     Source: CryoRL, section 5.2 and Table 2 (there with reference to Sutton and Barto, 2018): 44.3 / 84.6 /
     121.4 / 166.6 good in 120 / 240 / 360 / 480 min on Y1 validation, "prohibitively costly in computation".
-    This one finds 46.9 / 82.5 / 122.6 / 166.4 there from all 1,074 starts, crossing counted.
+    docs/results/cryorl-table2.md has what this one finds there.
     """
 
     name: ClassVar[str] = "offline"
