@@ -32,8 +32,9 @@ test: $(DEV) ## the tests that take seconds
 test-slow: $(DEV) ## the tests that take minutes
 	$(PYTEST) -m slow
 
-fuzz: $(DEV) ## the property-based tests with many more, random examples
-	CRYOSCOUT_HYPOTHESIS_PROFILE=fuzz $(PYTEST) -m hypothesis
+# Other settings in tests/fuzz.py; every property-based test for an hour: make fuzz FUZZ_TESTS=tests FUZZ_SECONDS=3600
+fuzz: $(DEV) ## the property-based tests of the readers with new, random examples for FUZZ_SECONDS, by default 60
+	$(ONE_THREAD) FUZZ_SECONDS="$(FUZZ_SECONDS)" $(RUN) tests/fuzz.py $(FUZZ_TESTS)
 
 check: $(DEV) ## style, types, import direction, documented commands, documentation build
 	$(RUN) -m ruff check
@@ -49,6 +50,7 @@ docs: $(DEV) ## the documentation as web pages under site/
 bench: $(DEV) ## every benchmark, one JSON object each
 	$(RUN) benchmarks/routing.py --json
 	$(RUN) benchmarks/formats.py --json
+	$(ONE_THREAD) $(RUN) benchmarks/learning.py --json
 
 # The next make installs again; the environment itself stays, because remaking it takes minutes.
 clean: ## remove what the other targets wrote, except .venv
@@ -69,5 +71,5 @@ $(RUNTIME): $(MADE_FROM)
 	@touch $@
 
 $(DEV): $(RUNTIME)
-	$(RUN) -m pip install --quiet --constraint constraints.txt --group dev
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[learn]' --group dev
 	@touch $@

@@ -23,6 +23,10 @@ class Server:
         grid = yaml.safe_load(export.read_text())
         self.detailed = grid["atlas"][0]["targets"]
         self.lists = {"grids": [{"grid_id": "G1", "name": "grid1", "session_id": "run7"}]}
+        self.lists["sessions"] = [
+            {"session_id": "run6", "session": "old", "date": "20231231"},
+            {"session_id": "run7", "session": "new", "date": "20240105"},
+        ]
         self.lists["squares"] = [
             {"square_id": f"S{s['number']}", "grid_id": "G1", **bare(s)} for s in self.detailed
         ]
@@ -67,6 +71,11 @@ class Server:
             rows = self.lists.get(collection)
         if rows is None:
             return 404, b'{"detail": "Not found."}'
+        if "session_id" in query:
+            (wanted,) = query["session_id"]
+            if wanted not in [session["session_id"] for session in self.lists["sessions"]]:
+                return 400, b'{"session_id": ["Select a valid choice."]}'
+            rows = [row for row in rows if row["session_id"] == wanted]
         size, page = 5, int(query.get("page", ["1"])[0])
         kept = rows[(page - 1) * size : page * size]
         more = f"{self.address}{path}?page={page + 1}" if page * size < len(rows) else None

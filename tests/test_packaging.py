@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import cryoscout
+from cryoscout.learning.registry import SHIPPED
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("torch", "ray", "fastapi", "matplotlib", "pandas", "scipy", "numba", "pydantic", "sqlalchemy")
@@ -93,6 +95,32 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert imported.isdisjoint(HEAVY)
 
 
+def test_a_shipped_learned_policy_plans_and_replays_without_what_learning_needs(tmp_path: Path) -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    runtime = {re.split(r"[<>=\[]", each)[0] for each in settings["project"]["dependencies"]}
+    extra = {re.split(r"[<>=\[]", each)[0] for each in settings["project"]["optional-dependencies"]["learn"]}
+    assert "safetensors" in runtime
+    assert {"torch", "gymnasium"} <= extra - runtime
+    program = (
+        "import sys\n"
+        f"for name in {sorted(each.replace('scikit-learn', 'sklearn') for each in extra)!r}: sys.modules[name] = None\n"
+        "from cryoscout.cli.main import main\n"
+        "replay = 'replay y1 --policy dqn-y1 --starts-from eliminated --starts 2 --budget-min 60 --json'\n"
+        "plan = 'plan y1 --budget-min 60 --policy dqn-y1 --json'\n"
+        "sys.exit(main(replay.split()) or main(plan.split()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    replayed, planned = (json.loads(line) for line in done.stdout.splitlines())
+    row = replayed["policies"]["dqn-y1"]
+    assert (row["kind"], row["prediction"]) == ("learned", "res50")
+    assert 0 < row["good_mean"][0] <= row["bound_mean"][0]
+    assert planned["policy"] == "dqn-y1"
+    assert planned["minutes_used"] <= 60
+
+
 def test_the_version_is_stated_once_and_the_same_everywhere() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert "version" in settings["project"]["dynamic"]
@@ -107,7 +135,8 @@ def test_the_constraints_hold_exact_versions_and_no_place() -> None:
     assert all(re.fullmatch(r"[\w.-]+==[\w.+!]+", pin) for pin in pins)
     pinned = {re.sub(r"[-_.]+", "-", pin.partition("==")[0]).lower() for pin in pins}
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    for requirement in settings["project"]["dependencies"] + settings["dependency-groups"]["dev"]:
+    wanted = settings["project"]["dependencies"] + settings["dependency-groups"]["dev"]
+    for requirement in wanted + settings["project"]["optional-dependencies"]["learn"]:
         name = re.sub(r"[-_.]+", "-", re.split(r"[<>=\[]", requirement)[0]).lower()
         assert name in pinned, requirement
 
@@ -161,6 +190,7 @@ def test_the_wheel_holds_the_types_the_licence_and_every_file_of_the_package(tmp
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     assert "cryoscout/py.typed" in names
+    assert {f"cryoscout/learning/data/{file}" for file in SHIPPED.values()} <= names
     licences = {name.rpartition("/")[2] for name in names if ".dist-info/licenses/" in name}
     assert licences == {"LICENSE", "NOTICE"}
     for path in (ROOT / "src" / "cryoscout").rglob("*"):

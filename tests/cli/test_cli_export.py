@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from cryoscout.cli.export import EXPORTS
-from cryoscout.formats import relion, smartscope_rest
+from cryoscout.formats import generic_table, relion, smartscope_rest
 from cryoscout.formats.athena import LABEL, ORDER, SELECTION, read_decisions
 from cryoscout.formats.leginon_order import read_order
 from cryoscout.formats.serialem_nav import read_nav
@@ -55,6 +55,55 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 def planned(answer) -> list[str]:
     assert answer.code == 0, answer.err
     return [hole["hole"] for hole in json.loads(answer.out)["holes"]]
+
+
+def good_of_smartscope(path: Path) -> list[str]:
+    # Not the plan: what was measured so far.
+    assert relion.read_source(path).ctf["ctf_max_res_angstrom"].tolist() == [3.8, 4.2, 5.1]
+    return []
+
+
+FIXTURES = {"serialem": "nav", "epu": "epu"}
+READ_BACK: dict[str, Callable[[Path], list[str]]] = {
+    "csv": lambda path: generic_table.read_source(path).holes["hole_id"].tolist(),
+    "star": good_of_smartscope,
+    "nav": lambda path: [item.id for item in read_nav(path).holes if item.acquire],
+    "athena-json": lambda path: [str(hole.hole_id) for hole in read_decisions(path)[1].holes],
+    "leginon": lambda path: list(read_order(path).targets),
+    "smartscope": lambda path: [hole for patch in smartscope_rest.read_selection(path) for hole in patch],
+}
+"""Export -> the holes in order of visit, as our own reader of that format reads them."""
+
+
+def test_every_export_but_the_page_for_people_has_a_reader():
+    assert set(READ_BACK) == set(EXPORTS) - {"html"}
+
+
+@pytest.mark.parametrize("export", READ_BACK)
+def test_every_export_is_read_back_by_its_own_reader(cli, request, tmp_path, export):
+    of = EXPORTS[export].of
+    name = "y1" if of == "leginon" else request.getfixturevalue(f"{FIXTURES.get(of, 'smartscope')}_session")
+    options = {"nav": f"--nav {NAV}", "athena-json": f"--athena-session {UUID}"}.get(export, "")
+    answer = cli(f"plan {name} {QUICK} 45 --export {export} -o plan.out --json {options}")
+    holes = planned(answer)
+    assert len(holes) > 2
+    assert READ_BACK[export](tmp_path / "plan.out") == ([] if export == "star" else holes)
+
+
+def test_an_exported_csv_is_imported_as_holes_that_are_not_imaged(cli, smartscope_session, tmp_path):
+    holes = planned(cli(f"plan {smartscope_session} {QUICK} 45 --export csv -o targets.csv --json"))
+    told = json.loads(cli("import targets.csv -o back.session --json").out)
+    assert (told["holes"], told["exposures"], told["outcomes"]["none"]) == (len(holes), 0, len(holes))
+    assert any("not used: order, p_good, tier, minutes, minutes_used" in note for note in told["notes"])
+    with (
+        SessionStore.open(tmp_path / smartscope_session) as before,
+        SessionStore.open(tmp_path / "back.session") as after,
+    ):
+        places = [
+            store.load().holes.merge(store.load().patches, on="patch_id").set_index("hole_id").loc[holes]
+            for store in (before, after)
+        ]
+    assert places[0][["patch_id", "square_id"]].equals(places[1][["patch_id", "square_id"]])
 
 
 def test_nav_marks_the_planned_holes_in_order_in_a_new_file(cli, nav_session, tmp_path):

@@ -1,12 +1,15 @@
-"""`cryoscout import` and `validate` on real files of every vendor, at once and in steps, from folders it may not touch.
+"""`cryoscout import` on real files of every vendor, at once and in steps, from folders it may not touch.
 
 The samples are those of tests/formats/data; what is made here has their shapes.
 """
 
 from __future__ import annotations
 
+import builtins
 import gzip
+import io
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -224,6 +227,178 @@ def test_deviating_rows_are_left_out_and_named_with_their_file(cli, epu, tmp_pat
     assert json.loads(answer.out)["left_out"] == 1
 
 
+def test_what_was_left_out_is_named_before_the_error_that_nothing_is_left(cli, tmp_path):
+    rows = "".join(f"{EXPOSURES[0]},soft{n}\n" for n in range(8))
+    (tmp_path / "bad.csv").write_text(f"micrograph,ctf\n{rows}")
+    answer = cli("import bad.csv -o run7.session --permissive")
+    assert (answer.code, answer.out) == (2, "")
+    *left_out, error = answer.err.splitlines()
+    assert [line.partition(": the")[0] for line in left_out[:5]] == [
+        f"Left out: bad.csv, line {n}" for n in range(2, 7)
+    ]
+    assert left_out[5:] == ["Left out: 3 more lines; cryoscout validate FILE lists all."]
+    assert error.startswith("A session must have holes or exposures.")
+    assert not (tmp_path / "run7.session").exists()
+
+
+def test_what_was_left_out_of_leginon_tables_is_named_before_the_error_too(cli, tmp_path):
+    (tmp_path / "ctf.csv").write_text("21jan01a_00001gr_00002sq_00003hl_00001en-a,1.0,-5.0,soft,0.9\n")
+    for line in ("import ctf.csv -o run7.session", "import . -o run7.session"):
+        answer = cli(line + " --permissive")
+        assert (answer.code, answer.out) == (2, "")
+        left_out, error = answer.err.splitlines()
+        assert left_out.startswith("Left out: ctf.csv, line 1: the CTF resolution must be a number.")
+        assert error.startswith("A CTF table must name exposures")
+        assert cli(line).err.startswith("ctf.csv, line 1: the CTF resolution must be a number.")
+
+
+def test_what_an_update_leaves_out_is_named_before_its_error(cli, epu, tmp_path):
+    assert cli("import epu -o run7.session").code == 0
+    (tmp_path / "bad.csv").write_text("hole,square,x,y\nh1,s1,soft,0\n")
+    answer = cli("import bad.csv -o run7.session --update --permissive")
+    assert answer.err.startswith("Left out: bad.csv, line 2: x must be a finite number.")
+
+
+def test_a_half_written_file_names_both_ways_on(cli, epu, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    late = sorted(epu.rglob("FoilHole_*_Data_*.xml"))[-1]
+    whole = late.read_bytes()
+    for half in (whole[:500], whole[:500] + b"\0" * 100):
+        late.write_bytes(half)
+        answer = cli("import epu -o run7.session")
+        assert answer.code == 2
+        assert answer.err.rstrip().endswith(
+            "Remedy: read it again when the microscope has finished writing it. Or leave it out with --permissive; "
+            "--update adds it once it is whole."
+        )
+    assert json.loads(cli("import epu -o run7.session --permissive --json").out)["left_out"] == 1
+    late.write_bytes(whole)
+    told = json.loads(cli("import epu -o run7.session --update --json").out)
+    assert told["added"]["exposures"] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "note"),
+    [
+        ("epu", "not on 2 in patches that the format names or exposures show"),
+        (NAV, "not on 20 in patches that the format names or exposures show"),
+        (DATA / "smartscope" / "made_by_hand_grid.yaml", "not on 12 in patches that the format names"),
+        ("px.csv", "not on 2 with positions in px alone, 1 without a position"),
+        ("um.csv", None),
+        ("y1", "--cluster-radius-um does not act: the names of Leginon's images say the patches"),
+        ("ctf.csv", "--cluster-radius-um does not act: the names of Leginon's images say the patches"),
+    ],
+)
+def test_a_radius_that_cannot_act_is_said(cli, epu, tmp_path, options, note):
+    (tmp_path / "px.csv").write_text("hole,square,x px,y px\nh1,s1,1,2\nh2,s1,3,4\nh3,s1,,\n")
+    (tmp_path / "um.csv").write_text("hole,square,stage x um,stage y um\nh1,s1,1,2\nh2,s1,3,4\n")
+    (tmp_path / "ctf.csv").write_text("21jan01a_00001gr_00002sq_00003hl_00001en-a,1.0,-5.0,4.0,0.9\n")
+    told = json.loads(cli("import -o run7.session --cluster-radius-um 3 --json", options).out)
+    said = [each for each in told["notes"] if "--cluster-radius-um" in each]
+    assert len(said) == (note is not None)
+    assert all(note in each for each in said)
+    told = json.loads(cli("import -o other.session --json", options).out)
+    assert not any("--cluster-radius-um does not act" in each for each in told["notes"])
+
+
+def test_a_radius_does_not_act_on_what_is_stored_and_that_is_said(cli, tmp_path):
+    head = "hole,square,stage x um,stage y um\nh1,s1,1,2\nh2,s1,3,4\n"
+    (tmp_path / "um.csv").write_text(head)
+    assert cli("import um.csv -o run7.session").code == 0
+    line = "import um.csv -o run7.session --cluster-radius-um 1 --update --json"
+    told = json.loads(cli(line).out)
+    assert "--cluster-radius-um does not act: all sources are unchanged" in told["notes"]
+    (tmp_path / "um.csv").write_text(head + "h3,s1,50,4\n")
+    told = json.loads(cli(line).out)
+    assert (
+        "--cluster-radius-um does not act on every hole: not on 2 stored with their patches before (--force imports "
+        "them anew)"
+    ) in told["notes"]
+
+
+@pytest.mark.parametrize("radius_um", ["0", "-1", "nan", "1e7"])
+def test_a_radius_is_a_length_whatever_the_format(cli, epu, tmp_path, radius_um):
+    for source in ("epu", NAV, DATA / "smartscope" / "made_by_hand_grid.yaml"):
+        answer = cli(f"import -o run7.session --cluster-radius-um {radius_um}", source)
+        assert answer.code == 2
+        assert "must be above 0 and at most 1e+06" in answer.err
+    assert not (tmp_path / "run7.session").exists()
+
+
+def test_a_folder_above_sessions_names_them(cli, epu, tmp_path):
+    (tmp_path / "week" / "more").mkdir(parents=True)
+    shutil.move(epu, tmp_path / "week" / "run1")
+    shutil.copytree(HARVEST, tmp_path / "week" / "more" / "run2")
+    (tmp_path / "week" / "Data").mkdir()
+    shutil.copy(NAV, tmp_path / "week" / "Data" / "grid1.nav")
+    answer = cli("import week -o run7.session")
+    assert answer == (
+        2,
+        "",
+        "week: must be the folder of a session. Got a folder above 3 sessions instead: Data, run1, more/run2. Remedy: "
+        "name the session's own folder, such as week/Data.\n",
+    )
+    for name in range(10):
+        (tmp_path / "week" / f"s{name}").mkdir()
+        shutil.copy(NAV, tmp_path / "week" / f"s{name}" / "grid1.nav")
+    assert "13 sessions instead: Data, run1, s0, s1, s2, ..." in cli("import week -o run7.session").err
+    (tmp_path / "empty").mkdir()
+    assert "must be a folder of a known format" in cli("import empty -o run7.session").err
+
+
+def test_a_session_beside_the_one_that_is_read_is_named(cli, epu, tmp_path):
+    shutil.copytree(HARVEST, epu / "earlier")
+    told = json.loads(cli("import epu -o run7.session --json").out)
+    (note,) = [note for note in told["notes"] if "not entered" in note]
+    assert note.endswith(
+        "sub-folders with files of the same kind that were not entered: 1 (earlier); to read one too, name it beside "
+        "the folder, such as epu/earlier"
+    )
+    (tmp_path / "tables" / "day2").mkdir(parents=True)
+    name = "21jan01a_00001gr_00002sq_00003hl_0000{}en-a,1.0,-5.0,4.0,0.9\n"
+    (tmp_path / "tables" / "ctf.csv").write_text(name.format(1))
+    (tmp_path / "tables" / "day2" / "ctf.csv").write_text(name.format(2))
+    told = json.loads(cli("import tables -o leginon.session --json").out)
+    assert told["holes"] == 1
+    assert any("not entered: 1 (day2)" in note for note in told["notes"])
+    told = json.loads(cli("import tables tables/day2 -o both.session --json").out)
+    assert told["holes"] == 2
+    assert not any("not entered" in note for note in told["notes"])
+
+
+def test_a_folder_with_one_dm_file_is_read_whatever_its_name(cli, tmp_path):
+    (tmp_path / "square").mkdir()
+    file = tmp_path / "square" / "foo.dm"
+    file.write_bytes(gzip.decompress((DATA / "epu" / "GridSquare_4590776.dm.gz").read_bytes()))
+    told = json.loads(cli("import square -o one.session --json").out)
+    assert (told["holes"], told["squares"]) == (570, 1)
+    shutil.copy(file, tmp_path / "square" / "bar.dm")
+    answer = cli("import square -o two.session")
+    assert answer.code == 2
+    assert "left out: 2 .dm files with names that EPU does not give, such as bar.dm" in answer.err
+    assert "or name single files." in answer.err
+    shutil.copy(file, tmp_path / "square" / "GridSquare_4590776.dm")
+    told = json.loads(cli("import square -o three.session --json").out)
+    assert (told["holes"], told["squares"]) == (570, 1)
+
+
+def test_a_folder_of_the_atlas_beside_a_session_places_its_squares(cli, epu, tmp_path):
+    shutil.rmtree(epu)
+    shutil.copytree(HARVEST, epu)
+    for place in (tmp_path / "Atlas", epu / "Atlas"):
+        place.mkdir()
+        atlas = gzip.decompress((DATA / "epu" / "Atlas.dm.gz").read_bytes())
+        (place / "Atlas.dm").write_bytes(atlas)
+    alone = json.loads(cli("import epu -o alone.session --json").out)
+    assert any("not entered: 1 (Atlas)" in note for note in alone["notes"])
+    for number, place in enumerate(("Atlas", "epu/Atlas", "epu/Atlas/Atlas.dm")):
+        told = json.loads(cli(f"import epu {place} -o run{number}.session --json").out)
+        assert told["holes"] == alone["holes"]
+        assert any("not entered" in note for note in told["notes"]) == (place == "Atlas")
+        with SessionStore.open(tmp_path / f"run{number}.session") as store:
+            assert store.load().squares["x_um"].notna().all()
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -257,6 +432,80 @@ def test_bad_input_is_one_line_and_leaves_no_session(cli, epu, star, tmp_path, l
     assert not list(tmp_path.glob("*.session"))
 
 
+def test_a_source_folder_is_read_only_read(cli, epu, star, tmp_path, monkeypatch):
+    source = tmp_path / "source"
+    source.mkdir()
+    shutil.move(epu, source / "epu")
+    shutil.move(star, source / "ctf.star")
+    (source / "sem").mkdir()
+    shutil.copy(NAV, source / "sem" / "grid1.nav")
+    shutil.copytree(DATA / "leginon", source / "leginon")
+    shutil.copy(DATA / "smartscope" / "made_by_hand_grid.yaml", source / "grid.yaml")
+    shutil.copy(DATA / "generic" / "made_by_hand_holes.csv", source / "holes.csv")
+    for path in [source, *source.rglob("*")]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    before = content(source)
+    refused = refuse_writing_below(source, monkeypatch)
+    try:
+        with pytest.raises(PermissionError):
+            (source / "proof").write_text("the guard works")
+        refused.clear()
+        for number, names in enumerate(("epu", "epu ctf.star", "sem", "leginon", "grid.yaml", "holes.csv")):
+            paths = " ".join(f"source/{name}" for name in names.split())
+            for line in (
+                f"import {paths} -o run{number}.session --json",
+                f"import {paths} -o run{number}.session --update --json",
+                f"import {paths} --force -o run{number}.session --permissive --json",
+            ):
+                assert cli(line).code == 0, line
+            assert cli(f"validate source/{names.split()[0]}").code == 0
+        assert refused == []
+        assert content(source) == before
+    finally:
+        monkeypatch.undo()
+        for path in [source, *source.rglob("*")]:
+            path.chmod(0o755)
+
+
+def refuse_writing_below(folder, monkeypatch):
+    """Let nothing below a folder be opened for writing, made, moved or taken away, whoever asks; what was refused.
+
+    Permissions alone do not hold back the user root.
+    """
+    refused: list[str] = []
+    below = os.path.realpath(folder)
+
+    def check(path):
+        place = os.path.realpath(os.fsdecode(path)) if not isinstance(path, int) else ""
+        if place == below or place.startswith(below + os.sep):
+            refused.append(place)
+            raise PermissionError(13, "refused by the test", place)
+
+    def guarded(original, which):
+        def call(*arguments, **named):
+            for path in which(arguments, named):
+                check(path)
+            return original(*arguments, **named)
+
+        return call
+
+    def opened(arguments, named):
+        mode = named.get("mode", arguments[1] if len(arguments) > 1 else "r")
+        return [arguments[0]] if set("wax+") & set(str(mode)) else []
+
+    def opened_low(arguments, _):
+        return [arguments[0]] if arguments[1] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) else []
+
+    for module in (builtins, io):
+        monkeypatch.setattr(module, "open", guarded(module.open, opened))
+    monkeypatch.setattr(os, "open", guarded(os.open, opened_low))
+    for name in ("mkdir", "remove", "unlink", "rmdir", "chmod", "utime", "truncate"):
+        monkeypatch.setattr(os, name, guarded(getattr(os, name), lambda arguments, _: arguments[:1]))
+    for name in ("rename", "replace", "link", "symlink"):
+        monkeypatch.setattr(os, name, guarded(getattr(os, name), lambda arguments, _: arguments[:2]))
+    return refused
+
+
 def test_nothing_is_written_anywhere_inside_a_source_folder_unasked(cli, epu, monkeypatch):
     monkeypatch.chdir(epu / "Images-Disc1")
     before = content(epu)
@@ -266,34 +515,49 @@ def test_nothing_is_written_anywhere_inside_a_source_folder_unasked(cli, epu, mo
     assert content(epu) == before
 
 
-@pytest.mark.parametrize(
-    ("file", "format_name"),
-    [
-        (SMARTEM, "epu"),
-        (HARVEST / "EpuSession.dm", "epu"),
-        (NAV, "serialem"),
-        (DATA / "serialem" / "mdocfile_frame_set_single.mdoc", "serialem"),
-        (DATA / "smartscope" / "made_by_hand_grid.yaml", "smartscope"),
-    ],
-)
-def test_the_real_files_validate_clean(cli, file, format_name):
-    answer = cli("validate", file, "--json")
+def test_nothing_that_was_read_is_lost_on_the_way_to_the_session(cli, epu, star, tmp_path):
+    text = star.read_text()
+    assert cli("import epu micrographs_ctf.star -o run7.session").code == 0
+    with SessionStore.open(tmp_path / "run7.session") as store:
+        session = store.load()
+    assert session.fields_of(EXPOSURES[0])["microscopeData/gun/ExtractorVoltage"] == "4250"
+    assert session.ctf_runs["source"].tolist() == ["micrographs_ctf.star"] * 4
+    assert session.ctf_runs["taken"].all()
+    # One result is another one now, and another program has fitted one image better.
+    star.write_text(text.replace("3.000000", "9.000000"))
+    (tmp_path / "fits.csv").write_text(f"micrograph,ctf\n{EXPOSURES[1]},5.5\n")
+    answer = cli("import micrographs_ctf.star fits.csv -o run7.session --update --json")
     told = json.loads(answer.out)
-    assert (answer.code, told["format"], told["deviations"]) == (0, format_name, [])
+    assert {what: count for what, count in told["added"].items() if count} == {"further_ctf_runs": 2}
+    (note,) = [note for note in told["notes"] if "than before" in note]
+    assert note.startswith("micrographs_ctf.star: 1 exposures have another CTF result than before, such as ")
+    assert note.endswith("(3 angstrom before, now 9 angstrom); it is kept as a further run")
+    assert "2 exposures have several CTF runs; all are kept, and the best resolution counts" in told["notes"]
+    with SessionStore.open(tmp_path / "run7.session") as store:
+        for _ in range(2):
+            session = store.load()
+            assert len(session.ctf_runs) == 6
+            results = dict(
+                zip(session.exposures["exposure_id"], session.exposures["ctf_max_res_angstrom"], strict=True)
+            )
+            assert (results[EXPOSURES[0]], results[EXPOSURES[1]]) == (3.0, 5.5)
+            store.rebuild()
+    assert "nothing new" in cli("import micrographs_ctf.star fits.csv epu -o run7.session --update").out
 
 
-def test_validate_lists_lines_and_elements_of_any_format(cli, epu, star, tmp_path):
-    star.write_text(star.read_text().replace("25.000000", "soft"))
-    answer = cli("validate micrographs_ctf.star")
-    assert answer.code == 1
-    assert answer.out.startswith("micrographs_ctf.star, line ")
-    assert "the CTF resolution must be a number. Got 'soft' instead." in answer.out
-    broken = sorted(epu.rglob("FoilHole_*_Data_*.xml"))[0]
-    broken.write_text(broken.read_text()[:500])
-    answer = cli("validate epu")
-    assert answer.code == 1
-    (line,) = answer.out.splitlines()
-    assert line.startswith(f"epu, {broken.relative_to(epu).as_posix()}")
-    told = json.loads(cli("validate epu --json").out)
-    assert (told["kind"], len(told["deviations"])) == ("epu", 1)
-    assert told["deviations"][0]["element"].startswith("Images-Disc1/")
+def test_how_many_holes_the_operator_had_chosen_is_said_where_a_file_says_it(cli, tmp_path):
+    nav = NAV.read_bytes()
+    (tmp_path / "grid1.nav").write_bytes(nav)
+    answer = cli("import grid1.nav -o a.session")
+    with SessionStore.open(tmp_path / "a.session") as store:
+        marked = store.load().chosen_holes()
+    assert 0 < marked < 40
+    assert f"Chosen by the operator: {marked} of 40 holes" in answer.out
+    assert json.loads(cli("import grid1.nav -o b.session --json").out)["chosen"] == marked
+    (tmp_path / "grid1.nav").write_bytes(nav.replace(b"Acquire = 1", b"Acquire = 0", 1))
+    told = json.loads(cli("import grid1.nav -o a.session --update --json").out)
+    assert (told["chosen"], told["added"]["changed_choices"]) == (marked - 1, 1)
+    (tmp_path / "site.csv").write_text(CSV)
+    answer = cli("import site.csv -o c.session")
+    assert "Chosen by the operator" not in answer.out
+    assert json.loads(cli("import site.csv -o d.session --json").out)["chosen"] is None

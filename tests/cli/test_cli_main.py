@@ -99,6 +99,20 @@ def test_a_defect_keeps_its_traceback(monkeypatch):
         main(["plan"])
 
 
+@pytest.mark.parametrize(("before", "after"), [(None, "1"), ("4", "4")])
+def test_the_matrices_of_a_trained_policy_take_one_thread_unless_the_user_says_otherwise(before, after):
+    loaded = python(
+        "import os, sys\n"
+        f"os.environ.pop('OPENBLAS_NUM_THREADS', None) if {before!r} is None else "
+        f"os.environ.update(OPENBLAS_NUM_THREADS={before!r})\n"
+        "from cryoscout.cli.main import run\n"
+        "sys.argv = ['cryoscout', '--version']\n"
+        "try: run()\n"
+        "except SystemExit: print(os.environ['OPENBLAS_NUM_THREADS'], 'numpy' in sys.modules)"
+    ).split()
+    assert loaded[-2:] == [after, "False"]
+
+
 def test_an_interrupt_leaves_with_130(cli, monkeypatch):
     monkeypatch.setattr(entry, "_function_of", lambda command: raising(KeyboardInterrupt()))
     assert cli("plan").code == 130

@@ -21,6 +21,7 @@ from cryoscout.formats.source import (
 )
 from cryoscout.session.store import SessionStore
 from cryoscout.session.store_update import changes_between
+from examples import share
 
 NAN = float("nan")
 START = pd.Timestamp("2024-01-01 10:00:00")
@@ -138,7 +139,10 @@ def test_holes_without_patch_are_clusters_of_positions_or_their_square():
         "h2": "s1_cluster_h2",
         "h3": "s1_unplaced",
     }
-    assert by_radius.notes == ["3 holes without a patch were put into clusters of radius 5 um"]
+    assert by_radius.notes == [
+        "--cluster-radius-um does not act on every hole: not on 1 without a position",
+        "3 holes without a patch were put into clusters of radius 5 um",
+    ]
     by_source = assemble([places(holes, cluster_radius_um=5.0)])
     assert patches(by_source.session) == patches(by_radius.session)
     whole = assemble([places(holes)])
@@ -285,6 +289,7 @@ def test_results_alone_can_be_added_later_and_change_nothing_else():
     assert twice.exposures["ctf_max_res_angstrom"].iloc[0] == 3.0
     changes = changes_between(once, twice)
     assert [(each["part"], each.get("table")) for each in changes] == [
+        ("rows", "ctf_runs"),
         ("rows", "provenance"),
         ("outcomes", None),
     ]
@@ -369,7 +374,7 @@ def by_id(session):
     return tables
 
 
-@settings(max_examples=25)
+@settings(max_examples=share(25))
 @given(
     st.integers(2, 12), st.integers(1, 3), st.integers(1, 12), st.lists(st.integers(0, 30), max_size=3),
     st.integers(0, 99),
@@ -408,3 +413,42 @@ def test_what_is_stored_gives_back_the_exposures_to_go_on_from(tmp_path):
         0, ["exposure_id", "hole_id", "square_id", "grid_id", "stage_x_um", "stage_y_um"]
     ].tolist()
     assert told == ["e1", "h1", "s1", "g1", 1.5, 2.5]
+
+
+def chosen_holes(session):
+    known = session.holes[session.holes["chosen"].notna()]
+    return dict(zip(known["hole_id"], known["chosen"].tolist(), strict=True))
+
+
+def test_what_the_operator_had_chosen_is_kept_and_unknown_where_no_file_says_it():
+    holes = [hole("h1", chosen=True), hole("h2", chosen=False), hole("h3")]
+    session = assemble([places(holes)]).session
+    assert chosen_holes(session) == {"h1": True, "h2": False}
+    assert session.provenance[["table", "field"]].to_numpy().tolist()[-1] == ["holes", "chosen"]
+    assert assemble([places([hole("h1")], [exposure("e1", "h9")])]).session.chosen_holes() is None
+
+
+def test_the_choice_of_today_counts_but_what_was_imaged_stays_chosen():
+    first = [
+        hole("h1", chosen=True),
+        hole("h2", chosen=True),
+        hole("h3", chosen=False),
+        hole("h4"),
+        hole("h5", chosen=True),
+    ]
+    stored = assemble([places(first)]).session
+    # The program took its mark off h1, which is imaged now; the operator took it off h2.
+    later = [
+        hole("h1", chosen=False),
+        hole("h2", chosen=False),
+        hole("h3", chosen=True),
+        hole("h4", chosen=True),
+        hole("h5"),
+    ]
+    session = assemble([places(later, [exposure("e1", "h1")])], stored).session
+    assert chosen_holes(session) == {"h1": True, "h2": False, "h3": True, "h4": True, "h5": True}
+    parts = [(each["part"], each.get("table")) for each in changes_between(stored, session)]
+    assert ("chosen", None) in parts
+    assert changes_between(session, assemble([places(later)], session).session) == []
+    done = assemble([places(later)], session).session
+    assert chosen_holes(done)["h1"] is True

@@ -1,12 +1,14 @@
 """A slow look at every pair of positions judges what the tree search covers."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cryoscout.core.errors import InputError
-from cryoscout.formats.clusters import cluster_positions
+from cryoscout.formats.clusters import check_radius_um, cluster_positions, notes_on_radius
+from examples import share
 
 positions = st.lists(st.tuples(st.floats(-60, 60), st.floats(-60, 60)), max_size=60).map(
     lambda pairs: np.array(pairs, dtype=float).reshape(-1, 2)
@@ -17,7 +19,7 @@ def _distances(points):
     return np.hypot(*(points[:, None, :] - points[None, :, :]).transpose(2, 0, 1))
 
 
-@settings(max_examples=60)
+@settings(max_examples=share(60))
 @given(positions, st.floats(0.1, 80))
 def test_every_position_is_within_the_radius_of_one_member_of_its_cluster(points, radius_um):
     labels = cluster_positions(points[:, 0], points[:, 1], radius_um)
@@ -27,7 +29,7 @@ def test_every_position_is_within_the_radius_of_one_member_of_its_cluster(points
         assert _distances(members).max(axis=1).min() <= radius_um * (1 + 1e-12)
 
 
-@settings(max_examples=40)
+@settings(max_examples=share(40))
 @given(positions, st.floats(0.5, 40), st.randoms(use_true_random=False))
 def test_the_order_of_the_positions_does_not_matter(points, radius_um, random):
     order = list(range(len(points)))
@@ -61,8 +63,52 @@ def test_a_radius_must_be_a_length_in_um(radius_um):
         match=r"radius_um must be above 0 and at most 1e\+06\. Got .* instead\. Remedy: give it in um",
     ):
         cluster_positions([0.0], [0.0], radius_um)
+    with pytest.raises(InputError, match="must be above 0"):
+        check_radius_um(radius_um)
 
 
 def test_positions_must_come_in_pairs():
     with pytest.raises(InputError, match=r"of equal length\. Got shapes \(2,\) and \(1,\) instead"):
         cluster_positions([0.0, 1.0], [0.0], 1.0)
+
+
+def rows(*holes):
+    return pd.DataFrame(list(holes), columns=["hole_id", "square_id", "patch_id", "x_um", "x_px"])
+
+
+STORED = rows()
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("format_name", "patch_id", "is_named"),
+    [
+        ("epu", "7_cluster_12", False),
+        ("epu", "7_run_12", True),
+        ("epu", "7_hole_12", True),
+        ("serialem", "7/cluster3", False),
+        ("serialem", "7/group3.1", False),
+        ("serialem", "7/group3", True),
+        ("generic", "7_cluster_12", True),
+        ("smartscope", "7/3", True),
+    ],
+)
+def test_a_note_tells_patches_of_the_format_from_those_that_the_radius_made(format_name, patch_id, is_named):
+    notes = notes_on_radius(rows(("h", "7", patch_id, 1.0, NAN)), STORED, format_name)
+    assert notes == ["--cluster-radius-um does not act on every hole: not on 1 in patches that the format names or "
+                     "exposures show"] * is_named  # fmt: skip
+
+
+def test_a_note_counts_what_is_stored_and_what_has_no_stage_position():
+    holes = rows(
+        ("a", "s", "", 1.0, NAN),
+        ("b", "s", "", NAN, 5.0),
+        ("c", "s", "", NAN, NAN),
+        ("d", "s", "p", 1.0, 1.0),
+    )
+    stored = rows(("d", "s", "p", 1.0, 1.0), ("e", "s", "p", 1.0, 1.0))
+    assert notes_on_radius(holes, stored, "generic") == [
+        "--cluster-radius-um does not act on every hole: not on 2 stored with their patches before (--force imports "
+        "them anew), 1 with positions in px alone, 1 without a position"
+    ]
+    assert notes_on_radius(holes.head(1), STORED, "generic") == []

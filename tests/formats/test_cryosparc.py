@@ -242,7 +242,7 @@ def test_a_cut_or_boasting_numpy_table_is_refused(tmp_path):
             "the header of a CSDAT file must have length, dtype, compression",
         ),
         (csdat_bytes(CTF, length=4), "field uid: a field must hold 32 bytes. Got 24 instead."),
-        (csdat_bytes(CTF, length=2**31), "a table must be at most 536,870,912 bytes. Got more instead."),
+        (csdat_bytes(CTF, length=2**31), "a table must be at most 268,435,456 bytes. Got more instead."),
         (csdat_bytes(CTF, length=-1), "the header of a CSDAT file must have length"),
         (csdat_bytes(CTF)[:300], "must have"),
         (

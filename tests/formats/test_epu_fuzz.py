@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from cryoscout.core.errors import CryoscoutError
 from cryoscout.formats.epu import detect, read_source, validate
+from examples import share
 
 EXPOSURE = next(DATA.glob("harvest_session/Images-Disc1/*/Data/*.xml"))
 FILES = {
@@ -17,7 +18,7 @@ FILES = {
     "EpuSession.dm": (DATA / "harvest_session" / "EpuSession.dm").read_bytes(),
     "Atlas.dm": short_atlas().encode(),
 }
-EXAMPLES = settings.default.max_examples // 8
+EXAMPLES = share(12)
 """Each reads a file of up to 0.2 MB several times."""
 HOSTILE = [
     b"",

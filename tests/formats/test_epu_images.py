@@ -6,9 +6,10 @@ from epu_samples import DATA, formats_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cryoscout.core.errors import FileFormatError, InputError
-from cryoscout.formats.epu_images import read_image, scaled_to
+from cryoscout.core.errors import FileFormatError
+from cryoscout.formats.epu_images import read_image
 from cryoscout.formats.findings import Findings
+from examples import share
 
 EXPOSURE = (
     DATA / "harvest_session/Images-Disc1/GridSquare_19493759/Data"
@@ -134,7 +135,7 @@ def test_what_deviates_is_named_and_left_out_when_permissive(tmp_path, old, new,
 lengths = st.floats(-0.002, 0.002)
 
 
-@settings(max_examples=50)
+@settings(max_examples=share(50))
 @given(st.datetimes(), lengths, lengths, st.tuples(st.floats(-1, 1), st.floats(-1, 1)))
 def test_an_image_that_is_written_is_read_back(tmp_path_factory, at, x_m, y_m, shift):
     at = at.replace(year=1990 + at.year % 200)
@@ -145,38 +146,3 @@ def test_an_image_that_is_written_is_read_back(tmp_path_factory, at, x_m, y_m, s
     assert (image.numbers["beam_shift_x"], image.numbers["beam_shift_y"]) == shift
     assert image.acquired_at is not None
     assert np.datetime64(image.acquired_at.clock_ns(), "ns") == np.datetime64(at, "ns")
-
-
-def test_positions_scale_to_the_smaller_jpg():
-    x, y = scaled_to([0.0, 1440.0, np.nan, 2880.0], [0.0, 1023.0, np.nan, 2046.0], (2046, 2880), (364, 512))
-    np.testing.assert_allclose(x, [0, 256, np.nan, 512])
-    np.testing.assert_allclose(y, [0, 182, np.nan, 364])
-
-
-@pytest.mark.parametrize(
-    ("x", "full", "image", "message"),
-    [
-        (
-            600.0,
-            (364, 512),
-            (364, 512),
-            "Positions must lie in the full image of 512 x 364 px. Got x 600, y 1 instead",
-        ),
-        (
-            1.0,
-            (2046, 2880),
-            (512, 364),
-            "image_shape must have the aspect of the full image (2046, 2880). Got (512",
-        ),
-        (
-            1.0,
-            (0, 0),
-            (512, 364),
-            "full_shape must be a height and a width of at least 1 px. Got (0, 0) instead.",
-        ),
-    ],
-)
-def test_positions_of_another_image_are_refused(x, full, image, message):
-    with pytest.raises(InputError) as caught:
-        scaled_to([x], [1.0], full, image)
-    assert message in str(caught.value)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from cryoscout.core.errors import FileFormatError
 from cryoscout.formats import epu_xml
 from cryoscout.formats.epu_xml import NotWholeError, flattened, read_xml
+from examples import share
 
 Z = 'xmlns:z="http://schemas.microsoft.com/2003/10/Serialization/"'
 
@@ -171,7 +172,7 @@ def test_every_text_is_kept_and_repeats_are_counted(tmp_path):
     }
 
 
-@settings(max_examples=150)
+@settings(max_examples=share(150))
 @given(st.one_of(st.binary(), st.text().map(lambda text: f"<Root>{text}</Root>".encode(errors="replace"))))
 def test_any_bytes_are_a_document_or_a_format_error(tmp_path_factory, data):
     try:

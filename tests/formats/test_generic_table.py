@@ -136,7 +136,7 @@ def test_a_wrong_map_is_refused(tmp_path, text, error, message):
 
 def test_a_map_to_a_column_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(
-        InputError, match=r"The column for ctf must be one of name, other\. Got 'res' instead"
+        InputError, match=r"The column for ctf must be one of name, other\. Got 'res' for site\.csv instead"
     ):
         read_source(written(tmp_path, "name,other\na,1\n"), column_map=ColumnMap({"ctf": "res"}))
 

@@ -64,8 +64,14 @@ def test_of_several_runs_the_best_by_80_per_cent_counts_and_all_are_kept(tmp_pat
     )
     records = read_source(path)
     assert records.ctf[["name", "ctf_max_res_angstrom", "line"]].to_numpy().tolist() == [[image, 4.5, 3]]
-    assert sorted(records.extra) == [f"{image} (line 2)", f"{image} (line 4)"]
-    assert records.extra[f"{image} (line 2)"]["res(0.8)"] == "9.0"
+    further = records.further_ctf
+    assert further[["name", "ctf_max_res_angstrom", "line"]].to_numpy().tolist() == [
+        [image, 3.0, 2],
+        [image, 2.0, 4],
+    ]
+    assert further["resolution_80_angstrom"].tolist()[0] == 9.0
+    assert further["resolution_80_angstrom"].tolist()[1] is None
+    assert records.extra == {}
     assert "1 exposures have several CTF runs; the best by res(0.8) was taken" in records.notes
 
 

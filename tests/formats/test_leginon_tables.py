@@ -146,13 +146,26 @@ def test_another_file_is_not_recognised(tmp_path, content):
         read_table(path)
 
 
-def test_text_that_is_not_utf_8_is_refused(tmp_path):
-    path = tmp_path / "latin"
-    path.write_bytes(f"{hole(1)} 4.5\n".encode() + b"\xe9\n")
-    with pytest.raises(FileFormatError, match="must be UTF-8 text"):
+def test_a_name_of_thousands_of_levels_is_refused_before_it_takes_the_memory_of_all_of_them(tmp_path):
+    path = tmp_path / "deep"
+    path.write_text(f"{hole(1)} 4.5\n21jan01a{'_00001a' * 10_000} 4.5\n")
+    with pytest.raises(
+        FileFormatError, match=r"line 2: a name must have at most 1,000 characters\. Got 70,008"
+    ):
         read_table(path)
+    assert len(read_table(path, permissive=True).rows) == 1
+
+
+def test_numbers_are_written_with_digits_alone(tmp_path):
+    path = tmp_path / "table"
+    for text in ("4_5", "\u0661"):
+        path.write_text(f"{hole(1)} 4.5\n{hole(2)} {text}\n")
+        with pytest.raises(FileFormatError, match=r"line 2: .* must be a number"):
+            read_table(path)
 
 
 def test_a_missing_file_is_a_format_error_with_its_name(tmp_path):
-    with pytest.raises(FileFormatError, match=r"nowhere\.csv: must be a readable file\. Got No such file"):
+    with pytest.raises(
+        FileFormatError, match=r"nowhere\.csv: must be a readable file\. Got nothing there instead"
+    ):
         detect(tmp_path / "nowhere.csv")

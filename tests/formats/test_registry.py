@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cryoscout.core.errors import FileFormatError
+from cryoscout.core.errors import FileFormatError, InputError
 from cryoscout.formats import registry
+from cryoscout.formats.findings import UnreadableError
+from cryoscout.formats.generic_table import ColumnMap
 from cryoscout.formats.registry import FORMATS, format_of
 from cryoscout.formats.relion import write_micrographs
 
@@ -80,8 +82,9 @@ def test_what_is_of_no_format_names_everything_that_was_tried(tmp_path):
         format_of(file)
     assert str(caught.value) == (
         f"{file}: must be a file of a known format. Got none of these instead: EPU session, SerialEM .nav or .mdoc, "
-        "SmartScope export, cryoSPARC .cs, Gctf, RELION star, CTFFIND, Leginon or Appion export, Leginon table, "
-        "table with a header that names exposures. Remedy: give the folder of the session, the table of results "
+        "Athena decision records, SmartScope selection, Leginon order of visit, SmartScope export, cryoSPARC .cs, "
+        "Gctf, RELION star, CTFFIND, Leginon or Appion export, Leginon table, table with a header that names "
+        "exposures. Remedy: give the folder of the session, the table of results "
         "itself, or say what the columns of your own table mean (--column ctf=NAME)."
     )
     with pytest.raises(FileFormatError, match="must be a folder of a known format"):
@@ -134,6 +137,60 @@ def test_a_folder_of_leginon_tables_is_validated_file_by_file(tmp_path):
     found, deviations = registry.validate(tmp_path)
     assert found.name == "leginon"
     assert [(each.element, each.line) for each in deviations] == [("ctf.csv", 1)]
+
+
+def test_a_file_of_no_format_and_one_that_nothing_can_be_read_of_deviate_like_any_other(tmp_path):
+    file = tmp_path / "odd"
+    file.write_text("nothing of the kind\n")
+    found, (deviation,) = registry.validate(file)
+    assert (found, deviation.line, deviation.element) == (None, None, "the whole file")
+    assert deviation.message.startswith("must be a file of a known format. Got none of these instead:")
+    (tmp_path / "empty").mkdir()
+    found, (deviation,) = registry.validate(tmp_path / "empty")
+    assert (found, deviation.element) == (None, "the whole folder")
+    file.write_text('[{"decisionType": 1}')
+    found, (deviation,) = registry.validate(file)
+    assert (found.name, deviation.line) == ("athena", 1)
+    assert deviation.message.startswith("must be JSON.")
+
+
+def test_a_reference_to_a_file_that_is_not_there_is_a_deviation_of_the_file_that_names_it(tmp_path):
+    group = tmp_path / "job.csg"
+    group.write_text("group:\n  type: exposure\nresults:\n  ctf:\n    metafile: '>gone.cs'\n")
+    found, (deviation,) = registry.validate(group)
+    assert (found.name, deviation.element) == ("cryosparc", "gone.cs")
+    assert deviation.message == "must be a file. Got something else, or nothing, instead."
+
+
+def test_what_cannot_be_read_is_no_deviation(tmp_path, monkeypatch):
+    with pytest.raises(UnreadableError):
+        registry.validate(tmp_path / "gone")
+    file = tmp_path / "site.csv"
+    file.write_text(CONTENT["generic"])
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("io.open", refuse)
+    with pytest.raises(
+        UnreadableError, match=r"site\.csv: must be a readable file\. Got Permission denied instead"
+    ):
+        registry.validate(file)
+
+
+def test_a_table_is_validated_by_what_its_columns_are_said_to_mean(tmp_path):
+    file = tmp_path / "site.csv"
+    file.write_text("Image,Rings\nm1.mrc,soft\n")
+    assert registry.validate(file)[0] is None
+    found, (deviation,) = registry.validate(file, ColumnMap({"ctf": "Rings"}))
+    assert (found.name, deviation.line) == ("generic", 2)
+    file.write_text("A,Rings\nm1.mrc,soft\n")
+    found, deviations = registry.validate(file, ColumnMap({"exposure": "A"}))
+    assert (found.name, deviations) == ("generic", [])
+    with pytest.raises(
+        InputError, match=r"The column for ctf must be one of A, Rings\. Got 'Fit' for site\.csv"
+    ):
+        registry.validate(file, ColumnMap({"exposure": "A", "ctf": "Fit"}))
 
 
 def test_a_copied_epu_folder_is_known_wherever_it_lies(tmp_path):

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from cryoscout.core.errors import FileFormatError, InputError
 from cryoscout.formats import autodoc
-from cryoscout.formats.autodoc import UNREADABLE, Section, parse_autodoc, section_lines
+from cryoscout.formats import findings as shared
+from cryoscout.formats.autodoc import UNREADABLE, Autodoc, Section, parse_autodoc, section_lines
 from cryoscout.formats.autodoc_xml import parse_autodoc_xml
 from cryoscout.formats.findings import Findings
 
@@ -94,7 +95,7 @@ def test_titles_may_repeat_and_be_empty():
 @pytest.mark.parametrize(
     ("data", "line", "message"),
     [
-        (b"A = 1\nwhat\x00 = 2\n", 2, "a line must be text. Got a NUL byte instead."),
+        (b"A = 1\nwhat\x00 = 2\n", 2, "must be text. Got a NUL byte instead."),
         (b"A = 1\n\n[Item = 1\n", 3, "a header must be [Kind = name]. Got '[Item = 1' instead."),
         (b"[Item]\n", 1, "a header must be [Kind = name]. Got '[Item]' instead."),
         (b"[ = 3]\n", 1, "a header must be [Kind = name]. Got '[ = 3]' instead."),
@@ -125,11 +126,33 @@ def test_lines_below_a_broken_header_belong_to_no_other_section():
     assert content(document)[1:] == [("Item", "1", [("A", "1")]), (UNREADABLE, "", [("A", "2")])]
 
 
-def test_other_encodings_are_read_as_latin_1_only_when_permissive():
-    data = "Note = Ordner für Gitter\r\n".encode("cp1252")
-    document = parse_autodoc(data, permissive())
-    assert document.globals.get("Note") == "Ordner für Gitter"
-    assert document.globals.with_value("Other", "1").raw[0].encode(document.encoding) == data
+def test_lines_of_another_encoding_are_kept_and_have_no_entry_when_permissive():
+    data = "A = 1\r\nNote = Ordner für Gitter\r\nand more\r\nB = µ\r\n".encode("cp1252")
+    data += "C = µ\r\n".encode()
+    findings = permissive()
+    document = parse_autodoc(data, findings)
+    assert [found.line for found in findings.deviations] == [2, 4, 3]
+    # The line below the Note does not continue A, nor does a line of UTF-8 become something else.
+    assert content(document)[0][2] == [("A", "1"), ("C", "µ")]
+    changed = document.globals.with_value("A", "2")
+    assert Autodoc((changed,), document.encoding).to_bytes() == data.replace(b"A = 1", b"A = 2")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_a_mark_is_named_on_line_1_and_read_when_permissive(encoding):
+    data = "AdocVersion = 2.00\r\n\r\n[Item = ü]\r\nColor = 0\r\n".encode(encoding)
+    message = (
+        "must be utf-8 text, or utf-16 text with a byte order mark. Got utf-16 text without one instead. "
+        "Remedy: save the file as UTF-8."
+    )
+    with pytest.raises(FileFormatError) as error:
+        parse_autodoc(data, strict())
+    assert (error.value.line, error.value.detail) == (1, message)
+    findings = permissive()
+    document = parse_autodoc(data, findings)
+    assert [(found.line, found.message) for found in findings.deviations] == [(1, message)]
+    assert document.of_kind("Item")[0].name == "ü"
+    assert document.to_bytes() == data
 
 
 @pytest.mark.parametrize(
@@ -145,7 +168,7 @@ def test_other_encodings_are_read_as_latin_1_only_when_permissive():
     ],
 )
 def test_even_permissive_has_limits(monkeypatch, constant, limit, data, message):
-    monkeypatch.setattr(autodoc, constant, limit)
+    monkeypatch.setattr(shared if constant == "MOST_DEVIATIONS" else autodoc, constant, limit)
     with pytest.raises(FileFormatError) as error:
         parse_autodoc(data, permissive())
     assert error.value.detail == message

@@ -238,7 +238,7 @@ def test_the_tab_delimited_form_is_recognised_and_refused_with_the_remedy(nav, t
         ("<?xml version='1.0'?><MicroscopeImage/>", False),
         ("name,ctf\na,4\n", False),
         ("", False),
-        ("[Item = 1]\n\0", False),
+        ("[Item = 1]\n\0", True),
     ],
 )
 def test_a_file_is_recognised_by_content_whatever_it_is_called(nav, text, is_nav):

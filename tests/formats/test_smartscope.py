@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import yaml
@@ -15,11 +17,15 @@ from cryoscout.core.errors import CryoscoutError, FileFormatError, InputError, S
 from cryoscout.formats import smartscope_rest
 from cryoscout.formats.smartscope import STATUSES, detect, read_source, validate
 from cryoscout.formats.smartscope_rest import (
+    TOKEN_VARIABLE,
     SmartScopeClient,
+    is_address,
+    list_sessions,
     read_selection,
     read_session,
     read_token,
     select_holes,
+    sessions_in_words,
     write_selection,
 )
 from smartscope_server import TOKEN, Server, running
@@ -250,12 +256,52 @@ def test_a_session_without_grids_is_refused(server):
         read_session(client_of(server), "run7")
 
 
+def test_a_session_that_is_not_there_names_those_that_are_newest_first(server):
+    with pytest.raises(InputError) as error:
+        read_session(client_of(server), "run8")
+    assert str(error.value) == (
+        "A SmartScope session must have grids. Got none for 'run8' instead. Sessions there: 'run7', 'run6'. "
+        "Remedy: take the session's id from its address in SmartScope."
+    )
+    assert list_sessions(client_of(server)) == ["run7", "run6"]
+    server.lists["sessions"] = [{"session_id": f"s{n:02d}", "date": f"202401{n:02d}"} for n in range(1, 31)]
+    assert sessions_in_words(client_of(server)).endswith("'s12', 's11' and 10 more.")
+    server.lists["sessions"] = []
+    assert sessions_in_words(client_of(server)) == "The server shows no session to this token's user."
+
+
+def test_grids_of_other_sessions_are_not_read_where_the_server_does_not_filter(server, monkeypatch):
+    server.lists["grids"].append({"grid_id": "G2", "name": "other", "session_id": "run6"})
+    whole = Server.list_page
+    monkeypatch.setattr(
+        Server,
+        "list_page",
+        lambda self, path, query: whole(self, path, {k: v for k, v in query.items() if k != "session_id"}),
+    )
+    assert set(read_session(client_of(server), "run7").holes["grid_id"]) == {"G1"}
+
+
 @pytest.mark.parametrize(
     ("answer", "error", "message"),
     [
         ((500, b"oops"), ServiceError, "The SmartScope server must answer. Got status 500 at "),
         ((403, b"{}"), ServiceError, "The SmartScope server must accept the token. Got 403 at "),
+        (
+            (400, b"{}"),
+            ServiceError,
+            "The SmartScope server must take the request. Got 400 (bad request) at ",
+        ),
+        (
+            (404, b"{}"),
+            ServiceError,
+            "Got 404 (not found) instead. Remedy: give the address under which SmartScope",
+        ),
         ((200, b"{wrong"), FileFormatError, "line 1: must be JSON. Got text that is not ("),
+        (
+            (200, b"<!doctype html><title>Log in</title>"),
+            FileFormatError,
+            "must be JSON. Got a page of HTML or XML instead. Remedy: give the address under which SmartScope",
+        ),
         (
             (200, b"[]"),
             FileFormatError,
@@ -304,10 +350,16 @@ def test_pages_that_never_end_do(server):
 
 
 def test_a_redirection_is_refused_and_the_token_does_not_travel(server):
-    server.answer, server.location = (302, b""), f"{server.address}/elsewhere/"
-    with pytest.raises(ServiceError, match=r"Got a redirection \(302\)"):
-        list(client_of(server).records("grids"))
-    assert len(server.tokens) == 1
+    with running(MADE) as other:
+        for place in (f"{server.address}/elsewhere/", f"{other.address}/api/grids/"):
+            for code in (301, 302, 307, 308):
+                server.answer, server.location = (code, b""), place
+                with pytest.raises(
+                    ServiceError, match=rf"Got a redirection \({code}\).*The token was not sent on\."
+                ):
+                    list(client_of(server).records("grids"))
+        assert len(server.tokens) == 8
+        assert other.tokens == []
 
 
 def test_a_slow_answer_ends_at_the_time_limit_however_it_is_slow(server):
@@ -341,8 +393,14 @@ def test_an_answer_too_large_is_refused(server, monkeypatch):
         ("http://127.0.0.1.example.org", "A token must travel encrypted."),
         ("ftp://localhost", "A SmartScope address must be https://HOST"),
         ("smartscope.example.org", "A SmartScope address must be https://HOST"),
-        ("https://me:secret@host", "Got 'one with a password' instead"),
-        ("https://host/?a=1", "A SmartScope address must have no query."),
+        ("https://me:secret@host", "Got 'https://host' and more that is not shown here instead."),
+        ("https://secret@host", "A SmartScope address must be https://HOST"),
+        ("https://me:se/cret@host", "An address must be written https://HOST."),
+        (
+            "https://host/?token=secret",
+            "A SmartScope address must have no query. Got 'https://host/' and more",
+        ),
+        ("https://host/#secret", "A SmartScope address must have no query."),
         ("https://host:99999", "An address must be written https://HOST."),
         ("https://ho st", "An address must be one word."),
     ],
@@ -351,7 +409,41 @@ def test_an_address_that_would_show_the_token_is_refused(address, message):
     with pytest.raises(InputError) as error:
         SmartScopeClient(address, TOKEN)
     assert message in str(error.value)
-    assert "secret" not in str(error.value)
+    assert "cret" not in str(error.value)
+
+
+def test_http_to_another_computer_is_the_users_own_decision():
+    assert SmartScopeClient("http://smartscope.example.org", TOKEN, allow_http=True).origin.startswith(
+        "http://"
+    )
+    with pytest.raises(InputError, match="must be https://HOST"):
+        SmartScopeClient("ftp://smartscope.example.org", TOKEN, allow_http=True)
+
+
+@pytest.mark.parametrize("timeout_s", [0.0, 601.0, math.nan, math.inf])
+def test_the_time_limit_is_between_0_1_and_600_s(timeout_s):
+    with pytest.raises(InputError, match=r"must be between 0\.1 and 600 s"):
+        SmartScopeClient("https://host", TOKEN, timeout_s)
+
+
+def test_a_certificate_that_is_not_trusted_has_its_own_remedy(monkeypatch):
+    reason = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    reason.verify_message = "self-signed certificate"
+    client = SmartScopeClient("https://host", TOKEN)
+
+    def refuse(*_, **__):
+        raise URLError(reason)
+
+    monkeypatch.setattr(client._opener, "open", refuse)
+    with pytest.raises(ServiceError, match=r"Got self-signed certificate at https://host:443.*SSL_CERT_FILE"):
+        list(client.records("grids"))
+
+
+def test_addresses_are_told_from_paths():
+    assert is_address("https://host")
+    assert is_address("HTTP://host/x")
+    assert not is_address("data/https")
+    assert not is_address("C:\\data")
 
 
 @pytest.mark.parametrize(
@@ -363,10 +455,10 @@ def test_the_address_may_end_in_api_or_not(address):
 
 
 def test_the_token_comes_from_a_file_or_the_environment(tmp_path, monkeypatch):
-    monkeypatch.delenv("SMARTSCOPE_TOKEN", raising=False)
-    with pytest.raises(InputError, match=r"Got none in the variable SMARTSCOPE_TOKEN instead"):
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+    with pytest.raises(InputError, match=r"Got none in the variable CRYOSCOUT_SMARTSCOPE_TOKEN instead"):
         read_token()
-    monkeypatch.setenv("SMARTSCOPE_TOKEN", TOKEN)
+    monkeypatch.setenv("CRYOSCOUT_SMARTSCOPE_TOKEN", TOKEN)
     assert read_token() == TOKEN
     file = tmp_path / "token"
     file.write_text("ab12\n")

@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cryoscout.core.errors import CryoscoutError, DataError, FileFormatError, InputError
-from cryoscout.formats import generic_table, relion
+from cryoscout.formats import generic_table, relion, sources
 from cryoscout.formats.assemble import assemble, earlier_exposures
 from cryoscout.formats.generic_table import ColumnMap
-from cryoscout.formats.sources import ReadOptions, read_sources, source_key, stamps_of
+from cryoscout.formats.sources import NothingLeftError, ReadOptions, read_sources, source_key, stamps_of
 from cryoscout.session.store_update import changes_between
+from examples import share
 
 DATA = Path(__file__).parent / "data"
 NAV = DATA / "serialem" / "made_by_hand_two_squares.nav"
@@ -86,6 +87,63 @@ def test_an_atlas_beside_a_session_places_its_squares(tmp_path):
     read = read_sources([DATA / "epu" / "harvest_session", atlas])
     assert len(read.records) == 1
     assert read.records[0].squares["x_um"].notna().sum() > 200
+
+
+def test_a_folder_that_holds_the_atlas_alone_places_the_squares_too(tmp_path):
+    (tmp_path / "Atlas").mkdir()
+    (tmp_path / "Atlas" / "Atlas.dm").write_bytes(
+        gzip.decompress((DATA / "epu" / "Atlas.dm.gz").read_bytes())
+    )
+    before = read_sources([DATA / "epu" / "harvest_session"])
+    for paths in (
+        [DATA / "epu" / "harvest_session", tmp_path / "Atlas"],
+        [tmp_path / "Atlas", DATA / "epu" / "harvest_session"],
+    ):
+        read = read_sources(paths)
+        assert len(read.records) == 1
+        assert read.records[0].path == DATA / "epu" / "harvest_session"
+        assert (
+            read.records[0].squares["x_um"].notna().sum()
+            > 200
+            > before.records[0].squares["x_um"].notna().sum()
+        )
+
+
+def test_a_folder_above_sessions_is_none_and_names_them(tmp_path, epu):
+    with pytest.raises(
+        FileFormatError, match=r"Got a folder above one session instead: epu\. Remedy: .*/epu\."
+    ):
+        read_sources([tmp_path])
+    (tmp_path / "one" / "two" / "three").mkdir(parents=True)
+    shutil.move(epu, tmp_path / "one" / "two" / "three" / "epu")
+    with pytest.raises(FileFormatError, match=r"must be a folder of a known format"):
+        read_sources([tmp_path])
+    with pytest.raises(FileFormatError, match=r"one session instead: three/epu\."):
+        read_sources([tmp_path / "one" / "two"])
+
+
+def test_looking_for_sessions_ends_and_follows_no_links(tmp_path, epu, monkeypatch):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    (folder / "link").symlink_to(epu)
+    with pytest.raises(FileFormatError, match="known format"):
+        read_sources([folder])
+    for number in range(4):
+        (folder / f"{number}").mkdir()
+    shutil.move(epu, folder / "9")
+    with pytest.raises(FileFormatError, match="one session instead: 9"):
+        read_sources([folder])
+    monkeypatch.setattr(sources, "MOST_FOLDERS", 4)
+    with pytest.raises(FileFormatError, match="known format"):
+        read_sources([folder])
+
+
+def test_leginon_tables_of_which_nothing_is_left_say_what_was_left_out(tmp_path):
+    (tmp_path / "ctf.csv").write_text("21jan01a_00001gr_00002sq_00003hl_00001en-a,1.0,-5.0,soft,0.9\n")
+    with pytest.raises(NothingLeftError) as error:
+        read_sources([tmp_path], ReadOptions(permissive=True))
+    (line,) = error.value.left_out
+    assert line.startswith(f"{tmp_path / 'ctf.csv'}, line 1: the CTF resolution must be a number.")
 
 
 def test_a_single_dm_file_is_a_session_of_its_holes(tmp_path):
@@ -188,7 +246,7 @@ CELLS = {
 ROWS = st.lists(st.tuples(*(st.sampled_from(cells) for cells in CELLS.values())), max_size=8)
 
 
-@settings(max_examples=60)
+@settings(max_examples=share(60))
 @given(st.lists(ROWS, min_size=1, max_size=2), st.sampled_from([None, 5.0]))
 def test_any_table_becomes_a_session_or_an_error_of_ours(tmp_path_factory, tables, radius_um):
     folder = tmp_path_factory.mktemp("tables")
@@ -205,7 +263,7 @@ def test_any_table_becomes_a_session_or_an_error_of_ours(tmp_path_factory, table
     assert changes_between(session, again) == []
 
 
-@settings(max_examples=40)
+@settings(max_examples=share(40))
 @given(
     st.sampled_from([NAV, NAV.with_name("mdocfile_frame_set_multiple.mdoc"), DATA / "relion/starfile_rln31.star"]),
     st.integers(0, 10_000), st.binary(max_size=8), st.integers(0, 40),

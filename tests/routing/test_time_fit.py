@@ -82,25 +82,71 @@ def small(started_s: list[float], patch: list[int], square: list[int], grid: lis
     return fit_time_model(np.array(started_s), np.array(patch), np.array(square), np.array(grid))
 
 
-def test_a_missing_tier_takes_the_next_lower_one_and_says_so() -> None:
+def test_missing_tiers_are_filled_by_the_ratios_of_the_preset_and_it_is_said_which() -> None:
     fit = small([0, 90, 180, 380], [0, 0, 0, 1], [0, 0, 0, 0], [0, 0, 0, 0])
-    np.testing.assert_array_equal(fit.seconds, [90, 200, 200, 200])
+    # cryorl: 2, 5, 10, 20 min
+    np.testing.assert_allclose(fit.seconds, [90, 200, 400, 800])
     np.testing.assert_array_equal(fit.events, [2, 1, 0, 0])
-    assert len(fit.warnings) == 4
-    assert "'new grid' has no timed step; it takes the 200 s of 'new patch'" in fit.warnings[3]
-    assert "rests on 2 timed steps, fewer than 10" in fit.warnings[0]
+    np.testing.assert_array_equal(fit.measured, [True, True, False, False])
+    np.testing.assert_allclose(fit.time_model.tiers_min() * 60, fit.seconds)
+    assert len(fit.warnings) == 5
+    assert fit.warnings[0] == (
+        "Measured tiers: same patch, new patch; filled by the ratios of cryorl: new square, new grid. "
+        "Remedy: name a preset, for example --time-model cryorl."
+    )
+    assert "rests on 2 timed steps, fewer than 10" in fit.warnings[1]
+    assert fit.warnings[4] == (
+        "Tier 'new grid' has no timed step; it is filled with 800 s from the 200 s of 'new patch'."
+    )
 
 
-def test_a_missing_lowest_tier_takes_the_lowest_measured_one() -> None:
+def test_a_session_within_one_patch_gets_the_presets_whole_shape() -> None:
+    one = np.zeros(30, dtype=int)
+    fit = fit_time_model(np.arange(30.0) * 40, one, one, one)
+    np.testing.assert_allclose(fit.seconds, [40, 100, 200, 400])
+    np.testing.assert_allclose(fit.seconds / fit.seconds[0], np.array([2, 5, 10, 20]) / 2)
+
+
+def test_a_missing_lowest_tier_is_filled_from_the_lowest_measured_one() -> None:
     fit = small([0, 200, 400], [0, 1, 2], [0, 0, 0], [0, 0, 0])
-    np.testing.assert_array_equal(fit.seconds, [200, 200, 200, 200])
-    assert "'same patch' has no timed step" in fit.warnings[0]
+    np.testing.assert_allclose(fit.seconds, [80, 200, 400, 800])
+    assert fit.warnings[0].startswith(
+        "Measured tiers: new patch; filled by the ratios of cryorl: same patch, "
+    )
+
+
+def test_a_filled_tier_never_contradicts_a_measured_one() -> None:
+    # same patch 90 s, new grid 100 s: the tiers between them have no room for 225 and 450 s
+    fit = small([0, 90, 190], [0, 0, 1], [0, 0, 1], [0, 0, 1])
+    np.testing.assert_allclose(fit.seconds, [90, 100, 100, 100])
+    np.testing.assert_array_equal(fit.measured, [True, False, False, True])
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(1, 5000)), min_size=1, max_size=12),
+)
+def test_filled_tiers_do_not_decrease_and_leave_measured_ones_as_they_are(
+    steps: list[tuple[int, int]],
+) -> None:
+    tiers = np.array([tier for tier, _ in steps])
+    started_s = np.concatenate([[0], np.cumsum([seconds for _, seconds in steps])]).astype(float)
+    patch, square, grid = (np.concatenate([[0], np.cumsum(tiers >= level)]) for level in (1, 2, 3))
+    fit = fit_time_model(started_s, patch, square, grid)
+    assert np.all(np.diff(fit.seconds) >= 0)
+    np.testing.assert_array_equal(fit.measured, np.isin(np.arange(4), tiers))
+    measured_s = fit.seconds[fit.measured]
+    for level in np.flatnonzero(~fit.measured):
+        below, above = fit.seconds[:level][fit.measured[:level]], fit.seconds[level:][fit.measured[level:]]
+        assert (below[-1] if len(below) else 0) <= fit.seconds[level] <= (above[0] if len(above) else np.inf)
+    assert len(measured_s) == len(set(tiers.tolist()))
+    said = any("filled by the ratios of cryorl" in text for text in fit.warnings)
+    assert said == (not fit.measured.all())
 
 
 def test_tiers_out_of_order_are_pooled_by_their_steps_and_said() -> None:
     # 3 new patches of 200 s each, then one new square of 100 s: pooled to 175 s
     fit = small([0, 90, 290, 490, 690, 790], [0, 0, 1, 2, 3, 4], [0, 0, 0, 0, 0, 1], [0] * 6)
-    np.testing.assert_allclose(fit.seconds, [90, 175, 175, 175])
+    np.testing.assert_allclose(fit.seconds, [90, 175, 175, 350])
     assert any("'new square' took 100 s, out of order" in text for text in fit.warnings)
 
 
@@ -112,7 +158,7 @@ def test_ids_that_repeat_in_another_parent_are_another_place() -> None:
 def test_ids_may_be_text() -> None:
     names = np.array(["a", "a", "b"], dtype=object)
     fit = fit_time_model(np.array([0.0, 90, 280]), names, names, names)
-    np.testing.assert_array_equal(fit.seconds, [90, 90, 90, 190])
+    np.testing.assert_array_equal(fit.seconds, [90, 190, 190, 190])
 
 
 @given(seed=st.integers(0, 1000), untimed=st.integers(0, 200))
@@ -171,3 +217,5 @@ def test_the_y1_session_gives_its_known_seconds_and_steps() -> None:
     np.testing.assert_allclose(fit.seconds, [91, 185, 186, 194], rtol=0.01)
     assert fit.untimed == 0
     assert [text for text in fit.warnings if "new square" in text] == list(fit.warnings)
+    assert len(fit.warnings) == 1
+    assert fit.measured.all()

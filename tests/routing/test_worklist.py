@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryoscout.core.errors import InputError
+from cryoscout.formats import generic_table
 from cryoscout.routing.policies import make_policy
 from cryoscout.routing.policies.base import STOP, Observation
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
@@ -24,6 +25,7 @@ from cryoscout.routing.worklist import (
     WorkList,
     build_work_list,
     name_within,
+    named_visits,
     plan_route,
 )
 from cryoscout.testing import random_problem
@@ -71,6 +73,10 @@ def listed(problem: RoutingProblem, holes: list[int], start: int = NOWHERE) -> W
 
 @pytest.fixture
 def two_grids() -> RoutingProblem:
+    return two_grids_problem()
+
+
+def two_grids_problem() -> RoutingProblem:
     """Patches 0 (holes 0, 1) and 1 (2) in square 0, patch 2 (3) in square 1, patch 3 (4, 5) in grid 1."""
     return RoutingProblem(
         patch_of_hole=np.array([0, 0, 1, 2, 3, 3], dtype=np.int32),
@@ -192,6 +198,39 @@ def test_the_csv_reads_back_to_the_same_visits(two_grids):
     assert tuple(rows[0]) == CSV_COLUMNS
     assert [row["hole"] for row in rows] == [visit.hole for visit in plan.visits]
     assert [float(row["minutes_used"]) for row in rows] == [visit.minutes_used for visit in plan.visits]
+
+
+ID = st.text(
+    st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Zl", "Zp")), min_size=1, max_size=12
+)
+ID = ID.map(str.strip).filter(lambda text: text.lower() not in generic_table.NO_VALUE)
+
+
+@given(st.lists(ID, min_size=6, max_size=6, unique=True), st.lists(ID, min_size=4, max_size=4, unique=True))
+def test_our_own_reader_of_tables_reads_the_csv_back_as_holes_that_are_not_imaged(
+    tmp_path_factory, holes, others
+):
+    problem = two_grids_problem()
+    names = PlaceNames(tuple(holes), tuple(others), tuple(others[:3]), tuple(others[2:]))
+    plan = replace(
+        listed(problem, [3, 0, 5, 4]),
+        visits=named_visits(
+            problem, names, *plan_route(problem, Listed([3, 0, 5, 4]), NOWHERE, 0), NOWHERE, problem.p_good
+        ),
+    )
+    path = tmp_path_factory.mktemp("plan") / "targets.csv"
+    path.write_text(plan.to_csv(), encoding="utf-8", newline="")
+    assert generic_table.detect(path)
+    assert generic_table.validate(path) == []
+    source = generic_table.read_source(path)
+    wanted = [(visit.hole, visit.patch, visit.square, visit.grid) for visit in plan.visits]
+    assert wanted == list(
+        source.holes[["hole_id", "patch_id", "square_id", "grid_id"]].itertuples(index=False, name=None)
+    )
+    assert source.exposures.empty
+    assert source.ctf.empty
+    (ignored,) = source.notes
+    assert ignored.endswith("not used: order, p_good, tier, minutes, minutes_used")
 
 
 class _Page(HTMLParser):

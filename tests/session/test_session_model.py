@@ -8,6 +8,7 @@ from cryoscout.core.errors import DataError, InputError, UnknownNameError
 from cryoscout.routing.problem import RoutingProblem
 from cryoscout.session.model import Session, SessionInfo, outcome_of_ctf, session_from_holes
 from cryoscout.session.tables import typed_table
+from cryoscout.session.vendor_fields import packed
 
 NAN = float("nan")
 
@@ -317,3 +318,31 @@ def test_the_outcome_follows_from_the_ctf(ctf, outcome):
 def test_typed_tables_have_one_type_whatever_came_in():
     table = typed_table("exposures", small_session().exposures.assign(started_at="2024-01-01 10:00:00"))
     assert table["started_at"].dtype == np.dtype("datetime64[ns]")
+
+
+def test_how_many_holes_were_chosen_and_nothing_where_no_file_says_it():
+    assert small_session().chosen_holes() is None
+    chosen = pd.array([True, None, False, True, None], dtype="boolean")
+    session = small_session(holes=edited("holes", chosen=chosen))
+    assert session.chosen_holes() == 2
+    assert session.holes["chosen"].isna().sum() == 2
+    none = pd.array([False, None, None, None, None], dtype="boolean")
+    assert small_session(holes=edited("holes", chosen=none)).chosen_holes() == 0
+
+
+def test_what_files_say_beyond_the_tables_goes_with_its_records():
+    records = {key: {"Note": key} for key in ("s1", "h1", "h5", "e1", "e5", "an area")}
+    session = small_session(vendor_fields=packed(records, "run", "epu"))
+    assert session.fields_of("h1") == {"Note": "h1"}
+    assert session.fields_of("h2") == {}
+    part = session.subset(np.array([True, True, False, False, False]), "part")
+    assert [key for key in records if part.fields_of(key)] == ["s1", "h1", "e1", "an area"]
+    hidden = session.with_outcomes_hidden()
+    assert [key for key in records if hidden.fields_of(key)] == ["s1", "h1", "h5"]
+
+
+def test_of_several_readers_the_later_ones_word_counts():
+    first = packed({"h1": {"Note": "old", "Label": "7"}}, "a.nav", "serialem")
+    second = packed({"h1": {"Note": "new"}}, "site.csv", "generic", first)
+    session = small_session(vendor_fields=pd.concat([first, second]))
+    assert session.fields_of("h1") == {"Note": "new", "Label": "7"}

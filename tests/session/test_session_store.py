@@ -1,3 +1,4 @@
+import json
 import shutil
 import sqlite3
 import zlib
@@ -8,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import sqlalchemy as sa
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cryoscout.core.errors import DataError, InputError, StoreError, UnknownNameError
 from cryoscout.routing.from_session import load_session
@@ -16,7 +19,10 @@ from cryoscout.session.builtin import load_builtin
 from cryoscout.session.model import Session, SessionInfo
 from cryoscout.session.store import COMPLETE, DATABASE, SessionStore, _writing
 from cryoscout.session.store_layout import METADATA, pack_payload, unpack_payload
-from cryoscout.session.tables import STAGE_COLUMNS, TABLES
+from cryoscout.session.store_schema import NEW_COLUMNS, NEW_TABLES, SCHEMA_VERSION
+from cryoscout.session.tables import CTF_COLUMNS, TABLES
+from cryoscout.session.vendor_fields import packed
+from examples import share
 
 NAN = float("nan")
 
@@ -50,6 +56,27 @@ def small_session():
         ),
         provenance=pd.DataFrame({"table": ["holes"], "field": ["x_px"], "file": ["f"], "reader": ["hand"]}),
     )
+
+
+def full_session():
+    """The small session with everything that a later schema brought."""
+    runs = pd.DataFrame(
+        {
+            "exposure_id": ["e1", "e1", "e1"],
+            "run": [1, 2, 3],
+            "source": ["a.star", "b.star", "b.star"],
+            "reader": "relion",
+            "ctf_max_res_angstrom": [3.3, NAN, 999.0],
+            "taken": [True, False, False],
+            "defocus_u_um": [1.1, NAN, 1e-17],
+            "line": pd.array([7, None, 9], dtype="Int64"),
+            "fields": ["{}", '{"rlnMicrograph": "ü\\n"}', "{}"],
+        }
+    )
+    fields = packed({"h1": {"Nöte": "a\nb"}, "an area": {"": ""}}, "run", "epu")
+    small = small_session()
+    chosen = pd.array([True, False, None], dtype="boolean")
+    return replace(small, holes=small.holes.assign(chosen=chosen), ctf_runs=runs, vendor_fields=fields)
 
 
 def p_good_rows(p_good, at):
@@ -96,6 +123,73 @@ def test_a_session_comes_back_as_it_was_saved(store, path):
     assert_same(store.load(), small_session())
     with SessionStore.open(path) as again:
         assert_same(again.load(), small_session())
+
+
+NUMBERS = st.none() | st.floats(allow_nan=False, allow_infinity=False)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=4)
+
+
+@settings(max_examples=share(25))
+@given(
+    chosen=st.lists(st.sampled_from([True, False, None]), min_size=3, max_size=3),
+    runs=st.lists(
+        st.tuples(
+            st.sampled_from(["e1", "e2"]),
+            st.none() | st.floats(min_value=1e-6, allow_nan=False, allow_infinity=False),
+            st.dictionaries(st.sampled_from(CTF_COLUMNS), NUMBERS, max_size=3),
+            st.dictionaries(TEXTS, TEXTS, max_size=2),
+        ),
+        max_size=6,
+    ),
+    records=st.dictionaries(TEXTS.filter(bool), st.dictionaries(TEXTS, TEXTS, max_size=4), max_size=5),
+    taken=st.booleans(),
+)
+def test_any_session_comes_back_as_it_was_saved(tmp_path_factory, chosen, runs, records, taken):
+    rows = pd.DataFrame(
+        [
+            {"exposure_id": exposure_id, "run": number, "source": "a", "reader": "b", "taken": False,
+             "ctf_max_res_angstrom": resolution, "fields": json.dumps(fields), **columns}
+            for number, (exposure_id, resolution, columns, fields) in enumerate(runs, start=1)
+        ],
+        columns=list(TABLES["ctf_runs"]),
+    )  # fmt: skip
+    rows = rows.astype({"taken": "bool"})
+    mine = rows.index[rows["exposure_id"] == "e1"]
+    if taken and len(mine):
+        rows.loc[mine[0], ["taken", "ctf_max_res_angstrom"]] = [True, 3.3]
+    small = small_session()
+    session = replace(
+        small,
+        holes=small.holes.assign(chosen=pd.array(chosen, dtype="boolean")),
+        ctf_runs=rows,
+        vendor_fields=packed(records, "source", "reader"),
+    )
+    with SessionStore.create(tmp_path_factory.mktemp("any") / "any.session") as store:
+        store.save_import(session, "by hand")
+        assert_same(store.load(), session)
+
+
+def test_columns_without_any_value_stand_in_no_event(store):
+    columns = {
+        event.payload["table"]: set(event.payload["columns"])
+        for event in store.events("imported")
+        if event.payload["part"] == "rows"
+    }
+    assert columns["holes"] == {"hole_id", "patch_id", "x_px", "y_px", "image_row"}
+    assert columns["squares"] == {"square_id", "grid_id"}
+    assert columns.keys().isdisjoint(("ctf_runs", "vendor_fields"))
+
+
+def test_a_result_that_is_recorded_later_is_none_of_the_runs(path):
+    with SessionStore.create(path) as store:
+        store.save_import(full_session(), "by hand")
+        store.record_outcome("e1", 5.0)
+        for _ in range(2):
+            session = store.load()
+            assert session.exposures["ctf_max_res_angstrom"].tolist()[0] == 5.0
+            assert session.ctf_runs["taken"].tolist() == [False, False, False]
+            assert len(session.ctf_runs) == 3
+            store.rebuild()
 
 
 def test_a_whole_built_in_session_comes_back_as_it_was_saved(path):
@@ -179,7 +273,7 @@ def test_a_newer_schema_is_refused_and_left_untouched(store, path):
         database.execute("UPDATE schema_version SET version = 99")
         database.commit()
     before = dump(path)
-    with pytest.raises(StoreError, match=r"must be 2 or older\. Got 99 in .*update cryoscout"):
+    with pytest.raises(StoreError, match=r"must be 3 or older\. Got 99 in .*update cryoscout"):
         SessionStore.open(path)
     assert dump(path) == before
 
@@ -251,7 +345,7 @@ def test_a_refused_database_keeps_its_journal_mode(store, path):
     with pytest.raises(StoreError, match="Got 1000 in"):
         SessionStore.open(path)
     assert (path / DATABASE).read_bytes() == before
-    changed_by_hand(path, ("UPDATE schema_version SET version = 2",))
+    changed_by_hand(path, ("UPDATE schema_version SET version = ?", SCHEMA_VERSION))
     with SessionStore.open(path) as opened:
         opened.load()
     with closing(sqlite3.connect(path / DATABASE)) as connection:
@@ -280,29 +374,50 @@ def test_a_network_file_system_is_refused(path, monkeypatch, tmp_path):
         SessionStore.create(path)
 
 
-STAGE = [(table, column) for table, columns in STAGE_COLUMNS.items() for column in columns]
+STAGE = [(table, column) for table, columns in NEW_COLUMNS[2].items() for column in columns]
+GUARDS = {
+    verb: f"CREATE TRIGGER events_no_{verb} BEFORE {verb.upper()} ON events "
+    "BEGIN SELECT RAISE(ABORT, 'events are append-only'); END"
+    for verb in ("update", "delete")
+}
+
+
+def without_schema(path, version):
+    """Take out of a store what a schema brought: its columns and tables, in the database and in the events."""
+    with closing(sqlite3.connect(path / DATABASE)) as database:
+        for verb in GUARDS:
+            database.execute(f"DROP TRIGGER events_no_{verb}")
+        for number, payload in database.execute("SELECT id, payload FROM events").fetchall():
+            plain = unpack_payload(payload)
+            if plain.get("table") in NEW_TABLES.get(version, ()):
+                database.execute("DELETE FROM events WHERE id = ?", (number,))
+                continue
+            for column in NEW_COLUMNS[version].get(plain.get("table"), ()):
+                plain["columns"].pop(column, None)
+            database.execute("UPDATE events SET payload = ? WHERE id = ?", (pack_payload(plain), number))
+        for guard in GUARDS.values():
+            database.execute(guard)
+        for table, columns in NEW_COLUMNS[version].items():
+            for column in columns:
+                database.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+        for table in (*NEW_TABLES.get(version, ()), *(["files"] if version == 2 else [])):
+            database.execute(f"DROP TABLE {table}")
+        database.execute("UPDATE schema_version SET version = ?", (version - 1,))
+        database.commit()
+
+
+def make_schema_2(store, path):
+    """A store as schema 2 had it: neither what was chosen, nor CTF runs, nor vendor fields."""
+    session = store.load()
+    store.close()
+    without_schema(path, 3)
+    return session
 
 
 def make_schema_1(store, path):
-    """A store as schema 1 had it: no stage positions, in tables and events, and no files."""
-    session = store.load()
-    store.close()
-    with closing(sqlite3.connect(path / DATABASE)) as database:
-        database.execute("DROP TRIGGER events_no_update")
-        for number, payload in database.execute("SELECT id, payload FROM events").fetchall():
-            plain = unpack_payload(payload)
-            for column in STAGE_COLUMNS.get(plain.get("table"), ()):
-                del plain["columns"][column]
-            database.execute("UPDATE events SET payload = ? WHERE id = ?", (pack_payload(plain), number))
-        database.execute(
-            "CREATE TRIGGER events_no_update BEFORE UPDATE ON events "
-            "BEGIN SELECT RAISE(ABORT, 'events are append-only'); END"
-        )
-        for table, column in STAGE:
-            database.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
-        database.execute("DROP TABLE files")
-        database.execute("UPDATE schema_version SET version = 1")
-        database.commit()
+    """A store as schema 1 had it: also no stage positions, in tables and events, and no files."""
+    session = make_schema_2(store, path)
+    without_schema(path, 2)
     return session
 
 
@@ -315,31 +430,35 @@ def make_schema_0(store, path):
         database.commit()
 
 
-def without_stage(dumped):
-    """The rows of a schema that had no stage positions: they stand at the end of each row."""
+def of_schema_0(dumped):
+    """The rows without columns and tables that came later: such columns stand at the end of each row."""
+    later = {table for tables in NEW_TABLES.values() for table in tables}
+    added = {table: sum(len(new.get(table, ())) for new in NEW_COLUMNS.values()) for table in TABLES}
     return {
-        table: [row[1 : len(row) - len(STAGE_COLUMNS.get(table, ()))] for row in rows]
+        table: [row[1 : len(row) - added[table]] for row in rows]
         for table, rows in dumped.items()
-        if table in TABLES
+        if table in TABLES and table not in later
     }
 
 
 def test_a_store_of_schema_0_is_migrated_with_its_events(store, path):
     make_schema_0(store, path)
-    before = dump(path)
+    with closing(sqlite3.connect(path / DATABASE)) as database:
+        before = {
+            table: [row[1:] for row in database.execute(f"SELECT * FROM {table} ORDER BY 1")]  # noqa: S608
+            for table in of_schema_0(dict.fromkeys(TABLES, ()))
+        }
     with SessionStore.open(path) as migrated:
         assert_same(migrated.load(), small_session())
         assert {event.kind for event in migrated.events()} == {"imported"}
         assert migrated.events()[0].payload["source"] == "a store of schema 0"
         migrated.rebuild()
         assert_same(migrated.load(), small_session())
-    assert without_stage(dump(path)) == {
-        table: [row[1:] for row in rows] for table, rows in before.items() if table in TABLES
-    }
+    assert of_schema_0(dump(path)) == before
     with SessionStore.open(path) as again:
         again.append("error", {"message": "the events are guarded again"})
     with closing(sqlite3.connect(path / DATABASE)) as database:
-        assert database.execute("SELECT max(version) FROM schema_version").fetchone() == (2,)
+        assert database.execute("SELECT max(version) FROM schema_version").fetchone() == (SCHEMA_VERSION,)
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
             database.execute("DELETE FROM events")
 
@@ -358,6 +477,45 @@ def test_a_store_of_schema_1_gets_positions_that_are_not_known(store, path):
     with SessionStore.open(path) as again:
         assert again.load().squares["x_um"].tolist()[-1] == 7.5
         assert again.files() == {"/data/run": {"a.xml": (10, 20)}}
+
+
+def test_a_store_of_schema_2_keeps_its_results_and_what_it_never_knew_is_unknown(store, path):
+    session = make_schema_2(store, path)
+    with SessionStore.open(path) as migrated:
+        for _ in range(2):
+            loaded = migrated.load()
+            assert_same(loaded, session)
+            assert loaded.holes["chosen"].isna().all()
+            assert len(loaded.ctf_runs) == len(loaded.vendor_fields) == 0
+            migrated.rebuild()
+        migrated.save_update(full_session(), "later")
+        assert_same(migrated.load(), full_session())
+    with SessionStore.open(path) as again:
+        again.rebuild()
+        assert_same(again.load(), full_session())
+    with closing(sqlite3.connect(path / DATABASE)) as database:
+        assert database.execute("SELECT max(version) FROM schema_version").fetchone() == (SCHEMA_VERSION,)
+
+
+def test_migrated_and_new_stores_have_the_same_tables(store, path, tmp_path):
+    def layout(folder):
+        with closing(sqlite3.connect(folder / DATABASE)) as database:
+            rows = database.execute("SELECT type, name FROM sqlite_master").fetchall()
+            columns = {
+                name: sorted(column[1:4] for column in database.execute(f"PRAGMA table_info({name})"))
+                for kind, name in rows
+                if kind == "table"
+            }
+            return sorted(rows), columns
+
+    expected = layout(path)
+    for number, make in enumerate((make_schema_2, make_schema_1)):
+        with SessionStore.create(tmp_path / f"{number}.session") as old:
+            old.save_import(small_session(), "by hand")
+            make(old, tmp_path / f"{number}.session")
+        assert layout(tmp_path / f"{number}.session") != expected
+        SessionStore.open(tmp_path / f"{number}.session").close()
+        assert layout(tmp_path / f"{number}.session") == expected
 
 
 def new_square(square_id, x_um):

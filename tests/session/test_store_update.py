@@ -13,6 +13,7 @@ from cryoscout.session.model import Session, SessionInfo
 from cryoscout.session.store import DATABASE, SessionStore
 from cryoscout.session.store_update import changes_between
 from cryoscout.session.tables import TABLES
+from cryoscout.session.vendor_fields import packed
 
 NAN = float("nan")
 
@@ -57,7 +58,8 @@ LATER = session("h1 h2 h3", "p1 p2 p2", (("e1", "h1", 4.5), ("e2", "h1", 200.0),
 def test_new_rows_and_results_are_written_and_the_events_rebuild_them(store):
     added = store.save_update(LATER, "second")
     assert added == {
-        "grids": 0, "squares": 0, "patches": 1, "holes": 1, "exposures": 2, "outcomes": 1, "predictions": 0,
+        "grids": 0, "squares": 0, "patches": 1, "holes": 1, "exposures": 2, "outcomes": 1, "further_ctf_runs": 0,
+        "changed_choices": 0, "predictions": 0,
     }  # fmt: skip
     assert_same(store.load(), LATER)
     store.rebuild()
@@ -165,3 +167,80 @@ def test_what_the_advisor_recorded_meanwhile_is_not_lost(store):
     with pytest.raises(StoreError, match="nothing was written"):
         store.save_update(LATER, "read before the hole was imaged")
     assert store.load().imaged_by_hole().all()
+
+
+def with_runs(one, *runs):
+    """The session with CTF runs: exposure, number, resolution, whether it is taken."""
+    rows = pd.DataFrame(list(runs), columns=["exposure_id", "run", "ctf_max_res_angstrom", "taken"])
+    return replace(one, ctf_runs=rows.assign(source="a.star", reader="relion", defocus_um=1.5, fields="{}"))
+
+
+MEASURED = with_runs(session(exposures=(("e1", "h1", 4.5),)), ("e1", 1, 4.5, True))
+BETTER = with_runs(session(exposures=(("e1", "h1", 3.5),)), ("e1", 1, 4.5, False), ("e1", 2, 3.5, True))
+
+
+def test_a_better_run_gives_the_result_and_the_other_stays(store):
+    assert store.save_update(MEASURED, "second")["further_ctf_runs"] == 0
+    added = store.save_update(BETTER, "third")
+    assert {what: count for what, count in added.items() if count} == {"further_ctf_runs": 1}
+    assert_same(store.load(), BETTER)
+    store.rebuild()
+    assert_same(store.load(), BETTER)
+    assert store.load().exposures["ctf_max_res_angstrom"].tolist() == [3.5]
+
+
+def test_a_run_that_was_not_taken_can_be_taken_later(store):
+    store.save_update(MEASURED, "second")
+    store.record_outcome("e1", 9.0)
+    recorded = store.load()
+    assert recorded.ctf_runs["taken"].tolist() == [False]
+    store.save_update(replace(MEASURED, exposures=MEASURED.exposures), "third")
+    assert_same(store.load(), MEASURED)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (session(exposures=(("e1", "h1", 4.5),)), r"\(ctf_runs\)\. Got other runs of 'e1' instead"),
+        (with_runs(session(exposures=(("e1", "h1", 5.0),)), ("e1", 1, 5.0, True)),
+         r"\(ctf_runs\)\. Got other runs of an exposure"),
+        (with_runs(MEASURED, ("e1", 1, 4.5, False)), r"\(ctf_runs\)\. Got no run that is taken where one was"),
+        (with_runs(session(exposures=(("e1", "h1", 3.5),)), ("e1", 1, 4.5, False)),
+         r"\(exposures\)\. Got other values for 'e1'"),
+    ],
+)  # fmt: skip
+def test_a_run_that_is_stored_is_never_lost_or_changed(store, changed, message):
+    store.save_update(MEASURED, "second")
+    n_events = len(store.events())
+    with pytest.raises(StoreError, match=message):
+        store.save_update(changed, "third")
+    assert_same(store.load(), MEASURED)
+    assert len(store.events()) == n_events
+
+
+def chosen(*values):
+    one = session()
+    return replace(one, holes=one.holes.assign(chosen=pd.array(values, dtype="boolean")))
+
+
+def test_what_the_operator_chooses_later_is_stored(store):
+    for values in ((True, None), (True, False), (False, True)):
+        added = store.save_update(chosen(*values), "later")
+        assert_same(store.load(), chosen(*values))
+    assert added["changed_choices"] == 2
+    store.rebuild()
+    assert_same(store.load(), chosen(False, True))
+    with pytest.raises(StoreError, match=r"it is not known any more whether they were chosen"):
+        store.save_update(chosen(None, True), "later")
+
+
+def test_vendor_fields_are_added_at_the_end(store):
+    first = replace(session(), vendor_fields=packed({"h1": {"Label": "7"}}, "a.nav", "serialem"))
+    later = packed({"h1": {"Label": "8"}}, "a.nav", "serialem", first.vendor_fields)
+    second = replace(first, vendor_fields=pd.concat([first.vendor_fields, later], ignore_index=True))
+    for one in (first, second):
+        store.save_update(one, "later")
+        assert_same(store.load(), one)
+    assert store.load().fields_of("h1") == {"Label": "8"}
+    with pytest.raises(StoreError, match=r"\(vendor_fields\)\. Got other rows"):
+        store.save_update(first, "without")

@@ -137,6 +137,11 @@ class EffectBelief:
         """Number of holes n."""
         return len(self.location)
 
+    @property
+    def evidence(self) -> NDArray[np.float64]:
+        """(P, 2) what the outcomes so far say of each patch's effect: precision, precision times mean. A copy."""
+        return self._evidence.copy()
+
     def observe(self, hole: int, good: float, shots: int = 1) -> None:
         """Take in one hole's outcome. good : good micrographs, 0..shots. A second outcome replaces the first."""
         rows = self._add(np.array([hole]), np.array([good]), shots)

@@ -7,7 +7,7 @@ and then moved there, so that a failure leaves neither half a file nor an overwr
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,14 +97,7 @@ def export_request(
         "smartscope_address": smartscope_address,
         "smartscope_token_file": smartscope_token_file,
     }
-    if export is not None and export not in EXPORTS:
-        raise UnknownNameError("The export format", export, EXPORTS)
-    for name, option in _OPTIONS.items():
-        if given[name] is not None and export not in option.formats:
-            raise InputError(
-                f"{option.name} must go with --export {option.formats[0]}. "
-                f"Got {'no export' if export is None else f'--export {export}'} instead. Remedy: leave it out."
-            )
+    _check_options(export, given)
     if export is None or output is None:
         if export is not None or output is not None:
             named, missing = ("--export", "-o FILE") if output is None else ("-o", "--export FORMAT")
@@ -136,6 +129,18 @@ def export_request(
     return ExportRequest(
         export, output, force, nav, star, athena_session, smartscope_address, smartscope_token_file
     )
+
+
+def _check_options(export: str | None, given: Mapping[str, object]) -> None:
+    """Raise where the format is unknown, or where an option is given that it does not have."""
+    if export is not None and export not in EXPORTS:
+        raise UnknownNameError("The export format", export, EXPORTS)
+    for name, option in _OPTIONS.items():
+        if given[name] is not None and export not in option.formats:
+            raise InputError(
+                f"{option.name} must go with --export {option.formats[0]}. "
+                f"Got {'no export' if export is None else f'--export {export}'} instead. Remedy: leave it out."
+            )
 
 
 def check_fits(request: ExportRequest, session: Session) -> None:

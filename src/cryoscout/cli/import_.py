@@ -1,4 +1,4 @@
-"""`cryoscout import`: vendor files into one session folder, and an account of what joined and what not."""
+"""`cryoscout import`: vendor files, or a session of a server, into one session folder; what joined and what did not."""
 
 from __future__ import annotations
 
@@ -17,95 +17,148 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cryoscout.formats.generic_table import ColumnMap
-    from cryoscout.formats.sources import ReadOptions, ReadSources, Stamps
+    from cryoscout.formats.sources import ReadOptions, ReadSources, ServerSession, Stamps
     from cryoscout.routing.time_fit import FittedTimeModel
     from cryoscout.session.joins import JoinReport
     from cryoscout.session.model import Session
 
 DEVIATIONS_SHOWN = 5
 
+# The options, by name, so that the command itself stays readable.
+_Paths = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PATH...",
+        help="Vendor files or folders, known by content; a SmartScope server, https://HOST; or a built-in session: "
+        "y1, y1-2022.",
+    ),
+]
+_Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="The session folder to make. Default: NAME.session here."),
+]
+_Update = Annotated[
+    bool, typer.Option("--update", help="Add what is new to the session of -o, which may exist.")
+]
+_Images = Annotated[
+    Path | None, typer.Option(help="Folder of hole images *_crop.png to store too (Leginon).")
+]
+_Permissive = Annotated[
+    bool, typer.Option("--permissive", help="Leave what deviates out and list it, instead of stopping.")
+]
+_ClusterRadiusUm = Annotated[
+    float | None,
+    typer.Option(help="Holes without a patch: group them by position. Default: what the files say."),
+]
+_Columns = Annotated[
+    list[str] | None,
+    typer.Option(help="What a column of your own table means, such as ctf=MyCtf; may be repeated."),
+]
+_MappingFile = Annotated[Path | None, typer.Option(help="The same as a TOML file: [columns] ctf = 'MyCtf'.")]
+_ModelId = Annotated[
+    str | None, typer.Option(help="Model id of the predictions. Default: the name of their file.")
+]
+_Split = Annotated[str | None, typer.Option(help="Split of a built-in session: train, val, all.")]
+_ServerSession = Annotated[
+    str | None,
+    typer.Option("--smartscope-session", help="Id of the server's session; without it, an error lists them."),
+]
+_TokenFile = Annotated[
+    Path | None,
+    typer.Option(help="File of the server's token. Default: the variable CRYOSCOUT_SMARTSCOPE_TOKEN."),
+]
+_TimeoutS = Annotated[
+    float | None, typer.Option(help="Seconds within which each answer of the server must come. Default: 30.")
+]
+_Insecure = Annotated[
+    bool,
+    typer.Option("--insecure", help="Allow http:// to another computer: the token travels unencrypted."),
+]
+_StoreDir = Annotated[
+    Path | None, typer.Option(help="Folder for the session; it must not be on a network file system.")
+]
+_Force = Annotated[bool, typer.Option("--force", help="Replace a session of that name.")]
+_AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
 
 def import_(
-    paths: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="PATH...",
-            help="Vendor files or folders, known by content; or a built-in session: y1, y1-2022.",
-        ),
-    ],
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="The session folder to make. Default: NAME.session here."),
-    ] = None,
-    update: Annotated[
-        bool, typer.Option("--update", help="Add what is new to the session of -o, which may exist.")
-    ] = False,
-    images: Annotated[
-        Path | None, typer.Option(help="Folder of hole images *_crop.png to store too (Leginon).")
-    ] = None,
-    permissive: Annotated[
-        bool,
-        typer.Option("--permissive", help="Leave what deviates out and list it, instead of stopping."),
-    ] = False,
-    cluster_radius_um: Annotated[
-        float | None,
-        typer.Option(help="Holes without a patch: group them by position. Default: what the files say."),
-    ] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(help="What a column of your own table means, such as ctf=MyCtf; may be repeated."),
-    ] = None,
-    mapping: Annotated[
-        Path | None, typer.Option(help="The same as a TOML file: [columns] ctf = 'MyCtf'.")
-    ] = None,
-    model_id: Annotated[
-        str | None, typer.Option(help="Model id of the predictions. Default: the name of their file.")
-    ] = None,
-    split: Annotated[str | None, typer.Option(help="Split of a built-in session: train, val, all.")] = None,
-    store_dir: Annotated[
-        Path | None, typer.Option(help="Folder for the session; it must not be on a network file system.")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a session of that name.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    paths: _Paths,
+    output: _Output = None,
+    update: _Update = False,
+    images: _Images = None,
+    permissive: _Permissive = False,
+    cluster_radius_um: _ClusterRadiusUm = None,
+    column: _Columns = None,
+    mapping: _MappingFile = None,
+    model_id: _ModelId = None,
+    split: _Split = None,
+    smartscope_session: _ServerSession = None,
+    token_file: _TokenFile = None,
+    timeout_s: _TimeoutS = None,
+    insecure: _Insecure = False,
+    store_dir: _StoreDir = None,
+    force: _Force = False,
+    as_json: _AsJson = False,
 ) -> None:
     """Read vendor files into a session; say what joined and what did not.
 
     EPU, SerialEM, SmartScope and Leginon sessions; CTF results of RELION, cryoSPARC, CTFFIND and Gctf; your own
-    tables. Nothing is written beside the files that are read, unless -o or --store-dir says so.
+    tables; a SmartScope server. Nothing is written beside the files that are read, unless -o or --store-dir
+    says so.
 
     \b
     Example:
       cryoscout import /data/epu-session micrographs_ctf.star -o run7.session
       cryoscout import /data/epu-session micrographs_ctf.star -o run7.session --update
       cryoscout import CTF.csv timestamps.csv predictions.txt
+      cryoscout import https://smartscope.example.org --smartscope-session 20240105_run7
       cryoscout import y1 --images crops
     """
-    from cryoscout.session.builtin import BUILTIN_SESSIONS
+    from cryoscout.formats.sources import ReadOptions
 
-    built_in = [path for path in paths if path in BUILTIN_SESSIONS]
-    _check_options(paths, built_in, split, update, force, output, images)
+    built_in = _built_in(paths, split)
+    if update:
+        _check_update(output, built_in=built_in is not None, images=images, force=force)
     if output is not None:
         _refuse_existing(session_folder(output, "", store_dir), update, force)
-    if built_in:
-        read = _read_built_in(built_in[0], split, images, model_id)
-        files: Mapping[str, Stamps] = {}
+    access = _ServerAccess(smartscope_session, token_file, timeout_s, insecure)
+    options = ReadOptions(permissive, cluster_radius_um, column_map_of(column, mapping), images, model_id)
+    sources = _sources([] if built_in else paths, access, options)
+    if built_in is not None:
+        read = _read_built_in(built_in, split, options)
+    elif update and output is not None and (folder := session_folder(output, "", store_dir)).exists():
+        _tell(*_update(folder, sources), folder, as_json)
+        return
     else:
-        from cryoscout.formats.sources import ReadOptions
-
-        options = ReadOptions(permissive, cluster_radius_um, _column_map(column, mapping), images, model_id)
-        sources = [Path(path) for path in paths]
-        if update and output is not None and (folder := session_folder(output, "", store_dir)).exists():
-            _tell(*_update(folder, sources, options), folder, as_json)
-            return
-        read, files = _read_files(sources, options)
+        read = _read_files(sources)
     folder = session_folder(output, read.session.name, store_dir)
     if output is None and store_dir is None:
-        _refuse_source_folder(folder, [] if built_in else paths)
+        _refuse_source_folder(folder, sources.paths)
     _refuse_existing(folder, update, force)
     if output is not None:
         read = replace(read, session=replace(read.session, name=session_name(folder)))
-    _store(read, folder, ", ".join(paths), files, force)
+    _store(read, folder, ", ".join(paths), force)
     _tell(read, None, folder, as_json)
+
+
+@dataclass(frozen=True)
+class _ServerAccess:
+    """What the options say of a server."""
+
+    session_id: str | None
+    token_file: Path | None
+    timeout_s: float | None
+    insecure: bool
+
+
+@dataclass(frozen=True)
+class _Sources:
+    """What is to be read, and how."""
+
+    paths: Sequence[Path]
+    servers: Sequence[ServerSession]
+    options: ReadOptions
+    as_given: str  # all of them, as the user named them
 
 
 @dataclass(frozen=True)
@@ -115,41 +168,89 @@ class _Read:
     session: Session
     reports: Sequence[JoinReport] = ()
     images: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
-    left_out: tuple[str, ...] = ()  # what deviates, as "file, line N: message"
+    left_out: int = 0  # pieces that deviate
     notes: Sequence[str] = ()
     unchanged: Sequence[Path] = ()  # sources that were not read again
+    files: Mapping[str, Stamps] = field(default_factory=dict)  # source -> files that were read
 
 
-def _check_options(
-    paths: Sequence[str],
-    built_in: Sequence[str],
-    split: str | None,
-    update: bool,
-    force: bool,
-    output: Path | None,
-    images: Path | None,
-) -> None:
+def _built_in(paths: Sequence[str], split: str | None) -> str | None:
+    """The built-in session that is asked for, if any."""
     from cryoscout.session.builtin import BUILTIN_SESSIONS
 
-    if built_in and len(paths) > 1:
+    found = [path for path in paths if path in BUILTIN_SESSIONS]
+    if found and len(paths) > 1:
         raise InputError(
             f"A built-in session must be imported alone. Got {', '.join(paths)} instead. "
             "Remedy: import the files without it."
         )
-    if split is not None and not built_in:
+    if split is not None and not found:
         raise InputError(
-            f"A split must belong to a built-in session ({', '.join(BUILTIN_SESSIONS)}). Got split "
-            f"{split!r} instead. "
+            f"A split must belong to a built-in session ({', '.join(BUILTIN_SESSIONS)}). Got split {split!r} instead. "
             "Remedy: leave --split out."
         )
-    if not update:
-        return
+    return found[0] if found else None
+
+
+def _check_update(output: Path | None, *, built_in: bool, images: Path | None, force: bool) -> None:
     if built_in or images is not None or force or output is None:
         got = "a built-in session" if built_in else "--images" if images else "--force" if force else "no -o"
         raise InputError(
             f"An update must add files to the session of -o NAME.session. Got {got} instead. "
             "Remedy: import into a new place without --update, or name the session with -o."
         )
+
+
+def _sources(paths: Sequence[str], access: _ServerAccess, options: ReadOptions) -> _Sources:
+    """Paths and servers told apart; a server is asked for its sessions where none is named."""
+    from cryoscout.formats.smartscope_rest import is_address
+
+    addresses = [path for path in paths if is_address(path)]
+    files = [Path(path) for path in paths if not is_address(path)]
+    given = {
+        "--smartscope-session": access.session_id is not None,
+        "--token-file": access.token_file is not None,
+        "--timeout-s": access.timeout_s is not None,
+        "--insecure": access.insecure,
+    }
+    for name, is_given in given.items():
+        if is_given and not addresses:
+            raise InputError(
+                f"{name} must go with the address of a SmartScope server. Got none instead. "
+                f"Remedy: name it, https://HOST, or leave {name} out."
+            )
+    if len(addresses) > 1:
+        raise InputError(
+            f"A SmartScope session must be imported from one server. Got {len(addresses)} addresses instead. "
+            "Remedy: import them one by one."
+        )
+    servers = [_server_session(address, access) for address in addresses]
+    return _Sources(files, servers, options, ", ".join(paths))
+
+
+def _server_session(address: str, access: _ServerAccess) -> ServerSession:
+    from cryoscout.formats.smartscope_rest import (
+        TIMEOUT_S,
+        NotEncryptedError,
+        SmartScopeClient,
+        read_token,
+        sessions_in_words,
+    )
+    from cryoscout.formats.sources import ServerSession
+
+    timeout_s = TIMEOUT_S if access.timeout_s is None else access.timeout_s
+    try:
+        client = SmartScopeClient(
+            address, read_token(access.token_file), timeout_s, allow_http=access.insecure
+        )
+    except NotEncryptedError as error:
+        raise InputError(f"{error} Or add --insecure, where nobody else can listen.") from None
+    if access.session_id is None:
+        raise InputError(
+            f"A session of the server must be named. Got none instead. {sessions_in_words(client)} "
+            "Remedy: add --smartscope-session ID."
+        )
+    return ServerSession(client, access.session_id)
 
 
 def _refuse_existing(folder: Path, update: bool, force: bool) -> None:
@@ -160,7 +261,8 @@ def _refuse_existing(folder: Path, update: bool, force: bool) -> None:
         )
 
 
-def _column_map(columns: Sequence[str] | None, mapping: Path | None) -> ColumnMap | Path | None:
+def column_map_of(columns: Sequence[str] | None, mapping: Path | None) -> ColumnMap | Path | None:
+    """What the options --column and --mapping say of the columns; None where neither is given."""
     from cryoscout.formats.generic_table import ColumnMap
 
     if columns and mapping is not None:
@@ -178,20 +280,54 @@ def _column_map(columns: Sequence[str] | None, mapping: Path | None) -> ColumnMa
     return ColumnMap({role: header for role, _, header in pairs})
 
 
-def _read_files(paths: Sequence[Path], options: ReadOptions) -> tuple[_Read, Mapping[str, Stamps]]:
+def _read_files(sources: _Sources) -> _Read:
     from cryoscout.formats.assemble import assemble
-    from cryoscout.formats.sources import read_sources
 
-    with progress("reading", 1) as step:
-        found = read_sources(paths, options)
-        step()
+    found = _found(sources)
+    left_out = _say_left_out(_left_out(found))
     only_leginon = found.leginon is not None and len(found.records) == 1
-    _refuse_leginon_options(found, only_leginon, options)
+    _refuse_leginon_options(found, only_leginon, sources.options)
+    radius_um = sources.options.cluster_radius_um
     if found.leginon is not None and only_leginon:
-        read = _Read(found.leginon.session, found.leginon.reports, found.leginon.images, _left_out(found))
-        return read, found.files
-    joined = assemble(found.records, cluster_radius_um=options.cluster_radius_um)
-    return _Read(joined.session, joined.reports, {}, _left_out(found), joined.notes), found.files
+        leginon, joins = found.leginon, list(map(str, found.leginon.reports))
+        notes = [note for note in found.records[0].notes if note not in joins]
+        notes += _radius_without_effect(radius_um)
+        return _Read(leginon.session, leginon.reports, leginon.images, left_out, notes, files=found.files)
+    joined = assemble(found.records, cluster_radius_um=radius_um)
+    return _Read(joined.session, joined.reports, {}, left_out, joined.notes, files=found.files)
+
+
+def _found(
+    sources: _Sources, known: Mapping[str, Stamps] | None = None, stored: Session | None = None
+) -> ReadSources:
+    """What the sources say; where nothing is left of them, first what was left out."""
+    from cryoscout.formats.assemble import earlier_exposures
+    from cryoscout.formats.sources import NothingLeftError, read_sources
+
+    earlier = None if stored is None else earlier_exposures(stored)
+    try:
+        with progress("reading", 1) as step:
+            found = read_sources(sources.paths, sources.options, known, earlier, sources.servers)
+            step()
+    except NothingLeftError as error:
+        _say_left_out(error.left_out)
+        raise
+    return found
+
+
+def _say_left_out(lines: Sequence[str]) -> int:
+    """Name what deviates before anything is joined: where too little is left, it says why. The number of lines."""
+    for line in lines[:DEVIATIONS_SHOWN]:
+        say(f"Left out: {line}")
+    if len(lines) > DEVIATIONS_SHOWN:
+        say(f"Left out: {len(lines) - DEVIATIONS_SHOWN} more lines; cryoscout validate FILE lists all.")
+    return len(lines)
+
+
+def _radius_without_effect(radius_um: float | None) -> list[str]:
+    if radius_um is None:
+        return []
+    return ["--cluster-radius-um does not act: the names of Leginon's images say the patches"]
 
 
 def _refuse_leginon_options(found: ReadSources, only_leginon: bool, options: ReadOptions) -> None:
@@ -226,61 +362,62 @@ def _left_out(found: ReadSources) -> tuple[str, ...]:
     )
 
 
-def _update(folder: Path, paths: Sequence[Path], options: ReadOptions) -> tuple[_Read, dict[str, int]]:
+def _update(folder: Path, sources: _Sources) -> tuple[_Read, dict[str, int]]:
     """Add what is new to a stored session; what was there before stays."""
-    from cryoscout.formats.assemble import assemble, earlier_exposures
-    from cryoscout.formats.sources import read_sources, source_key
+    from cryoscout.formats.assemble import assemble
+    from cryoscout.formats.sources import source_key
     from cryoscout.session.store import SessionStore
 
+    options = sources.options
     with SessionStore.open(folder) as store:
         stored, known = store.load(), store.files()
-        with progress("reading", 1) as step:
-            found = read_sources(paths, options, known, earlier_exposures(stored))
-            step()
+        found = _found(sources, known, stored)
         _refuse_leginon_options(found, only_leginon=False, options=options)
         if not found.records:
-            return _Read(stored, unchanged=found.unchanged), {}
+            why = "--cluster-radius-um does not act: all sources are unchanged"
+            notes = [] if options.cluster_radius_um is None else [why]
+            return _Read(stored, notes=notes, unchanged=found.unchanged), {}
+        left_out = _say_left_out(_left_out(found))
         joined = assemble(
             found.records,
             stored,
             cluster_radius_um=options.cluster_radius_um,
-            same_source=any(source_key(path) in known for path in paths),
+            same_source=any(source_key(path) in known for path in sources.paths),
         )
-        source = ", ".join(map(str, paths))
-        added = store.save_update(joined.session, source, files=found.files)
-    read = _Read(joined.session, joined.reports, {}, _left_out(found), joined.notes, found.unchanged)
+        added = store.save_update(joined.session, sources.as_given, files=found.files)
+    read = _Read(joined.session, joined.reports, {}, left_out, joined.notes, found.unchanged)
     return read, added
 
 
-def _store(read: _Read, folder: Path, source: str, files: Mapping[str, Stamps], force: bool) -> None:
+def _store(read: _Read, folder: Path, source: str, force: bool) -> None:
     from cryoscout.session.store import SessionStore
 
     with SessionStore.create(folder, force=force) as store, progress("storing", 1) as step:
-        store.save_import(read.session, source=source, images=read.images, files=files)
+        store.save_import(read.session, source=source, images=read.images, files=read.files)
         step()
 
 
-def _read_built_in(name: str, split: str | None, images: Path | None, model_id: str | None) -> _Read:
+def _read_built_in(name: str, split: str | None, options: ReadOptions) -> _Read:
     from cryoscout.formats.leginon_crops import read_crops
     from cryoscout.routing.from_session import load_session
 
-    if model_id is not None:
+    if options.model_id is not None:
         raise InputError(
-            f"A model id must be given for files of predictions. Got {model_id!r} for the built-in "
-            f"session {name} "
-            "instead. Remedy: leave --model-id out."
+            f"A model id must be given for files of predictions. Got {options.model_id!r} for the built-in session "
+            f"{name} instead. Remedy: leave --model-id out."
         )
     session = load_session(name, split)
-    if images is None:
-        return _Read(session)
-    crops, image_row, report = read_crops(images, session.holes)
+    notes = _radius_without_effect(options.cluster_radius_um)
+    if options.images is None:
+        return _Read(session, notes=notes)
+    crops, image_row, report = read_crops(options.images, session.holes)
     holes = session.holes.assign(image_row=image_row)
-    return _Read(replace(session, holes=holes), [report], crops)
+    return _Read(replace(session, holes=holes), [report], crops, notes=notes)
 
 
-def _refuse_source_folder(folder: Path, paths: Sequence[str]) -> None:
+def _refuse_source_folder(folder: Path, paths: Sequence[Path]) -> None:
     target = folder.parent.resolve()
-    for path in map(Path, paths):
+    for path in paths:
         source = (path if path.is_dir() else path.parent).resolve()
         if target == source or (path.is_dir() and target.is_relative_to(source)):
             raise InputError(
@@ -294,13 +431,6 @@ def _tell(read: _Read, added: Mapping[str, int] | None, folder: Path, as_json: b
     """Say what was read; added : by an update, new rows of each kind."""
     fit, time_notes = _fitted(read.session)
     notes = [*read.notes, *time_notes]
-    for line in read.left_out[:DEVIATIONS_SHOWN]:
-        say(f"Left out: {line}")
-    if len(read.left_out) > DEVIATIONS_SHOWN:
-        say(
-            f"Left out: {len(read.left_out) - DEVIATIONS_SHOWN} more lines; cryoscout validate FILE lists "
-            "all."
-        )
     told = _account(read, folder, fit, notes)
     if added is not None:
         told |= {"added": dict(added), "unchanged": [str(path) for path in read.unchanged]}
@@ -318,6 +448,8 @@ def _tell(read: _Read, added: Mapping[str, int] | None, folder: Path, as_json: b
     levels = ("grids", "squares", "patches", "holes", "exposures")
     out.print("Found: " + ", ".join(f"{told[level]} {level}" for level in levels))
     out.print("Outcomes: " + ", ".join(f"{count} {outcome}" for outcome, count in told["outcomes"].items()))
+    if told["chosen"] is not None:
+        out.print(f"Chosen by the operator: {told['chosen']} of {told['holes']} holes")
     out.print(f"Predictions: {', '.join(told['models']) or 'none'}")
     for report in read.reports:
         out.print(f"Joined: {report}")
@@ -331,7 +463,7 @@ def _account(read: _Read, folder: Path, fit: FittedTimeModel | None, notes: Sequ
     """The object of `--json`.
 
     Keys: session, format, grids, squares, patches, holes, exposures, outcomes {measured, failed, pending,
-    none},
+    none}, chosen (holes that the operator had chosen) or null where no file says it,
     not_joined (rows of all sources), time_model_s {same_patch, new_patch, new_square, new_grid} or null,
     time_model_events and time_model_pauses (timed steps behind each tier, pauses among them) or null, then
     folder, models, joins (one account per source), left_out (deviating lines), notes; shots where a hole has
@@ -354,13 +486,14 @@ def _account(read: _Read, folder: Path, fit: FittedTimeModel | None, notes: Sequ
         "session": read.session.name,
         "format": read.session.info.format,
         **read.session.counts(),
+        "chosen": read.session.chosen_holes(),
         **({"shots": read.session.info.shots} if several_shots else {}),
         "not_joined": sum(report.not_joined for report in read.reports),
         **times,
         "folder": str(folder),
         "models": read.session.models(),
         "joins": [{**asdict(report), "not_joined": report.not_joined} for report in read.reports],
-        "left_out": len(read.left_out),
+        "left_out": read.left_out,
         "notes": list(notes),
     }
 
@@ -396,7 +529,7 @@ def _in_words(fit: FittedTimeModel, shots: int) -> str:
     from cryoscout.routing.time_fit import TIER_NAMES
 
     tiers = ", ".join(
-        f"{seconds:.0f} s {tier} ({_steps_in_words(events, pauses)})"
+        f"{seconds:.0f} s {tier} ({_steps_in_words(events, pauses) if events else 'filled, not measured'})"
         for tier, seconds, events, pauses in zip(
             TIER_NAMES, fit.seconds.tolist(), fit.events.tolist(), fit.pauses.tolist(), strict=True
         )

@@ -8,6 +8,7 @@ the package but its errors; the one-line help of every command stands in the tab
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple
@@ -42,6 +43,7 @@ COMMANDS: dict[str, LazyCommand] = {
     "replay": LazyCommand(
         "replay", "replay", "What policies would have found on holes that were really imaged."
     ),
+    "learn": LazyCommand("learn", "learn", "Train a route policy on sessions whose outcomes are known."),
     "simulate": LazyCommand("simulate", "simulate", "Make a session with known truth."),
     "report": LazyCommand(
         "report", "report", "One self-contained page about a session: route, curves, figures."
@@ -104,6 +106,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def run() -> None:
     """Console script `cryoscout`."""
+    # Read when numpy is imported, which is later, and by the workers of a study. The matrices of a trained policy are
+    # small: on a busy machine two threads for one of them are many times slower than one.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     sys.exit(main(sys.argv[1:]))
 
 

@@ -34,7 +34,10 @@ def plan(
     ],
     budget_min: Annotated[float, typer.Option(help="Minutes of microscope time left, above 0.")],
     policy: Annotated[
-        str, typer.Option(help="Who plans: a policy, or policy@prediction, such as index@res18.")
+        str,
+        typer.Option(
+            help="Who plans: a policy, policy@prediction such as index@res18, or a trained policy's file."
+        ),
     ] = "adaptive",
     threshold_angstrom: Annotated[
         float | None,
@@ -76,7 +79,8 @@ def plan(
         str | None, typer.Option(help="Of --export smartscope: select the holes there too, https://HOST.")
     ] = None,
     smartscope_token_file: Annotated[
-        Path | None, typer.Option(help="File of the SmartScope token. Default: $SMARTSCOPE_TOKEN.")
+        Path | None,
+        typer.Option(help="File of the SmartScope token. Default: variable CRYOSCOUT_SMARTSCOPE_TOKEN."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the policy's own draws, 0 or above.", min=0)] = 0,
     as_json: Annotated[
@@ -91,6 +95,7 @@ def plan(
     \b
     Example:
       cryoscout plan y1 --budget-min 480
+      cryoscout plan y1 --budget-min 480 --policy dqn-y1
       cryoscout plan run7.session --budget-min 240 --from HOLE --export html -o list.html
     """
     from cryoscout.routing.from_session import load_session
@@ -158,6 +163,7 @@ def make_work_list(
 
     Raises the errors of the parts, and DataError when no hole is left to plan.
     """
+    from cryoscout.learning.registry import policy_named
     from cryoscout.routing.from_session import (
         place_names,
         problem_from_session,
@@ -165,11 +171,10 @@ def make_work_list(
         start_of_plan,
         time_model_for,
     )
-    from cryoscout.routing.policies import make_policy
     from cryoscout.routing.worklist import build_work_list
 
     policy_name, named = split_policy_spec(policy_spec, prediction)
-    policy = make_policy(policy_name)
+    policy = policy_named(policy_name)
     threshold = session.info.threshold_angstrom if threshold_angstrom is None else threshold_angstrom
     prediction, prediction_notes = resolve_prediction(session, named, policy.default_prediction)
     model, model_notes = time_model_for(session, time_model)
@@ -219,9 +224,9 @@ def split_policy_spec(spec: str, prediction: str | None = None) -> tuple[str, st
 
     Raises InputError when both name a prediction and do not agree.
     """
-    name, at, named = spec.partition("@")
-    if at and not named:
-        raise InputError(f"A policy must be written policy or policy@prediction. Got {spec!r} instead.")
+    from cryoscout.learning.registry import policy_and_prediction
+
+    name, named = policy_and_prediction(spec)
     if named and prediction is not None and prediction != named:
         raise InputError(
             f"The prediction must be named once. Got {named!r} in --policy and {prediction!r} in "

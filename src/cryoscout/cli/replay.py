@@ -36,7 +36,10 @@ def replay(
     policies: Annotated[
         str | None,
         typer.Option(
-            help="Policies by commas, each policy or policy@prediction. Default: greedy,adaptive@combined."
+            "--policies",
+            "--policy",
+            help="Policies by commas, each policy, policy@prediction or a trained policy's file. "
+            "Default: greedy,adaptive@combined.",
         ),
     ] = None,
     starts: Annotated[
@@ -80,6 +83,7 @@ def replay(
     \b
     Example:
       cryoscout replay y1 --budget-min 120,240 --policies greedy,adaptive@combined --starts 50
+      cryoscout replay y1 --policy dqn-y1 --starts-from eliminated
     """
     from cryoscout.routing.from_session import load_session
 
@@ -231,11 +235,11 @@ class _Stage:
 
     def make(self, spec: str) -> tuple[Policy, str]:
         """The policy and the name of its prediction; what was chosen for the user becomes a note, once."""
+        from cryoscout.learning.registry import policy_named
         from cryoscout.routing.from_session import resolve_prediction
-        from cryoscout.routing.policies import make_policy
 
         name, named = split_policy_spec(spec)
-        policy = make_policy(name)
+        policy = policy_named(name)
         prediction, notes = resolve_prediction(self.session, named, policy.default_prediction)
         if policy.drops_crossing and self.request.crossing == "count":
             notes = (*notes, f"{name} drops its crossing visit, as published; the bound counts it.")
@@ -401,7 +405,7 @@ def _print(outcome: ReplayOutcome) -> None:
             f"{mean:.1f} ± {std:.1f} ({_share(mean, bound)})"
             for mean, std, bound in zip(row.good_mean, row.good_std, outcome.bound_mean, strict=True)
         ]
-        table.add_row(spec.partition("@")[0], row.prediction, *cells, f"{row.runtime_s:.1f} s")
+        table.add_row(split_policy_spec(spec)[0], row.prediction, *cells, f"{row.runtime_s:.1f} s")
     table.add_row(
         "exact bound", "the truth", *(f"{bound:.1f}" for bound in outcome.bound_mean), "", end_section=True
     )

@@ -16,13 +16,21 @@ def study(
     name: Annotated[
         str,
         typer.Argument(
-            help="cryorl-table2, cryorl-figure5, delay, prediction, coverage or adaptive-selection; what each "
-            "shows is in docs/results."
+            help="adaptive-selection, beyond, coverage, cryorl-table2, cryorl-table3, cryorl-table4, cryorl-figure5, "
+            "cryorl-figure6, cryorl-resnet18, cryorl-ablation-duration, cryorl-ablation-reward, delay or prediction; "
+            "what each shows is in docs/results."
         ),
     ],
     profile: Annotated[
-        str, typer.Option(help="quick (minutes) or paper (every start, an hour or more).")
+        str,
+        typer.Option(
+            help="quick (minutes; where policies are trained an hour or more) or paper (every start and epoch)."
+        ),
     ] = "quick",
+    session: Annotated[
+        str | None,
+        typer.Option(help="Of cryorl-table4: a NAME.session folder of your own to be studied too."),
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -56,7 +64,7 @@ def study(
     from cryoscout.study.catalogue import checked_profile, run_study, study_named
 
     run = run_study(
-        study_named(name),
+        study_named(name, session),
         checked_profile(profile),
         output or default_output(),
         resume=resume,

@@ -5,11 +5,13 @@
     patches    as the reader gives them, else clusters of positions, else the square (see `assemble_places`)
     shots      what the source declares or what most imaged holes have, whichever is more; the same for all holes
     exposures  of the source of the places; one without a result is pending, a failed fit is a result
-    results    of all sources; of several runs the best resolution counts, a failed one only where all failed
+    results    of all sources, each a CTF run that is kept; of several the best resolution counts, a failed one only
+               where all failed (see `assemble_ctf`)
+    the rest   of all sources, as vendor fields (see `assemble_fields`)
 
-A stored session can be extended: what is new is added, pending exposures get their results, missing positions are
-filled, and a hole that is imaged now comes into the patch it was imaged in; nothing else changes. Importing in steps
-gives what importing at once does.
+A stored session can be extended: what is new is added, pending exposures get their results and others a better one,
+missing positions are filled, and a hole that is imaged now comes into the patch it was imaged in; nothing else changes,
+but what holes are chosen. Importing in steps gives what importing at once does.
 """
 
 from __future__ import annotations
@@ -20,16 +22,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from cryoscout.core.errors import DataError
-from cryoscout.core.units import is_failed_fit
+from cryoscout.formats.assemble_ctf import with_results
+from cryoscout.formats.assemble_fields import vendor_fields
+from cryoscout.formats.assemble_names import joined_by_name
 from cryoscout.formats.assemble_places import Places, places_of_sources
-from cryoscout.formats.ctf_names import exposure_name
-from cryoscout.formats.epu_names import parse_exposure
 from cryoscout.formats.registry import BY_NAME, FORMATS
 from cryoscout.formats.source import EXPOSURE_COLUMNS, SourceRecords
-from cryoscout.session.joins import NAMES_SHOWN, JoinReport, leginon_stem
+from cryoscout.session.joins import NAMES_SHOWN, JoinReport
 from cryoscout.session.model import Session, SessionInfo
 from cryoscout.session.tables import TABLES, empty_table, with_gaps_filled
 
@@ -74,19 +75,21 @@ def assemble(
     notes += places.notes
     exposures, reports, shots, shot_notes = _exposures(chosen, places, stored)
     exposures, time_reports = _with_times(exposures, tables)
-    exposures, result_reports = _with_results(exposures, sources)
+    results = with_results(exposures, sources, _stored_table("ctf_runs", stored))
     session = Session(
         stored.name if stored is not None else _plain_name(name or _name_of(chosen)),
-        _info(chosen, stored, shots, exposures),
+        _info(chosen, stored, shots, results.exposures),
         places.grids,
         places.squares,
         places.patches,
         places.holes,
-        exposures[list(TABLES["exposures"])],
-        empty_table("predictions") if stored is None else stored.predictions,
+        results.exposures[list(TABLES["exposures"])],
+        _stored_table("predictions", stored),
         _provenance(sources, chosen, stored),
+        results.runs,
+        vendor_fields(sources, _stored_table("vendor_fields", stored)),
     )
-    return Assembled(session, reports + time_reports + result_reports, notes + shot_notes)
+    return Assembled(session, reports + time_reports + results.reports, notes + shot_notes + results.notes)
 
 
 def earlier_exposures(session: Session) -> pd.DataFrame:
@@ -147,7 +150,7 @@ def _exposures(
     chosen: Sequence[SourceRecords], places: Places, stored: Session | None
 ) -> tuple[pd.DataFrame, list[JoinReport], int, list[str]]:
     """Stored and new exposures, each a shot of its hole; what found no hole; shots per hole; notes."""
-    before = empty_table("exposures") if stored is None else stored.exposures
+    before = _stored_table("exposures", stored)
     before = with_gaps_filled("exposures", before, places.exposures)
     new = places.exposures[~places.exposures["exposure_id"].isin(before["exposure_id"])]
     placed = new["hole_id"].isin(places.holes["hole_id"])
@@ -206,7 +209,10 @@ def _with_times(rows: pd.DataFrame, tables: Sequence[SourceRecords]) -> tuple[pd
         timed = table.exposures[table.exposures["started_at"].notna()]
         if timed.empty:
             continue
-        place, report = _joined(timed["exposure_id"].tolist(), None, rows, f"times of {table.path.name}")
+        what = f"times of {table.path.name}"
+        place, report = joined_by_name(
+            timed["exposure_id"].tolist(), None, rows["exposure_id"].tolist(), what
+        )
         times = rows["started_at"].to_numpy(copy=True)
         known = place >= 0
         open_rows = rows["is_new"].to_numpy() & np.isnat(times)
@@ -215,72 +221,6 @@ def _with_times(rows: pd.DataFrame, tables: Sequence[SourceRecords]) -> tuple[pd
         rows = rows.assign(started_at=np.where(open_rows, given, times))
         reports.append(report)
     return rows, reports
-
-
-def _with_results(
-    rows: pd.DataFrame, sources: Sequence[SourceRecords]
-) -> tuple[pd.DataFrame, list[JoinReport]]:
-    """The best result of every pending exposure."""
-    best = np.full(len(rows), np.nan)
-    reports = []
-    for source in sources:
-        if source.ctf.empty:
-            continue
-        what = f"CTF results of {source.path.name} ({source.format})"
-        ids = source.ctf["image_id"].tolist() if "image_id" in source.ctf else None
-        place, report = _joined(source.ctf["name"].tolist(), ids, rows, what)
-        reports.append(report)
-        values = source.ctf["ctf_max_res_angstrom"].to_numpy(dtype=np.float64)
-        values = np.where([is_failed_fit(value) for value in values.tolist()], np.inf, values)
-        np.fmin.at(best, place[place >= 0], values[place >= 0])
-    waiting = (rows["outcome"] == "pending").to_numpy() & ~np.isnan(best)
-    outcome = rows["outcome"].to_numpy(dtype=object, copy=True)
-    ctf = rows["ctf_max_res_angstrom"].to_numpy(copy=True)
-    outcome[waiting] = np.where(np.isinf(best[waiting]), "failed", "measured")
-    ctf[waiting] = np.where(np.isinf(best[waiting]), np.nan, best[waiting])
-    return rows.assign(outcome=outcome, ctf_max_res_angstrom=ctf), reports
-
-
-def _joined(
-    names: list[str], other_ids: list[str] | None, rows: pd.DataFrame, what: str
-) -> tuple[NDArray[np.int64], JoinReport]:
-    """Row of each name, -1 where it has none: as written, as a pipeline's name, as EPU's or Leginon's image.
-
-    other_ids : a second name of each, tried last
-    """
-    own = rows["exposure_id"].tolist()
-    place = _places(names, own)
-    attempts = [(names, exposure_name), (names, _epu_stem), (names, leginon_stem)]
-    if other_ids is not None:
-        attempts.append((other_ids, str))
-    for written, plain in attempts:
-        left = np.flatnonzero(place < 0)
-        if len(left):
-            place[left] = _places([plain(written[row]) for row in left], [plain(each) for each in own])
-    lost = np.flatnonzero(place < 0)
-    return place, JoinReport(
-        what=what,
-        found=len(names),
-        joined=len(names) - len(lost),
-        first_not_joined=tuple(names[row] for row in lost[:NAMES_SHOWN]),
-        why="no exposure of a hole has the name" if len(lost) else "",
-        without=len(own) - len(np.unique(place[place >= 0])),
-        target="exposures",
-    )
-
-
-def _places(names: Sequence[str], targets: Sequence[str]) -> NDArray[np.int64]:
-    """Place of each name among the targets; -1 for none, and for one that two targets share."""
-    index = pd.Index(np.array(targets, dtype=object))
-    unique = ~index.duplicated(keep=False)
-    found = index[unique].get_indexer(pd.Index(np.array(names, dtype=object)))
-    rows = np.flatnonzero(unique)
-    return np.where(found < 0, -1, rows[found] if len(rows) else -1).astype(np.int64)
-
-
-def _epu_stem(name: str) -> str:
-    parsed = parse_exposure(name)
-    return name if parsed is None else parsed.stem
 
 
 def _info(
@@ -303,8 +243,10 @@ def _provenance(
     """One row for each table that a file fills; rows of earlier imports stay, first."""
     rows = []
     for source in sources:
+        says_places = any(source is each for each in chosen)
         filled = [
-            ("holes", "x_um, y_um, x_px, y_px", len(source.holes) and any(source is each for each in chosen)),
+            ("holes", "x_um, y_um, x_px, y_px", len(source.holes) and says_places),
+            ("holes", "chosen", says_places and source.holes["chosen"].notna().any()),
             ("exposures", "started_at", len(source.exposures)),
             ("exposures", "ctf_max_res_angstrom", len(source.ctf)),
         ]
@@ -312,10 +254,15 @@ def _provenance(
             (table, column, source.path.name, source.format) for table, column, is_there in filled if is_there
         ]
     new = pd.DataFrame(rows, columns=list(TABLES["provenance"]), dtype="str")
-    before = empty_table("provenance") if stored is None else stored.provenance
+    before = _stored_table("provenance", stored)
     known = set(before.itertuples(index=False, name=None))
     fresh = [row not in known for row in new.itertuples(index=False, name=None)]
     return _concatenated([before, new[fresh]])
+
+
+def _stored_table(table: str, stored: Session | None) -> pd.DataFrame:
+    found: pd.DataFrame = empty_table(table) if stored is None else getattr(stored, table)
+    return found
 
 
 def _concatenated(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 
 from cryoscout.core.errors import DataError
-from cryoscout.formats.clusters import cluster_positions
+from cryoscout.formats.clusters import cluster_positions, notes_on_radius
 from cryoscout.formats.source import SourceRecords
 from cryoscout.session.model import Session
 from cryoscout.session.tables import TABLES, empty_table, with_gaps_filled
 
 _SQUARES = ("square_id", "grid_id", "x_um", "y_um")
-_HOLES = ("hole_id", "patch_id", "square_id", "grid_id", "x_um", "y_um", "x_px", "y_px")
+_HOLES = ("hole_id", "patch_id", "square_id", "grid_id", "x_um", "y_um", "x_px", "y_px", "chosen")
 _EXPOSURES = (
     "exposure_id",
     "hole_id",
@@ -55,8 +55,9 @@ def places_of_sources(
     """The places that sources of one format say, added to those of a stored session.
 
     Stored holes stay as they are, but for one of which it is known only now where the stage stood when it was imaged:
-    it comes into the patch it was imaged in. Missing positions are filled. Raises DataError where an id stands for
-    two places.
+    it comes into the patch it was imaged in. Missing positions are filled. What holes are chosen is what the file says
+    now, but an imaged hole stays chosen: programs take their mark off what is done. Raises DataError where an id stands
+    for two places.
     """
     squares = _merged([source.squares for source in chosen], _SQUARES, "square_id", ["grid_id"])
     holes = _merged([source.holes for source in chosen], _HOLES, "hole_id", ["square_id", "grid_id"])
@@ -70,6 +71,8 @@ def places_of_sources(
         holes["hole_id"].isin(known["hole_id"]).any() or holes["square_id"].isin(known["square_id"]).any()
     )
     given = holes["patch_id"] != ""
+    if cluster_radius_um is not None:
+        notes += notes_on_radius(holes, known, chosen[0].format)
     radius_um = cluster_radius_um or next(
         (each.cluster_radius_um for each in chosen if each.cluster_radius_um), None
     )
@@ -78,7 +81,7 @@ def places_of_sources(
     is_new = ~holes["hole_id"].isin(known["hole_id"])
     moved = _moved(holes[given & ~is_new], exposures, stored)
     before, emptied = _stored_holes(stored, moved)
-    before = with_gaps_filled("holes", before, holes)
+    before = _chosen_now(with_gaps_filled("holes", before, holes), holes, exposures, stored)
     new = holes[is_new].assign(image_row=pd.array([pd.NA] * int(is_new.sum()), dtype="Int64"))
     used = pd.concat([holes[is_new], holes[holes["hole_id"].isin(moved["hole_id"])]])
     return Places(
@@ -122,6 +125,8 @@ def _merged(
 def _kind(column: str) -> str:
     if column == "started_at":
         return "datetime64[ns]"
+    if column == "chosen":
+        return "boolean"
     return "float64" if column.endswith(("_um", "_px")) else "str"
 
 
@@ -172,7 +177,7 @@ def _with_holes_of_exposures(
     if only["stage_x_um"].notna().any():
         notes.append(f"{len(only)} holes that only exposures name have the stage position of the first one")
     made = only.rename(columns={"stage_x_um": "x_um", "stage_y_um": "y_um"}).assign(
-        patch_id="", x_px=np.nan, y_px=np.nan
+        patch_id="", x_px=np.nan, y_px=np.nan, chosen=pd.array([pd.NA] * len(only), dtype="boolean")
     )
     return _joined_rows([holes, made[list(_HOLES)]])
 
@@ -287,6 +292,22 @@ def _stored_holes(stored: Session | None, moved: pd.DataFrame) -> tuple[pd.DataF
     now = _looked_up(stored.holes["hole_id"], patch, stored.holes["patch_id"])
     left = set(stored.holes.loc[stored.holes["hole_id"].isin(moved["hole_id"]), "patch_id"])
     return stored.holes.assign(patch_id=now), left - set(now)
+
+
+def _chosen_now(
+    before: pd.DataFrame, holes: pd.DataFrame, exposures: pd.DataFrame, stored: Session | None
+) -> pd.DataFrame:
+    """Stored holes with what is chosen now, where a source says it."""
+    if stored is None:
+        return before
+    says = holes.loc[holes["chosen"].notna()]
+    place = pd.Index(says["hole_id"]).get_indexer(pd.Index(before["hole_id"]))
+    now = says["chosen"].reset_index(drop=True).reindex(place).set_axis(before.index)
+    imaged = before["hole_id"].isin(exposures["hole_id"]) | before["hole_id"].isin(
+        stored.exposures["hole_id"]
+    )
+    stays = now.isna() | (imaged & before["chosen"].fillna(False))
+    return before.assign(chosen=before["chosen"].where(stays, now))
 
 
 def _placed_squares(holes: pd.DataFrame, squares: pd.DataFrame) -> pd.DataFrame:

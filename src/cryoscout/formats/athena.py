@@ -34,7 +34,7 @@ import pandas as pd
 
 from cryoscout.core.errors import FileFormatError, InputError
 from cryoscout.formats.ctf_records import deviations_of, head_text, shown
-from cryoscout.formats.findings import Deviation, Findings, read_text
+from cryoscout.formats.findings import TARGETS_ALONE, Deviation, Findings, read_text
 from cryoscout.formats.json_values import JsonValue, parse_json
 from cryoscout.formats.source import HOLE_COLUMNS, SourceRecords
 
@@ -227,6 +227,7 @@ def read_source(path: Path, permissive: bool = False) -> SourceRecords:
         holes=holes.astype({"chosen": "boolean"}),
         extra=extra,
         deviations=tuple(findings.deviations),
+        notes=(TARGETS_ALONE,),
     )
 
 

@@ -6,6 +6,7 @@
     more text           a line without "=" continues the value above it (IMOD joins them by a blank)
 
 A key that stands twice in a section has its last value, as in IMOD's own reader; it is a deviation all the same.
+A line that is no text (see `findings`) is kept as it is and has no entry; below a header that is none, nobody's.
 Syntax: "File Formats" of the SerialEM help, https://bio3d.colorado.edu/SerialEM/hlp/html/about_formats.htm
 """
 
@@ -19,13 +20,19 @@ from pathlib import Path, PureWindowsPath
 from typing import Literal
 
 from cryoscout.core.errors import FileFormatError, InputError
-from cryoscout.formats.findings import Findings, read_bytes
+from cryoscout.formats.findings import (
+    MOST_LINES,
+    NO_MARK,
+    Findings,
+    decoded,
+    encoding_of,
+    no_text_problem,
+    read_bytes,
+    read_start,
+)
 
 LARGEST_AUTODOC_BYTES = 32 * 1024 * 1024
-MOST_LINES = 2_000_000
 LONGEST_LINE = 1_000_000
-MOST_DEVIATIONS = 10_000
-"""Even `permissive` gives up here: the file is something else."""
 
 START_BYTES = 8192
 """What `detect` functions read of a file."""
@@ -38,6 +45,13 @@ UNREADABLE = "(unreadable)"
 
 Encoding = Literal["utf-8", "utf-16-le", "utf-16-be", "latin-1"]
 
+# What is no text comes back as it was, whatever it is.
+_ERRORS: dict[Encoding, str] = {
+    "utf-8": "surrogateescape",
+    "utf-16-le": "surrogatepass",
+    "utf-16-be": "surrogatepass",
+    "latin-1": "strict",
+}
 _SHOWN = 60
 
 
@@ -121,9 +135,9 @@ class Section:
 
     def _reread(self, raw: list[str]) -> Section:
         silent = Findings(Path(), permissive=True)
-        return Section(
-            self.kind, self.name, self.line, tuple(raw), _entries(self.kind, raw, self.line, silent, False)
-        )
+        texts = ["" if _line_problem(text) else text for text in raw]
+        entries = _entries(self.kind, texts, self.line, silent, False)
+        return Section(self.kind, self.name, self.line, tuple(raw), entries)
 
 
 @dataclass(frozen=True)
@@ -152,21 +166,13 @@ class Autodoc:
 
     def to_bytes(self) -> bytes:
         """The file: for a document that was read and not changed, the very bytes that were read."""
-        return "".join(text for section in self.sections for text in section.raw).encode(self.encoding)
+        text = "".join(text for section in self.sections for text in section.raw)
+        return text.encode(self.encoding, _ERRORS[self.encoding])
 
 
 def start_of(path: Path) -> str:
-    """The first characters of a text file, for recognising it; "" where it cannot be read or is not text."""
-    try:
-        if not path.is_file():
-            return ""
-        with path.open("rb") as file:
-            data = file.read(START_BYTES)
-    except (OSError, ValueError):
-        return ""
-    encoding = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}.get(data[:2], "utf-8")
-    text = data.decode(encoding, errors="replace").removeprefix("\ufeff")
-    return "" if "\0" in text else text
+    """The first characters of a text file, see `read_start`."""
+    return read_start(path, START_BYTES)
 
 
 def read_autodoc_file(findings: Findings) -> bytes:
@@ -186,25 +192,20 @@ def parse_autodoc(data: bytes, findings: Findings) -> Autodoc:
             None,
             f"must have at most {MOST_LINES:,} lines. Got {text.count(chr(10)) + 1:,} instead.",
         )
-    lines = [match.group() for match in re.finditer(r"[^\n]*\n|[^\n]+", text)]
-    heads = [row for row, line in enumerate(lines) if line.lstrip("\ufeff \t").startswith("[")]
-    bounds = [*heads, len(lines)]
-    sections = [_section("", "", lines, 0, bounds[0], findings)]
-    for head, stop in pairwise(bounds):
-        kind, name = _header(lines[head], head + 1, findings)
-        sections.append(_section(kind, name, lines, head, stop, findings))
+    raw = [match.group() for match in re.finditer(r"[^\n]*\n|[^\n]+", text)]
+    heads = [row for row, line in enumerate(raw) if line.lstrip("\ufeff \t").startswith("[")]
+    texts = list(raw)
+    for row, line in enumerate(raw):
+        problem = _line_problem(line, encoding)
+        if problem is not None:
+            findings.deviates(problem, row + 1)
+            texts[row] = ""
+    sections: list[Section] = []
+    for start, stop in pairwise([0, *heads, len(raw)]):
+        kind, name = _header(texts[start], start + 1, findings) if sections else ("", "")
+        entries = _entries(kind, texts[start:stop], start + 1, findings, stop == len(raw))
+        sections.append(Section(kind, name, start + 1, tuple(raw[start:stop]), entries))
     return Autodoc(tuple(sections), encoding)
-
-
-def deviation(findings: Findings, message: str, line: int | None = None, element: str | None = None) -> None:
-    """Note a deviation like `Findings.deviates`, and give up when there are far too many."""
-    findings.deviates(message, line, element)
-    if len(findings.deviations) > MOST_DEVIATIONS:
-        raise FileFormatError(
-            findings.path,
-            line,
-            f"must have at most {MOST_DEVIATIONS:,} deviations. Got more instead: another format?",
-        )
 
 
 def file_name(path: str | None) -> str:
@@ -221,32 +222,27 @@ def section_lines(kind: str, name: str, pairs: Iterable[tuple[str, str]], line_e
 
 def _decode(data: bytes, findings: Findings) -> tuple[str, Encoding]:
     """The text; a mark of the byte order stays in it, so that encoding gives the same bytes again."""
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        encoding: Encoding = "utf-16-le" if data[:1] == b"\xff" else "utf-16-be"
-    else:
-        encoding = "utf-8"
-    try:
-        return data.decode(encoding), encoding
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        deviation(findings, f"must be {encoding} text. Got byte 0x{data[error.start]:02x} instead.", line)
-    # Every byte is a character of Latin-1: nothing is lost, and the same bytes can be written again.
-    return data.decode("latin-1"), "latin-1"
-
-
-def _section(kind: str, name: str, lines: list[str], start: int, stop: int, findings: Findings) -> Section:
-    raw = lines[start:stop]
-    at_end = stop == len(lines)
-    return Section(kind, name, start + 1, tuple(raw), _entries(kind, raw, start + 1, findings, at_end))
+    found, is_certain = encoding_of(data)
+    encoding: Encoding = "utf-8"
+    if found in ("utf-16-le", "utf-16-be"):
+        encoding = "utf-16-le" if found == "utf-16-le" else "utf-16-be"
+    if not is_certain:
+        findings.deviates(NO_MARK, 1)
+    if encoding != "utf-8" and len(data) % 2:
+        # Half a character cannot be written again in UTF-16; every byte is a character of Latin-1.
+        findings.deviates(no_text_problem("\ud800", encoding) or "", data.count(b"\n") + 1)
+        return data.decode("latin-1"), "latin-1"
+    return decoded(data, encoding), encoding
 
 
 def _header(text: str, line: int, findings: Findings) -> tuple[str, str]:
+    if not text:
+        return UNREADABLE, ""
     inner, bracket, _ = text.strip("\ufeff \t\r\n").removeprefix("[").rpartition("]")
     kind, equals, name = (part.strip() for part in inner.partition("="))
     whole = bracket and equals and kind and (name or kind == TITLE)
-    if not whole or _is_not_text(text, line, findings):
-        if not whole:
-            deviation(findings, f"a header must be [Kind = name]. Got {_shown(text)} instead.", line)
+    if not whole:
+        findings.deviates(f"a header must be [Kind = name]. Got {_shown(text)} instead.", line)
         return UNREADABLE, ""
     return kind, name
 
@@ -254,34 +250,35 @@ def _header(text: str, line: int, findings: Findings) -> tuple[str, str]:
 def _entries(
     kind: str, raw: list[str], first_line: int, findings: Findings, at_end: bool
 ) -> tuple[Entry, ...]:
+    """The entries of a section; raw : its lines, empty where they are no text."""
     found: list[tuple[str, list[str], list[int]]] = []  # key, parts of the value, rows
     first: dict[str, int] = {}
+    below_no_text = False
     for row, text in enumerate(raw):
         line = first_line + row
+        if not text:
+            # What continues a line that is no text must not be put below the value above it.
+            below_no_text = True
+            continue
         stripped = text.strip("\ufeff \t\r\n")
-        if (
-            not stripped
-            or stripped.startswith("#")
-            or (kind and row == 0)
-            or _is_not_text(text, line, findings)
-        ):
+        if not stripped or stripped.startswith("#") or (kind and row == 0):
             continue
         pair = _parse_line(stripped)
         half_written = at_end and row == len(raw) - 1 and not _line_end(text)
-        if pair is None and "=" not in stripped and found and not half_written:
+        continues = "=" not in stripped and found and not half_written and not below_no_text
+        if pair is None and continues:
             found[-1][1].append(stripped)
             found[-1][2].append(row)
         elif pair is None:
-            deviation(
-                findings,
+            findings.deviates(
                 f"a line must be 'key = value' or '[Kind = name]'. Got {_shown(text)} instead.",
                 line,
             )
         else:
+            below_no_text = False
             key, value = pair
             if key in first and key != TITLE:
-                deviation(
-                    findings,
+                findings.deviates(
                     f"a key must stand once in a section. Got {key[:_SHOWN]!r} again instead "
                     f"(first on line {first[key]}; the last one counts).",
                     line,
@@ -302,18 +299,10 @@ def _parse_line(stripped: str) -> tuple[str, str] | None:
     return key, value.strip()
 
 
-def _is_not_text(text: str, line: int, findings: Findings) -> bool:
-    if "\0" in text:
-        deviation(findings, "a line must be text. Got a NUL byte instead.", line)
-        return True
+def _line_problem(text: str, encoding: Encoding = "utf-8") -> str | None:
     if len(text) > LONGEST_LINE:
-        deviation(
-            findings,
-            f"a line must have at most {LONGEST_LINE:,} characters. Got {len(text):,} instead.",
-            line,
-        )
-        return True
-    return False
+        return f"a line must have at most {LONGEST_LINE:,} characters. Got {len(text):,} instead."
+    return no_text_problem(text, encoding)
 
 
 def _breaks_lines(text: str) -> bool:

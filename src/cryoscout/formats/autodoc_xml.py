@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from xml.parsers.expat import ExpatError, ParserCreate
 
 from cryoscout.core.errors import FileFormatError
-from cryoscout.formats.autodoc import Autodoc, Entry, Section, deviation, section_lines
+from cryoscout.formats.autodoc import Autodoc, Entry, Section, section_lines
 from cryoscout.formats.findings import Findings
 
 GLOBALS = "PreData"
@@ -59,11 +59,9 @@ def parse_autodoc_xml(data: bytes, findings: Findings) -> Autodoc:
             parser.Parse(data[start : start + _CHUNK], False)
         parser.Parse(b"", True)
     except ExpatError as error:
-        deviation(findings, f"must be well-formed XML. Got {error} instead.", error.lineno)
+        findings.deviates(f"must be well-formed XML. Got {error} instead.", error.lineno)
     except (ValueError, LookupError) as error:
-        deviation(
-            findings, f"must be XML in a known encoding. Got {error} instead.", parser.CurrentLineNumber
-        )
+        findings.deviates(f"must be XML in a known encoding. Got {error} instead.", parser.CurrentLineNumber)
     return builder.document()
 
 
@@ -103,15 +101,14 @@ class _Builder:
             self.pairs = {key: (_on_one_line(value), line) for key, value in pairs.items()}
             self.whole = bool(name) or tag == GLOBALS
             if not self.whole:
-                deviation(
-                    self.findings, f"a section must have a name. Got <{tag[:60]}> without one instead.", line
+                self.findings.deviates(
+                    f"a section must have a name. Got <{tag[:60]}> without one instead.", line
                 )
         elif self.depth == 3:
             self.key, self.key_line, self.texts, self.length, self.text_only = tag, line, [], 0, True
         elif self.depth > 3:
             if self.depth == 4:
-                deviation(
-                    self.findings,
+                self.findings.deviates(
                     f"a key must hold text only. Got <{tag[:60]}> in it instead.",
                     line,
                     self.key[:60],
@@ -125,8 +122,7 @@ class _Builder:
             if self.length <= LONGEST_VALUE:
                 self.texts.append(text)
         elif self.depth < 3 and text.strip():
-            deviation(
-                self.findings,
+            self.findings.deviates(
                 f"text must stand in a key. Got {text.strip()[:60]!r} instead.",
                 self.line or None,
             )
@@ -146,16 +142,14 @@ class _Builder:
         if not self.text_only:
             return
         if self.length > LONGEST_VALUE:
-            deviation(
-                self.findings,
+            self.findings.deviates(
                 f"a value must have at most {LONGEST_VALUE:,} characters. Got {self.length:,} instead.",
                 self.key_line,
                 self.key[:60],
             )
             return
         if self.key in self.pairs:
-            deviation(
-                self.findings,
+            self.findings.deviates(
                 f"a key must stand once in a section. Got {self.key[:60]!r} again instead "
                 f"(first on line {self.pairs[self.key][1]}; the last one counts).",
                 self.key_line,

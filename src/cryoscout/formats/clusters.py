@@ -7,8 +7,10 @@ within the session's clustering radius of a common centre stand in for a patch.
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
@@ -18,6 +20,43 @@ LARGEST_RADIUS_UM = 1e6
 _FARTHEST_UM = 1e9
 _CENTRES_TRIED = 64
 """Candidates for each centre; more make rounder clusters, but no fewer of them on a lattice of holes."""
+_OF_A_RADIUS = {"epu": re.compile(r"_cluster_[^/]+"), "serialem": re.compile(r"/cluster\d+|/group\d+\.\d+")}
+"""What follows the square's id in the patches that readers of these formats make with the radius themselves."""
+
+
+def check_radius_um(radius_um: float) -> None:
+    """Raise InputError for a radius that is none: it must be above 0 and at most 1e6 um."""
+    if not (math.isfinite(radius_um) and 0.0 < radius_um <= LARGEST_RADIUS_UM):
+        raise InputError(
+            f"radius_um must be above 0 and at most {LARGEST_RADIUS_UM:g}. Got {radius_um!r} instead. "
+            "Remedy: give it in um, not in metres."
+        )
+
+
+def notes_on_radius(holes: pd.DataFrame, stored: pd.DataFrame, format_name: str) -> list[str]:
+    """A note on the holes that a radius given by the user cannot put into clusters; none where it acts on all.
+
+    holes : of the sources, hole_id, square_id, patch_id ("" where the format says none), x_um, x_px (NaN unknown)
+    stored : hole_id of those imported earlier     format_name : of the sources
+    """
+    new = holes[~holes["hole_id"].isin(stored["hole_id"])]
+    is_open = new["patch_id"] == ""
+    is_placed = new["x_um"].notna()
+    named = int((~is_open).sum())
+    if format_name in _OF_A_RADIUS:
+        made = _OF_A_RADIUS[format_name]
+        named -= sum(
+            made.fullmatch(patch.removeprefix(square)) is not None
+            for patch, square in zip(new["patch_id"], new["square_id"], strict=True)
+        )
+    counts = {
+        "stored with their patches before (--force imports them anew)": len(stored),
+        "in patches that the format names or exposures show": named,
+        "with positions in px alone": int((is_open & ~is_placed & new["x_px"].notna()).sum()),
+        "without a position": int((is_open & ~is_placed & new["x_px"].isna()).sum()),
+    }
+    told = ", ".join(f"{count} {which}" for which, count in counts.items() if count)
+    return [f"--cluster-radius-um does not act on every hole: not on {told}"] if told else []
 
 
 def cluster_positions(x_um: ArrayLike, y_um: ArrayLike, radius_um: float) -> NDArray[np.int64]:
@@ -32,11 +71,7 @@ def cluster_positions(x_um: ArrayLike, y_um: ArrayLike, radius_um: float) -> NDA
     that covers most others not covered; at the end each position joins its nearest centre.
     """
     points = _points(x_um, y_um)
-    if not (math.isfinite(radius_um) and 0.0 < radius_um <= LARGEST_RADIUS_UM):
-        raise InputError(
-            f"radius_um must be above 0 and at most {LARGEST_RADIUS_UM:g}. Got {radius_um!r} instead. "
-            "Remedy: give it in um, not in metres."
-        )
+    check_radius_um(radius_um)
     labels = np.full(len(points), -1, dtype=np.int64)
     known = np.flatnonzero((np.abs(points) <= _FARTHEST_UM).all(axis=1))
     if len(known) == 0:

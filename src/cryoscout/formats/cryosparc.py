@@ -22,6 +22,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import sys
 import tokenize
 import warnings
 from collections.abc import Sequence
@@ -42,6 +43,8 @@ from cryoscout.formats.source import SourceRecords
 NUMPY_MAGIC = b"\x93NUMPY"
 LARGEST_HEADER = 100_000
 LARGEST_GROUP_BYTES = 1024 * 1024
+MOST_VALUES = 10_000_000
+"""Of all fields with one value per exposure; a compressed file of a few MB can hold far more."""
 NAME_FIELDS = (
     "micrograph_blob/path",
     "micrograph_blob_non_dw/path",
@@ -87,14 +90,23 @@ class CsTable:
         return self.columns["uid"].astype(np.uint64)
 
     def text(self, field: str) -> list[str]:
-        """A text field. Raises FileFormatError for bytes that are not UTF-8."""
-        values = self.columns[field].tolist()
+        """A text field. Raises FileFormatError for bytes that are not UTF-8 and for what is no character."""
+        column = self.columns[field]
         try:
-            return [value.decode("utf-8") if isinstance(value, bytes) else str(value) for value in values]
-        except UnicodeDecodeError:
+            if column.dtype.kind == "U" and column.size and column.dtype.itemsize:
+                # NumPy does not look at the numbers of the characters; Python breaks on those that are none.
+                codes = np.ascontiguousarray(column).view(np.dtype("u4").newbyteorder(column.dtype.byteorder))
+                if codes.max() > sys.maxunicode:
+                    raise ValueError("no character")
+            values = column.tolist()
+            texts = [value.decode("utf-8") if isinstance(value, bytes) else str(value) for value in values]
+            "".join(texts).encode()
+        except ValueError:
+            # UnicodeError is one.
             raise FileFormatError(
                 self.path, None, f"{field} must be UTF-8. Got other bytes instead."
             ) from None
+        return texts
 
 
 def detect(path: Path) -> bool:
@@ -128,6 +140,8 @@ def read_cs(path: Path) -> CsTable:
         raise FileFormatError(
             path, None, f"a .cs file must begin with \\x93NUMPY or \\x95CSDAT. Got {data[:6]!r} instead."
         )
+    if not all(_is_text(name) for name in columns):
+        raise FileFormatError(path, None, "the name of a field must be text. Got half a character instead.")
     uid = columns.get("uid")
     if uid is None or uid.ndim != 1 or uid.dtype.kind not in "ui":
         raise FileFormatError(
@@ -136,6 +150,14 @@ def read_cs(path: Path) -> CsTable:
     if len(np.unique(uid)) != len(uid):
         raise FileFormatError(path, None, "a uid must stand once. Got one again instead.")
     return CsTable(path, columns)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _numpy_array(path: Path, data: bytes) -> NDArray[Any]:
@@ -325,6 +347,8 @@ def _places(found: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.int64]:
 def _further(tables: Sequence[CsTable], uid: NDArray[Any]) -> dict[str, list[float | str | None]]:
     """Every other field of one value per row, by uid; known ones in our units, the others by their own name."""
     found: dict[str, list[float | str | None]] = {}
+    # Most fields have few different values; one copy of each keeps a large table small.
+    shared: dict[str, str] = {}
     for table in tables:
         place = _places(table.uid, uid)
         for field, values in table.columns.items():
@@ -332,9 +356,17 @@ def _further(tables: Sequence[CsTable], uid: NDArray[Any]) -> dict[str, list[flo
             is_taken = field == "uid" or field in RESOLUTION_FIELDS or column in found
             if is_taken or values.ndim != 1 or values.dtype.kind not in "fiubSUO":
                 continue
+            if (len(found) + 1) * len(uid) > MOST_VALUES:
+                raise FileFormatError(
+                    table.path, None, f"must have at most {MOST_VALUES:,} values. Got more instead."
+                )
             known = table.text(field) if values.dtype.kind in "SUO" else values.tolist()
             found[column] = [
-                None if at < 0 else known[at] * factor if factor is not None else str(known[at])
+                None
+                if at < 0
+                else known[at] * factor
+                if factor is not None
+                else shared.setdefault(text := str(known[at]), text)
                 for at in place.tolist()
             ]
     return found

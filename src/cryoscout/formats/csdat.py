@@ -25,7 +25,7 @@ from cryoscout.core.errors import FileFormatError
 
 MAGIC = b"\x95CSDAT"
 LARGEST_HEADER_BYTES = 1024 * 1024
-LARGEST_TABLE_BYTES = 512 * 1024 * 1024
+LARGEST_TABLE_BYTES = 256 * 1024 * 1024
 """Of all columns together, uncompressed; a larger table is refused before it is unpacked."""
 
 _TYPE = re.compile(r"[<|](?:[fiu][1248]|b1|c8|c16)")
@@ -53,7 +53,7 @@ def read_csdat(path: Path, data: bytes) -> dict[str, NDArray[Any]]:
             raise _wrong(
                 path, name, f"a table must be at most {LARGEST_TABLE_BYTES:,} bytes. Got more instead."
             )
-        values = b""
+        values: bytes | bytearray = b""
         if rows:
             piece, at = _piece(path, data, at, name)
             values = lz4_block(piece, size) if name in header["compressed_fields"] else piece
@@ -127,12 +127,16 @@ def _piece(path: Path, data: bytes, at: int, name: str) -> tuple[bytes, int]:
 
 def _texts(path: Path, name: str, places: NDArray[Any], strings: bytes) -> NDArray[Any]:
     known: dict[int, str] = {}
+    total = 0
     for place in np.unique(places).tolist():
         end = strings.find(b"\0", place) if place < len(strings) else -1
         if end < 0:
             raise _wrong(
                 path, name, "a text must be among the strings of the file. Got a place outside instead."
             )
+        total += end - place
+        if total > len(strings):
+            raise _wrong(path, name, "texts must not overlap. Got more text than the file has instead.")
         try:
             known[place] = strings[place:end].decode("utf-8")
         except UnicodeDecodeError:
@@ -142,7 +146,7 @@ def _texts(path: Path, name: str, places: NDArray[Any], strings: bytes) -> NDArr
     return values
 
 
-def lz4_block(data: bytes, size: int) -> bytes:
+def lz4_block(data: bytes, size: int) -> bytearray:
     """Unpack one LZ4 block that must give `size` bytes; what does not fit ends the unpacking, never beyond `size`.
 
     The result is shorter than `size` when the block is damaged.
@@ -170,7 +174,7 @@ def lz4_block(data: bytes, size: int) -> bytes:
             # The copy overlaps what it writes: the last `offset` bytes repeat.
             pattern = bytes(out[start:])
             out += (pattern * (length // offset + 1))[:length]
-    return bytes(out)
+    return out
 
 
 def _length(data: bytes, at: int, first: int) -> tuple[int, int]:

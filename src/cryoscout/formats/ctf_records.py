@@ -21,11 +21,10 @@ import pandas as pd
 from cryoscout.core.errors import FileFormatError
 from cryoscout.core.units import is_failed_fit
 from cryoscout.formats.ctf_names import exposure_name
-from cryoscout.formats.findings import Deviation, Findings
+from cryoscout.formats.findings import Deviation, Findings, UnreadableError, read_start
 
 HEAD_BYTES = 64 * 1024
 LARGEST_TABLE_BYTES = 64 * 1024 * 1024
-LONGEST_LINE = 100_000
 LONGEST_NUMBER = 64
 FILES_TO_RECOGNISE = 50
 UM_PER_ANGSTROM = 1e-4
@@ -39,23 +38,8 @@ def shown(text: str) -> str:
 
 
 def head_text(path: Path, size: int = HEAD_BYTES) -> str:
-    """The first bytes of a file as text; empty for a folder, an unreadable file and one with NUL bytes."""
-    try:
-        if not path.is_file():
-            return ""
-        with path.open("rb") as file:
-            start = file.read(size)
-    except OSError:
-        return ""
-    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return start[: len(start) // 2 * 2].decode("utf-16", errors="replace")
-    return "" if b"\0" in start else start.decode("utf-8-sig", errors="replace")
-
-
-def lines_of(text: str) -> tuple[list[str], bool]:
-    """The lines of a text without their ends (LF, CRLF or CR), and whether the last one has its end."""
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    return (lines[:-1], True) if lines[-1] == "" else (lines, False)
+    """The first bytes of a file as text, see `read_start`."""
+    return read_start(path, size)
 
 
 def parse_number(text: str) -> float | None:
@@ -79,12 +63,18 @@ def resolution_problem(text: str) -> str | None:
 
 
 def deviations_of(path: Path, read: Callable[[Path, Findings], object]) -> list[Deviation]:
-    """Every deviation that a reader meets in a file, by line, the one that ended the reading included."""
+    """Every deviation that a reader meets in a file, by line, the one that ended the reading included.
+
+    Raises UnreadableError where the file itself cannot be read.
+    """
     findings = Findings(path, permissive=True)
     try:
         read(path, findings)
     except FileFormatError as error:
-        findings.deviations.append(Deviation(error.line, error.detail))
+        if isinstance(error, UnreadableError) and error.path == path:
+            raise
+        element = None if error.path == path else error.path.name
+        findings.deviations.append(Deviation(error.line, error.detail, element))
     return sorted(findings.deviations, key=lambda deviation: deviation.line or 0)
 
 

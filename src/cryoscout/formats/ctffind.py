@@ -30,19 +30,17 @@ from cryoscout.core.errors import FileFormatError
 from cryoscout.formats.ctf_names import exposure_name
 from cryoscout.formats.ctf_records import (
     LARGEST_TABLE_BYTES,
-    LONGEST_LINE,
     UM_PER_ANGSTROM,
     CtfRows,
     deviations_of,
     files_in,
     head_text,
     holds_one,
-    lines_of,
     parse_number,
     scaled,
     shown,
 )
-from cryoscout.formats.findings import Deviation, Findings, read_text
+from cryoscout.formats.findings import Deviation, Findings, lines_of, read_lines
 from cryoscout.formats.source import SourceRecords
 
 LEAST_COLUMNS = 7
@@ -179,14 +177,10 @@ def _number_in_stack(text: str) -> str:
 
 def read_ctffind(path: Path, findings: Findings) -> CtffindFile:
     """The header and rows of one file; rows that deviate are reported and left out."""
-    lines, is_complete = lines_of(read_text(path, LARGEST_TABLE_BYTES))
+    lines, is_complete = read_lines(findings, LARGEST_TABLE_BYTES)
     result = CtffindFile()
     for number, line in enumerate(lines, start=1):
-        if len(line) > LONGEST_LINE:
-            findings.deviates(
-                f"a line must have at most {LONGEST_LINE:,} characters. Got {len(line):,} instead.", number
-            )
-        elif line.startswith("#"):
+        if line.startswith("#"):
             _take_comment(result, findings, number, line)
         elif line.strip():
             if number == len(lines) and not is_complete:

@@ -2,14 +2,16 @@
 
 What is read where: `epu_files` (which files), `epu_dm` (EpuSession, GridSquare, Atlas), `epu_images` (XML beside
 images), `epu_names` (what names tell), `epu_xml` (safe XML), `epu_tables` (the tables), `epu_patches` (which holes
-share a stage position).
+share a stage position), `epu_beam_shift` (where in its patch an exposure lies).
 
     table      from
     squares    list in EpuSession.dm; position: GridSquare_*.dm, else the square's newest image, else Atlas.dm
     holes      targets of GridSquare_*.dm; without it, holes with an image, at its stage position, or with an exposure
     exposures  Data/FoilHole_*.xml, and those that GridSquare_*.dm names without an XML (stage position unknown)
 
-The beam shift of an exposure has no length unit in its file: it is kept in `extra`, and shift_x_um is NaN.
+The beam shift of an exposure has no length unit in its file: it is kept in `extra`, and gives shift_x_um where the
+session can calibrate it. The positions x_px, y_px of holes are on the full image of the square, whose size `extra`
+has (image_width_px, image_height_px); its jpg is smaller, and no position is taken from one.
 """
 
 from __future__ import annotations
@@ -21,12 +23,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cryoscout.core.errors import FileFormatError, InputError
+from cryoscout.formats.epu_beam_shift import BeamShift, placed_by_beam_shift
 from cryoscout.formats.epu_dm import EpuSession, GridSquare, read_atlas, read_epu_session, read_grid_square
 from cryoscout.formats.epu_files import EpuFiles, FoundFile, detect, find_files
-from cryoscout.formats.epu_images import read_image, scaled_to
+from cryoscout.formats.epu_images import FieldsBySquare, ImageRecord, read_image
 from cryoscout.formats.epu_names import ExposureName, parse_exposure
 from cryoscout.formats.epu_patches import image_shift_runs, patch_ids, runs_of_holes
 from cryoscout.formats.epu_tables import FoundSession, exposure_table, hole_table, square_table
@@ -39,7 +44,6 @@ __all__ = [
     "image_shift_runs",
     "parse_exposure",
     "read_source",
-    "scaled_to",
     "validate",
 ]
 
@@ -65,7 +69,8 @@ def read_source(
     atlas : Atlas.dm, which lies outside the session: positions of squares that the session has not visited
     known : stamps of an earlier read of the same path; unchanged files are skipped, and only squares, holes and
         exposures of which a file was read are returned (a square's files without exposures are read together)
-    earlier : exposures of the earlier reads (EXPOSURE_COLUMNS), so that runs of image-shift exposures go on
+    earlier : exposures of the earlier reads (EXPOSURE_COLUMNS), so that runs of image-shift exposures go on; the beam
+        shift is calibrated by what is read now
     cluster_radius_um : instead of the session's ClusteringRadius     retries, retry_wait_s : a file that is not
         whole is read again so many times, after a wait that all such files share
     Raises FileFormatError for the first deviation (unless permissive) and where there is nothing of EPU; InputError
@@ -81,26 +86,18 @@ def read_source(
     if atlas is not None:
         files.atlas = _atlas_file(atlas)
     found = _read(files, reader, {} if known is None else known)
-    exposures = exposure_table(found)
-    squares = square_table(found)
-    holes = hole_table(found, exposures)
     radius_um, clusters = _clustering(found.session, cluster_radius_um)
-    runs = _runs(exposures, earlier)
-    holes["patch_id"] = patch_ids(holes, runs, clusters, radius_um)
-    if clusters is not False and radius_um is None and (holes["patch_id"] == "").any():
-        found.notes.append(
-            "holes without exposures have no patch: there is no EpuSession.dm with a ClusteringRadius"
-        )
+    exposures, holes = _holes_and_exposures(found, earlier, radius_um, clusters)
     return SourceRecords(
         format=FORMAT,
         path=path,
-        squares=squares,
+        squares=square_table(found),
         holes=holes,
         exposures=exposures,
         session_name=None if found.session is None else found.session.name,
         shots=None if found.session is None else (len(found.session.areas) or None),
         cluster_radius_um=radius_um,
-        extra=found.extra,
+        extra={**found.extra, **found.hole_fields, **found.exposure_fields},
         deviations=tuple(reader.deviations),
         notes=tuple(files.notes + found.notes),
         stamps=reader.stamps,
@@ -201,8 +198,10 @@ def _read(files: EpuFiles, reader: _Reader, known: Mapping[str, FileStamp]) -> F
     for file, image in reader.read(square_images, read_image):
         found.square_images[file.square_id] = image
     hole_images = [file for file in files.hole_images.values() if file.square_id in touched]
+    by_square = FieldsBySquare()
     for file, image in reader.read(hole_images, read_image):
         found.hole_positions[file.hole_id] = (file.square_id, image.stage_x_um, image.stage_y_um)
+        found.hole_fields[file.hole_id] = by_square.of(file.square_id, _of_image(image))
     _read_exposures(found, reader, exposures)
     _add_named_exposures(found, files)
     _add_extra(found)
@@ -224,14 +223,19 @@ def _read_exposures(
     square_of = {
         hole.hole_id: square_id for square_id, square in found.squares.items() for hole in square.holes
     }
-    # Few texts differ between exposures; one copy of each keeps a large session small.
-    shared: dict[str, str] = {}
+    by_square = FieldsBySquare()
+    presets: dict[str, str] = {}
     for file, image in reader.read((file for file, _ in files), read_image):
         name = names[file.key]
         square_id = file.square_id or square_of.get(name.hole_id, "")
         found.exposures.append((name, square_id, image.acquired_at, image.stage_x_um, image.stage_y_um))
-        extra = image.extra() | {"setting_id": name.setting_id}
-        found.extra[name.stem] = {key: shared.setdefault(text, text) for key, text in extra.items()}
+        numbers, preset = image.numbers, image.preset
+        if "beam_shift_x" in numbers and "beam_shift_y" in numbers:
+            found.beam_shifts[name.stem] = BeamShift(
+                numbers["beam_shift_x"], numbers["beam_shift_y"], presets.setdefault(preset, preset)
+            )
+        extra = image.extra(is_placed=True) | {"setting_id": name.setting_id}
+        found.exposure_fields[name.stem] = by_square.of(square_id, extra)
 
 
 def _add_named_exposures(found: FoundSession, files: EpuFiles) -> None:
@@ -276,13 +280,24 @@ def _add_extra(found: FoundSession) -> None:
             found.notes.append(
                 f"left out: {found.atlas.repeated} repeats of squares under further atlas tiles"
             )
+    # A hole with an image has seven times the fields of one without: they have little to share.
+    imaged, others = FieldsBySquare(), FieldsBySquare()
     for square_id, square in found.squares.items():
         found.extra.setdefault(square_id, {}).update(square.extra)
         for hole in square.holes:
-            found.extra[hole.hole_id] = hole.extra
+            image_fields = found.hole_fields.get(hole.hole_id)
+            found.hole_fields[hole.hole_id] = (
+                others.of(square_id, hole.extra)
+                if image_fields is None
+                else imaged.of(square_id, {**hole.extra, **image_fields})
+            )
     for square_id, image in found.square_images.items():
-        extra = {f"image_{name}": text for name, text in image.extra().items()}
-        found.extra.setdefault(square_id, {}).update(extra)
+        found.extra.setdefault(square_id, {}).update(_of_image(image))
+
+
+def _of_image(image: ImageRecord) -> dict[str, str]:
+    """Fields of the image of a square or hole, told apart from the fields of the square or hole itself."""
+    return {f"image_{name}": text for name, text in image.extra().items()}
 
 
 def _clustering(session: EpuSession | None, radius_um: float | None) -> tuple[float | None, bool | None]:
@@ -295,9 +310,37 @@ def _clustering(session: EpuSession | None, radius_um: float | None) -> tuple[fl
     return session.clustering_radius_um, clusters
 
 
-def _runs(exposures: pd.DataFrame, earlier: pd.DataFrame | None) -> dict[str, str]:
+def _holes_and_exposures(
+    found: FoundSession, earlier: pd.DataFrame | None, radius_um: float | None, clusters: bool | None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Exposures and holes, in their patches and placed as far as can be; adds to the notes."""
+    exposures = exposure_table(found)
+    holes = hole_table(found, exposures)
+    rows, labels = _runs(exposures, earlier)
+    placed = placed_by_beam_shift(
+        exposures, holes, _labels_of(exposures, rows, labels), found.beam_shifts, found.targets_um
+    )
+    found.notes += placed.notes
+    patches = patch_ids(placed.holes, runs_of_holes(rows, labels), clusters, radius_um)
+    if clusters is not False and radius_um is None and "" in patches:
+        found.notes.append(
+            "holes without exposures have no patch: there is no EpuSession.dm with a ClusteringRadius"
+        )
+    return placed.exposures, placed.holes.assign(patch_id=patches)
+
+
+def _runs(exposures: pd.DataFrame, earlier: pd.DataFrame | None) -> tuple[pd.DataFrame, NDArray[np.object_]]:
+    """Exposures of this read and the earlier ones, and the run of each."""
     rows = exposures
     if earlier is not None and len(earlier):
         before = earlier[~earlier["exposure_id"].isin(exposures["exposure_id"])]
         rows = pd.concat([before, exposures], ignore_index=True) if len(exposures) else before
-    return runs_of_holes(rows, image_shift_runs(rows))
+    return rows, image_shift_runs(rows)
+
+
+def _labels_of(
+    exposures: pd.DataFrame, rows: pd.DataFrame, labels: NDArray[np.object_]
+) -> NDArray[np.object_]:
+    """The run of each exposure of this read alone."""
+    run_of = dict(zip(rows["exposure_id"], labels, strict=True))
+    return np.array([run_of.get(each, "") for each in exposures["exposure_id"]], dtype=np.object_)

@@ -27,10 +27,12 @@ from cryoscout.formats.epu_names import ExposureName
 from cryoscout.formats.source import FileStamp
 
 SESSION_FILE = "EpuSession.dm"
+ATLAS_FILE = "Atlas.dm"
 _INNER_FOLDERS = ("Metadata", "FoilHoles", "Data")
 _DEEPEST = 4
 _START_BYTES = 4096
 _FILES_TO_RECOGNISE = 50
+_OTHER_NAMES = ".dm files with names that EPU does not give"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +117,13 @@ def find_files(path: Path) -> EpuFiles:
     """
     found = _one_file(path) if path.is_file() else _folder(path)
     if not found:
+        left_out = f" ({'; '.join(found.notes)})" if found.notes else ""
         raise FileFormatError(
             path,
             None,
-            "must be an EPU session, a folder of it, or one of its .dm or .xml files. Got none of these instead. "
-            f"Remedy: give the folder that holds {SESSION_FILE} or Images-Disc1.",
+            "must be an EPU session, a folder of it, or one of its .dm or .xml files. "
+            f"Got none of these instead{left_out}. "
+            f"Remedy: give the folder that holds {SESSION_FILE} or Images-Disc1, or name single files.",
         )
     return found
 
@@ -177,6 +181,8 @@ class _Listing:
         self.newest: dict[tuple[str, str], str] = {}
         self.left_out: Counter[str] = Counter()
         self.example: dict[str, str] = {}
+        self.other_names: dict[DmKind, list[FoundFile]] = {"session": [], "square": [], "atlas": []}
+        """.dm files with names that EPU does not give."""
 
     def leave_out(self, why: str, key: str) -> None:
         self.left_out[why] += 1
@@ -201,6 +207,7 @@ def _folder(path: Path) -> EpuFiles:
     listing = _Listing()
     for key, entry, square_id in _entries(path, "", _square_above(path), 0):
         _take(listing, key, entry, square_id)
+    _take_only_dm(listing)
     files = listing.files
     files.square_metadata.sort(key=lambda file: file.key)
     files.exposures = dict(sorted(files.exposures.items()))
@@ -222,7 +229,7 @@ def _entries(
                 name = entry.name
                 if name.endswith((".xml", ".dm")):
                     yield prefix + name, entry, square_id
-                elif depth < _DEEPEST and _is_inner(name):
+                elif depth < _DEEPEST and is_entered(name):
                     folders.append(name)
     except OSError as error:
         raise FileFormatError(
@@ -235,7 +242,8 @@ def _entries(
             yield from _entries(inner, f"{prefix}{name}/", square, depth + 1)
 
 
-def _is_inner(name: str) -> bool:
+def is_entered(name: str) -> bool:
+    """Whether a sub-folder has a name that EPU gives, so that it is read with the folder above it."""
     return (
         name in _INNER_FOLDERS or epu_names.is_disc_folder(name) or epu_names.square_folder(name) is not None
     )
@@ -285,7 +293,21 @@ def _take_dm_of_folder(listing: _Listing, file: FoundFile, name: str) -> None:
         listing.files.square_metadata.append(replace(file, square_id=square_id))
     else:
         kind = dm_kind(start_of(Path(file.path)))
-        if kind == "atlas" and listing.files.atlas is None:
-            listing.files.atlas = file
+        if kind is None:
+            listing.leave_out(_OTHER_NAMES, file.key)
         else:
-            listing.leave_out(".dm files with names that EPU does not give", file.key)
+            listing.other_names[kind].append(file)
+
+
+def _take_only_dm(listing: _Listing) -> None:
+    """A .dm file under another name counts where it is the only one of its kind; else it may be a copy."""
+    files = listing.files
+    has_own = {"session": files.session, "square": files.square_metadata, "atlas": files.atlas}
+    for kind, others in listing.other_names.items():
+        # Of several atlases the first, whatever the order of the listing.
+        others.sort(key=lambda file: (file.key != ATLAS_FILE, file.key))
+        is_taken = bool(others) and not has_own[kind] and (kind == "atlas" or len(others) == 1)
+        if is_taken:
+            _take_dm(files, kind, others[0])
+        for file in others[is_taken:]:
+            listing.leave_out(_OTHER_NAMES, file.key)

@@ -19,13 +19,10 @@ The vendor publishes no specification; the paths and units are those of files of
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
-from cryoscout.core.errors import InputError
 from cryoscout.formats.epu_values import (
     ANGSTROM_PER_M,
     DEGREES_PER_RADIAN,
@@ -38,6 +35,7 @@ from cryoscout.formats.epu_values import (
 )
 from cryoscout.formats.epu_xml import LARGEST_IMAGE_XML_BYTES, flattened, read_xml
 from cryoscout.formats.findings import Findings
+from cryoscout.session.vendor_fields import VendorFields
 
 IMAGE_ROOT = "MicroscopeImage"
 
@@ -45,6 +43,7 @@ _ACQUISITION = "microscopeData/acquisition"
 _CAMERA = "microscopeData/acquisition/camera"
 _STAGE = "microscopeData/stage/Position"
 _OPTICS = "microscopeData/optics"
+_PROBE_MODE = f"{_OPTICS}/ProbeMode"
 _TIME = f"{_ACQUISITION}/acquisitionDateTime"
 
 _NUMBERS: tuple[tuple[str, str, float], ...] = (
@@ -72,6 +71,8 @@ _TEXTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("epu_version", ("microscopeData/core/ApplicationSoftwareVersion",)),
     ("instrument", ("microscopeData/instrument/InstrumentModel",)),
 )
+_NUMBER_AT = {element: name for name, element, _ in _NUMBERS}
+_IN_TABLES = (f"{_STAGE}/X", f"{_STAGE}/Y")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +96,48 @@ class ImageRecord:
         height, width = self.numbers.get("height_px", 0.0), self.numbers.get("width_px", 0.0)
         return (int(height), int(width)) if height >= 1 and width >= 1 else None
 
-    def extra(self) -> dict[str, str]:
-        """The known fields that have no place in the tables, as text; lengths in the unit of their names."""
-        return {name: f"{value:.12g}" for name, value in self.numbers.items()} | self.texts
+    @property
+    def preset(self) -> str:
+        """The optics that a length in the file without a unit depends on."""
+        magnification = self.numbers.get("magnification")
+        mode = self.fields.get(_PROBE_MODE)
+        named = "magnification unknown" if magnification is None else f"magnification {magnification:g}"
+        return named if mode is None else f"{named}, {mode}"
+
+    def extra(self, *, is_placed: bool = False) -> dict[str, str]:
+        """Every field, as text: known ones in the unit of their names, all others by their path and as written.
+
+        is_placed : the tables have the stage position of this image; its time stays, because they have no zone
+        """
+        known = {name: f"{value:.12g}" for name, value in self.numbers.items()} | self.texts
+        taken = {
+            next(path for path in paths if path in self.fields)
+            for name, paths in _TEXTS
+            if name in self.texts
+        }
+        return known | {
+            path: text
+            for path, text in self.fields.items()
+            if path not in taken
+            and _NUMBER_AT.get(path) not in self.numbers
+            and not (is_placed and path in _IN_TABLES)
+        }
+
+
+class FieldsBySquare:
+    """Fields of images over those of the first one of the same square, from which few differ."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, dict[str, str]] = {}
+        self._names: dict[str, str] = {}
+
+    def of(self, square_id: str, fields: Mapping[str, str]) -> VendorFields:
+        """The fields of one more image, or of a hole."""
+        shared = self._first.setdefault(square_id, dict(fields))
+        found = VendorFields(fields, shared)
+        # One copy of each name: a large session has fifty thousand images.
+        found.own = {self._names.setdefault(name, name): text for name, text in found.own.items()}
+        return found
 
 
 def read_image(path: Path, findings: Findings | None = None) -> ImageRecord:
@@ -130,37 +170,3 @@ def read_image(path: Path, findings: Findings | None = None) -> ImageRecord:
         texts=texts,
         fields=fields,
     )
-
-
-def scaled_to(
-    x_px: ArrayLike, y_px: ArrayLike, full_shape: tuple[int, int], image_shape: tuple[int, int]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Positions on the full image as positions on a smaller picture of it: the jpg of a square is 512 px wide.
-
-    x_px, y_px : (n,) columns and rows from the upper left corner of the full image; NaN stays NaN
-    full_shape : height, width of the full image, px     image_shape : height, width of the picture, px
-    Returns x, y on the picture, px. Raises InputError for shapes that are none, that differ in aspect by more than
-    2 %, and for positions outside the full image.
-    """
-    for name, shape in (("full_shape", full_shape), ("image_shape", image_shape)):
-        if len(shape) != 2 or min(shape) < 1:
-            raise InputError(f"{name} must be a height and a width of at least 1 px. Got {shape} instead.")
-    height, width = full_shape
-    y_scale, x_scale = image_shape[0] / height, image_shape[1] / width
-    if abs(x_scale / y_scale - 1.0) > _ASPECT_TOLERANCE:
-        raise InputError(
-            f"image_shape must have the aspect of the full image {full_shape}. Got {image_shape} instead. "
-            "Remedy: give the picture that was made of this image."
-        )
-    x, y = np.asarray(x_px, dtype=np.float64), np.asarray(y_px, dtype=np.float64)
-    outside = (x < 0) | (x > width) | (y < 0) | (y > height)
-    if outside.any():
-        first = int(np.flatnonzero(outside)[0])
-        raise InputError(
-            f"Positions must lie in the full image of {width} x {height} px. Got x {x.flat[first]:g}, "
-            f"y {y.flat[first]:g} instead. Remedy: give the shape of the image that they were found on."
-        )
-    return x * x_scale, y * y_scale
-
-
-_ASPECT_TOLERANCE = 0.02

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cryoscout.formats.epu_beam_shift import BeamShift
 from cryoscout.formats.epu_dm import Atlas, EpuSession, GridSquare
 from cryoscout.formats.epu_images import ImageRecord
 from cryoscout.formats.epu_names import ExposureName
 from cryoscout.formats.epu_values import Moment
 from cryoscout.formats.source import EXPOSURE_COLUMNS, HOLE_COLUMNS, SQUARE_COLUMNS
+from cryoscout.session.vendor_fields import VendorFields
 
 
 @dataclass
@@ -33,8 +35,20 @@ class FoundSession:
     """Hole id -> square id, stage position of its newest image, um."""
     exposures: list[tuple[ExposureName, str, Moment | None, float, float]] = field(default_factory=list)
     """Name, square id, time, stage position, um."""
+    beam_shifts: dict[str, BeamShift] = field(default_factory=dict)
+    """By exposure id."""
     extra: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Of the session, its areas and squares."""
+    exposure_fields: dict[str, VendorFields] = field(default_factory=dict)
+    hole_fields: dict[str, VendorFields] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def targets_um(self) -> dict[str, tuple[float, float]]:
+        """Hole id -> stage position, um, of the holes that GridSquare files list."""
+        return {
+            hole.hole_id: (hole.x_um, hole.y_um) for square in self.squares.values() for hole in square.holes
+        }
 
     @property
     def grid_id(self) -> str:

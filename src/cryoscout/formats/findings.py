@@ -1,11 +1,16 @@
-"""What every reader shares: how a deviation from a format is named, collected, and raised or reported.
+"""What every reader shares: how a deviation from a format is named, collected, and raised or reported, and text itself.
 
 Strict by default: the first deviation raises. With `permissive` the same messages are collected, the piece that
 deviates is left out, and nothing else changes. `validate` lists all of them.
+
+Text is UTF-8, with or without a byte order mark, or UTF-16 with one. A line that is no text (a NUL byte, bytes of
+another encoding) is a deviation like any other: it has its number, and permissive reading goes on without it.
 """
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +18,30 @@ from cryoscout.core.errors import FileFormatError
 
 LARGEST_TEXT_BYTES = 512 * 1024 * 1024
 """A larger text or XML file is refused before it is read into memory."""
+MOST_LINES = 2_000_000
+"""Each line takes about 60 bytes of memory beside its characters."""
+LONGEST_LINE = 100_000
+MOST_DEVIATIONS = 100_000
+"""Even `permissive` gives up here: the file is something else."""
+
+TARGETS_ALONE = "a target list: it says which holes are to be imaged, and nothing of what was imaged"
+"""For the join report, of the formats that plans are written as."""
+NO_MARK = (
+    "must be utf-8 text, or utf-16 text with a byte order mark. Got utf-16 text without one instead. "
+    "Remedy: save the file as UTF-8."
+)
+
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+"""NUL, and what stands for bytes that could not be decoded."""
+_LINE_END = re.compile(r"(\r\n|\n|\r)")
+_UTF_8, _UTF_16 = "utf-8", "utf-16"
+_MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
+_LOOKED_AT_BYTES = 4096
+_LEAST_BYTES = 8
+
+
+class UnreadableError(FileFormatError):
+    """There is no such file, or it may not be read; what it holds is not known."""
 
 
 @dataclass(frozen=True)
@@ -34,41 +63,153 @@ class Findings:
     deviations: list[Deviation] = field(default_factory=list)
 
     def deviates(self, message: str, line: int | None = None, element: str | None = None) -> None:
-        """Note a deviation, or raise it as FileFormatError when strict."""
+        """Note a deviation, or raise it as FileFormatError when strict; too many always raise."""
         if not self.permissive:
             where = f"{element}: " if element else ""
             raise FileFormatError(self.path, line, where + message)
+        if len(self.deviations) >= MOST_DEVIATIONS:
+            raise FileFormatError(
+                self.path,
+                line,
+                f"must have at most {MOST_DEVIATIONS:,} deviations. Got more instead: another format?",
+            )
         self.deviations.append(Deviation(line, message, element))
 
 
+def check_readable(path: Path) -> None:
+    """Raise UnreadableError where a path is no file or folder, or one that may not be read; it is opened, not read."""
+    try:
+        if path.is_dir():
+            with os.scandir(path):
+                return
+        if path.is_file():
+            with path.open("rb"):
+                return
+        got = "something else" if path.exists() else "nothing there"
+    except OSError as error:
+        got = str(error.strerror)
+    raise UnreadableError(path, None, f"must be a readable file. Got {got} instead.")
+
+
 def read_bytes(path: Path, limit: int = LARGEST_TEXT_BYTES) -> bytes:
-    """The bytes of a file. Raises FileFormatError when it cannot be read, is no plain file, or is over the limit."""
+    """The bytes of a file.
+
+    Raises UnreadableError when it cannot be read or is no plain file, FileFormatError when it is over the limit.
+    """
     try:
         if not path.is_file():
-            raise FileFormatError(path, None, "must be a file. Got something else, or nothing, instead.")
+            raise UnreadableError(path, None, "must be a file. Got something else, or nothing, instead.")
         size = path.stat().st_size
         if size > limit:
             raise FileFormatError(path, None, f"must be at most {limit:,} bytes. Got {size:,} instead.")
         return path.read_bytes()
     except OSError as error:
-        raise FileFormatError(path, None, f"must be a readable file. Got {error.strerror} instead.") from None
+        raise UnreadableError(path, None, f"must be a readable file. Got {error.strerror} instead.") from None
 
 
-def read_text(path: Path, limit: int = LARGEST_TEXT_BYTES) -> str:
-    """The text of a UTF-8 (or, with a byte order mark, UTF-16) file; bytes that are not text raise FileFormatError."""
-    data = read_bytes(path, limit)
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+def read_start(path: Path, size: int) -> str:
+    """The first bytes of a file as text, for recognising it; "" for a folder and a file that cannot be read.
+
+    What is no text is U+FFFD: a damaged file is still known by the rest of its beginning.
+    """
     try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise FileFormatError(
-            path,
-            line,
-            f"must be {encoding.removesuffix('-sig')} text. Got byte 0x{data[error.start]:02x} instead.",
-        ) from None
-    if "\0" in text:
-        raise FileFormatError(
-            path, text[: text.index("\0")].count("\n") + 1, "must be text. Got a NUL byte instead."
-        )
-    return text
+        if not path.is_file():
+            return ""
+        with path.open("rb") as file:
+            start = file.read(size)
+    except OSError:
+        return ""
+    encoding, _ = encoding_of(start)
+    return start.decode(encoding, errors="replace").removeprefix("\ufeff").replace("\0", "\ufffd")
+
+
+def encoding_of(data: bytes) -> tuple[str, bool]:
+    """The encoding of a text by its byte order mark, else by its look: UTF-8, or UTF-16 where every other byte is NUL.
+
+    Returns the name for `bytes.decode`, and whether it is certain; UTF-16 without a mark is not.
+    """
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return encoding, True
+    start = data[:_LOOKED_AT_BYTES]
+    if len(start) >= _LEAST_BYTES:
+        even, odd = (start[place::2].count(0) / (len(start) // 2) for place in (0, 1))
+        if odd > 0.8 and even < 0.2:
+            return "utf-16-le", False
+        if even > 0.8 and odd < 0.2:
+            return "utf-16-be", False
+    return _UTF_8, True
+
+
+def read_text(path: Path, limit: int = LARGEST_TEXT_BYTES, findings: Findings | None = None) -> str:
+    """The text of a file, without byte order mark.
+
+    findings : collects lines that are no text, which are then empty; without, and when strict, the first one raises
+    Raises FileFormatError with the line, for a file over the limit or of more than 2,000,000 lines, and
+    UnreadableError as `read_bytes`.
+    """
+    findings = Findings(path) if findings is None else findings
+    data = read_bytes(path, limit)
+    lines = max(data.count(b"\n"), data.count(b"\r"))
+    if lines > MOST_LINES:
+        raise FileFormatError(path, None, f"must have at most {MOST_LINES:,} lines. Got {lines:,} instead.")
+    encoding, is_certain = encoding_of(data)
+    if not is_certain:
+        findings.deviates(NO_MARK, 1)
+    text = decoded(data, encoding).removeprefix("\ufeff")
+    first = _NO_TEXT.search(text)
+    if first is None:
+        return text
+    if not findings.permissive:
+        line = len(_LINE_END.findall(text, 0, first.start())) + 1
+        raise FileFormatError(path, line, no_text_problem(text, encoding) or "")
+    pieces = _LINE_END.split(text)
+    for place in range(0, len(pieces), 2):
+        problem = no_text_problem(pieces[place], encoding)
+        if problem is not None:
+            findings.deviates(problem, place // 2 + 1)
+            pieces[place] = ""
+    return "".join(pieces)
+
+
+def decoded(data: bytes, encoding: str) -> str:
+    """Bytes as text in which lone surrogates (U+D800 to U+DFFF) stand for what is not of the encoding."""
+    if not encoding.startswith(_UTF_16):
+        return data.decode(encoding, "surrogateescape")
+    if len(data) % 2:
+        # Half a character at the end.
+        data = data[:-1] + "\ud800".encode(encoding, "surrogatepass")
+    return data.decode(encoding, "surrogatepass")
+
+
+def no_text_problem(text: str, encoding: str) -> str | None:
+    """What is wrong with a text that `decoded` gave, or None."""
+    found = _NO_TEXT.search(text)
+    if found is None:
+        return None
+    if found.group() == "\0":
+        return "must be text. Got a NUL byte instead."
+    if encoding.startswith(_UTF_16):
+        return f"must be {_UTF_16} text. Got half a character instead."
+    return f"must be {_UTF_8} text. Got byte 0x{ord(found.group()) - 0xDC00:02x} instead."
+
+
+def lines_of(text: str) -> tuple[list[str], bool]:
+    """The lines of a text without their ends (LF, CRLF or CR), and whether the last one has its end."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return (lines[:-1], True) if lines[-1] == "" else (lines, False)
+
+
+def read_lines(findings: Findings, limit: int) -> tuple[list[str], bool]:
+    """The lines of the findings' file as `lines_of`; those that are no text or too long are reported, and empty.
+
+    limit : most bytes     Raises as `read_text`.
+    """
+    lines, is_complete = lines_of(read_text(findings.path, limit, findings))
+    for place, line in enumerate(lines):
+        if len(line) > LONGEST_LINE:
+            findings.deviates(
+                f"a line must have at most {LONGEST_LINE:,} characters. Got {len(line):,} instead.", place + 1
+            )
+            lines[place] = ""
+    return lines, is_complete

@@ -23,19 +23,17 @@ from cryoscout.core.errors import FileFormatError
 from cryoscout.formats import star
 from cryoscout.formats.ctf_records import (
     LARGEST_TABLE_BYTES,
-    LONGEST_LINE,
     UM_PER_ANGSTROM,
     CtfRows,
     deviations_of,
     files_in,
     head_text,
     holds_one,
-    lines_of,
     scaled,
     shown,
 )
 from cryoscout.formats.ctffind import read_result_files
-from cryoscout.formats.findings import Deviation, Findings, read_text
+from cryoscout.formats.findings import Deviation, Findings, read_lines
 from cryoscout.formats.relion import MICROGRAPH, RESOLUTION, read_ctf_table
 from cryoscout.formats.source import SourceRecords
 
@@ -124,19 +122,16 @@ def _take_log(path: Path, findings: Findings, rows: CtfRows) -> list[str]:
 
 def read_log(path: Path, findings: Findings) -> GctfLog:
     """What a log says; lines that deviate are reported and left out."""
-    lines, is_complete = lines_of(read_text(path, LARGEST_TABLE_BYTES))
+    lines, is_complete = read_lines(findings, LARGEST_TABLE_BYTES)
+    left_out = {found.line for found in findings.deviations}
     log = GctfLog()
     names_follow = False
     for number, line in enumerate(lines, start=1):
-        if len(line) > LONGEST_LINE:
-            findings.deviates(
-                f"a line must have at most {LONGEST_LINE:,} characters. Got {len(line):,} instead.", number
-            )
-            continue
         text = _COLOUR.sub("", line).strip()
         is_cut = number == len(lines) and not is_complete
-        if names_follow and text:
-            log.micrograph, names_follow = text, False
+        if names_follow and (text or number in left_out):
+            # A name that was no text is not the line after it.
+            log.micrograph, names_follow = text or None, False
         elif text.startswith("Input image file name"):
             names_follow = True
         elif text.endswith("Final Values"):

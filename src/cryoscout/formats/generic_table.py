@@ -49,15 +49,20 @@ from cryoscout.core.errors import FileFormatError, InputError
 from cryoscout.formats.ctf_names import exposure_name
 from cryoscout.formats.ctf_records import (
     LARGEST_TABLE_BYTES,
-    LONGEST_LINE,
     deviations_of,
     head_text,
-    lines_of,
     parse_number,
     resolution_problem,
     shown,
 )
-from cryoscout.formats.findings import Deviation, Findings, read_text
+from cryoscout.formats.findings import (
+    LONGEST_LINE,
+    Deviation,
+    Findings,
+    lines_of,
+    read_lines,
+    read_text,
+)
 from cryoscout.formats.generic_times import parse_time
 from cryoscout.formats.source import EXPOSURE_COLUMNS, HOLE_COLUMNS, SQUARE_COLUMNS, SourceRecords
 
@@ -215,9 +220,15 @@ def read_source(
     return _records(read_generic(path, findings, column_map), findings)
 
 
-def validate(path: Path) -> list[Deviation]:
-    """Every deviation of a file with recognised headers, by line; an empty list for a clean one."""
-    return deviations_of(path, lambda file, findings: _records(read_generic(file, findings), findings))
+def validate(path: Path, column_map: ColumnMap | None = None) -> list[Deviation]:
+    """Every deviation of a file, by line; an empty list for a clean one.
+
+    column_map : which column means what; headers are recognised otherwise
+    Raises InputError for a map that names what is not there.
+    """
+    return deviations_of(
+        path, lambda file, findings: _records(read_generic(file, findings, column_map), findings)
+    )
 
 
 def read_generic(path: Path, findings: Findings, column_map: ColumnMap | Path | None = None) -> GenericTable:
@@ -225,14 +236,7 @@ def read_generic(path: Path, findings: Findings, column_map: ColumnMap | Path | 
     mapped = (
         read_column_map(column_map) if isinstance(column_map, Path) else _checked(column_map or ColumnMap())
     )
-    text = read_text(path, LARGEST_TABLE_BYTES)
-    lines, is_complete = lines_of(text)
-    longest = max(map(len, lines), default=0)
-    if longest > LONGEST_LINE:
-        number = next(place for place, line in enumerate(lines, start=1) if len(line) > LONGEST_LINE)
-        raise FileFormatError(
-            path, number, f"a line must have at most {LONGEST_LINE:,} characters. Got {longest:,} instead."
-        )
+    lines, is_complete = read_lines(findings, LARGEST_TABLE_BYTES)
     skipped = 0
     while skipped < len(lines) and (not lines[skipped].strip() or lines[skipped].startswith("#")):
         skipped += 1
@@ -284,7 +288,7 @@ def _table(path: Path, line: int, delimiter: str, header: list[str], mapped: Col
             if len(found) != 1:
                 raise InputError(
                     f"The column for {role} must be one of {', '.join(header)}. "
-                    f"Got {mapped.columns[role]!r} instead."
+                    f"Got {mapped.columns[role]!r} for {path.name} instead."
                 )
         else:
             taken = {plain_header(name) for name in mapped.columns.values()}

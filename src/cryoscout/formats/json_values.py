@@ -20,13 +20,15 @@ LONGEST_NUMBER = 40
 # A string that never ends is one token to the end of the text, so that each character is looked at once.
 _STRING_OR_BRACKET = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
+_HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
+
 
 def parse_json(text: str, source: Path | str) -> JsonValue:
     """The value of one JSON text.
 
     source : the file or address, for messages
     Raises FileFormatError (with the line) for what is no JSON, for NaN and Infinity, numbers of more than 40
-    characters, a key that stands twice, and brackets deeper than 64.
+    characters, a key that stands twice, brackets deeper than 64, and half a character (an unpaired `\\ud800`).
     """
     _check_depth(text, source)
     try:
@@ -43,6 +45,7 @@ def parse_json(text: str, source: Path | str) -> JsonValue:
         ) from None
     except _NotWantedError as error:
         raise FileFormatError(source, None, str(error)) from None
+    _check_characters(text, value, source)
     return value
 
 
@@ -71,6 +74,18 @@ def _object(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
                 raise _NotWantedError(f"a key must stand once in an object. Got {shown(key)} again instead.")
             seen.add(key)
     return record
+
+
+def _check_characters(text: str, value: JsonValue, source: Path | str) -> None:
+    """Half a character can be written nowhere again, neither to a file nor to a store."""
+    if _HALF_CHARACTER.search(text) is None:
+        return
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise FileFormatError(
+            source, None, f"a text must be whole characters. Got {error.object[error.start]!a} instead."
+        ) from None
 
 
 def _check_depth(text: str, source: Path | str) -> None:

@@ -72,6 +72,8 @@ class LeginonImport:
     reports: list[JoinReport]
     images: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
     """Patch id -> (m, height, width) uint8; rows are `holes.image_row`."""
+    confidence: dict[str, float] = field(default_factory=dict)
+    """Exposure id -> the confidence of its CTF fit, as written."""
     deviations: dict[Path, tuple[Deviation, ...]] = field(default_factory=dict)
     """Lines left out of each file; empty unless read with `permissive`."""
 
@@ -118,7 +120,13 @@ def read_session(
         {"predictions": predictions, "provenance": _provenance(tables, images)},
     )
     deviations = {table.path: table.deviations for table in tables if table.deviations}
-    return LeginonImport(session, reports + time_reports + prediction_reports, crops, deviations)
+    return LeginonImport(
+        session,
+        reports + time_reports + prediction_reports,
+        crops,
+        dict(zip(exposures["name"], exposures["confidence"].astype(float), strict=True)),
+        deviations,
+    )
 
 
 def _table_paths(paths: Iterable[Path]) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,11 @@ def _read_grey(file: Path) -> NDArray[np.uint8]:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(file) as picture:
+        # Pillow warns from its limit on and raises at twice as much; here the limit counts.
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            opened = Image.open(file)
+        with opened as picture:
             if picture.mode not in _EIGHT_BIT_MODES:
                 raise FileFormatError(
                     file,
@@ -88,6 +93,10 @@ def _read_grey(file: Path) -> NDArray[np.uint8]:
                     "Remedy: scale it to 8 bits with one contrast for all.",
                 )
             return np.asarray(picture.convert("L"), dtype=np.uint8)
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise FileFormatError(
+            file, None, f"must have at most {Image.MAX_IMAGE_PIXELS:,} px. Got more instead: no hole image."
+        ) from None
     except UnidentifiedImageError:
         raise FileFormatError(file, None, "must be a PNG picture. Got something else instead.") from None
     except (OSError, SyntaxError) as error:

@@ -17,7 +17,7 @@ their header):
 
 The CTF resolution is min(res(0.5), res(pkg)), as Leginon's own learning loop has it; 100, 101, 100000 and inf are
 failed fits. The web page writes what the database does not have as 0.00, so 0 means "not given". Of several runs of an
-image the one with the best res(0.8) counts; the others stay in `extra`.
+image the one with the best res(0.8) counts; the others are kept as further runs.
 
 Per-target tables (`dbschema/info_tools`): the first column is ChildImageId, the second TargetId_TargetNumber (id of the
 parent image, number of the target on it), the others say which table it is:
@@ -45,16 +45,14 @@ from cryoscout.core.errors import FileFormatError
 from cryoscout.formats.ctf_names import exposure_name
 from cryoscout.formats.ctf_records import (
     LARGEST_TABLE_BYTES,
-    LONGEST_LINE,
     CtfRows,
     deviations_of,
     head_text,
-    lines_of,
     parse_number,
     scaled,
     shown,
 )
-from cryoscout.formats.findings import Deviation, Findings, read_text
+from cryoscout.formats.findings import Deviation, Findings, lines_of, read_lines
 from cryoscout.formats.generic_times import parse_time
 from cryoscout.formats.source import EXPOSURE_COLUMNS, HOLE_COLUMNS, SourceRecords
 
@@ -129,8 +127,8 @@ def _read(path: Path, findings: Findings) -> SourceRecords:
 
 def read_table(path: Path, findings: Findings) -> ExportTable:
     """The rows of an export as text, by column; lines of another length are reported and left out."""
-    lines, is_complete = lines_of(read_text(path, LARGEST_TABLE_BYTES))
-    header = _words(lines[0][:LONGEST_LINE]) if lines else []
+    lines, is_complete = read_lines(findings, LARGEST_TABLE_BYTES)
+    header = _words(lines[0]) if lines else []
     if not _is_header(header) or len(set(header)) != len(header):
         raise FileFormatError(
             path,
@@ -142,7 +140,7 @@ def read_table(path: Path, findings: Findings) -> ExportTable:
     for number, line in enumerate(lines[1:], start=2):
         if not line.strip():
             continue
-        words = _words(line) if len(line) <= LONGEST_LINE else []
+        words = _words(line)
         if number == len(lines) and not is_complete:
             findings.deviates(
                 f"the last line must end with a line break. Got {shown(line)} without one instead. "
@@ -164,7 +162,6 @@ class _Run:
     """One CTF run of an image, its resolutions in angstrom, inf where not given."""
 
     line: int
-    row: dict[str, str]
     resolutions: dict[str, float]
     further: dict[str, float | str | None]
 
@@ -173,6 +170,9 @@ class _Run:
         return min(
             self.resolutions.get(RESOLUTION_50, math.inf), self.resolutions.get(RESOLUTION_PACKAGE, math.inf)
         )
+
+
+_CTF_COLUMNS = [*_RESOLUTIONS.values(), *(column for column, _ in FIELDS.values())]
 
 
 def _of_download(path: Path, table: ExportTable, findings: Findings) -> SourceRecords:
@@ -195,14 +195,17 @@ def _of_download(path: Path, table: ExportTable, findings: Findings) -> SourceRe
             continue
         runs.setdefault(exposure_name(row[IMAGE_NAME]), []).append(run)
     rows = CtfRows()
-    extra: dict[str, dict[str, str]] = {}
+    further: list[CtfRows] = []  # an image stands once in each
     for name, of_image in runs.items():
         # A failed package fit must not outrank one that only lacks the 80 per cent value, so the minimum decides ties.
         best = min(of_image, key=lambda run: (run.resolutions.get(RESOLUTION_80, math.inf), run.angstrom))
         rows.add(findings, name, repr(best.angstrom), best.further, line=best.line)
-        extra |= {f"{name} (line {run.line})": run.row for run in of_image if run is not best}
+        for place, run in enumerate(run for run in of_image if run is not best):
+            if place == len(further):
+                further.append(CtfRows())
+            further[place].add(findings, name, repr(run.angstrom), run.further, line=run.line)
     notes = rows.notes()
-    if extra:
+    if further:
         several = sum(len(of_image) > 1 for of_image in runs.values())
         notes.append(f"{several} exposures have several CTF runs; the best by {RESOLUTION_80} was taken")
     if without:
@@ -210,8 +213,10 @@ def _of_download(path: Path, table: ExportTable, findings: Findings) -> SourceRe
     return SourceRecords(
         format="leginon-export",
         path=path,
-        ctf=rows.frame([*_RESOLUTIONS.values(), *(column for column, _ in FIELDS.values())]),
-        extra=extra,
+        ctf=rows.frame(_CTF_COLUMNS),
+        further_ctf=pd.concat(
+            [each.frame(_CTF_COLUMNS) for each in further or [CtfRows()]], ignore_index=True
+        ),
         deviations=tuple(findings.deviations),
         notes=tuple(notes),
     )
@@ -239,7 +244,7 @@ def _run(findings: Findings, line: int, row: dict[str, str]) -> _Run | None:
     if image_id is not None:
         further["image_id"] = image_id
     further |= {column: resolutions.get(label) for label, column in _RESOLUTIONS.items() if label in row}
-    return _Run(line, row, resolutions, further)
+    return _Run(line, resolutions, further)
 
 
 def _of_targets(path: Path, table: ExportTable, findings: Findings) -> SourceRecords:

@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 
 from cryoscout.core.errors import FileFormatError, InputError
-from cryoscout.formats.ctf_records import LARGEST_TABLE_BYTES, deviations_of, head_text, lines_of, shown
-from cryoscout.formats.findings import Deviation, Findings, read_text
+from cryoscout.formats.ctf_records import LARGEST_TABLE_BYTES, deviations_of, head_text, shown
+from cryoscout.formats.findings import TARGETS_ALONE, Deviation, Findings, read_lines
 from cryoscout.formats.leginon_names import LeginonName, parse_name
 from cryoscout.formats.source import HOLE_COLUMNS, SourceRecords
 
@@ -100,6 +100,7 @@ def read_source(path: Path, permissive: bool = False) -> SourceRecords:
         session_name=about.get("session"),
         extra=extra,
         deviations=tuple(findings.deviations),
+        notes=(TARGETS_ALONE,),
     )
 
 
@@ -109,7 +110,7 @@ def validate(path: Path) -> list[Deviation]:
 
 
 def _read(path: Path, findings: Findings) -> tuple[tuple[str, ...], dict[str, str]]:
-    lines, is_complete = lines_of(read_text(path, LARGEST_TABLE_BYTES))
+    lines, is_complete = read_lines(findings, LARGEST_TABLE_BYTES)
     if not lines or lines[0].rstrip() != FIRST_LINE:
         got = shown(lines[0]) if lines else "an empty file"
         raise FileFormatError(path, 1, f"an order must begin with {FIRST_LINE!r}. Got {got} instead.")

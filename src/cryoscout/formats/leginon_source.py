@@ -70,6 +70,7 @@ def records_of(path: Path, found: LeginonImport) -> SourceRecords:
                 "name": results["exposure_id"],
                 "ctf_max_res_angstrom": results["ctf_max_res_angstrom"].fillna(np.inf),
                 "line": pd.array([pd.NA] * len(results), dtype="Int64"),
+                "confidence": results["exposure_id"].map(found.confidence).astype(float),
             }
         ),
         session_name=session.name,

@@ -24,7 +24,8 @@ from typing import Any, Literal
 import pandas as pd
 
 from cryoscout.core.errors import FileFormatError, InputError
-from cryoscout.formats.findings import Deviation
+from cryoscout.formats.ctf_records import LARGEST_TABLE_BYTES, parse_number, shown
+from cryoscout.formats.findings import Deviation, Findings, check_readable, lines_of, read_lines, read_start
 from cryoscout.formats.leginon_names import LeginonName, parse_name
 
 TableKind = Literal["ctf", "timestamps", "softmax", "predicted-ctf"]
@@ -45,7 +46,10 @@ _FIELDS: dict[TableKind, tuple[str, ...]] = {
     "softmax": ("name", "p_good", "p_bad"),
     "predicted-ctf": ("name", "ctf_predicted_angstrom"),
 }
+LONGEST_NAME = 1000
+
 _LINES_TO_RECOGNISE = 200
+_BYTES_TO_RECOGNISE = 100_000
 _LOOKS_LIKE_A_NAME = re.compile(r".+_\d{5}[A-Za-z]")
 _LOOKS_LIKE_A_TIME = re.compile(r"\d{4}-\d\d-\d\d")
 
@@ -69,17 +73,11 @@ class _LineError(Exception):
 def detect(path: Path) -> TableKind | None:
     """The kind of table a file holds, by the shape of most of its lines; None where it is none of them.
 
-    Raises FileFormatError when the file cannot be read.
+    Raises UnreadableError when the file cannot be read.
     """
-    try:
-        with path.open("rb") as file:
-            start = file.read(100_000)
-    except OSError as error:
-        raise FileFormatError(path, None, f"must be a readable file. Got {error.strerror} instead.") from None
-    if b"\0" in start:
-        return None
-    lines = [line for line in start.decode("utf-8", errors="replace").splitlines() if line.strip()]
-    shapes = Counter(_shape(line.lstrip("\ufeff")) for line in lines[:_LINES_TO_RECOGNISE])
+    check_readable(path)
+    lines = [line for line in lines_of(read_start(path, _BYTES_TO_RECOGNISE))[0] if line.strip()]
+    shapes = Counter(_shape(line) for line in lines[:_LINES_TO_RECOGNISE])
     shapes.pop(None, None)
     if not shapes:
         return None
@@ -129,16 +127,11 @@ def _read_all(path: Path) -> LeginonTable:
             "ctf'. "
             "Got lines of another shape instead.",
         )
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise FileFormatError(
-            path, None, f"must be UTF-8 text. Got {error.reason} at byte {error.start} instead."
-        ) from None
-    deviations: list[Deviation] = []
+    findings = Findings(path, permissive=True)
+    lines, _ = read_lines(findings, LARGEST_TABLE_BYTES)
     records: list[dict[str, Any]] = []
     first_line: dict[str, int] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
@@ -146,14 +139,15 @@ def _read_all(path: Path) -> LeginonTable:
             name = record["name"]
             if name in first_line:
                 raise _LineError(
-                    f"a name must stand once. Got {name!r} again instead (first on line {first_line[name]})."
+                    f"a name must stand once. Got {shown(name)} again instead (first on line {first_line[name]})."
                 )
         except _LineError as error:
-            deviations.append(Deviation(number, str(error)))
+            findings.deviates(str(error), number)
             continue
         first_line[name] = number
         records.append({**record, "line": number})
     rows = pd.DataFrame(records, columns=[*_FIELDS[kind], "line", "parsed"])
+    deviations = findings.deviations
     if kind == "timestamps":
         rows["at"] = rows["at"].astype("datetime64[ns]")
         deviations += _children_before_parents(records)
@@ -167,6 +161,11 @@ def _record(kind: TableKind, line: str) -> dict[str, Any]:
         raise _LineError(
             f"a line must have {len(names)} columns ({', '.join(names)}). Got {len(fields)} instead."
         )
+    if len(fields[0]) > LONGEST_NAME:
+        # Each level of a name keeps the names above it: the memory would grow with the square of the length.
+        raise _LineError(
+            f"a name must have at most {LONGEST_NAME:,} characters. Got {len(fields[0]):,} instead."
+        )
     try:
         parsed: LeginonName = parse_name(fields[0])
     except InputError as error:
@@ -175,19 +174,16 @@ def _record(kind: TableKind, line: str) -> dict[str, Any]:
 
 
 def _number(text: str, what: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise _LineError(f"{what} must be a number. Got {text!r} instead.") from None
-    if math.isnan(value):
-        raise _LineError(f"{what} must be a number. Got {text!r} instead.")
+    value = parse_number(text)
+    if value is None or math.isnan(value):
+        raise _LineError(f"{what} must be a number. Got {shown(text)} instead.")
     return value
 
 
 def _finite(text: str, what: str) -> float:
     value = _number(text, what)
     if math.isinf(value):
-        raise _LineError(f"{what} must be finite. Got {text!r} instead.")
+        raise _LineError(f"{what} must be finite. Got {shown(text)} instead.")
     return value
 
 
@@ -195,7 +191,7 @@ def _ctf_values(fields: list[str]) -> dict[str, Any]:
     ctf = _number(fields[2], "the CTF resolution")
     if ctf != NO_CTF and not ctf > 0:
         raise _LineError(
-            f"the CTF resolution must be above 0 angstrom, or -1 for none. Got {fields[2]!r} instead."
+            f"the CTF resolution must be above 0 angstrom, or -1 for none. Got {shown(fields[2])} instead."
         )
     return {
         "x_px": _finite(fields[0], "dx"),
@@ -209,7 +205,9 @@ def _time_values(fields: list[str]) -> dict[str, Any]:
     try:
         return {"at": datetime.strptime(fields[0], TIME_FORMAT)}
     except ValueError:
-        raise _LineError(f"a time must be written yyyy-mm-dd hh:mm:ss. Got {fields[0]!r} instead.") from None
+        raise _LineError(
+            f"a time must be written yyyy-mm-dd hh:mm:ss. Got {shown(fields[0])} instead."
+        ) from None
 
 
 def _softmax_values(fields: list[str]) -> dict[str, Any]:
@@ -228,7 +226,9 @@ def _softmax_values(fields: list[str]) -> dict[str, Any]:
 def _predicted_values(fields: list[str]) -> dict[str, Any]:
     value = _finite(fields[0], "the predicted CTF resolution")
     if value <= 0:
-        raise _LineError(f"the predicted CTF resolution must be above 0 angstrom. Got {fields[0]!r} instead.")
+        raise _LineError(
+            f"the predicted CTF resolution must be above 0 angstrom. Got {shown(fields[0])} instead."
+        )
     return {"ctf_predicted_angstrom": value}
 
 

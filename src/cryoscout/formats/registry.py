@@ -2,6 +2,7 @@
 
 A format is a module with `detect`, `read_source` and `validate`; it is imported only when it is asked. The order is
 that of the list: what is most particular comes first, a site's own table, which anything with a header could be, last.
+Target lists that plans are written as are formats too: whoever names one is told what it is.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, cast
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from cryoscout.core.errors import FileFormatError
-from cryoscout.formats.findings import Deviation
+from cryoscout.formats.findings import Deviation, UnreadableError, check_readable
 from cryoscout.formats.source import SourceRecords
+
+if TYPE_CHECKING:
+    from cryoscout.formats.generic_table import ColumnMap
 
 
 class FormatModule(Protocol):
@@ -38,8 +42,8 @@ class Format:
     module: str
     what: str
     """For people, where nothing was recognised."""
-    gives: Literal["places", "results", "table"]
-    """Squares, holes and exposures; CTF results alone; or whatever its columns are."""
+    gives: Literal["places", "results", "table", "targets"]
+    """Squares, holes and exposures; CTF results alone; whatever its columns are; or holes that are to be imaged."""
 
     def load(self) -> FormatModule:
         """The format's module."""
@@ -49,6 +53,9 @@ class Format:
 FORMATS: tuple[Format, ...] = (
     Format("epu", "epu", "EPU session", "places"),
     Format("serialem", "serialem", "SerialEM .nav or .mdoc", "places"),
+    Format("athena", "athena", "Athena decision records", "targets"),
+    Format("smartscope-selection", "smartscope_selection", "SmartScope selection", "targets"),
+    Format("leginon-order", "leginon_order", "Leginon order of visit", "targets"),
     Format("smartscope", "smartscope", "SmartScope export", "places"),
     Format("cryosparc", "cryosparc", "cryoSPARC .cs", "results"),
     Format("gctf", "gctf", "Gctf", "results"),
@@ -67,10 +74,10 @@ def format_of(path: Path, otherwise: str | None = None) -> Format:
     """The format of a file or folder.
 
     otherwise : name of the format of a file that no format recognises
-    Raises FileFormatError when it cannot be read, or is of no format; the message names what was tried.
+    Raises UnreadableError when it cannot be read, FileFormatError when it is of no format; the message names what was
+    tried.
     """
-    if not path.exists():
-        raise FileFormatError(path, None, "must be a readable file. Got nothing there instead.")
+    check_readable(path)
     for each in FORMATS:
         if each.load().detect(path):
             return each
@@ -86,10 +93,28 @@ def format_of(path: Path, otherwise: str | None = None) -> Format:
     )
 
 
-def validate(path: Path) -> tuple[Format, list[Deviation]]:
-    """The format of a file or folder, and every deviation from it.
+def validate(path: Path, column_map: ColumnMap | None = None) -> tuple[Format | None, list[Deviation]]:
+    """The format of a file or folder, None where it is of none, and every deviation, each with a line or an element.
 
-    Raises FileFormatError as `format_of` does, and where nothing of the file can be read.
+    column_map : of a site's own table: what its columns mean
+    To be of no format, or so damaged that nothing can be read, is a deviation like any other. Raises UnreadableError
+    when the path cannot be read, InputError for a map that names what is not there.
     """
-    found = format_of(path)
-    return found, found.load().validate(path)
+    found: Format | None = None
+    try:
+        found = format_of(path, None if column_map is None else "generic")
+        if found.name == "generic" and column_map is not None:
+            from cryoscout.formats import generic_table
+
+            deviations = generic_table.validate(path, column_map)
+        else:
+            deviations = found.load().validate(path)
+    except FileFormatError as error:
+        if isinstance(error, UnreadableError) and error.path == path:
+            raise
+        deviations = [Deviation(error.line, error.detail, None if error.path == path else error.path.name)]
+    whole = f"the whole {'folder' if path.is_dir() else 'file'}"
+    return found, [
+        each if each.line is not None or each.element else Deviation(None, each.message, whole)
+        for each in deviations
+    ]

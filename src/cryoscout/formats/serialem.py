@@ -115,7 +115,7 @@ def read_source(
 def validate(path: Path) -> list[Deviation]:
     """Every deviation of a file, by line; of the files of a folder, with the file's name as `element`.
 
-    Raises FileFormatError when a file named by `path` cannot be read at all, or nothing of SerialEM is found.
+    Raises UnreadableError when the file cannot be read, FileFormatError when nothing of SerialEM is found.
     """
     if not path.is_dir():
         return serialem_nav.validate(path) if serialem_nav.detect(path) else serialem_mdoc.validate(path)

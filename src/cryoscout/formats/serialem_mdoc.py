@@ -19,12 +19,12 @@ from cryoscout.formats.autodoc import (
     TITLE,
     Autodoc,
     Section,
-    deviation,
     file_name,
     parse_autodoc,
     read_autodoc_file,
     start_of,
 )
+from cryoscout.formats.ctf_records import deviations_of
 from cryoscout.formats.findings import Deviation, Findings
 
 Z_VALUE, FRAME_SET, MONT_SECTION, IMAGE = "ZValue", "FrameSet", "MontSection", "Image"
@@ -121,7 +121,10 @@ def read_mdoc(path: Path, permissive: bool = False) -> MdocFile:
     Raises FileFormatError (file, line) at the first deviation unless permissive; always when the file cannot be read,
     is no image metadata, or is beyond the limits of `autodoc`.
     """
-    findings = Findings(path, permissive)
+    return _read(path, Findings(path, permissive))
+
+
+def _read(path: Path, findings: Findings) -> MdocFile:
     document = parse_autodoc(read_autodoc_file(findings), findings)
     titles = [entry.value for entry in document.globals.entries if entry.key == TITLE]
     titles += [section.name for section in document.of_kind(TITLE)]
@@ -145,8 +148,8 @@ def read_mdoc(path: Path, permissive: bool = False) -> MdocFile:
 
 
 def validate(path: Path) -> list[Deviation]:
-    """Every deviation of a metadata file, by line; raises FileFormatError where it cannot be read at all."""
-    return sorted(read_mdoc(path, permissive=True).deviations, key=lambda found: found.line or 0)
+    """Every deviation of a metadata file, by line, what ends the reading among them."""
+    return deviations_of(path, _read)
 
 
 def parse_date_time(text: str) -> datetime | None:
@@ -171,8 +174,7 @@ def parse_date_time(text: str) -> datetime | None:
 def _read_section(section: Section, findings: Findings) -> MdocSection | None:
     """The record; None, with its deviation noted, where the header has no number."""
     if section.kind != IMAGE and not re.fullmatch(r"-?[0-9]{1,18}", section.name):
-        deviation(
-            findings,
+        findings.deviates(
             f"a {section.kind} header must hold a whole number. Got {section.name[:_SHOWN]!r} instead.",
             section.line,
             f"[{section.kind}]",
@@ -210,7 +212,7 @@ def _values(section: Section, key: str, count: int | None, findings: Findings) -
         message = f"{key} must hold {count} numbers. Got {len(values)} instead."
     else:
         return tuple(values)
-    deviation(findings, message, section.line_of(key), _element(section))
+    findings.deviates(message, section.line_of(key), _element(section))
     return None
 
 
@@ -220,8 +222,7 @@ def _started_at(section: Section, findings: Findings) -> datetime | None:
         return None
     at = parse_date_time(text)
     if at is None:
-        deviation(
-            findings,
+        findings.deviates(
             f"DateTime must be dd-Mon-yy hh:mm:ss or dd-Mon-yyyy hh:mm:ss. Got {text[:_SHOWN]!r} instead.",
             section.line_of("DateTime"),
             _element(section),
@@ -236,8 +237,7 @@ def _multishot(section: Section, findings: Findings) -> str:
     words = (section.get(key) or "").split()
     if len(words) in (2, 3) and all(re.fullmatch(r"-?[0-9]{1,6}", word) for word in words):
         return " ".join(words)
-    deviation(
-        findings,
+    findings.deviates(
         f"{key} must hold a hole (1 or 2 whole numbers) and a position. Got {' '.join(words)[:_SHOWN]!r} instead.",
         section.line_of(key),
         _element(section),
@@ -251,8 +251,7 @@ def _frame_doses(section: Section, findings: Findings) -> tuple[tuple[float, int
     if key is None or values is None:
         return ()
     if len(values) % 2 or any(count != int(count) for count in values[1::2]):
-        deviation(
-            findings,
+        findings.deviates(
             f"{key} must hold pairs of a dose and a whole number of frames. "
             f"Got {(section.get(key) or '')[:_SHOWN]!r} instead.",
             section.line_of(key),

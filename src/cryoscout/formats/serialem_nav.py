@@ -21,13 +21,13 @@ from cryoscout.core.errors import FileFormatError
 from cryoscout.formats.autodoc import (
     Autodoc,
     Section,
-    deviation,
     file_name,
     parse_autodoc,
     read_autodoc_file,
     start_of,
 )
 from cryoscout.formats.autodoc_xml import looks_like_xml, parse_autodoc_xml
+from cryoscout.formats.ctf_records import deviations_of
 from cryoscout.formats.findings import Deviation, Findings
 
 ITEM = "Item"
@@ -232,6 +232,10 @@ def read_nav(path: Path, permissive: bool = False) -> NavFile:
     Raises FileFormatError (file, line) at the first deviation unless permissive; always when the file cannot be read,
     is the tab-delimited form, is no navigator file, or is beyond the limits of `autodoc`.
     """
+    return _read(path, Findings(path, permissive))
+
+
+def _read(path: Path, findings: Findings) -> NavFile:
     start = start_of(path)
     if _TAB_DELIMITED.match(start):
         raise FileFormatError(
@@ -240,7 +244,6 @@ def read_nav(path: Path, permissive: bool = False) -> NavFile:
             "must be a navigator file in autodoc or XML form. Got the tab-delimited form from before SerialEM 3.6 "
             "instead. Remedy: open it in SerialEM 3.6 or newer and save it.",
         )
-    findings = Findings(path, permissive)
     data = read_autodoc_file(findings)
     document = parse_autodoc_xml(data, findings) if looks_like_xml(start) else parse_autodoc(data, findings)
     if not document.of_kind(ITEM) and document.globals.get("AdocVersion") is None:
@@ -250,15 +253,15 @@ def read_nav(path: Path, permissive: bool = False) -> NavFile:
             "must be a navigator file: AdocVersion and [Item = label] sections. Got neither instead.",
         )
     if document.globals.get("AdocVersion") is None:
-        deviation(
-            findings, "must begin with AdocVersion, or SerialEM cannot load it. Got no such line instead.", 1
+        findings.deviates(
+            "must begin with AdocVersion, or SerialEM cannot load it. Got no such line instead.", 1
         )
     return NavFile(path, document, tuple(_items(document, findings)), tuple(findings.deviations))
 
 
 def validate(path: Path) -> list[Deviation]:
-    """Every deviation of a navigator file, by line; raises FileFormatError where it cannot be read at all."""
-    return sorted(read_nav(path, permissive=True).deviations, key=lambda found: found.line or 0)
+    """Every deviation of a navigator file, by line, what ends the reading among them."""
+    return deviations_of(path, _read)
 
 
 def _items(document: Autodoc, findings: Findings) -> list[NavItem]:
@@ -272,8 +275,7 @@ def _items(document: Autodoc, findings: Findings) -> list[NavItem]:
         if item is None:
             continue
         if item.map_id and item.map_id in line_of_id:
-            deviation(
-                findings,
+            findings.deviates(
                 f"MapID must be unique. Got {item.map_id} again instead (first in the item of line "
                 f"{line_of_id[item.map_id]}).",
                 section.line_of("MapID"),
@@ -337,8 +339,7 @@ def _numbers(section: Section, findings: Findings) -> dict[str, tuple[float, ...
             numbers[key] = values
     kind = numbers.get("Type", (None,))[0]
     if "Type" in numbers and kind not in (POINT, POLYGON, MAP):
-        deviation(
-            findings,
+        findings.deviates(
             f"Type must be 0 (point), 1 (polygon) or 2 (map). Got {section.get('Type')} instead.",
             section.line_of("Type"),
             _element(section),
@@ -351,14 +352,11 @@ def _numbers(section: Section, findings: Findings) -> dict[str, tuple[float, ...
     ]
     for key in needed:
         if section.get(key) is None:
-            deviation(
-                findings, f"an item must have {key}. Got none instead.", section.line, _element(section)
-            )
+            findings.deviates(f"an item must have {key}. Got none instead.", section.line, _element(section))
             wrong.add(key)
     has_position = any(key in numbers for key in ("StageXYZ", *COORDS_IN))
     if not has_position and not wrong & {"StageXYZ", *COORDS_IN}:
-        deviation(
-            findings,
+        findings.deviates(
             f"an item must have StageXYZ or one of {', '.join(COORDS_IN)}. Got none instead.",
             section.line,
             _element(section),
@@ -378,7 +376,7 @@ def _values(section: Section, key: str, described: NavField, findings: Findings)
         message = f"{key} must hold {described.count} {of_kind}. Got {len(values)} instead."
     else:
         return tuple(value for value in values if value is not None)
-    deviation(findings, message, section.line_of(key), _element(section))
+    findings.deviates(message, section.line_of(key), _element(section))
     return None
 
 
@@ -399,8 +397,7 @@ def _coords_in(
 ) -> tuple[str, tuple[float, float, float]] | None:
     given = [key for key in ("StageXYZ", *COORDS_IN) if key in numbers]
     if len(given) > 1:
-        deviation(
-            findings,
+        findings.deviates(
             f"an item must have one of StageXYZ, {', '.join(COORDS_IN)}. Got {', '.join(given)} instead.",
             section.line,
             _element(section),
@@ -420,8 +417,7 @@ def _points(
     if count == 0 and in_pixels and numbers["Type"][0] == POINT:
         return (), ()
     if count < 1:
-        deviation(
-            findings,
+        findings.deviates(
             f"NumPts must be at least 1. Got {count} instead.",
             section.line_of("NumPts"),
             _element(section),
@@ -433,8 +429,7 @@ def _points(
         # A list that was refused above is not reported twice.
         if key in numbers or section.get(key) is None:
             got = len(numbers.get(key, ()))
-            deviation(
-                findings,
+            findings.deviates(
                 f"{key} must hold {count} numbers (NumPts). Got {got} instead.",
                 section.line_of(key),
                 _element(section),

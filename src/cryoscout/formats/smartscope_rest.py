@@ -1,6 +1,7 @@
 """SmartScope over its REST interface: read a session, and select the holes of a plan.
 
-    GET   /api/grids/?session_id=          pages of 10 or more records: {"results": [...], "next": address or null}
+    GET   /api/sessions/                   pages of 10 or more records: {"results": [...], "next": address or null}
+    GET   /api/grids/?session_id=          400 where there is no such session
     GET   /api/squares/?grid_id=           as the tables of `smartscope`, without finders
     GET   /api/squares/detailed/?grid_id=  with finders, targets below, and names in place of ids (newer versions)
     GET   /api/holes/?grid_id=
@@ -8,9 +9,9 @@
     PATCH /api/updatetargets/              {"type": "holes", "key": "selected", "new_value": "1", "ids": [...]}
 
 The token goes into the header `Authorization: Token ...`, to the address that the user gave and to no other: https, or
-http on this computer alone; redirections are refused and `next` is followed on the same origin only. Selecting a hole
-of a group selects the group's centre, and queues it again if it was imaged; holes of groups and others must not share a
-request, or the others are passed over.
+http on this computer (elsewhere only when the user says so); redirections are refused and `next` is followed on the
+same origin only. Selecting a hole of a group selects the group's centre, and queues it again if it was imaged; holes of
+groups and others must not share a request, or the others are passed over.
 Specification: NIEHS/SmartScope, `Smartscope/server/api/` urls.py, viewsets.py, views.py, pagination.py;
 `core/db_manipulations.py`, `update_target_selection`.
 """
@@ -21,6 +22,8 @@ import http.client
 import ipaddress
 import json
 import os
+import re
+import ssl
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,21 +39,31 @@ from cryoscout.formats.json_values import JsonValue, parse_json
 from cryoscout.formats.smartscope import IMAGED, FoundRecords
 from cryoscout.formats.source import SourceRecords
 
-TOKEN_VARIABLE = "SMARTSCOPE_TOKEN"  # noqa: S105
+TOKEN_VARIABLE = "CRYOSCOUT_SMARTSCOPE_TOKEN"  # noqa: S105
+"""Read where the first one is not set."""
 LARGEST_ANSWER_BYTES = 256 * 1024 * 1024
 LARGEST_SELECTION_BYTES = 64 * 1024 * 1024
 MOST_PAGES = 100_000
 PAGE_SIZE = 1000
+TIMEOUT_S = 30.0
+SESSIONS_SHOWN = 20
 _LARGEST_TOKEN_BYTES = 1024
 _READ_BYTES = 1 << 20
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_SECRET = re.compile(r"(?<=://).*@|[?#].*", re.DOTALL)
+_NOT_SMARTSCOPE = (
+    "Remedy: give the address under which SmartScope itself answers, with its path where it has one."
+)
 
 JsonRecord = dict[str, JsonValue]
 
 
 def read_token(file: Path | None = None) -> str:
-    """The token from a file, or else from the environment variable SMARTSCOPE_TOKEN; never from a command line.
+    """The token from a file, or else from the environment (CRYOSCOUT_SMARTSCOPE_TOKEN).
 
-    Raises InputError where there is none, or what there is cannot be one.
+    Never from a command line, where others can read it. Raises InputError where there is none, or what there is cannot
+    be one; FileFormatError for a file that cannot be read.
     """
     if file is not None:
         token, where = read_text(file, _LARGEST_TOKEN_BYTES).strip(), f"in {file}"
@@ -80,16 +93,22 @@ class SelectionReport:
 class SmartScopeClient:
     """Reads and selects at one SmartScope server."""
 
-    def __init__(self, address: str, token: str, timeout_s: float = 30.0) -> None:
+    def __init__(
+        self, address: str, token: str, timeout_s: float = TIMEOUT_S, *, allow_http: bool = False
+    ) -> None:
         """Check the address; nothing is sent yet.
 
         address : of the server, with or without /api/     timeout_s : for each whole answer, 0.1..600
+        allow_http : let the token travel unencrypted to another computer
         Raises InputError for an address that is no http(s) one, holds a password, or would carry the token unencrypted
-        to another computer.
+        to another computer (unless allowed).
         """
         if not 0.1 <= timeout_s <= 600.0:
-            raise InputError(f"timeout_s must be between 0.1 and 600. Got {timeout_s!r} instead.")
-        self.origin = _check_address(address)
+            raise InputError(
+                f"The time limit of an answer must be between 0.1 and 600 s. Got {timeout_s!r} instead. "
+                f"Remedy: leave it out, for {TIMEOUT_S:g} s."
+            )
+        self.origin = _check_address(address, allow_http)
         path = urlsplit(address).path.rstrip("/")
         self.api = f"{self.origin}{path if path.endswith('/api') else path + '/api'}/"
         self.timeout_s = timeout_s
@@ -164,10 +183,7 @@ class SmartScopeClient:
         except URLError as error:
             if isinstance(error.reason, TimeoutError):
                 raise _too_slow(address, self.timeout_s) from None
-            raise ServiceError(
-                f"The SmartScope server must be reachable. Got {error.reason} at {self.origin} instead. "
-                "Remedy: check the address and the network."
-            ) from None
+            raise _unreachable(error.reason, self.origin) from None
         except (OSError, http.client.HTTPException) as error:
             raise ServiceError(
                 f"The SmartScope server must answer whole. Got {type(error).__name__} at {self.origin} instead. "
@@ -176,8 +192,25 @@ class SmartScopeClient:
         try:
             text = content.decode("utf-8")
         except UnicodeDecodeError:
-            raise FileFormatError(address, None, "must be utf-8 text. Got other bytes instead.") from None
-        return parse_json(text, address)
+            raise FileFormatError(
+                address, None, f"must be utf-8 text. Got other bytes instead. {_NOT_SMARTSCOPE}"
+            ) from None
+        if text.lstrip()[:1] == "<":
+            raise FileFormatError(
+                address, None, f"must be JSON. Got a page of HTML or XML instead. {_NOT_SMARTSCOPE}"
+            )
+        try:
+            return parse_json(text, address)
+        except FileFormatError as error:
+            raise FileFormatError(address, error.line, f"{error.detail} {_NOT_SMARTSCOPE}") from None
+
+
+def list_sessions(client: SmartScopeClient) -> list[str]:
+    """Ids of the server's sessions, the newest first. Raises as `SmartScopeClient.records` does."""
+    records = sorted(
+        client.records("sessions"), key=lambda record: str(record.get("date") or ""), reverse=True
+    )
+    return [_identifier(record, "session_id", client) for record in records]
 
 
 def read_session(client: SmartScopeClient, session_id: str, permissive: bool = False) -> SourceRecords:
@@ -185,21 +218,13 @@ def read_session(client: SmartScopeClient, session_id: str, permissive: bool = F
 
     session_id : as SmartScope writes it, such as 20240105_run7     permissive : leave deviating records out, list them
     Raises ServiceError and FileFormatError as the client does, FileFormatError for a record that deviates (unless
-    permissive), InputError where the session has no grids.
+    permissive), InputError where the server has no such session or it has no grids.
     """
     path = Path("smartscope") / session_id.replace("/", "_").replace("\0", "")
     findings = Findings(path, permissive)
     found = FoundRecords()
     notes: list[str] = []
-    grids = [
-        _identifier(grid, "grid_id", client) for grid in client.records("grids", {"session_id": session_id})
-    ]
-    if not grids:
-        raise InputError(
-            f"A SmartScope session must have grids. Got none for {session_id!r} instead. "
-            "Remedy: take the session's id from its address in SmartScope."
-        )
-    for grid_id in grids:
+    for grid_id in _grids_of(client, session_id):
         of_grid = {"grid_id": grid_id}
         finders = _finders(client, of_grid, notes)
         for square in client.records("squares", of_grid):
@@ -223,6 +248,30 @@ def read_session(client: SmartScopeClient, session_id: str, permissive: bool = F
                 continue
             found.add_exposure(image, hole_id, str(found.holes[hole_id][2]), grid_id, findings)
     return found.source_records(path, findings, session_id, notes)
+
+
+def _grids_of(client: SmartScopeClient, session_id: str) -> list[str]:
+    try:
+        records = list(client.records("grids", {"session_id": session_id}))
+    except BadRequestError:
+        records = []
+    # A server that does not know the filter lists the grids of all sessions.
+    own = [record for record in records if record.get("session_id") in (None, session_id)]
+    if not own:
+        raise InputError(
+            f"A SmartScope session must have grids. Got none for {shown(session_id)} instead. "
+            f"{sessions_in_words(client)} Remedy: take the session's id from its address in SmartScope."
+        )
+    return [_identifier(record, "grid_id", client) for record in own]
+
+
+def sessions_in_words(client: SmartScopeClient) -> str:
+    """A sentence that names the server's sessions, the newest first. Raises as `list_sessions` does."""
+    sessions = list_sessions(client)
+    if not sessions:
+        return "The server shows no session to this token's user."
+    more = f" and {len(sessions) - SESSIONS_SHOWN} more" if len(sessions) > SESSIONS_SHOWN else ""
+    return f"Sessions there: {', '.join(map(shown, sessions[:SESSIONS_SHOWN]))}{more}."
 
 
 def _finders(client: SmartScopeClient, of_grid: dict[str, str], notes: list[str]) -> dict[str, JsonValue]:
@@ -376,6 +425,14 @@ class NotThereError(ServiceError):
     """The server does not have this address (404)."""
 
 
+class BadRequestError(ServiceError):
+    """The server does not take this request (400), such as a filter by an id that it does not have."""
+
+
+class NotEncryptedError(InputError):
+    """The address would carry the token unencrypted to another computer."""
+
+
 class _RefuseRedirect(HTTPRedirectHandler):
     """A redirection is an answer like any other: the token must not travel on."""
 
@@ -383,17 +440,25 @@ class _RefuseRedirect(HTTPRedirectHandler):
         """No new request; the answer becomes an HTTPError."""
 
 
-def _check_address(address: str) -> str:
+def is_address(text: str) -> bool:
+    """Whether what a user names is an address of a server, and not a path; it need not be a good one."""
+    return _ADDRESS.match(text) is not None
+
+
+def _check_address(address: str, allow_http: bool) -> str:
     parts = _split(address)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
         raise InputError(
             "A SmartScope address must be https://HOST, without user name. "
-            f"Got {shown(parts.geturl() if not parts.password else 'one with a password')} instead."
+            f"Got {_without_secrets(address)} instead."
         )
     if parts.query or parts.fragment:
-        raise InputError(f"A SmartScope address must have no query. Got {shown(address)} instead.")
-    if parts.scheme == "http" and not _is_this_computer(parts.hostname):
         raise InputError(
+            f"A SmartScope address must have no query. Got {_without_secrets(address)} instead. "
+            f"Remedy: leave it out; the token comes from a file or the variable {TOKEN_VARIABLE}."
+        )
+    if parts.scheme == "http" and not allow_http and not _is_this_computer(parts.hostname):
+        raise NotEncryptedError(
             f"A token must travel encrypted. Got http to {parts.hostname} instead. Remedy: use https, or a tunnel "
             "to http://localhost."
         )
@@ -405,10 +470,18 @@ def _split(address: str) -> SplitResult:
         parts = urlsplit(address)
         _ = parts.port
     except ValueError:
-        raise InputError(f"An address must be written https://HOST. Got {shown(address)} instead.") from None
+        raise InputError(
+            f"An address must be written https://HOST. Got {_without_secrets(address)} instead."
+        ) from None
     if any(character.isspace() or not character.isprintable() for character in address):
-        raise InputError(f"An address must be one word. Got {shown(address)} instead.")
+        raise InputError(f"An address must be one word. Got {_without_secrets(address)} instead.")
     return parts
+
+
+def _without_secrets(address: str) -> str:
+    """The address as it may be shown: a user's name, a password and a query may be secret."""
+    plain = _SECRET.sub("", address)
+    return shown(plain) + ("" if plain == address else " and more that is not shown here")
 
 
 def _origin(parts: SplitResult) -> str:
@@ -445,13 +518,32 @@ def _read_all(answer: http.client.HTTPResponse, address: str, deadline: float, t
 def _too_slow(address: str, timeout_s: float) -> ServiceError:
     return ServiceError(
         f"The SmartScope server must answer within {timeout_s:g} s. Got no whole answer at {address} instead. "
-        "Remedy: try again later."
+        "Remedy: try again later, or allow more time."
+    )
+
+
+def _unreachable(reason: object, origin: str) -> ServiceError:
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return ServiceError(
+            f"The SmartScope server must have a certificate that this computer trusts. Got {reason.verify_message} "
+            f"at {origin} instead. Remedy: name the file of your site's certificates in the variable SSL_CERT_FILE."
+        )
+    return ServiceError(
+        f"The SmartScope server must be reachable. Got {reason} at {origin} instead. "
+        "Remedy: check the address and the network."
     )
 
 
 def _refused(code: int, address: str) -> ServiceError:
     if code == 404:
-        return NotThereError(f"The SmartScope server must have {address}. Got 404 (not found) instead.")
+        return NotThereError(
+            f"The SmartScope server must have {address}. Got 404 (not found) instead. {_NOT_SMARTSCOPE}"
+        )
+    if code == 400:
+        return BadRequestError(
+            f"The SmartScope server must take the request. Got 400 (bad request) at {address} instead. "
+            "Remedy: check the ids, and that the server's version is supported."
+        )
     if code in (401, 403):
         return ServiceError(
             f"The SmartScope server must accept the token. Got {code} at {address} instead. Remedy: check the token "
@@ -460,7 +552,8 @@ def _refused(code: int, address: str) -> ServiceError:
     if 300 <= code < 400:
         return ServiceError(
             f"The SmartScope server must answer at its address. Got a redirection ({code}) from {address} instead. "
-            "Remedy: give the address that it leads to."
+            "The token was not sent on. Remedy: give the address that it leads to; where that is a page to log in, "
+            "check the token."
         )
     return ServiceError(
         f"The SmartScope server must answer. Got status {code} at {address} instead. Remedy: try again later."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,7 +49,10 @@ class SourceRecords:
         position); started_at naive microscope time; the stage position is the same for a run of image-shift
         exposures, the shift places hole and shot inside it
     ctf : CTF_COLUMNS and whatever else the format has; resolutions as written (inf and >= 100 are failed fits)
-    extra : vendor fields without a place in the tables, by record id, so that nothing is lost
+    further_ctf : as `ctf`; further runs of its images, of which the reader chose the one in `ctf`: kept, never counted
+    extra : vendor fields without a place in the tables, by record id, so that nothing is lost; a reader with many
+        records gives VendorFields, which hold once what the records share
+    Further columns of squares, holes and exposures are vendor fields too.
     """
 
     format: str
@@ -57,12 +61,13 @@ class SourceRecords:
     holes: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(HOLE_COLUMNS)))
     exposures: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(EXPOSURE_COLUMNS)))
     ctf: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(CTF_COLUMNS)))
+    further_ctf: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(CTF_COLUMNS)))
     session_name: str | None = None
     shots: int | None = None
     """Shots per hole where the format says so."""
     cluster_radius_um: float | None = None
     """Radius of an image-shift cluster where the format says so."""
-    extra: dict[str, dict[str, str]] = field(default_factory=dict)
+    extra: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     deviations: tuple[Deviation, ...] = ()
     notes: tuple[str, ...] = ()
     """For the join report: what was chosen, repeated, left out and why."""

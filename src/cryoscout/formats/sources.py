@@ -1,28 +1,38 @@
 """Reading what a user names: each path by its format, what belongs together as one, what is unchanged not again.
 
 Belong together: an EPU session and its Atlas.dm, a navigator and its image metadata, the tables of one Leginon session.
-Nothing is written, and stamps (size and time of change) are taken before a file is read.
+Nothing is written, and stamps (size and time of change) are taken before a file is read. A folder is read as its
+format says; what it does not enter although there is a session in it is named.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from cryoscout.core.errors import DataError, FileFormatError
+from cryoscout.formats.clusters import check_radius_um
 from cryoscout.formats.generic_table import ColumnMap
 from cryoscout.formats.leginon import LeginonImport
-from cryoscout.formats.registry import BY_NAME, format_of
+from cryoscout.formats.registry import BY_NAME, FORMATS, Format, format_of
 from cryoscout.formats.source import FileStamp, SourceRecords
+from cryoscout.session.joins import NAMES_SHOWN
+
+if TYPE_CHECKING:
+    from cryoscout.formats.smartscope_rest import SmartScopeClient
 
 Stamps = dict[str, tuple[int, int]]
 """File below its source, with / -> (size in bytes, mtime in ns)."""
 
 MOST_FILES = 1_000_000
+MOST_FOLDERS = 200
+"""Sub-folders of a folder that are looked into for sessions."""
+_READ_AGAIN = "Remedy: read it again when the microscope has finished writing it."
 _NAVIGATORS = (".nav", ".xml")
 
 
@@ -38,6 +48,22 @@ class ReadOptions:
     """Folder of hole images, for Leginon tables."""
     model_id: str | None = None
     """Of the predictions among Leginon tables."""
+
+
+@dataclass(frozen=True)
+class ServerSession:
+    """A session of a SmartScope server."""
+
+    client: SmartScopeClient
+    session_id: str
+
+
+class NothingLeftError(DataError):
+    """What is left makes no session; `left_out` says, each with its file, what was left out before."""
+
+    def __init__(self, message: str, left_out: Sequence[str]) -> None:
+        super().__init__(message)
+        self.left_out = tuple(left_out)
 
 
 @dataclass
@@ -63,20 +89,25 @@ def read_sources(
     options: ReadOptions | None = None,
     known: Mapping[str, Stamps] | None = None,
     earlier: pd.DataFrame | None = None,
+    servers: Sequence[ServerSession] = (),
 ) -> ReadSources:
-    """Read every path by its format.
+    """Read every path by its format, and every session of a server.
 
     known : stamps of earlier reads by `source_key`; an EPU session is then read for what has changed, and the other
         sources are read, as a whole, only where a file of any source has changed
     earlier : exposures of the earlier reads (EXPOSURE_COLUMNS), so that runs of image-shift exposures go on
+    servers : they do not say what has changed, and are always read, as are the sources beside them
     Raises FileFormatError for a path of no format and, unless permissive, at the first deviation; DataError for image
-    metadata beside several navigators.
+    metadata beside several navigators, NothingLeftError where permissive reading leaves nothing of Leginon tables;
+    InputError for a radius that is none; the errors of `smartscope_rest.read_session`.
     """
     options, known = options or ReadOptions(), known or {}
+    if options.cluster_radius_um is not None:
+        check_radius_um(options.cluster_radius_um)
     by_format: dict[str, list[Path]] = {}
     otherwise = None if options.column_map is None else "generic"
     for path in dict.fromkeys(paths):
-        by_format.setdefault(format_of(path, otherwise).name, []).append(path)
+        by_format.setdefault(_format_of(path, otherwise).name, []).append(path)
     read = ReadSources()
     for session, atlas in _with_atlas(by_format.pop("epu", [])):
         _read_epu(read, session, atlas, options, known, earlier)
@@ -87,7 +118,7 @@ def read_sources(
             read.unchanged.append(path)
         else:
             read.files[source_key(path)] = _changed(stamps, known.get(source_key(path), {}))
-    if others and not read.files:
+    if others and not read.files and not servers:
         return read
     read.unchanged = [path for path in read.unchanged if path not in others]
     for name, some in by_format.items():
@@ -97,7 +128,86 @@ def read_sources(
             _read_serialem(read, some, options)
         else:
             read.records += [_read_one(name, path, options) for path in some]
+    read.records = [_with_folders_not_entered(records, paths) for records in read.records]
+    read.records[:0] = [_read_server(server, options) for server in servers]
     return read
+
+
+def _format_of(path: Path, otherwise: str | None) -> Format:
+    """The format of a path; where a folder is of none, but sessions are below it, the error names them."""
+    try:
+        return format_of(path, otherwise)
+    except FileFormatError:
+        inside = list(_sessions_below(path, [each for each in FORMATS if each.gives == "places"]))
+        if not inside:
+            raise
+        sessions = "one session" if len(inside) == 1 else f"{len(inside)} sessions"
+        raise FileFormatError(
+            path,
+            None,
+            f"must be the folder of a session. Got a folder above {sessions} instead: {_names(inside, path)}. "
+            f"Remedy: name the session's own folder, such as {inside[0]}.",
+        ) from None
+
+
+def _with_folders_not_entered(records: SourceRecords, named: Sequence[Path]) -> SourceRecords:
+    """The records of a folder, with a note on sub-folders of the same format that its reader does not enter."""
+    # SerialEM's folders are read with everything below them.
+    if not records.path.is_dir() or records.format == "serialem":
+        return records
+    read = {path.resolve() for path in named if path.exists()}
+    inside = [
+        path
+        for path in _sessions_below(records.path, [BY_NAME[records.format]], records.format)
+        if not any(path.resolve() in (each, *each.parents) for each in read - {records.path.resolve()})
+    ]
+    if not inside:
+        return records
+    note = (
+        f"sub-folders with files of the same kind that were not entered: {len(inside)} "
+        f"({_names(inside, records.path)}); to read one too, name it beside the folder, such as {inside[0]}"
+    )
+    return replace(records, notes=(*records.notes, note))
+
+
+def _sessions_below(folder: Path, formats: Sequence[Format], read_as: str | None = None) -> Iterator[Path]:
+    """Sub-folders, at most two levels down, that are of one of the formats; what is below such a one is its own.
+
+    read_as : the format that the folder itself was read as, whose own sub-folders are passed over
+    """
+    if not folder.is_dir():
+        return
+    from cryoscout.formats.epu_files import is_entered
+
+    looked_into = 0
+    pending = [(folder, 0)]
+    while pending:
+        above, depth = pending.pop(0)
+        for path in _folders_in(above):
+            if read_as == "epu" and is_entered(path.name):
+                continue
+            looked_into += 1
+            if looked_into > MOST_FOLDERS:
+                return
+            if any(each.load().detect(path) for each in formats):
+                yield path
+            elif depth == 0:
+                pending.append((path, 1))
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    except OSError:
+        return []
+    return [folder / name for name in names if not name.startswith(".")]
+
+
+def _names(paths: Sequence[Path], above: Path) -> str:
+    """The first paths as they stand below a folder."""
+    names = ", ".join(path.relative_to(above).as_posix() for path in paths[:NAMES_SHOWN])
+    return names if len(paths) <= NAMES_SHOWN else f"{names}, ..."
 
 
 def stamps_of(path: Path) -> Stamps:
@@ -142,6 +252,12 @@ def _atlas_in(path: Path) -> Path | None:
     return files[0] if len(files) == 1 and dm_kind(start_of(files[0])) == "atlas" else None
 
 
+def _read_server(server: ServerSession, options: ReadOptions) -> SourceRecords:
+    from cryoscout.formats.smartscope_rest import read_session
+
+    return read_session(server.client, server.session_id, options.permissive)
+
+
 def _read_epu(
     read: ReadSources,
     path: Path,
@@ -151,16 +267,25 @@ def _read_epu(
     earlier: pd.DataFrame | None,
 ) -> None:
     from cryoscout.formats import epu
+    from cryoscout.formats.epu_xml import NotWholeError
 
     before = known.get(source_key(path), {})
-    records = epu.read_source(
-        path,
-        options.permissive,
-        atlas=atlas,
-        known={file: FileStamp(*stamp) for file, stamp in before.items()},
-        earlier=earlier,
-        cluster_radius_um=options.cluster_radius_um,
-    )
+    try:
+        records = epu.read_source(
+            path,
+            options.permissive,
+            atlas=atlas,
+            known={file: FileStamp(*stamp) for file, stamp in before.items()},
+            earlier=earlier,
+            cluster_radius_um=options.cluster_radius_um,
+        )
+    except NotWholeError as error:
+        told = error.detail if "Remedy:" in error.detail else f"{error.detail} {_READ_AGAIN}"
+        raise FileFormatError(
+            error.path,
+            error.line,
+            f"{told} Or leave it out with --permissive; --update adds it once it is whole.",
+        ) from None
     stamps = {file: (stamp.size, stamp.mtime_ns) for file, stamp in records.stamps.items()}
     changed = _changed(stamps, before)
     if changed or not before:
@@ -205,8 +330,24 @@ def _read_leginon(read: ReadSources, paths: list[Path], options: ReadOptions) ->
     from cryoscout.formats.leginon import read_session
     from cryoscout.formats.leginon_source import records_of
 
-    read.leginon = read_session(paths, options.images, options.permissive, model_id=options.model_id)
+    try:
+        read.leginon = read_session(paths, options.images, options.permissive, model_id=options.model_id)
+    except DataError as error:
+        left_out = _lines_left_out(paths) if options.permissive else []
+        if not left_out:
+            raise
+        raise NothingLeftError(str(error), left_out) from None
     read.records.append(records_of(paths[0], read.leginon))
+
+
+def _lines_left_out(paths: Sequence[Path]) -> list[str]:
+    from cryoscout.formats.leginon_source import validate
+
+    return [
+        f"{path / found.element if found.element else path}, line {found.line}: {found.message}"
+        for path in paths
+        for found in validate(path)
+    ]
 
 
 def _read_one(name: str, path: Path, options: ReadOptions) -> SourceRecords:

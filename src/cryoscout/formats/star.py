@@ -22,15 +22,8 @@ from pathlib import Path
 from typing import Literal
 
 from cryoscout.core.errors import FileFormatError, InputError
-from cryoscout.formats.ctf_records import (
-    LARGEST_TABLE_BYTES,
-    LONGEST_LINE,
-    deviations_of,
-    head_text,
-    lines_of,
-    shown,
-)
-from cryoscout.formats.findings import Deviation, Findings, read_text
+from cryoscout.formats.ctf_records import LARGEST_TABLE_BYTES, deviations_of, head_text, shown
+from cryoscout.formats.findings import Deviation, Findings, lines_of, read_lines
 
 _TOKEN = re.compile(r"""\s*(?:#.*|"(?P<double>.*?)"(?=\s|$)|'(?P<single>.*?)'(?=\s|$)|(?P<bare>\S+))""")
 _RESERVED = ("data_", "loop_", "_", "#", ";", "'", '"', "save_", "global_", "stop_")
@@ -96,7 +89,7 @@ def validate(path: Path) -> list[Deviation]:
 
 def read_tables(path: Path, findings: Findings) -> list[StarTable]:
     """The tables of a file; deviations go to the findings."""
-    lines, is_complete = lines_of(read_text(path, LARGEST_TABLE_BYTES))
+    lines, is_complete = read_lines(findings, LARGEST_TABLE_BYTES)
     parser = _Parser(findings)
     for number, line in enumerate(lines, start=1):
         is_cut = number == len(lines) and not is_complete
@@ -127,11 +120,6 @@ class _Parser:
         self.after_blank = False
 
     def take(self, number: int, line: str, is_cut: bool) -> None:
-        if len(line) > LONGEST_LINE:
-            self.findings.deviates(
-                f"a line must have at most {LONGEST_LINE:,} characters. Got {len(line):,} instead.", number
-            )
-            return
         words = line.split()
         if '"' in line or "'" in line or "#" in line:
             tokens = _tokens(line)

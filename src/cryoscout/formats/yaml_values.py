@@ -13,8 +13,8 @@ from typing import TypeAlias
 import yaml
 
 from cryoscout.core.errors import FileFormatError
-from cryoscout.formats.ctf_records import LARGEST_TABLE_BYTES, LONGEST_LINE, shown
-from cryoscout.formats.findings import read_text
+from cryoscout.formats.ctf_records import LARGEST_TABLE_BYTES, shown
+from cryoscout.formats.findings import LONGEST_LINE, read_text
 
 DEEPEST = 64
 MOST_VALUES = 20_000_000
@@ -81,6 +81,7 @@ def _build(path: Path, events: Iterator[yaml.Event]) -> YamlValue:
             continue
         value: YamlValue
         if isinstance(event, yaml.ScalarEvent):
+            _check_characters(path, line, event.value)
             value = None if event.implicit[0] and event.value in _NULLS else event.value
         elif isinstance(event, yaml.MappingStartEvent):
             value = YamlMapping()
@@ -107,6 +108,16 @@ def _build(path: Path, events: Iterator[yaml.Event]) -> YamlValue:
     if len(top) > 1:
         raise FileFormatError(path, None, f"must hold one document. Got {len(top)} instead.")
     return top[0] if top else None
+
+
+def _check_characters(path: Path, line: int, text: str) -> None:
+    """An escape can write half a character, which can be written nowhere again."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise FileFormatError(
+            path, line, "a text must be whole characters. Got half of one instead."
+        ) from None
 
 
 def _key(path: Path, line: int, mapping: YamlMapping, key: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.belief.effects import Y1_EFFECTS, EffectBelief, EffectTree, EffectVariances, location_of
+from cryoscout.belief.mixture import MixtureBelief
 from cryoscout.core.errors import InputError
 from cryoscout.routing.time_model import PRESETS, TimeModel, check_budget_min
 
@@ -121,11 +122,22 @@ class RoutingProblem:
             EffectTree(self.square_of_patch, self.grid_of_square),
             self.effects,
         )
-        if self.outcome is not None:
-            known = np.flatnonzero(~np.isnan(self.outcome))
-            shots = self.shots if self.results is None else self.results[known]
-            belief.observe_many(known, self.outcome[known], shots)
+        self._tell_outcomes(belief)
         return belief
+
+    def mixture_belief(self) -> MixtureBelief:
+        """As `belief`, and learning from the outcomes how far to trust p_good."""
+        tree = EffectTree(self.square_of_patch, self.grid_of_square)
+        belief = MixtureBelief(self.p_good, self.patch_of_hole, tree, self.effects)
+        self._tell_outcomes(belief)
+        return belief
+
+    def _tell_outcomes(self, belief: EffectBelief | MixtureBelief) -> None:
+        if self.outcome is None:
+            return
+        known = np.flatnonzero(~np.isnan(self.outcome))
+        shots = self.shots if self.results is None else self.results[known]
+        belief.observe_many(known, self.outcome[known], shots)
 
     def expected_good(self) -> NDArray[np.float64]:
         """(n,) good micrographs each hole is expected to give, the outcomes known so far taken in."""

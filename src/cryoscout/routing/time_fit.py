@@ -11,7 +11,7 @@ from scipy.optimize import isotonic_regression
 
 from cryoscout.core.errors import DataError, InputError
 from cryoscout.core.units import SECONDS_PER_MINUTE
-from cryoscout.routing.time_model import TimeModel
+from cryoscout.routing.time_model import PRESETS, TimeModel
 
 PAUSE_FACTOR = 3.0
 """A step longer than this many times its tier's typical step is a pause (a refill, a night, a break).
@@ -19,6 +19,9 @@ Wide on purpose: jitter of one tier is a few percent, and most focusing stays pa
 
 FEW_EVENTS = 10
 """A tier measured from fewer steps than this gets a warning."""
+
+FILLED_BY = "cryorl"
+"""The preset whose ratios between tiers fill a tier that no step measures."""
 
 TIER_NAMES = ("same patch", "new patch", "new square", "new grid")
 _NAME_A_PRESET = "Remedy: name a preset, for example --time-model cryorl."
@@ -34,7 +37,12 @@ class FittedTimeModel:
     pauses: NDArray[np.int64]  # (4,) steps among them set apart as pauses
     extra_shot_events: int  # steps inside a hole, pauses included
     untimed: int  # exposures left out because their time is not known
-    warnings: tuple[str, ...]  # tiers that rest on little, and how they were filled
+    warnings: tuple[str, ...]  # which tiers are measured and which filled, and those that rest on little
+
+    @property
+    def measured(self) -> NDArray[np.bool_]:
+        """Which tiers, (4,), rest on steps of the session; the others are filled by the ratios of a preset."""
+        return self.events > 0
 
 
 def fit_time_model(
@@ -54,8 +62,8 @@ def fit_time_model(
     inside a hole is no visit: it measures `extra_shot_min`. Per tier, steps longer than PAUSE_FACTOR times
     the lower median are set apart (that median stands while fewer than half of the steps are pauses), and
     the tier is the median of the rest. Isotonic regression, weighted by the steps that were not set apart,
-    makes the measured tiers non-decreasing. A tier without steps takes the value of the next lower measured
-    one (below the lowest: of the lowest), with a warning.
+    makes the measured tiers non-decreasing. A tier without steps is filled: the nearest measured tier (the lower of
+    two) times the ratio of the two tiers in the preset FILLED_BY, kept between its neighbours, with a warning.
     `per_square_overhead_min` and `setup_min` stay 0: timestamps cannot tell what a square needs from the
     move to it, so it is part of the square and grid tiers. What takes time in a minority of steps
     (refocusing, pauses) is in no tier: a plan in fitted minutes is a plan without interruptions.
@@ -129,15 +137,19 @@ def _non_decreasing(
     present = np.flatnonzero(events)
     seconds = np.empty(4)
     seconds[present] = isotonic_regression(measured_s[present], weights=kept[present]).x
+    source = _fill(seconds, present)
     warnings = []
+    if len(present) < len(TIER_NAMES):
+        filled = [name for level, name in enumerate(TIER_NAMES) if events[level] == 0]
+        warnings.append(
+            f"Measured tiers: {', '.join(TIER_NAMES[level] for level in present)}; filled by the ratios of "
+            f"{FILLED_BY}: {', '.join(filled)}. {_NAME_A_PRESET}"
+        )
     for level, name in enumerate(TIER_NAMES):
         if events[level] == 0:
-            below = present[present < level]
-            source = int(below[-1]) if len(below) else int(present[0])
-            seconds[level] = seconds[source]
             warnings.append(
-                f"Tier {name!r} has no timed step; it takes the {seconds[level]:.0f} s of "
-                f"{TIER_NAMES[source]!r}. {_NAME_A_PRESET}"
+                f"Tier {name!r} has no timed step; it is filled with {seconds[level]:.0f} s from the "
+                f"{seconds[source[level]]:.0f} s of {TIER_NAMES[source[level]]!r}."
             )
             continue
         if events[level] < FEW_EVENTS:
@@ -151,3 +163,17 @@ def _non_decreasing(
                 f"pooled with them to {seconds[level]:.0f} s."
             )
     return seconds, warnings
+
+
+def _fill(seconds: NDArray[np.float64], present: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Fill the tiers (4,) that are not present, in place; the tier (4,) that each one was taken from."""
+    ratio = PRESETS[FILLED_BY].tiers_min()
+    source = np.array([present[np.argmin(np.abs(present - level))] for level in range(4)], dtype=np.int64)
+    for level in np.setdiff1d(np.arange(4), present):
+        # Neighbours may lie closer together than the preset's: a measured tier is never contradicted.
+        lowest = seconds[level - 1] if level else 0.0
+        above = present[present > level]
+        highest = seconds[above[0]] if len(above) else np.inf
+        wanted = seconds[source[level]] * ratio[level] / ratio[source[level]]
+        seconds[level] = np.clip(wanted, lowest, highest)
+    return source

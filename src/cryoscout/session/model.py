@@ -19,7 +19,9 @@ from pydantic import Field
 from cryoscout.core.errors import DataError, InputError, UnknownNameError
 from cryoscout.core.settings import Settings
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM, is_failed_fit
-from cryoscout.session.tables import empty_table, typed_table
+from cryoscout.session.ctf_runs import check_ctf_runs
+from cryoscout.session.tables import CTF_COLUMNS, OPTIONAL_COLUMNS, TABLES, empty_table, typed_table
+from cryoscout.session.vendor_fields import unpacked
 
 Outcome = Literal["measured", "failed", "pending", "none"]
 
@@ -32,6 +34,7 @@ _PARENTS = (
     ("patches", "square_id", "squares"),
     ("holes", "patch_id", "patches"),
     ("exposures", "hole_id", "holes"),
+    ("ctf_runs", "exposure_id", "exposures"),
     ("predictions", "hole_id", "holes"),
 )
 
@@ -69,18 +72,25 @@ class Session:
     grids : grid_id     squares : square_id, grid_id, x_um and y_um     patches : patch_id, square_id
     holes : hole_id, patch_id, x_px and y_px (position on the parent image in its pixels, as the vendor wrote it:
         from the centre of the patch image for Leginon; NaN where unknown), image_row (row in the patch's image
-        array, NA without an image), x_um and y_um
+        array, NA without an image), x_um and y_um, chosen (whether the operator had chosen it; NA: not said)
     exposures : exposure_id, hole_id, shot (1..shots), started_at (naive microscope time, NaT allowed),
         outcome (one of OUTCOMES), ctf_max_res_angstrom (NaN unless measured), stage_x_um and stage_y_um (where
         the stage stood: the same for all of an image-shift cluster)
-    x_um, y_um, stage_x_um, stage_y_um : stage frame, um, NaN unknown; these columns may be left out
+    x_um, y_um, stage_x_um, stage_y_um : stage frame, um, NaN unknown
+    ctf_runs : every CTF result that was read of an exposure, not the best alone (see `ctf_runs`): exposure_id, run
+        (1.. in the order they came), source (file name, "" for a result that was stored without its run), reader,
+        ctf_max_res_angstrom (as written; NaN: inf), taken (it is the exposure's result), CTF_COLUMNS (NaN unknown),
+        line (of the file), fields (a JSON object of all other columns, as text)
+    vendor_fields : what the files say of a record beyond these tables (see `vendor_fields`, `fields_of`)
+    Columns that may be left out: x_um, y_um, stage_x_um, stage_y_um, chosen, CTF_COLUMNS, line.
     predictions : hole_id, model_id, threshold_angstrom (NaN for a model that predicts a CTF resolution),
         p_good (NaN for such a model), ctf_predicted_angstrom (NaN for others), predicted_at (NaT: not known)
     provenance : table, field, file, reader
 
-    Order: grids as given; squares, patches, holes, exposures sorted by their parent's place, else as given.
-    Raises DataError when a table breaks a rule: unknown columns, ids twice, parents that do not exist,
-    outcomes, CTF values or probabilities out of range, more shots than the session has, a refused model.
+    Order: grids as given; squares, patches, holes, exposures, ctf_runs sorted by their parent's place, else as given.
+    Raises DataError when a table breaks a rule: unknown columns, ids twice, parents that do not exist, outcomes, CTF
+    values or probabilities out of range, a run that is taken and is not the result, more shots than the session has,
+    a refused model.
     """
 
     name: str
@@ -92,9 +102,11 @@ class Session:
     exposures: pd.DataFrame = field(default_factory=lambda: empty_table("exposures"))
     predictions: pd.DataFrame = field(default_factory=lambda: empty_table("predictions"))
     provenance: pd.DataFrame = field(default_factory=lambda: empty_table("provenance"))
+    ctf_runs: pd.DataFrame = field(default_factory=lambda: empty_table("ctf_runs"))
+    vendor_fields: pd.DataFrame = field(default_factory=lambda: empty_table("vendor_fields"))
 
     def __post_init__(self) -> None:
-        for table in ("grids", "squares", "patches", "holes", "exposures", "predictions", "provenance"):
+        for table in TABLES:
             object.__setattr__(self, table, typed_table(table, getattr(self, table)))
         for table, id_column in (
             ("grids", "grid_id"),
@@ -111,7 +123,11 @@ class Session:
                 self._sort(table, place)
             elif table == "exposures":
                 self._sort(table, place, self.exposures["shot"].to_numpy())
+            elif table == "ctf_runs":
+                runs_place = np.sort(place)
+                self._sort(table, place, self.ctf_runs["run"].to_numpy())
         _check_exposures(self.exposures, self.info.shots)
+        check_ctf_runs(self.ctf_runs, self.exposures, runs_place)
         _check_predictions(self.predictions)
 
     def _sort(self, table: str, place: NDArray[np.int64], then_by: NDArray[np.int64] | None = None) -> None:
@@ -171,6 +187,32 @@ class Session:
         """(n,) exposures of each hole that have a result (measured or failed): the shots behind `good_by_hole`."""
         has_result = self.exposures["outcome"].isin(("measured", "failed")).to_numpy()
         return np.bincount(self._hole_of_exposure()[has_result], minlength=self.n_holes).astype(np.float64)
+
+    def chosen_holes(self) -> int | None:
+        """How many holes the operator had chosen; None where no file says which."""
+        chosen = self.holes["chosen"]
+        return None if chosen.isna().all() else int(chosen.sum())
+
+    def exposures_with_ctf(self) -> pd.DataFrame:
+        """`exposures` and, beside them, the CTF_COLUMNS of the run that was taken; NaN where unknown or none was.
+
+        They are looked up, not stored a second time: the run has them, and most sessions have none.
+        """
+        taken = self.ctf_runs[self.ctf_runs["taken"]]
+        place = pd.Index(taken["exposure_id"]).get_indexer(pd.Index(self.exposures["exposure_id"]))
+        columns = taken[list(CTF_COLUMNS)].reset_index(drop=True).reindex(place)
+        return self.exposures.assign(**{name: columns[name].to_numpy() for name in CTF_COLUMNS})
+
+    def fields_of(self, record_id: str) -> dict[str, str]:
+        """What the files say beyond the tables of a square, a hole, an exposure or something that has no table.
+
+        Field -> text; where several readers know the id, their fields are together, later ones first. Empty for an id
+        of which nothing more is known.
+        """
+        together: dict[str, str] = {}
+        for fields in unpacked(self.vendor_fields, [record_id]).values():
+            together |= fields
+        return together
 
     def last_imaged_hole(self) -> int | None:
         """Index of the hole whose exposure started last; None where no imaged exposure has a time."""
@@ -279,6 +321,7 @@ class Session:
         holes = self.holes[hole_mask]
         patches = self.patches[self.patches["patch_id"].isin(holes["patch_id"])]
         squares = self.squares[self.squares["square_id"].isin(patches["square_id"])]
+        exposures = self.exposures[self.exposures["hole_id"].isin(holes["hole_id"])]
         return replace(
             self,
             name=name,
@@ -286,16 +329,42 @@ class Session:
             squares=squares,
             patches=patches,
             holes=holes,
-            exposures=self.exposures[self.exposures["hole_id"].isin(holes["hole_id"])],
+            exposures=exposures,
+            ctf_runs=self.ctf_runs[self.ctf_runs["exposure_id"].isin(exposures["exposure_id"])],
+            vendor_fields=self._fields_without(squares, holes, exposures),
             predictions=self.predictions[self.predictions["hole_id"].isin(holes["hole_id"])],
         )
 
+    def _fields_without(
+        self, squares: pd.DataFrame, holes: pd.DataFrame, exposures: pd.DataFrame
+    ) -> pd.DataFrame:
+        """Rows of `vendor_fields` but for squares, holes and exposures of this session that are not among these."""
+        ids = self.vendor_fields["record_id"]
+        gone = np.zeros(len(ids), dtype=bool)
+        for table, column, kept in (
+            ("squares", "square_id", squares),
+            ("holes", "hole_id", holes),
+            ("exposures", "exposure_id", exposures),
+        ):
+            gone |= (ids.isin(getattr(self, table)[column]) & ~ids.isin(kept[column])).to_numpy()
+        return self.vendor_fields[~gone]
+
     def with_outcomes_hidden(self) -> Session:
-        """The session as new: nothing imaged, predictions kept."""
+        """The session as new: nothing imaged, no CTF results, of the vendor's fields only those of squares and holes;
+        predictions kept."""
         hidden = self.exposures.assign(
             outcome="none", started_at=np.datetime64("NaT", "ns"), ctf_max_res_angstrom=np.nan
         )
-        return replace(self, exposures=hidden)
+        # Files may say a result of anything that is or names an exposure.
+        ids = self.vendor_fields["record_id"]
+        of_places = ids.isin(self.squares["square_id"]) | ids.isin(self.holes["hole_id"]) | (ids == "")
+        of_places &= ~ids.isin(self.exposures["exposure_id"])
+        return replace(
+            self,
+            exposures=hidden,
+            ctf_runs=empty_table("ctf_runs"),
+            vendor_fields=self.vendor_fields[of_places],
+        )
 
 
 def outcome_of_ctf(ctf_max_res_angstrom: float) -> tuple[Outcome, float]:
@@ -317,11 +386,11 @@ def session_from_holes(
     """Build a session from a flat list of holes.
 
     holes : hole_id, patch_id, square_id, grid_id, x_px, y_px and, where there are images, image_row, where
-        they are known, x_um and y_um; levels are ordered by id     exposures : as in Session
+        they are known, x_um, y_um and chosen; levels are ordered by id     exposures : as in Session
     tables : further tables (predictions, provenance)
     Raises DataError when a patch lies in two squares, a square in two grids, or a rule of Session is broken.
     """
-    placed = [column for column in ("x_um", "y_um") if column in holes]
+    placed = [column for column in OPTIONAL_COLUMNS["holes"] if column in holes]
     squares = holes[["square_id", "grid_id"]].drop_duplicates().sort_values("square_id", kind="stable")
     patches = holes[["patch_id", "square_id"]].drop_duplicates().sort_values("patch_id", kind="stable")
     grids = holes[["grid_id"]].drop_duplicates().sort_values("grid_id", kind="stable")

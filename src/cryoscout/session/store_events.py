@@ -10,12 +10,16 @@ Payloads (JSON objects):
                 {"part": "patches", "columns"}           patches of holes imaged since (hole_id, patch_id)
                 {"part": "emptied", "patch_ids"}         patches that no hole is in any more
                 {"part": "outcomes", "columns"}          results of exposures that were pending
+                {"part": "better", "columns"}            results of exposures that had a worse one
+                {"part": "taken", "columns"}             the CTF run that counts now (exposure_id, run)
+                {"part": "chosen", "columns"}            holes that are chosen now, or no more (hole_id, chosen)
                 {"part": "filled", "table", "columns"}   values that were missing (id, then all of GAPS)
     predicted   {"columns"}: rows of predictions, in chunks
     imaged      {"exposure_id", "hole_id", "shot", "started_at"}
     measured    {"exposure_id", "outcome": "measured" | "failed", "ctf_max_res_angstrom": number or null}
     planned, overridden, error    for people and the advisor; they change no table
-`columns` maps each column to its list of values, null where there is none.
+`columns` maps each column to its list of values, null where there is none; of new rows, a column without any value
+may be left out: most sessions have many such columns, and a million nulls are not free.
 """
 
 from __future__ import annotations
@@ -30,7 +34,7 @@ import sqlalchemy as sa
 
 from cryoscout.core.errors import InputError
 from cryoscout.session.store_layout import FILES, SESSION_ROW, SESSION_TABLES
-from cryoscout.session.tables import TABLES, empty_table, typed_table
+from cryoscout.session.tables import TABLES, empty_table, may_be_missing, missing_column, typed_table
 
 ROWS_PER_EVENT = 5000
 _IDS_PER_STATEMENT = 500
@@ -43,20 +47,25 @@ _NEEDED = {
 }
 
 
-def columns_of_frame(table: str, frame: pd.DataFrame) -> Columns:
-    """A typed table as plain lists, None where a value is missing, times as ISO text."""
+def columns_of_frame(table: str, frame: pd.DataFrame, names: Sequence[str] | None = None) -> Columns:
+    """A typed table as plain lists, None where a value is missing, times as ISO text.
+
+    names : the columns to give; when None, all but those without any value
+    """
     columns: Columns = {}
-    for column, kind in TABLES[table].items():
-        values = frame[column]
+    for column in TABLES[table] if names is None else names:
+        kind, values = TABLES[table][column], frame[column]
+        is_missing = values.isna().to_numpy()
+        if names is None and may_be_missing(kind) and is_missing.all():
+            continue
         plain: list[Any]
         if kind == "time":
             plain = np.datetime_as_string(values.to_numpy(dtype="datetime64[ns]"), unit="ns").tolist()
-        elif kind == "nullable_int":
+        elif kind in ("nullable_int", "nullable_bool"):
             plain = values.astype(object).tolist()
         else:
             plain = values.tolist()
-        missing = np.flatnonzero(values.isna().to_numpy())
-        for row in missing:
+        for row in np.flatnonzero(is_missing):
             plain[row] = None
         columns[column] = plain
     return columns
@@ -64,10 +73,14 @@ def columns_of_frame(table: str, frame: pd.DataFrame) -> Columns:
 
 def frame_of_columns(table: str, columns: Columns) -> pd.DataFrame:
     """The typed table of `columns_of_frame`."""
-    if not columns[next(iter(TABLES[table]))]:
+    n_rows = len(columns[next(iter(TABLES[table]))])
+    if not n_rows:
         return empty_table(table)
     frame = {}
     for column, kind in TABLES[table].items():
+        if column not in columns and may_be_missing(kind):
+            frame[column] = missing_column(kind, n_rows)
+            continue
         values = columns[column]
         if kind == "time":
             frame[column] = pd.Series(
@@ -75,6 +88,8 @@ def frame_of_columns(table: str, columns: Columns) -> pd.DataFrame:
             )
         elif kind == "nullable_int":
             frame[column] = pd.Series(pd.array(values, dtype="Int64"))
+        elif kind == "nullable_bool":
+            frame[column] = pd.Series(pd.array(values, dtype="boolean"))
         elif kind == "float":
             frame[column] = pd.Series(np.array(values, dtype=np.float64))
         else:
@@ -118,15 +133,28 @@ def events_of_files(files: Mapping[str, Mapping[str, tuple[int, int]]]) -> Itera
 
 
 def read_rows(connection: sa.Connection, table: str, names: Sequence[str] | None = None) -> Columns:
-    """All rows of a table in the order they came.     names : columns, all of the present schema when None"""
+    """All rows of a table in the order they came.
+
+    names : the columns to read; when None, all but those without any value
+    """
     layout = SESSION_TABLES[table]
-    names = list(TABLES[table]) if names is None else names
+    names = _names_with_values(connection, table) if names is None else names
     rows = connection.execute(
         sa.select(*(layout.c[name] for name in names)).order_by(layout.c.row_number)
     ).all()
     if not rows:
         return {name: [] for name in names}
     return {name: list(values) for name, values in zip(names, zip(*rows, strict=True), strict=True)}
+
+
+def _names_with_values(connection: sa.Connection, table: str) -> list[str]:
+    layout = SESSION_TABLES[table]
+    nullable = [column for column, kind in TABLES[table].items() if may_be_missing(kind)]
+    if not nullable:
+        return list(TABLES[table])
+    counts = connection.execute(sa.select(*(sa.func.count(layout.c[name]) for name in nullable))).one()
+    empty = {name for name, count in zip(nullable, counts, strict=True) if not count}
+    return [column for column in TABLES[table] if column not in empty]
 
 
 def clear_tables(connection: sa.Connection) -> None:
@@ -171,8 +199,12 @@ def _fold_imported(connection: sa.Connection, payload: Mapping[str, Any]) -> Non
         for first in range(0, len(payload["patch_ids"]), _IDS_PER_STATEMENT):
             emptied = payload["patch_ids"][first : first + _IDS_PER_STATEMENT]
             connection.execute(sa.delete(patches).where(patches.c.patch_id.in_(emptied)))
-    elif part == "outcomes":
+    elif part in ("outcomes", "better"):
         _update_rows(connection, "exposures", payload["columns"])
+    elif part == "taken":
+        _fold_taken(connection, payload["columns"])
+    elif part == "chosen":
+        _update_rows(connection, "holes", payload["columns"])
     elif part == "filled":
         _update_rows(connection, payload["table"], payload["columns"])
 
@@ -190,6 +222,16 @@ def _update_rows(connection: sa.Connection, table: str, columns: Columns) -> Non
     rows = [dict(zip(keys, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     if rows:
         connection.execute(update, rows)
+
+
+def _fold_taken(connection: sa.Connection, columns: Columns) -> None:
+    """Of the runs of each exposure the one of that number counts, and no other."""
+    runs = SESSION_TABLES["ctf_runs"]
+    pairs = zip(columns["exposure_id"], columns["run"], strict=True)
+    rows = [{"of_exposure": exposure_id, "taken_run": run} for exposure_id, run in pairs]
+    if rows:
+        counts_now = sa.update(runs).where(runs.c.exposure_id == sa.bindparam("of_exposure"))
+        connection.execute(counts_now.values(taken=runs.c.run == sa.bindparam("taken_run")), rows)
 
 
 def _fold_files(connection: sa.Connection, source: str, columns: Columns) -> None:
@@ -242,3 +284,7 @@ def _fold_measured(connection: sa.Connection, payload: Mapping[str, Any]) -> Non
             f"A result must belong to an exposure that was taken. Got {payload['exposure_id']!r} instead. "
             "Remedy: record that it was imaged first."
         )
+    # The result that was recorded counts now, and is none of the runs.
+    runs = SESSION_TABLES["ctf_runs"]
+    mine = (runs.c.exposure_id == payload["exposure_id"]) & runs.c.taken
+    connection.execute(sa.update(runs).where(mine).values(taken=sa.false()))

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from cryoscout.core.errors import InputError
-from cryoscout.session.tables import TABLES, ColumnKind
+from cryoscout.session.tables import TABLES, ColumnKind, may_be_missing
 
 EVENT_KINDS: tuple[str, ...] = (
     "imported",
@@ -30,7 +30,9 @@ _SQL_TYPES: dict[ColumnKind, type[sa.types.TypeEngine[Any]]] = {
     "text": sa.Text,
     "float": sa.Double,
     "int": sa.BigInteger,
+    "bool": sa.Boolean,
     "nullable_int": sa.BigInteger,
+    "nullable_bool": sa.Boolean,
     "time": sa.Text,
 }
 """Times are ISO 8601 text with nanoseconds, naive microscope time, so that people can read the database."""
@@ -53,7 +55,7 @@ def _row_number() -> sa.Column[int]:
 def _session_table(table: str) -> sa.Table:
     key = _KEYS.get(table)
     columns = [
-        sa.Column(column, _SQL_TYPES[kind], nullable=kind not in ("id", "text", "int"), unique=column == key)
+        sa.Column(column, _SQL_TYPES[kind], nullable=may_be_missing(kind), unique=column == key)
         for column, kind in TABLES[table].items()
     ]
     return sa.Table(table, METADATA, _row_number(), *columns)
@@ -61,6 +63,7 @@ def _session_table(table: str) -> sa.Table:
 
 SESSION_TABLES: dict[str, sa.Table] = {table: _session_table(table) for table in TABLES}
 sa.Index("exposures_of_hole", SESSION_TABLES["exposures"].c.hole_id)
+sa.Index("ctf_runs_of_exposure", SESSION_TABLES["ctf_runs"].c.exposure_id)
 
 SESSION_ROW = sa.Table(
     "session",

@@ -15,9 +15,21 @@ from cryoscout.session.store_layout import (
     SESSION_TABLES,
     insert_event,
 )
-from cryoscout.session.tables import STAGE_COLUMNS, TABLES
+from cryoscout.session.tables import TABLES
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+
+NEW_COLUMNS: dict[int, dict[str, tuple[str, ...]]] = {
+    2: {
+        "squares": ("x_um", "y_um"),
+        "holes": ("x_um", "y_um"),
+        "exposures": ("stage_x_um", "stage_y_um"),
+    },
+    3: {"holes": ("chosen",)},
+}
+"""Schema -> table -> columns that it added; all of them may be missing."""
+NEW_TABLES: dict[int, tuple[str, ...]] = {3: ("ctf_runs", "vendor_fields")}
+"""Schema -> tables of a session that it added."""
 
 _GUARDS = {
     "sqlite": (
@@ -79,25 +91,44 @@ def _from_0_to_1(connection: sa.Connection) -> None:
     METADATA.create_all(connection, tables=[EVENTS])
     _guard_events(connection)
     session = connection.execute(sa.select(SESSION_ROW)).mappings().one()
-    rows = {table: read_rows(connection, table, _columns_of_schema_1(table)) for table in SESSION_TABLES}
+    later = {table for tables in NEW_TABLES.values() for table in tables}
+    rows = {
+        table: read_rows(connection, table, _columns_of_schema_1(table))
+        for table in SESSION_TABLES
+        if table not in later
+    }
     for event in events_of_rows(session["name"], session["info"], "a store of schema 0", rows):
         insert_event(connection, "imported", event)
 
 
 def _columns_of_schema_1(table: str) -> list[str]:
-    return [column for column in TABLES[table] if column not in STAGE_COLUMNS.get(table, ())]
+    later = {column for added in NEW_COLUMNS.values() for column in added.get(table, ())}
+    return [column for column in TABLES[table] if column not in later]
 
 
 def _from_1_to_2(connection: sa.Connection) -> None:
     """Schema 1 had neither positions of the stage (they are unknown, NULL) nor the stamps of imported files."""
-    for table, columns in STAGE_COLUMNS.items():
-        for column in columns:
-            kind = SESSION_TABLES[table].c[column].type.compile(connection.dialect)
-            connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
+    _add_columns(connection, 2)
     METADATA.create_all(connection, tables=[FILES])
 
 
-MIGRATIONS = (_from_0_to_1, _from_1_to_2)
+def _from_2_to_3(connection: sa.Connection) -> None:
+    """Schema 2 kept the best CTF resolution alone, and neither what operators had chosen nor vendor fields.
+
+    A result of then stays without a run: which program and file gave it is known of its table only.
+    """
+    _add_columns(connection, 3)
+    METADATA.create_all(connection, tables=[SESSION_TABLES[table] for table in NEW_TABLES[3]])
+
+
+def _add_columns(connection: sa.Connection, version: int) -> None:
+    for table, columns in NEW_COLUMNS[version].items():
+        for column in columns:
+            kind = SESSION_TABLES[table].c[column].type.compile(connection.dialect)
+            connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
+
+
+MIGRATIONS = (_from_0_to_1, _from_1_to_2, _from_2_to_3)
 """Step i brings schema i to schema i + 1."""
 
 

@@ -1,4 +1,4 @@
-"""What a later import adds to a stored session, as events: new rows and results that were waited for, nothing else."""
+"""What a later import adds to a stored session, as events: new rows, results that were waited for or are better."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ _REMEDY = "Remedy: import into a new place with -o, or replace the session with 
 def changes_between(stored: Session, extended: Session) -> list[dict[str, Any]]:
     """Payloads of the `imported` events (see `store_events`) that make the stored session the extended one.
 
-    May differ: rows more in any table; the outcome of exposures that were pending; positions and times that were
-    missing; the patch of holes that had no image and no exposure with a known stage position, and with it patches
-    that nothing is left in; more shots per hole; the time model, from the published one to the fitted one.
+    May differ: rows more in any table; the outcome of exposures that were pending, or of which a CTF run is taken now;
+    which run is taken; what holes the operator had chosen; positions and times that were missing; the patch of holes
+    that had no image and no exposure with a known stage position, and with it patches that nothing is left in; more
+    shots per hole; the time model, from the published one to the fitted one.
     Raises StoreError for any other difference.
     """
     payloads: list[dict[str, Any]] = []
@@ -39,23 +40,24 @@ def changes_between(stored: Session, extended: Session) -> list[dict[str, Any]]:
         payloads.append({"part": "info", "changes": changes})
     moved = _moved_holes(stored, extended)
     emptied = sorted(set(stored.patches["patch_id"]) - set(extended.patches["patch_id"]))
-    for table in (*_ID_OF, "predictions", "provenance"):
-        before, after = getattr(stored, table), getattr(extended, table)
-        new = _new_rows(table, before, after, emptied)
-        columns = columns_of_frame(table, after[new])
+    for table in (*_ID_OF, "ctf_runs", "vendor_fields", "predictions", "provenance"):
+        new = _new_rows(table, stored, extended, emptied)
+        columns = columns_of_frame(table, getattr(extended, table)[new])
         payloads += [{"part": "rows", "table": table, "columns": chunk} for chunk in row_chunks(columns)]
     payloads += _chunks("patches", {name: moved[name].tolist() for name in ("hole_id", "patch_id")})
     if emptied:
         payloads.append({"part": "emptied", "patch_ids": emptied})
     for table in GAPS:
-        filled = columns_of_frame(
-            table, _filled_rows(table, getattr(stored, table), getattr(extended, table))
-        )
-        columns = {name: filled[name] for name in (_ID_OF[table], *GAPS[table])}
+        filled = _filled_rows(table, getattr(stored, table), getattr(extended, table))
+        columns = columns_of_frame(table, filled, (_ID_OF[table], *GAPS[table]))
         payloads += [{"part": "filled", "table": table, "columns": chunk} for chunk in row_chunks(columns)]
-    results = _new_results(stored, extended)
-    columns = columns_of_frame("exposures", results)
-    payloads += _chunks("outcomes", {name: columns[name] for name in ("exposure_id", *_RESULT)})
+    names = ("exposure_id", *_RESULT)
+    for part, results in zip(("outcomes", "better"), _new_results(stored, extended), strict=True):
+        payloads += _chunks(part, columns_of_frame("exposures", results, names))
+    taken = _taken_instead(stored, extended)
+    payloads += _chunks("taken", columns_of_frame("ctf_runs", taken, ("exposure_id", "run")))
+    chosen = _chosen_instead(stored, extended)
+    payloads += _chunks("chosen", columns_of_frame("holes", chosen, ("hole_id", "chosen")))
     return payloads
 
 
@@ -73,12 +75,19 @@ def _info_changes(stored: Session, extended: Session) -> dict[str, Any]:
 
 
 def counts_of_changes(payloads: Sequence[dict[str, Any]]) -> dict[str, int]:
-    """New rows by table, without provenance, and `outcomes`: results of exposures that were pending."""
-    counts = dict.fromkeys((*_ID_OF, "outcomes", "predictions"), 0)
+    """New rows by table, without provenance and vendor fields; `outcomes`: results of exposures that were pending;
+    `further_ctf_runs`: CTF runs beyond the first of an exposure; `changed_choices`: stored holes that the operator has
+    chosen, or not, since."""
+    counts = dict.fromkeys((*_ID_OF, "outcomes", "further_ctf_runs", "changed_choices", "predictions"), 0)
     for payload in payloads:
-        what = payload["table"] if payload["part"] == "rows" else payload["part"]
-        if what in counts and payload["part"] in ("rows", "outcomes"):
-            counts[what] += len(next(iter(payload["columns"].values())))
+        part, columns = payload["part"], payload.get("columns", {})
+        what = payload["table"] if part == "rows" else part
+        if what == "ctf_runs":
+            counts["further_ctf_runs"] += sum(run > 1 for run in columns["run"])
+        elif part == "chosen":
+            counts["changed_choices"] += len(columns["hole_id"])
+        elif what in counts and part in ("rows", "outcomes"):
+            counts[what] += len(next(iter(columns.values())))
     return counts
 
 
@@ -86,10 +95,11 @@ def _chunks(part: str, columns: Columns) -> list[dict[str, Any]]:
     return [{"part": part, "columns": chunk} for chunk in row_chunks(columns)]
 
 
-def _new_rows(
-    table: str, before: pd.DataFrame, after: pd.DataFrame, emptied: Sequence[str]
-) -> NDArray[np.bool_]:
-    """(rows of after,) which are new. Raises StoreError when a row that was there is gone or changed."""
+def _new_rows(table: str, stored: Session, extended: Session, emptied: Sequence[str]) -> NDArray[np.bool_]:
+    """(rows of the extended table,) which are new. Raises StoreError when a row that was there is gone or changed."""
+    before, after = getattr(stored, table), getattr(extended, table)
+    if table == "ctf_runs":
+        return _new_runs(before, after)
     if table not in _ID_OF:
         # Rows without an id are only ever added at the end.
         if not before.equals(after.iloc[: len(before)]):
@@ -106,9 +116,11 @@ def _new_rows(
     if table in GAPS:
         before = with_gaps_filled(table, before, kept)
     if table == "holes":
-        before, kept = before.drop(columns="patch_id"), kept.drop(columns="patch_id")
+        free = ["patch_id", "chosen"]
+        before, kept = before.drop(columns=free), kept.drop(columns=free)
     elif table == "exposures":
-        waited = before["outcome"] == "pending"
+        with_run = extended.ctf_runs.loc[extended.ctf_runs["taken"], "exposure_id"]
+        waited = (before["outcome"] == "pending") | before["exposure_id"].isin(with_run)
         before = before.assign(**{name: before[name].mask(waited, kept[name]) for name in _RESULT})
     if not before.equals(kept):
         differs = ((before != kept) & ~(before.isna() & kept.isna())).any(axis=1)
@@ -116,6 +128,47 @@ def _new_rows(
     new = np.ones(len(after), dtype=bool)
     new[place] = False
     return new
+
+
+def _new_runs(before: pd.DataFrame, after: pd.DataFrame) -> NDArray[np.bool_]:
+    """(rows of after,) which are new; only which run is taken may be another one than before."""
+    if before.empty:
+        return np.ones(len(after), dtype=bool)
+    key = ["exposure_id", "run"]
+    place = pd.MultiIndex.from_frame(after[key]).get_indexer(pd.MultiIndex.from_frame(before[key]))
+    if (place < 0).any():
+        raise _changed("ctf_runs", f"other runs of {before['exposure_id'].iloc[int(np.argmin(place))]!r}")
+    kept = after.iloc[place].reset_index(drop=True).drop(columns="taken")
+    if not before.reset_index(drop=True).drop(columns="taken").equals(kept):
+        raise _changed("ctf_runs", "other runs of an exposure")
+    new = np.ones(len(after), dtype=bool)
+    new[place] = False
+    return new
+
+
+def _taken_instead(stored: Session, extended: Session) -> pd.DataFrame:
+    """The runs that are taken now, of exposures of which a stored run is taken now, or no more."""
+    key = ["exposure_id", "run"]
+    both = stored.ctf_runs[[*key, "taken"]].merge(
+        extended.ctf_runs[[*key, "taken"]], on=key, suffixes=("_before", "")
+    )
+    changed = both.loc[both["taken"] != both["taken_before"], "exposure_id"].unique()
+    taken = extended.ctf_runs[extended.ctf_runs["taken"]]
+    taken = taken.loc[taken["exposure_id"].isin(changed), key]
+    if len(taken) != len(changed):
+        raise _changed("ctf_runs", "no run that is taken where one was")
+    return taken
+
+
+def _chosen_instead(stored: Session, extended: Session) -> pd.DataFrame:
+    """hole_id and chosen of stored holes of which it is another value now. Raises StoreError where it is unsaid."""
+    both = extended.holes[["hole_id", "chosen"]].merge(
+        stored.holes[["hole_id", "chosen"]], on="hole_id", how="inner", suffixes=("", "_before")
+    )
+    if (both["chosen"].isna() & both["chosen_before"].notna()).any():
+        raise _changed("holes", "holes of which it is not known any more whether they were chosen")
+    differs = both["chosen"].notna() & (both["chosen"] != both["chosen_before"]).fillna(True)
+    return both.loc[differs, ["hole_id", "chosen"]]
 
 
 def _moved_holes(stored: Session, extended: Session) -> pd.DataFrame:
@@ -138,10 +191,18 @@ def _filled_rows(table: str, before: pd.DataFrame, after: pd.DataFrame) -> pd.Da
     return filled[(before[columns].isna() & filled[columns].notna()).any(axis=1)]
 
 
-def _new_results(stored: Session, extended: Session) -> pd.DataFrame:
-    waiting = stored.exposures.loc[stored.exposures["outcome"] == "pending", "exposure_id"]
-    after = extended.exposures
-    return after[after["exposure_id"].isin(waiting) & (after["outcome"] != "pending")]
+def _new_results(stored: Session, extended: Session) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Exposures that were pending and have a result now, and those that had another one."""
+    before, after = stored.exposures, extended.exposures
+    waiting = before.loc[before["outcome"] == "pending", "exposure_id"]
+    new = after[after["exposure_id"].isin(waiting) & (after["outcome"] != "pending")]
+    both = after.merge(before[["exposure_id", *_RESULT]], on="exposure_id", suffixes=("", "_before"))
+    had_one = both["outcome_before"].isin(("measured", "failed"))
+    value, value_before = both[_RESULT[1]], both[f"{_RESULT[1]}_before"]
+    differs = (both["outcome"] != both["outcome_before"]) | (
+        (value != value_before) & ~(value.isna() & value_before.isna())
+    )
+    return new, both[had_one & differs]
 
 
 def _changed(what: str, got: str) -> StoreError:

@@ -9,7 +9,34 @@ import pandas as pd
 
 from cryoscout.core.errors import DataError
 
-ColumnKind = Literal["id", "text", "float", "int", "nullable_int", "time"]
+ColumnKind = Literal["id", "text", "float", "int", "bool", "nullable_int", "nullable_bool", "time"]
+
+CTF_COLUMNS: tuple[str, ...] = (
+    "defocus_u_um",
+    "defocus_v_um",
+    "defocus_um",
+    "defocus_angle_deg",
+    "astigmatism_um",
+    "phase_shift_deg",
+    "figure_of_merit",
+    "ice_ring_density",
+    "ice_thickness_rel",
+    "ice_thickness_nm",
+    "sample_thickness_angstrom",
+    "tilt_axis_angle_deg",
+    "tilt_angle_deg",
+    "nominal_defocus_um",
+    "mean_defocus_um",
+    "defocus_1_um",
+    "defocus_2_um",
+    "astigmatism_angle_deg",
+    "amplitude_contrast",
+    "resolution_80_angstrom",
+    "resolution_50_angstrom",
+    "resolution_package_angstrom",
+)
+"""What readers of CTF results give as numbers beside the resolution; their modules say what each one is. Every other
+column of a result stays text, in `ctf_runs.fields`."""
 
 TABLES: dict[str, dict[str, ColumnKind]] = {
     "grids": {"grid_id": "id"},
@@ -23,6 +50,7 @@ TABLES: dict[str, dict[str, ColumnKind]] = {
         "image_row": "nullable_int",
         "x_um": "float",
         "y_um": "float",
+        "chosen": "nullable_bool",
     },
     "exposures": {
         "exposure_id": "id",
@@ -34,6 +62,24 @@ TABLES: dict[str, dict[str, ColumnKind]] = {
         "stage_x_um": "float",
         "stage_y_um": "float",
     },
+    "ctf_runs": {
+        "exposure_id": "id",
+        "run": "int",
+        "source": "text",
+        "reader": "text",
+        "ctf_max_res_angstrom": "float",
+        "taken": "bool",
+        **dict.fromkeys(CTF_COLUMNS, "float"),
+        "line": "nullable_int",
+        "fields": "text",
+    },
+    "vendor_fields": {
+        "record_id": "text",
+        "source": "text",
+        "reader": "text",
+        "shared": "text",
+        "fields": "text",
+    },
     "predictions": {
         "hole_id": "id",
         "model_id": "id",
@@ -44,15 +90,16 @@ TABLES: dict[str, dict[str, ColumnKind]] = {
     },
     "provenance": {"table": "text", "field": "text", "file": "text", "reader": "text"},
 }
-"""Table -> column -> kind, in order. `float` may be NaN, `nullable_int` may be NA, `time` may be NaT, naive
-microscope time with nanoseconds; `id` and `text` are never missing."""
+"""Table -> column -> kind, in order. `float` may be NaN, `nullable_int` and `nullable_bool` may be NA, `time` may be
+NaT, naive microscope time with nanoseconds; the others are never missing."""
 
-STAGE_COLUMNS: dict[str, tuple[str, ...]] = {
+OPTIONAL_COLUMNS: dict[str, tuple[str, ...]] = {
     "squares": ("x_um", "y_um"),
-    "holes": ("x_um", "y_um"),
+    "holes": ("x_um", "y_um", "chosen"),
     "exposures": ("stage_x_um", "stage_y_um"),
+    "ctf_runs": (*CTF_COLUMNS, "line"),
 }
-"""Positions of the stage, um. Many sources have none: these columns may be left out, and are NaN then."""
+"""What many sources do not say: these columns may be left out, and are missing in every row then."""
 
 GAPS: dict[str, tuple[str, ...]] = {
     "squares": ("x_um", "y_um"),
@@ -66,9 +113,22 @@ _DTYPES: dict[ColumnKind, str] = {
     "text": "str",
     "float": "float64",
     "int": "int64",
+    "bool": "bool",
     "nullable_int": "Int64",
+    "nullable_bool": "boolean",
     "time": "datetime64[ns]",
 }
+_NEVER_MISSING: tuple[ColumnKind, ...] = ("id", "text", "int", "bool")
+
+
+def may_be_missing(kind: ColumnKind) -> bool:
+    """Whether a value of a column of this kind may be NaN, NA or NaT."""
+    return kind not in _NEVER_MISSING
+
+
+def missing_column(kind: ColumnKind, n_rows: int) -> pd.Series[Any]:
+    """A column of a kind whose values may be missing, with none."""
+    return pd.Series(None, index=range(n_rows), dtype=pd.api.types.pandas_dtype(_DTYPES[kind]))
 
 
 def empty_table(table: str) -> pd.DataFrame:
@@ -80,13 +140,14 @@ def empty_table(table: str) -> pd.DataFrame:
 def typed_table(table: str, frame: pd.DataFrame) -> pd.DataFrame:
     """The table with exactly its columns, in order, with their types and a fresh index 0..n-1.
 
-    Columns of STAGE_COLUMNS that are missing are filled with NaN. Raises DataError when another column is
-    missing or one is unknown, a value cannot be read as its type, or an id is missing.
+    Columns of OPTIONAL_COLUMNS that are missing are filled with NaN or NA. Raises DataError when another column
+    is missing or one is unknown, a value cannot be read as its type, or an id is missing.
     """
     columns = TABLES[table]
-    unplaced = [column for column in STAGE_COLUMNS.get(table, ()) if column not in frame.columns]
-    if unplaced:
-        frame = frame.assign(**dict.fromkeys(unplaced, np.nan))
+    left_out = [column for column in OPTIONAL_COLUMNS.get(table, ()) if column not in frame.columns]
+    if left_out:
+        frame = frame.reset_index(drop=True)
+        frame = frame.assign(**{each: missing_column(columns[each], len(frame)) for each in left_out})
     if set(frame.columns) != set(columns):
         missing = [column for column in columns if column not in frame.columns]
         unknown = [str(column) for column in frame.columns if column not in columns]
@@ -121,7 +182,7 @@ def with_gaps_filled(table: str, stored: pd.DataFrame, found: pd.DataFrame) -> p
 
 def _typed_column(table: str, column: str, kind: ColumnKind, frame: pd.DataFrame) -> pd.Series[Any]:
     values = frame[column].reset_index(drop=True)
-    if kind in ("id", "text", "int") and values.isna().any():
+    if not may_be_missing(kind) and values.isna().any():
         row = int(np.flatnonzero(values.isna().to_numpy())[0])
         raise DataError(f"{table}.{column} must have a value in every row. Got none in row {row} instead.")
     if kind == "time" and isinstance(values.dtype, pd.DatetimeTZDtype):

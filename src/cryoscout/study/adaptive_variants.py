@@ -40,6 +40,6 @@ class KnapsackOnDraw(Adaptive):
 
     def _set_values(self) -> None:
         """Good micrographs of every hole if the drawn effects were true, (n,)."""
-        effects = self._belief.draw_effects(1, self._rng)[0]
-        drawn = sigmoid(self._belief.location + effects[self._problem.patch_of_hole])
+        effects = self.effect_belief.draw_effects(1, self._rng)[0]
+        drawn = sigmoid(self.effect_belief.location + effects[self._problem.patch_of_hole])
         self._values = self._problem.shots * drawn

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, Protocol, cast, runtime_checkable
 
 from cryoscout.core.errors import InputError, UnknownNameError
 from cryoscout.study.runner import (
@@ -31,8 +31,18 @@ STUDIES: dict[str, str] = {
     "prediction": "cryoscout.study.prediction",
     "coverage": "cryoscout.study.coverage",
     "adaptive-selection": "cryoscout.study.selection",
+    "cryorl-table3": "cryoscout.study.table3",
+    "cryorl-figure6": "cryoscout.study.figure6",
+    "cryorl-table4": "cryoscout.study.table4",
+    "cryorl-ablation-duration": "cryoscout.study.ablation_duration",
+    "cryorl-ablation-reward": "cryoscout.study.ablation_reward",
+    "cryorl-resnet18": "cryoscout.study.resnet18",
+    "beyond": "cryoscout.study.beyond",
 }
 """Name -> module with a `STUDY`."""
+
+KEPT_FOLDER = "kept"
+"""Folder of what trials keep, beside the folders of the studies' trials."""
 
 PACKAGES_BEHIND_RESULTS = ("core", "session", "belief", "routing", "simulate")
 """A trial is kept only while these are unchanged: after an edit, `--resume` runs everything again."""
@@ -43,18 +53,31 @@ class Page:
     """What a study shows.
 
     markdown : the body of the page     figure_png : its figure     rows : the figures as JSON, one per cell
+    more : further keys of NAME.json
     """
 
     markdown: str
     figure_png: bytes
     rows: list[Json]
+    more: Json = field(default_factory=dict)
+
+
+@runtime_checkable
+class KeepsFiles(Protocol):
+    """A `run_one` whose trials keep files that other trials and other studies use again."""
+
+    def in_folder(self, folder: Path) -> Callable[[Trial], Json]:
+        """The same, with its files in this folder."""
+        ...
 
 
 @dataclass(frozen=True)
 class Study:
     """One table or figure: what to run, and how to show it.
 
-    run_one : a function of a module, because worker processes import it
+    run_one : a function of a module, because worker processes import it, or an object that KeepsFiles
+    packages : sub-packages whose source and data decide the results
+    options : what the command needs besides the name and the profile
     """
 
     name: str
@@ -62,6 +85,8 @@ class Study:
     trials: Callable[[Profile], list[Trial]]
     run_one: Callable[[Trial], Json]
     page: Callable[[Sequence[TrialRow], Profile], Page]
+    packages: tuple[str, ...] = PACKAGES_BEHIND_RESULTS
+    options: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,13 +100,22 @@ class StudyRun:
     failed: Mapping[str, str]  # trial name -> error
 
 
-def study_named(name: str) -> Study:
-    """The study of that name. Raises UnknownNameError with the nearest name."""
+def study_named(name: str, session: str | None = None) -> Study:
+    """The study of that name.
+
+    session : a session of the user's to be studied too, where the study takes one
+    Raises UnknownNameError with the nearest name, InputError for a session that the study does not take.
+    """
     try:
-        module = STUDIES[name]
+        module = import_module(STUDIES[name])
     except KeyError:
         raise UnknownNameError("The study", name, STUDIES) from None
-    return cast("Study", import_module(module).STUDY)
+    if session is None:
+        return cast("Study", module.STUDY)
+    with_session: Callable[[str], Study] | None = getattr(module, "with_session", None)
+    if with_session is None:
+        raise InputError(f"Study {name} must be run on its own sessions. Got --session {session} instead.")
+    return with_session(session)
 
 
 def checked_profile(name: str) -> Profile:
@@ -113,20 +147,26 @@ def run_study(
         )
     output.mkdir(parents=True, exist_ok=True)
     folder = work or output / ".study" / f"{study.name}-{profile}"
-    store = TrialStore(folder, code_digest(PACKAGES_BEHIND_RESULTS))
+    code = code_digest(study.packages)
+    store = TrialStore(folder, code)
     trials = study.trials(profile)
-    rows = run_trials(trials, study.run_one, store, resume=resume, workers=workers, progress=progress)
+    run_one = study.run_one
+    if isinstance(run_one, KeepsFiles):
+        # Beside the folders of all studies, by code: no study takes a file that other code made.
+        run_one = run_one.in_folder(folder.parent / KEPT_FOLDER / code)
+    rows = run_trials(trials, run_one, store, resume=resume, workers=workers, progress=progress)
     page = study.page(rows, profile)
     failed = {row.trial.name: row.error for row in rows if row.error is not None}
     content: Json = {
-        "command": f"cryoscout study {study.name} --profile {profile}",
+        "command": f"cryoscout study {study.name} --profile {profile}{study.options and ' '}{study.options}",
         "profile": profile,
         "seeds": sorted({trial.seed for trial in trials}),
-        "machine": machine_in_words(),
+        "machine": machine_in_words(study.packages),
         "trials": len(trials),
         "trial_seconds": round(sum(row.seconds for row in rows), 1),
         "failed": failed,
         "rows": page.rows,
+        **page.more,
     }
     stem = output / study.name
     run = StudyRun(

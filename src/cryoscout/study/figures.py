@@ -399,6 +399,30 @@ def gains_figure(
     return figure
 
 
+def times_figure(rows: Mapping[str, Sequence[float]], panel_titles: Sequence[str]) -> Figure:
+    """One panel per title, one bar per row from the top, its value written at its end.
+
+    rows : by name, one value per panel in the unit of its title, NaN where it is missing
+    """
+    with _house_style():
+        figure = Figure(figsize=(10.5, 0.42 * len(rows) + 1.2), layout="constrained")
+        panels = figure.subplots(1, len(panel_titles), sharey=True, squeeze=False)[0]
+        y = np.arange(len(rows), dtype=np.float64)
+        for at, (axes, title) in enumerate(zip(panels, panel_titles, strict=True)):
+            values = np.array([row[at] for row in rows.values()], dtype=np.float64)
+            bars = axes.barh(y, np.nan_to_num(values), height=0.6, color=BLUE)
+            axes.bar_label(
+                bars, ["missing" if np.isnan(each) else f"{each:.3g}" for each in values], padding=3
+            )
+            axes.set_title(title, fontsize=10)
+            axes.margins(x=0.18)
+            axes.tick_params(axis="y", length=0)
+            axes.spines[["top", "right"]].set_visible(False)
+        panels[0].set_yticks(y, list(rows))
+        panels[0].set_ylim(len(rows) - 0.5, -0.5)
+    return figure
+
+
 def intervals_figure(
     rows: Mapping[str, Sequence[tuple[float, float, float] | None]],
     panel_titles: Sequence[str],

@@ -45,7 +45,7 @@ class ReplaySpec:
     repeats: int = 1
     ctf_delay_min: float = 0.0
     replan_every: ReplanEvery = 1
-    session: str = "y1"
+    session: str = "y1"  # as study.sessions takes it
     split: str | None = "val"
 
     @property
@@ -105,18 +105,24 @@ def run_replay_trial(trial: Trial) -> Json:
     from cryoscout.routing.policies import make_policy
 
     # Seeds differ by repeat and chunk, not by policy: the same start meets the same draws.
+    seed = trial.seed * 1_000_003 + repeat * 10_007 + first
     results = replay(
         problem,
         truth,
         make_policy(spec.policy),
         [int(start) for start in starts],
-        seed=trial.seed * 1_000_003 + repeat * 10_007 + first,
+        seed=seed,
         ctf_delay_min=spec.ctf_delay_min,
         replan_every=spec.replan_every,
     )
-    moments = course_moments(budget)
+    return routes_json(results, budget)
+
+
+def routes_json(results: Sequence[ReplayResult], budget_min: float) -> Json:
+    """What a trial keeps of its routes; see `run_replay_trial`."""
+    moments = course_moments(budget_min)
     return {
-        "starts": starts.tolist(),
+        "starts": [result.start_hole for result in results],
         "good": [result.good_found for result in results],
         "visited": [result.visited for result in results],
         "reward": [round(result.reward, 4) for result in results],
@@ -173,7 +179,7 @@ def starts_of(spec: ReplaySpec, budget_min: float, seed: int) -> NDArray[np.int6
 
 def start_candidates(spec: ReplaySpec, budget_min: float) -> NDArray[np.bool_]:
     """(n,) holes a route may start at: with an outcome, and where asked kept by elimination."""
-    problem, truth = problem_and_truth(_on_paper_prediction(spec), budget_min)
+    problem, truth = problem_and_truth(_on_ranking_prediction(spec), budget_min)
     if spec.starts_from == "all":
         return truth.measured
     from cryoscout.routing.elimination import BETA_TEST, eliminated_holes
@@ -181,9 +187,15 @@ def start_candidates(spec: ReplaySpec, budget_min: float) -> NDArray[np.bool_]:
     return eliminated_holes(problem, BETA_TEST) & truth.measured
 
 
-def _on_paper_prediction(spec: ReplaySpec) -> ReplaySpec:
-    """The elimination rule always ranks by the published ResNet-50, whatever the policy itself knows."""
-    return replace(spec, prediction="res50")
+def _on_ranking_prediction(spec: ReplaySpec) -> ReplaySpec:
+    """The elimination rule always ranks by the published ResNet-50, whatever the policy itself knows.
+
+    A session without it is ranked by its first model.
+    """
+    from cryoscout.routing.from_session import PAPER_MODEL, resolve_prediction
+
+    prediction, _ = resolve_prediction(_session(spec.session, spec.split), None, PAPER_MODEL)
+    return replace(spec, prediction=prediction)
 
 
 def _how_many_starts(spec: ReplaySpec, budget_min: float) -> int:
@@ -192,9 +204,9 @@ def _how_many_starts(spec: ReplaySpec, budget_min: float) -> int:
 
 @lru_cache(maxsize=4)
 def _session(name: str, split: str | None) -> Session:
-    from cryoscout.routing.from_session import load_session
+    from cryoscout.study.sessions import session_of
 
-    return load_session(name, split=split)
+    return session_of(name, split)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import files
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -202,8 +203,11 @@ def code_digest(packages: Sequence[str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def machine_in_words() -> str:
-    """CPU model, cores, and the versions that figures depend on."""
+def machine_in_words(packages: Sequence[str] = ()) -> str:
+    """CPU model, cores, and the versions that figures depend on.
+
+    packages : sub-packages of cryoscout behind the figures; those of `learning` depend on torch too
+    """
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -211,6 +215,7 @@ def machine_in_words() -> str:
             if line.startswith("model name"):
                 model = line.partition(":")[2].strip()
                 break
-    packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "numba"))
+    libraries = ["numpy", "numba", *(["torch"] if "learning" in packages and find_spec("torch") else [])]
+    versions = ", ".join(f"{name} {version(name)}" for name in libraries)
     python = platform.python_version()
-    return f"{model}, {os.cpu_count()} cores, Python {python}, {packages}, cryoscout {__version__}"
+    return f"{model}, {os.cpu_count()} cores, Python {python}, {versions}, cryoscout {__version__}"

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import DataError
+from cryoscout.learning.registry import policy_and_prediction, policy_named
 from cryoscout.routing.bound import good_holes_bound
 from cryoscout.routing.from_session import (
     is_planned_as_new,
@@ -18,7 +19,6 @@ from cryoscout.routing.from_session import (
     time_model_for,
     truth_from_session,
 )
-from cryoscout.routing.policies import make_policy
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.replay import ReplayResult, Truth, random_starts, replay
 from cryoscout.routing.time_model import TimeModel
@@ -125,7 +125,7 @@ def replay_for_report(
     for spec in request.policies:
         label, problem, more = _problem(session, request, spec, model, as_new=True)
         problem = replace(only_measured(problem, truth), crossing="count")
-        policy = make_policy(spec.partition("@")[0])
+        policy = policy_named(policy_and_prediction(spec)[0])
         results = replay(problem, truth, policy, starts.tolist(), request.seed, progress=progress)
         policies.append(PolicyReplays(label, policy.kind, problem, tuple(results)))
         said.extend(note for note in more if note not in said)
@@ -160,8 +160,8 @@ def _problem(
     session: Session, request: ReportRequest, spec: str, model: TimeModel, as_new: bool
 ) -> tuple[str, RoutingProblem, tuple[str, ...]]:
     """(policy@prediction, problem, notes)."""
-    name, _, named = spec.partition("@")
-    prediction, notes = resolve_prediction(session, named or None, make_policy(name).default_prediction)
+    name, named = policy_and_prediction(spec)
+    prediction, notes = resolve_prediction(session, named, policy_named(name).default_prediction)
     problem = problem_from_session(
         session,
         prediction=prediction,
@@ -358,7 +358,7 @@ def _plan_section(session: Session, request: ReportRequest) -> tuple[str, Report
     if not problem.available().any():
         return None
     start = start_of_plan(session, None, as_new=False)
-    route, tiers = plan_route(problem, make_policy(spec.partition("@")[0]), start, request.seed)
+    route, tiers = plan_route(problem, policy_named(policy_and_prediction(spec)[0]), start, request.seed)
     used = problem.time_model.setup_min + float(problem.time_model.tiers_min(problem.shots)[tiers].sum())
     expected = float(problem.p_good[route].sum()) * problem.shots
     where = "outside every grid" if start == NOWHERE else f"at {session.holes['hole_id'].iloc[start]}"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cryoscout.belief.calibration import sigmoid
 from cryoscout.belief.effects import EffectBelief
+from cryoscout.belief.mixture import MixtureBelief
+from cryoscout.core.errors import InputError
 from cryoscout.core.settings import Settings
 from cryoscout.routing.knapsack import TreeKnapsack
 from cryoscout.routing.policies.base import STOP, Observation, PolicyKind
@@ -23,6 +25,15 @@ class AdaptiveSettings(Settings):
     optimism: Annotated[float, Field(ge=0.0, le=3.0)] = 0.0
     """Standard deviations of a patch's effect added to its logit when planning: 0 plans on the expectation,
     more explores. Chosen by replay on the training split (docs/results/adaptive-selection.md)."""
+    trust: Literal["fixed", "learned"] = "fixed"
+    """`fixed`: predictions at face value, corrected by effects alone. `learned`: the outcomes also say how far the
+    predictions can be trusted (belief/mixture.py); costs about ten times the time."""
+
+    @model_validator(mode="after")
+    def _optimism_needs_one_belief(self) -> Self:
+        if self.optimism > 0 and self.trust == "learned":
+            raise ValueError("optimism must be 0 with trust 'learned'")
+        return self
 
 
 class Adaptive:
@@ -46,10 +57,19 @@ class Adaptive:
         self._problem = problem
         self._knapsack = TreeKnapsack(problem)
         self._allowed = problem.available()
-        self._belief: EffectBelief = problem.belief()
+        self._belief: EffectBelief | MixtureBelief = (
+            problem.belief() if self.settings.trust == "fixed" else problem.mixture_belief()
+        )
         self._taken_in = ~np.isnan(problem.outcome) if problem.outcome is not None else self._allowed & False
         self._outcomes_seen = -1
         self._set_values()
+
+    @property
+    def effect_belief(self) -> EffectBelief:
+        """What is believed after the outcomes handed over so far. Raises InputError with trust `learned`."""
+        if not isinstance(self._belief, EffectBelief):
+            raise InputError("The belief of one component must be of trust 'fixed'. Got 'learned' instead.")
+        return self._belief
 
     def next_hole(self, observation: Observation) -> int:
         """The first hole of the best plan on the belief, or STOP when nothing fits in the budget."""
@@ -83,7 +103,7 @@ class Adaptive:
     def _set_values(self) -> None:
         """Expected good micrographs of every hole, (n,), with the optimism asked for."""
         values = self._belief.p_good()
-        if self.settings.optimism > 0:
+        if self.settings.optimism > 0 and isinstance(self._belief, EffectBelief):
             patch = self._problem.patch_of_hole
             odds = np.log(values) - np.log1p(-values)
             values = sigmoid(odds + self.settings.optimism * np.sqrt(self._belief.variance[patch]))

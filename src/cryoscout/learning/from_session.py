@@ -1,0 +1,115 @@
+"""From a session to what an agent is trained on, and a digest that tells whether two trainings saw the same."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoscout.core.errors import DataError, InputError
+from cryoscout.learning.batch_env import TrainingSession, check_holds_a_visit
+from cryoscout.routing.from_session import (
+    PAPER_MODEL,
+    load_session,
+    problem_from_session,
+    resolve_prediction,
+    time_model_for,
+    truth_from_session,
+)
+from cryoscout.session.builtin import BUILTIN_SESSIONS
+from cryoscout.session.model import Session
+
+TRAINING_SPLIT = "train"
+"""Split of a built-in session that is learned from unless another one is named."""
+
+
+def load_to_learn_from(specs: Sequence[str], split: str | None = None) -> list[Session]:
+    """The sessions of these names and folders; of built-in ones the training split unless `split` names another.
+
+    Raises the errors of `load_session`; InputError for both built-in sessions at once: each split of the one holds
+    validation holes of the other.
+    """
+    if set(specs) & set(BUILTIN_SESSIONS):
+        sessions = [
+            load_session(spec, (split or TRAINING_SPLIT) if spec in BUILTIN_SESSIONS else None)
+            for spec in specs
+        ]
+    else:
+        sessions = [load_session(spec, split) for spec in specs]
+    if len({session.info.dataset for session in sessions} & set(BUILTIN_SESSIONS)) > 1:
+        raise InputError(
+            f"Only one of {', '.join(BUILTIN_SESSIONS)} must be learned from: they are two splits of one session, and "
+            "each holds validation holes of the other. Got both instead. Remedy: leave one out."
+        )
+    return sessions
+
+
+def training_session(
+    session: Session,
+    *,
+    budget_min: float,
+    prediction: str | None = None,
+    time_model: str | None = None,
+    draws: bool = False,
+) -> tuple[TrainingSession, str, tuple[str, ...]]:
+    """(what is trained on, the name of its prediction, notes for the user on what was chosen for them).
+
+    prediction : None takes res50, or the nearest thing the session has: without predictions one p_good for all
+    time_model : None for the session's default
+    draws : outcomes are drawn from the calibrated belief, and those of the session are not used
+    Holes are as new; without draws, those without an outcome are left out.
+    Raises DataError for a session without outcomes, InputError for a budget that no visit fits into, and the errors
+    of the parts.
+    """
+    named, notes = resolve_prediction(session, prediction, PAPER_MODEL)
+    model, model_notes = time_model_for(session, time_model)
+    threshold = session.info.threshold_angstrom
+    truth = truth_from_session(session, threshold)
+    if not draws and not truth.measured.any():
+        raise DataError(
+            f"Session {session.name} must have holes with an outcome to learn from. Got none of {session.n_holes} "
+            "instead. Remedy: import it with its CTF results, or add --draws to learn from outcomes drawn from the "
+            "prediction."
+        )
+    problem = problem_from_session(
+        session,
+        prediction=named,
+        budget_min=budget_min,
+        time_model=model,
+        threshold_angstrom=threshold,
+        crossing="count",
+        as_new=True,
+    )
+    check_holds_a_visit(problem)
+    if not draws:
+        left_out = int((~truth.measured).sum())
+        problem = replace(problem, allowed=problem.available() & truth.measured)
+        if left_out:
+            notes = (*notes, f"{left_out} holes of session {session.name} without an outcome are left out.")
+    return TrainingSession(problem, truth, draws), named, (*notes, *model_notes)
+
+
+def data_digest(sessions: Sequence[TrainingSession]) -> str:
+    """Digest of everything in these sessions that a training sees: two trainings with the same one can go on from
+    each other."""
+    digest = hashlib.sha256()
+    for session in sessions:
+        problem = session.problem
+        drawn_from = problem.effects.as_tuple() if session.draws else ()
+        arrays: tuple[NDArray[Any], ...] = (
+            problem.patch_of_hole,
+            problem.square_of_patch,
+            problem.grid_of_square,
+            problem.p_good,
+            problem.available(),
+            problem.time_model.tiers_min(problem.shots),
+            session.truth.good,
+            np.array(drawn_from),
+        )
+        for array in arrays:
+            digest.update(str((array.dtype, array.shape)).encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,69 @@
+"""Routes that always take the candidate with the best score, many at once: how an agent is judged while it learns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoscout.learning.batch_env import BatchedRoutes, TrainingSession
+from cryoscout.learning.settings import ViewSettings
+from cryoscout.learning.states import NO_HOLE
+
+Scores = Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.float32]]
+"""(rows (R, N_INPUTS), begin (E + 1,)) -> (R,) scores; every state has a row."""
+
+
+@dataclass(frozen=True)
+class GreedyRoutes:
+    """What the routes found."""
+
+    good: NDArray[np.float64]  # (E,) good micrographs, the visit that crosses the budget included
+    visited: NDArray[np.int64]  # (E,)
+    reward: NDArray[np.float64]  # (E,)
+
+
+def greedy_routes(
+    session: TrainingSession,
+    view: ViewSettings,
+    scores: Scores,
+    starts: NDArray[np.int64],
+    rng: np.random.Generator,
+    *,
+    reward: str = "cryorl",
+) -> GreedyRoutes:
+    """One route from every start hole, (E,), by the published rules (the visit that crosses the budget counts).
+
+    rng : for sessions whose outcomes are drawn; others use none
+    """
+    n_routes = len(starts)
+    routes = BatchedRoutes([session], view, n_routes, rng, reward=reward)
+    for route, start in enumerate(starts):
+        routes.reset(route, session=0, start_hole=int(start))
+    found = GreedyRoutes(np.zeros(n_routes), np.zeros(n_routes, dtype=np.int64), np.zeros(n_routes))
+    active = routes.minutes <= routes.rules.budget_min[0]
+    while True:
+        seen = routes.look(active)
+        counts = np.diff(seen.begin)
+        active &= counts > 0
+        if not active.any():
+            return found
+        begin = np.concatenate([[0], np.cumsum(counts[active])])
+        holes = np.full(n_routes, NO_HOLE, dtype=np.int64)
+        holes[active] = seen.holes[best_rows(scores(seen.rows, begin), begin)]
+        step = routes.step(holes)
+        found.good[:] += step.good
+        found.reward[:] += step.reward
+        found.visited[active] += 1
+        active &= ~(step.terminated | step.truncated)
+
+
+def best_rows(scores: NDArray[np.floating], begin: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(E,) row of the highest score of every state, the first of equals. Every state must have a row."""
+    scores = np.where(np.isnan(scores), -np.inf, scores)  # diverged: the loss will say so
+    best = np.maximum.reduceat(scores, begin[:-1])
+    is_best = scores == np.repeat(best, np.diff(begin))
+    rows = np.where(is_best, np.arange(len(scores)), len(scores))
+    return np.asarray(np.minimum.reduceat(rows, begin[:-1]), dtype=np.int64)

@@ -1,0 +1,113 @@
+"""Held-out training patches: they choose the epoch, and never train."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoscout.core.errors import InputError
+from cryoscout.learning.batch_env import TrainingSession
+from cryoscout.learning.draws import draw_outcomes
+from cryoscout.learning.greedy_routes import Scores, greedy_routes
+from cryoscout.learning.settings import LearnSettings
+from cryoscout.learning.tables import eliminated_problem
+from cryoscout.routing.bound import good_holes_bound
+from cryoscout.routing.replay import Truth
+
+BUDGET_SHARES = (0.25, 0.5, 0.75, 1.0)
+"""Budgets of the trial routes, as shares of the training budget: the held-out part is smaller than the session."""
+
+SMALLEST_PART = 0.25
+"""Smallest share of a session's patches in a random part of it."""
+
+STARTS = 32
+"""Trial routes per session and budget."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Routes on one held-out session at one budget."""
+
+    session: TrainingSession
+    starts: NDArray[np.int64]
+    bound: NDArray[np.float64]  # (k,) most good micrographs from each start
+
+
+def split_patches(
+    session: TrainingSession, share: float, rng: np.random.Generator
+) -> tuple[TrainingSession, TrainingSession | None]:
+    """The session without, and with nothing but, a random share of its patches; whole patches, at least one each.
+
+    Raises InputError when a share is asked for and there are not two patches.
+    """
+    if share == 0:
+        return session, None
+    problem = session.problem
+    free = problem.available()
+    patches = np.unique(problem.patch_of_hole[free])
+    if len(patches) < 2:
+        raise InputError(
+            f"A session to learn from must have two patches or more, one of them held out. Got {len(patches)} "
+            "instead. Remedy: learn from a larger session."
+        )
+    n_held = int(np.clip(round(share * len(patches)), 1, len(patches) - 1))
+    held = np.isin(problem.patch_of_hole, rng.permutation(patches)[:n_held])
+    return (
+        replace(session, problem=replace(problem, allowed=free & ~held)),
+        replace(session, problem=replace(problem, allowed=free & held)),
+    )
+
+
+def random_parts(session: TrainingSession, n_parts: int, rng: np.random.Generator) -> list[TrainingSession]:
+    """`n_parts` random parts of a session, each with a random share of its patches; the session itself for 0 parts.
+
+    The share is uniform between SMALLEST_PART and 1.
+    """
+    if n_parts == 0:
+        return [session]
+    problem = session.problem
+    free = problem.available()
+    patches = np.unique(problem.patch_of_hole[free])
+    parts = []
+    for _ in range(n_parts):
+        count = max(1, round(float(rng.uniform(SMALLEST_PART, 1.0)) * len(patches)))
+        shuffled = rng.permutation(patches)
+        kept = np.isin(problem.patch_of_hole, shuffled[:count])
+        while (free & kept).sum() < 2 and count < len(patches):  # one hole to start at, one to go to
+            count += 1
+            kept = np.isin(problem.patch_of_hole, shuffled[:count])
+        parts.append(replace(session, problem=replace(problem, allowed=free & kept)))
+    return parts
+
+
+def trials_of(
+    sessions: Sequence[TrainingSession], settings: LearnSettings, rng: np.random.Generator
+) -> list[Trial]:
+    """The trial routes on held-out sessions, with their real outcomes; where some are missing all are drawn once."""
+    trials = []
+    for session in sessions:
+        truth = session.truth
+        if not truth.measured[session.problem.available()].all():
+            drawn = draw_outcomes(session.problem, rng)
+            truth = Truth(drawn, np.ones(len(drawn), dtype=bool))
+        for share in BUDGET_SHARES:
+            problem = replace(session.problem, budget_min=share * settings.budget_min, crossing="count")
+            if settings.elimination:
+                problem = eliminated_problem(problem)
+            starts = rng.choice(np.flatnonzero(problem.available()), STARTS)
+            bound = np.array([good_holes_bound(problem, truth, int(start)) for start in starts])
+            trials.append(Trial(TrainingSession(problem, truth), starts, bound))
+    return trials
+
+
+def share_of_bound(trials: Sequence[Trial], settings: LearnSettings, scores: Scores) -> float:
+    """Mean over trials of the good micrographs found, as a share of the most that could be found."""
+    shares = []
+    for trial in trials:
+        rng = np.random.default_rng(0)
+        found = greedy_routes(trial.session, settings.view, scores, trial.starts, rng)
+        shares.append(float(found.good.sum() / max(trial.bound.sum(), 1.0)))
+    return float(np.mean(shares))
