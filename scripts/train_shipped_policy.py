@@ -1,4 +1,4 @@
-"""Train the shipped policy `dqn-y1`: the default deep Q-network on the training split of Y1 with ResNet-50.
+"""Train the shipped policy `dqn-y1`: the default deep Q-network on the training split of Y1 with the predictions of ResNet-18, for those of ResNet-50.
 
     python scripts/train_shipped_policy.py [--check]
 
@@ -26,7 +26,7 @@ from cryoscout.learning.weights import read_policy
 NAME = "dqn-y1"
 OUTPUT = Path(__file__).parents[1] / "src" / "cryoscout" / "learning" / "data" / SHIPPED[NAME]
 SEED = 0
-PREDICTION = "res50"
+LEARNED_ON, MEANT_FOR = "res18", "res50"
 
 
 def settings() -> LearnSettings:
@@ -37,10 +37,10 @@ def settings() -> LearnSettings:
 def train(chosen: LearnSettings, folder: Path) -> Path:
     """Train on the training split of Y1 and return the policy's file."""
     (session,) = load_to_learn_from(["y1"])
-    data, prediction, _ = training_session(
-        session, budget_min=chosen.budget_min, prediction=PREDICTION, time_model="cryorl"
+    data, learned_on, _ = training_session(
+        session, budget_min=chosen.budget_min, prediction=LEARNED_ON, time_model="cryorl"
     )
-    notes = {"sessions": ["y1"], "split": "train", "prediction": prediction, "draws": False}
+    notes = {"sessions": ["y1"], "split": "train", "learned_on": learned_on, "prediction": MEANT_FOR, "draws": False}
     said = 0
 
     def say(now: Progress) -> None:
