@@ -215,7 +215,8 @@ def test_rows_have_exactly_the_agreed_keys_and_say_what_is_missing(tiny, monkeyp
         for budget in BUDGETS_MIN
     }
     for row in learned_ones:
-        missing = row["policy"] == "dqn" and not row["elimination"]
+        # Whatever trains `dqn` without elimination fails here, `dqn-hard` too.
+        missing = row["policy"] in ("dqn", "dqn-hard") and not row["elimination"]
         assert (row["good_mean"] is None) == missing
         assert (row["starts"], row["training_seeds"]) == ((0, 0) if missing else (3, 2))
         if not missing:

@@ -147,10 +147,14 @@ def other_rows(
 ) -> list[StudyRow]:
     """Rows of planners and baselines, (policy, prediction), and of the bound. of_replay : as of `learned_rows`."""
     rows = []
+    named: set[str] = set()
     for policy, prediction in policies:
+        # A policy's second prediction is part of its key.
+        name = f"{policy}@{prediction}" if policy in named else policy
+        named.add(policy)
         for rule in rules:
             spec = ReplaySpec(
-                f"{policy}, from {rule}",
+                f"{name}, from {rule}",
                 policy,
                 prediction,
                 starts_from=rule,

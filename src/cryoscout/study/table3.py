@@ -38,6 +38,8 @@ from cryoscout.study.runner import Trial, TrialRow
 OTHERS = (
     ("adaptive", "combined"),
     ("index", "combined"),
+    ("adaptive", TESTED_ON),
+    ("expected", TESTED_ON),
     ("greedy", "res50"),
     ("random", "res50"),
     (BOUND, "res50"),
@@ -102,6 +104,8 @@ def page(done: Sequence[TrialRow], profile: Profile) -> Page:
             "on those of ResNet-50, which is right on all it was trained on and so teaches no doubt. They see p_good "
             "itself and one hole per patch (`soft`, `dominant`). `dqn-hard` is nearer to the paper: it learns on "
             "ResNet-50 and sees holes as predicted good or not, one per patch and prediction.",
+            "`adaptive@res50` and `expected@res50` plan exactly on the predictions that the agents are tested on: how "
+            "much the predictions allow, as far as we know.",
             "## Routes that start anywhere",
             good_table(by_rule["all"], found, beside),
             "## Routes that start in kept patches †",
