@@ -1,4 +1,6 @@
-"""Train the shipped policy `dqn-y1`: the default deep Q-network on the training split of Y1 with the predictions of ResNet-18, for those of ResNet-50.
+"""Train the shipped policy `dqn-y1`: the default deep Q-network on the training split of Y1.
+
+It learns on the predictions of ResNet-18 and is meant for those of ResNet-50 (why: docs/learning.md).
 
     python scripts/train_shipped_policy.py [--check]
 
@@ -40,7 +42,13 @@ def train(chosen: LearnSettings, folder: Path) -> Path:
     data, learned_on, _ = training_session(
         session, budget_min=chosen.budget_min, prediction=LEARNED_ON, time_model="cryorl"
     )
-    notes = {"sessions": ["y1"], "split": "train", "learned_on": learned_on, "prediction": MEANT_FOR, "draws": False}
+    notes = {
+        "sessions": ["y1"],
+        "split": "train",
+        "learned_on": learned_on,
+        "prediction": MEANT_FOR,
+        "draws": False,
+    }
     said = 0
 
     def say(now: Progress) -> None:

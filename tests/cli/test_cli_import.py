@@ -59,6 +59,7 @@ def test_the_json_tells_what_was_found_and_what_did_not_join(cli, tables):
     assert told["time_model_events"] == {"same_patch": 3, "new_patch": 1, "new_square": 0, "new_grid": 0}
     assert told["time_model_pauses"] == {"same_patch": 0, "new_patch": 0, "new_square": 0, "new_grid": 0}
     assert any("fewer than 10" in note for note in told["notes"])
+    assert any(note.startswith("The published time model cryorl is used: ") for note in told["notes"])
 
 
 def test_the_session_can_be_planned_from_afterwards(cli, tables):
@@ -66,11 +67,35 @@ def test_the_session_can_be_planned_from_afterwards(cli, tables):
     asked = "plan run7.session --budget-min 20 --policy random --as-new --json"
     plan = json.loads(cli(asked).out)
     assert (plan["prediction"], plan["time_model"]) == ("flat", "cryorl")
-    assert any("hold 3 steps within a patch, fewer than 10" in note for note in plan["notes"])
+    assert any("hold 3 same patch, 1 new patch, 0 new square" in note for note in plan["notes"])
     plan = json.loads(cli(f"{asked} --time-model fitted").out)
     assert plan["time_model"] == "fitted"
     assert plan["holes"][0]["minutes"] == 20.0
     assert any("has no predictions" in note for note in plan["notes"])
+
+
+def test_a_session_without_image_shift_is_planned_with_its_own_times(cli, tmp_path):
+    lines = [f"g,s,p{i},h{i},2024-01-05 {10 + i // 60}:{i % 60:02d}:00,4.0\n" for i in range(58)]
+    (tmp_path / "own.csv").write_text("grid,square,patch,hole,time,ctf\n" + "".join(lines))
+    told = json.loads(cli("import own.csv -o run7.session --json").out)
+    assert told["time_model_events"] == {"same_patch": 0, "new_patch": 57, "new_square": 0, "new_grid": 0}
+    assert not any("cryorl is used" in note for note in told["notes"])
+    plan = json.loads(cli("plan run7.session --budget-min 20 --policy random --as-new --json").out)
+    assert plan["time_model"] == "fitted"
+    assert {visit["minutes"] for visit in plan["holes"][1:]} == {1.0}
+    assert any("'same patch' has no timed step; it is filled" in note for note in plan["notes"])
+
+
+def test_a_night_at_the_only_change_of_square_is_told_as_a_pause_and_the_square_as_filled(cli, tmp_path):
+    at = [f"0{i // 60}:{i % 60:02d}" for i in range(20)]
+    lines = [f"g,s1,p1,a{i},2024-01-05 {each}:00\n" for i, each in enumerate(at)]
+    lines += [f"g,s2,p2,b{i},2024-01-06 {each}:00\n" for i, each in enumerate(at)]
+    (tmp_path / "own.csv").write_text("grid,square,patch,hole,time\n" + "".join(lines))
+    out = " ".join(cli("import own.csv -o run7.session").out.split())
+    assert (
+        "60 s same patch (38 steps), 150 s new patch (filled, not measured), 300 s new square (filled" in out
+    )
+    assert "Tier 'new square' has no timed step but 1 longer than 1800 s, set apart as pauses" in out
 
 
 def test_people_read_counts_joins_and_times(cli, tables):
@@ -220,3 +245,69 @@ def test_a_full_path_leaves_no_use_for_the_store_dir(cli, tables, tmp_path):
     assert answer.err.endswith("Remedy: leave --store-dir out, or give -o run7.session.\n")
     assert cli("import tables --store-dir stores -o run7.session").code == 0
     assert (tmp_path / "stores" / "run7.session").is_dir()
+
+
+DOWNLOAD_HEADER = (
+    "image #\tnominal_def\tdefocus_1\tdefocus_2\tangle_astig\tamp_cont\textra_phase_shift\tres(0.8)\tres(0.5)\t"
+    "res(pkg)\tconf(30/10)\tconf(5_peak)\tconf\tconf(appion)\timage_name\n"
+)
+
+
+def download_of(results: dict[str, str]) -> str:
+    """A CTF download of Leginon's web page: image name -> angstrom."""
+    return DOWNLOAD_HEADER + "".join(
+        f"{number}\t-1.5e-06\t1.2e-06\t1.3e-06\t45.0\t0.07\t0.0\t8.00\t{angstrom}\t{angstrom}\t0.9\t0.8\t0.9\t0.95\t{name}\n"
+        for number, (name, angstrom) in enumerate(results.items(), start=1)
+    )
+
+
+def test_a_ctf_download_alone_is_a_session_because_its_names_hold_the_tree(cli, tmp_path):
+    results = {
+        f"{hole}-a": angstrom
+        for hole, angstrom in zip(HOLES, ("3.50", "7.25", "100000.00", "4.00", "5.00"), strict=True)
+    }
+    (tmp_path / "ctfdata-session1.dat").write_text(download_of(results))
+    told = json.loads(cli("import ctfdata-session1.dat -o run7.session --json").out)
+    assert (told["session"], told["format"]) == ("run7", "leginon")
+    assert [told[level] for level in ("grids", "squares", "patches", "holes", "exposures")] == [1, 1, 2, 5, 5]
+    assert told["outcomes"] == {"measured": 4, "failed": 1, "pending": 0, "none": 0}
+    with SessionStore.open(tmp_path / "run7.session") as store:
+        session = store.load()
+    assert sorted(session.holes["hole_id"]) == sorted(HOLES)
+    assert session.ctf_runs["reader"].unique().tolist() == ["leginon-export"]
+    order = "plan run7.session --budget-min 30 --policy random --as-new --export leginon -o order.txt"
+    assert cli(order).code == 0
+    assert HOLES[0] in (tmp_path / "order.txt").read_text()
+
+
+def test_a_ctf_download_takes_times_and_predictions_of_leginon_tables_and_grows(cli, tables, tmp_path):
+    (tables / "ctf.csv").unlink()
+    values = dict(zip([f"{hole}-a" for hole in HOLES], ("3.50", "7.25", "4.00", "4.00", "5.00"), strict=True))
+    download = tmp_path / "ctfdata-session1.dat"
+    download.write_text(download_of(dict(list(values.items())[:3])))
+    named = "ctfdata-session1.dat tables/times.csv tables/model7.txt"
+    told = json.loads(cli(f"import {named} -o run7.session --json").out)
+    assert [told[level] for level in ("patches", "holes", "exposures")] == [1, 3, 3]
+    assert told["time_model_events"] == {"same_patch": 2, "new_patch": 0, "new_square": 0, "new_grid": 0}
+    assert told["models"] == ["model7"]
+    download.write_text(download_of(values))
+    told = json.loads(cli(f"import {named} -o run7.session --update --json").out)
+    assert [told[level] for level in ("patches", "holes", "exposures")] == [2, 5, 5]
+    assert told["outcomes"]["measured"] == 5
+    assert told["time_model_events"] == {"same_patch": 3, "new_patch": 1, "new_square": 0, "new_grid": 0}
+
+
+def test_a_ctf_download_beside_a_ctf_table_gives_results_alone(cli, tables, tmp_path):
+    other = f"{SQUARE}_00009hl_00001en-a"
+    (tmp_path / "ctfdata-session1.dat").write_text(download_of({f"{HOLES[4]}-a": "3.25", other: "5.00"}))
+    told = json.loads(cli("import ctfdata-session1.dat tables -o run7.session --json").out)
+    assert (told["holes"], told["outcomes"]["measured"]) == (5, 3)
+    (join,) = [join for join in told["joins"] if "ctfdata" in join["what"]]
+    assert (join["found"], join["joined"], join["first_not_joined"]) == (2, 1, [other])
+
+
+def test_a_ctf_download_of_other_names_is_no_session(cli, tmp_path):
+    (tmp_path / "ctfdata-session1.dat").write_text(download_of({"made_up_0001": "3.25"}))
+    answer = cli("import ctfdata-session1.dat -o run7.session")
+    assert answer.code == 2
+    assert "A session must have holes or exposures. Got only results" in answer.err

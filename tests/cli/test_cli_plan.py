@@ -22,7 +22,8 @@ def test_the_plan_of_y1_as_json_is_one_object_that_keeps_the_budget(cli):
     assert (plan["session"], plan["policy"], plan["prediction"]) == ("y1", "greedy", "res50")
     assert (plan["budget_min"], plan["time_model"], plan["start"]) == (120.0, "cryorl", None)
     holes = plan["holes"]
-    assert set(holes[0]) == {"hole", "patch", "square", "grid", "p_good", "tier", "minutes", "minutes_used"}
+    places = {"hole", "patch", "square", "grid", "x_um", "y_um"}
+    assert set(holes[0]) == places | {"p_good", "tier", "minutes", "minutes_used"}
     assert holes[-1]["minutes_used"] == plan["minutes_used"] <= 120
     assert sum(hole["minutes"] for hole in holes) == pytest.approx(plan["minutes_used"])
     tiers = [hole["tier"] for hole in holes]

@@ -2,6 +2,7 @@
 
 import math
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -83,6 +84,15 @@ def test_every_alias_is_recognised_whatever_its_case_and_separators_and_is_docum
             assert generic_table._ROLE_OF[plain_header(spelt)] == role
 
 
+def test_the_how_to_page_lists_every_recognised_header():
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "generic-csv.md"
+    rows = [
+        line.strip("| \n").split(" | ") for line in page.read_text().splitlines() if line.startswith("| `")
+    ]
+    listed = {role.strip("`"): tuple(headers.split(", ")) for role, headers in rows}
+    assert listed == HEADER_ALIASES
+
+
 def test_a_table_of_name_and_ctf_is_enough(tmp_path):
     records = read_source(
         written(tmp_path, "\ufeff# exported by hand\r\n\r\nname;ctf_max_res\r\na.mrc;4.5\r\n\r\nb;5\r\n")
@@ -96,7 +106,10 @@ def test_a_hole_without_exposure_column_is_its_own_exposure(tmp_path):
     records = read_source(written(tmp_path, "hole,x,y,ctf\nh1,10,20,4.5\n"))
     assert records.exposures["exposure_id"].tolist() == ["h1"]
     assert records.holes[["x_px", "y_px"]].to_numpy().tolist() == [[10.0, 20.0]]
-    assert "x names no unit and was read as px of the parent image" in records.notes
+    assert (
+        "x names no unit and was read as px of the parent image; for um of the stage, import it anew with "
+        "--position-unit um"
+    ) in records.notes
 
 
 def test_other_headers_are_mapped_by_role_or_by_a_file(tmp_path):
@@ -169,10 +182,15 @@ def test_a_header_that_does_not_say_enough_is_refused(tmp_path, header, message)
     [
         ("g,s,p,h,x/a.mrc,1,2,,4", "an exposure must stand once. Got 'a' again instead (first on line 2)."),
         (
-            "g,s2,p,h,b,1,2,,4",
-            "a hole must be in one patch, square and grid. Got 'h' in another instead (first on line 2).",
+            "g,,p,h,b,1,2,,4",
+            "a hole must be in one patch, square and grid. Got 'h' in another instead (first on line 2). "
+            "Remedy: name the same ones in every line of the hole.",
         ),
-        ("g2,s,p,h9,b,1,2,,4", "a square must be in one grid. Got 's' in another instead."),
+        (
+            ",s,p,h9,b,1,2,,4",
+            "a square must be in one grid. Got 's' in another instead. "
+            "Remedy: name the grid in every line of the square, or in none.",
+        ),
         ("g,s,p,h,,1,2,,4", "a line must name its exposure. Got '' instead."),
         ("g,s,p,NA,b,1,2,,4", "a line must name its hole. Got 'NA' instead."),
         ("g,s,p,h,b,left,2,,4", "x must be a finite number. Got 'left' instead."),
@@ -313,3 +331,65 @@ def test_a_table_of_holes_alone_is_a_session_that_nobody_has_imaged(tmp_path):
     records = generic_table.read_source(path)
     assert records.holes["hole_id"].tolist() == ["h1", "h2"]
     assert records.exposures["hole_id"].tolist() == ["h2"]
+
+
+RESTARTING = (
+    "grid,square,patch,hole,x_um,y_um,ctf\n"
+    "g1,A,1,1,0,0,4\ng1,A,1,2,1,0,\n"
+    "g1,B,1,1,50,0,5\ng1,B,2,1,60,0,\n"
+    "g2,A,1,1,0,0,6\ng2,A,1,2,1,0,\n"
+)
+
+
+def test_numbers_that_begin_again_in_each_parent_are_told_apart_and_it_is_said(tmp_path):
+    records = read_source(written(tmp_path, RESTARTING))
+    assert records.holes[["hole_id", "patch_id", "square_id", "grid_id"]].to_numpy().tolist() == [
+        ["1", "1", "A", "g1"],
+        ["2", "1", "A", "g1"],
+        ["B/1", "1", "B", "g1"],
+        ["B/2/1", "2", "B", "g1"],
+        ["g2/A/1", "1", "g2/A", "g2"],
+        ["g2/A/2", "1", "g2/A", "g2"],
+    ]
+    assert records.squares[["square_id", "grid_id"]].to_numpy().tolist() == [
+        ["A", "g1"],
+        ["B", "g1"],
+        ["g2/A", "g2"],
+    ]
+    assert records.ctf[["name", "ctf_max_res_angstrom"]].to_numpy().tolist() == [
+        ["1", 4.0],
+        ["B/1", 5.0],
+        ["g2/A/1", 6.0],
+    ]
+    assert records.exposures["hole_id"].tolist() == ["1", "B/1", "g2/A/1"]
+    assert (
+        "4 holes have the id of a hole of another place and were told apart by what they are in, such as B/1"
+        in records.notes
+    )
+    assert (
+        "1 squares have the id of a square of another place and were told apart by what they are in, such as g2/A"
+        in records.notes
+    )
+
+
+@given(
+    st.lists(st.tuples(*(st.sampled_from("12") for _ in range(4))), min_size=1, max_size=16, unique=True),
+    st.integers(0, 16),
+)
+def test_every_place_is_one_hole_and_a_table_that_grows_gives_the_same_ids_again(
+    tmp_path_factory, places, seen
+):
+    path = tmp_path_factory.mktemp("generic") / "grows.csv"
+    lines = [
+        f"g{grid},{square},{patch},{hole},{i}.0\n" for i, (grid, square, patch, hole) in enumerate(places)
+    ]
+    found = []
+    for rows in (lines[:seen], lines):
+        path.write_text(
+            "grid,square,patch,hole,x_um,y_um\n" + "".join(row.replace("\n", ",0\n") for row in rows)
+        )
+        holes = read_source(path).holes
+        assert holes["x_um"].tolist() == [float(i) for i in range(len(rows))]
+        assert holes["hole_id"].is_unique
+        found.append(holes["hole_id"].tolist())
+    assert found[1][: len(found[0])] == found[0]

@@ -99,9 +99,28 @@ def test_every_deviation_is_listed_and_not_only_the_first(tmp_path):
 
 
 def test_a_damaged_first_line_does_not_hide_the_kind(tmp_path):
-    path = written(tmp_path, ["name,x,y,ctf,conf", *GOOD["ctf"]])
+    path = written(tmp_path, ["name,x,y,ice,conf", *GOOD["ctf"]])
     assert detect(path) == "ctf"
     assert [deviation.line for deviation in validate_file(path)] == [1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "header"),
+    [
+        ("ctf", "name,dx,dy,ctf,confidence"),
+        ("ctf", "Image name, x, y, CTF resolution, conf"),
+        ("timestamps", "name,time"),
+        ("softmax", "name p_good p_bad"),
+        ("predicted-ctf", "name predicted_ctf"),
+    ],
+)
+def test_one_known_header_is_passed_over_and_lines_keep_their_numbers(tmp_path, kind, header):
+    path = written(tmp_path, ["", header, *GOOD[kind]])
+    assert detect(path) == kind
+    assert validate_file(path) == []
+    assert read_table(path).rows["line"].tolist() == list(range(3, 3 + len(GOOD[kind])))
+    again = written(tmp_path, [header, *GOOD[kind], header])
+    assert [deviation.line for deviation in validate_file(again)] == [2 + len(GOOD[kind])]
 
 
 @pytest.mark.parametrize("older", [PATCH, hole(5, "")])

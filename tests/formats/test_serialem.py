@@ -181,6 +181,9 @@ def test_pixels_of_a_map_that_is_not_here_stay_in_extra():
     assert source.holes[["x_um", "y_um", "x_px", "y_px"]].isna().all(axis=None)
     assert source.squares["square_id"].tolist() == ["1357591511"]
     assert source.extra["9003"]["CoordsInMap"] == "2239 1535 31.9355"
+    assert not any("were put into patches" in note for note in source.notes)
+    (note,) = [note for note in source.notes if "no position" in note]
+    assert note.startswith(f"{len(source.holes)} holes are given in pixels")
 
 
 def test_multishot_keys_and_unknown_keys_are_in_extra():

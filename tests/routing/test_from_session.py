@@ -249,10 +249,11 @@ def test_splits_belong_to_built_in_sessions(tmp_path):
         load_session(str(tmp_path), split="train")
 
 
-def test_a_session_with_few_steps_within_a_patch_is_planned_with_the_published_times(simulated):
+def test_a_session_with_few_steps_in_every_tier_is_planned_with_the_published_times(simulated):
     info = simulated.info.model_copy(update={"default_time_model": "fitted"})
     first = simulated.subset(np.arange(simulated.n_holes) < 5, "first")
     model, notes = time_model_for(replace(first, info=info), None)
     assert model.name == "cryorl"
-    assert "steps within a patch, fewer than 10. --time-model fitted uses them all the same." in notes[0]
+    assert "4 same patch, 0 new patch, 0 new square, 0 new grid steps without pauses" in notes[0]
+    assert notes[0].endswith("every one fewer than 10. --time-model fitted uses them all the same.")
     assert time_model_for(replace(simulated, info=info), None)[0].name == "fitted"

@@ -206,12 +206,20 @@ ID = st.text(
 ID = ID.map(str.strip).filter(lambda text: text.lower() not in generic_table.NO_VALUE)
 
 
-@given(st.lists(ID, min_size=6, max_size=6, unique=True), st.lists(ID, min_size=4, max_size=4, unique=True))
+POSITION_UM = st.floats(-2000, 2000) | st.just(float("nan"))
+
+
+@given(
+    st.lists(ID, min_size=6, max_size=6, unique=True),
+    st.lists(ID, min_size=4, max_size=4, unique=True),
+    st.lists(POSITION_UM, min_size=12, max_size=12),
+)
 def test_our_own_reader_of_tables_reads_the_csv_back_as_holes_that_are_not_imaged(
-    tmp_path_factory, holes, others
+    tmp_path_factory, holes, others, positions_um
 ):
     problem = two_grids_problem()
-    names = PlaceNames(tuple(holes), tuple(others), tuple(others[:3]), tuple(others[2:]))
+    x_um, y_um = np.array(positions_um).reshape(2, 6)
+    names = PlaceNames(tuple(holes), tuple(others), tuple(others[:3]), tuple(others[2:]), x_um, y_um)
     plan = replace(
         listed(problem, [3, 0, 5, 4]),
         visits=named_visits(
@@ -227,6 +235,9 @@ def test_our_own_reader_of_tables_reads_the_csv_back_as_holes_that_are_not_image
     assert wanted == list(
         source.holes[["hole_id", "patch_id", "square_id", "grid_id"]].itertuples(index=False, name=None)
     )
+    np.testing.assert_array_equal(source.holes["x_um"].to_numpy(), x_um[[3, 0, 5, 4]])
+    np.testing.assert_array_equal(source.holes["y_um"].to_numpy(), y_um[[3, 0, 5, 4]])
+    assert source.holes[["x_px", "y_px"]].isna().all(axis=None)
     assert source.exposures.empty
     assert source.ctf.empty
     (ignored,) = source.notes
@@ -254,6 +265,27 @@ def test_the_page_has_a_box_per_hole_and_loads_nothing_and_escapes_names(two_gri
     assert not re.search(r"https?://|@import|url\(", html)
     assert "<script>" not in html
     assert "made &lt;up&gt;" in html
+
+
+def test_list_page_and_json_say_where_a_hole_is_where_that_is_known(two_grids):
+    x_um = np.array([-495.956, np.nan, 7.0, 0.0, 0.0, 0.0])
+    y_um = np.array([436.348, np.nan, 0.5, 0.0, 0.0, 0.0])
+    names = replace(names_of(two_grids), x_um=x_um, y_um=y_um)
+    route = np.array([0, 1])
+    visits = named_visits(two_grids, names, route, np.array([3, 0]), NOWHERE, two_grids.p_good)
+    plan = replace(listed(two_grids, [0, 1]), visits=visits)
+    rows = list(csv.DictReader(io.StringIO(plan.to_csv())))
+    assert [(row["x_um"], row["y_um"]) for row in rows] == [("-495.956", "436.348"), ("", "")]
+    assert [(hole["x_um"], hole["y_um"]) for hole in plan.to_json()["holes"]] == [
+        (-495.956, 436.348),
+        (None, None),
+    ]
+    assert plan.to_html().count(", at -495.96, 436.35</span>") == 1
+    assert plan.to_html().count(", at ") == 1
+    assert "position of the hole on the stage" in plan.to_html()
+    without = listed(two_grids, [0, 1])
+    assert [(visit.x_um, visit.y_um) for visit in without.visits] == [(None, None)] * 2
+    assert "position of the hole" not in without.to_html()
 
 
 def test_the_short_name_is_what_the_parent_does_not_say():

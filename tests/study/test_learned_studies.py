@@ -226,6 +226,7 @@ def test_rows_have_exactly_the_agreed_keys_and_say_what_is_missing(tiny, monkeyp
     kinds = {row["policy"]: row["kind"] for row in rows if row["kind"] != "learned"}
     assert kinds == {
         "adaptive": "planner",
+        "expected": "planner",
         "index": "planner",
         "greedy": "baseline",
         "random": "baseline",

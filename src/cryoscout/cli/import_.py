@@ -55,6 +55,10 @@ _Columns = Annotated[
     typer.Option(help="What a column of your own table means, such as ctf=MyCtf; may be repeated."),
 ]
 _MappingFile = Annotated[Path | None, typer.Option(help="The same as a TOML file: [columns] ctf = 'MyCtf'.")]
+_PositionUnit = Annotated[
+    str | None,
+    typer.Option(help="Of x and y of your own table: um of the stage, or px. Default: what the headers say."),
+]
 _ModelId = Annotated[
     str | None, typer.Option(help="Model id of the predictions. Default: the name of their file.")
 ]
@@ -90,6 +94,7 @@ def import_(
     cluster_radius_um: _ClusterRadiusUm = None,
     column: _Columns = None,
     mapping: _MappingFile = None,
+    position_unit: _PositionUnit = None,
     model_id: _ModelId = None,
     split: _Split = None,
     smartscope_session: _ServerSession = None,
@@ -122,7 +127,9 @@ def import_(
     if output is not None:
         _refuse_existing(session_folder(output, "", store_dir), update, force)
     access = _ServerAccess(smartscope_session, token_file, timeout_s, insecure)
-    options = ReadOptions(permissive, cluster_radius_um, column_map_of(column, mapping), images, model_id)
+    options = ReadOptions(
+        permissive, cluster_radius_um, column_map_of(column, mapping, position_unit), images, model_id
+    )
     sources = _sources([] if built_in else paths, access, options)
     if built_in is not None:
         read = _read_built_in(built_in, split, options)
@@ -261,23 +268,26 @@ def _refuse_existing(folder: Path, update: bool, force: bool) -> None:
         )
 
 
-def column_map_of(columns: Sequence[str] | None, mapping: Path | None) -> ColumnMap | Path | None:
-    """What the options --column and --mapping say of the columns; None where neither is given."""
-    from cryoscout.formats.generic_table import ColumnMap
+def column_map_of(
+    columns: Sequence[str] | None, mapping: Path | None, position_unit: str | None = None
+) -> ColumnMap | Path | None:
+    """What --column, --mapping and --position-unit say of the columns; None where none is given."""
+    from cryoscout.formats.generic_table import ColumnMap, checked_unit
 
-    if columns and mapping is not None:
+    if (columns or position_unit is not None) and mapping is not None:
         raise InputError(
-            "Columns must be said once. Got --column and --mapping instead. Remedy: put them all into the file."
+            f"Columns must be said once. Got {'--column' if columns else '--position-unit'} and --mapping instead. "
+            "Remedy: put them all into the file."
         )
-    if not columns:
+    if not columns and position_unit is None:
         return mapping
-    pairs = [text.partition("=") for text in columns]
-    for text, (role, sign, header) in zip(columns, pairs, strict=True):
+    pairs = [text.partition("=") for text in columns or ()]
+    for text, (role, sign, header) in zip(columns or (), pairs, strict=True):
         if not (role and sign and header):
             raise InputError(
                 f"A column must be said as MEANING=NAME. Got {text!r} instead. Remedy: for example --column ctf=MyCtf."
             )
-    return ColumnMap({role: header for role, _, header in pairs})
+    return ColumnMap({role: header for role, _, header in pairs}, checked_unit(position_unit))
 
 
 def _read_files(sources: _Sources) -> _Read:
@@ -294,7 +304,10 @@ def _read_files(sources: _Sources) -> _Read:
         notes += _radius_without_effect(radius_um)
         return _Read(leginon.session, leginon.reports, leginon.images, left_out, notes, files=found.files)
     joined = assemble(found.records, cluster_radius_um=radius_um)
-    return _Read(joined.session, joined.reports, {}, left_out, joined.notes, files=found.files)
+    session = joined.session
+    if found.leginon is not None and session.info.format == "leginon":
+        session = replace(session, predictions=found.leginon.session.predictions)
+    return _Read(session, joined.reports, {}, left_out, joined.notes, files=found.files)
 
 
 def _found(
@@ -305,9 +318,17 @@ def _found(
     from cryoscout.formats.sources import NothingLeftError, read_sources
 
     earlier = None if stored is None else earlier_exposures(stored)
+    stored_format = None if stored is None else stored.info.format
     try:
         with progress("reading", 1) as step:
-            found = read_sources(sources.paths, sources.options, known, earlier, sources.servers)
+            found = read_sources(
+                sources.paths,
+                sources.options,
+                known,
+                earlier,
+                sources.servers,
+                stored_format=stored_format,
+            )
             step()
     except NothingLeftError as error:
         _say_left_out(error.left_out)
@@ -500,14 +521,15 @@ def _account(read: _Read, folder: Path, fit: FittedTimeModel | None, notes: Sequ
 
 def _fitted(session: Session) -> tuple[FittedTimeModel | None, tuple[str, ...]]:
     """The session's own times, None where it has too few; and notes, also on why plans do not take them."""
-    from cryoscout.routing.from_session import fitted_times
+    from cryoscout.routing.from_session import fitted_times, time_model_for
 
+    _, plan_notes = time_model_for(session, None)
     try:
         fit = fitted_times(session)
     except DataError as error:
-        return None, (str(error),)
+        return None, plan_notes or (f"The published time model cryorl is used. {error}",)
     if session.info.default_time_model != "cryorl":
-        return fit, fit.warnings
+        return fit, tuple(dict.fromkeys([*plan_notes, *fit.warnings]))
     why = (
         f"{session.name} is built in"
         if session.info.built_in
@@ -529,7 +551,7 @@ def _in_words(fit: FittedTimeModel, shots: int) -> str:
     from cryoscout.routing.time_fit import TIER_NAMES
 
     tiers = ", ".join(
-        f"{seconds:.0f} s {tier} ({_steps_in_words(events, pauses) if events else 'filled, not measured'})"
+        f"{seconds:.0f} s {tier} ({_steps_in_words(events, pauses) if events > pauses else 'filled, not measured'})"
         for tier, seconds, events, pauses in zip(
             TIER_NAMES, fit.seconds.tolist(), fit.events.tolist(), fit.pauses.tolist(), strict=True
         )

@@ -58,7 +58,10 @@ def plan(
     ] = None,
     time_model: Annotated[
         str | None,
-        typer.Option(help="cryorl, cryorl-printed, cryorl-code or fitted. Default: fitted where times are."),
+        typer.Option(
+            help="cryorl, cryorl-printed, cryorl-code or fitted. Default: fitted where a tier has ten timed steps, "
+            "else cryorl."
+        ),
     ] = None,
     export: Annotated[
         str | None,

@@ -60,7 +60,10 @@ def replay(
     ] = None,
     time_model: Annotated[
         str | None,
-        typer.Option(help="cryorl, cryorl-printed, cryorl-code or fitted. Default: fitted where times are."),
+        typer.Option(
+            help="cryorl, cryorl-printed, cryorl-code or fitted. Default: fitted where a tier has ten timed steps, "
+            "else cryorl."
+        ),
     ] = None,
     ctf_delay_min: Annotated[
         float, typer.Option(help="Minutes between a visit and its result, 0 or more.")

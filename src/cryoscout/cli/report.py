@@ -37,7 +37,10 @@ def report(
     ] = None,
     time_model: Annotated[
         str | None,
-        typer.Option(help="cryorl, cryorl-printed, cryorl-code or fitted. Default: fitted where times are."),
+        typer.Option(
+            help="cryorl, cryorl-printed, cryorl-code or fitted. Default: fitted where a tier has ten timed steps, "
+            "else cryorl."
+        ),
     ] = None,
     split: Annotated[
         str | None, typer.Option(help="Split of a built-in session: train, val. Default: val.")

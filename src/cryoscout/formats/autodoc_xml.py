@@ -6,6 +6,7 @@
 
 The sections get the lines that the autodoc form would have, so that whoever writes them writes that form.
 A document type declaration is refused: it is the way to external entities and to a billion laughs.
+Source: "File Formats" of the SerialEM help, https://bio3d.colorado.edu/SerialEM/hlp/html/about_formats.htm
 """
 
 from __future__ import annotations

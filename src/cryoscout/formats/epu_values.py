@@ -1,4 +1,10 @@
-"""Texts of EPU files as numbers, truth values and times in the units of the package; what is none is a deviation."""
+"""Texts of EPU files as numbers, truth values and times in the units of the package; what is none is a deviation.
+
+There is no specification. The texts are those of .NET's DataContract serialiser
+(https://learn.microsoft.com/dotnet/framework/wcf/feature-details/); lengths in m, angles in radians and times with
+seven digits after the second are as in EPU's files of the public repositories kylelmorris/EMharvest and
+DiamondLightSource/smartem-decisions.
+"""
 
 from __future__ import annotations
 

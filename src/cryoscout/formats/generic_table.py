@@ -26,7 +26,9 @@ Where a site's headers are others, `columns` (role -> header) or a small TOML fi
     ctf = "Thon rings to"
 
 x and y are um of the stage when their header says um or stage, or `position_unit` does, else px of the parent image.
-An exposure or a hole is needed, and stands once (a hole as often as it has exposures). An empty CTF resolution means
+An exposure or a hole is needed, and stands once (a hole as often as it has exposures). Where numbers begin again in
+each parent, the first place keeps the plain id and the others are called PARENT/ID, so that a table that grows gives
+the same ids again. An empty CTF resolution means
 "no result yet"; a line with a hole whose exposure, time and result are all empty, a hole that is not imaged yet. There
 is no specification of such tables; this page is ours.
 """
@@ -40,7 +42,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -159,9 +161,15 @@ def _checked(column_map: ColumnMap) -> ColumnMap:
     unknown = sorted(set(column_map.columns) - set(ROLES))
     if unknown:
         raise InputError(f"A role must be one of {', '.join(ROLES)}. Got {', '.join(unknown)} instead.")
-    if column_map.position_unit not in (None, "um", "px"):
-        raise InputError(f"The position unit must be um or px. Got {column_map.position_unit!r} instead.")
+    checked_unit(column_map.position_unit)
     return column_map
+
+
+def checked_unit(unit: str | None) -> PositionUnit | None:
+    """The unit of x and y, None where their headers say it. Raises InputError for another one."""
+    if unit not in (None, "um", "px"):
+        raise InputError(f"The position unit must be um or px. Got {unit!r} instead.")
+    return cast("PositionUnit | None", unit)
 
 
 def plain_header(header: str) -> str:
@@ -319,7 +327,10 @@ def _table(path: Path, line: int, delimiter: str, header: list[str], mapped: Col
         says_um = any(word in plain[roles["x"]] for word in ("um", "stage"))
         unit = mapped.position_unit or ("um" if says_um else "px")
         if mapped.position_unit is None and not says_um and "p" not in plain[roles["x"]]:
-            notes.append(f"{header[roles['x']]} names no unit and was read as px of the parent image")
+            notes.append(
+                f"{header[roles['x']]} names no unit and was read as px of the parent image; for um of the stage, "
+                "import it anew with --position-unit um"
+            )
     ignored = [cell for place, cell in enumerate(header) if place not in roles.values()]
     if ignored:
         notes.append(f"columns kept but not used: {', '.join(ignored)}")
@@ -336,6 +347,8 @@ class _Columns:
     holes: dict[str, tuple[object, ...]] = field(default_factory=dict)
     hole_lines: dict[str, int] = field(default_factory=dict)
     squares: dict[str, str] = field(default_factory=dict)
+    told_apart: dict[str, str] = field(default_factory=dict)
+    """Holes and squares whose id stands for another place too: id that we gave -> "hole" or "square"."""
     exposure_lines: dict[str, int] = field(default_factory=dict)
     ctf: list[tuple[str, float, int]] = field(default_factory=list)
     shots: dict[str, int] = field(default_factory=dict)
@@ -356,6 +369,13 @@ def _records(table: GenericTable, findings: Findings) -> SourceRecords:
     repeated = sum(shots > 1 for shots in columns.shots.values())
     if repeated and "x" in table.roles:
         notes.append(f"{repeated} holes have several exposures; their position is that of the first")
+    for what in ("hole", "square"):
+        given = [given_id for given_id, level in columns.told_apart.items() if level == what]
+        if given:
+            notes.append(
+                f"{len(given)} {what}s have the id of a {what} of another place and were told apart by what they "
+                f"are in, such as {given[0]}"
+            )
     ctf = pd.DataFrame(columns.ctf, columns=["name", "ctf_max_res_angstrom", "line"])
     square_rows = [(square, grid, np.nan, np.nan) for square, grid in columns.squares.items()]
     return SourceRecords(
@@ -388,15 +408,21 @@ def _take(table: GenericTable, columns: _Columns, line: int, row: list[str]) -> 
     grid_id, square_id, patch_id, hole_id, written, x_text, y_text, time, resolution = [
         cells[table.roles.get(role, -1)] for role in ROLES
     ]
-    exposure_id = exposure_name(written if "exposure" in table.roles else hole_id)
+    named = (hole_id, square_id)
+    placed = _told_apart(columns, (hole_id, patch_id, square_id, grid_id))
+    if isinstance(placed, tuple):
+        hole_id, square_id = placed
+    exposure_id = exposure_name(written if "exposure" in table.roles else named[0])
+    if "exposure" not in table.roles and hole_id != named[0]:
+        exposure_id = hole_id
     # Nothing says that the hole was imaged: no exposure of its own, no time, no result.
     told = (written if "exposure" in table.roles else "", time, resolution)
     is_hole_alone = bool(hole_id) and all(text.lower() in NO_VALUE for text in told)
     written = hole_id if is_hole_alone else written
     exposure_id = "" if is_hole_alone else exposure_id
-    problem = _ids_problem(table, columns, (hole_id, patch_id, square_id, grid_id), exposure_id, written)
-    if problem is not None:
-        return problem
+    problem = _ids_problem(table, columns, hole_id, exposure_id, written)
+    if problem is not None or isinstance(placed, str):
+        return problem or str(placed)
     x, y = _number(x_text, "x"), _number(y_text, "y")
     for value in (x, y):
         if isinstance(value, str):
@@ -419,6 +445,9 @@ def _take(table: GenericTable, columns: _Columns, line: int, row: list[str]) -> 
         columns.hole_lines[hole_id] = line
     if square_id:
         columns.squares.setdefault(square_id, grid_id)
+    for what, given, own in zip(("hole", "square"), (hole_id, square_id), named, strict=True):
+        if given != own:
+            columns.told_apart[given] = what
     if is_hole_alone:
         return None
     columns.exposure_lines[exposure_id] = line
@@ -434,10 +463,9 @@ def _take(table: GenericTable, columns: _Columns, line: int, row: list[str]) -> 
 
 
 def _ids_problem(
-    table: GenericTable, columns: _Columns, place: tuple[str, str, str, str], exposure_id: str, written: str
+    table: GenericTable, columns: _Columns, hole_id: str, exposure_id: str, written: str
 ) -> str | None:
-    """What is wrong with the ids of a row; place : hole, patch, square, grid."""
-    hole_id, _, square_id, grid_id = place
+    """What is wrong with the hole and exposure of a row."""
     if "exposure" in table.roles and written.lower() in NO_VALUE:
         return f"a line must name its exposure. Got {written!r} instead."
     if "hole" in table.roles and hole_id.lower() in NO_VALUE:
@@ -447,15 +475,35 @@ def _ids_problem(
             f"an exposure must stand once. Got {shown(exposure_id)} again instead "
             f"(first on line {columns.exposure_lines[exposure_id]})."
         )
-    known = columns.holes.get(hole_id)
-    if known is not None and known[:4] != place:
-        return (
-            f"a hole must be in one patch, square and grid. Got {shown(hole_id)} in another instead "
-            f"(first on line {columns.hole_lines[hole_id]})."
-        )
-    if square_id and columns.squares.get(square_id, grid_id) != grid_id:
-        return f"a square must be in one grid. Got {shown(square_id)} in another instead."
     return None
+
+
+def _told_apart(columns: _Columns, place: tuple[str, str, str, str]) -> tuple[str, str] | str:
+    """Ids of hole and square that mean this place alone, or what is wrong.
+
+    place : hole, patch, square, grid as written. An id that another place has already gets its parents before it.
+    """
+    hole_id, patch_id, square_id, grid_id = place
+    grid_of_square = columns.squares.get(square_id, grid_id)
+    if square_id and grid_of_square != grid_id:
+        if not (grid_of_square and grid_id):
+            return (
+                f"a square must be in one grid. Got {shown(square_id)} in another instead. "
+                "Remedy: name the grid in every line of the square, or in none."
+            )
+        square_id = f"{grid_id}/{square_id}"
+    above = (patch_id, square_id, grid_id)
+    parent = square_id or grid_id
+    for key in (hole_id, f"{parent}/{hole_id}", f"{parent}/{patch_id}/{hole_id}"):
+        known = columns.holes.get(key)
+        if not hole_id or known is None or known[1:4] == above:
+            return key, square_id
+        if not any(one and other and one != other for one, other in zip(known[1:4], above, strict=True)):
+            break
+    return (
+        f"a hole must be in one patch, square and grid. Got {shown(hole_id)} in another instead "
+        f"(first on line {columns.hole_lines[key]}). Remedy: name the same ones in every line of the hole."
+    )
 
 
 def _number(text: str, role: str) -> float | str:

@@ -4,6 +4,8 @@ name.
 An exposure is an image with an exposure preset (default `en`) three or more levels deep; patch, square and
 grid are its parents (see `leginon_names`). The CTF stands on the aligned image (`-a`), the start time is
 that of the raw one.
+Source: the files of session 21mar02c released with CryoRL, https://github.com/IBM/CryoRL-pytorch; there, too, the
+aligned image has the result and the raw one -1.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ __all__ = [
     "LeginonName",
     "LeginonTable",
     "detect",
+    "is_exposure",
     "parse_name",
     "read_session",
     "read_table",
@@ -87,10 +90,12 @@ def read_session(
     name: str | None = None,
     exposure_presets: Sequence[str] = EXPOSURE_PRESETS,
     threshold_angstrom: float = GOOD_THRESHOLD_ANGSTROM,
+    named: LeginonTable | None = None,
 ) -> LeginonImport:
     """Read a session from its tables.
 
-    paths : tables, or folders whose recognised tables are taken; at least one CTF table
+    paths : tables, or folders whose recognised tables are taken; at least one CTF table, unless `named` is given
+    named : images that another source names, of the kind ctf, taken where no CTF table is among the paths
     images : folder of hole images *_crop.png     permissive : leave deviating lines out and list them
     model_id : of the predictions, the file's name without extension when None
     name : of the session, as in the image names when None
@@ -100,6 +105,8 @@ def read_session(
     """
     tables = [read_table(path, permissive) for path in _table_paths(paths)]
     by_kind = {kind: [table for table in tables if table.kind == kind] for kind in _PROVIDES}
+    if named is not None and not by_kind["ctf"]:
+        by_kind["ctf"] = [named]
     exposures, superseded = _exposure_rows(by_kind["ctf"], exposure_presets)
     reports = [superseded] if superseded is not None else []
     started_at, time_reports = _start_times(by_kind["timestamps"], exposures, exposure_presets)
@@ -162,7 +169,8 @@ def _info(can_fit_times: bool, threshold_angstrom: float) -> SessionInfo:
     )
 
 
-def _is_exposure(parsed: LeginonName, presets: Sequence[str]) -> bool:
+def is_exposure(parsed: LeginonName, presets: Sequence[str] = EXPOSURE_PRESETS) -> bool:
+    """Whether an image is an exposure: of one of the presets, and below a square and a patch."""
     return parsed.own.preset in presets and parsed.square is not None
 
 
@@ -172,11 +180,11 @@ def _exposure_rows(
     """One row per hole: its ids, position, CTF and the image that has it; what newer versions superseded."""
     if not tables:
         raise DataError(
-            "A session must have a CTF table (name,dx,dy,ctf,confidence). Got none instead. "
+            "A session must have a CTF table (name,dx,dy,ctf,confidence) or a CTF download. Got none instead. "
             "Remedy: add it to the files to import."
         )
     rows = _without_repeats(tables)
-    rows = rows[[_is_exposure(parsed, presets) for parsed in rows["parsed"]]]
+    rows = rows[[is_exposure(parsed, presets) for parsed in rows["parsed"]]]
     if rows.empty:
         raise DataError(
             f"A CTF table must name exposures (presets {', '.join(presets)}, below a square and a patch). "
@@ -231,7 +239,7 @@ def _start_times(
     times: dict[str, pd.Timestamp] = {}
     stems = [name.stem for name in exposures["parsed"]]
     for table in tables:
-        rows = table.rows[[_is_exposure(parsed, presets) for parsed in table.rows["parsed"]]]
+        rows = table.rows[[is_exposure(parsed, presets) for parsed in table.rows["parsed"]]]
         own_stems = [parsed.stem for parsed in rows["parsed"]]
         what = f"times of exposures in {table.path.name}"
         reports.append(join_by_name(own_stems, stems, what, "no CTF table names the exposure")[1])

@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cryoscout.core.errors import FileFormatError
+from cryoscout.core.errors import FileFormatError, InputError
 from cryoscout.formats import leginon_tables
 from cryoscout.formats.findings import Deviation
-from cryoscout.formats.leginon import LeginonImport, read_session
+from cryoscout.formats.leginon import LeginonImport, is_exposure, read_session
+from cryoscout.formats.leginon_names import parse_name
+from cryoscout.formats.leginon_tables import LONGEST_NAME, NO_CTF, LeginonTable
 from cryoscout.formats.source import SourceRecords
 
 FORMAT = "leginon"
@@ -81,6 +83,25 @@ def records_of(path: Path, found: LeginonImport) -> SourceRecords:
         ),
         notes=tuple(str(report) for report in found.reports),
     )
+
+
+def named_images(download: SourceRecords) -> LeginonTable | None:
+    """The exposures that a CTF download names, without results: their names hold grid, square and patch.
+
+    None where no name of it is that of a Leginon exposure below a square and a patch.
+    """
+    rows = []
+    for name, line in zip(download.ctf["name"], download.ctf["line"], strict=True):
+        try:
+            parsed = parse_name(name) if len(name) <= LONGEST_NAME else None
+        except InputError:
+            continue
+        if parsed is not None and is_exposure(parsed):
+            rows.append((name, np.nan, np.nan, NO_CTF, np.nan, line, parsed))
+    if not rows:
+        return None
+    columns = ["name", "x_px", "y_px", "ctf_max_res_angstrom", "confidence", "line", "parsed"]
+    return LeginonTable("ctf", download.path, pd.DataFrame(rows, columns=columns), ())
 
 
 def _files(path: Path) -> Iterable[Path]:

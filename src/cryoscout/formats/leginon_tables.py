@@ -6,8 +6,12 @@
     softmax         name p_good p_bad                               blank
     predicted-ctf   name predicted CTF resolution                   blank
 
-None has a header. dx, dy are px of the parent image. A CTF resolution (angstrom) of -1 means "no exposure or
+Leginon writes none with a header; where somebody put one above the lines, in the words of `_HEADER_WORDS`, it is
+passed over. dx, dy are px of the parent image. A CTF resolution (angstrom) of -1 means "no exposure or
 no result yet"; inf and >= 100 mean that the fit failed (Leginon writes 100, 101 or 100000).
+There is no specification; the four kinds are those of the files released with CryoRL,
+https://github.com/IBM/CryoRL-pytorch, the values of failed fits those of leginon-org/leginon,
+`dbschema/info_tools/export_ctf.py`.
 """
 
 from __future__ import annotations
@@ -46,6 +50,18 @@ _FIELDS: dict[TableKind, tuple[str, ...]] = {
     "softmax": ("name", "p_good", "p_bad"),
     "predicted-ctf": ("name", "ctf_predicted_angstrom"),
 }
+_HEADER_WORDS: dict[str, tuple[str, ...]] = {
+    "name": ("name", "image", "imagename", "filename", "micrograph", "exposure"),
+    "x_px": ("dx", "x", "xpx"),
+    "y_px": ("dy", "y", "ypx"),
+    "ctf_max_res_angstrom": ("ctf", "ctfresolution", "ctfmaxres", "ctfmaxresangstrom", "resolution", "res"),
+    "confidence": ("confidence", "conf"),
+    "at": ("at", "time", "timestamp", "datetime"),
+    "p_good": ("pgood", "good"),
+    "p_bad": ("pbad", "bad"),
+    "ctf_predicted_angstrom": ("predictedctf", "ctfpredicted", "ctfpredictedangstrom", "predicted", "ctf"),
+}
+"""Field -> what a header calls it, in any case and with any separators."""
 LONGEST_NAME = 1000
 
 _LINES_TO_RECOGNISE = 200
@@ -131,8 +147,9 @@ def _read_all(path: Path) -> LeginonTable:
     lines, _ = read_lines(findings, LARGEST_TABLE_BYTES)
     records: list[dict[str, Any]] = []
     first_line: dict[str, int] = {}
+    first_text = next((number for number, line in enumerate(lines, start=1) if line.strip()), 0)
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
+        if not line.strip() or (number == first_text and _is_header(kind, line)):
             continue
         try:
             record = _record(kind, line)
@@ -152,6 +169,14 @@ def _read_all(path: Path) -> LeginonTable:
         rows["at"] = rows["at"].astype("datetime64[ns]")
         deviations += _children_before_parents(records)
     return LeginonTable(kind, path, rows, tuple(deviations))
+
+
+def _is_header(kind: TableKind, line: str) -> bool:
+    words = [re.sub(r"[^a-z0-9]", "", word.lower()) for word in line.split(_SEPARATOR[kind])]
+    fields = _FIELDS[kind]
+    return len(words) == len(fields) and all(
+        word in _HEADER_WORDS[field] for word, field in zip(words, fields, strict=True)
+    )
 
 
 def _record(kind: TableKind, line: str) -> dict[str, Any]:

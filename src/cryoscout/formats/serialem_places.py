@@ -248,7 +248,7 @@ def _patch_ids(
         for row, label in zip(rows, cluster_positions(x_um[rows], y_um[rows], radius_um), strict=True):
             patch_ids[row] = f"{square}/cluster{label + 1}" if label >= 0 else ""
     notes = []
-    alone = sum(len(rows) for rows in singles.values())
+    alone = sum(patch_ids[row] != "" for rows in singles.values() for row in rows)
     if alone:
         notes.append(f"{alone} holes without a group were put into patches of radius {radius_um:g} um")
     if wide:

@@ -24,6 +24,7 @@ from cryoscout.formats.source import FileStamp, SourceRecords
 from cryoscout.session.joins import NAMES_SHOWN
 
 if TYPE_CHECKING:
+    from cryoscout.formats.leginon_tables import LeginonTable
     from cryoscout.formats.smartscope_rest import SmartScopeClient
 
 Stamps = dict[str, tuple[int, int]]
@@ -90,6 +91,8 @@ def read_sources(
     known: Mapping[str, Stamps] | None = None,
     earlier: pd.DataFrame | None = None,
     servers: Sequence[ServerSession] = (),
+    *,
+    stored_format: str | None = None,
 ) -> ReadSources:
     """Read every path by its format, and every session of a server.
 
@@ -97,6 +100,7 @@ def read_sources(
         sources are read, as a whole, only where a file of any source has changed
     earlier : exposures of the earlier reads (EXPOSURE_COLUMNS), so that runs of image-shift exposures go on
     servers : they do not say what has changed, and are always read, as are the sources beside them
+    stored_format : of the session that is extended, None for a new one; it decides whose places are taken
     Raises FileFormatError for a path of no format and, unless permissive, at the first deviation; DataError for image
     metadata beside several navigators, NothingLeftError where permissive reading leaves nothing of Leginon tables;
     InputError for a radius that is none; the errors of `smartscope_rest.read_session`.
@@ -121,13 +125,18 @@ def read_sources(
     if others and not read.files and not servers:
         return read
     read.unchanged = [path for path in read.unchanged if path not in others]
+    # Whose places are taken is known when the others are read: the names of a CTF download may be all there is.
     for name, some in by_format.items():
         if name == "leginon":
-            _read_leginon(read, some, options)
-        elif name == "serialem":
+            continue
+        if name == "serialem":
             _read_serialem(read, some, options)
         else:
             read.records += [_read_one(name, path, options) for path in some]
+    leginon = by_format.get("leginon", [])
+    named = None if servers else _named_by_download(read.records, stored_format)
+    if leginon or named is not None:
+        _read_leginon(read, leginon, options, named)
     read.records = [_with_folders_not_entered(records, paths) for records in read.records]
     read.records[:0] = [_read_server(server, options) for server in servers]
     return read
@@ -326,18 +335,37 @@ def _holds_navigator(path: Path) -> bool:
     )
 
 
-def _read_leginon(read: ReadSources, paths: list[Path], options: ReadOptions) -> None:
+def _named_by_download(records: Sequence[SourceRecords], stored_format: str | None) -> LeginonTable | None:
+    """The exposures that a CTF download of Leginon names, None where another source says the places."""
+    from cryoscout.formats.leginon_source import named_images
+
+    downloads = [each for each in records if each.format == "leginon-export" and each.exposures.empty]
+    others = [each for each in records if each.format != "generic" and len(each.exposures) + len(each.holes)]
+    if others or stored_format not in (None, "leginon"):
+        return None
+    tables = [table for table in map(named_images, downloads) if table is not None]
+    if not tables:
+        return None
+    return replace(tables[0], rows=pd.concat([table.rows for table in tables], ignore_index=True))
+
+
+def _read_leginon(
+    read: ReadSources, paths: list[Path], options: ReadOptions, named: LeginonTable | None
+) -> None:
     from cryoscout.formats.leginon import read_session
     from cryoscout.formats.leginon_source import records_of
 
     try:
-        read.leginon = read_session(paths, options.images, options.permissive, model_id=options.model_id)
+        read.leginon = read_session(
+            paths, options.images, options.permissive, model_id=options.model_id, named=named
+        )
     except DataError as error:
         left_out = _lines_left_out(paths) if options.permissive else []
         if not left_out:
             raise
         raise NothingLeftError(str(error), left_out) from None
-    read.records.append(records_of(paths[0], read.leginon))
+    where = [*paths, *([] if named is None else [named.path])]
+    read.records.insert(0, records_of(where[0], read.leginon))
 
 
 def _lines_left_out(paths: Sequence[Path]) -> list[str]:

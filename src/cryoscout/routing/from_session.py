@@ -126,12 +126,14 @@ def start_of_plan(session: Session, from_hole: str | None, as_new: bool) -> int:
 
 
 def place_names(session: Session) -> PlaceNames:
-    """The vendor's ids of holes, patches, squares and grids, in the order of the problem's indices."""
+    """The vendor's ids of holes, patches, squares and grids, in the order of the problem's indices; stage positions."""
     return PlaceNames(
         holes=tuple(session.holes["hole_id"]),
         patches=tuple(session.patches["patch_id"]),
         squares=tuple(session.squares["square_id"]),
         grids=tuple(session.grids["grid_id"]),
+        x_um=session.holes["x_um"].to_numpy(dtype=np.float64),
+        y_um=session.holes["y_um"].to_numpy(dtype=np.float64),
     )
 
 
@@ -287,7 +289,7 @@ def time_model_for(session: Session, name: str | None) -> tuple[TimeModel, tuple
     """The time model by name, or the session's default, and notes for the user.
 
     name : a preset, `fitted`, or None: `cryorl` for built-in and simulated sessions and where times are missing or
-        too few to tell a visit from a pause, else `fitted`
+        too few to tell a visit from a pause (no tier with FEW_EVENTS steps that are no pauses), else `fitted`
     Raises UnknownNameError; DataError when `fitted` is named and the session has too few times.
     """
     if name == FITTED:
@@ -297,16 +299,18 @@ def time_model_for(session: Session, name: str | None) -> tuple[TimeModel, tuple
         return time_model_named(name), ()
     if session.info.default_time_model == "cryorl":
         return PRESETS["cryorl"], ()
-    from cryoscout.routing.time_fit import FEW_EVENTS
+    from cryoscout.routing.time_fit import FEW_EVENTS, TIER_NAMES
 
     try:
         fit = fitted_times(session)
     except DataError as error:
         return PRESETS["cryorl"], (f"The published time model cryorl is used. {error}",)
-    if fit.events[0] < FEW_EVENTS:
+    if not fit.well_measured.any():
+        kept = zip((fit.events - fit.pauses).tolist(), TIER_NAMES, strict=True)
         return PRESETS["cryorl"], (
-            f"The published time model cryorl is used: the session's times hold {fit.events[0]} steps within a patch, "
-            f"fewer than {FEW_EVENTS}. --time-model fitted uses them all the same.",
+            "The published time model cryorl is used: the session's times hold "
+            f"{', '.join(f'{steps} {name}' for steps, name in kept)} steps without pauses, every one fewer than "
+            f"{FEW_EVENTS}. --time-model fitted uses them all the same.",
         )
     return fit.time_model, fit.warnings
 

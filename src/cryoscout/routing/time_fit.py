@@ -18,7 +18,7 @@ PAUSE_FACTOR = 3.0
 Wide on purpose: jitter of one tier is a few percent, and most focusing stays part of its tier."""
 
 FEW_EVENTS = 10
-"""A tier measured from fewer steps than this gets a warning."""
+"""A tier measured from fewer steps than this, pauses set apart, gets a warning; the others are well measured."""
 
 FILLED_BY = "cryorl"
 """The preset whose ratios between tiers fill a tier that no step measures."""
@@ -42,7 +42,12 @@ class FittedTimeModel:
     @property
     def measured(self) -> NDArray[np.bool_]:
         """Which tiers, (4,), rest on steps of the session; the others are filled by the ratios of a preset."""
-        return self.events > 0
+        return self.events > self.pauses
+
+    @property
+    def well_measured(self) -> NDArray[np.bool_]:
+        """Which tiers, (4,), rest on FEW_EVENTS steps or more that are no pauses."""
+        return self.events - self.pauses >= FEW_EVENTS
 
 
 def fit_time_model(
@@ -61,9 +66,13 @@ def fit_time_model(
     Exposures are sorted by time; a step to the next one belongs to the highest level that changes. A step
     inside a hole is no visit: it measures `extra_shot_min`. Per tier, steps longer than PAUSE_FACTOR times
     the lower median are set apart (that median stands while fewer than half of the steps are pauses), and
-    the tier is the median of the rest. Isotonic regression, weighted by the steps that were not set apart,
-    makes the measured tiers non-decreasing. A tier without steps is filled: the nearest measured tier (the lower of
-    two) times the ratio of the two tiers in the preset FILLED_BY, kept between its neighbours, with a warning.
+    the tier is the median of the rest. In a tier of fewer than FEW_EVENTS steps a night would pass for the
+    tier: there a step is also a pause when it is longer than PAUSE_FACTOR times what the nearest well
+    measured tier and the ratios of FILLED_BY give, or the minutes of FILLED_BY where those are longer.
+    Isotonic regression, weighted by the steps that were not set apart, makes the measured tiers
+    non-decreasing. A tier without steps, or with pauses alone, is filled: the nearest measured tier (the
+    lower of two) times the ratio of the two tiers in the preset FILLED_BY, kept between its neighbours, with
+    a warning.
     `per_square_overhead_min` and `setup_min` stay 0: timestamps cannot tell what a square needs from the
     move to it, so it is part of the square and grid tiers. What takes time in a minority of steps
     (refocusing, pauses) is in no tier: a plan in fitted minutes is a plan without interruptions.
@@ -76,14 +85,16 @@ def fit_time_model(
     """
     levels = (patch, square, grid) if hole is None else (patch, square, grid, hole)
     steps_s, tier, inside_hole, untimed = _steps(np.asarray(started_s, dtype=np.float64), levels)
-    fits = [_typical_step(steps_s[(tier == level) & ~inside_hole]) for level in range(4)]
+    by_tier = [steps_s[(tier == level) & ~inside_hole] for level in range(4)]
+    longest_s = _longest_s([_typical_step(of_tier) for of_tier in by_tier])
+    fits = [_typical_step(of_tier, longest) for of_tier, longest in zip(by_tier, longest_s, strict=True)]
     extra_shot_s, extra_shot_events, _ = _typical_step(steps_s[inside_hole])
     measured_s = np.array([typical for typical, _, _ in fits])
     events = np.array([seen for _, seen, _ in fits], dtype=np.int64)
     pauses = np.array([apart for _, _, apart in fits], dtype=np.int64)
     if not events.any():
         raise DataError(f"Times must include a step between two holes. Got none instead. {_NAME_A_PRESET}")
-    seconds, warnings = _non_decreasing(measured_s, events, events - pauses)
+    seconds, warnings = _non_decreasing(measured_s, events, events - pauses, longest_s)
     if seconds[0] <= 0:
         raise DataError(f"Steps between holes must take time. Got 0 s instead. {_NAME_A_PRESET}")
     minutes = [float(value) for value in seconds / SECONDS_PER_MINUTE]
@@ -121,41 +132,66 @@ def _steps(
     return np.diff(started_s[order]), tier, (tier == 0) & same_hole, len(started_s) - len(timed)
 
 
-def _typical_step(steps_s: NDArray[np.float64]) -> tuple[float, int, int]:
-    """Median of the steps that are not pauses (NaN without steps), steps seen, pauses among them."""
-    if len(steps_s) == 0:
-        return float("nan"), 0, 0
-    lower_median = np.sort(steps_s)[(len(steps_s) - 1) // 2]
-    kept = steps_s[steps_s <= PAUSE_FACTOR * lower_median]
+def _typical_step(steps_s: NDArray[np.float64], longest_s: float = np.inf) -> tuple[float, int, int]:
+    """Median of the steps that are not pauses (NaN without any), steps seen, pauses among them.
+
+    longest_s : a longer step is a pause, whatever the others are
+    """
+    possible_s = np.sort(steps_s[steps_s <= longest_s])
+    if len(possible_s) == 0:
+        return float("nan"), len(steps_s), len(steps_s)
+    kept = possible_s[possible_s <= PAUSE_FACTOR * possible_s[(len(possible_s) - 1) // 2]]
     return float(np.median(kept)), len(steps_s), len(steps_s) - len(kept)
 
 
+def _longest_s(fits: list[tuple[float, int, int]]) -> list[float]:
+    """Seconds by tier, (4,), beyond which a step is a pause; inf where the tier itself says what is usual."""
+    well = np.array([level for level, (_, seen, apart) in enumerate(fits) if seen - apart >= FEW_EVENTS])
+    if len(well) == 0:
+        return [np.inf] * len(fits)
+    preset_s = PRESETS[FILLED_BY].tiers_min() * SECONDS_PER_MINUTE
+    longest_s = [np.inf] * len(fits)
+    for level in np.setdiff1d(np.arange(len(fits)), well):
+        source = well[np.argmin(np.abs(well - level))]
+        by_ratio_s = fits[source][0] * preset_s[level] / preset_s[source]
+        # Fast stages have long moves beside short steps: what the preset itself takes is never a pause.
+        longest_s[level] = PAUSE_FACTOR * float(max(by_ratio_s, preset_s[level]))
+    return longest_s
+
+
 def _non_decreasing(
-    measured_s: NDArray[np.float64], events: NDArray[np.int64], kept: NDArray[np.int64]
+    measured_s: NDArray[np.float64],
+    events: NDArray[np.int64],
+    kept: NDArray[np.int64],
+    longest_s: list[float],
 ) -> tuple[NDArray[np.float64], list[str]]:
     """Tiers (4,) without gaps and non-decreasing, and a warning for each that rests on little."""
-    present = np.flatnonzero(events)
+    present = np.flatnonzero(kept)
     seconds = np.empty(4)
     seconds[present] = isotonic_regression(measured_s[present], weights=kept[present]).x
     source = _fill(seconds, present)
     warnings = []
     if len(present) < len(TIER_NAMES):
-        filled = [name for level, name in enumerate(TIER_NAMES) if events[level] == 0]
+        filled = [name for level, name in enumerate(TIER_NAMES) if kept[level] == 0]
         warnings.append(
             f"Measured tiers: {', '.join(TIER_NAMES[level] for level in present)}; filled by the ratios of "
             f"{FILLED_BY}: {', '.join(filled)}. {_NAME_A_PRESET}"
         )
     for level, name in enumerate(TIER_NAMES):
-        if events[level] == 0:
+        if kept[level] == 0:
+            why = f"but {events[level]} longer than {longest_s[level]:.0f} s, set apart as pauses"
             warnings.append(
-                f"Tier {name!r} has no timed step; it is filled with {seconds[level]:.0f} s from the "
-                f"{seconds[source[level]]:.0f} s of {TIER_NAMES[source[level]]!r}."
+                f"Tier {name!r} has no timed step{f' {why}' if events[level] else ''}; it is filled with "
+                f"{seconds[level]:.0f} s from the {seconds[source[level]]:.0f} s of {TIER_NAMES[source[level]]!r}."
             )
             continue
-        if events[level] < FEW_EVENTS:
+        if kept[level] < FEW_EVENTS:
+            of_all = f" of {events[level]}" if events[level] > kept[level] else ""
+            apart = ", the others set apart as pauses" if of_all else ""
             warnings.append(
-                f"Tier {name!r}, {seconds[level]:.0f} s, rests on {events[level]} timed steps, "
-                f"fewer than {FEW_EVENTS}."
+                f"Tier {name!r}, {seconds[level]:.0f} s, rests on {kept[level]}{of_all} "
+                f"timed step{'' if events[level] == 1 else 's'}, "
+                f"fewer than {FEW_EVENTS}{apart}."
             )
         if not np.isclose(seconds[level], measured_s[level]):
             warnings.append(

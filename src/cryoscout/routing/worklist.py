@@ -27,17 +27,22 @@ TIER_NAMES = ("same patch", "new patch", "new square", "new grid")
 _FORECAST = 1
 """Second word of the seed of the forecast."""
 
-CSV_COLUMNS = ("order", "hole", "patch", "square", "grid", "p_good", "tier", "minutes", "minutes_used")
+CSV_COLUMNS = (
+    *("order", "hole", "patch", "square", "grid", "x_um", "y_um"),
+    *("p_good", "tier", "minutes", "minutes_used"),
+)
 
 
 @dataclass(frozen=True)
 class PlaceNames:
-    """The vendor's ids, in the order of the problem's indices."""
+    """The vendor's ids, in the order of the problem's indices, and where the stage finds the holes."""
 
     holes: tuple[str, ...]  # (n,)
     patches: tuple[str, ...]  # (P,)
     squares: tuple[str, ...]  # (S,)
     grids: tuple[str, ...]  # (G,)
+    x_um: NDArray[np.float64] | None = None  # (n,) stage position, NaN unknown; None where no hole has one
+    y_um: NDArray[np.float64] | None = None  # (n,)
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ class PlannedVisit:
     patch: str
     square: str
     grid: str
+    x_um: float | None  # stage position of the hole; None where it is not known
+    y_um: float | None
     p_good: float  # as believed when the plan is made
     tier: int  # 0 same patch, 1 new patch, 2 new square, 3 new grid
     minutes: float  # of this visit, its switch included
@@ -132,7 +139,8 @@ class WorkList:
 
         Keys: session, policy, prediction, budget_min, time_model, threshold_angstrom, start (hole id or
         null),
-        holes [{hole, patch, square, grid, p_good, tier, minutes, minutes_used}], expected_good, interval_50,
+        holes [{hole, patch, square, grid, x_um, y_um (stage, null where not known), p_good, tier, minutes,
+        minutes_used}], expected_good, interval_50,
         interval_80 ([low, high] good micrographs), minutes_used, switches {patch, square, grid},
         switch_cost_min,
         notes. `tier` is 0 same patch, 1 new patch, 2 new square, 3 new grid.
@@ -156,7 +164,7 @@ class WorkList:
         }
 
     def to_csv(self) -> str:
-        """One line per hole under the header CSV_COLUMNS; lines end in a line feed."""
+        """One line per hole under the header CSV_COLUMNS, unknown positions empty; lines end in a line feed."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(CSV_COLUMNS)
@@ -326,6 +334,8 @@ def named_visits(
                 patch=names.patches[patch],
                 square=names.squares[square],
                 grid=names.grids[int(problem.grid_of_square[square])],
+                x_um=_known(names.x_um, hole),
+                y_um=_known(names.y_um, hole),
                 p_good=float(p_good[hole]),
                 tier=tier,
                 minutes=float(tiers_min[tier]),
@@ -336,6 +346,12 @@ def named_visits(
         free[hole] = False
         here = hole
     return tuple(visits)
+
+
+def _known(position_um: NDArray[np.float64] | None, hole: int) -> float | None:
+    if position_um is None or not np.isfinite(position_um[hole]):
+        return None
+    return float(position_um[hole])
 
 
 def _best_left(

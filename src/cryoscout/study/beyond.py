@@ -257,6 +257,8 @@ def page(rows: Sequence[TrialRow], profile: Profile) -> Page:
             ),
             "## The choice: share of the bound on held-out training patches",
             _shares_table(shares, kept),
+            "`dqn-draws` and `residual` are trained; `rollout` and `trust` have no trained weights: they look ahead, "
+            "or learn, while the session runs. A residual that no generation improved on held-out patches is `price`.",
             "The splits are small and the predictions were fitted on these patches, so differences of a point "
             "between methods are noise, and caution towards predictions cannot show its worth here.",
             "## Good holes on validation",
