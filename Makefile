@@ -51,6 +51,7 @@ bench: $(DEV) ## every benchmark, one JSON object each
 	$(RUN) benchmarks/routing.py --json
 	$(RUN) benchmarks/formats.py --json
 	$(ONE_THREAD) $(RUN) benchmarks/learning.py --json
+	$(ONE_THREAD) $(RUN) benchmarks/perception.py --json
 
 # The next make installs again; the environment itself stays, because remaking it takes minutes.
 clean: ## remove what the other targets wrote, except .venv

@@ -44,6 +44,9 @@ COMMANDS: dict[str, LazyCommand] = {
         "replay", "replay", "What policies would have found on holes that were really imaged."
     ),
     "learn": LazyCommand("learn", "learn", "Train a route policy on sessions whose outcomes are known."),
+    "find-holes": LazyCommand(
+        "find_holes", "find_holes", "Where the holes of square and patch images are, without a parameter."
+    ),
     "simulate": LazyCommand("simulate", "simulate", "Make a session with known truth."),
     "report": LazyCommand(
         "report", "report", "One self-contained page about a session: route, curves, figures."

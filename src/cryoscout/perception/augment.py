@@ -1,0 +1,147 @@
+"""Augmentation of hole crops, drawn per image: one affine resampling, then pixel operations on some of the images.
+
+Only what makes sense for a hole: turns, shifts and blur (defocus), noise (dose), contrast. The grey level of a crop
+relative to its patch carries ice thickness, so brightness moves by 10 % at most, and nothing is inverted or equalised.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional
+
+LARGEST_SHIFT = 0.12
+"""Of a side."""
+SCALES = (0.8, 1.25)
+LARGEST_SHEAR = 0.1
+LARGEST_BLUR_PX = 1.5
+"""Standard deviation of the Gaussian."""
+LARGEST_NOISE = 0.08
+"""Standard deviation of Gaussian noise; white is 1."""
+DOSES = (50.0, 1000.0)
+"""Counts per pixel at white: Poisson noise, in its normal limit."""
+CONTRASTS = (0.7, 1.4)
+LARGEST_BRIGHTENING = 0.1
+LARGEST_CUTOUT = 0.3
+"""Of a side."""
+CHANCE = 0.5
+"""That a pixel operation is applied to an image."""
+
+_BLUR_REACH = 4
+
+
+def weak(images: Tensor, generator: Generator) -> Tensor:
+    """Flips, 90 degree turns and whole-pixel shifts up to 12 %; the edge is mirrored.
+
+    images : (n, 1, s, s) float, 0..1, square     Returns the same shape; the same generator state gives the same.
+    """
+    return _resampled(images, _turns(images, generator), _shifts(images, generator))
+
+
+def strong(images: Tensor, generator: Generator) -> Tensor:
+    """Weak, then rotation, scale 0.8-1.25, shear, blur, contrast, brightness, noise and a cut-out.
+
+    images : (n, 1, s, s) float, 0..1, square     Returns the same shape, 0..1.
+    """
+    matrix = _turns(images, generator) @ _deformations(images, generator)
+    y = _resampled(images, matrix, _shifts(images, generator))
+    y = _blurred(y, generator)
+    mean = y.mean(dim=(1, 2, 3), keepdim=True)
+    y = (y - mean) * _or_else(_log_uniform(y, CONTRASTS, generator), 1.0, generator) + mean
+    y = y * _or_else(
+        1.0 + LARGEST_BRIGHTENING * (2.0 * _uniform(y, generator) - 1.0), 1.0, generator
+    )  # fmt: skip
+    y = _noisy(y.clamp(0.0, 1.0), generator)
+    return _cut_out(y, generator).clamp(0.0, 1.0)
+
+
+def _uniform(images: Tensor, generator: Generator) -> Tensor:
+    return torch.rand((len(images), 1, 1, 1), generator=generator, device=images.device)
+
+
+def _log_uniform(images: Tensor, ends: tuple[float, float], generator: Generator) -> Tensor:
+    low, high = math.log(ends[0]), math.log(ends[1])
+    return torch.exp(low + (high - low) * _uniform(images, generator))
+
+
+def _or_else(value: Tensor, otherwise: float, generator: Generator) -> Tensor:
+    """The value with probability CHANCE, per image."""
+    return torch.where(_uniform(value, generator) < CHANCE, value, torch.full_like(value, otherwise))
+
+
+def _matrices(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
+    """(n, 2, 2) of four vectors (n,), row by row."""
+    return torch.stack([a, b, c, d], dim=1).reshape(-1, 2, 2)
+
+
+def _turns(images: Tensor, generator: Generator) -> Tensor:
+    """(n, 2, 2): a flip or none, and 0 to 3 quarter turns: whole numbers, so that pixels land on pixels."""
+    n = len(images)
+    quarter = torch.randint(4, (n,), generator=generator, device=images.device)
+    cosines = torch.tensor([1.0, 0.0, -1.0, 0.0], device=images.device)
+    c, s = cosines[quarter], cosines[(quarter + 3) % 4]
+    flip = 1.0 - 2.0 * torch.randint(2, (n,), generator=generator, device=images.device)
+    return _matrices(c * flip, -s, s * flip, c)
+
+
+def _shifts(images: Tensor, generator: Generator) -> Tensor:
+    """(n, 2) whole pixels in units of half a side."""
+    side = images.shape[-1]
+    most = int(LARGEST_SHIFT * side)
+    pixels = torch.randint(-most, most + 1, (len(images), 2), generator=generator, device=images.device)
+    return pixels * (2.0 / side)
+
+
+def _deformations(images: Tensor, generator: Generator) -> Tensor:
+    angle = _or_else(2.0 * math.pi * _uniform(images, generator), 0.0, generator).flatten()
+    # The matrix takes places of the result to places of the image: 1 / scale.
+    zoom = 1.0 / _or_else(_log_uniform(images, SCALES, generator), 1.0, generator).flatten()
+    shear = LARGEST_SHEAR * (2.0 * _uniform(images, generator) - 1.0)
+    tilt = _or_else(shear, 0.0, generator).flatten()
+    c, s = torch.cos(angle), torch.sin(angle)
+    one, none = torch.ones_like(c), torch.zeros_like(c)
+    return _matrices(c * zoom, -s * zoom, s * zoom, c * zoom) @ _matrices(one, tilt, none, one)
+
+
+def _resampled(images: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
+    theta = torch.cat([matrix, shift[:, :, None]], dim=2)
+    grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
+    return functional.grid_sample(
+        images, grid, mode="bilinear", padding_mode="reflection", align_corners=False
+    )
+
+
+def _blurred(images: Tensor, generator: Generator) -> Tensor:
+    sigma = _or_else(LARGEST_BLUR_PX * _uniform(images, generator), 0.0, generator).flatten()
+    blurred = images.clone()
+    chosen = torch.nonzero(sigma > 0.0).flatten()
+    some, steps = images[chosen], torch.arange(-_BLUR_REACH, _BLUR_REACH + 1, device=images.device)
+    taps = torch.exp(-0.5 * (steps / sigma[chosen, None].clamp(min=1e-3)) ** 2)
+    taps = (taps / taps.sum(dim=1, keepdim=True))[:, :, None, None, None]
+    for axis in (2, 3):
+        pad = (_BLUR_REACH, _BLUR_REACH, 0, 0) if axis == 3 else (0, 0, _BLUR_REACH, _BLUR_REACH)
+        padded, size = functional.pad(some, pad, mode="replicate"), some.shape[axis]
+        some = padded.narrow(axis, 0, size) * taps[:, 0]
+        for k in range(1, 2 * _BLUR_REACH + 1):
+            some.addcmul_(padded.narrow(axis, k, size), taps[:, k])
+    blurred[chosen] = some
+    return blurred
+
+
+def _noisy(images: Tensor, generator: Generator) -> Tensor:
+    even = _or_else(LARGEST_NOISE * _uniform(images, generator), 0.0, generator)
+    per_count = _or_else(1.0 / _log_uniform(images, DOSES, generator), 0.0, generator)
+    deviation = torch.sqrt(even**2 + images * per_count)
+    return images + deviation * torch.randn(images.shape, generator=generator, device=images.device)
+
+
+def _cut_out(images: Tensor, generator: Generator) -> Tensor:
+    """A square anywhere, at most 0.3 of a side, filled with the crop's mean."""
+    side = images.shape[-1]
+    half = _or_else(LARGEST_CUTOUT * side * _uniform(images, generator), 0.0, generator) / 2.0
+    row, column = side * _uniform(images, generator), side * _uniform(images, generator)
+    place = torch.arange(side, device=images.device) + 0.5
+    inside = ((place[:, None] - row).abs() < half) & ((place[None, :] - column).abs() < half)
+    return torch.where(inside, images.mean(dim=(1, 2, 3), keepdim=True), images)

@@ -1,0 +1,70 @@
+"""Arrays and their settings in one safetensors file, written whole or not at all. Needs no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoscout import __version__
+from cryoscout.core.errors import InputError
+
+FORMAT_VERSION = 1
+_KEY = "cryoscout"
+Arrays = Mapping[str, NDArray[np.generic]]
+
+
+def write_safely(arrays: Arrays, header: Mapping[str, Any], path: Path) -> None:
+    """Write arrays and a JSON header as one safetensors file, complete or not at all."""
+    from safetensors.numpy import save
+
+    whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    text = json.dumps({"format": FORMAT_VERSION, "cryoscout": __version__, **header}, sort_keys=True)
+    content = save(whole, metadata={_KEY: text})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".part")
+    with unfinished.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+
+
+def read_safely(path: Path, kind: str) -> tuple[dict[str, NDArray[np.generic]], dict[str, Any]]:
+    """Arrays and JSON header of a file of one kind.
+
+    Raises InputError when it is missing, damaged, of another kind or from a newer version.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise InputError(f"A {kind} must be a .safetensors file. Got {str(path)!r} instead: no such file.")
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()} if _KEY in metadata else {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise InputError(
+            f"{path} must be a whole safetensors file. Got {error} instead. Remedy: copy or train it again."
+        ) from None
+    try:
+        header = json.loads(metadata[_KEY])
+        version, found = int(header["format"]), header["kind"]
+    except (KeyError, ValueError, TypeError):
+        raise InputError(
+            f"{path} must be a file written by cryoscout. Got a safetensors file without its settings instead. "
+            "Remedy: train again."
+        ) from None
+    if version > FORMAT_VERSION:
+        raise InputError(
+            f"{path} must be of format {FORMAT_VERSION} or older. Got {version}, written by cryoscout "
+            f"{header.get('cryoscout')} instead. Remedy: use that version or a newer one."
+        )
+    if found != kind:
+        raise InputError(f"{path} must be a {kind}. Got a {found} instead. Remedy: name the right file.")
+    return arrays, header

@@ -1,0 +1,87 @@
+"""`cryoscout find-holes`: its JSON contract, its pictures, and what it says of images that it cannot use."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def lattice(tmp_path: Path) -> Path:
+    """25 bright discs of 20 px, 40 px apart, the first at row 30, column 50."""
+    rows, columns = np.mgrid[:220, :260]
+    down = (rows - 30 + 20) % 40 - 20
+    across = (columns - 50 + 20) % 40 - 20
+    inside = (rows < 210) & (columns > 30) & (columns < 230)
+    pixels = 100 + 50 * ((np.hypot(down, across) <= 10) & inside)
+    pixels = pixels + np.random.default_rng(0).normal(0, 4, pixels.shape)
+    path = tmp_path / "square.png"
+    Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Path:
+    path = tmp_path / "empty.png"
+    Image.fromarray(np.full((100, 100), 90, dtype=np.uint8)).save(path)
+    return path
+
+
+def test_json_gives_diameter_and_holes_by_image(cli, lattice, empty):
+    answer = cli("find-holes --json", lattice, empty)
+    assert answer.code == 0
+    given = json.loads(answer.out)
+    assert given[str(empty)] == {"diameter_px": None, "holes": []}
+    assert "empty.png: no lattice of holes was found" in answer.err
+    found = given[str(lattice)]
+    assert found["diameter_px"] == pytest.approx(20, abs=2)
+    places = sorted((round(row / 40 - 0.75), round(column / 40 - 1.25)) for row, column, _ in found["holes"])
+    assert places == [(row, column) for row in range(5) for column in range(5)]
+    assert all(abs((row - 30 + 20) % 40 - 20) < 1 for row, _, _ in found["holes"])
+    assert all(abs((column - 50 + 20) % 40 - 20) < 1 for _, column, _ in found["holes"])
+    assert all(0 < score <= 1 for _, _, score in found["holes"])
+
+
+def test_people_see_a_line_for_the_image_and_one_for_each_hole(cli, lattice):
+    answer = cli("find-holes", lattice)
+    assert answer.code == 0
+    assert "25 holes, diameter" in answer.out
+    assert len(answer.out.splitlines()) == 27
+
+
+def test_pictures_show_a_circle_around_every_hole_and_are_not_replaced_unasked(cli, lattice, tmp_path):
+    assert cli("find-holes -o pictures", lattice).code == 0
+    picture = np.asarray(Image.open(tmp_path / "pictures" / "square_holes.png"))
+    assert picture.shape == (220, 260, 3)
+    orange = (picture[..., 0] > 200) & (picture[..., 2] < 40)
+    assert orange[105:126, 125:146].sum() > 20
+    refused = cli("find-holes -o pictures", lattice)
+    assert refused.code == 2
+    assert "--force" in refused.err
+    assert cli("find-holes -o pictures --force", lattice).code == 0
+
+
+def test_an_image_that_cannot_be_read_ends_with_2_and_its_name(cli, lattice, tmp_path):
+    (tmp_path / "notes.txt").write_text("no picture")
+    answer = cli("find-holes --json", lattice, tmp_path / "notes.txt")
+    assert (answer.code, answer.out) == (2, "")
+    assert "notes.txt must" in answer.err
+    assert cli("find-holes missing.mrc").code == 2
+
+
+def test_images_of_one_name_or_named_twice_are_refused(cli, lattice, tmp_path):
+    assert cli("find-holes", lattice, lattice).code == 2
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / lattice.name).write_bytes(lattice.read_bytes())
+    answer = cli("find-holes -o pictures", lattice, other / lattice.name)
+    assert answer.code == 2
+    assert "different names" in answer.err
+
+
+def test_the_help_has_an_example(cli):
+    assert "cryoscout find-holes square.mrc" in cli("find-holes --help").out

@@ -1,0 +1,210 @@
+"""Holes are found without a parameter: on a real montage whose holes were marked by eye, and on drawn squares."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import ndimage
+from square_samples import Drawn, Look, draw
+
+from cryoscout.core.errors import InputError
+from cryoscout.perception.hole_finding import NO_HOLES, FoundHoles, find_holes
+from cryoscout.perception.images import read_image
+from examples import share
+
+DATA = Path(__file__).parent / "data"
+
+
+def centres(found: FoundHoles) -> NDArray[np.float64]:
+    return np.array([(hole.row_px, hole.column_px) for hole in found.holes]).reshape(-1, 2)
+
+
+def nearest_px(of: NDArray[np.float64], among: NDArray[np.float64]) -> NDArray[np.float64]:
+    if len(among) == 0:
+        return np.full(len(of), np.inf)
+    return np.hypot(*(of[:, None, :] - among[None, :, :]).transpose(2, 0, 1)).min(axis=1)
+
+
+def check(found: FoundHoles, drawn: Drawn, least: float = 0.95) -> None:
+    assert found.diameter_px == pytest.approx(drawn.diameter_px, rel=0.15)
+    places = centres(found)
+    missed = nearest_px(drawn.intact, places) > drawn.diameter_px / 4
+    assert (~missed).mean() >= least, drawn.intact[missed]
+    real = np.concatenate([drawn.intact, drawn.unclear])
+    wrong = nearest_px(places, real) > drawn.diameter_px / 4
+    assert wrong.mean() <= 0.05, places[wrong]
+
+
+@pytest.fixture(scope="module")
+def montage() -> FoundHoles:
+    return find_holes(read_image(DATA / "semmatch_square_montage.jpg"))
+
+
+@pytest.fixture(scope="module")
+def marked() -> dict[str, NDArray[np.float64]]:
+    lists = json.loads((DATA / "semmatch_square_holes.json").read_text())
+    return {name: np.array(places, dtype=np.float64) for name, places in lists.items()}
+
+
+def test_the_real_montage_gives_at_least_95_per_cent_of_its_intact_holes(montage, marked):
+    off_px = nearest_px(marked["intact"], centres(montage))
+    assert montage.diameter_px == pytest.approx(120, abs=6)
+    assert (off_px <= montage.diameter_px / 4).mean() >= 0.95
+    # Marked to about 5 px: what is found lies as close.
+    assert np.median(off_px) < 5
+
+
+def test_at_most_5_per_cent_of_what_is_found_on_it_is_no_intact_hole(montage, marked):
+    real = np.concatenate([marked["intact"], marked["unclear"]])
+    wrong = nearest_px(centres(montage), real) > montage.diameter_px / 4
+    assert wrong.mean() <= 0.05
+
+
+def test_its_torn_holes_are_left_out(montage, marked):
+    found = nearest_px(marked["torn"], centres(montage)) <= montage.diameter_px / 4
+    assert found.sum() <= 1
+
+
+def test_its_lattice_is_that_of_the_marked_holes(montage):
+    assert montage.lattice.spacing_px == pytest.approx(188, abs=4)
+    between = np.dot(montage.lattice.first_px, montage.lattice.second_px)
+    assert abs(between) < 0.1 * montage.lattice.spacing_px**2
+
+
+@settings(max_examples=share(12))
+@given(
+    rotation_deg=st.floats(0, 90),
+    spacing_px=st.floats(28, 60),
+    share_of_spacing=st.floats(0.4, 0.65),
+    contrast=st.floats(10, 25),
+    missing=st.floats(0, 0.25),
+    seed=st.integers(0, 1000),
+)
+def test_drawn_squares_give_their_intact_holes(
+    rotation_deg, spacing_px, share_of_spacing, contrast, missing, seed
+):
+    look = Look(
+        rotation_deg=rotation_deg,
+        spacing_px=spacing_px,
+        diameter_share=share_of_spacing,
+        contrast=contrast,
+        missing=missing,
+    )
+    drawn = draw(look, seed)
+    check(find_holes(drawn.image), drawn)
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        pytest.param(Look(aspect=1.4, rotation_deg=30), id="a rectangular lattice"),
+        pytest.param(Look(gradient=1.5, contrast=20), id="brightness falls to a fifth"),
+        pytest.param(Look(bar_px=70, contrast=15), id="bars of the grid along two sides"),
+        pytest.param(Look(dirt=25, contrast=15), id="much dirt"),
+        pytest.param(Look(missing=0.35), id="many missing"),
+        pytest.param(Look(shape=(300, 300), spacing_px=85, missing=0, dirt=0), id="a patch of nine or so"),
+        pytest.param(Look(shape=(1500, 1400), spacing_px=30, noise=10), id="small holes in a large image"),
+    ],
+)
+def test_hard_squares_give_their_intact_holes_too(look):
+    drawn = draw(look, seed=5)
+    assert len(drawn.intact) >= 4
+    check(find_holes(drawn.image), drawn)
+
+
+def test_torn_holes_are_left_out():
+    drawn = draw(Look(torn=0.2, noise=3, contrast=15), seed=2)
+    found = find_holes(drawn.image)
+    assert len(drawn.torn) >= 5
+    assert (nearest_px(drawn.torn, centres(found)) > drawn.diameter_px / 4).mean() >= 0.9
+    check(found, drawn)
+
+
+def test_centres_are_found_to_a_fraction_of_a_pixel():
+    drawn = draw(Look(noise=1, missing=0, dirt=0), seed=1)
+    off_px = nearest_px(drawn.intact, centres(find_holes(drawn.image)))
+    assert np.median(off_px) < 0.15
+    assert off_px.max() < 0.5
+
+
+@pytest.mark.parametrize("factor", [4, 6])
+def test_a_larger_picture_gives_the_same_holes_in_its_own_pixels(factor):
+    drawn = draw(Look(noise=2, contrast=15, shape=(450, 450)), seed=3)
+    small = find_holes(drawn.image)
+    large = find_holes(np.kron(drawn.image, np.ones((factor, factor), dtype=np.float32)))
+    expected = (centres(small) + 0.5) * factor - 0.5
+    assert large.diameter_px == pytest.approx(factor * small.diameter_px, rel=0.1)
+    places = centres(large)
+    apart = places[:, None, :] - expected[None, :, :]
+    nearest = np.hypot(apart[..., 0], apart[..., 1]).argmin(axis=1)
+    off_px = places - expected[nearest]
+    assert (np.abs(off_px) < 0.5 * factor).mean() > 0.95
+    assert np.abs(np.median(off_px, axis=0)).max() < 0.3
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(1.0, -5_000.0), (200.0, 0.0), (1e-3, 0.0)])
+def test_the_unit_of_brightness_does_not_matter(scale, offset):
+    drawn = draw(Look(), seed=4)
+    first, second = find_holes(drawn.image), find_holes(drawn.image * np.float32(scale) + np.float32(offset))
+    assert centres(second) == pytest.approx(centres(first), abs=0.05)
+
+
+def noise(seed: int, sigma_px: float) -> NDArray[np.float32]:
+    white = np.random.default_rng(seed).normal(size=(320, 360))
+    return ndimage.gaussian_filter(white, sigma_px).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        pytest.param(np.zeros((200, 300), dtype=np.uint8), id="one brightness"),
+        pytest.param(np.zeros((1, 1)), id="one pixel"),
+        pytest.param(np.zeros((3, 2000)), id="a strip"),
+        pytest.param(np.mgrid[:200, :300][0].astype(np.float32), id="a gradient"),
+        *(pytest.param(noise(seed, 0.0), id=f"white noise {seed}") for seed in range(3)),
+        *(pytest.param(noise(seed, 4.0), id=f"smooth noise {seed}") for seed in range(6)),
+        pytest.param(draw(Look(contrast=0, dirt=8), seed=0).image, id="film without holes"),
+        pytest.param(draw(Look(contrast=0, bar_px=60), seed=0).image, id="bars without holes"),
+        pytest.param(draw(Look(missing=0.995), seed=3).image, id="a hole or two"),
+    ],
+)
+def test_an_image_without_a_lattice_gives_no_holes(image):
+    assert find_holes(image) == NO_HOLES
+
+
+@settings(max_examples=share(20))
+@given(height=st.integers(1, 60), width=st.integers(1, 60), seed=st.integers(0, 99))
+def test_small_images_of_any_shape_are_answered(height, width, seed):
+    image = np.random.default_rng(seed).integers(0, 255, (height, width), dtype=np.uint8)
+    found = find_holes(image)
+    assert (found.diameter_px is None) == (found.lattice is None) == (found.holes == ())
+
+
+def test_all_holes_lie_within_the_image():
+    drawn = draw(Look(rotation_deg=45, dirt=0), seed=9)
+    found = find_holes(drawn.image)
+    radius = found.diameter_px / 2
+    places = centres(found)
+    assert (places - radius >= -2).all()
+    assert (places + radius <= np.array(drawn.image.shape) + 2).all()
+    assert all(0 < hole.score <= 1 for hole in found.holes)
+
+
+@pytest.mark.parametrize(
+    ("image", "got"),
+    [
+        (np.zeros((3, 4, 5)), r"\(3, 4, 5\)"),
+        (np.zeros(7), r"\(7,\)"),
+        (np.array([["a"]]), "<U1"),
+        (np.full((30, 30), np.nan), "NaN"),
+    ],
+)
+def test_what_is_no_image_is_refused(image, got):
+    with pytest.raises(InputError, match=got):
+        find_holes(image)

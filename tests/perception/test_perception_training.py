@@ -1,0 +1,298 @@
+"""The loop: it learns, can be stopped anywhere and goes on to the same result, and says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from perception_samples import TINY, partly_labelled, textures
+
+from cryoscout.core.errors import InputError
+from cryoscout.perception import Classifier, PseudoLabels, fit
+from cryoscout.perception.fitting import CLASSIFIER_FILE
+from cryoscout.perception.methods.base import Method, Outcome, Seen
+from cryoscout.perception.methods.regression import Regression
+from cryoscout.perception.methods.softmatch import SoftMatch
+from cryoscout.perception.prepare import split_held_out
+from cryoscout.perception.resnet import ResNet, seeded_resnet
+from cryoscout.perception.settings import METHODS, FitSettings
+from cryoscout.perception.training import (
+    CHECKPOINT_FILE,
+    METRICS_FILE,
+    Progress,
+    TrainingError,
+    learning_rate_at,
+    optimizer_for,
+    stages_of,
+    torch_threads,
+    update_average,
+)
+from cryoscout.perception.weights import read_safely
+
+
+class KilledError(Exception):
+    """Stands for a power cut."""
+
+
+def pseudo_of(method: str, truth: Any, labels: Any) -> dict[str, Any]:
+    if method != "pseudo_label":
+        return {}
+    return {"pseudo": PseudoLabels(np.where(labels < 0, truth, -1), np.linspace(0.5, 1.0, len(labels)))}
+
+
+def metrics_of(folder: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (folder / METRICS_FILE).read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_tells_two_textures_apart(method: str) -> None:
+    images, labels, truth = partly_labelled()
+    found = fit(images, labels, method, seed=1, **pseudo_of(method, truth, labels), **{**TINY, "steps": 60})
+    new, right = textures(150, 7)
+    p = found.predict_proba(new)
+    assert p.shape == (150, 2)
+    np.testing.assert_allclose(p.sum(axis=1), 1.0)
+    assert (p.argmax(axis=1) == right).mean() > 0.85
+
+
+@pytest.mark.parametrize("method", ["softmatch", "iterative_fixmatch", "barlow_twins", "pseudo_label"])
+def test_a_killed_run_goes_on_to_the_same_result(method: str, tmp_path: Path) -> None:
+    images, labels, truth = partly_labelled()
+    given: dict[str, Any] = {**TINY, **pseudo_of(method, truth, labels), "truth": truth, "steps": 20}
+    whole = fit(images, labels, method, folder=tmp_path / "whole", **given)
+    for place in (13, 27):
+        count = 0
+
+        def kill(_: Progress, place: int = place) -> None:
+            nonlocal count
+            count += 1
+            if count == place:
+                raise KilledError
+
+        folder = tmp_path / str(place)
+        stages = len(stages_of(FitSettings.model_validate({"method": method})))
+        if stages == 1 and place > 20:
+            continue
+        with pytest.raises(KilledError):
+            fit(images, labels, method, folder=folder, progress=kill, **given)
+        again = fit(images, labels, method, folder=folder, resume=True, **given)
+        assert metrics_of(folder) == metrics_of(tmp_path / "whole")
+        assert (folder / CLASSIFIER_FILE).read_bytes() == (tmp_path / "whole" / CLASSIFIER_FILE).read_bytes()
+        np.testing.assert_array_equal(again.predict_proba(images), whole.predict_proba(images))
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    images, labels, _ = partly_labelled()
+    one = fit(images, labels, "supervised", folder=tmp_path, **TINY)
+    steps: list[Progress] = []
+    same = fit(images, labels, "supervised", folder=tmp_path, resume=True, progress=steps.append, **TINY)
+    assert steps == []
+    np.testing.assert_array_equal(one.predict_proba(images), same.predict_proba(images))
+
+
+def test_same_seed_same_network_and_another_seed_another() -> None:
+    images, labels, _ = partly_labelled()
+    one, same, other = (
+        fit(images, labels, seed=seed, **{**TINY, "steps": 10}).raw_proba(images) for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+def test_truth_is_written_down_and_never_learned_from(tmp_path: Path) -> None:
+    images, labels, truth = partly_labelled()
+    settings = {**TINY, "tau": 0.5, "steps": 20}
+    right = fit(images, labels, truth=truth, folder=tmp_path / "right", **settings)
+    wrong = fit(images, labels, truth=1 - truth, folder=tmp_path / "wrong", **settings)
+    np.testing.assert_array_equal(right.raw_proba(images), wrong.raw_proba(images))
+    pairs = zip(metrics_of(tmp_path / "right"), metrics_of(tmp_path / "wrong"), strict=True)
+    for one, other in pairs:
+        assert one["mask_rate"] == 1.0
+        assert one["pseudo_label_accuracy"] + other["pseudo_label_accuracy"] == pytest.approx(1.0)
+    assert metrics_of(tmp_path / "right")[-1]["step"] == 20
+
+
+def test_held_out_crops_are_not_trained_on(tmp_path: Path) -> None:
+    images, labels, _ = partly_labelled()
+    folders = [tmp_path / name for name in ("one", "other")]
+    given = {**TINY, "steps": 10}
+    fit(images, labels, folder=folders[0], **given)
+    held = np.flatnonzero(split_held_out(labels, 0.2, np.random.default_rng([0, 1])))
+    changed = images.copy()
+    changed[held] = 255 - changed[held]
+    fit(changed, labels, folder=folders[1], **given)
+    networks = [
+        {name: array for name, array in read_safely(folder / CHECKPOINT_FILE, "perception checkpoint")[0].items()
+         if name.startswith("network.")}
+        for folder in folders
+    ]  # fmt: skip
+    assert len(held) == 12
+    for name, array in networks[0].items():
+        np.testing.assert_array_equal(array, networks[1][name])
+
+
+def test_the_best_on_held_out_labels_is_kept(tmp_path: Path) -> None:
+    images, labels, _ = partly_labelled()
+    found = fit(images, labels, "supervised", folder=tmp_path, **TINY)
+    lines = metrics_of(tmp_path)
+    best = max(lines, key=lambda line: (line["held_out_accuracy"], -line["held_out_loss"]))
+    assert lines[-1]["best_step"] == best["step"]
+    assert found.notes["held_out_accuracy"] == pytest.approx(best["held_out_accuracy"])
+
+
+def test_a_network_that_gets_worse_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels, _ = partly_labelled()
+    losses = iter([1.0, 0.1, 0.5, 0.7])
+    monkeypatch.setattr(Regression, "held_out_loss", lambda *_: next(losses))
+    found = fit(images, labels, "regression", folder=tmp_path, **TINY)
+    assert [line["best_step"] for line in metrics_of(tmp_path)] == [10, 20, 20, 20]
+    assert int(found.weights["bn1.num_batches_tracked"]) == 20
+
+
+def test_a_loss_that_is_not_a_number_stops_and_keeps_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, labels, _ = partly_labelled()
+    honest = Method.supervised
+
+    def broken(self: Method, seen: Seen) -> torch.Tensor:
+        return honest(self, seen) * (math.nan if seen.step == 25 else 1.0)
+
+    monkeypatch.setattr(Method, "supervised", broken)
+    with pytest.raises(TrainingError, match=r"nan in step 26 .* is kept.*learning_rate"):
+        fit(images, labels, folder=tmp_path, **TINY)
+    _, header = read_safely(tmp_path / CHECKPOINT_FILE, "perception checkpoint")
+    assert header["step"] == 20
+    monkeypatch.setattr(Method, "supervised", honest)
+    fit(images, labels, folder=tmp_path, resume=True, **TINY)
+    assert metrics_of(tmp_path)[-1]["step"] == 40
+
+
+def test_an_exploding_run_says_so() -> None:
+    images, labels, _ = partly_labelled()
+    with pytest.raises(TrainingError, match="nothing was kept"):
+        fit(images, labels, "supervised", **{**TINY, "learning_rate": 99.0, "momentum": 0.99, "steps": 300})
+
+
+@pytest.mark.parametrize(
+    ("change", "name"), [({"width": 5}, "width"), ({"tau": 0.5}, "tau"), ({"seed": 4}, "seed")]
+)
+def test_going_on_with_other_settings_is_refused(change: dict[str, Any], name: str, tmp_path: Path) -> None:
+    images, labels, _ = partly_labelled()
+    given = {**TINY, "steps": 10}
+    fit(images, labels, folder=tmp_path, **given)
+    with pytest.raises(InputError, match=f"Got {name} "):
+        fit(images, labels, folder=tmp_path, resume=True, **{**given, **change})
+
+
+def test_going_on_with_other_images_is_refused(tmp_path: Path) -> None:
+    images, labels, _ = partly_labelled()
+    given = {**TINY, "steps": 10}
+    fit(images, labels, folder=tmp_path, **given)
+    changed = images.copy()
+    changed[0, 0, 0] ^= 1
+    with pytest.raises(InputError, match="same images and labels"):
+        fit(changed, labels, folder=tmp_path, resume=True, **given)
+
+
+def test_start_from_begins_with_those_weights() -> None:
+    images, labels, _ = partly_labelled()
+    first = fit(images, labels, "supervised", **TINY)
+    second = fit(
+        images, labels, "supervised", start_from=first, **{**TINY, "steps": 1, "learning_rate": 1e-9}
+    )
+    np.testing.assert_allclose(
+        second.weights["conv1.weight"], np.asarray(first.weights["conv1.weight"]), atol=1e-6
+    )
+    with pytest.raises(InputError, match="width 5"):
+        fit(images, labels, "supervised", start_from=first, **{**TINY, "width": 5})
+
+
+def test_threads_are_those_of_the_settings_and_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", calls.append)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    with torch_threads(3):
+        assert calls == [3]
+    assert calls == [3, 7]
+    calls.clear()
+    images, labels, _ = partly_labelled()
+    fit(images, labels, "supervised", **{**TINY, "steps": 2, "threads": 5})
+    assert calls == [5, 7] * 2  # training, then the held-out predictions
+
+
+@pytest.mark.parametrize("method", ["supervised", "fixmatch"])
+def test_bfloat16_trains_every_weight(method: str) -> None:
+    images, labels, _ = partly_labelled()
+    found = fit(images, labels, method, **{**TINY, "bf16": True, "steps": 3, "weight_decay": 0.0})
+    first = seeded_resnet(0, 18, classes=2, width=4, stem_stride=2).state_dict()
+    for name, tensor in first.items():
+        if "num_batches" not in name:
+            assert not np.array_equal(tensor.numpy(), found.weights[name]), name
+
+
+def test_weight_decay_spares_biases_and_batch_normalisation() -> None:
+    network = ResNet(18, classes=2, width=4)
+    optimizer = optimizer_for(network, FitSettings())
+    spared = {id(p) for group in optimizer.param_groups if not group["weight_decay"] for p in group["params"]}
+    names = {name for name, p in network.named_parameters() if id(p) in spared}
+    assert names == {
+        name
+        for name, _ in network.named_parameters()
+        if name.endswith("bias") or "bn" in name or "downsample.1" in name
+    }
+    assert all(group["nesterov"] for group in optimizer.param_groups)
+
+
+def test_learning_rate_is_fixmatchs_cosine() -> None:
+    settings = FitSettings()
+    assert learning_rate_at(settings, 0, 100) == 0.03
+    assert learning_rate_at(settings, 100, 100) == pytest.approx(0.03 * math.cos(7 * math.pi / 16))
+
+
+def test_average_moves_parameters_and_copies_statistics() -> None:
+    average, network = torch.nn.BatchNorm1d(1), torch.nn.BatchNorm1d(1)
+    with torch.no_grad():
+        network.weight.fill_(3.0)
+        network.running_mean.fill_(5.0)
+    update_average(average, network, 0.75)
+    assert average.weight.item() == 1.5
+    assert average.running_mean.item() == 5.0
+
+
+def test_pseudo_labels_are_drawn_and_weighed_by_their_confidence(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels, truth = partly_labelled()
+    confidence = np.where(np.arange(len(labels)) % 2 == 0, 0.25, 0.0)
+    drawn: list[float] = []
+    honest = Method.supervised
+
+    def watched(self: Method, seen: Seen) -> torch.Tensor:
+        drawn.extend(seen.weights.tolist())
+        return honest(self, seen)
+
+    monkeypatch.setattr(Method, "supervised", watched)
+    pseudo = PseudoLabels(np.where(labels < 0, truth, -1), confidence)
+    fit(images, labels, "pseudo_label", pseudo=pseudo, **{**TINY, "steps": 100})
+    # 48 labelled crops of weight 1 and 50 of weight 1/4: 12.5 / 60.5 of the draws.
+    assert set(drawn) == {1.0, 0.25}
+    assert np.mean(np.array(drawn) == 0.25) == pytest.approx(12.5 / 60.5, abs=0.05)
+
+
+def test_softmatch_counts_every_crop_a_little() -> None:
+    method = SoftMatch(FitSettings(), torch.tensor([0.5, 0.5]))
+    outputs = {view: torch.randn(8, 2, generator=torch.Generator().manual_seed(0)) for view in method.views}
+    outcome: Outcome = method.loss(Seen(outputs, torch.zeros(8, dtype=torch.int64), torch.ones(8), 3))
+    assert 0.0 < float(outcome.counted.min()) < float(outcome.counted.max()) == 1.0
+
+
+def test_classifier_file_beside_the_checkpoint_is_the_one_returned(tmp_path: Path) -> None:
+    images, labels, _ = partly_labelled()
+    found = fit(images, labels, "supervised", folder=tmp_path, **TINY)
+    loaded = Classifier.load(tmp_path / CLASSIFIER_FILE)
+    np.testing.assert_array_equal(loaded.predict_proba(images), found.predict_proba(images))
