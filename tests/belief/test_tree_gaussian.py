@@ -11,15 +11,15 @@ from scipy.special import log_expit
 
 from cryoscout.belief.effects import _NODES, _WEIGHTS
 from cryoscout.belief.tree_gaussian import (
-    _combined,
     _log_mass,
-    _prediction,
-    _tilted,
-    _update_path,
     draw_patch_effects,
     ep_log_likelihood,
+    given_others,
     messages_up,
     patch_marginals,
+    tilted,
+    update_path,
+    with_evidence,
 )
 
 NO_SITES = (np.zeros(0), np.zeros(0, dtype=np.int32), np.zeros((0, 4)))
@@ -55,7 +55,7 @@ def test_a_prediction_is_the_marginal_without_the_patch_s_own_evidence(tree, eff
         others = evidence.copy()
         others[patch] = 0.0
         mean, covariance, _ = dense_posterior(prior_covariance(tree, effects), others)
-        found = _prediction(patch, *indices(tree), effects.as_tuple(), messages)
+        found = given_others(patch, *indices(tree), effects.as_tuple(), messages)
         np.testing.assert_allclose(found, (mean[patch], covariance[patch, patch]), atol=1e-8)
 
 
@@ -76,7 +76,7 @@ def test_carrying_one_patch_s_evidence_up_gives_the_messages_of_a_whole_pass(tre
     messages = messages_up(evidence, *indices(tree), effects.as_tuple())
     for patch, changed in enumerate(some_evidence(tree, seed + 1)):
         evidence[patch] = changed
-        _update_path(patch, evidence, *indices(tree), effects.as_tuple(), messages)
+        update_path(patch, evidence, *indices(tree), effects.as_tuple(), messages)
     for carried, whole in zip(
         messages, messages_up(evidence, *indices(tree), effects.as_tuple()), strict=True
     ):
@@ -111,12 +111,12 @@ def test_one_gaussian_and_its_evidence_agree_with_a_sum_over_many_points(mean, v
     assert _log_mass(mean, variance, evidence) == pytest.approx(np.log(mass), abs=1e-8)
     expected_mean = (weight @ e) / mass
     expected_variance = weight @ (e - expected_mean) ** 2 / mass
-    found = _combined(mean, variance, evidence)
+    found = with_evidence(mean, variance, evidence)
     assert found == pytest.approx((expected_mean, expected_variance), abs=1e-8)
 
 
 def tilted_by_quadrature(variance, location, good, bad, nodes, weights):
-    return np.array(_tilted(0.0, variance, location, float(good), float(bad), nodes, weights))
+    return np.array(tilted(0.0, variance, location, float(good), float(bad), nodes, weights))
 
 
 def test_a_tilted_gaussian_agrees_with_a_sum_over_many_points():
@@ -128,7 +128,7 @@ def test_a_tilted_gaussian_agrees_with_a_sum_over_many_points():
         mass = weight.sum() * step / np.sqrt(2 * np.pi)
         first = weight @ e / weight.sum()
         second = weight @ (e - first) ** 2 / weight.sum()
-        found = _tilted(mean, variance, location, float(good), float(bad), _NODES, _WEIGHTS)
+        found = tilted(mean, variance, location, float(good), float(bad), _NODES, _WEIGHTS)
         assert found == pytest.approx((np.log(mass), first, second), abs=1e-6)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from learning_samples import random_session
 
+from cryoscout.core.array_file import write_arrays
 from cryoscout.core.errors import InputError
 from cryoscout.learning.price import N_TERMS
 from cryoscout.learning.residual import (
@@ -13,7 +14,6 @@ from cryoscout.learning.residual import (
     read_residual,
     train_residual,
 )
-from cryoscout.learning.weights import write_safely
 from cryoscout.routing.problem import NOWHERE
 from cryoscout.routing.replay import replay
 from cryoscout.testing import check_policy
@@ -68,7 +68,7 @@ def test_training_is_the_same_for_a_seed_and_its_file_reads_back(tmp_path):
 
 
 def test_another_file_is_refused(tmp_path):
-    write_safely({"weights": np.zeros((2, 3))}, {"kind": "residual"}, tmp_path / "short.safetensors")
+    write_arrays({"weights": np.zeros((2, 3))}, {"kind": "residual"}, tmp_path / "short.safetensors")
     with pytest.raises(InputError, match=f"must be a residual of {N_TERMS} terms"):
         read_residual(tmp_path / "short.safetensors")
 

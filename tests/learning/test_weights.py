@@ -11,9 +11,10 @@ import pytest
 from learning_samples import quick, random_weights
 from safetensors.numpy import save_file
 
+from cryoscout.core.array_file import write_arrays
 from cryoscout.core.errors import InputError
 from cryoscout.learning.settings import LearnSettings
-from cryoscout.learning.weights import read_policy, read_safely, write_policy, write_safely
+from cryoscout.learning.weights import read_policy, write_policy
 
 SETTINGS = quick("rainbow")
 WEIGHTS = random_weights(SETTINGS.network, np.random.default_rng(0))
@@ -41,24 +42,6 @@ def test_a_policy_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def test_the_same_policy_is_the_same_file(tmp_path: Path) -> None:
     assert written(tmp_path / "a").read_bytes() == written(tmp_path / "b").read_bytes()
-
-
-def test_arrays_of_every_kind_keep_their_type_shape_and_order(tmp_path: Path) -> None:
-    arrays = {
-        "scalar": np.array(3.5, dtype=np.float32),
-        "flags": np.array([True, False]),
-        "bytes": np.arange(4, dtype=np.uint8),
-        "turned": np.arange(6, dtype=np.int64).reshape(2, 3).T,
-        "part": np.arange(10, dtype=np.float64)[::2],
-        "empty": np.zeros((0, 3), dtype=np.int32),
-    }
-    write_safely(arrays, {"kind": "checkpoint"}, tmp_path / "x")
-    back, header = read_safely(tmp_path / "x")
-    assert header["kind"] == "checkpoint"
-    for name, array in arrays.items():
-        assert back[name].shape == array.shape
-        assert back[name].dtype == array.dtype
-        np.testing.assert_array_equal(back[name], array)
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +107,7 @@ def test_a_file_of_a_newer_version_names_that_version(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_is_not_a_policy(tmp_path: Path) -> None:
-    write_safely(WEIGHTS, {"kind": "checkpoint"}, tmp_path / "checkpoint.safetensors")
+    write_arrays(WEIGHTS, {"kind": "checkpoint"}, tmp_path / "checkpoint.safetensors")
     with pytest.raises(
         InputError, match=r"Got a checkpoint instead\. Remedy: name the policy\.safetensors beside"
     ):

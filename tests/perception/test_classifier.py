@@ -13,11 +13,11 @@ from perception_samples import TINY, partly_labelled
 from safetensors.numpy import save_file
 
 from cryoscout.belief.calibration import fit_calibration
+from cryoscout.core.array_file import read_arrays, write_arrays
 from cryoscout.core.errors import InputError
 from cryoscout.perception import Classifier, fit
 from cryoscout.perception.classifier import KIND
 from cryoscout.perception.temperature import apply_slope, fit_slope
-from cryoscout.perception.weights import read_safely, write_safely
 
 IMAGES, LABELS, TRUTH = partly_labelled()
 
@@ -87,10 +87,10 @@ def test_damaged_and_foreign_files_are_refused(trained: Classifier, tmp_path: Pa
     save_file({"a": np.zeros(2)}, path)
     with pytest.raises(InputError, match="without its settings"):
         Classifier.load(path)
-    write_safely({"a": np.zeros(2)}, {"kind": "policy"}, path)
+    write_arrays({"a": np.zeros(2)}, {"kind": "policy"}, path)
     with pytest.raises(InputError, match="Got a policy"):
         Classifier.load(path)
-    write_safely({"a": np.zeros(2)}, {"kind": KIND, "settings": {"colour": 1}}, path)
+    write_arrays({"a": np.zeros(2)}, {"kind": KIND, "settings": {"colour": 1}}, path)
     with pytest.raises(InputError, match="settings this version knows"):
         Classifier.load(path)
     save_file({"a": np.zeros(2)}, path, {"cryoscout": json.dumps({"format": 99, "kind": KIND})})
@@ -100,7 +100,7 @@ def test_damaged_and_foreign_files_are_refused(trained: Classifier, tmp_path: Pa
 
 def test_header_holds_plain_json_settings(trained: Classifier, tmp_path: Path) -> None:
     trained.save(tmp_path / "c.safetensors")
-    _, header = read_safely(tmp_path / "c.safetensors", KIND)
+    _, header = read_arrays(tmp_path / "c.safetensors", KIND)
     assert header["settings"]["width"] == 4
     assert header["threshold_angstrom"] == 6.0
 

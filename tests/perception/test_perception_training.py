@@ -12,6 +12,7 @@ import pytest
 import torch
 from perception_samples import TINY, partly_labelled, textures
 
+from cryoscout.core.array_file import read_arrays
 from cryoscout.core.errors import InputError
 from cryoscout.perception import Classifier, PseudoLabels, fit
 from cryoscout.perception.fitting import CLASSIFIER_FILE
@@ -32,7 +33,6 @@ from cryoscout.perception.training import (
     torch_threads,
     update_average,
 )
-from cryoscout.perception.weights import read_safely
 
 
 class KilledError(Exception):
@@ -128,7 +128,7 @@ def test_held_out_crops_are_not_trained_on(tmp_path: Path) -> None:
     changed[held] = 255 - changed[held]
     fit(changed, labels, folder=folders[1], **given)
     networks = [
-        {name: array for name, array in read_safely(folder / CHECKPOINT_FILE, "perception checkpoint")[0].items()
+        {name: array for name, array in read_arrays(folder / CHECKPOINT_FILE, "perception checkpoint")[0].items()
          if name.startswith("network.")}
         for folder in folders
     ]  # fmt: skip
@@ -167,7 +167,7 @@ def test_a_loss_that_is_not_a_number_stops_and_keeps_the_checkpoint(
     monkeypatch.setattr(Method, "supervised", broken)
     with pytest.raises(TrainingError, match=r"nan in step 26 .* is kept.*learning_rate"):
         fit(images, labels, folder=tmp_path, **TINY)
-    _, header = read_safely(tmp_path / CHECKPOINT_FILE, "perception checkpoint")
+    _, header = read_arrays(tmp_path / CHECKPOINT_FILE, "perception checkpoint")
     assert header["step"] == 20
     monkeypatch.setattr(Method, "supervised", honest)
     fit(images, labels, folder=tmp_path, resume=True, **TINY)

@@ -11,72 +11,18 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from store_examples import NAN, assert_same, dump, full_session, small_session
 
 from cryoscout.core.errors import DataError, InputError, StoreError, UnknownNameError
 from cryoscout.routing.from_session import load_session
 from cryoscout.session import store_events
 from cryoscout.session.builtin import load_builtin
-from cryoscout.session.model import Session, SessionInfo
 from cryoscout.session.store import COMPLETE, DATABASE, SessionStore, _writing
-from cryoscout.session.store_layout import METADATA, pack_payload, unpack_payload
-from cryoscout.session.store_schema import NEW_COLUMNS, NEW_TABLES, SCHEMA_VERSION
+from cryoscout.session.store_layout import METADATA
+from cryoscout.session.store_schema import SCHEMA_VERSION
 from cryoscout.session.tables import CTF_COLUMNS, TABLES
 from cryoscout.session.vendor_fields import packed
 from examples import share
-
-NAN = float("nan")
-
-
-def small_session():
-    """Hand-made: two patches, three holes, one imaged; odd characters on purpose."""
-    return Session(
-        "small",
-        SessionInfo(format="hand-made", shots=2),
-        pd.DataFrame({"grid_id": ["g"]}),
-        pd.DataFrame({"square_id": ["s"], "grid_id": ["g"]}),
-        pd.DataFrame({"patch_id": ["p/1", "p 2ü"], "square_id": ["s", "s"]}),
-        pd.DataFrame(
-            {
-                "hole_id": ["h1", "h2", "h3"],
-                "patch_id": ["p/1", "p/1", "p 2ü"],
-                "x_px": [0.1, NAN, 1e-17],
-                "y_px": [1.0, 2.0, 3.0],
-                "image_row": pd.array([1, 0, None], dtype="Int64"),
-            }
-        ),
-        pd.DataFrame(
-            {
-                "exposure_id": ["e1", "e2"],
-                "hole_id": ["h1", "h2"],
-                "shot": [1, 1],
-                "started_at": pd.to_datetime(["2024-01-01 10:00:00.123456789", None]),
-                "outcome": ["measured", "none"],
-                "ctf_max_res_angstrom": [3.3, NAN],
-            }
-        ),
-        provenance=pd.DataFrame({"table": ["holes"], "field": ["x_px"], "file": ["f"], "reader": ["hand"]}),
-    )
-
-
-def full_session():
-    """The small session with everything that a later schema brought."""
-    runs = pd.DataFrame(
-        {
-            "exposure_id": ["e1", "e1", "e1"],
-            "run": [1, 2, 3],
-            "source": ["a.star", "b.star", "b.star"],
-            "reader": "relion",
-            "ctf_max_res_angstrom": [3.3, NAN, 999.0],
-            "taken": [True, False, False],
-            "defocus_u_um": [1.1, NAN, 1e-17],
-            "line": pd.array([7, None, 9], dtype="Int64"),
-            "fields": ["{}", '{"rlnMicrograph": "ü\\n"}', "{}"],
-        }
-    )
-    fields = packed({"h1": {"Nöte": "a\nb"}, "an area": {"": ""}}, "run", "epu")
-    small = small_session()
-    chosen = pd.array([True, False, None], dtype="boolean")
-    return replace(small, holes=small.holes.assign(chosen=chosen), ctf_runs=runs, vendor_fields=fields)
 
 
 def p_good_rows(p_good, at):
@@ -90,21 +36,6 @@ def p_good_rows(p_good, at):
             "predicted_at": pd.Timestamp(at),
         }
     )
-
-
-def assert_same(one, other):
-    assert (one.name, one.info) == (other.name, other.info)
-    for table in TABLES:
-        pd.testing.assert_frame_equal(getattr(one, table), getattr(other, table))
-
-
-def dump(path):
-    """Every row of every table of the database but the events."""
-    with closing(sqlite3.connect(path / DATABASE)) as database:
-        return {
-            table: database.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall()  # noqa: S608
-            for table in (*TABLES, "session")
-        }
 
 
 @pytest.fixture
@@ -372,169 +303,6 @@ def test_a_network_file_system_is_refused(path, monkeypatch, tmp_path):
     monkeypatch.setattr("cryoscout.session.file_systems._MOUNTS", mounts)
     with pytest.raises(StoreError, match=r"nfs4.*--store-dir"):
         SessionStore.create(path)
-
-
-STAGE = [(table, column) for table, columns in NEW_COLUMNS[2].items() for column in columns]
-GUARDS = {
-    verb: f"CREATE TRIGGER events_no_{verb} BEFORE {verb.upper()} ON events "
-    "BEGIN SELECT RAISE(ABORT, 'events are append-only'); END"
-    for verb in ("update", "delete")
-}
-
-
-def without_schema(path, version):
-    """Take out of a store what a schema brought: its columns and tables, in the database and in the events."""
-    with closing(sqlite3.connect(path / DATABASE)) as database:
-        for verb in GUARDS:
-            database.execute(f"DROP TRIGGER events_no_{verb}")
-        for number, payload in database.execute("SELECT id, payload FROM events").fetchall():
-            plain = unpack_payload(payload)
-            if plain.get("table") in NEW_TABLES.get(version, ()):
-                database.execute("DELETE FROM events WHERE id = ?", (number,))
-                continue
-            for column in NEW_COLUMNS[version].get(plain.get("table"), ()):
-                plain["columns"].pop(column, None)
-            database.execute("UPDATE events SET payload = ? WHERE id = ?", (pack_payload(plain), number))
-        for guard in GUARDS.values():
-            database.execute(guard)
-        for table, columns in NEW_COLUMNS[version].items():
-            for column in columns:
-                database.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
-        for table in (*NEW_TABLES.get(version, ()), *(["files"] if version == 2 else [])):
-            database.execute(f"DROP TABLE {table}")
-        database.execute("UPDATE schema_version SET version = ?", (version - 1,))
-        database.commit()
-
-
-def make_schema_2(store, path):
-    """A store as schema 2 had it: neither what was chosen, nor CTF runs, nor vendor fields."""
-    session = store.load()
-    store.close()
-    without_schema(path, 3)
-    return session
-
-
-def make_schema_1(store, path):
-    """A store as schema 1 had it: also no stage positions, in tables and events, and no files."""
-    session = make_schema_2(store, path)
-    without_schema(path, 2)
-    return session
-
-
-def make_schema_0(store, path):
-    """A store as schema 0 had it: the tables of schema 1, no events, version 0."""
-    make_schema_1(store, path)
-    with closing(sqlite3.connect(path / DATABASE)) as database:
-        database.execute("DROP TABLE events")
-        database.execute("UPDATE schema_version SET version = 0")
-        database.commit()
-
-
-def of_schema_0(dumped):
-    """The rows without columns and tables that came later: such columns stand at the end of each row."""
-    later = {table for tables in NEW_TABLES.values() for table in tables}
-    added = {table: sum(len(new.get(table, ())) for new in NEW_COLUMNS.values()) for table in TABLES}
-    return {
-        table: [row[1 : len(row) - added[table]] for row in rows]
-        for table, rows in dumped.items()
-        if table in TABLES and table not in later
-    }
-
-
-def test_a_store_of_schema_0_is_migrated_with_its_events(store, path):
-    make_schema_0(store, path)
-    with closing(sqlite3.connect(path / DATABASE)) as database:
-        before = {
-            table: [row[1:] for row in database.execute(f"SELECT * FROM {table} ORDER BY 1")]  # noqa: S608
-            for table in of_schema_0(dict.fromkeys(TABLES, ()))
-        }
-    with SessionStore.open(path) as migrated:
-        assert_same(migrated.load(), small_session())
-        assert {event.kind for event in migrated.events()} == {"imported"}
-        assert migrated.events()[0].payload["source"] == "a store of schema 0"
-        migrated.rebuild()
-        assert_same(migrated.load(), small_session())
-    assert of_schema_0(dump(path)) == before
-    with SessionStore.open(path) as again:
-        again.append("error", {"message": "the events are guarded again"})
-    with closing(sqlite3.connect(path / DATABASE)) as database:
-        assert database.execute("SELECT max(version) FROM schema_version").fetchone() == (SCHEMA_VERSION,)
-        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
-            database.execute("DELETE FROM events")
-
-
-def test_a_store_of_schema_1_gets_positions_that_are_not_known(store, path):
-    session = make_schema_1(store, path)
-    with SessionStore.open(path) as migrated:
-        assert_same(migrated.load(), session)
-        migrated.rebuild()
-        loaded = migrated.load()
-        assert_same(loaded, session)
-        assert migrated.files() == {}
-        assert all(getattr(loaded, table)[column].isna().all() for table, column in STAGE)
-        placed = replace(loaded, squares=pd.concat([loaded.squares, new_square("s2", 7.5)]))
-        migrated.save_update(placed, "later", files={"/data/run": {"a.xml": (10, 20)}})
-    with SessionStore.open(path) as again:
-        assert again.load().squares["x_um"].tolist()[-1] == 7.5
-        assert again.files() == {"/data/run": {"a.xml": (10, 20)}}
-
-
-def test_a_store_of_schema_2_keeps_its_results_and_what_it_never_knew_is_unknown(store, path):
-    session = make_schema_2(store, path)
-    with SessionStore.open(path) as migrated:
-        for _ in range(2):
-            loaded = migrated.load()
-            assert_same(loaded, session)
-            assert loaded.holes["chosen"].isna().all()
-            assert len(loaded.ctf_runs) == len(loaded.vendor_fields) == 0
-            migrated.rebuild()
-        migrated.save_update(full_session(), "later")
-        assert_same(migrated.load(), full_session())
-    with SessionStore.open(path) as again:
-        again.rebuild()
-        assert_same(again.load(), full_session())
-    with closing(sqlite3.connect(path / DATABASE)) as database:
-        assert database.execute("SELECT max(version) FROM schema_version").fetchone() == (SCHEMA_VERSION,)
-
-
-def test_migrated_and_new_stores_have_the_same_tables(store, path, tmp_path):
-    def layout(folder):
-        with closing(sqlite3.connect(folder / DATABASE)) as database:
-            rows = database.execute("SELECT type, name FROM sqlite_master").fetchall()
-            columns = {
-                name: sorted(column[1:4] for column in database.execute(f"PRAGMA table_info({name})"))
-                for kind, name in rows
-                if kind == "table"
-            }
-            return sorted(rows), columns
-
-    expected = layout(path)
-    for number, make in enumerate((make_schema_2, make_schema_1)):
-        with SessionStore.create(tmp_path / f"{number}.session") as old:
-            old.save_import(small_session(), "by hand")
-            make(old, tmp_path / f"{number}.session")
-        assert layout(tmp_path / f"{number}.session") != expected
-        SessionStore.open(tmp_path / f"{number}.session").close()
-        assert layout(tmp_path / f"{number}.session") == expected
-
-
-def new_square(square_id, x_um):
-    return pd.DataFrame({"square_id": [square_id], "grid_id": ["g"], "x_um": [x_um], "y_um": [0.0]})
-
-
-def test_a_migration_that_fails_leaves_the_old_schema(store, path, monkeypatch):
-    make_schema_0(store, path)
-
-    def broken(*_arguments):
-        raise RuntimeError("power cut")
-
-    monkeypatch.setattr("cryoscout.session.store_schema.insert_event", broken)
-    with pytest.raises(RuntimeError, match="power cut"):
-        SessionStore.open(path)
-    with closing(sqlite3.connect(path / DATABASE)) as database:
-        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        assert "events" not in tables
-        assert database.execute("SELECT max(version) FROM schema_version").fetchone() == (0,)
 
 
 @pytest.mark.parametrize("statement", ["UPDATE events SET kind = 'error'", "DELETE FROM events WHERE id = 1"])

@@ -50,12 +50,12 @@ def test_nothing_is_kept_while_a_split_is_missing():
 
 
 def test_the_page_names_the_kept_one_and_shows_what_is_missing():
-    made = page(_rows("trust", failed="residual, validation"), "quick")
-    assert "`trust` (kept)" in made.markdown
+    made = page(_rows("adaptive-trust", failed="residual, validation"), "quick")
+    assert "`adaptive-trust` (kept)" in made.markdown
     assert "missing" in made.markdown
     assert made.figure_png.startswith(b"\x89PNG")
     rows = {(row["policy"], row["budget_min"]): row for row in made.rows}
-    assert rows["trust", 120]["kept"] is True
+    assert rows["adaptive-trust", 120]["kept"] is True
     assert rows["residual", 240]["good_mean"] is None
     assert rows["dqn-draws", 480]["training_seeds"] == 3
     assert rows["adaptive", 480]["training_seeds"] == 0

@@ -39,7 +39,7 @@ def _log_mass(mean, variance, evidence):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _combined(mean, variance, evidence):  # type: ignore[no-untyped-def]
+def with_evidence(mean, variance, evidence):  # type: ignore[no-untyped-def]
     """Mean and variance of N(mean, variance) after evidence."""
     scale = 1.0 + variance * evidence[0]
     return (mean + variance * evidence[1]) / scale, variance / scale
@@ -66,7 +66,7 @@ def messages_up(evidence, square_of_patch, grid_of_square, variances):  # type: 
 
 
 @njit(cache=True)
-def _update_path(patch, evidence, square_of_patch, grid_of_square, variances, messages):  # type: ignore[no-untyped-def]
+def update_path(patch, evidence, square_of_patch, grid_of_square, variances, messages):  # type: ignore[no-untyped-def]
     """Carry a changed evidence of one patch up to the session."""
     patch_up, square_sum, square_up, grid_sum, grid_up, session_sum = messages
     square = square_of_patch[patch]
@@ -83,14 +83,14 @@ def _update_path(patch, evidence, square_of_patch, grid_of_square, variances, me
 
 
 @njit(cache=True)
-def _prediction(patch, square_of_patch, grid_of_square, variances, messages):  # type: ignore[no-untyped-def]
+def given_others(patch, square_of_patch, grid_of_square, variances, messages):  # type: ignore[no-untyped-def]
     """Mean and variance of the patch's effect given everything but the patch's own evidence."""
     patch_up, square_sum, square_up, grid_sum, grid_up, session_sum = messages
     square = square_of_patch[patch]
     grid = grid_of_square[square]
-    mean, variance = _combined(0.0, variances[3], session_sum - grid_up[grid])
-    mean, variance = _combined(mean, variance + variances[2], grid_sum[grid] - square_up[square])
-    mean, variance = _combined(mean, variance + variances[1], square_sum[square] - patch_up[patch])
+    mean, variance = with_evidence(0.0, variances[3], session_sum - grid_up[grid])
+    mean, variance = with_evidence(mean, variance + variances[2], grid_sum[grid] - square_up[square])
+    mean, variance = with_evidence(mean, variance + variances[1], square_sum[square] - patch_up[patch])
     return mean, variance + variances[0]
 
 
@@ -100,13 +100,13 @@ def patch_marginals(evidence, square_of_patch, grid_of_square, variances):  # ty
     messages = messages_up(evidence, square_of_patch, grid_of_square, variances)
     mean, variance = np.empty(len(evidence)), np.empty(len(evidence))
     for patch in range(len(evidence)):
-        m, v = _prediction(patch, square_of_patch, grid_of_square, variances, messages)
-        mean[patch], variance[patch] = _combined(m, v, evidence[patch])
+        m, v = given_others(patch, square_of_patch, grid_of_square, variances, messages)
+        mean[patch], variance[patch] = with_evidence(m, v, evidence[patch])
     return mean, variance
 
 
 @njit(cache=True)
-def _tilted(mean, variance, location, good, bad, nodes, weights):  # type: ignore[no-untyped-def]
+def tilted(mean, variance, location, good, bad, nodes, weights):  # type: ignore[no-untyped-def]
     """log mass, mean and variance of N(mean, variance) sigmoid(location + e)^good sigmoid(-location - e)^bad."""
     scale = math.sqrt(variance)
     log_likelihood = np.empty(len(nodes))
@@ -148,12 +148,12 @@ def ep_sweep(  # type: ignore[no-untyped-def]
     messages = messages_up(evidence, square_of_patch, grid_of_square, variances)
     for i in order:
         patch = patch_of_site[i]
-        mean, variance = _prediction(patch, square_of_patch, grid_of_square, variances, messages)
+        mean, variance = given_others(patch, square_of_patch, grid_of_square, variances, messages)
         if variance <= 0.0:
             continue
         cavity = evidence[patch] - sites[i, 2:]
-        mean, variance = _combined(mean, variance, cavity)
-        _, tilted_mean, tilted_variance = _tilted(
+        mean, variance = with_evidence(mean, variance, cavity)
+        _, tilted_mean, tilted_variance = tilted(
             mean, variance, location[i], sites[i, 0], sites[i, 1], nodes, weights
         )
         # The logistic likelihood is log-concave: its site never takes precision away.
@@ -162,7 +162,7 @@ def ep_sweep(  # type: ignore[no-untyped-def]
         sites[i, 2] = precision
         sites[i, 3] = tilted_mean * (precision + 1.0 / variance) - mean / variance
         evidence[patch] += sites[i, 2:]
-        _update_path(patch, evidence, square_of_patch, grid_of_square, variances, messages)
+        update_path(patch, evidence, square_of_patch, grid_of_square, variances, messages)
 
 
 @njit(cache=True)
@@ -181,9 +181,9 @@ def ep_log_likelihood(  # type: ignore[no-untyped-def]
         total += _log_mass(0.0, variances[2], grid_sum[grid])
     for i in range(len(sites)):
         patch = patch_of_site[i]
-        mean, variance = _prediction(patch, square_of_patch, grid_of_square, variances, messages)
-        mean, variance = _combined(mean, variance, evidence[patch] - sites[i, 2:])
-        log_mass, _, _ = _tilted(mean, variance, location[i], sites[i, 0], sites[i, 1], nodes, weights)
+        mean, variance = given_others(patch, square_of_patch, grid_of_square, variances, messages)
+        mean, variance = with_evidence(mean, variance, evidence[patch] - sites[i, 2:])
+        log_mass, _, _ = tilted(mean, variance, location[i], sites[i, 0], sites[i, 1], nodes, weights)
         total += log_mass - _log_mass(mean, variance, sites[i, 2:])
     return total
 
@@ -210,21 +210,21 @@ def ep_log_likelihood_gradient(  # type: ignore[no-untyped-def]
     by_location = np.empty(len(sites))
     for i in range(len(sites)):
         patch = patch_of_site[i]
-        mean, variance = _prediction(patch, square_of_patch, grid_of_square, variances, messages)
-        mean, variance = _combined(mean, variance, evidence[patch] - sites[i, 2:])
-        _, tilted_mean, _ = _tilted(mean, variance, location[i], sites[i, 0], sites[i, 1], nodes, weights)
+        mean, variance = given_others(patch, square_of_patch, grid_of_square, variances, messages)
+        mean, variance = with_evidence(mean, variance, evidence[patch] - sites[i, 2:])
+        _, tilted_mean, _ = tilted(mean, variance, location[i], sites[i, 0], sites[i, 1], nodes, weights)
         by_location[i] = (tilted_mean - mean) / variance
     by_variance = np.zeros(3)
     for patch in range(len(evidence)):
-        mean, variance = _prediction(patch, square_of_patch, grid_of_square, variances, messages)
+        mean, variance = given_others(patch, square_of_patch, grid_of_square, variances, messages)
         by_variance[0] += _change_with_variance(mean, variance, evidence[patch])
     for grid in range(len(grid_sum)):
-        mean, variance = _combined(0.0, variances[3], session_sum - grid_up[grid])
+        mean, variance = with_evidence(0.0, variances[3], session_sum - grid_up[grid])
         by_variance[2] += _change_with_variance(mean, variance + variances[2], grid_sum[grid])
     for square in range(len(square_sum)):
         grid = grid_of_square[square]
-        mean, variance = _combined(0.0, variances[3], session_sum - grid_up[grid])
-        mean, variance = _combined(mean, variance + variances[2], grid_sum[grid] - square_up[square])
+        mean, variance = with_evidence(0.0, variances[3], session_sum - grid_up[grid])
+        mean, variance = with_evidence(mean, variance + variances[2], grid_sum[grid] - square_up[square])
         by_variance[1] += _change_with_variance(mean, variance + variances[1], square_sum[square])
     return by_location, by_variance
 
@@ -243,19 +243,19 @@ def draw_patch_effects(  # type: ignore[no-untyped-def]
     n_draws, n_patches = len(standard_normals), len(evidence)
     n_squares, n_grids = len(grid_of_square), len(grid_sum)
     out = np.empty((n_draws, n_patches))
-    session_mean, session_variance = _combined(0.0, variances[3], session_sum)
+    session_mean, session_variance = with_evidence(0.0, variances[3], session_sum)
     for draw in range(n_draws):
         z = standard_normals[draw]
         session = session_mean + math.sqrt(session_variance) * z[0]
         grids = np.empty(n_grids)
         for grid in range(n_grids):
-            mean, variance = _combined(session, variances[2], grid_sum[grid])
+            mean, variance = with_evidence(session, variances[2], grid_sum[grid])
             grids[grid] = mean + math.sqrt(variance) * z[1 + grid]
         squares = np.empty(n_squares)
         for square in range(n_squares):
-            mean, variance = _combined(grids[grid_of_square[square]], variances[1], square_sum[square])
+            mean, variance = with_evidence(grids[grid_of_square[square]], variances[1], square_sum[square])
             squares[square] = mean + math.sqrt(variance) * z[1 + n_grids + square]
         for patch in range(n_patches):
-            mean, variance = _combined(squares[square_of_patch[patch]], variances[0], evidence[patch])
+            mean, variance = with_evidence(squares[square_of_patch[patch]], variances[0], evidence[patch])
             out[draw, patch] = mean + math.sqrt(variance) * z[1 + n_grids + n_squares + patch]
     return out

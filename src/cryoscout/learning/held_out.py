@@ -61,6 +61,19 @@ def split_patches(
     )
 
 
+def kept_and_trials(
+    sessions: Sequence[TrainingSession], settings: LearnSettings
+) -> tuple[list[TrainingSession], list[Trial], np.random.Generator]:
+    """What a training with these settings learns from, the trial routes that judge it, and the generator after both.
+
+    Which patches are held out depends on the seed and on the sessions' patches, on no prediction.
+    """
+    rng = np.random.default_rng([settings.seed, 1])
+    parts = [split_patches(session, settings.held_out, rng) for session in sessions]
+    trials = trials_of([held for _, held in parts if held is not None], settings, rng)
+    return [kept for kept, _ in parts], trials, rng
+
+
 def random_parts(session: TrainingSession, n_parts: int, rng: np.random.Generator) -> list[TrainingSession]:
     """`n_parts` random parts of a session, each with a random share of its patches; the session itself for 0 parts.
 

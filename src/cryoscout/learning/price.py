@@ -16,11 +16,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cryoscout.belief.effects import location_of
-from cryoscout.belief.tree_gaussian import _combined, _prediction, _tilted, _update_path, messages_up
+from cryoscout.belief.tree_gaussian import given_others, messages_up, tilted, update_path, with_evidence
 from cryoscout.routing.problem import RoutingProblem
 
 N_TERMS = 14
-"""Terms a choice of the next patch can be learned from; see `_terms`."""
+"""Terms a choice of the next patch can be learned from; see `choose_patch`."""
 
 BISECTIONS = 14
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
@@ -166,6 +166,18 @@ def best_free(tree, free, patch):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
+def _residual(terms, weights):  # type: ignore[no-untyped-def]
+    """The small network: terms (N_TERMS,), weights (k, N_TERMS + 2): inner weights, their offset, outer weight."""
+    total = 0.0
+    for k in range(len(weights)):
+        inner = weights[k, N_TERMS]
+        for j in range(N_TERMS):
+            inner += weights[k, j] * terms[j]
+        total += weights[k, N_TERMS + 1] * math.tanh(inner)
+    return total
+
+
+@njit(cache=True)
 def choose_patch(  # type: ignore[no-untyped-def]
     tree,
     values,
@@ -182,50 +194,43 @@ def choose_patch(  # type: ignore[no-untyped-def]
 ):
     """The patch to visit next, -1 where nothing is left.
 
-    Without weights, (0,), the plan's patches in the order of `visit_order`: what is open first, then the best gain
-    per minute. With weights, (k, N_TERMS + 2), a small network adds to that order's score.
+    Without weights, (0, N_TERMS + 2), the plan's patches: what is open first, then the best gain per minute. With
+    weights the network of `_residual` adds to that order's score.
     """
     price = price_of(tree, values, free, here_patch, left_min, net_patch, net_square, net_grid, count)
     best, best_score = -1, -np.inf
     terms = np.empty(N_TERMS)
-    t0 = tree.tiers_min[0]
+    t0, t1 = tree.tiers_min[0], tree.tiers_min[1]
     for patch in range(len(net_patch)):
         hole = best_free(tree, free, patch)
         if hole < 0:
             continue
         tier = _tier(tree, here_patch, patch)
+        minutes = tree.tiers_min[tier]
         square = tree.square_of_patch[patch]
         grid = tree.grid_of_square[square]
         planned = net_patch[patch] > 0.0 and net_square[square] > 0.0 and net_grid[grid] > 0.0
-        entry = tree.tiers_min[tier] - t0
-        gain = net_patch[patch] + price * (count[patch] * t0 + (tree.tiers_min[1] - t0 if tier > 0 else 0.0))
-        rate = gain / (count[patch] * t0 + entry) if planned else values[hole] / tree.tiers_min[tier]
         if planned:
-            whole = net_square[square] if tier >= 2 else 0.0
-            whole = net_grid[grid] if tier == 3 else whole
-            score = 3.0 * (3 - tier) + rate + 0.01 * whole
+            gain = net_patch[patch] + price * (count[patch] * t0 + (t1 - t0 if tier > 0 else 0.0))
+            whole = net_grid[grid] if tier == 3 else net_square[square] if tier == 2 else 0.0
+            score = 3.0 * (3 - tier) + gain / (count[patch] * t0 + minutes - t0) + 0.01 * whole
         else:
-            score = rate - 10.0
+            score = values[hole] / minutes - 10.0
         if len(weights) > 0:
             terms[0] = 1.0 if planned else 0.0
             terms[1] = values[hole]
-            terms[2] = values[hole] - price * tree.tiers_min[tier]
+            terms[2] = values[hole] - price * minutes
             terms[3] = net_patch[patch] / 10.0
             terms[4] = net_square[square] / 20.0
             terms[5] = net_grid[grid] / 50.0
-            terms[6] = 1.0 if tier == 0 else 0.0
-            terms[7] = 1.0 if tier == 1 else 0.0
-            terms[8] = 1.0 if tier == 2 else 0.0
+            for of_tier in range(3):
+                terms[6 + of_tier] = 1.0 if tier == of_tier else 0.0
             terms[9] = math.sqrt(variance[patch])
             terms[10] = math.log1p(float(count[patch])) / 3.0
             terms[11] = price * t0
             terms[12] = left_min / 480.0
             terms[13] = math.log1p(float(n_seen[patch])) / 3.0
-            for k in range(len(weights)):
-                inner = weights[k, N_TERMS]
-                for j in range(N_TERMS):
-                    inner += weights[k, j] * terms[j]
-                score += weights[k, N_TERMS + 1] * math.tanh(inner)
+            score += _residual(terms, weights)
         if score > best_score:
             best, best_score = patch, score
     return best
@@ -234,23 +239,23 @@ def choose_patch(  # type: ignore[no-untyped-def]
 @njit(cache=True)
 def learn_outcome(tree, evidence, messages, patch, location, good):  # type: ignore[no-untyped-def]
     """Take one outcome into the evidence, (P, 2), by moment matching, in place (no second look at earlier ones)."""
-    mean, variance = _prediction(patch, tree.square_of_patch, tree.grid_of_square, tree.variances, messages)
-    mean, variance = _combined(mean, variance, evidence[patch])
+    mean, variance = given_others(patch, tree.square_of_patch, tree.grid_of_square, tree.variances, messages)
+    mean, variance = with_evidence(mean, variance, evidence[patch])
     if variance <= 0.0:
         return
-    _, new_mean, new_variance = _tilted(mean, variance, location, good, 1.0 - good, _NODES, _WEIGHTS)
+    _, new_mean, new_variance = tilted(mean, variance, location, good, 1.0 - good, _NODES, _WEIGHTS)
     precision = max(1.0 / new_variance - 1.0 / variance, 0.0)
     evidence[patch, 0] += precision
     evidence[patch, 1] += new_mean * (precision + 1.0 / variance) - mean / variance
-    _update_path(patch, evidence, tree.square_of_patch, tree.grid_of_square, tree.variances, messages)
+    update_path(patch, evidence, tree.square_of_patch, tree.grid_of_square, tree.variances, messages)
 
 
 @njit(cache=True)
 def marginals(tree, evidence, messages, mean, variance):  # type: ignore[no-untyped-def]
     """Posterior mean and variance of every patch's effect, written to mean and variance, (P,)."""
     for patch in range(len(evidence)):
-        m, v = _prediction(patch, tree.square_of_patch, tree.grid_of_square, tree.variances, messages)
-        mean[patch], variance[patch] = _combined(m, v, evidence[patch])
+        m, v = given_others(patch, tree.square_of_patch, tree.grid_of_square, tree.variances, messages)
+        mean[patch], variance[patch] = with_evidence(m, v, evidence[patch])
 
 
 @njit(cache=True)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from cryoscout.belief.tree_gaussian import messages_up
+from cryoscout.core.array_file import read_arrays, write_arrays
 from cryoscout.core.errors import InputError
 from cryoscout.core.settings import Settings
 from cryoscout.learning.batch_env import TrainingSession
@@ -35,7 +36,7 @@ from cryoscout.learning.price import (
     simulate_route,
     values_of,
 )
-from cryoscout.learning.weights import read_safely, write_safely
+from cryoscout.learning.weights import POLICY_FILE
 from cryoscout.routing.bound import good_holes_bound
 from cryoscout.routing.policies.base import STOP, Observation, PolicyKind
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
@@ -202,9 +203,9 @@ def train_residual(
             progress(generation, share)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log), encoding="utf-8")
-    path = folder / "policy.safetensors"
+    path = folder / POLICY_FILE
     notes = {"generation": best_generation, "held_out_share_of_bound": best_share}
-    write_safely(
+    write_arrays(
         {"weights": best},
         {"kind": "residual", "settings": settings.model_dump(mode="json"), "notes": notes},
         path,
@@ -214,10 +215,13 @@ def train_residual(
 
 def read_residual(path: Path) -> ResidualPolicy:
     """Read a trained residual. Raises InputError when the file is not one."""
-    arrays, header = read_safely(path)
+    arrays, _ = read_arrays(path, "residual")
     weights = arrays.get("weights")
-    if header.get("kind") != "residual" or weights is None or weights.shape[1:] != (N_TERMS + 2,):
-        raise InputError(f"{path} must be a residual of {N_TERMS} terms. Got {header.get('kind')} instead.")
+    if weights is None or weights.shape[1:] != (N_TERMS + 2,):
+        got = "nothing" if weights is None else f"weights of shape {weights.shape}"
+        raise InputError(
+            f"{path} must be a residual of {N_TERMS} terms. Got {got} instead. Remedy: train it again."
+        )
     return ResidualPolicy(path.parent.name, np.asarray(weights, dtype=np.float64))
 
 

@@ -143,7 +143,7 @@ class LearnSettings(_FiniteSettings):
     """Random parts of every session, each a random choice of its patches, that stand in its place: an agent that
     meets one session again and again learns its patches by heart. 0 trains on the whole session, as published."""
     bf16: bool = True
-    """Forward passes without a gradient in bfloat16: three times as fast on processors that know it, scores to
+    """Forward passes without a gradient in bfloat16: faster on processors that know it, scores to
     about three digits."""
     threads: Count = 1
     seed: int = 0
@@ -166,7 +166,7 @@ class LearnSettings(_FiniteSettings):
         return self
 
 
-def settings_of(agent: str, **changes: object) -> LearnSettings:
+def settings_of(agent: str, /, **changes: object) -> LearnSettings:
     """The settings of a named agent.
 
     agent : one of AGENTS     changes : fields of LearnSettings that differ

@@ -199,9 +199,8 @@ def _frame(
             tier = 1
         elif tables.grid_of_square[first_square + here_square] == grid:
             tier = 2
-    out[row, column + 14] = 1.0 if tier >= 1 else 0.0
-    out[row, column + 15] = 1.0 if tier >= 2 else 0.0
-    out[row, column + 16] = 1.0 if tier >= 3 else 0.0
+    for level in range(3):  # a new patch, square, grid
+        out[row, column + 14 + level] = 1.0 if tier > level else 0.0
 
 
 @nb.njit(cache=True)

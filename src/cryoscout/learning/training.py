@@ -13,16 +13,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cryoscout.core.array_file import read_arrays, write_arrays
 from cryoscout.core.errors import InputError
 from cryoscout.learning.a2c import ActorCritic, RolloutStep
 from cryoscout.learning.batch_env import BatchedRoutes, Step, TrainingSession, session_to_learn_from
 from cryoscout.learning.checkpoint import load_learner, load_routes, save_learner, save_routes
 from cryoscout.learning.from_session import data_digest
-from cryoscout.learning.held_out import random_parts, share_of_bound, split_patches, trials_of
+from cryoscout.learning.held_out import kept_and_trials, random_parts, share_of_bound
 from cryoscout.learning.q_learning import QLearner
 from cryoscout.learning.settings import LearnSettings
 from cryoscout.learning.transitions import VisitBuffer
-from cryoscout.learning.weights import POLICY_FILE, read_safely, write_policy, write_safely
+from cryoscout.learning.weights import POLICY_FILE, write_policy
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 METRICS_FILE = "metrics.jsonl"
@@ -87,15 +88,13 @@ class Training:
         torch.set_num_threads(settings.threads)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.data = data_digest(sessions)
-        splitter = np.random.default_rng([settings.seed, 1])
-        parts = [split_patches(session, settings.held_out, splitter) for session in sessions]
-        self.trials = trials_of([held for _, held in parts if held is not None], settings, splitter)
+        kept, self.trials, splitter = kept_and_trials(sessions, settings)
         self.rng = np.random.default_rng(settings.seed)
         beta = settings.beta_training if settings.elimination else None
         self.routes = BatchedRoutes(
             [
                 session_to_learn_from(part, settings.budget_min, beta)
-                for session, _ in parts
+                for session in kept
                 for part in random_parts(session, settings.parts, splitter)
             ],
             settings.view,
@@ -298,12 +297,12 @@ class Training:
             "best_epoch": self.best_epoch,
             "rng": self.rng.bit_generator.state,
         }
-        write_safely(arrays, header, self.folder / CHECKPOINT_FILE)
+        write_arrays(arrays, header, self.folder / CHECKPOINT_FILE)
 
     def _load(self) -> None:
         path = self.folder / CHECKPOINT_FILE
-        arrays, header = read_safely(path)
-        if header.get("kind") != "checkpoint" or header["settings"] != self.settings.model_dump(mode="json"):
+        arrays, header = read_arrays(path, "checkpoint")
+        if header["settings"] != self.settings.model_dump(mode="json"):
             raise InputError(
                 f"{path} must be of a run with the same settings to go on from it. Got others instead. Remedy: "
                 "give the settings it was begun with, or another --out folder."

@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from cryoscout.core.array_file import read_arrays, write_arrays
 from cryoscout.core.errors import InputError
 from cryoscout.perception.prepare import check_images, unusable
 from cryoscout.perception.resnet import ResNet
 from cryoscout.perception.settings import FitSettings
 from cryoscout.perception.temperature import apply_slope
 from cryoscout.perception.training import probabilities_of, scaled, torch_threads
-from cryoscout.perception.weights import read_safely, write_safely
 
 KIND = "perception classifier"
 
@@ -113,12 +113,12 @@ class Classifier:
             "threshold_angstrom": self.threshold_angstrom, "edges_angstrom": self.edges_angstrom,
             "set_aside": self.set_aside, "notes": dict(self.notes),
         }  # fmt: skip
-        write_safely(self.weights, header, path)
+        write_arrays(self.weights, header, path)
 
     @classmethod
     def load(cls, path: Path) -> Classifier:
         """Read what `save` wrote. Raises InputError when it cannot be used, as when the weights do not fit."""
-        weights, header = read_safely(path, KIND)
+        weights, header = read_arrays(path, KIND)
         try:
             found = cls(
                 FitSettings.model_validate(header["settings"]), int(header["classes"]), weights,

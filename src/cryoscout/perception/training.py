@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from cryoscout.core.array_file import read_arrays, write_arrays
 from cryoscout.core.errors import InputError
 from cryoscout.perception import augment
 from cryoscout.perception.methods import STAGES
@@ -26,7 +27,6 @@ from cryoscout.perception.methods.base import Method, Outcome, Seen, View, move_
 from cryoscout.perception.methods.iterative_fixmatch import PseudoLabels, own_pseudo_labels
 from cryoscout.perception.resnet import ResNet, seeded_resnet
 from cryoscout.perception.settings import FitSettings, MethodName
-from cryoscout.perception.weights import read_safely, write_safely
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 METRICS_FILE = "metrics.jsonl"
@@ -432,10 +432,10 @@ class Training:
             "accuracy": _or_none(self.accuracy),
             "best": _best_header(self.best), "best_of_all": _best_header(self.best_of_all),
         }  # fmt: skip
-        write_safely(arrays, header, folder / CHECKPOINT_FILE)
+        write_arrays(arrays, header, folder / CHECKPOINT_FILE)
 
     def _load(self, path: Path) -> None:
-        arrays, header = read_safely(path, "perception checkpoint")
+        arrays, header = read_arrays(path, "perception checkpoint")
         _check_same_run(path, header, self.settings, self.digest)
         if "pseudo.labels" in arrays:
             labels, confidence = arrays["pseudo.labels"], arrays["pseudo.confidence"]

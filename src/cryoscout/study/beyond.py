@@ -59,7 +59,7 @@ METHODS = (
     Method("price", "planner", "the plan at the time price, the residual's starting point"),
     Method("rollout", "learned", "`adaptive` with a look ahead on draws before every move"),
     Method(
-        "trust",
+        "adaptive-trust",
         "learned",
         "`adaptive` on a belief that learns in the session how far to trust the predictions",
     ),
@@ -123,8 +123,6 @@ def policy_of(method: Method, seed: int, profile: Profile, folder: Path) -> Poli
         from cryoscout.learning.rollout import Rollout
 
         return Rollout()
-    if method.name == "trust":
-        return make_policy("adaptive", trust="learned")
     return make_policy(method.name)
 
 
@@ -257,8 +255,9 @@ def page(rows: Sequence[TrialRow], profile: Profile) -> Page:
             ),
             "## The choice: share of the bound on held-out training patches",
             _shares_table(shares, kept),
-            "`dqn-draws` and `residual` are trained; `rollout` and `trust` have no trained weights: they look ahead, "
-            "or learn, while the session runs. A residual that no generation improved on held-out patches is `price`.",
+            "`dqn-draws` and `residual` are trained; `rollout` and `adaptive-trust` have no trained weights: they "
+            "look ahead, or learn, while the session runs. A residual that no generation improved on held-out "
+            "patches is `price`.",
             "The splits are small and the predictions were fitted on these patches, so differences of a point "
             "between methods are noise, and caution towards predictions cannot show its worth here.",
             "## Good holes on validation",

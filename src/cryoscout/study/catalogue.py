@@ -37,6 +37,7 @@ STUDIES: dict[str, str] = {
     "cryorl-ablation-duration": "cryoscout.study.ablation_duration",
     "cryorl-ablation-reward": "cryoscout.study.ablation_reward",
     "cryorl-resnet18": "cryoscout.study.resnet18",
+    "learned-selection": "cryoscout.study.learned_selection",
     "beyond": "cryoscout.study.beyond",
 }
 """Name -> module with a `STUDY`."""

@@ -22,6 +22,7 @@ POLICIES: dict[str, str] = {
     "expected": "cryoscout.routing.policies.expected:Expected",
     "index": "cryoscout.routing.policies.index:RateIndex",
     "adaptive": "cryoscout.routing.policies.adaptive:Adaptive",
+    "adaptive-trust": "cryoscout.routing.policies.adaptive:AdaptiveTrust",
 }
 """Name -> "module:class". A class is made without arguments, or with one instance of its `settings_type`."""
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from cryoscout.belief.calibration import sigmoid
 from cryoscout.belief.effects import EffectBelief
@@ -25,15 +25,6 @@ class AdaptiveSettings(Settings):
     optimism: Annotated[float, Field(ge=0.0, le=3.0)] = 0.0
     """Standard deviations of a patch's effect added to its logit when planning: 0 plans on the expectation,
     more explores. Chosen by replay on the training split (docs/results/adaptive-selection.md)."""
-    trust: Literal["fixed", "learned"] = "fixed"
-    """`fixed`: predictions at face value, corrected by effects alone. `learned`: the outcomes also say how far the
-    predictions can be trusted (belief/mixture.py); costs about ten times the time."""
-
-    @model_validator(mode="after")
-    def _optimism_needs_one_belief(self) -> Self:
-        if self.optimism > 0 and self.trust == "learned":
-            raise ValueError("optimism must be 0 with trust 'learned'")
-        return self
 
 
 class Adaptive:
@@ -47,7 +38,7 @@ class Adaptive:
     kind: ClassVar[PolicyKind] = "planner"
     default_prediction: ClassVar[str] = "combined"
     drops_crossing: ClassVar[bool] = False
-    settings_type: ClassVar[type[AdaptiveSettings]] = AdaptiveSettings
+    settings_type: ClassVar[type[AdaptiveSettings] | None] = AdaptiveSettings
 
     def __init__(self, settings: AdaptiveSettings | None = None) -> None:
         self.settings = settings or AdaptiveSettings()
@@ -57,18 +48,19 @@ class Adaptive:
         self._problem = problem
         self._knapsack = TreeKnapsack(problem)
         self._allowed = problem.available()
-        self._belief: EffectBelief | MixtureBelief = (
-            problem.belief() if self.settings.trust == "fixed" else problem.mixture_belief()
-        )
+        self._belief = self._first_belief(problem)
         self._taken_in = ~np.isnan(problem.outcome) if problem.outcome is not None else self._allowed & False
         self._outcomes_seen = -1
         self._set_values()
 
+    def _first_belief(self, problem: RoutingProblem) -> EffectBelief | MixtureBelief:
+        return problem.belief()
+
     @property
     def effect_belief(self) -> EffectBelief:
-        """What is believed after the outcomes handed over so far. Raises InputError with trust `learned`."""
+        """What is believed after the outcomes handed over so far. Raises InputError where it is a mixture."""
         if not isinstance(self._belief, EffectBelief):
-            raise InputError("The belief of one component must be of trust 'fixed'. Got 'learned' instead.")
+            raise InputError(f"The belief of {self.name} must be of one component. Got a mixture instead.")
         return self._belief
 
     def next_hole(self, observation: Observation) -> int:
@@ -113,3 +105,16 @@ class Adaptive:
         begin, end = np.searchsorted(self._problem.patch_of_hole, [patch, patch + 1])
         inside = self._values[begin:end][free[begin:end]]
         return float(np.sort(inside)[::-1][:count].sum())
+
+
+class AdaptiveTrust(Adaptive):
+    """`adaptive`, and the outcomes also say how far the predictions can be trusted (belief/mixture.py)."""
+
+    name: ClassVar[str] = "adaptive-trust"
+    settings_type: ClassVar[type[AdaptiveSettings] | None] = None
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def _first_belief(self, problem: RoutingProblem) -> MixtureBelief:
+        return problem.mixture_belief()

@@ -1,4 +1,4 @@
-"""Arrays and their settings in one safetensors file, written whole or not at all. Needs no torch."""
+"""Arrays and a JSON header in one safetensors file, written whole or not at all. Needs no torch, runs nothing."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _KEY = "cryoscout"
 Arrays = Mapping[str, NDArray[np.generic]]
 
 
-def write_safely(arrays: Arrays, header: Mapping[str, Any], path: Path) -> None:
-    """Write arrays and a JSON header as one safetensors file, complete or not at all."""
+def write_arrays(arrays: Arrays, header: Mapping[str, Any], path: Path) -> None:
+    """Write arrays and a header with a `kind`; the file that stood there stays until the new one is complete."""
     from safetensors.numpy import save
 
     whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
@@ -35,10 +35,14 @@ def write_safely(arrays: Arrays, header: Mapping[str, Any], path: Path) -> None:
     unfinished.replace(path)
 
 
-def read_safely(path: Path, kind: str) -> tuple[dict[str, NDArray[np.generic]], dict[str, Any]]:
-    """Arrays and JSON header of a file of one kind.
+def read_arrays(
+    path: Path, kind: str, remedy: str = "name the right file"
+) -> tuple[dict[str, NDArray[np.generic]], dict[str, Any]]:
+    """Arrays and header of a file of one kind.
 
-    Raises InputError when it is missing, damaged, of another kind or from a newer version.
+    remedy : what to do about a file of another kind
+    Raises InputError when it is missing, damaged, not written by `write_arrays`, of another kind or from a newer
+    version.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -47,6 +51,7 @@ def read_safely(path: Path, kind: str) -> tuple[dict[str, NDArray[np.generic]], 
     try:
         with safe_open(str(path), framework="numpy") as file:
             metadata = file.metadata() or {}
+            # Other people's arrays are not read: they may be of types numpy does not know.
             arrays = {name: file.get_tensor(name) for name in file.keys()} if _KEY in metadata else {}  # noqa: SIM118
     except SafetensorError as error:
         raise InputError(
@@ -54,11 +59,11 @@ def read_safely(path: Path, kind: str) -> tuple[dict[str, NDArray[np.generic]], 
         ) from None
     try:
         header = json.loads(metadata[_KEY])
-        version, found = int(header["format"]), header["kind"]
+        version, found = int(header["format"]), str(header["kind"])
     except (KeyError, ValueError, TypeError):
         raise InputError(
             f"{path} must be a file written by cryoscout. Got a safetensors file without its settings instead. "
-            "Remedy: train again."
+            "Remedy: train it again."
         ) from None
     if version > FORMAT_VERSION:
         raise InputError(
@@ -66,5 +71,5 @@ def read_safely(path: Path, kind: str) -> tuple[dict[str, NDArray[np.generic]], 
             f"{header.get('cryoscout')} instead. Remedy: use that version or a newer one."
         )
     if found != kind:
-        raise InputError(f"{path} must be a {kind}. Got a {found} instead. Remedy: name the right file.")
+        raise InputError(f"{path} must be a {kind}. Got a {found} instead. Remedy: {remedy}.")
     return arrays, header
