@@ -5,7 +5,17 @@ import pandas as pd
 import pytest
 
 from cryoscout.routing.time_fit import fit_time_model
-from cryoscout.simulate.session import PATCH_PIXEL_UM, SESSION_START, SIMULATED_MODEL, to_session
+from cryoscout.simulate.frames import hole_centres_px, patch_frame
+from cryoscout.simulate.image_settings import ImageSettings
+from cryoscout.simulate.scene import Scene, simulate_scene
+from cryoscout.simulate.scene_settings import SceneSettings
+from cryoscout.simulate.session import (
+    PATCH_PIXEL_UM,
+    SESSION_START,
+    SIMULATED_MODEL,
+    scene_to_session,
+    to_session,
+)
 from cryoscout.simulate.settings import SimulationSettings
 from cryoscout.simulate.tables import SimulatedTables, simulate_tables
 
@@ -72,3 +82,55 @@ def test_the_same_tables_give_the_same_session(tables: SimulatedTables) -> None:
     first, again = to_session(tables, "a"), to_session(tables, "a")
     pd.testing.assert_frame_equal(first.exposures, again.exposures)
     pd.testing.assert_frame_equal(first.predictions, again.predictions)
+
+
+@pytest.fixture
+def scene() -> Scene:
+    settings = SceneSettings(
+        holes=240, patches=12, squares=5, grids=3, shots=2, failed_share=0.2, exposed_share=0.4
+    )
+    return simulate_scene(settings, 5)
+
+
+def test_the_session_of_a_scene_has_its_tree_results_and_times_and_no_predictions(scene: Scene) -> None:
+    session = scene_to_session(scene, "specimen")
+    tree = (scene.patch_of_hole, scene.square_of_patch, scene.grid_of_square)
+    for ours, theirs in zip(session.tree(), tree, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert session.models() == []
+    np.testing.assert_array_equal(session.imaged_by_hole(), scene.exposed)
+    good = session.good_by_hole(6.0)
+    np.testing.assert_array_equal(np.isnan(good), ~scene.exposed)
+    truth = (scene.ctf_max_res_angstrom <= 6).sum(axis=1)
+    np.testing.assert_array_equal(good[scene.exposed], truth[scene.exposed])
+    outcomes = session.exposures["outcome"].to_numpy().reshape(240, 2)
+    assert set(outcomes[~scene.exposed].ravel()) == {"none"}
+    np.testing.assert_array_equal(
+        outcomes[scene.exposed] == "failed", np.isinf(scene.ctf_max_res_angstrom[scene.exposed])
+    )
+    seconds = ((session.exposures["started_at"] - SESSION_START) / pd.Timedelta(seconds=1)).to_numpy()
+    np.testing.assert_allclose(seconds, scene.started_s.ravel(), atol=1e-6)
+
+
+def test_places_of_a_scene_are_kept_on_the_stage_and_in_the_patch_image(scene: Scene) -> None:
+    optics = ImageSettings(pixel_nm=9.0)
+    session = scene_to_session(scene, "specimen", images=optics)
+    np.testing.assert_array_equal(session.holes["x_um"], scene.x_um)
+    np.testing.assert_array_equal(session.squares["y_um"], scene.square_y_um)
+    for patch in (0, 11):
+        holes = session.holes[scene.patch_of_hole == patch]
+        row_column = hole_centres_px(scene, patch, optics)
+        middle = (patch_frame(scene, patch, optics).side_px - 1) / 2
+        np.testing.assert_allclose(holes["x_px"], row_column[:, 1] - middle, atol=1e-6)
+        np.testing.assert_allclose(holes["y_px"], row_column[:, 0] - middle, atol=1e-6)
+        np.testing.assert_array_equal(holes["image_row"], np.arange(len(holes)))
+
+
+def test_without_images_no_hole_of_a_scene_has_a_row(scene: Scene) -> None:
+    assert scene_to_session(scene, "specimen").holes["image_row"].isna().all()
+
+
+def test_the_same_scene_gives_the_same_session(scene: Scene) -> None:
+    first, again = (scene_to_session(simulate_scene(scene.settings, 5), "a") for _ in range(2))
+    pd.testing.assert_frame_equal(first.exposures, again.exposures)
+    pd.testing.assert_frame_equal(first.holes, again.holes)

@@ -29,13 +29,13 @@ class Layout:
 
 def lay_out(settings: SimulationSettings, rng: np.random.Generator) -> Layout:
     """Draw the tree and place squares on a grid's mesh, patches inside squares, holes inside patches."""
-    patch_of_hole = _parents(settings.holes, settings.patches, settings.holes_per_patch_spread, rng)
-    square_of_patch = _parents(settings.patches, settings.squares, settings.patches_per_square_spread, rng)
-    grid_of_square = _parents(settings.squares, settings.grids, settings.squares_per_grid_spread, rng)
+    patch_of_hole = parents(settings.holes, settings.patches, settings.holes_per_patch_spread, rng)
+    square_of_patch = parents(settings.patches, settings.squares, settings.patches_per_square_spread, rng)
+    grid_of_square = parents(settings.squares, settings.grids, settings.squares_per_grid_spread, rng)
 
     hole_um, patch_width_um = _in_rows(patch_of_hole, settings.hole_pitch_um)
     patch_um, square_width_um = _in_rows(square_of_patch, patch_width_um)
-    square_um = _around_centre(grid_of_square, max(settings.square_pitch_um, square_width_um), rng)
+    square_um = around_centre(grid_of_square, max(settings.square_pitch_um, square_width_um), rng)
     patch_um += square_um[square_of_patch]
     hole_um += patch_um[patch_of_hole]
     return Layout(patch_of_hole, square_of_patch, grid_of_square, hole_um[:, 0].copy(), hole_um[:, 1].copy())
@@ -48,7 +48,7 @@ def rank_in_parent(parent: NDArray[np.int32]) -> NDArray[np.int64]:
     return np.arange(len(parent)) - np.repeat(first, children)
 
 
-def _parents(children: int, parents: int, spread: float, rng: np.random.Generator) -> NDArray[np.int32]:
+def parents(children: int, parents: int, spread: float, rng: np.random.Generator) -> NDArray[np.int32]:
     """Sorted parent of each child; every parent has at least one, the others follow lognormal weights.
 
     Shares are rounded along their running sum, so that the total is exact and a spread of 0 is even.
@@ -70,7 +70,7 @@ def _in_rows(parent: NDArray[np.int32], pitch_um: float) -> tuple[NDArray[np.flo
     return xy_um, float(pitch_um * np.ceil(np.sqrt(counts.max())) * _ROOM_BETWEEN)
 
 
-def _around_centre(
+def around_centre(
     grid_of_square: NDArray[np.int32], pitch_um: float, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """(S, 2) x, y of squares on the mesh, from their grid's centre outwards, about every second one taken."""

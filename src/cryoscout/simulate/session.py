@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Protocol
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
 from cryoscout.session.model import Session, SessionInfo
+from cryoscout.simulate.image_settings import ImageSettings
+from cryoscout.simulate.layout import rank_in_parent
+from cryoscout.simulate.scene import Scene
+from cryoscout.simulate.settings import VisitSettings
 from cryoscout.simulate.tables import SimulatedTables
 
 SIMULATED_MODEL = "simulated"
@@ -25,34 +32,95 @@ def to_session(tables: SimulatedTables, name: str) -> Session:
 
     Positions: x_px to the right, y_px downwards, from the middle of the patch. Ids are numbered in order.
     """
-    shots = tables.settings.shots
-    grid_ids = _ids("g", int(tables.grid_of_square[-1]) + 1)
-    square_ids = _ids("s", len(tables.grid_of_square))
-    patch_ids = _ids("p", len(tables.square_of_patch))
-    hole_ids = _ids("h", tables.n_holes)
-    session = Session(
+    session = _session(
+        name,
+        tables,
+        holes={
+            "x_px": _from_patch_middle_px(tables.x_um, tables.patch_of_hole, PATCH_PIXEL_UM),
+            "y_px": -_from_patch_middle_px(tables.y_um, tables.patch_of_hole, PATCH_PIXEL_UM),
+            "image_row": pd.array([pd.NA] * tables.n_holes, dtype="Int64"),
+        },
+        squares={},
+        exposed=np.ones(tables.n_holes, dtype=bool),
+    )
+    return session.with_p_good(SIMULATED_MODEL, GOOD_THRESHOLD_ANGSTROM, tables.score, SESSION_START)
+
+
+def scene_to_session(scene: Scene, name: str, *, images: ImageSettings | None = None) -> Session:
+    """The session of a simulated specimen, in its order, without predictions.
+
+    images : how the images are made that will be stored with it; None: none will be, and no hole has an image row
+    Positions: x_um, y_um of holes and squares on the stage of their grid; x_px to the right, y_px downwards, from the
+    middle of the patch image. Holes that the scene does not expose have exposures with the outcome `none`. The truth
+    (kinds, thickness, the CTF of holes not exposed) stays with the scene.
+    """
+    pixel_um = (images or ImageSettings()).pixel_nm / 1000
+    row = rank_in_parent(scene.patch_of_hole) if images is not None else [pd.NA] * scene.n_holes
+    return _session(
+        name,
+        scene,
+        holes={
+            "x_px": _from_patch_middle_px(scene.x_um, scene.patch_of_hole, pixel_um),
+            "y_px": -_from_patch_middle_px(scene.y_um, scene.patch_of_hole, pixel_um),
+            "image_row": pd.array(row, dtype="Int64"),
+            "x_um": scene.x_um,
+            "y_um": scene.y_um,
+        },
+        squares={"x_um": scene.square_x_um, "y_um": scene.square_y_um},
+        exposed=scene.exposed,
+    )
+
+
+class _Simulated(Protocol):
+    """What tables and scenes share."""
+
+    @property
+    def settings(self) -> VisitSettings: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def n_holes(self) -> int: ...
+    @property
+    def patch_of_hole(self) -> NDArray[np.int32]: ...
+    @property
+    def square_of_patch(self) -> NDArray[np.int32]: ...
+    @property
+    def grid_of_square(self) -> NDArray[np.int32]: ...
+    @property
+    def ctf_max_res_angstrom(self) -> NDArray[np.float64]: ...
+    @property
+    def started_s(self) -> NDArray[np.float64]: ...
+
+
+def _session(
+    name: str,
+    simulated: _Simulated,
+    holes: Mapping[str, object],
+    squares: Mapping[str, object],
+    exposed: NDArray[np.bool_],
+) -> Session:
+    """holes, squares : columns beside the ids and parents     exposed : (n,) the holes with results"""
+    grid_ids = _ids("g", int(simulated.grid_of_square[-1]) + 1)
+    square_ids = _ids("s", len(simulated.grid_of_square))
+    patch_ids = _ids("p", len(simulated.square_of_patch))
+    hole_ids = _ids("h", simulated.n_holes)
+    return Session(
         name=name,
         info=SessionInfo(
             format="simulated",
-            shots=shots,
+            shots=simulated.settings.shots,
             default_time_model="cryorl",
-            description=f"Simulated: {tables.n_holes} holes, {len(patch_ids)} patches, "
+            description=f"Simulated: {simulated.n_holes} holes, {len(patch_ids)} patches, "
             f"{len(square_ids)} squares, {len(grid_ids)} grids",
-            origin=f"simulated with seed {tables.seed}",
+            origin=f"simulated with seed {simulated.seed}",
         ),
         grids=pd.DataFrame({"grid_id": grid_ids}),
-        squares=pd.DataFrame({"square_id": square_ids, "grid_id": grid_ids[tables.grid_of_square]}),
-        patches=pd.DataFrame({"patch_id": patch_ids, "square_id": square_ids[tables.square_of_patch]}),
-        holes=pd.DataFrame(
-            {
-                "hole_id": hole_ids,
-                "patch_id": patch_ids[tables.patch_of_hole],
-                "x_px": _from_patch_middle_px(tables.x_um, tables.patch_of_hole),
-                "y_px": -_from_patch_middle_px(tables.y_um, tables.patch_of_hole),
-                "image_row": pd.array([pd.NA] * tables.n_holes, dtype="Int64"),
-            }
+        squares=pd.DataFrame(
+            {"square_id": square_ids, "grid_id": grid_ids[simulated.grid_of_square], **squares}
         ),
-        exposures=_exposures(tables, hole_ids),
+        patches=pd.DataFrame({"patch_id": patch_ids, "square_id": square_ids[simulated.square_of_patch]}),
+        holes=pd.DataFrame({"hole_id": hole_ids, "patch_id": patch_ids[simulated.patch_of_hole], **holes}),
+        exposures=_exposures(simulated, hole_ids, exposed),
         provenance=pd.DataFrame(
             [
                 (table, "all", "(none)", "simulate")
@@ -61,32 +129,34 @@ def to_session(tables: SimulatedTables, name: str) -> Session:
             columns=["table", "field", "file", "reader"],
         ),
     )
-    return session.with_p_good(SIMULATED_MODEL, GOOD_THRESHOLD_ANGSTROM, tables.score, SESSION_START)
 
 
-def _exposures(tables: SimulatedTables, hole_ids: NDArray[np.str_]) -> pd.DataFrame:
-    shots = tables.settings.shots
+def _exposures(simulated: _Simulated, hole_ids: NDArray[np.str_], exposed: NDArray[np.bool_]) -> pd.DataFrame:
+    shots = simulated.settings.shots
     hole_id = np.repeat(hole_ids, shots)
-    shot = np.tile(np.arange(1, shots + 1), tables.n_holes)
-    ctf = tables.ctf_max_res_angstrom.ravel()
-    fitted = np.isfinite(ctf)
+    shot = np.tile(np.arange(1, shots + 1), simulated.n_holes)
+    ctf = simulated.ctf_max_res_angstrom.ravel()
+    taken = np.repeat(exposed, shots)
+    measured = np.isfinite(ctf) & taken
     return pd.DataFrame(
         {
             "exposure_id": np.char.add(np.char.add(hole_id, "-"), shot.astype(np.str_)),
             "hole_id": hole_id,
             "shot": shot,
-            "started_at": SESSION_START + pd.to_timedelta(tables.started_s.ravel(), unit="s"),
-            "outcome": np.where(fitted, "measured", "failed"),
-            "ctf_max_res_angstrom": np.where(fitted, ctf, np.nan),
+            "started_at": SESSION_START + pd.to_timedelta(simulated.started_s.ravel(), unit="s"),
+            "outcome": np.select([measured, taken], ["measured", "failed"], default="none"),
+            "ctf_max_res_angstrom": np.where(measured, ctf, np.nan),
         }
     )
 
 
-def _from_patch_middle_px(position_um: NDArray[np.float64], patch: NDArray[np.int32]) -> NDArray[np.float64]:
+def _from_patch_middle_px(
+    position_um: NDArray[np.float64], patch: NDArray[np.int32], pixel_um: float
+) -> NDArray[np.float64]:
     """(n,) pixels from the middle between the outermost holes of the hole's patch."""
     first = np.searchsorted(patch, np.arange(patch[-1] + 1))
     middle_um = (np.minimum.reduceat(position_um, first) + np.maximum.reduceat(position_um, first)) / 2
-    pixels: NDArray[np.float64] = (position_um - middle_um[patch]) / PATCH_PIXEL_UM
+    pixels: NDArray[np.float64] = (position_um - middle_um[patch]) / pixel_um
     return pixels
 
 

@@ -1,4 +1,4 @@
-"""What a simulated session looks like: every number of the simulation with unit, range and effect."""
+"""What a simulated session of tables looks like: every number with unit, range and effect."""
 
 from __future__ import annotations
 
@@ -17,7 +17,21 @@ Length = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
-class SimulationSettings(Settings):
+class VisitSettings(Settings):
+    """How the simulated microscope visits holes."""
+
+    shots: Count = 1
+    """Exposures per hole."""
+    time_model: TimeModel = PRESETS["cryorl"]
+    time_jitter_sd: Annotated[float, Field(ge=0.0, le=2.0)] = 0.05
+    """Standard deviation of the natural logarithm of a step's time; the median step is the time model's."""
+    pause_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.01
+    """Share of visits before which the microscope pauses (refill, night)."""
+    pause_mean_min: Minutes = 60.0
+    """Mean of the exponential length of a pause."""
+
+
+class SimulationSettings(VisitSettings):
     """One kind of simulated session. The defaults are close to the Y1 session."""
 
     holes: Count = 3538
@@ -53,18 +67,8 @@ class SimulationSettings(Settings):
     classifier_overconfidence: Annotated[float, Field(gt=0.0, le=100.0)] = 1.8
     """Factor on the logit of the score; 1 is calibrated where half of the holes are good, above too sure."""
 
-    shots: Count = 1
-    """Exposures per hole."""
     failed_fit_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0147
     """Share of exposures without a CTF fit; never good, so it must fit into 1 - share_good."""
-
-    time_model: TimeModel = PRESETS["cryorl"]
-    time_jitter_sd: Annotated[float, Field(ge=0.0, le=2.0)] = 0.05
-    """Standard deviation of the natural logarithm of a step's time; the median step is the time model's."""
-    pause_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.01
-    """Share of visits before which the microscope pauses (refill, night)."""
-    pause_mean_min: Minutes = 60.0
-    """Mean of the exponential length of a pause."""
 
     @model_validator(mode="after")
     def _failed_fits_are_bad(self) -> Self:

@@ -15,14 +15,13 @@ from scipy.optimize import brentq
 from scipy.special import expit, ndtri
 
 from cryoscout.core.errors import InputError
-from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM, SECONDS_PER_MINUTE
+from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
 from cryoscout.routing.problem import RoutingProblem
 from cryoscout.routing.replay import Truth
+from cryoscout.simulate.fields import SmoothField
 from cryoscout.simulate.layout import Layout, lay_out
 from cryoscout.simulate.settings import SimulationSettings
-
-FIELD_WAVES = 48
-"""Waves in the sum that makes the smooth field: enough for values close to normal; cost grows with it."""
+from cryoscout.simulate.visits import visit_times_s
 
 GOOD_RANKS = (0.0, 0.026, 0.132, 0.66, 1.0)
 GOOD_ANGSTROM = (2.04, 3.17, 3.36, 4.45, GOOD_THRESHOLD_ANGSTROM)
@@ -92,6 +91,7 @@ def simulate_tables(settings: SimulationSettings, seed: int) -> SimulatedTables:
         raise InputError(f"The seed must be 0 or more. Got {seed} instead.")
     tree_rng, quality_rng, outcome_rng, score_rng, time_rng = np.random.default_rng(seed).spawn(5)
     layout = lay_out(settings, tree_rng)
+    square_of_hole = layout.square_of_patch[layout.patch_of_hole]
     true_logit = _true_logit(settings, layout, quality_rng)
     quality = true_logit[:, None] + outcome_rng.logistic(size=(settings.holes, settings.shots))
     is_good = quality > 0
@@ -107,7 +107,13 @@ def simulate_tables(settings: SimulationSettings, seed: int) -> SimulatedTables:
         good=is_good.sum(axis=1).astype(np.float64),
         ctf_max_res_angstrom=_ctf_angstrom(quality, settings.failed_fit_share, outcome_rng),
         score=_score(settings, is_good[:, 0], score_rng),
-        started_s=_started_s(settings, layout, time_rng),
+        started_s=visit_times_s(
+            settings,
+            layout.grid_of_square[square_of_hole],
+            square_of_hole,
+            layout.patch_of_hole,
+            time_rng,
+        ),
     )
 
 
@@ -133,24 +139,10 @@ def _true_logit(
 def _smooth_field(
     settings: SimulationSettings, layout: Layout, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """(n,) a random field over the stage: correlation exp(-d^2 / (2 length^2)) in a grid, 0 between grids.
-
-    Random Fourier features (Rahimi and Recht 2007): a sum of FIELD_WAVES plane waves with normal wave
-    vectors, phases drawn per grid; one wave at a time, so that memory stays at a few (n,) arrays.
-    """
-    field = np.zeros(settings.holes)
-    if settings.field_sd == 0:
-        return field
+    """(n,) of the holes, in the order of the layout."""
+    field = SmoothField.drawn(settings.field_sd, settings.field_length_um, settings.grids, rng)
     grid_of_hole = layout.grid_of_square[layout.square_of_patch][layout.patch_of_hole]
-    waves_per_um = rng.normal(0.0, 1.0 / settings.field_length_um, (FIELD_WAVES, 2))
-    phases = rng.uniform(0.0, 2 * np.pi, (FIELD_WAVES, settings.grids))
-    for (along_x, along_y), phase in zip(waves_per_um, phases, strict=True):
-        wave = phase[grid_of_hole]
-        wave += along_x * layout.x_um
-        wave += along_y * layout.y_um
-        field += np.cos(wave, out=wave)
-    field *= settings.field_sd * np.sqrt(2 / FIELD_WAVES)
-    return field
+    return field.at(grid_of_hole, layout.x_um, layout.y_um)
 
 
 def _ctf_angstrom(
@@ -189,21 +181,3 @@ def _score(
     signal = rng.normal(0.0, 1.0, len(is_good)) + np.where(is_good, mean, -mean)
     score: NDArray[np.float64] = expit(settings.classifier_overconfidence * 2 * mean * signal)
     return score
-
-
-def _started_s(settings: SimulationSettings, layout: Layout, rng: np.random.Generator) -> NDArray[np.float64]:
-    """(n, shots) start of each exposure: all holes in order, the shots of a hole one after the other."""
-    square_of_hole = layout.square_of_patch[layout.patch_of_hole]
-    grid_of_hole = layout.grid_of_square[square_of_hole]
-    tier = np.select(
-        [np.diff(level, prepend=-1) != 0 for level in (grid_of_hole, square_of_hole, layout.patch_of_hole)],
-        [3, 2, 1],
-        default=0,
-    )
-    steps_min = np.full((settings.holes, settings.shots), settings.time_model.extra_shot_min)
-    steps_min[:, 0] = settings.time_model.tiers_min()[tier]
-    steps_min *= rng.lognormal(0.0, settings.time_jitter_sd, steps_min.shape)
-    paused = rng.random(settings.holes) < settings.pause_share
-    steps_min[:, 0] += np.where(paused, rng.exponential(settings.pause_mean_min, settings.holes), 0.0)
-    started_min = settings.time_model.setup_min + np.cumsum(steps_min).reshape(steps_min.shape)
-    return started_min * SECONDS_PER_MINUTE
