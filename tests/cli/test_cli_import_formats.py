@@ -413,7 +413,10 @@ def test_a_folder_of_the_atlas_beside_a_session_places_its_squares(cli, epu, tmp
         ),
         ("import epu -o a.session --update --force", "Got --force instead."),
         ("import y1 -o a.session --update", "Got a built-in session instead."),
-        ("import epu --images epu", "--images must go with Leginon tables alone. Got epu instead."),
+        (
+            "import epu --images epu",
+            "--images must be a folder with hole images *_crop.png (Leginon) or with patch",
+        ),
         ("import epu --model-id m", "--model-id must go with Leginon tables alone. Got epu instead."),
         ("import site.csv --column Fit", "A column must be said as MEANING=NAME. Got 'Fit' instead."),
         ("import site.csv --column ctff=Fit", "A role must be one of grid, square"),

@@ -59,6 +59,38 @@ def test_a_training_writes_a_policy_that_plan_and_replay_take(cli, sim):
     assert "mine@simulated" in json.loads(report.out)["policies"]
 
 
+FLATTERED = "mine was trained on holes of this session: the figures flatter it."
+
+
+def test_a_policy_replayed_on_the_holes_it_was_trained_on_says_so(cli, sim, second):
+    assert cli(f"learn sim.session {TINY} --out mine").code == 0
+    few = "--starts 2 --budget-min 60"
+    assert f"Note: {FLATTERED}" in cli(f"replay sim.session --policy greedy,mine {few}").out
+    assert FLATTERED not in cli(f"replay {second} --policy mine {few}").out
+    assert FLATTERED not in cli(f"replay sim.session --policy greedy {few}").out
+    assert cli(f"report sim.session --policies greedy,mine {few} -o page.html").code == 0
+    assert FLATTERED in Path("page.html").read_text()
+
+
+def test_a_policy_of_the_later_split_says_so_on_the_validation_holes_of_the_paper(cli):
+    for session in ("y1", "y1-2022"):
+        assert cli(f"learn {session} {TINY} --out {session}").code == 0
+        assert read_policy(Path(session, "policy.safetensors")).notes["trained_on"] == [
+            {"dataset": session, "split": "train"}
+        ]
+    told = cli("replay y1 --policy y1,y1-2022,dqn-y1 --starts 2 --budget-min 60 --json").out
+    flattered = [note for note in json.loads(told)["notes"] if "flatter" in note]
+    assert flattered == [FLATTERED.replace("mine", "y1-2022")]
+
+
+def test_y1_is_learned_on_res18_with_the_reason_unless_another_is_named(cli):
+    told = json.loads(cli(f"learn y1 {TINY} --out mine --json").out)
+    assert told["prediction"] == ["res18"]
+    assert ["res50 is right on every training hole" in note for note in told["notes"]] == [True]
+    named = json.loads(cli(f"learn y1 --prediction res50 {TINY} --out named --json").out)
+    assert (named["prediction"], named["notes"]) == (["res50"], [])
+
+
 def test_several_sessions_are_learned_from_at_once_and_the_json_says_all(cli, sim, second):
     answer = cli(
         f"learn sim.session {second} --agent double --no-elimination {TINY} --seed 3 --out both --json"
@@ -146,6 +178,27 @@ def test_draws_need_no_outcomes_and_a_flat_prior_is_said(cli, sim):
     assert told["prediction"] == ["flat"]
 
 
+def test_a_resume_without_out_takes_the_settings_of_the_default_folder(cli, sim):
+    assert cli(f"learn sim.session --agent nstep {TINY} --seed 4").code == 0
+    again = cli("learn sim.session --agent nstep --resume --json")
+    assert again.code == 0
+    told = json.loads(again.out)
+    assert (told["policy"], told["epochs"]) == ("learned-nstep-sim/policy.safetensors", 1)
+    assert (told["settings"]["seed"], told["settings"]["steps_per_epoch"]) == (4, 150)
+
+
+def test_settings_of_a_training_stopped_before_its_first_checkpoint_are_written_anew(cli, sim, monkeypatch):
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "_judge", interrupted)
+        assert cli(f"learn sim.session {TINY} --out part").code == 130
+    assert cli("learn sim.session --out part --resume --seed 7").code == 0
+    assert json.loads(Path("part/settings.json").read_text())["seed"] == 7
+    assert cli("learn sim.session --out part --resume").code == 0
+
+
 def test_the_folder_is_named_after_agent_and_session(cli, sim):
     assert cli(f"learn sim.session --agent nstep {TINY}").code == 0
     assert Path("learned-nstep-sim/policy.safetensors").is_file()
@@ -204,6 +257,7 @@ def test_the_help_says_the_true_defaults(cli):
     ):
         assert default in words
     assert defaults.elimination
+    assert "Split of a built-in session: train, val or all. Default: train." in words
 
 
 def test_an_out_that_is_a_file_is_refused(cli, sim):

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 
+import numpy as np
+import pytest
+
+from cryoscout.perception.images import read_image
 from cryoscout.session.store import SessionStore
+from cryoscout.simulate.image_settings import ImageSettings
+from cryoscout.simulate.images import hole_crops
+from cryoscout.simulate.presets import SCENE_PRESETS
+from cryoscout.simulate.scene import simulate_scene
 
 
 def test_a_simulated_session_is_stored_and_told(cli, tmp_path):
@@ -43,3 +52,71 @@ def test_an_unknown_preset_offers_the_nearest_and_leaves_nothing(cli, tmp_path):
     assert answer.code == 2
     assert answer.err.endswith("Got 'smal' instead. Did you mean 'small'?\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_preset_with_images_stores_the_crop_of_every_hole(cli, tmp_path):
+    answer = cli("simulate --preset y1-sim --holes 60 --seed 2 --crop-px 24 -o pictures.session --json")
+    assert answer.code == 0
+    told = json.loads(answer.out)
+    assert (told["holes"], told["crops"], told["crop_px"], told["mrc_files"]) == (60, 60, 24, 0)
+    scaled = {"holes": 60, "patches": 3, "squares": 1, "grids": 1}
+    assert {name: told[name] for name in scaled} == scaled
+    settings = SCENE_PRESETS["y1-sim"]
+    scene = simulate_scene(type(settings).model_validate({**settings.model_dump(), **scaled}), 2)
+    with SessionStore.open(tmp_path / "pictures.session") as store:
+        holes = store.load().holes
+        for patch, (patch_id, of_patch) in enumerate(holes.groupby("patch_id")):
+            crops = store.images(str(patch_id))
+            assert crops.dtype == np.uint8
+            assert sorted(of_patch["image_row"]) == list(range(len(crops)))
+            assert (crops == hole_crops(scene, patch, ImageSettings(), 24)).all()
+
+
+def test_images_can_be_left_out_and_written_as_mrc(cli, tmp_path):
+    answer = cli("simulate --preset y1-sim --holes 20 --no-images --mrc pictures -o x.session")
+    assert answer.code == 0
+    assert "Images: no crops, 2 MRC files in pictures" in answer.out
+    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["p1.mrc", "s1.mrc"]
+    assert read_image(tmp_path / "pictures" / "p1.mrc").shape[0] >= 1024
+    assert not list((tmp_path / "x.session").rglob("*.npy"))
+    with SessionStore.open(tmp_path / "x.session") as store:
+        assert store.load().holes["image_row"].isna().all()
+    again = cli("simulate --preset y1-sim --holes 20 --no-images --mrc pictures -o y.session")
+    assert again.code == 2
+    assert "must hold none yet" in again.err
+    assert cli("simulate --preset y1-sim --holes 20 --mrc pictures --force -o y.session").code == 0
+
+
+def test_the_same_seed_gives_the_same_images(cli, tmp_path):
+    for name in "ab":
+        assert cli(f"simulate --preset y3 --holes 30 --seed 5 --crop-px 16 -o {name}.session").code == 0
+    files = [sorted((tmp_path / f"{name}.session").rglob("*.npy")) for name in "ab"]
+    assert len(files[0]) > 1
+    assert [path.read_bytes() for path in files[0]] == [path.read_bytes() for path in files[1]]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--preset small --images", "The preset must have images.*y1-sim.*Got small.*Remedy"),
+        ("--preset daily --crop-px 32", "The preset must have images.*Got daily"),
+        ("--preset y1-like --mrc pictures", "The preset must have images"),
+        ("--preset y1-sim --crop-px 8", "side of a crop must be 16 to 150 px.*Got 8"),
+        ("--preset y1-sim --crop-px 64 --no-images", "--crop-px must be left out"),
+        ("--preset y1-sim --mrc no/such", "must exist"),
+        ("--preset y1-simm", "one of .*small.*y3.*Did you mean 'y1-sim'"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused_and_nothing_is_left(cli, tmp_path, options, message):
+    answer = cli(f"simulate {options} -o x.session")
+    assert answer.code == 2
+    assert answer.err.count("\n") == 1
+    assert re.search(message, answer.err)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_place_of_the_folder_for_mrc_is_refused(cli, tmp_path):
+    (tmp_path / "pictures").write_text("mine")
+    answer = cli("simulate --preset y1-sim --mrc pictures -o x.session")
+    assert (answer.code, (tmp_path / "pictures").read_text()) == (2, "mine")
+    assert "must name a folder" in answer.err

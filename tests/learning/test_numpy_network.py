@@ -68,3 +68,18 @@ def test_very_large_outputs_do_not_overflow() -> None:
     weights = random_weights(settings, np.random.default_rng(0))
     weights["score.bias"] = np.array([0, 0, 0, 0, 3e4], dtype=np.float32)
     assert NumpyNetwork(settings, weights).scores(np.ones((2, N_INPUTS), np.float32)).tolist() == [3.0, 3.0]
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf, 1e300], ids=str)
+@pytest.mark.parametrize("name", ["trunk.0.weight", "value.bias"])
+def test_a_layer_with_a_number_that_is_not_finite_is_refused(name: str, number: float) -> None:
+    weights = {
+        key: array.astype(np.float64)
+        for key, array in random_weights(SETTINGS, np.random.default_rng(0)).items()
+    }
+    weights[name].flat[0] = number
+    layer = name.rpartition(".")[0]
+    with pytest.raises(
+        InputError, match=rf"Layer '{layer}' .* finite numbers\. Got NaN or infinity .* train it again"
+    ):
+        NumpyNetwork(SETTINGS, weights)

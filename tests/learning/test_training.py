@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from cryoscout.learning.batch_env import TrainingSession
 from cryoscout.learning.greedy_routes import greedy_routes
 from cryoscout.learning.numpy_network import NumpyNetwork
 from cryoscout.learning.q_learning import QLearner, UpdateResult
-from cryoscout.learning.settings import AGENTS, LearnSettings
+from cryoscout.learning.settings import AGENTS, LearnSettings, settings_of
 from cryoscout.learning.training import (
     CHECKPOINT_FILE,
     METRICS_FILE,
@@ -284,6 +285,53 @@ def test_a_loss_that_is_not_a_number_ends_the_training_and_keeps_the_policy(
             train(settings, tmp_path / "run")
     assert (tmp_path / "run" / POLICY_FILE).read_bytes() == first_epoch[0]
     assert train(settings, tmp_path / "run", resume=True) == result_of(tmp_path / "whole")
+
+
+def test_a_loss_that_is_not_a_number_is_seen_wherever_it_falls_in_a_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update, losses = QLearner.update, iter([float("nan")])
+
+    def fails_once(self: QLearner, *args: object) -> UpdateResult:
+        result = update(self, *args)  # type: ignore[arg-type]
+        return replace(result, loss=next(losses, result.loss))
+
+    monkeypatch.setattr(QLearner, "update", fails_once)
+    with pytest.raises(TrainingError, match="Got nan in epoch 1 instead; no policy was kept"):
+        train(quick("dqn", updates_per_step=1.0), tmp_path)  # four updates in the first step that learns
+
+
+@pytest.mark.parametrize(
+    ("changes", "gamma", "shots", "needed"),
+    [
+        ({}, 0.97, 1, r"value_min 0 and value_max 33\.34"),
+        ({}, 0.9, 3, "value_min 0 and value_max 30"),
+        ({"reward_grid_factor": 20.0}, 0.9, 1, "value_min 0 and value_max 18"),
+        ({"reward": "ssl2rl"}, 0.9, 1, r"value_min -9\.65 and value_max 10"),
+    ],
+    ids=["gamma", "shots", "factor", "additive reward"],
+)
+@pytest.mark.parametrize("agent", ["c51", "rainbow"])
+def test_a_support_too_narrow_for_the_returns_is_refused_with_the_one_needed(
+    agent: str, changes: dict[str, object], gamma: float, shots: int, needed: str, tmp_path: Path
+) -> None:
+    session = even_session()
+    session = replace(session, problem=replace(session.problem, shots=shots))
+    settings = quick(agent, **changes)
+    settings = settings.model_copy(update={"agent": settings.agent.model_copy(update={"gamma": gamma})})
+    with pytest.raises(
+        InputError, match=rf"must hold every return.* Remedy: {needed} under network"
+    ) as refused:
+        Training([session], settings, tmp_path, device="cpu")
+    value_min, value_max = re.findall(r"value_min (\S+) and value_max (\S+) under", str(refused.value))[0]
+    wide = settings.network.model_copy(update={"value_min": float(value_min), "value_max": float(value_max)})
+    Training([session], settings.model_copy(update={"network": wide}), tmp_path, device="cpu")
+    assert not (tmp_path / CHECKPOINT_FILE).exists()
+
+
+def test_an_agent_without_a_distribution_needs_no_support(tmp_path: Path) -> None:
+    Training(sessions(), quick("dqn", reward="ssl2rl", reward_grid_factor=50.0), tmp_path, device="cpu")
+    Training(sessions(), settings_of("c51", parts=0, budget_min=60.0), tmp_path, device="cpu")
 
 
 def test_weights_that_explode_end_the_training_before_a_policy_is_kept(tmp_path: Path) -> None:

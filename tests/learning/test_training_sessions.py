@@ -54,6 +54,13 @@ def test_the_published_prediction_is_the_default_and_the_crossing_visit_counts()
     assert data.problem.imaged is None
 
 
+def test_another_default_prediction_is_taken_where_none_is_named():
+    session = load_builtin("y1", split="train")
+    assert training_session(session, budget_min=240.0, default_prediction="res18")[1:] == ("res18", ())
+    named = training_session(session, budget_min=240.0, prediction="res50", default_prediction="res18")
+    assert named[1] == "res50"
+
+
 def test_a_session_without_predictions_gets_one_p_good_and_says_so(small):
     blind = replace(small, predictions=small.predictions.iloc[:0])
     data, prediction, notes = training_session(blind, budget_min=60.0)

@@ -186,7 +186,7 @@ def test_a_threshold_goes_with_two_classes_only() -> None:
 @given(st.lists(st.integers(-1, 3), min_size=1, max_size=60), st.floats(0.0, 0.99), st.integers(0, 1000))
 def test_held_out_labels_leave_every_class_something(labels: list[int], share: float, seed: int) -> None:
     whole = np.array(labels)
-    held = split_held_out(whole, share, np.random.default_rng(seed))
+    held = split_held_out(whole, share, seed)
     assert not held[whole == -1].any()
     for label in set(labels) - {-1}:
         n = int((whole == label).sum())

@@ -28,6 +28,7 @@ from cryoscout.perception.training import (
     Progress,
     TrainingError,
     learning_rate_at,
+    learns_in_bf16,
     optimizer_for,
     stages_of,
     torch_threads,
@@ -123,7 +124,7 @@ def test_held_out_crops_are_not_trained_on(tmp_path: Path) -> None:
     folders = [tmp_path / name for name in ("one", "other")]
     given = {**TINY, "steps": 10}
     fit(images, labels, folder=folders[0], **given)
-    held = np.flatnonzero(split_held_out(labels, 0.2, np.random.default_rng([0, 1])))
+    held = np.flatnonzero(split_held_out(labels, 0.2, 0))
     changed = images.copy()
     changed[held] = 255 - changed[held]
     fit(changed, labels, folder=folders[1], **given)
@@ -296,3 +297,30 @@ def test_classifier_file_beside_the_checkpoint_is_the_one_returned(tmp_path: Pat
     found = fit(images, labels, "supervised", folder=tmp_path, **TINY)
     loaded = Classifier.load(tmp_path / CLASSIFIER_FILE)
     np.testing.assert_array_equal(loaded.predict_proba(images), found.predict_proba(images))
+
+
+@pytest.mark.parametrize(
+    ("size_px", "stem_stride", "expected"),
+    [(16, 4, False), (17, 4, True), (8, 2, False), (16, 2, True), (8, 1, True)],
+)
+def test_a_last_stage_of_one_pixel_is_not_learned_in_bf16(size_px, stem_stride, expected):
+    settings = FitSettings(size_px=size_px, stem_stride=stem_stride)
+    assert learns_in_bf16(settings) is expected
+    network = seeded_resnet(0, 18, classes=2, width=2, stem_stride=stem_stride).eval()
+    x = network.maxpool(network.conv1(torch.zeros(1, 1, size_px, size_px)))
+    for stage in (1, 2, 3):
+        x = network.get_submodule(f"layer{stage}")(x)
+    assert (x.shape[-1] > 1) is expected
+
+
+def test_small_crops_are_learned_whatever_the_memory_held():
+    images, labels, _ = partly_labelled()
+    for seed in range(4):
+        for _ in range(3):
+            torch.full((4_000_000,), 1e30)  # freed at once: what is not written holds this
+        fit(
+            images,
+            labels,
+            seed=seed,
+            **{**TINY, "stem_stride": 4, "steps": 4, "evaluate_every": 2, "bf16": True},
+        )

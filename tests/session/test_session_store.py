@@ -420,6 +420,29 @@ def test_images_come_back_by_patch(path):
     assert all(file.parent == path / "images" for file in path.rglob("*.npy"))
 
 
+def test_images_are_taken_one_by_one(path):
+    def made():
+        for at, patch_id in enumerate(("p/1", "p 2ü")):
+            # Whatever was given before is stored already: it need not stay in memory.
+            assert len(list(path.parent.rglob("*.npy"))) == at
+            yield patch_id, np.full((2, 3, 4), at, dtype=np.uint8)
+
+    with SessionStore.create(path) as store:
+        store.save_import(small_session(), "by hand", made())
+    with SessionStore.open(path) as store:
+        assert [int(store.images(patch_id).max()) for patch_id in ("p/1", "p 2ü")] == [0, 1]
+
+
+def test_a_wrong_image_that_comes_late_leaves_nothing(path):
+    def made():
+        yield "p/1", np.zeros((2, 3, 4), dtype=np.uint8)
+        yield "p9", np.zeros((2, 3, 4), dtype=np.uint8)
+
+    with pytest.raises(InputError, match="Got 'p9'"), SessionStore.create(path) as store:
+        store.save_import(small_session(), "by hand", made())
+    assert list(path.parent.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("images", "message"),
     [

@@ -132,7 +132,7 @@ def test_y1_sim_has_the_figures_of_y1_on_average() -> None:
     for name, value in y1.items():
         if name.startswith("CTF"):
             assert mean[name] == pytest.approx(value, rel=0.06), name
-        elif name.startswith("correlation"):
+        elif name.startswith("correlation of good"):
             assert mean[name] == pytest.approx(value, abs=0.03), name
         elif name.startswith("holes per"):
             assert mean[name] == pytest.approx(value, rel=0.15), name
@@ -153,9 +153,10 @@ def test_y3_is_half_good_in_every_scene_with_many_holes_near_the_threshold_and_t
         assert found == pytest.approx(wanted, abs=0.05), level
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "wanted"), [("y1-sim", 0.90), ("y3", 0.68)])
 def test_the_presets_are_as_hard_as_meant(name: str, wanted: float) -> None:
-    assert bayes_accuracy(scene_named(name), holes=200_000).relative == pytest.approx(wanted, abs=0.015)
+    assert bayes_accuracy(scene_named(name), holes=1_000_000).relative == pytest.approx(wanted, abs=0.015)
 
 
 def test_y3_is_split_by_patch_into_exactly_the_published_numbers_and_always_the_same() -> None:

@@ -73,9 +73,10 @@ def test_a_scene_and_its_session_have_the_same_summary(exposed: float) -> None:
     assert summary == summary_of_session(scene_to_session(scene, "a"))
     good = (scene.ctf_max_res_angstrom[scene.exposed, 0] <= 6).astype(float)
     assert summary.correlation_in_patch == intra_class_correlation(good, scene.patch_of_hole[scene.exposed])
+    assert max(summary.ctf_quantiles) == 30.0, "a tenth of the fits failed"
     named = summary.by_name()
     assert named["share of good"] == summary.share_good
-    assert len(named) == 5 + 3 + 3 + 8
+    assert len(named) == 5 + 3 + 3 + 3 + 8
 
 
 def test_a_session_without_results_is_refused() -> None:

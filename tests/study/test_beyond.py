@@ -8,7 +8,7 @@ from cryoscout.study.beyond import METHODS, STUDY, held_out_shares, kept_method,
 from cryoscout.study.published import BUDGETS_MIN
 from cryoscout.study.runner import TrialRow
 
-LEARNED = [method.name for method in METHODS if method.kind == "learned"]
+LEARNED = ["dqn-draws", "residual", "rollout", "adaptive-trust"]
 
 
 def _result(trial, better: str):

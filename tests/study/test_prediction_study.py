@@ -6,16 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from sklearn.metrics import precision_score, recall_score, roc_auc_score
+from sklearn.metrics import precision_score, recall_score
 
 from cryoscout.session.builtin import load_builtin
 from cryoscout.study import prediction
 from cryoscout.study.catalogue import run_study
 from cryoscout.study.prediction import (
     PREDICTIONS,
-    area_under_curve,
     p_good_of_unseen_squares,
     reliability_bins,
     run_trial,
@@ -28,16 +25,6 @@ def calibrated(n, seed):
     rng = np.random.default_rng(seed)
     p = rng.random(n)
     return p, (rng.random(n) < p).astype(float), np.repeat(np.arange(n // 20, dtype=np.int32), 20)
-
-
-@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=40))
-def test_the_area_under_the_curve_is_scikit_learn_s_with_ties(pairs):
-    p = np.array([each[0] / 5 for each in pairs])
-    good = np.array([float(each[1]) for each in pairs])
-    if 0 < good.sum() < len(good):
-        assert area_under_curve(p, good) == pytest.approx(roc_auc_score(good, p))
-    else:
-        assert area_under_curve(p, good) is None
 
 
 def test_precision_and_recall_are_scikit_learn_s_and_absent_where_undefined():

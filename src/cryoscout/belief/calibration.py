@@ -40,17 +40,20 @@ class Calibration(Settings):
     slope: float
     offset: float = 0.0
 
-    def apply(self, score: NDArray[np.float64]) -> NDArray[np.float64]:
+    def apply(self, score: NDArray[np.float64], clip: float = SCORE_CLIP) -> NDArray[np.float64]:
         """Calibrated probabilities of scores in 0..1, same shape. Ties stay ties; the order is kept if slope > 0."""
-        return sigmoid(self.slope * clipped_logit(score) + self.offset)
+        return sigmoid(self.slope * clipped_logit(score, clip) + self.offset)
 
 
 def fit_calibration(
-    score: NDArray[np.float64], good: NDArray[np.float64], method: Literal["temperature", "platt"] = "platt"
+    score: NDArray[np.float64],
+    good: NDArray[np.float64],
+    method: Literal["temperature", "platt"] = "platt",
+    clip: float = SCORE_CLIP,
 ) -> Calibration:
     """Maximum-likelihood calibration on held-out labels.
 
-    score : (n,) in 0..1     good : (n,) 0 or 1
+    score : (n,) in 0..1, clipped to clip..1 - clip     good : (n,) 0 or 1
     Raises InputError when there are fewer than 10 labels or only one class: then nothing can be fitted; and when a
     label is neither 0 nor 1.
     """
@@ -69,7 +72,7 @@ def fit_calibration(
             f"Calibration must have at least {FEWEST_LABELS} labels of both classes. Got {len(good)} labels, "
             f"{int(good.sum())} good, instead. Remedy: label more holes, or use the scores as they are."
         )
-    x = clipped_logit(score)
+    x = clipped_logit(score, clip)
 
     def loss(parameters: NDArray[np.float64]) -> float:
         logits = parameters[0] * x + (parameters[1] if method == "platt" else 0.0)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cryoscout.cli.import_images import ImagesRequest, cut_images, images_request
 from cryoscout.cli.output import console, print_json, progress, say, session_folder, session_name
 from cryoscout.core.errors import DataError, InputError
 
@@ -41,7 +42,14 @@ _Update = Annotated[
     bool, typer.Option("--update", help="Add what is new to the session of -o, which may exist.")
 ]
 _Images = Annotated[
-    Path | None, typer.Option(help="Folder of hole images *_crop.png to store too (Leginon).")
+    Path | None,
+    typer.Option(
+        help="Folder of images to store too: patch images (MRC, TIFF, PNG, JPEG) named by their patch, from which the "
+        "holes are cut, or hole images *_crop.png (Leginon)."
+    ),
+]
+_CropPx = Annotated[
+    int | None, typer.Option(help="Side of a hole cut from a patch image, in its pixels. Default: 150.")
 ]
 _Permissive = Annotated[
     bool, typer.Option("--permissive", help="Leave what deviates out and list it, instead of stopping.")
@@ -90,6 +98,7 @@ def import_(
     output: _Output = None,
     update: _Update = False,
     images: _Images = None,
+    crop_px: _CropPx = None,
     permissive: _Permissive = False,
     cluster_radius_um: _ClusterRadiusUm = None,
     column: _Columns = None,
@@ -117,7 +126,7 @@ def import_(
       cryoscout import /data/epu-session micrographs_ctf.star -o run7.session --update
       cryoscout import CTF.csv timestamps.csv predictions.txt
       cryoscout import https://smartscope.example.org --smartscope-session 20240105_run7
-      cryoscout import y1 --images crops
+      cryoscout import tables -o run7.session --images patch-images
     """
     from cryoscout.formats.sources import ReadOptions
 
@@ -127,8 +136,9 @@ def import_(
     if output is not None:
         _refuse_existing(session_folder(output, "", store_dir), update, force)
     access = _ServerAccess(smartscope_session, token_file, timeout_s, insecure)
+    wanted = images_request(images, crop_px)
     options = ReadOptions(
-        permissive, cluster_radius_um, column_map_of(column, mapping, position_unit), images, model_id
+        permissive, cluster_radius_um, column_map_of(column, mapping, position_unit), wanted.crops, model_id
     )
     sources = _sources([] if built_in else paths, access, options)
     if built_in is not None:
@@ -144,6 +154,7 @@ def import_(
     _refuse_existing(folder, update, force)
     if output is not None:
         read = replace(read, session=replace(read.session, name=session_name(folder)))
+    read = _with_images(read, wanted, permissive)
     _store(read, folder, ", ".join(paths), force)
     _tell(read, None, folder, as_json)
 
@@ -408,6 +419,22 @@ def _update(folder: Path, sources: _Sources) -> tuple[_Read, dict[str, int]]:
         added = store.save_update(joined.session, sources.as_given, files=found.files)
     read = _Read(joined.session, joined.reports, {}, left_out, joined.notes, found.unchanged)
     return read, added
+
+
+def _with_images(read: _Read, wanted: ImagesRequest, permissive: bool) -> _Read:
+    """With the images of the holes that are cut from pictures, where that is asked for."""
+    cut = cut_images(read.session, wanted, permissive=permissive)
+    if cut is None:
+        return read
+    holes = read.session.holes.assign(image_row=cut.image_row)
+    return replace(
+        read,
+        session=replace(read.session, holes=holes),
+        reports=[*read.reports, cut.report],
+        images=cut.images,
+        left_out=read.left_out + len(cut.left_out),
+        notes=[*read.notes, *cut.notes],
+    )
 
 
 def _store(read: _Read, folder: Path, source: str, force: bool) -> None:

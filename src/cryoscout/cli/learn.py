@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 
 SETTINGS_FILE = "settings.json"
 TENSORBOARD_FOLDER = "tensorboard"
+DEFAULT_AGENT = "dqn"
+
+_LEARNED_ON = {"y1": "res18"}
+"""Built-in session -> prediction to learn on unless another one is named, where res50 would teach nothing."""
+_WHY_NOT_RES50 = (
+    "Learning on res18: on y1 res50 is right on every training hole, and an agent that learns on it never meets a "
+    "wrong prediction. The policy takes res18 unless POLICY@res50 names the other; --prediction res50 learns on it."
+)
 
 
 def learn(
@@ -37,7 +45,7 @@ def learn(
         ),
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help="Split of a built-in session: train, val. Default: train.")
+        str | None, typer.Option(help="Split of a built-in session: train, val or all. Default: train.")
     ] = None,
     prediction: Annotated[
         str | None, typer.Option(help="p_good to learn on: a model of the sessions, combined, or flat.")
@@ -74,7 +82,7 @@ def learn(
         Path | None, typer.Option("--out", "-o", help="Folder to write. Default: learned-AGENT-SESSION.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from what is in the folder of --out, with its settings.")
+        bool, typer.Option("--resume", help="Go on from what is in the folder, with its settings.")
     ] = False,
     settings: Annotated[
         Path | None, typer.Option("--settings", help="JSON file of all settings; options change it.")
@@ -106,17 +114,22 @@ def learn(
         "learning_rate": learning_rate,
         "seed": seed,
     }
-    given = settings
-    if resume and given is None and out is not None and (out / SETTINGS_FILE).is_file():
-        given = out / SETTINGS_FILE
+    folder, given = out, settings
+    if resume and given is None:
+        folder = out or _default_folder(agent or DEFAULT_AGENT, sessions)
+        given = folder / SETTINGS_FILE if (folder / SETTINGS_FILE).is_file() else None
     chosen = settings_from(given, agent, _given(view), _given(changes))
-    folder = out or Path(f"learned-{chosen.agent.name}-{session_name(Path(sessions[0]))}")
+    folder = folder or _default_folder(chosen.agent.name, sessions)
     request = LearnRequest(tuple(sessions), split, prediction, draws, folder, resume, tensorboard)
     outcome = run_learning(request, chosen)
     if as_json:
         print_json(outcome)
     else:
         _print(outcome, request)
+
+
+def _default_folder(agent: str, sessions: list[str]) -> Path:
+    return Path(f"learned-{agent}-{session_name(Path(sessions[0]))}")
 
 
 @dataclass(frozen=True)
@@ -161,7 +174,7 @@ def settings_from(
     ):
         if name in view and view[name] not in known:
             raise UnknownNameError(f"--{name}", view[name], known)
-    base = settings_of(agent or "dqn") if file is None else LearnSettings.load(file)
+    base = settings_of(agent or DEFAULT_AGENT) if file is None else LearnSettings.load(file)
     if agent is not None and agent != base.agent.name:
         raise InputError(
             f"The agent must be the one of {file}, {base.agent.name!r}. Got --agent {agent} instead. Remedy: leave "
@@ -184,9 +197,10 @@ def run_learning(request: LearnRequest, settings: LearnSettings) -> dict[str, An
     Keys: policy (its file), sessions, prediction (one per session), draws, agent, settings, epochs, best_epoch,
     held_out_share_of_bound (of that epoch), seconds, notes.
     """
-    from cryoscout.learning.training import METRICS_FILE, Training
+    from cryoscout.learning.seen_holes import TRAINED_ON
+    from cryoscout.learning.training import CHECKPOINT_FILE, METRICS_FILE, Training
 
-    data, predictions, notes = _training_sessions(request, settings)
+    data, predictions, trained_parts, notes = _training_sessions(request, settings)
     if request.tensorboard:
         _summary_writer()
     _claim(request)
@@ -196,12 +210,13 @@ def run_learning(request: LearnRequest, settings: LearnSettings) -> dict[str, An
         "sessions": list(request.sessions),
         "split": request.split,
         "draws": request.draws,
+        TRAINED_ON: trained_parts,
     }
     if len(set(predictions)) == 1:
         about["prediction"] = predictions[0]
     began = time.monotonic()
     training = Training(data, settings, request.folder, notes=about)
-    if not (request.resume and (request.folder / SETTINGS_FILE).is_file()):
+    if not (request.folder / CHECKPOINT_FILE).is_file():
         settings.save(request.folder / SETTINGS_FILE)
     try:
         with _progress_bar(training, request) as step:
@@ -234,22 +249,28 @@ def run_learning(request: LearnRequest, settings: LearnSettings) -> dict[str, An
 
 def _training_sessions(
     request: LearnRequest, settings: LearnSettings
-) -> tuple[list[TrainingSession], list[str], list[str]]:
-    """(sessions, the prediction of each, notes for the user)."""
+) -> tuple[list[TrainingSession], list[str], list[dict[str, str]], list[str]]:
+    """(sessions, the prediction of each, what each is in the policy's notes, notes for the user)."""
     from cryoscout.learning.from_session import load_to_learn_from, training_session
+    from cryoscout.learning.seen_holes import trained_part
+    from cryoscout.routing.from_session import PAPER_MODEL
 
-    data, predictions, notes = [], [], []
+    data, predictions, parts, notes = [], [], [], []
     for session in load_to_learn_from(request.sessions, request.split):
         one, prediction, said = training_session(
             session,
             budget_min=settings.budget_min,
             prediction=request.prediction,
+            default_prediction=_LEARNED_ON.get(session.info.dataset, PAPER_MODEL),
             draws=request.draws,
         )
         data.append(one)
         predictions.append(prediction)
+        parts.append(trained_part(session))
+        if request.prediction is None and prediction == _LEARNED_ON.get(session.info.dataset):
+            said = (*said, _WHY_NOT_RES50)
         notes += [note for note in said if note not in notes]
-    return data, predictions, notes
+    return data, predictions, parts, notes
 
 
 def _claim(request: LearnRequest) -> None:

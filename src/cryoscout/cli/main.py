@@ -44,6 +44,10 @@ COMMANDS: dict[str, LazyCommand] = {
         "replay", "replay", "What policies would have found on holes that were really imaged."
     ),
     "learn": LazyCommand("learn", "learn", "Train a route policy on sessions whose outcomes are known."),
+    "train": LazyCommand("train", "train", "Train a classifier of hole images from few labels."),
+    "predict": LazyCommand(
+        "predict", "predict", "Add a classifier's probability of a good micrograph to every hole."
+    ),
     "find-holes": LazyCommand(
         "find_holes", "find_holes", "Where the holes of square and patch images are, without a parameter."
     ),

@@ -239,6 +239,7 @@ class _Stage:
     def make(self, spec: str) -> tuple[Policy, str]:
         """The policy and the name of its prediction; what was chosen for the user becomes a note, once."""
         from cryoscout.learning.registry import policy_named
+        from cryoscout.learning.seen_holes import note_on_seen_holes
         from cryoscout.routing.from_session import resolve_prediction
 
         name, named = split_policy_spec(spec)
@@ -246,6 +247,7 @@ class _Stage:
         prediction, notes = resolve_prediction(self.session, named, policy.default_prediction)
         if policy.drops_crossing and self.request.crossing == "count":
             notes = (*notes, f"{name} drops its crossing visit, as published; the bound counts it.")
+        notes = (*notes, *note_on_seen_holes(policy, self.session))
         self.notes.extend(note for note in notes if note not in self.notes)
         self.problem(prediction, 0)
         return policy, prediction

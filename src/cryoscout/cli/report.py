@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +14,11 @@ from cryoscout.cli.output import check_new_file, print_json, progress, say
 from cryoscout.core.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from cryoscout.session.model import Session
+    from cryoscout.study.prediction_section import Crops
     from cryoscout.study.session_report import ReportRequest, SessionReplays
 
 DEFAULT_POLICIES = "random,greedy,index,expected,adaptive"
@@ -49,10 +55,16 @@ def report(
     picture: Annotated[
         Path | None, typer.Option(help="Also write route and curves as one PNG, for a README or a talk.")
     ] = None,
+    classifier: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder of cryoscout train: holes that it was fitted to are left out where predictions are judged."
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object with the figures.")] = False,
 ) -> None:
-    """One self-contained page about a session: route, good micrographs against time, figures, settings.
+    """One self-contained page about a session: route, good micrographs against time, predictions, settings.
 
     Replays need outcomes; a session without any gets the plan alone. The page loads nothing from elsewhere.
 
@@ -85,6 +97,7 @@ def report(
         ("--split", split),
     ):
         options += [] if value is None else [option, str(value)]
+    options += [part for folder in classifier or [] for part in ("--classifier", str(folder))]
     request = ReportRequest(
         budget_min=check_budget_min(budget_min),
         policies=chosen,
@@ -94,7 +107,10 @@ def report(
         time_model=time_model,
         command=shlex.join(["cryoscout", "report", session, *options]),
     )
-    replays = make_report(load_session(session, split), request, output, picture)
+    replays = make_report(
+        load_session(session, split), request, output, picture,
+        crops=_crops_of(Path(session)), trained_holes=_trained_holes(classifier or [], Path(session)),
+    )  # fmt: skip
     if as_json:
         print_json(
             {"report": str(output), "picture": None if picture is None else str(picture)}
@@ -103,10 +119,17 @@ def report(
 
 
 def make_report(
-    session: Session, request: ReportRequest, output: Path, picture: Path | None = None
+    session: Session,
+    request: ReportRequest,
+    output: Path,
+    picture: Path | None = None,
+    *,
+    crops: Crops | None = None,
+    trained_holes: Mapping[str, Sequence[str]] | None = None,
 ) -> SessionReplays | None:
     """Replay where there are outcomes, write the page and the picture, and return the replays.
 
+    crops, trained_holes : as `study.prediction_section` takes them
     Raises InputError when a picture is asked for and there is nothing to replay.
     """
     from cryoscout.study.report import write_report
@@ -122,12 +145,56 @@ def make_report(
             "instead. "
             "Remedy: leave --picture out."
         )
-    write_report(session_page(session, request, replays), output)
+    write_report(session_page(session, request, replays, crops, trained_holes), output)
     say(f"Wrote {output}")
     if picture is not None and replays is not None:
         picture.write_bytes(overview_png(session, request, replays))
         say(f"Wrote {picture}")
     return replays
+
+
+def _crops_of(folder: Path) -> Crops | None:
+    """Where the images of a stored session's holes are looked up, patch by patch; None for a built-in session."""
+    if not folder.is_dir():
+        return None
+    import pandas as pd
+
+    from cryoscout.session.store import SessionStore
+
+    with SessionStore.open(folder) as store:
+        holes = store.load().holes
+    if not holes["image_row"].notna().any():
+        return None
+
+    @lru_cache(maxsize=64)
+    def of_patch(patch_id: str) -> NDArray[np.uint8] | None:
+        with SessionStore.open(folder) as store:
+            return store.images(patch_id)
+
+    def of_hole(hole: int) -> NDArray[np.uint8] | None:
+        row, images = holes["image_row"].iloc[hole], of_patch(str(holes["patch_id"].iloc[hole]))
+        usable = images is not None and not pd.isna(row) and int(row) < len(images)
+        return images[int(row)] if images is not None and usable else None
+
+    return of_hole
+
+
+def _trained_holes(classifiers: list[Path], folder: Path) -> dict[str, list[str]]:
+    """Ids of the session's holes that each classifier was fitted to."""
+    if not classifiers:
+        return {}
+    if not folder.is_dir():
+        raise InputError(
+            f"--classifier must go with a session that has hole images. Got {folder} instead. Remedy: leave it out."
+        )
+    from cryoscout.cli.predict import load_predictor
+    from cryoscout.perception.from_session import fitted_holes, session_crops
+    from cryoscout.session.store import SessionStore
+
+    with SessionStore.open(folder) as store:
+        crops = session_crops(store)
+    ids = crops.session.holes["hole_id"]
+    return {str(path): ids[fitted_holes(load_predictor(path), crops)].tolist() for path in classifiers}
 
 
 def figures(request: ReportRequest, replays: SessionReplays | None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cryoscout.core.errors import DataError, InputError
 from cryoscout.learning.batch_env import TrainingSession, check_holds_a_visit
+from cryoscout.learning.seen_holes import TRAINING_SPLIT
 from cryoscout.routing.from_session import (
     PAPER_MODEL,
     load_session,
@@ -22,9 +23,6 @@ from cryoscout.routing.from_session import (
 )
 from cryoscout.session.builtin import BUILTIN_SESSIONS
 from cryoscout.session.model import Session
-
-TRAINING_SPLIT = "train"
-"""Split of a built-in session that is learned from unless another one is named."""
 
 
 def load_to_learn_from(specs: Sequence[str], split: str | None = None) -> list[Session]:
@@ -53,19 +51,21 @@ def training_session(
     *,
     budget_min: float,
     prediction: str | None = None,
+    default_prediction: str = PAPER_MODEL,
     time_model: str | None = None,
     draws: bool = False,
 ) -> tuple[TrainingSession, str, tuple[str, ...]]:
     """(what is trained on, the name of its prediction, notes for the user on what was chosen for them).
 
-    prediction : None takes res50, or the nearest thing the session has: without predictions one p_good for all
+    prediction : None takes the default one, or the nearest thing the session has: without predictions one p_good
+        for all
     time_model : None for the session's default
     draws : outcomes are drawn from the calibrated belief, and those of the session are not used
     Holes are as new; without draws, those without an outcome are left out.
     Raises DataError for a session without outcomes, InputError for a budget that no visit fits into, and the errors
     of the parts.
     """
-    named, notes = resolve_prediction(session, prediction, PAPER_MODEL)
+    named, notes = resolve_prediction(session, prediction, default_prediction)
     model, model_notes = time_model_for(session, time_model)
     threshold = session.info.threshold_angstrom
     truth = truth_from_session(session, threshold)

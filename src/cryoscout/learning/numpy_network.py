@@ -17,7 +17,7 @@ class NumpyNetwork:
     means, a distribution by its mean, a policy by its logits."""
 
     def __init__(self, settings: NetworkSettings, weights: Mapping[str, NDArray[np.generic]]) -> None:
-        """Raises InputError when the weights are not those of a network with these settings."""
+        """Raises InputError when the weights are not those of a network with these settings, or not finite."""
         self.settings = settings
         widths = (N_INPUTS, *settings.hidden)
         shapes = {f"trunk.{i}": (b, a) for i, (a, b) in enumerate(pairwise(widths))}
@@ -33,7 +33,14 @@ class NumpyNetwork:
                     f"Layer {name!r} of a trained policy must have shapes {(n_out, n_in)} and {(n_out,)}. Got "
                     f"{got} instead. Remedy: train it again, or use the settings it was trained with."
                 )
-            self._layers[name] = (weight.astype(np.float32).T.copy(), bias.astype(np.float32))
+            with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
+                layer = weight.astype(np.float32).T.copy(), bias.astype(np.float32)
+            if not all(np.isfinite(numbers).all() for numbers in layer):
+                raise InputError(
+                    f"Layer {name!r} of a trained policy must hold finite numbers. Got NaN or infinity instead. "
+                    "Remedy: copy the file again, or train it again."
+                )
+            self._layers[name] = layer
         self._support = np.linspace(settings.value_min, settings.value_max, settings.atoms, dtype=np.float32)
 
     def scores(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:

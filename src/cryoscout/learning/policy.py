@@ -34,6 +34,7 @@ class LearnedPolicy:
 
     def __init__(self, name: str, trained: PolicyFile) -> None:
         self.name = name
+        self.notes = trained.notes
         self.default_prediction = str(trained.notes.get("prediction", PAPER_MODEL))
         self.settings = trained.settings
         self._network = NumpyNetwork(trained.settings.network, trained.weights)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -82,7 +83,8 @@ class Training:
     ) -> None:
         """notes : kept in the policy's file, for people     device : torch's name; by default a GPU if there is one.
 
-        Raises InputError when a session has nothing to learn from.
+        Raises InputError when a session has nothing to learn from, or a return may lie outside the distribution's
+        support.
         """
         self.settings, self.folder, self.notes = settings, folder, dict(notes or {})
         torch.set_num_threads(settings.threads)
@@ -103,6 +105,8 @@ class Training:
             reward=settings.reward,
             tier_factors=(1.0, 1.0, settings.reward_square_factor, settings.reward_grid_factor),
         )
+        if settings.network.atoms > 1:
+            _check_holds_returns(settings, self.routes)
         is_a2c = settings.network.critic
         self.learner = ActorCritic(settings, self.device) if is_a2c else QLearner(settings, self.device)
         self.buffer = VisitBuffer(
@@ -159,6 +163,7 @@ class Training:
         rollout: list[RolloutStep] = []
         end = (self.epoch + 1) * self.settings.steps_per_epoch
         while self.steps < end:
+            known = len(losses)
             if isinstance(self.learner, ActorCritic):
                 rollout.append(self._act_and_keep(self.learner))
                 if len(rollout) == self.settings.agent.rollout_steps or self.steps >= end:
@@ -166,14 +171,15 @@ class Training:
                     rollout = []
             else:
                 losses += self._act_and_learn(self.learner)
-            if losses and not np.isfinite(losses[-1]):
+            wrong = [loss for loss in losses[known:] if not np.isfinite(loss)]
+            if wrong:
                 kept = (
                     f"the policy of epoch {self.best_epoch} is kept"
                     if self.best_epoch
                     else "no policy was kept"
                 )
                 raise TrainingError(
-                    f"The loss of training must be a number. Got {losses[-1]} in epoch {self.epoch + 1} instead; "
+                    f"The loss of training must be a number. Got {wrong[0]} in epoch {self.epoch + 1} instead; "
                     f"{kept}. Remedy: a smaller --learning-rate than {self.settings.learning_rate:g}."
                 )
             if progress is not None:
@@ -352,6 +358,27 @@ def _check_holds_a_route(buffer: VisitBuffer, routes: BatchedRoutes) -> None:
             f"{buffer.per_environment} for each of {routes.n_routes} environments instead. Remedy: buffer_size "
             f"{longest * routes.n_routes} or more, or fewer environments."
         )
+
+
+def _check_holds_returns(settings: LearnSettings, routes: BatchedRoutes) -> None:
+    """Raise InputError when the support of the return's distribution is too narrow: it would cut returns silently."""
+    rules, network = routes.rules, settings.network
+    shots = np.array([[session.problem.shots] for session in routes.sessions])
+    visits = np.stack([rules.reward_of_visit, rules.reward_of_visit + shots * rules.reward_of_good])
+    horizon = 1.0 / (1.0 - settings.agent.gamma)
+    # 0 is the return of a route that is over.
+    smallest, largest = horizon * min(0.0, float(visits.min())), horizon * max(0.0, float(visits.max()))
+    rounding = 1e-9 * (largest - smallest)
+    if network.value_min <= smallest + rounding and network.value_max >= largest - rounding:
+        return
+    # Two digits, rounded outwards but for the last bits.
+    value_min = min(network.value_min, math.floor(round(100 * smallest, 6)) / 100)
+    value_max = max(network.value_max, math.ceil(round(100 * largest, 6)) / 100)
+    raise InputError(
+        f"value_min and value_max of the network must hold every return, {smallest:.2f} to {largest:.2f} with these "
+        f"shots, reward, factors and gamma. Got {network.value_min:g} to {network.value_max:g} instead. Remedy: "
+        f"value_min {value_min:g} and value_max {value_max:g} under network in a file for --settings."
+    )
 
 
 def _mean(values: list[float]) -> float:

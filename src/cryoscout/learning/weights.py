@@ -26,7 +26,8 @@ class PolicyFile:
     settings: LearnSettings
     weights: dict[str, NDArray[np.generic]]
     notes: dict[str, Any]
-    """What it was trained on and how it did: for people, but for `prediction`, the one it was trained with."""
+    """What it was trained on and how it did: for people, but for `prediction`, the one it was trained with, and what
+    `seen_holes` reads."""
 
 
 def write_policy(path: Path, settings: LearnSettings, weights: Arrays, notes: Mapping[str, Any]) -> None:

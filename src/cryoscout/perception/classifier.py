@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,89 +12,46 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
-from cryoscout.core.array_file import read_arrays, write_arrays
+from cryoscout import __version__
+from cryoscout.core.array_file import FORMAT_VERSION, read_arrays, write_arrays
 from cryoscout.core.errors import InputError
-from cryoscout.perception.prepare import check_images, unusable
+from cryoscout.perception.onnx_classifier import INPUT, METADATA_KEY, OUTPUT, need_onnx
+from cryoscout.perception.predictor import KIND, Predictor, fields_of
+from cryoscout.perception.prepare import check_images
 from cryoscout.perception.resnet import ResNet
+from cryoscout.perception.scaling import scale_crops
 from cryoscout.perception.settings import FitSettings
-from cryoscout.perception.temperature import apply_slope
-from cryoscout.perception.training import probabilities_of, scaled, torch_threads
+from cryoscout.perception.training import probabilities_of, torch_threads
 
-KIND = "perception classifier"
+ONNX_OPSET = 17
 
 
 @dataclass(frozen=True)
-class Classifier:
-    """Crops to probabilities of their classes."""
+class Classifier(Predictor):
+    """Crops to probabilities of their classes, computed with torch; fields as in `Predictor`."""
 
     settings: FitSettings
     classes: int
     weights: Mapping[str, NDArray[np.generic]]
     mean: float
     spread: float
-    """Of grey levels 0..1"""
     prior: tuple[float, ...]
-    """Shares of the classes among the labels: the answer for a crop that shows nothing"""
     slope: float | None = None
-    """1 / temperature, fitted on the held-out labels; None where they were too few"""
     threshold_angstrom: float | None = None
-    """CTF resolution up to which a crop is good (class 1); None where classes mean something else"""
     edges_angstrom: tuple[float, ...] = ()
-    """Ordinal regression: class k is a CTF resolution in edges[k]..edges[k + 1]"""
     set_aside: tuple[int, ...] = ()
-    """Rows of the training images that show nothing and were left out"""
     notes: Mapping[str, Any] = field(default_factory=dict)
-    """What it was trained on and how it did: for people"""
-
-    def predict_proba(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """(m, classes) calibrated probabilities of crops (m, h, w) uint8, rows summing to 1.
-
-        Crops of another size are scaled. A crop that shows nothing gets the shares of the labels; `unusable` lists
-        those. Raises InputError for anything but such an array.
-        """
-        raw = self.raw_proba(images)
-        p = raw if self.slope is None else apply_slope(raw, self.slope)
-        p[self.unusable(images)] = self.prior
-        return p
 
     def raw_proba(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         """(m, classes) probabilities as the network says them: no temperature, no crop told apart."""
-        pixels = scaled(check_images(images), self.settings.size_px)
+        pixels = torch.from_numpy(
+            np.ascontiguousarray(scale_crops(check_images(images), self.settings.size_px))
+        )
         with torch_threads(self.settings.threads):
-            p = probabilities_of(
-                self.network(), pixels, self.mean, self.spread, bf16=self.settings.bf16
-            )  # fmt: skip
+            # In 32 bits, so that an exported network says the same; bfloat16 is for training.
+            p = probabilities_of(self.network(), pixels[:, None], self.mean, self.spread, bf16=False)
         return np.asarray(p.double().numpy())
-
-    def unusable(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Rows of crops that show nothing."""
-        return np.flatnonzero(unusable(check_images(images)))
-
-    def p_good(self, images: NDArray[np.uint8], threshold_angstrom: float) -> NDArray[np.float64]:
-        """(m,) P(CTF resolution <= threshold).
-
-        Ordinal regression answers any threshold, linearly between its edges, 0 below the first and 1 above the last;
-        a classifier answers the one it was trained for. Raises InputError for another.
-        """
-        if not math.isfinite(threshold_angstrom) or threshold_angstrom <= 0.0:
-            raise InputError(f"A threshold must be above 0 Å. Got {threshold_angstrom} instead.")
-        if self.edges_angstrom:
-            up_to = np.cumsum(self.predict_proba(images), axis=1)
-            whole = np.concatenate([np.zeros((len(up_to), 1)), up_to], axis=1)
-            return _at(threshold_angstrom, np.asarray(self.edges_angstrom), whole)
-        if self.threshold_angstrom is None:
-            raise InputError(
-                "A prediction at a threshold must come from a classifier trained for one. Got one without instead. "
-                "Remedy: give threshold_angstrom to fit, or use fit_ctf."
-            )
-        if not math.isclose(threshold_angstrom, self.threshold_angstrom, rel_tol=1e-9):
-            raise InputError(
-                f"This classifier must be asked for the threshold it was trained for, {self.threshold_angstrom:g} Å. "
-                f"Got {threshold_angstrom:g} Å instead. Remedy: train for that one, or use fit_ctf, which answers any."
-            )
-        return self.predict_proba(images)[:, 1]
 
     def network(self) -> ResNet:
         """A new network with these weights, on the CPU."""
@@ -107,31 +65,13 @@ class Classifier:
 
     def save(self, path: Path) -> None:
         """Write weights and settings as one safetensors file."""
-        header = {
-            "kind": KIND, "settings": self.settings.model_dump(mode="json"), "classes": self.classes,
-            "mean": self.mean, "spread": self.spread, "prior": self.prior, "slope": self.slope,
-            "threshold_angstrom": self.threshold_angstrom, "edges_angstrom": self.edges_angstrom,
-            "set_aside": self.set_aside, "notes": dict(self.notes),
-        }  # fmt: skip
-        write_arrays(self.weights, header, path)
+        write_arrays(self.weights, self.header(), path)
 
     @classmethod
     def load(cls, path: Path) -> Classifier:
         """Read what `save` wrote. Raises InputError when it cannot be used, as when the weights do not fit."""
         weights, header = read_arrays(path, KIND)
-        try:
-            found = cls(
-                FitSettings.model_validate(header["settings"]), int(header["classes"]), weights,
-                float(header["mean"]), float(header["spread"]), tuple(map(float, header["prior"])),
-                None if header["slope"] is None else float(header["slope"]),
-                header["threshold_angstrom"], tuple(map(float, header["edges_angstrom"])),
-                tuple(map(int, header["set_aside"])), dict(header["notes"]),
-            )  # fmt: skip
-        except (KeyError, TypeError, ValueError, ValidationError) as error:
-            raise InputError(
-                f"{path} must have settings this version knows. Got {type(error).__name__} on reading them instead. "
-                f"Remedy: use cryoscout {header.get('cryoscout')}, or train again."
-            ) from None
+        found = cls(weights=weights, **fields_of(header, path))
         try:
             found.network()
         except RuntimeError:
@@ -141,13 +81,29 @@ class Classifier:
             ) from None
         return found
 
+    def export_onnx(self, path: Path) -> None:
+        """Write an ONNX file that `OnnxClassifier` predicts with, without torch; it computes in 32 bits.
 
-def _at(x: float, edges: NDArray[np.float64], cumulative: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(m,) rows of cumulative (m, edges) at x, linear between the edges."""
-    if x < edges[0]:
-        return np.zeros(len(cumulative))
-    if x >= edges[-1]:
-        return np.ones(len(cumulative))
-    k = int(np.searchsorted(edges, x, side="right")) - 1
-    share = (x - edges[k]) / (edges[k + 1] - edges[k])
-    return np.asarray((1.0 - share) * cumulative[:, k] + share * cumulative[:, k + 1])
+        The graph is the network, from scaled crops (n, 1, size_px, size_px) float32 to logits (n, classes); settings
+        and calibration are in its metadata. A file that stood there stays until the new one is complete.
+        Raises InputError with the remedy where the package onnx is missing.
+        """
+        need_onnx("onnx")
+        import onnx
+
+        side = self.settings.size_px
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(path.name + ".part")
+        with warnings.catch_warnings():
+            # torch's other exporter needs one package more, onnxscript, and gives the same graph of a plain ResNet.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            torch.onnx.export(
+                self.network().eval(), (torch.zeros(1, 1, side, side),), str(unfinished), dynamo=False,
+                input_names=[INPUT], output_names=[OUTPUT], opset_version=ONNX_OPSET,
+                dynamic_axes={INPUT: {0: "n"}, OUTPUT: {0: "n"}},
+            )  # fmt: skip
+        model = onnx.load(str(unfinished))
+        header = {"format": FORMAT_VERSION, "cryoscout": __version__, **self.header()}
+        onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(header, sort_keys=True)})
+        unfinished.write_bytes(model.SerializeToString())
+        unfinished.replace(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from cryoscout.perception.prepare import (
 )
 from cryoscout.perception.settings import FitSettings, settings_for
 from cryoscout.perception.temperature import fit_slope
-from cryoscout.perception.training import Pool, Progress, Training, scaled
+from cryoscout.perception.training import Pool, Progress, Training, Weights, scaled
 
 CLASSIFIER_FILE = "classifier.safetensors"
 FEWEST_PER_BIN = 2
@@ -48,6 +49,7 @@ def fit(
     resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
     device: str | None = None,
+    after_round: Callable[[Classifier], None] | None = None,
     **changes: object,
 ) -> Classifier:
     """Train a classifier of hole crops.
@@ -59,6 +61,7 @@ def fit(
     start_from : a classifier of the same network to begin with     edges_angstrom : of the classes of `fit_ctf`
     threshold_angstrom : CTF resolution that the labels were made with; `p_good` then answers it
     folder : gets the checkpoint, the metrics and the classifier; resume goes on from there
+    after_round : gets the classifier of each round of `iterative_fixmatch` as it ends, without its temperature
     Crops that show nothing are left out and listed in `Classifier.set_aside`. A fifth of the labels choose the
     weights and the temperature: held-out accuracy is therefore a little too good.
     Raises InputError for wrong input, TrainingError (an InputError) when the loss is not a number.
@@ -74,19 +77,25 @@ def fit(
     pool = _pool(pixels, known, true, guessed, ~aside, settings, n_classes, start_from)
     digest = _digest(pixels, known, guessed, start)
     training = Training(pool, settings, folder=folder, digest=digest, start=start, device=device)
-    best = training.run(resume=resume, progress=progress)
-    classifier = _calibrated(
-        Classifier(
-            settings, n_classes, {name: value.numpy() for name, value in best.items()},
-            pool.mean, pool.spread, tuple(training.prior.tolist()),
-            threshold_angstrom=threshold_angstrom, edges_angstrom=edges_angstrom,
-            set_aside=tuple(np.flatnonzero(aside).tolist()),
-        ),
-        pixels[~aside], pool,
+    made = partial(
+        Classifier, settings, n_classes, mean=pool.mean, spread=pool.spread, prior=tuple(training.prior.tolist()),
+        threshold_angstrom=threshold_angstrom, edges_angstrom=edges_angstrom,
+        set_aside=tuple(np.flatnonzero(aside).tolist()),
     )  # fmt: skip
+
+    def ended(weights: Weights) -> None:
+        if after_round is not None and settings.method == "iterative_fixmatch":
+            after_round(made(weights=_arrays(weights)))
+
+    best = training.run(resume=resume, progress=progress, after_stage=ended)
+    classifier = _calibrated(made(weights=_arrays(best)), pixels[~aside], pool, training.last_look)
     if folder is not None:
         classifier.save(folder / CLASSIFIER_FILE)
     return classifier
+
+
+def _arrays(weights: Weights) -> dict[str, NDArray[np.generic]]:
+    return {name: value.numpy() for name, value in weights.items()}
 
 
 def _classes(
@@ -193,19 +202,29 @@ def _pool(
     start_from: Classifier | None,
 ) -> Pool:
     images, labels, truth = images[kept], labels[kept], truth[kept]
-    held = split_held_out(labels, settings.held_out, np.random.default_rng([settings.seed, 1]))
+    held = split_held_out(labels, settings.held_out, settings.seed)
     pixels = scaled(images, settings.size_px)
-    grey = pixels.numpy()[~held].astype(np.float32) / 255.0
+    mean, spread = _grey_levels(pixels.numpy()[~held])
     return Pool(
         pixels, torch.from_numpy(labels), torch.from_numpy(held), torch.from_numpy(truth.astype(np.int64)),
         None if pseudo is None else PseudoLabels(pseudo.labels[kept], pseudo.confidence[kept]),
-        float(grey.mean()) if start_from is None else start_from.mean,
-        max(float(grey.std()), 1.0 / 255.0) if start_from is None else start_from.spread,
+        mean if start_from is None else start_from.mean,
+        max(spread, 1.0 / 255.0) if start_from is None else start_from.spread,
         classes,
     )  # fmt: skip
 
 
-def _calibrated(classifier: Classifier, images: NDArray[np.uint8], pool: Pool) -> Classifier:
+def _grey_levels(pixels: NDArray[np.uint8]) -> tuple[float, float]:
+    """Mean and standard deviation of grey levels 0..1, from their histogram: no copy in a larger type."""
+    counts = sum((np.bincount(crop.ravel(), minlength=256) for crop in pixels), np.zeros(256, dtype=np.int64))
+    levels = np.arange(256) / 255.0
+    mean = float(counts @ levels / counts.sum())
+    return mean, float(np.sqrt(counts @ np.square(levels - mean) / counts.sum()))
+
+
+def _calibrated(
+    classifier: Classifier, images: NDArray[np.uint8], pool: Pool, last_look: dict[str, Any]
+) -> Classifier:
     """The classifier with its temperature and its held-out accuracy."""
     held = pool.held_out.numpy()
     p = classifier.raw_proba(images[held])
@@ -217,6 +236,8 @@ def _calibrated(classifier: Classifier, images: NDArray[np.uint8], pool: Pool) -
         "held_out_labels": len(labels),
         "held_out_accuracy": float((p.argmax(axis=1) == labels).mean()) if len(labels) else None,
         "calibrated": slope is not None,
+        "mask_rate": last_look.get("mask_rate"),
+        "pseudo_label_accuracy": last_look.get("pseudo_label_accuracy"),
     }
     return Classifier(**{**vars(classifier), "slope": slope, "notes": notes})
 

@@ -143,9 +143,15 @@ def _reduced(pixels: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
 
 
 def _recorded(image: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """False where a camera recorded nothing: every pixel the same as those around it."""
+    """False where a camera recorded nothing: every pixel the same as those around it, out to the border of the image.
+
+    Inside of it pixels are the same where 8 bits were not enough, as on ice crystals.
+    """
     flat = ndimage.maximum_filter(image, 5) - ndimage.minimum_filter(image, 5) <= 1e-6
-    empty: NDArray[np.bool_] = ndimage.binary_dilation(flat, iterations=2)
+    region, _ = ndimage.label(flat)
+    at_border = np.unique(np.concatenate([region[0], region[-1], region[:, 0], region[:, -1]]))
+    outside = np.isin(region, at_border[at_border > 0])
+    empty: NDArray[np.bool_] = ndimage.binary_dilation(outside, iterations=2)
     return ~empty
 
 

@@ -90,8 +90,12 @@ def unusable(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return np.asarray(images.min(axis=(1, 2)) == images.max(axis=(1, 2)))
 
 
-def split_held_out(labels: NDArray[np.int64], share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """(n,) which labelled crops are held out: the share of every class, rounded; always at least one is trained on."""
+def split_held_out(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:
+    """(n,) which labelled crops are held out: the share of every class, rounded; always at least one is trained on.
+
+    seed : of the training, so that anyone can tell afterwards which labels a network learned from
+    """
+    rng = np.random.default_rng([seed, 1])
     held = np.zeros(len(labels), dtype=np.bool_)
     for label in np.unique(labels[labels != UNLABELLED]):
         rows = rng.permutation(np.flatnonzero(labels == label))

@@ -9,6 +9,8 @@ from scipy.optimize import minimize_scalar
 from cryoscout.belief.calibration import FEWEST_LABELS, Calibration, fit_calibration
 
 _SMALLEST = 1e-12
+_CLIP = 1e-6
+"""A network's own probabilities have more digits than published tables."""
 
 
 def fit_slope(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> float | None:
@@ -21,7 +23,7 @@ def fit_slope(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> 
     if len(labels) < FEWEST_LABELS or len(np.unique(labels)) < 2:
         return None
     if probabilities.shape[1] == 2:
-        slope = fit_calibration(probabilities[:, 1], labels.astype(np.float64), "temperature").slope
+        slope = fit_calibration(probabilities[:, 1], labels.astype(np.float64), "temperature", _CLIP).slope
     else:
 
         def loss(slope: float) -> float:
@@ -35,7 +37,7 @@ def fit_slope(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> 
 def apply_slope(probabilities: NDArray[np.float64], slope: float) -> NDArray[np.float64]:
     """(n, classes) calibrated probabilities, rows summing to 1."""
     if probabilities.shape[1] == 2:
-        second = Calibration(slope=slope).apply(probabilities[:, 1])
+        second = Calibration(slope=slope).apply(probabilities[:, 1], _CLIP)
         return np.stack([1.0 - second, second], axis=1)
     powers = slope * np.log(np.maximum(probabilities, _SMALLEST))
     powers -= powers.max(axis=1, keepdims=True)

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from cryoscout.core.array_file import read_arrays, write_arrays
 from cryoscout.core.errors import InputError
@@ -26,6 +25,7 @@ from cryoscout.perception.methods.barlow_twins import projector
 from cryoscout.perception.methods.base import Method, Outcome, Seen, View, move_average, warm_decay
 from cryoscout.perception.methods.iterative_fixmatch import PseudoLabels, own_pseudo_labels
 from cryoscout.perception.resnet import ResNet, seeded_resnet
+from cryoscout.perception.scaling import scale_crops
 from cryoscout.perception.settings import FitSettings, MethodName
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
@@ -163,6 +163,18 @@ def optimizer_for(network: torch.nn.Module, settings: FitSettings) -> torch.opti
     )
 
 
+def learns_in_bf16(settings: FitSettings) -> bool:
+    """False where the last stage gets maps of one pixel.
+
+    There torch 2.13 leaves weights' gradients of a strided convolution in bfloat16 on a CPU partly unwritten, and they
+    hold whatever was in the memory.
+    """
+    side = settings.size_px
+    for _ in range({1: 0, 2: 1, 4: 2}[settings.stem_stride] + 2):
+        side = math.ceil(side / 2)
+    return side > 1
+
+
 def learning_rate_at(settings: FitSettings, step: int, steps: int) -> float:
     """FixMatch's cosine: it ends at a fifth of the first."""
     return settings.learning_rate * math.cos(7.0 * math.pi * step / (16.0 * steps))
@@ -201,6 +213,8 @@ class Training:
         self.stage, self.step, self.lines = 0, 0, 0
         self.best, self.best_of_all = _Best(), _Best()
         self.accuracy = self.held_out_loss = self.mask_rate = math.nan
+        self.saved_step = 0  # of this stage
+        self.last_look: dict[str, Any] = {}  # the last line of the metrics
         self.pseudo = pool.pseudo
         labelled = (pool.labels >= 0) & ~pool.held_out
         self.prior = torch.bincount(pool.labels[labelled], minlength=pool.classes) / labelled.sum()
@@ -208,9 +222,16 @@ class Training:
         self.truth = pool.truth[~pool.held_out].to(self.device)
         self._begin_stage(start)
 
-    def run(self, *, resume: bool = False, progress: Callable[[Progress], None] | None = None) -> Weights:
+    def run(
+        self,
+        *,
+        resume: bool = False,
+        progress: Callable[[Progress], None] | None = None,
+        after_stage: Callable[[Weights], None] | None = None,
+    ) -> Weights:
         """Train to the end; the best averaged weights by held-out accuracy, on the CPU.
 
+        after_stage : gets the best weights of each stage when it ends; not those of stages before a run went on
         Raises TrainingError when the loss is not a number, InputError when the checkpoint is of another run.
         """
         if resume and self.folder is None:
@@ -224,6 +245,8 @@ class Training:
                 (self.folder / METRICS_FILE).write_text("", encoding="utf-8")
             while True:
                 self._run_stage(progress)
+                if after_stage is not None:
+                    after_stage(self.best.weights)
                 if self.stage + 1 == len(self.stages):
                     return self.best_of_all.weights
                 self._next_stage()
@@ -321,7 +344,8 @@ class Training:
         self.mask_rate = float(outcome.counted.mean()) if len(outcome.counted) else math.nan
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16)
+        bf16 = self.settings.bf16 and learns_in_bf16(self.settings)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=bf16)
 
     def _outputs(self, views: dict[View, Tensor]) -> dict[View, Tensor]:
         """Logits by view.
@@ -347,12 +371,12 @@ class Training:
 
     def _stop(self, what: str) -> None:
         name = self.stages[self.stage][0]
-        kept = f"the checkpoint of step {self.best.step} is kept" if self.lines else "no checkpoint was kept"
+        kept = f"the checkpoint of step {self.saved_step} is kept" if self.lines else "no checkpoint was kept"
         if self.folder is None:
             kept = "nothing was kept, for want of a folder"
         raise TrainingError(
             f"The loss of training must be a number. Got {what} of {name} instead; {kept}. Remedy: a smaller "
-            f"learning_rate than {self.settings.learning_rate:g}."
+            f"learning_rate than {self.settings.learning_rate:g}, in another folder."
         )
 
     def _judge(self) -> None:
@@ -399,6 +423,7 @@ class Training:
             "seconds": round(seconds, 3),
         }
         self.lines += 1
+        self.last_look = record
         if self.folder is not None:
             with (self.folder / METRICS_FILE).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
@@ -433,6 +458,7 @@ class Training:
             "best": _best_header(self.best), "best_of_all": _best_header(self.best_of_all),
         }  # fmt: skip
         write_arrays(arrays, header, folder / CHECKPOINT_FILE)
+        self.saved_step = self.step
 
     def _load(self, path: Path) -> None:
         arrays, header = read_arrays(path, "perception checkpoint")
@@ -449,12 +475,14 @@ class Training:
         momentum = {int(i): {"momentum_buffer": t} for i, t in _part(arrays, "momentum").items()}
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": momentum})
         self.step, self.lines = int(header["step"]), int(header["lines"])
+        self.saved_step = self.step
         self.accuracy = math.nan if header["accuracy"] is None else float(header["accuracy"])
         self.best = _best_from(header["best"], _part(arrays, "best"))
         self.best_of_all = _best_from(header["best_of_all"], _part(arrays, "best_of_all"))
         metrics = path.with_name(METRICS_FILE)
         lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True) if metrics.exists() else []
         metrics.write_text("".join(lines[: self.lines]), encoding="utf-8")
+        self.last_look = json.loads(lines[self.lines - 1]) if 0 < self.lines <= len(lines) else {}
 
 
 def _check_same_run(path: Path, header: dict[str, Any], settings: FitSettings, digest: str) -> None:
@@ -507,15 +535,8 @@ def _part(arrays: dict[str, NDArray[np.generic]], part: str) -> Weights:
 
 
 def scaled(images: NDArray[np.uint8], size_px: int) -> Tensor:
-    """(n, 1, size_px, size_px) uint8: the crops scaled with antialiasing; both sides, whatever their ratio."""
-    parts: list[Tensor] = [torch.zeros((0, 1, size_px, size_px), dtype=torch.uint8)]
-    for start in range(0, len(images), PREDICTED_AT_ONCE):
-        part = torch.from_numpy(np.ascontiguousarray(images[start : start + PREDICTED_AT_ONCE]))[:, None]
-        if images.shape[1:] != (size_px, size_px):
-            part = functional.interpolate(part.float(), (size_px, size_px), mode="bilinear", antialias=True)
-            part = part.round().clamp(0, 255).to(torch.uint8)
-        parts.append(part)
-    return torch.cat(parts)
+    """(n, 1, size_px, size_px) uint8: the crops as `scale_crops` scales them."""
+    return torch.from_numpy(np.ascontiguousarray(scale_crops(images, size_px)))[:, None]
 
 
 def _or_none(value: float) -> float | None:

@@ -13,7 +13,7 @@ import shutil
 import sqlite3
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -177,14 +177,14 @@ class SessionStore:
         self,
         session: Session,
         source: str,
-        images: Mapping[str, NDArray[np.uint8]] | None = None,
+        images: Mapping[str, NDArray[np.uint8]] | Iterable[tuple[str, NDArray[np.uint8]]] | None = None,
         at: datetime | None = None,
         files: Mapping[str, Mapping[str, tuple[int, int]]] | None = None,
     ) -> None:
         """Write a session into a new store and put the store in its place.
 
         source : what was imported, for people     images : patch id -> (m, h, w) uint8, rows as
-        `holes.image_row`
+        `holes.image_row`; pairs of both are taken one by one, so that they need not all be in memory
         at : when, now if None     files : source -> file -> (size in bytes, mtime in ns) of the files read
         Raises StoreError when the store holds a session, InputError for wrong images.
         """
@@ -201,7 +201,8 @@ class SessionStore:
             for payload in (*rows, *events_of_files(files or {})):
                 insert_event(connection, "imported", payload, at)
                 apply_event(connection, "imported", payload)
-        self._save_images(session, images or {})
+        if images:
+            self._save_images(session, images.items() if isinstance(images, Mapping) else images)
         if self._target is not None:
             self._put_in_place(self._target)
 
@@ -254,14 +255,12 @@ class SessionStore:
         self._folder, self._target = target, None
         self._engine = _engine(target / DATABASE)
 
-    def _save_images(self, session: Session, images: Mapping[str, NDArray[np.uint8]]) -> None:
-        if not images:
-            return
+    def _save_images(self, session: Session, images: Iterable[tuple[str, NDArray[np.uint8]]]) -> None:
         if self._folder is None:
             raise StoreError(f"Images must go into a store in a folder. Got {self._location} instead.")
         (self._folder / IMAGES).mkdir(exist_ok=True)
         rows_needed = session.holes.groupby("patch_id")["image_row"].max()
-        for patch_id, array in images.items():
+        for patch_id, array in images:
             if patch_id not in rows_needed.index:
                 raise InputError(f"Images must belong to a patch of the session. Got {patch_id!r} instead.")
             needed = rows_needed[patch_id]

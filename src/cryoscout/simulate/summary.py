@@ -15,13 +15,15 @@ from cryoscout.simulate.scene import Scene
 
 QUANTILES = (0.05, 0.25, 0.50, 0.75, 0.95)
 NEAR_THRESHOLD_ANGSTROM = 1.0
+FAILED_AS_ANGSTROM = 30.0
+"""Failed fits count as this in quantiles and ln CTF: the end of the range that is fitted, beyond every fit of Y1."""
 
 Groups = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
 class SessionSummary:
-    """Figures of one session; CTF in angstrom, first exposures only, failed fits as the coarsest of all."""
+    """Figures of one session; CTF in angstrom, first exposures only, failed fits as FAILED_AS_ANGSTROM."""
 
     ctf_quantiles: tuple[float, ...]  # at QUANTILES
     share_good: float
@@ -30,6 +32,9 @@ class SessionSummary:
     correlation_in_patch: float  # of good, intra-class
     correlation_in_square: float
     correlation_in_grid: float
+    ln_ctf_correlation_in_patch: float
+    ln_ctf_correlation_in_square: float
+    ln_ctf_correlation_in_grid: float
     holes_per_patch: tuple[float, ...]  # mean, then quartiles
     holes_per_square: tuple[float, ...]
 
@@ -44,8 +49,11 @@ class SessionSummary:
         named[f"share within {NEAR_THRESHOLD_ANGSTROM:g} angstrom of the threshold"] = (
             self.share_near_threshold
         )
-        for level in ("patch", "square", "grid"):
+        levels = ("patch", "square", "grid")
+        for level in levels:
             named[f"correlation of good within a {level}"] = getattr(self, f"correlation_in_{level}")
+        for level in levels:
+            named[f"correlation of ln CTF within a {level}"] = getattr(self, f"ln_ctf_correlation_in_{level}")
         for level in ("patch", "square"):
             parts = ("mean", "lower quartile", "median", "upper quartile")
             for part, value in zip(parts, getattr(self, f"holes_per_{level}"), strict=True):
@@ -94,15 +102,20 @@ def _summary(
     ctf_all, (patch_all, square_all, _) = ctf, levels
     ctf = ctf_all[has_result]
     good = (ctf <= threshold_angstrom).astype(np.float64)
+    counted = np.minimum(ctf, FAILED_AS_ANGSTROM)
     in_patch, in_square, in_grid = (intra_class_correlation(good, level[has_result]) for level in levels)
+    ln_ctf = [intra_class_correlation(np.log(counted), level[has_result]) for level in levels]
     return SessionSummary(
-        ctf_quantiles=tuple(float(value) for value in np.quantile(ctf, QUANTILES, method="lower")),
+        ctf_quantiles=tuple(float(value) for value in np.quantile(counted, QUANTILES, method="lower")),
         share_good=float(good.mean()),
         share_failed=float(np.isinf(ctf).mean()),
         share_near_threshold=float((np.abs(ctf - threshold_angstrom) <= NEAR_THRESHOLD_ANGSTROM).mean()),
         correlation_in_patch=in_patch,
         correlation_in_square=in_square,
         correlation_in_grid=in_grid,
+        ln_ctf_correlation_in_patch=ln_ctf[0],
+        ln_ctf_correlation_in_square=ln_ctf[1],
+        ln_ctf_correlation_in_grid=ln_ctf[2],
         holes_per_patch=_mean_and_quartiles(np.bincount(patch_all)),
         holes_per_square=_mean_and_quartiles(np.bincount(square_all)),
     )

@@ -39,6 +39,8 @@ STUDIES: dict[str, str] = {
     "cryorl-resnet18": "cryoscout.study.resnet18",
     "learned-selection": "cryoscout.study.learned_selection",
     "beyond": "cryoscout.study.beyond",
+    "perception": "cryoscout.study.perception",
+    "simulator": "cryoscout.study.simulator",
 }
 """Name -> module with a `STUDY`."""
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest, rankdata
+from scipy.stats import binomtest
 
 from cryoscout.belief.context import fit_context
 from cryoscout.belief.effects import EffectTree
-from cryoscout.belief.scores import BINS, expected_calibration_error, score_probabilities
+from cryoscout.belief.evaluation import evaluate_predictions
+from cryoscout.belief.scores import BINS
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
 from cryoscout.study.catalogue import Page, Profile, Study
 from cryoscout.study.runner import Json, Trial, TrialRow
@@ -103,62 +105,17 @@ def _tree(session: Session) -> tuple[NDArray[np.int32], EffectTree]:
 
 
 def scores_of(p: Numbers, good: Numbers, level: NDArray[np.int32], draws: int, seed: int) -> Json:
-    """Every score of probabilities p, (n,), against outcomes good, (n,) 0 or 1.
+    """Every score of probabilities p, (n,), against outcomes good, (n,) 0 or 1, and the reliability bins.
 
     level : (n,) patch or square of each hole: the bootstrap draws whole members of it
-    `ece_interval` is the basic bootstrap interval of the plug-in ECE, [2 ECE - upper, 2 ECE - lower quantile]: a
-    resampled ECE lies too high by about as much as the ECE itself, so the interval needs no further correction.
     """
-    rng = np.random.default_rng(seed)
-    # Bins break ties by order; in the session's order they would be patches, and look miscalibrated.
-    order = rng.permutation(len(p))
-    p, good, level = p[order], good[order], level[order]
-    scores = score_probabilities(p, good, rng)
-    said, is_good = p >= 0.5, good >= 0.5
-    right = int((said & is_good).sum())
-    ece, skill = _bootstrap(p, good, level, draws, rng)
-    low, high = np.quantile(ece, [0.025, 0.975])
+    scores = asdict(evaluate_predictions(p, good, np.random.default_rng(seed), level, draws))
+    # The order in which the evaluation breaks ties: its bins are these.
+    order = np.random.default_rng(seed).permutation(len(p))
     return {
-        "holes": len(p),
-        "share_good": float(good.mean()),
-        "accuracy": scores.accuracy,
-        "precision": right / int(said.sum()) if said.any() else None,
-        "recall": right / int(is_good.sum()) if is_good.any() else None,
-        "auc": area_under_curve(p, good),
-        "brier_skill": scores.brier_skill,
-        "brier_skill_interval": np.quantile(skill, [0.025, 0.975]).tolist(),
-        "log_loss": scores.log_loss,
-        "ece": scores.ece,
-        "ece_debiased": scores.ece_debiased,
-        "ece_interval": [max(0.0, 2 * scores.ece - float(high)), max(0.0, 2 * scores.ece - float(low))],
-        "bins": reliability_bins(p, good),
+        **{name: list(value) if isinstance(value, tuple) else value for name, value in scores.items()},
+        "bins": reliability_bins(p[order], good[order]),
     }
-
-
-def area_under_curve(p: Numbers, good: Numbers) -> float | None:
-    """Probability that a good hole has a higher p than a bad one, ties half; None with one class."""
-    n_good = int((good >= 0.5).sum())
-    n_bad = len(good) - n_good
-    if n_good == 0 or n_bad == 0:
-        return None
-    rank_sum = float(rankdata(p)[good >= 0.5].sum())
-    return (rank_sum - n_good * (n_good + 1) / 2) / (n_good * n_bad)
-
-
-def _bootstrap(
-    p: Numbers, good: Numbers, level: NDArray[np.int32], draws: int, rng: np.random.Generator
-) -> tuple[Numbers, Numbers]:
-    """Plug-in ECE and Brier skill of samples of whole members of the level: (draws,), (draws,)."""
-    members, member_of_hole = np.unique(level, return_inverse=True)
-    holes_of = [np.flatnonzero(member_of_hole == member) for member in range(len(members))]
-    ece, skill = np.empty(draws), np.empty(draws)
-    for draw in range(draws):
-        drawn = rng.integers(0, len(members), len(members))
-        sample = rng.permutation(np.concatenate([holes_of[member] for member in drawn]))
-        share = good[sample].mean()
-        ece[draw] = expected_calibration_error(p[sample], good[sample])
-        skill[draw] = 1.0 - np.mean((p[sample] - good[sample]) ** 2) / max(share * (1.0 - share), 1e-12)
-    return ece, skill
 
 
 def reliability_bins(p: Numbers, good: Numbers) -> list[Json]:

@@ -206,7 +206,7 @@ def code_digest(packages: Sequence[str]) -> str:
 def machine_in_words(packages: Sequence[str] = ()) -> str:
     """CPU model, cores, and the versions that figures depend on.
 
-    packages : sub-packages of cryoscout behind the figures; those of `learning` depend on torch too
+    packages : sub-packages of cryoscout behind the figures; those of `learning` and `perception` depend on torch too
     """
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
@@ -215,7 +215,8 @@ def machine_in_words(packages: Sequence[str] = ()) -> str:
             if line.startswith("model name"):
                 model = line.partition(":")[2].strip()
                 break
-    libraries = ["numpy", "numba", *(["torch"] if "learning" in packages and find_spec("torch") else [])]
+    trains = {"learning", "perception"} & set(packages)
+    libraries = ["numpy", "numba", *(["torch"] if trains and find_spec("torch") else [])]
     versions = ", ".join(f"{name} {version(name)}" for name in libraries)
     python = platform.python_version()
     return f"{model}, {os.cpu_count()} cores, Python {python}, {versions}, cryoscout {__version__}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cryoscout.core.errors import DataError
 from cryoscout.learning.registry import policy_and_prediction, policy_named
+from cryoscout.learning.seen_holes import note_on_seen_holes
 from cryoscout.routing.bound import good_holes_bound
 from cryoscout.routing.from_session import (
     is_planned_as_new,
@@ -33,6 +34,7 @@ from cryoscout.study.figures import (
     svg_text,
 )
 from cryoscout.study.map_scene import MapScene, RouteOnMap, scene_of_session
+from cryoscout.study.prediction_section import Crops, prediction_sections
 from cryoscout.study.replays import good_course, only_measured, visited_course
 from cryoscout.study.report import ReportPage, ReportSection, ReportTable
 from cryoscout.study.statistics import mean_and_std, paired_difference
@@ -128,6 +130,7 @@ def replay_for_report(
         policy = policy_named(policy_and_prediction(spec)[0])
         results = replay(problem, truth, policy, starts.tolist(), request.seed, progress=progress)
         policies.append(PolicyReplays(label, policy.kind, problem, tuple(results)))
+        more = (*more, *note_on_seen_holes(policy, session))
         said.extend(note for note in more if note not in said)
     moments = np.linspace(0.0, request.budget_min, BOUND_STEPS + 1)[1:]
     by_start: dict[int, NDArray[np.float64]] = {}
@@ -173,10 +176,17 @@ def _problem(
     return f"{name}@{prediction}", problem, notes
 
 
-def session_page(session: Session, request: ReportRequest, replays: SessionReplays | None) -> ReportPage:
+def session_page(
+    session: Session,
+    request: ReportRequest,
+    replays: SessionReplays | None,
+    crops: Crops | None = None,
+    trained_holes: Mapping[str, Sequence[str]] | None = None,
+) -> ReportPage:
     """The report of a session.
 
     replays : of `replay_for_report`, None for a session without outcomes (then it shows the plan alone)
+    crops, trained_holes : of `prediction_sections`
     Raises DataError when there is neither a hole to plan nor an outcome to replay.
     """
     sections: list[ReportSection] = []
@@ -195,6 +205,7 @@ def session_page(session: Session, request: ReportRequest, replays: SessionRepla
             f"A report must have holes to plan or outcomes to replay. Got neither in session "
             f"{session.name} instead."
         )
+    sections += prediction_sections(session, _threshold(session, request), crops, trained_holes)
     model, _ = time_model_for(session, request.time_model)
     facts = _facts(session, request, replays, model)
     return ReportPage(f"Session {session.name}", lead, sections, facts, request.command)

@@ -1,0 +1,267 @@
+"""`cryoscout predict`: a classifier's p_good of every hole, added to the session; nothing else there changes."""
+
+from __future__ import annotations
+
+import shlex
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
+
+import typer
+
+from cryoscout.cli.output import console, print_json
+from cryoscout.cli.train import stored_folder
+from cryoscout.core.errors import InputError, UnknownNameError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from cryoscout.perception.from_session import SessionCrops
+    from cryoscout.perception.predictor import Predictor
+    from cryoscout.session.model import Session
+
+Context = Literal["none", "effects", "stage", "effects+stage"]
+ONNX_SUFFIX = ".onnx"
+
+
+def predict(
+    session: Annotated[str, typer.Argument(help="A NAME.session folder with hole images.")],
+    classifier: Annotated[
+        Path, typer.Argument(help="Folder of cryoscout train, its classifier.safetensors, or a file .onnx.")
+    ],
+    model_id: Annotated[
+        str | None, typer.Option(help="Name of the predictions. Default: the classifier's folder or file.")
+    ] = None,
+    threshold_angstrom: Annotated[
+        float | None,
+        typer.Option(help="Good means a CTF resolution at or below this. Default: the classifier's."),
+    ] = None,
+    context: Annotated[
+        str | None,
+        typer.Option(
+            help="Let the session's results correct the predictions: none, effects, stage or effects+stage. Default: "
+            "effects+stage where there are results."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Add a classifier's probability of a good micrograph to every hole of a session.
+
+    Predictions are added under a name, and none is overwritten. An ONNX file needs no torch.
+
+    \b
+    Example:
+      cryoscout predict run7.session run7-fixmatch
+      cryoscout plan run7.session --budget-min 240 --policy expected --prediction run7-fixmatch
+    """
+    from cryoscout.perception.from_session import fitted_holes, session_crops
+    from cryoscout.session.store import SessionStore
+
+    if context is not None and context not in get_args(Context):
+        raise UnknownNameError("--context", context, get_args(Context))
+    folder, name = stored_folder(session), _model_id(model_id, classifier)
+    predictor = load_predictor(classifier)
+    with SessionStore.open(folder) as store:
+        crops = session_crops(store)
+        threshold = _threshold(threshold_angstrom, predictor, crops.session)
+        from_images, unseen = image_p_good(predictor, crops, threshold)
+        put = in_context(crops.session, from_images, fitted_holes(predictor, crops), threshold, context)
+        rows = _rows(crops.session, name, threshold, put.p_good)
+        store.add_predictions(rows)
+    told = {
+        "session": session,
+        "model_id": name,
+        "threshold_angstrom": threshold,
+        "holes": crops.session.n_holes,
+        "context": put.context,
+        "context_labels": put.labels,
+        "p_good_mean": float(put.p_good.mean()),
+        "without_image": int(crops.without_image().sum()),
+        "set_aside": len(crops.set_aside),
+        "notes": [*_notes(crops, unseen, name), *put.notes],
+    }
+    if as_json:
+        print_json(told)
+    else:
+        _print(told)
+
+
+def load_predictor(path: Path) -> Predictor:
+    """The classifier of a folder or file; torch is imported only where the file needs it.
+
+    Raises InputError, with the remedy, for anything else or where torch or onnxruntime is missing.
+    """
+    if path.suffix == ONNX_SUFFIX:
+        from cryoscout.perception.onnx_classifier import OnnxClassifier
+
+        return OnnxClassifier.load(path)
+    file = path / "classifier.safetensors" if path.is_dir() else path
+    if not file.is_file():
+        raise InputError(
+            f"A classifier must be a folder of cryoscout train, its classifier.safetensors, or a file .onnx. Got "
+            f"{path} instead. Remedy: name the folder of a training that ended."
+        )
+    from cryoscout.learning.torch_needed import need_torch
+
+    try:
+        need_torch()
+    except InputError as error:
+        raise InputError(f"{error} Or predict from an ONNX file: cryoscout train --onnx.") from None
+    from cryoscout.perception import Classifier
+
+    return Classifier.load(file)
+
+
+def _model_id(given: str | None, classifier: Path) -> str:
+    """The name of the predictions, one that `plan` can be told."""
+    from cryoscout.routing.from_session import COMBINED, FLAT
+
+    file = classifier.resolve()
+    of_file = file.parent.name if file.suffix == ".safetensors" else file.name.removesuffix(ONNX_SUFFIX)
+    name = of_file if given is None else given
+    if name in ("", COMBINED, FLAT) or set(name) & set("@,") or name != name.strip():
+        raise InputError(
+            f"The name of predictions must be none of {COMBINED} and {FLAT}, and without @, commas and outer spaces. "
+            f"Got {name!r} instead. Remedy: --model-id NAME."
+        )
+    return name
+
+
+def _threshold(given: float | None, predictor: Predictor, session: Session) -> float:
+    threshold = predictor.threshold_angstrom if given is None else given
+    if threshold is None:
+        threshold = session.info.threshold_angstrom
+    predictor.check_threshold(threshold)
+    return threshold
+
+
+def image_p_good(
+    predictor: Predictor, crops: SessionCrops, threshold: float
+) -> tuple[NDArray[np.float64], float]:
+    """((n,) p_good of every hole from its image alone, what holes without a usable image get).
+
+    Planners need a p_good of every hole. Where nothing is seen it is the share of good ones among the classifier's
+    labels: the same that a crop gets that shows nothing.
+    """
+    import numpy as np
+
+    unseen = predictor.p_good_unseen(threshold)
+    p_good = np.full(crops.session.n_holes, unseen)
+    p_good[crops.hole] = predictor.p_good(crops.images, threshold)
+    return p_good, unseen
+
+
+class InContext(NamedTuple):
+    """Predictions, perhaps corrected by results."""
+
+    p_good: NDArray[np.float64]
+    context: str
+    labels: int
+    """Results that it rests on"""
+    notes: list[str]
+
+
+def in_context(
+    session: Session,
+    p_good: NDArray[np.float64],
+    fitted_to: NDArray[np.bool_],
+    threshold: float,
+    context: str | None,
+) -> InContext:
+    """The predictions given the results of the session.
+
+    fitted_to : (n,) holes that the classifier was fitted to
+    On holes that it was fitted to a network is surer than it is elsewhere: their scores are not used, their results
+    are, and how far scores can be trusted is learned from the others. Raises InputError where a context is asked for by
+    name and there are too few others.
+    """
+    import numpy as np
+
+    from cryoscout.belief.calibration import FEWEST_LABELS
+    from cryoscout.belief.effects import EffectTree
+    from cryoscout.belief.in_session import predict_given_labels
+    from cryoscout.perception.from_session import good_by_majority
+
+    if context == "none":
+        return InContext(p_good, "none", 0, [])
+    labels = good_by_majority(session, threshold)
+    known = labels[~np.isnan(labels) & ~fitted_to]
+    if len(known) < FEWEST_LABELS or len(np.unique(known)) < 2:
+        got = (
+            f"{len(known)} results of holes that the classifier was not fitted to, {int(known.sum())} of them good at "
+            f"{threshold:g} Å"
+        )
+        if context is not None:
+            raise InputError(
+                f"A context must have {FEWEST_LABELS} results, good and others. Got {got}, instead. Remedy: --context "
+                "none, train on fewer --labels, or import more results."
+            )
+        return InContext(p_good, "none", 0, [f"No context: {got}, are too few."])
+    patch_of_hole, square_of_patch, grid_of_square = session.tree()
+    x_um, y_um = (session.holes[name].to_numpy(dtype=np.float64) for name in ("x_um", "y_um"))
+    kind: Any = context or ("effects" if np.isnan(x_um).all() else "effects+stage")
+    found = predict_given_labels(
+        p_good,
+        labels,
+        patch_of_hole,
+        EffectTree(square_of_patch, grid_of_square),
+        x_um,
+        y_um,
+        kind,
+        fitted_to,
+    )
+    return InContext(
+        found.p_good, kind, int((~np.isnan(labels)).sum()),
+        [
+            "The predictions know results of this session: do not judge them by a replay on it, and plan with a policy "
+            "that does not count results again (expected, index)."
+        ],
+    )  # fmt: skip
+
+
+def _rows(session: Session, model_id: str, threshold: float, p_good: NDArray[np.float64]) -> pd.DataFrame:
+    """The rows to add; their time is never before that of the model's older ones, which would then still count."""
+    import pandas as pd
+
+    before = session.predictions.loc[session.predictions["model_id"] == model_id, "predicted_at"].max()
+    now = pd.Timestamp(datetime.now())  # naive, as microscope times are
+    at = now if pd.isna(before) else max(now, before)
+    return session.with_p_good(model_id, threshold, p_good, at).predictions.iloc[len(session.predictions) :]
+
+
+def _notes(crops: SessionCrops, unseen: float, model_id: str) -> list[str]:
+    from cryoscout.perception.from_session import SHOWS_NOTHING
+
+    notes, without = [], crops.without_image()
+    n_nothing = int(crops.shows_nothing.sum())
+    if without.any() or n_nothing:
+        shown = crops.session.holes["hole_id"].iloc[without.nonzero()[0][:5]].tolist()
+        shown += [each.hole_id for each in crops.set_aside][: max(0, 5 - len(shown))]
+        notes.append(
+            f"{int(without.sum()) + n_nothing} holes without a usable image get {unseen:.3f}, the share of good ones "
+            f"among the classifier's labels, before any context (first: {', '.join(dict.fromkeys(shown))})"
+        )
+    damaged = [each for each in crops.set_aside if each.why != SHOWS_NOTHING]
+    if damaged:
+        notes.append(f"{len(damaged)} of these have an image that is damaged ({damaged[0].why})")
+    if model_id in crops.session.models():
+        notes.append(f"The session had predictions of {model_id}; they are kept, and the new ones count")
+    return notes
+
+
+def _print(told: dict[str, Any]) -> None:
+    out = console()
+    rests = f", given {told['context_labels']} results" if told["context"] != "none" else ""
+    out.print(
+        f"Added {told['holes']} predictions {told['model_id']} at {told['threshold_angstrom']:g} Å to "
+        f"{told['session']}: p_good {told['p_good_mean']:.3f} on average, context {told['context']}{rests}"
+    )
+    for note in told["notes"]:
+        out.print(f"Note: {note}")
+    policy = "adaptive" if told["context"] == "none" else "expected"
+    out.print(
+        f"Plan with it: cryoscout plan {shlex.quote(told['session'])} --budget-min 240 --policy {policy} --prediction "
+        f"{shlex.quote(told['model_id'])}"
+    )
