@@ -32,6 +32,7 @@ def test_gymnasiums_checker_finds_nothing(view: ViewSettings) -> None:
     env = env_of(
         session, candidates=view.candidates, labels=view.labels, history=view.history, elimination=False
     )
+    env.action_space.seed(0)  # the checker takes any action, and a queue without a hole left is refused
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_env(env)
@@ -41,6 +42,7 @@ def test_a_named_session_is_learned_from_on_its_training_split() -> None:
     env = gymnasium.make(ENV_ID, session="y1", split="train", budget_min=120.0)
     assert env.unwrapped.routes.sessions[0].problem.n_holes == 2464
     assert env.unwrapped.routes.rules.budget_min[0] == pytest.approx(120.0)
+    env.unwrapped.action_space.seed(0)
     check_env(env.unwrapped)
     _, info = env.reset(seed=0)
     for _ in range(200):
