@@ -14,7 +14,7 @@ from scipy import ndimage
 from square_samples import Drawn, Look, draw
 
 from cryoscout.core.errors import InputError
-from cryoscout.perception.hole_finding import NO_HOLES, FoundHoles, find_holes
+from cryoscout.perception.hole_finding import NO_HOLES, FoundHoles, _recorded, find_holes
 from cryoscout.perception.images import read_image
 from examples import share
 
@@ -208,3 +208,12 @@ def test_all_holes_lie_within_the_image():
 def test_what_is_no_image_is_refused(image, got):
     with pytest.raises(InputError, match=got):
         find_holes(image)
+
+
+def test_only_what_reaches_the_border_counts_as_not_recorded():
+    image = np.random.default_rng(0).normal(100.0, 10.0, (120, 120)).astype(np.float32)
+    image[:30] = 0.0  # a part of a montage that the camera left out
+    image[60:80, 60:80] = 255.0  # an ice crystal where 8 bits were not enough
+    recorded = _recorded(image)
+    assert not recorded[:30].any()
+    assert recorded[40:].all()
