@@ -564,39 +564,3 @@ def test_how_many_holes_the_operator_had_chosen_is_said_where_a_file_says_it(cli
     answer = cli("import site.csv -o c.session")
     assert "Chosen by the operator" not in answer.out
     assert json.loads(cli("import site.csv -o d.session --json").out)["chosen"] is None
-
-
-def test_the_unit_of_positions_under_a_plain_header_can_be_said(cli, tmp_path):
-    (tmp_path / "own.csv").write_text("square,hole,x,y\ns,h1,1,2\ns,h2,30,2\n")
-    plain = json.loads(cli("import own.csv -o px.session --json").out)
-    assert any(
-        "for um of the stage, import it anew with --position-unit um" in note for note in plain["notes"]
-    )
-    told = json.loads(cli("import own.csv --position-unit um --cluster-radius-um 5 -o um.session --json").out)
-    assert not any("names no unit" in note for note in told["notes"])
-    assert (plain["patches"], told["patches"]) == (1, 2)
-    answer = cli("import own.csv --position-unit mm -o mm.session")
-    assert (answer.code, answer.err) == (2, "The position unit must be um or px. Got 'mm' instead.\n")
-    (tmp_path / "map.toml").write_text('position_unit = "um"\n')
-    answer = cli("import own.csv --position-unit um --mapping map.toml -o mm.session")
-    assert answer.code == 2
-    assert "Got --position-unit and --mapping instead." in answer.err
-
-
-def test_holes_numbered_anew_in_each_square_make_a_session_that_can_grow(cli, tmp_path):
-    lines = [f"g{grid},{square},1,{hole},\n" for grid in "12" for square in "AB" for hole in "123"]
-    for name, rows in (("own.csv", lines[:3]), ("own.csv", lines), ("all.csv", lines)):
-        (tmp_path / name).write_text("grid,square,patch,hole,ctf\n" + "".join(rows))
-        again = "--update" if (tmp_path / "own.session").exists() and name == "own.csv" else ""
-        answer = cli(f"import {name} -o {name[:3]}.session {again} --json")
-        assert answer.code == 0
-        told = json.loads(answer.out)
-    assert [told[level] for level in ("grids", "squares", "patches", "holes")] == [2, 4, 4, 12]
-    assert any("9 holes have the id of a hole of another place" in note for note in told["notes"])
-    with (
-        SessionStore.open(tmp_path / "own.session") as store,
-        SessionStore.open(tmp_path / "all.session") as one,
-    ):
-        grown, whole = store.load(), one.load()
-    assert sorted(grown.holes["hole_id"]) == sorted(whole.holes["hole_id"])
-    assert sorted(grown.patches["patch_id"]) == sorted(whole.patches["patch_id"])

@@ -209,3 +209,29 @@ def test_holes_of_another_session_with_the_same_ids_were_not_fitted_to(cli, tiny
     assert fitted_holes(classifier, crops).sum() == len(classifier.notes["trained_holes"]) == 32
     others = replace(crops, images=np.roll(crops.images, 3, axis=2))
     assert not fitted_holes(classifier, others).any()
+
+
+def test_the_report_judges_predictions_without_what_the_classifier_learned(cli, tiny, tmp_path):
+    cli("predict tiny.session mine --context none")
+    assert cli("report tiny.session -o a.html --policies index --starts 2 --classifier mine").code == 0
+    page = (tmp_path / "a.html").read_text()
+    assert "48 holes with a result" in page
+    assert "32 holes that a classifier was fitted to are left out" in page
+    assert "What the holes look like" in page
+    answer = cli("report y1 -o b.html --classifier mine")
+    assert answer.code == 2
+    assert "--classifier must go with a session that has hole images. Got y1 instead" in answer.err
+
+
+def test_damaged_images_do_not_stop_a_report(cli, tiny, tmp_path):
+    cli("predict tiny.session mine --context none")
+    files = sorted((tiny / "images").iterdir())
+    files[0].write_bytes(files[0].read_bytes()[:50])
+    assert cli("report tiny.session -o a.html --policies index --starts 2").code == 0
+    assert "12 holes have an image that cannot be used" in (tmp_path / "a.html").read_text()
+    for file in files[1:]:
+        file.unlink()
+    answer = cli("report tiny.session -o b.html --policies index --starts 2")
+    assert answer.code == 0
+    assert "No hole images in the report" in answer.out + answer.err
+    assert cli("report tiny.session -o c.html --policies index --starts 2 --classifier mine").code == 2

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cryoscout.cli.output import check_new_file, print_json, progress, say
-from cryoscout.core.errors import InputError
+from cryoscout.core.errors import DataError, InputError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from cryoscout.perception.from_session import SessionCrops
     from cryoscout.session.model import Session
-    from cryoscout.study.prediction_section import Crops
     from cryoscout.study.session_report import ReportRequest, SessionReplays
 
 DEFAULT_POLICIES = "random,greedy,index,expected,adaptive"
@@ -107,10 +105,9 @@ def report(
         time_model=time_model,
         command=shlex.join(["cryoscout", "report", session, *options]),
     )
-    replays = make_report(
-        load_session(session, split), request, output, picture,
-        crops=_crops_of(Path(session)), trained_holes=_trained_holes(classifier or [], Path(session)),
-    )  # fmt: skip
+    crops, fitted_to = _images_of(Path(session), classifier or [])
+    loaded = load_session(session, split)
+    replays = make_report(loaded, request, output, picture, crops=crops, fitted_to=fitted_to)
     if as_json:
         print_json(
             {"report": str(output), "picture": None if picture is None else str(picture)}
@@ -124,12 +121,12 @@ def make_report(
     output: Path,
     picture: Path | None = None,
     *,
-    crops: Crops | None = None,
-    trained_holes: Mapping[str, Sequence[str]] | None = None,
+    crops: SessionCrops | None = None,
+    fitted_to: NDArray[np.bool_] | None = None,
 ) -> SessionReplays | None:
     """Replay where there are outcomes, write the page and the picture, and return the replays.
 
-    crops, trained_holes : as `study.prediction_section` takes them
+    crops, fitted_to : as `study.prediction_section` takes them
     Raises InputError when a picture is asked for and there is nothing to replay.
     """
     from cryoscout.study.report import write_report
@@ -145,7 +142,7 @@ def make_report(
             "instead. "
             "Remedy: leave --picture out."
         )
-    write_report(session_page(session, request, replays, crops, trained_holes), output)
+    write_report(session_page(session, request, replays, crops, fitted_to), output)
     say(f"Wrote {output}")
     if picture is not None and replays is not None:
         picture.write_bytes(overview_png(session, request, replays))
@@ -153,48 +150,37 @@ def make_report(
     return replays
 
 
-def _crops_of(folder: Path) -> Crops | None:
-    """Where the images of a stored session's holes are looked up, patch by patch; None for a built-in session."""
+def _images_of(folder: Path, classifiers: list[Path]) -> tuple[SessionCrops | None, NDArray[np.bool_] | None]:
+    """(hole images of a stored session, None without any; (n,) holes that one of the classifiers was fitted to).
+
+    Raises DataError where classifiers are named and there is no image to know the holes by.
+    """
     if not folder.is_dir():
-        return None
-    import pandas as pd
-
-    from cryoscout.session.store import SessionStore
-
-    with SessionStore.open(folder) as store:
-        holes = store.load().holes
-    if not holes["image_row"].notna().any():
-        return None
-
-    @lru_cache(maxsize=64)
-    def of_patch(patch_id: str) -> NDArray[np.uint8] | None:
-        with SessionStore.open(folder) as store:
-            return store.images(patch_id)
-
-    def of_hole(hole: int) -> NDArray[np.uint8] | None:
-        row, images = holes["image_row"].iloc[hole], of_patch(str(holes["patch_id"].iloc[hole]))
-        usable = images is not None and not pd.isna(row) and int(row) < len(images)
-        return images[int(row)] if images is not None and usable else None
-
-    return of_hole
-
-
-def _trained_holes(classifiers: list[Path], folder: Path) -> dict[str, list[str]]:
-    """Ids of the session's holes that each classifier was fitted to."""
-    if not classifiers:
-        return {}
-    if not folder.is_dir():
-        raise InputError(
-            f"--classifier must go with a session that has hole images. Got {folder} instead. Remedy: leave it out."
-        )
-    from cryoscout.cli.predict import load_predictor
+        if classifiers:
+            raise InputError(
+                f"--classifier must go with a session that has hole images. Got {folder} instead. Remedy: leave it out."
+            )
+        return None, None
     from cryoscout.perception.from_session import fitted_holes, session_crops
     from cryoscout.session.store import SessionStore
 
     with SessionStore.open(folder) as store:
-        crops = session_crops(store)
-    ids = crops.session.holes["hole_id"]
-    return {str(path): ids[fitted_holes(load_predictor(path), crops)].tolist() for path in classifiers}
+        if not classifiers and not store.load().holes["image_row"].notna().any():
+            return None, None
+        try:
+            crops = session_crops(store)
+        except DataError as error:
+            if classifiers:
+                raise
+            say(f"No hole images in the report: {error}")
+            return None, None
+    if not classifiers:
+        return crops, None
+    import numpy as np
+
+    from cryoscout.cli.predict import load_predictor
+
+    return crops, np.any([fitted_holes(load_predictor(path), crops) for path in classifiers], axis=0)
 
 
 def figures(request: ReportRequest, replays: SessionReplays | None) -> dict[str, Any]:

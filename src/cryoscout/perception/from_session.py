@@ -7,6 +7,7 @@ used are listed with the reason, and so are results of holes without an image.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -273,9 +274,9 @@ def fitted_holes(classifier: Predictor, crops: SessionCrops) -> NDArray[np.bool_
 
     Ids alone do not tell: holes that are numbered have the same ones in every session.
     """
-    known = dict(classifier.notes.get("trained_holes", {}))
+    known = classifier.notes.get("trained_holes", {})
     fitted = np.zeros(crops.session.n_holes, dtype=np.bool_)
-    if known:
+    if isinstance(known, Mapping):
         same = [
             known.get(hole) == digest
             for hole, digest in zip(crops.hole_ids, crop_digests(crops), strict=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cryoscout.belief.evaluation import Evaluation, evaluate_predictions
 from cryoscout.core.errors import CryoscoutError
-from cryoscout.perception.from_session import good_by_majority
+from cryoscout.perception.from_session import SessionCrops, good_by_majority
 from cryoscout.session.model import Session
 from cryoscout.study.figures import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, svg_text
 from cryoscout.study.report import ReportSection, ReportTable
@@ -31,8 +31,8 @@ _KINDS = (
     ("bad, predicted bad", False, False),
 )
 
-Crops = Callable[[int], NDArray[np.uint8] | None]
-"""The image of a hole by its row in the holes table, (h, w); None where there is none."""
+MOST_NAMED = 20
+"""Images set aside that are named one by one."""
 
 
 @dataclass(frozen=True)
@@ -47,18 +47,29 @@ class _Judged:
 def prediction_sections(
     session: Session,
     threshold_angstrom: float,
-    crops: Crops | None = None,
-    trained_holes: Mapping[str, Sequence[str]] | None = None,
+    crops: SessionCrops | None = None,
+    fitted_to: NDArray[np.bool_] | None = None,
 ) -> list[ReportSection]:
-    """Scores, reliability and example crops of the session's predictions; empty with fewer than 20 results.
+    """Scores, reliability and example crops of the session's predictions, and the images that could not be used.
 
-    crops : images of holes, None for a session without
-    trained_holes : ids of the holes a model was fitted to, by model; they are left out for all, so that models are
-        judged on the same holes
+    Predictions are not judged with fewer than 20 results.
+    crops : images of the holes, None for a session without
+    fitted_to : (n,) holes that a classifier was fitted to; they are left out for all, so that models are judged on
+        the same holes
     """
+    aside = [] if crops is None or not crops.set_aside else [_set_aside(crops)]
+    return [*_judged_sections(session, threshold_angstrom, crops, fitted_to), *aside]
+
+
+def _judged_sections(
+    session: Session,
+    threshold_angstrom: float,
+    crops: SessionCrops | None,
+    fitted_to: NDArray[np.bool_] | None,
+) -> list[ReportSection]:
     good = good_by_majority(session, threshold_angstrom)
-    fitted_to = {hole for holes in (trained_holes or {}).values() for hole in holes}
-    judged_on = ~np.isnan(good) & ~session.holes["hole_id"].isin(fitted_to).to_numpy()
+    learned = np.zeros(len(good), dtype=np.bool_) if fitted_to is None else fitted_to
+    judged_on = ~np.isnan(good) & ~learned
     is_good = good[judged_on]
     if len(is_good) < FEWEST_HOLES:
         return []
@@ -73,14 +84,17 @@ def prediction_sections(
         judged.append(_Judged(model_id, p, evaluate_predictions(p, is_good, rng, patch_of_hole[judged_on])))
     if not judged:
         return []
-    sections = [_scores(judged, len(is_good), fitted_to, threshold_angstrom), _reliability(judged, is_good)]
+    sections = [
+        _scores(judged, len(is_good), int(learned.sum()), threshold_angstrom),
+        _reliability(judged, is_good),
+    ]
     if crops is not None:
         examples = _examples(judged[-1], is_good, np.flatnonzero(judged_on), crops)
         sections += [] if examples is None else [examples]
     return sections
 
 
-def _scores(judged: Sequence[_Judged], n: int, fitted_to: set[str], threshold: float) -> ReportSection:
+def _scores(judged: Sequence[_Judged], n: int, n_learned: int, threshold: float) -> ReportSection:
     rows = []
     for each in judged:
         scores = each.scores
@@ -98,8 +112,8 @@ def _scores(judged: Sequence[_Judged], n: int, fitted_to: set[str], threshold: f
             ]
         )
     left_out = (
-        f" {len(fitted_to)} holes that a classifier was fitted to are left out."
-        if fitted_to
+        f" {n_learned} holes that a classifier was fitted to are left out."
+        if n_learned
         else " Where a classifier was fitted to results of this session, name it with --classifier: figures on holes "
         "that it has learned flatter it."
     )
@@ -161,30 +175,27 @@ def _reliability(judged: Sequence[_Judged], is_good: NDArray[np.float64]) -> Rep
 
 
 def _examples(
-    judged: _Judged, is_good: NDArray[np.float64], holes: NDArray[np.int64], crops: Crops
+    judged: _Judged, is_good: NDArray[np.float64], holes: NDArray[np.int64], crops: SessionCrops
 ) -> ReportSection | None:
     """Random crops by result and prediction; None where no hole has an image."""
     rng = np.random.default_rng(0)
+    row_of_hole = np.full(crops.session.n_holes, -1)
+    row_of_hole[crops.hole] = np.arange(len(crops.hole))
+    row = row_of_hole[holes]
     figure = Figure(figsize=(1.0 * CROPS_PER_KIND, 4.9), layout="constrained")
     panels = figure.subplots(len(_KINDS), CROPS_PER_KIND, squeeze=False)
     shown = 0
-    for row, (title, good, said) in enumerate(_KINDS):
+    for line, (title, good, said) in zip(panels, _KINDS, strict=True):
         inside = np.flatnonzero(((is_good > 0) == good) & ((judged.p >= 0.5) == said))
-        chosen: list[tuple[NDArray[np.uint8], float]] = []
-        for at in rng.permutation(inside):
-            if len(chosen) == CROPS_PER_KIND:
-                break
-            image = crops(int(holes[at]))
-            if image is not None:
-                chosen.append((image, float(judged.p[at])))
-        for column, axes in enumerate(panels[row]):
+        chosen = rng.permutation(inside[row[inside] >= 0])[:CROPS_PER_KIND]
+        for column, axes in enumerate(line):
             axes.set_axis_off()
             if column < len(chosen):
-                image, p = chosen[column]
-                axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-                axes.set_title(f"{p:.2f}", fontsize=7, pad=1.5)
-        panels[row][0].text(
-            0.0, 1.32, f"{title}: {len(inside)} holes", transform=panels[row][0].transAxes, fontsize=9, color=GREY
+                at = chosen[column]
+                axes.imshow(crops.images[row[at]], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+                axes.set_title(f"{judged.p[at]:.2f}", fontsize=7, pad=1.5)
+        line[0].text(
+            0.0, 1.32, f"{title}: {len(inside)} holes", transform=line[0].transAxes, fontsize=9, color=GREY
         )  # fmt: skip
         shown += len(chosen)
     if shown == 0:
@@ -195,4 +206,18 @@ def _examples(
         [f"Chosen at random; above each its predicted probability by {judged.model_id}."],
         svg=svg_text(figure, words, "crops"),
         note="A prediction that is wrong for a reason (an empty hole called good, say) shows here first.",
+    )
+
+
+def _set_aside(crops: SessionCrops) -> ReportSection:
+    aside = crops.set_aside
+    more = f" The first {MOST_NAMED}:" if len(aside) > MOST_NAMED else ""
+    return ReportSection(
+        "Images set aside",
+        [f"{len(aside)} holes have an image that cannot be used; no classifier learns from it.{more}"],
+        table=ReportTable(
+            "They are predicted like holes without an image",
+            ["hole", "patch", "why"],
+            [[each.hole_id, each.patch_id, each.why] for each in aside[:MOST_NAMED]],
+        ),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cryoscout.core.errors import DataError
 from cryoscout.learning.registry import policy_and_prediction, policy_named
 from cryoscout.learning.seen_holes import note_on_seen_holes
+from cryoscout.perception.from_session import SessionCrops
 from cryoscout.routing.bound import good_holes_bound
 from cryoscout.routing.from_session import (
     is_planned_as_new,
@@ -34,7 +35,7 @@ from cryoscout.study.figures import (
     svg_text,
 )
 from cryoscout.study.map_scene import MapScene, RouteOnMap, scene_of_session
-from cryoscout.study.prediction_section import Crops, prediction_sections
+from cryoscout.study.prediction_section import prediction_sections
 from cryoscout.study.replays import good_course, only_measured, visited_course
 from cryoscout.study.report import ReportPage, ReportSection, ReportTable
 from cryoscout.study.statistics import mean_and_std, paired_difference
@@ -180,13 +181,13 @@ def session_page(
     session: Session,
     request: ReportRequest,
     replays: SessionReplays | None,
-    crops: Crops | None = None,
-    trained_holes: Mapping[str, Sequence[str]] | None = None,
+    crops: SessionCrops | None = None,
+    fitted_to: NDArray[np.bool_] | None = None,
 ) -> ReportPage:
     """The report of a session.
 
     replays : of `replay_for_report`, None for a session without outcomes (then it shows the plan alone)
-    crops, trained_holes : of `prediction_sections`
+    crops, fitted_to : of `prediction_sections`
     Raises DataError when there is neither a hole to plan nor an outcome to replay.
     """
     sections: list[ReportSection] = []
@@ -205,7 +206,7 @@ def session_page(
             f"A report must have holes to plan or outcomes to replay. Got neither in session "
             f"{session.name} instead."
         )
-    sections += prediction_sections(session, _threshold(session, request), crops, trained_holes)
+    sections += prediction_sections(session, _threshold(session, request), crops, fitted_to)
     model, _ = time_model_for(session, request.time_model)
     facts = _facts(session, request, replays, model)
     return ReportPage(f"Session {session.name}", lead, sections, facts, request.command)
