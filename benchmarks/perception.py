@@ -26,9 +26,8 @@ from cryoscout.perception.resnet import seeded_resnet
 from cryoscout.perception.settings import settings_for
 from cryoscout.perception.training import optimizer_for, torch_threads
 from cryoscout.session.store import SessionStore
-from cryoscout.simulate.image_settings import ImageSettings
 from cryoscout.simulate.images import crops_in_order, hole_crops
-from cryoscout.simulate.presets import scene_named
+from cryoscout.simulate.presets import image_settings_named, scene_named
 from cryoscout.simulate.scene import simulate_scene
 from cryoscout.simulate.session import scene_to_session
 from cryoscout.study.runner import machine_in_words
@@ -50,7 +49,7 @@ def find_holes_s() -> float:
 
 def simulate_y3_s() -> float:
     """Seconds to simulate the preset y3 and store it with a crop of each of its 8,653 holes, compiled before."""
-    settings, optics = scene_named("y3"), ImageSettings()
+    settings, optics = scene_named("y3"), image_settings_named("y3")
     hole_crops(simulate_scene(settings, 1), 0, optics)
     with tempfile.TemporaryDirectory() as folder, SessionStore.create(Path(folder) / "y3.session") as store:
         began = time.perf_counter()
@@ -65,7 +64,7 @@ def y3_crops() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """The crops of y3 and whether each hole is good."""
     scene = simulate_scene(scene_named("y3"), 0)
     ids = [str(patch) for patch in range(len(scene.square_of_patch))]
-    images = np.concatenate([crops for _, crops in crops_in_order(scene, ids, ImageSettings())])
+    images = np.concatenate([crops for _, crops in crops_in_order(scene, ids, image_settings_named("y3"))])
     return images, (scene.ctf_max_res_angstrom[:, 0] <= GOOD_THRESHOLD_ANGSTROM).astype(np.int64)
 
 

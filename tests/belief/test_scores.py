@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import brier_score_loss, log_loss
 
+from cryoscout.belief import scores
 from cryoscout.belief.scores import (
     debiased_calibration_error,
     expected_calibration_error,
@@ -145,3 +146,12 @@ def test_scores_of_no_holes_are_refused():
     ):
         with pytest.raises(InputError, match=r"at least one hole\. Got none instead"):
             score()
+
+
+@pytest.mark.parametrize("at_once", [1, 70, 333])
+def test_how_many_draws_are_in_memory_does_not_change_the_error(at_once, monkeypatch):
+    p = np.random.default_rng(0).uniform(0.1, 0.9, 23)
+    good = (p > 0.4).astype(np.float64)
+    whole = debiased_calibration_error(p, good, np.random.default_rng(1))
+    monkeypatch.setattr(scores, "MOST_DRAWN_AT_ONCE", at_once)
+    assert debiased_calibration_error(p, good, np.random.default_rng(1)) == whole > 0.0

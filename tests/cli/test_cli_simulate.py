@@ -10,9 +10,8 @@ import pytest
 
 from cryoscout.perception.images import read_image
 from cryoscout.session.store import SessionStore
-from cryoscout.simulate.image_settings import ImageSettings
 from cryoscout.simulate.images import hole_crops
-from cryoscout.simulate.presets import SCENE_PRESETS
+from cryoscout.simulate.presets import SCENE_PRESETS, image_settings_named
 from cryoscout.simulate.scene import simulate_scene
 
 
@@ -54,14 +53,15 @@ def test_an_unknown_preset_offers_the_nearest_and_leaves_nothing(cli, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_preset_with_images_stores_the_crop_of_every_hole(cli, tmp_path):
-    answer = cli("simulate --preset y1-sim --holes 60 --seed 2 --crop-px 24 -o pictures.session --json")
+@pytest.mark.parametrize("preset", ["y1-sim", "y3"])
+def test_a_preset_with_images_stores_the_crop_of_every_hole(preset, cli, tmp_path):
+    answer = cli(f"simulate --preset {preset} --holes 60 --seed 2 --crop-px 24 -o pictures.session --json")
     assert answer.code == 0
     told = json.loads(answer.out)
     assert (told["holes"], told["crops"], told["crop_px"], told["mrc_files"]) == (60, 60, 24, 0)
-    scaled = {"holes": 60, "patches": 3, "squares": 1, "grids": 1}
-    assert {name: told[name] for name in scaled} == scaled
-    settings = SCENE_PRESETS["y1-sim"]
+    scaled = {name: told[name] for name in ("holes", "patches", "squares", "grids")}
+    assert scaled == {"holes": 60, "patches": {"y1-sim": 3, "y3": 5}[preset], "squares": 1, "grids": 1}
+    settings = SCENE_PRESETS[preset]
     scene = simulate_scene(type(settings).model_validate({**settings.model_dump(), **scaled}), 2)
     with SessionStore.open(tmp_path / "pictures.session") as store:
         holes = store.load().holes
@@ -69,7 +69,7 @@ def test_a_preset_with_images_stores_the_crop_of_every_hole(cli, tmp_path):
             crops = store.images(str(patch_id))
             assert crops.dtype == np.uint8
             assert sorted(of_patch["image_row"]) == list(range(len(crops)))
-            assert (crops == hole_crops(scene, patch, ImageSettings(), 24)).all()
+            assert (crops == hole_crops(scene, patch, image_settings_named(preset), 24)).all()
 
 
 def test_images_can_be_left_out_and_written_as_mrc(cli, tmp_path):

@@ -84,6 +84,12 @@ def test_a_report_is_written_once_and_says_its_command(cli, sim):
     assert "--force" in again.err
 
 
+def test_the_report_shows_what_results_add_to_predictions(cli):
+    assert cli("simulate --preset small --holes 300 --seed 1 -o some.session").code == 0
+    assert cli("report some.session -o page.html --budget-min 60 --policies greedy --starts 1").code == 0
+    assert "What results add to the predictions" in Path("page.html").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

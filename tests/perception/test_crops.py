@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryoscout.core.errors import InputError
-from cryoscout.perception.crops import cut_crops, to_8_bit
+from cryoscout.perception.crops import cut_crops
 
 PATCH = np.random.default_rng(0).integers(0, 255, (40, 60), dtype=np.uint8)
 
@@ -38,13 +38,3 @@ def test_holes_outside_are_refused_by_name():
 def test_wrong_shapes_are_refused(centres, side):
     with pytest.raises(InputError, match="Crops must have"):
         cut_crops(PATCH, centres, ["h1"], side)
-
-
-def test_8_bits_keep_the_order_within_a_patch_and_drop_its_level():
-    image = np.random.default_rng(1).normal(1000, 50, (30, 30))
-    grey = to_8_bit(image)
-    assert np.array_equal(grey, to_8_bit(image * 3 + 7))
-    order = np.argsort(image, axis=None)
-    assert (np.diff(grey.ravel()[order].astype(int)) >= 0).all()
-    assert grey.mean() == pytest.approx(127.5, abs=2)
-    assert (to_8_bit(np.full((3, 3), 5.0)) == 128).all()

@@ -30,6 +30,9 @@ def with_full_size(session: Session, square: str, height: int, width: int) -> Se
 
 def picture(path: Path, dots: list[tuple[int, int]], shape: tuple[int, int] = (200, 200)) -> None:
     pixels = np.random.default_rng(0).integers(90, 110, shape).astype(np.uint8)
+    pixels[-shape[0] // 20 :] = (
+        255  # so many bright pixels that a dot is not cut as a hot one; no hole lies there
+    )
     for row, column in dots:
         pixels[row, column] = 255
     Image.fromarray(pixels).save(path)

@@ -9,8 +9,10 @@ import pytest
 from cryoscout.core.errors import InputError, UnknownNameError
 from cryoscout.simulate.bayes import bayes_accuracy
 from cryoscout.simulate.presets import (
+    IMAGE_PRESETS,
     SCENE_PRESETS,
     TABLE_PRESETS,
+    image_settings_named,
     scene_named,
     simulation_named,
     whole_patches,
@@ -93,6 +95,21 @@ def test_a_preset_with_images_is_frozen(name: str) -> None:
     text = json.dumps(scene_named(name).model_dump(), sort_keys=True)
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == SETTINGS_DIGEST[name]
     assert tables_digest(simulate_scene(scene_named(name), 0)) == TABLES_DIGEST[name]
+
+
+IMAGES_DIGEST = {"y1-sim": "ae059381194d3a74", "y3": "edb265fc7d038ff3", "daily-images": "ae059381194d3a74"}
+
+
+@pytest.mark.parametrize("name", IMAGES_DIGEST)
+def test_how_a_preset_is_seen_is_frozen(name: str) -> None:
+    text = json.dumps(image_settings_named(name).model_dump(), sort_keys=True)
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == IMAGES_DIGEST[name]
+
+
+def test_images_of_an_unknown_preset_are_refused() -> None:
+    with pytest.raises(UnknownNameError, match="y3"):
+        image_settings_named("y4")
+    assert IMAGE_PRESETS.keys() <= SCENE_PRESETS.keys()
 
 
 def tables_digest(scene: Scene) -> str:

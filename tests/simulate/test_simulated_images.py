@@ -17,6 +17,7 @@ from cryoscout.perception.hole_finding import find_holes
 from cryoscout.simulate.frames import hole_centres_px, holes_of_patch, holes_of_square, square_centres_px
 from cryoscout.simulate.image_settings import ImageSettings
 from cryoscout.simulate.images import (
+    _Beam,
     _rngs,
     crops_from_patch_image,
     crops_in_order,
@@ -26,7 +27,9 @@ from cryoscout.simulate.images import (
     square_counts,
     square_image,
 )
+from cryoscout.simulate.presets import IMAGE_PRESETS
 from cryoscout.simulate.scene import HoleKind
+from cryoscout.simulate.specimen import look_of_square, specimen_of
 
 SETTINGS = ImageSettings()
 SHARP = ImageSettings(defocus_blur_nm=0, mtf_blur_px=0, readout_e=0, aim_error_um=0)
@@ -270,7 +273,55 @@ def test_every_image_of_every_scene_draws_from_generators_of_its_own():
         for number in range(3)
         for rng in _rngs(seed, what, number)
     ]
-    assert len(set(streams)) == len(streams) == 2 * 2 * 3 * 3
+    assert len(set(streams)) == len(streams) == 2 * 2 * 3 * 4
+
+
+def test_an_uneven_beam_is_a_slope_and_a_fall_of_the_settings_size():
+    rng = np.random.default_rng(3)
+    at = np.linspace(-1.0, 1.0, 3)
+    slopes, falls = [], []
+    for _ in range(400):
+        brightness = np.log(_Beam.drawn(0.2, rng).brightness(at, at).astype(float))
+        slopes.append((brightness[1, 2] - brightness[1, 0]) / 2)
+        falls.append(brightness[1, 1] - brightness[1, [0, 2]].mean())
+    # Along x the slope, and what a fall about a middle off the centre adds.
+    assert np.std(slopes) == pytest.approx(0.2, rel=0.15)
+    assert np.mean(slopes) == pytest.approx(0.0, abs=0.04)
+    assert np.min(falls) >= 0.0
+    assert np.mean(falls) == pytest.approx(0.1 * np.sqrt(2 / np.pi), rel=0.15)
+
+
+def test_an_uneven_beam_shows_in_a_patch_image_and_leaves_all_else():
+    scene = clean_scene(40.0)
+    uneven = NO_DIRT.model_copy(update={"uneven_illumination": 0.3})
+    even_counts, counts = (patch_counts(scene, 0, settings).astype(float) for settings in (NO_DIRT, uneven))
+    ratio = ndimage.zoom(ndimage.gaussian_filter(counts, 40) / ndimage.gaussian_filter(even_counts, 40), 0.02)
+    assert np.ptp(np.log(ratio)) > 0.1
+    # Smooth: a plane and a bowl say nearly all of it.
+    y, x = np.indices(ratio.shape) / len(ratio)
+    terms = np.stack([np.ones(ratio.size), *(t.ravel() for t in (x, y, x**2, y**2))], axis=1)
+    rest = np.linalg.lstsq(terms, np.log(ratio).ravel(), rcond=None)[1]
+    assert rest[0] / ratio.size < 1e-4
+    assert (square_counts(scene, 0, uneven) == square_counts(scene, 0, NO_DIRT)).all()
+
+
+def test_squares_differ_in_film_and_dirt_and_each_looks_the_same_everywhere():
+    scene = small_scene(5)
+    settings = SETTINGS.model_copy(update={"square_spread": 0.8})
+    looks = [look_of_square(scene, square, settings) for square in range(2)]
+    assert looks[0] != looks[1]
+    assert looks[0] == look_of_square(scene, 0, settings)
+    assert look_of_square(scene, 0, SETTINGS) == SETTINGS
+    own = [look_of_square(replace(scene, seed=seed), 0, settings) for seed in range(300)]
+    for name, spread in (
+        ("film_optical_depth", 0.4), ("film_mottle", 0.8), ("rim_optical_depth", 0.8), ("specks_per_um2", 0.8),
+    ):  # fmt: skip
+        ln = np.log([getattr(look, name) / getattr(SETTINGS, name) for look in own])
+        assert np.std(ln) == pytest.approx(spread, rel=0.15)
+        assert np.mean(ln) == pytest.approx(0.0, abs=0.15)
+    # The ice, the holes and the aim stay.
+    assert hole_crops(scene, 0, settings).tobytes() != hole_crops(scene, 0, SETTINGS).tobytes()
+    assert specimen_of(scene, 0, looks[0]).ice_nm == pytest.approx(specimen_of(scene, 0, SETTINGS).ice_nm)
 
 
 def test_another_process_makes_the_same_crops():
@@ -286,6 +337,14 @@ def test_another_process_makes_the_same_crops():
     import hashlib
 
     assert told.strip() == hashlib.sha256(hole_crops(small_scene(7), 2, SETTINGS).tobytes()).hexdigest()
+
+
+def test_crops_of_the_preset_y3_have_the_level_of_those_cut_from_the_full_image():
+    scene, settings = small_scene(5), IMAGE_PRESETS["y3"]
+    fast = np.concatenate([hole_crops(scene, p, settings) for p in range(4)]).astype(float)
+    slow = np.concatenate([crops_from_patch_image(scene, p, settings) for p in range(4)]).astype(float)
+    assert np.abs(middle_of(fast) - middle_of(slow)).max() < 8
+    assert fast.std(axis=(1, 2)) == pytest.approx(slow.std(axis=(1, 2)), rel=0.1)
 
 
 @pytest.mark.parametrize("workers", [1, 3])

@@ -22,15 +22,16 @@ from cryoscout.study.perception import (
     trials,
 )
 from cryoscout.study.perception_cases import (
+    AT_QUICK,
     DIRECTIONS,
     FULL,
+    REGRESSION,
     Case,
     Crops,
     RunCase,
     held_back,
     squares,
     squares_parts,
-    trained_rows,
     trial_of,
 )
 from cryoscout.study.runner import TrialRow
@@ -50,9 +51,11 @@ def _result(case, seed, accuracy):
     }
     if case.session in DIRECTIONS:
         forms = {"": {"accuracy": accuracy, "mean_recall": accuracy}}
+    at_one = {form: {**scores, "share_good": 0.5} for form, scores in forms.items()}
+    thresholds = dict.fromkeys(("3.5", "4", "6"), at_one)
     training = {"seconds": 1.0, "mask_rate": 0.5, "pseudo_label_accuracy": None}
     rounds = [{"accuracy": 0.6, "precision": 0.6}] * 3 if case.method == "iterative-fixmatch" else []
-    return {"scores": forms, "training": training, "rounds": rounds}
+    return {"scores": forms, "thresholds": thresholds, "training": training, "rounds": rounds}
 
 
 def _rows(accuracies, failed=lambda case, seed: False):
@@ -119,8 +122,9 @@ def small(monkeypatch):
     scene = simulate_scene(settings, 0)
     good = (scene.ctf_max_res_angstrom[:, 0] <= 6.0).astype(np.int64)
     noise = np.random.default_rng(0).integers(0, 40, (300, 16, 16))
-    crops = Crops((60 + 100 * good[:, None, None] + noise).astype(np.uint8), good, scene)
-    monkeypatch.setattr(perception_cases, "crops_of", lambda preset, folder: crops)
+    images = (60 + 100 * good[:, None, None] + noise).astype(np.uint8)
+    crops = Crops(images, scene.ctf_max_res_angstrom[:, 0], scene)
+    monkeypatch.setattr(perception_cases, "crops_of", lambda preset, seed, folder: crops)
     monkeypatch.setattr(perception_cases, "QUICK_BUDGET", TINY)
     monkeypatch.setattr(
         perception_cases, "SQUARES_BUDGET", {**perception_cases.SQUARES_BUDGET, **TINY, "held_out": 0.0}
@@ -148,15 +152,67 @@ def test_the_test_part_is_whole_patches_or_whole_squares(small):
         assert 0 < test.sum() < len(test)
 
 
-def test_rows_learned_from_are_those_that_the_training_did_not_hold_out(small):
-    labels = np.where(np.arange(300) < 120, small.good, -1)
+@pytest.mark.parametrize(("method", "least_right"), [("pseudo-label", 0.9), ("own-pseudo-label", 0.0)])
+def test_a_pseudo_label_trial_goes_on_from_what_it_is_taught(
+    method, least_right, small, tmp_path, monkeypatch
+):
+    given, made = [], []
+
+    def recorded(*args, **options):
+        given.append((args, options))
+        made.append(fit(*args, **options))
+        return made[-1]
+
+    monkeypatch.setattr("cryoscout.perception.fit", recorded)
+    result = RunCase(tmp_path)(trial_of(Case("y1-sim", method, 0.3), 0, "quick"))
+    (first, _), (second, options) = given
+    assert (first[2], second[2]) == ("supervised", "pseudo_label")
+    assert options["start_from"] is made[0]
+    labelled, pseudo, truth = second[1] >= 0, options["pseudo"], options["truth"]
+    assert (pseudo.labels[labelled] == -1).all()
+    assert (pseudo.confidence[labelled] == 0.0).all()
+    own = made[0].predict_proba(second[0])[:, 1]
+    is_own = np.allclose(pseudo.confidence[~labelled], np.abs(2.0 * own - 1.0)[~labelled])
+    assert is_own == (method == "own-pseudo-label")
+    # Crops of good holes are brighter: the belief trusts such a score after a few results, the short training does not.
+    right = (pseudo.labels == truth)[~labelled]
+    assert right.mean() >= least_right
+    weight = pseudo.confidence[~labelled]
+    assert result["training"]["mask_rate"] == pytest.approx(weight.mean())
+    assert result["training"]["pseudo_label_accuracy"] == pytest.approx(np.average(right, weights=weight))
+    assert set(result["scores"]) == {"", BELIEF}
+
+
+def test_holes_learned_from_are_those_that_the_training_did_not_set_aside_or_hold_out(small):
     images = small.images.copy()
-    images[3] = 7  # shows nothing: left out
-    trained = fit(images, labels, "supervised", "quick", 5, **TINY)
-    learned = trained_rows(labels, 5, trained)
-    assert 3 not in learned
-    assert (labels[learned] >= 0).all()
-    assert len(learned) == trained.notes["labels"] - trained.notes["held_out_labels"]
+    part = perception_cases._Part.of(Case("y1-sim", "supervised", 0.4), 5, small)
+    dark = np.flatnonzero(part.labelled)[:3]
+    images[dark] = 7  # show nothing
+    trained = fit(images[~part.test], part.labels(small.good()), "supervised", "quick", 5, **TINY)
+    assert len(trained.set_aside) == 3
+    learned = part.learned(trained, small.good())
+    assert not learned[dark].any()
+    assert not learned[~part.labelled].any()
+    assert learned.sum() == trained.notes["labels"] - trained.notes["held_out_labels"]
+
+
+def test_a_larger_budget_is_that_of_the_profile_quick():
+    case = Case("y3", "supervised" + AT_QUICK, 0.1)
+    assert perception_cases.budget_of(case, "quick") == {"size_px": 64, "width": 32, "steps": 1500}
+    names = [Case(**trial.parameters["case"]).method for trial in trials("paper")]
+    assert not any(name.endswith(AT_QUICK) for name in names)
+
+
+def test_a_regression_is_judged_at_each_threshold(small, tmp_path):
+    case = Case("y1-sim", REGRESSION, 1.0)
+    result = RunCase(tmp_path)(trial_of(case, 0, "quick"))
+    assert list(result["thresholds"]) == ["3.5", "4", "6"]
+    shares = [result["thresholds"][angstrom][""]["share_good"] for angstrom in ("3.5", "4", "6")]
+    assert shares == sorted(shares)
+    test = held_back(small.scene, "y1-sim", "patch")
+    assert shares[-1] == pytest.approx(float(small.good()[test].mean()))
+    text = page([TrialRow(trial_of(case, 0, "quick"), 1.0, result, None)], "quick").markdown
+    assert f"| y1-sim, 100% of the labels, 6 Å | {shares[-1]:.2f} |" in text
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)

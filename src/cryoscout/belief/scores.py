@@ -11,6 +11,7 @@ from cryoscout.core.errors import InputError
 
 BINS = 10
 BIAS_DRAWS = 1000
+MOST_DRAWN_AT_ONCE = 4_000_000  # outcomes in memory
 
 
 def expected_calibration_error(p: NDArray[np.float64], good: NDArray[np.float64], bins: int = BINS) -> float:
@@ -49,9 +50,12 @@ def debiased_calibration_error(
     Raises InputError when there are no holes.
     """
     _check_not_empty(p)
-    draws = (rng.random((BIAS_DRAWS, len(p))) < p).astype(np.float64)
-    bias = _calibration_errors(p, draws, bins).mean()
-    return max(0.0, expected_calibration_error(p, good, bins) - float(bias))
+    errors = []
+    # A part of the draws at a time, so that 100,000 holes do not take gigabytes.
+    for first in range(0, BIAS_DRAWS, at_once := max(1, MOST_DRAWN_AT_ONCE // len(p))):
+        draws = rng.random((min(at_once, BIAS_DRAWS - first), len(p))) < p
+        errors.append(_calibration_errors(p, draws.astype(np.float64), bins))
+    return max(0.0, expected_calibration_error(p, good, bins) - float(np.concatenate(errors).mean()))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from cryoscout.perception.from_session import SessionCrops
     from cryoscout.session.model import Session
+    from cryoscout.study.results_curve import ResultsCurve
     from cryoscout.study.session_report import ReportRequest, SessionReplays
 
 DEFAULT_POLICIES = "random,greedy,index,expected,adaptive"
@@ -107,7 +108,7 @@ def report(
     )
     crops, fitted_to = _images_of(Path(session), classifier or [])
     loaded = load_session(session, split)
-    replays = make_report(loaded, request, output, picture, crops=crops, fitted_to=fitted_to)
+    replays = make_report(loaded, request, output, picture, crops=crops, fitted_to=fitted_to, with_curve=True)
     if as_json:
         print_json(
             {"report": str(output), "picture": None if picture is None else str(picture)}
@@ -123,10 +124,11 @@ def make_report(
     *,
     crops: SessionCrops | None = None,
     fitted_to: NDArray[np.bool_] | None = None,
+    with_curve: bool = False,
 ) -> SessionReplays | None:
     """Replay where there are outcomes, write the page and the picture, and return the replays.
 
-    crops, fitted_to : as `study.prediction_section` takes them
+    crops, fitted_to : as `session_page` takes them     with_curve : also learn from results, which takes seconds
     Raises InputError when a picture is asked for and there is nothing to replay.
     """
     from cryoscout.study.report import write_report
@@ -142,12 +144,27 @@ def make_report(
             "instead. "
             "Remedy: leave --picture out."
         )
-    write_report(session_page(session, request, replays, crops, fitted_to), output)
+    curve = _results_curve(session, request, fitted_to) if with_curve else None
+    write_report(session_page(session, request, replays, crops, fitted_to, curve), output)
     say(f"Wrote {output}")
     if picture is not None and replays is not None:
         picture.write_bytes(overview_png(session, request, replays))
         say(f"Wrote {picture}")
     return replays
+
+
+def _results_curve(
+    session: Session, request: ReportRequest, fitted_to: NDArray[np.bool_] | None
+) -> ResultsCurve | None:
+    from cryoscout.study.results_curve import number_of_fits, results_curve
+    from cryoscout.study.session_report import threshold_of
+
+    threshold = threshold_of(session, request)
+    fits = number_of_fits(session, threshold, fitted_to)
+    if fits == 0:
+        return None
+    with progress("learning from results", fits) as step:
+        return results_curve(session, threshold, fitted_to, step)
 
 
 def _images_of(folder: Path, classifiers: list[Path]) -> tuple[SessionCrops | None, NDArray[np.bool_] | None]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from cryoscout.session.model import Session
     from cryoscout.session.store import SessionStore
+    from cryoscout.simulate.image_settings import ImageSettings
     from cryoscout.simulate.scene import Scene
     from cryoscout.simulate.scene_settings import SceneSettings
 
@@ -58,7 +59,7 @@ def simulate(
       cryoscout simulate --preset y3 --holes 200 --mrc images -o few.session
     """
     from cryoscout.session.store import SessionStore
-    from cryoscout.simulate.presets import scene_named
+    from cryoscout.simulate.presets import image_settings_named, scene_named
 
     is_scene = _has_images(preset)
     _check_options(preset, is_scene, images, crop_px, mrc)
@@ -71,7 +72,15 @@ def simulate(
         if is_scene:
             settings = scene_named(preset) if holes is None else _smaller(scene_named(preset), holes)
             session, told = _with_images(
-                store, folder, settings, seed, source, images is not False, crop_px, mrc
+                store,
+                folder,
+                settings,
+                image_settings_named(preset),
+                seed,
+                source,
+                images is not False,
+                crop_px,
+                mrc,
             )
         else:
             session, told = _tables(store, folder, preset, holes, seed, source), {}
@@ -144,18 +153,17 @@ def _with_images(
     store: SessionStore,
     folder: Path,
     settings: SceneSettings,
+    optics: ImageSettings,
     seed: int,
     source: str,
     with_crops: bool,
     crop_px: int | None,
     mrc: Path | None,
 ) -> tuple[Session, dict[str, Any]]:
-    from cryoscout.simulate.image_settings import ImageSettings
     from cryoscout.simulate.images import CROP_PX, check_crop_px, crops_in_order
     from cryoscout.simulate.scene import simulate_scene
     from cryoscout.simulate.session import scene_to_session
 
-    optics = ImageSettings()
     crop_px = CROP_PX if crop_px is None else crop_px
     check_crop_px(crop_px, optics)
     steps = 2 + settings.patches * with_crops + (settings.patches + settings.squares) * (mrc is not None)

@@ -1,4 +1,4 @@
-"""Hole images cut from a patch image, and the 8 bits that a whole patch image is scaled to."""
+"""Hole images cut from a patch image."""
 
 from __future__ import annotations
 
@@ -8,22 +8,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cryoscout.core.errors import InputError
-
-SCALED_SPREADS = 3.0
-"""Brightness from the mean less to the mean plus so many standard deviations of the patch image becomes 0 to 255."""
-
-
-def to_8_bit(patch_image: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """A patch image scaled to 8 bits as a whole, so that its holes stay comparable with each other.
-
-    patch_image : (h, w) finite     Returns (h, w) uint8; 128 everywhere for an image of one brightness.
-    """
-    mean, spread = float(patch_image.mean()), float(patch_image.std())
-    if spread == 0:
-        return np.full(patch_image.shape, 128, dtype=np.uint8)
-    scaled = (patch_image - mean) / (2 * SCALED_SPREADS * spread) + 0.5
-    grey: NDArray[np.uint8] = np.round(255 * np.clip(scaled, 0.0, 1.0)).astype(np.uint8)
-    return grey
 
 
 def cut_crops(

@@ -251,17 +251,29 @@ def rows_trained_on(classifier: Predictor, labels: CropLabels) -> NDArray[np.boo
     classifier : what `fit` or `fit_ctf` made of `training_rows`
     """
     rows = training_rows(labels)
-    known = labels.labels[rows]
-    if classifier.edges_angstrom:
-        edges, ctf = np.asarray(classifier.edges_angstrom), labels.ctf_angstrom[rows]
-        bins = np.clip(np.searchsorted(edges, ctf, side="left") - 1, 0, len(edges) - 2)
-        known = np.where(np.isnan(ctf), UNLABELLED, bins).astype(np.int64)
-    settings = classifier.settings
-    # Crops that are set aside have no label here, so that leaving them out, as a training does, changes no draw.
-    held = split_held_out(known, settings.held_out, settings.seed)
+    classes = np.where(labels.labels == UNLABELLED, np.nan, labels.labels)
+    # Crops that are set aside have no label here.
+    known = labels.ctf_angstrom if classifier.edges_angstrom else classes
     trained = np.zeros(len(labels.labels), dtype=np.bool_)
-    trained[rows] = (known != UNLABELLED) & ~held
+    trained[rows] = learned_from(classifier, known[rows])
     return trained
+
+
+def learned_from(classifier: Predictor, known: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(n,) which of the crops that `fit` or `fit_ctf` was given the weights were fitted to: labelled, not held out.
+
+    known : (n,) class, of a regression CTF resolution in angstrom; NaN where unlabelled, and of crops set aside, so
+    that leaving those out, as a training does, changes no draw
+    """
+    classes = known
+    if classifier.edges_angstrom:
+        edges = np.asarray(classifier.edges_angstrom)
+        bins = np.clip(np.searchsorted(edges, known, side="left") - 1, 0, len(edges) - 2)
+        classes = np.where(np.isnan(known), np.nan, bins)
+    labels = np.where(np.isnan(classes), UNLABELLED, classes).astype(np.int64)
+    settings = classifier.settings
+    trained: NDArray[np.bool_] = labels != UNLABELLED
+    return trained & ~split_held_out(labels, settings.held_out, settings.seed)
 
 
 def crop_digests(crops: SessionCrops) -> list[str]:

@@ -13,7 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import DataError, InputError
-from cryoscout.perception.crops import cut_crops, to_8_bit
+from cryoscout.core.grey_levels import to_8_bit
+from cryoscout.perception.crops import cut_crops
 from cryoscout.perception.images import read_image
 from cryoscout.perception.prepare import SMALLEST_SIDE_PX
 from cryoscout.session.joins import NAMES_SHOWN, JoinReport, leginon_stem

@@ -32,7 +32,7 @@ class BayesAccuracy:
     exact: float
     """Knowing kind, contamination and exact thickness: above anything that sees one hole."""
     relative: float
-    """Knowing kind, contamination and the thickness less its patch's mean: what a scaled crop carries."""
+    """Knowing kind, contamination and the thickness less its patch's mean: what a level in a scaled image tells."""
     largest_class: float
     """Knowing nothing."""
 

@@ -10,6 +10,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from cryoscout.core.grey_levels import stretched
 from cryoscout.simulate.image_settings import ImageSettings
 
 
@@ -29,24 +30,6 @@ def detected(
         electrons += np.float32(readout_e) * rng.standard_normal(electrons.shape, dtype=np.float32)
     spread: NDArray[np.float32] = blurred(electrons, taps)
     return spread
-
-
-def to_8_bit(image: NDArray[np.float32], settings: ImageSettings) -> NDArray[np.uint8]:
-    """An image scaled as a whole: its darkest and brightest percentiles become 0 and 255, or as the settings say."""
-    if settings.scaled_spreads is not None:
-        mean, reach = float(image.mean(dtype=np.float64)), settings.scaled_spreads * float(image.std())
-        return stretched(image, mean - reach, mean + reach)
-    dark, bright = np.percentile(image, [settings.darkest_percent, settings.brightest_percent])
-    return stretched(image, float(dark), float(bright))
-
-
-def stretched(image: NDArray[np.float32], dark: float, bright: float) -> NDArray[np.uint8]:
-    """8 bits: `dark` and below become 0, `bright` and above 255; 128 everywhere where they are the same."""
-    if bright <= dark:
-        return np.full(image.shape, 128, dtype=np.uint8)
-    scaled = (image - np.float32(dark)) * np.float32(255.0 / (bright - dark))
-    grey: NDArray[np.uint8] = np.rint(np.clip(scaled, 0.0, 255.0)).astype(np.uint8)
-    return grey
 
 
 def averaged_8_bit(
@@ -93,10 +76,6 @@ def expected_limits_e(coarse: NDArray[np.float32], settings: ImageSettings) -> t
     taps = spread_taps(settings.mtf_blur_px).astype(np.float64)
     # Cumulants of a weighted sum go with the powers of the weights, once for each direction.
     spread = np.maximum(np.sqrt(mean + settings.readout_e**2) * (taps**2).sum(), 1e-9)
-    if settings.scaled_spreads is not None:
-        whole = float(mean @ weights)
-        reach = settings.scaled_spreads * float(np.sqrt(((mean - whole) ** 2 + spread**2) @ weights))
-        return whole - reach, whole + reach
     skewness = mean * (taps**3).sum() ** 2 / spread**3
     values = np.linspace(float((mean - 5 * spread).min()), float((mean + 5 * spread).max()), 300)
     z = (values[:, None] - mean) / spread

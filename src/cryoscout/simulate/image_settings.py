@@ -6,6 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from cryoscout.core.grey_levels import BRIGHTEST_PERCENT, DARKEST_PERCENT
 from cryoscout.core.settings import Settings
 
 PixelNm = Annotated[float, Field(ge=1.0, le=1000.0)]
@@ -44,6 +45,10 @@ class ImageSettings(Settings):
     specks_per_um2: Annotated[float, Field(ge=0.0, le=10.0)] = 0.04
     """Ice crystals on the film, outside of the holes that the scene knows; dirty patches have more."""
 
+    square_spread: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """How differently squares look that say nothing of their ice: standard deviation between squares of ln of the
+    film's mottle, of the rims and of the specks, and of half of that for the film's optical depth."""
+
     pixel_nm: PixelNm = 10.5
     """Of a patch image: holes 2 um apart lie 190 px apart, as in Y1."""
     patch_side_px: SidePx = 1024
@@ -52,6 +57,9 @@ class ImageSettings(Settings):
     """From the outermost hole centres to the border of the image, at least half a crop and the aim error."""
     dose_e_per_px: Dose = 60.0
     """Electrons per pixel without specimen; fewer: more noise."""
+    uneven_illumination: OpticalDepth = 0.0
+    """How far the beam's brightness departs from one patch image to another: standard deviation of ln of it at the
+    border against the middle, along each axis; of its fall to all sides, half of it."""
     defocus_blur_nm: BlurNm = 16.0
     """Standard deviation of the blur by defocus, before the noise."""
     mtf_blur_px: Annotated[float, Field(ge=0.0, le=0.7)] = 0.5
@@ -60,13 +68,10 @@ class ImageSettings(Settings):
     """Standard deviation of the readout noise, in electrons."""
     gain_counts_per_e: Annotated[float, Field(gt=0.0, le=1e4)] = 20.0
     """Counts in an MRC file per electron; the 8 bits do not depend on it."""
-    darkest_percent: Annotated[float, Field(ge=0.0, lt=50.0)] = 0.5
+    darkest_percent: Annotated[float, Field(ge=0.0, lt=50.0)] = DARKEST_PERCENT
     """Pixels of an image at most this bright become 0, those of `brightest_percent` and above 255. One scaling for the
     whole patch image, so that holes stay comparable within it, and only there."""
-    brightest_percent: Annotated[float, Field(gt=50.0, le=100.0)] = 99.5
-    scaled_spreads: Annotated[float, Field(gt=0.0, le=20.0)] | None = None
-    """Where given, 0 and 255 are so many standard deviations below and above the mean instead; 3 is what
-    `cryoscout import --images` does."""
+    brightest_percent: Annotated[float, Field(gt=50.0, le=100.0)] = BRIGHTEST_PERCENT
 
     crop_full_px: SidePx = 150
     """Side of the square cut out around a hole, in pixels of the patch image."""

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import InputError
+from cryoscout.core.grey_levels import to_8_bit
 from cryoscout.simulate import camera, optics
 from cryoscout.simulate.frames import (
     COARSE,
@@ -30,7 +31,7 @@ from cryoscout.simulate.frames import (
 )
 from cryoscout.simulate.image_settings import ImageSettings
 from cryoscout.simulate.scene import Scene
-from cryoscout.simulate.specimen import Specimen, crystals_in_field, specimen_of
+from cryoscout.simulate.specimen import Specimen, crystals_in_field, look_of_square, specimen_of
 
 CROP_PX = 64
 """Default side of a crop; 150 px of the patch image, averaged."""
@@ -44,7 +45,7 @@ def patch_image(
     scene: Scene, patch: int, settings: ImageSettings
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """A patch image at full size, 8 bits, and its hole centres (m, 2): row, column. Raises InputError."""
-    image = camera.to_8_bit(patch_counts(scene, patch, settings), settings)
+    image = _scaled(patch_counts(scene, patch, settings), settings)
     return image, hole_centres_px(scene, patch, settings)
 
 
@@ -65,7 +66,7 @@ def square_image(
 
     Nodes between the patches show what the scene's ice has there. Raises InputError.
     """
-    image = camera.to_8_bit(square_counts(scene, square, settings), settings)
+    image = _scaled(square_counts(scene, square, settings), settings)
     return image, square_centres_px(scene, square, settings)
 
 
@@ -162,6 +163,29 @@ def _made_ahead(
             yield done_id, crops.result()
 
 
+@dataclass(frozen=True)
+class _Beam:
+    """Uneven illumination of a patch image: ln of its brightness is a slope and a fall to all sides of a middle."""
+
+    slope: tuple[float, float]
+    fall: float
+    middle: tuple[float, float]
+
+    @classmethod
+    def drawn(cls, spread: float, rng: np.random.Generator) -> _Beam:
+        """spread : of `ImageSettings.uneven_illumination`"""
+        slope, fall, middle = rng.normal(0.0, spread, 2), rng.normal(0.0, spread / 2), rng.normal(0.0, 0.4, 2)
+        return cls((slope[0], slope[1]), abs(fall), (middle[0], middle[1]))
+
+    def brightness(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float32]:
+        """(rows, columns) at columns x and rows y, in half sides from the middle of the patch image."""
+        along_x, along_y = (
+            np.exp(slope * at - self.fall * (at - middle) ** 2)
+            for slope, middle, at in zip(self.slope, self.middle, (x, y), strict=True)
+        )
+        return np.outer(along_y, along_x).astype(np.float32)
+
+
 @dataclass(frozen=True, eq=False)
 class _View:
     """What the microscope looks at: a frame, the specimen, its crystals; and the generators of this image alone."""
@@ -172,15 +196,17 @@ class _View:
     square: optics.Square
     crystals: NDArray[np.float64]
     blur_nm: float
+    beam: _Beam | None
     aim_rng: np.random.Generator
     noise_rng: np.random.Generator
 
     @classmethod
     def of_patch(cls, scene: Scene, patch: int, settings: ImageSettings) -> _View:
         frame = patch_frame(scene, patch, settings)
+        settings = look_of_square(scene, int(scene.square_of_patch[patch]), settings)
         specimen = _specimen(scene, int(scene.square_of_patch[patch]), settings)
         # Split by purpose, so that crops and patch image have the same dirt and the same aim.
-        dirt_rng, aim_rng, noise_rng = _rngs(scene.seed, _PATCH, patch)
+        dirt_rng, aim_rng, noise_rng, beam_rng = _rngs(scene.seed, _PATCH, patch)
         crystals = crystals_in_field(specimen, settings, frame, dirt_rng)
         return cls(
             settings,
@@ -189,6 +215,7 @@ class _View:
             specimen.square,
             crystals,
             settings.defocus_blur_nm,
+            _Beam.drawn(settings.uneven_illumination, beam_rng) if settings.uneven_illumination else None,
             aim_rng,
             noise_rng,
         )
@@ -196,8 +223,9 @@ class _View:
     @classmethod
     def of_square(cls, scene: Scene, square: int, settings: ImageSettings) -> _View:
         frame = square_frame(scene, square, settings)
+        settings = look_of_square(scene, square, settings)
         specimen = _specimen(scene, square, settings)
-        dirt_rng, aim_rng, noise_rng = _rngs(scene.seed, _SQUARE, square)
+        dirt_rng, aim_rng, noise_rng, _ = _rngs(scene.seed, _SQUARE, square)
         crystals = crystals_in_field(specimen, settings, frame, dirt_rng)
         return cls(
             settings,
@@ -206,6 +234,7 @@ class _View:
             specimen.with_bars(settings),
             crystals,
             settings.square_defocus_blur_nm,
+            None,
             aim_rng,
             noise_rng,
         )
@@ -236,6 +265,13 @@ class _View:
             self.specimen.slope,
             self.specimen.film_depth,
         )
+        if self.beam is not None:
+            for image, left, top in zip(images, left_um, top_um, strict=True):
+                steps_um = pixel_um * (np.arange(len(image)) - border)
+                image *= self.beam.brightness(
+                    (left + steps_um - self.frame.centre_x_um) / self.frame.half_um,
+                    (top - steps_um - self.frame.centre_y_um) / self.frame.half_um,
+                )
         if len(taps) == 1:
             return images
         blurred: NDArray[np.float32] = camera.blurred(images, taps)
@@ -252,14 +288,18 @@ def _crop_corners_px(view: _View, scene: Scene, patch: int) -> NDArray[np.int64]
     return corners.astype(np.int64)
 
 
+def _scaled(counts: NDArray[np.float32], settings: ImageSettings) -> NDArray[np.uint8]:
+    return to_8_bit(counts, settings.darkest_percent, settings.brightest_percent)
+
+
 def _counts(electrons: NDArray[np.float32], settings: ImageSettings) -> NDArray[np.float32]:
     counts: NDArray[np.float32] = electrons[0] * np.float32(settings.gain_counts_per_e)
     return counts
 
 
 def _rngs(seed: int, what: int, number: int) -> list[np.random.Generator]:
-    """One generator per image, split in three: dirt, aim, noise."""
-    return np.random.default_rng([seed, _STREAM, what, number]).spawn(3)
+    """One generator per image, split in four: dirt, aim, noise, beam."""
+    return np.random.default_rng([seed, _STREAM, what, number]).spawn(4)
 
 
 @lru_cache(maxsize=4)

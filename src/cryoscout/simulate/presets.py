@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import InputError, UnknownNameError
+from cryoscout.simulate.image_settings import ImageSettings
 from cryoscout.simulate.scene import Scene
 from cryoscout.simulate.scene_settings import SceneSettings
 from cryoscout.simulate.settings import SimulationSettings
@@ -90,6 +91,22 @@ SSL2-RL's Y3 and half of the holes good in every scene, many near 6 angstrom, co
 little: accuracies near that paper's; `daily-images`: a day of a facility, 12 grids of four samples, one hole in
 twenty imaged. Numbers are changed here only before any method is trained on what they make."""
 
+IMAGE_PRESETS: dict[str, ImageSettings] = {
+    "y3": ImageSettings(
+        dose_e_per_px=5.0,
+        film_mottle=0.04,
+        film_ice_share=0.7,
+        specks_per_um2=3.0,
+        uneven_illumination=0.08,
+        square_spread=0.8,
+        aim_error_um=0.1,
+        patch_margin_um=1.1,
+    ),
+}
+"""How the specimens of SCENE_PRESETS are seen where not by the defaults. `y3`: a fast scan at low dose with an uneven
+beam, mottled film, frost and holes that are aimed at badly, so that much of a crop says nothing of the ice. Chosen so
+that supervised learning comes near the accuracies of SSL2-RL, Table 1 (a) (scripts/supervised_curve.py)."""
+
 Y3_VALIDATION_HOLES = 2_164
 """Of 8,653; the other 6,489 are for training (SSL2-RL, section 4)."""
 
@@ -111,6 +128,12 @@ def scene_named(name: str) -> SceneSettings:
         return SCENE_PRESETS[name]
     except KeyError:
         raise UnknownNameError("The simulation preset with images", name, SCENE_PRESETS) from None
+
+
+def image_settings_named(name: str) -> ImageSettings:
+    """How the preset of that name is seen. Raises UnknownNameError with the nearest name."""
+    scene_named(name)
+    return IMAGE_PRESETS.get(name, ImageSettings())
 
 
 def y3_validation(scene: Scene) -> NDArray[np.bool_]:

@@ -21,6 +21,7 @@ from cryoscout.simulate.image_settings import ImageSettings
 from cryoscout.simulate.scene import HoleKind, Scene
 from cryoscout.simulate.scene_settings import SceneSettings
 
+_STREAM = 0x6C6F6F6B  # "look": keeps these random numbers apart from the scene's own
 _DETERMINED_PITCHES = 1.6
 """So near to a hole of the scene, a node that the scene does not name holds a hole."""
 _WIDEST_HOLE = 1.4  # pitch over the diameter; torn film is up to 1.37 times wider than the hole
@@ -55,6 +56,22 @@ class Specimen:
             bar_edge_um=settings.bar_edge_um,
             bar_ice_nm=settings.bar_ice_nm,
         )
+
+
+def look_of_square(scene: Scene, square: int, settings: ImageSettings) -> ImageSettings:
+    """The settings with this square's own film, rims and specks: factors, whose ln is cut at 2 either way."""
+    if settings.square_spread == 0.0:
+        return settings
+    own = np.random.default_rng([scene.seed, _STREAM, square]).normal(0.0, settings.square_spread, 4)
+    film, mottle, rim, specks = np.exp(np.clip(own, -2.0, 2.0) * [0.5, 1.0, 1.0, 1.0]).tolist()
+    changed = {
+        "film_optical_depth": settings.film_optical_depth * film,
+        "film_mottle": settings.film_mottle * mottle,
+        "rim_optical_depth": settings.rim_optical_depth * rim,
+        "specks_per_um2": settings.specks_per_um2 * specks,
+        "square_spread": 0.0,
+    }
+    return settings.model_copy(update=changed)
 
 
 def specimen_of(scene: Scene, square: int, settings: ImageSettings) -> Specimen:

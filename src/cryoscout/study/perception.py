@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,14 @@ from numpy.typing import NDArray
 
 from cryoscout.study.catalogue import PACKAGES_BEHIND_RESULTS, Page, Profile, Study
 from cryoscout.study.perception_cases import (
+    AT_QUICK,
     DIRECTIONS,
     FULL,
     LABELS_PER_CLASS,
+    OWN_PSEUDO_LABEL,
+    PSEUDO_LABEL,
+    REGRESSION,
+    REGRESSION_THRESHOLDS_ANGSTROM,
     Case,
     RunCase,
     budget_of,
@@ -30,6 +36,8 @@ METHODS = (
     "softmatch",
     "align",
     "barlow-twins",
+    PSEUDO_LABEL,
+    OWN_PSEUDO_LABEL,
 )
 TEN_PER_CENT = 0.1
 SHARES = (0.05, TEN_PER_CENT, 0.2)
@@ -41,6 +49,10 @@ FORMS = ("", BELIEF)
 FULL_Y3 = Case("y3", FULL, 1.0)
 COLUMN = [Case("y3", method, TEN_PER_CENT) for method in METHODS]
 OTHER_COLUMNS = [Case("y3", method, share) for share in SHARES if share != TEN_PER_CENT for method in METHODS]
+LARGER = [
+    Case("y3", FULL + AT_QUICK, 1.0),
+    Case("y3", "supervised" + AT_QUICK, TEN_PER_CENT),
+]
 BY_SQUARE = [
     Case("y3", "supervised", TEN_PER_CENT, "square"),
     Case("y3", "fixmatch", TEN_PER_CENT, "square"),
@@ -48,6 +60,9 @@ BY_SQUARE = [
 ]
 Y1_SIM = [Case("y1-sim", method, TEN_PER_CENT) for method in ("supervised", "fixmatch")] + [
     Case("y1-sim", FULL, 1.0)
+]
+REGRESSIONS = [
+    Case(session, REGRESSION, share) for session in ("y3", "y1-sim") for share in (TEN_PER_CENT, 1.0)
 ]
 SQUARES = [Case(direction, method, 0.0) for direction in DIRECTIONS for method in SQUARES_METHODS]
 
@@ -65,9 +80,13 @@ def trials(profile: Profile) -> list[Trial]:
     chosen = [(case, seed) for seed in range(TEN_PER_CENT_SEEDS) for case in (*COLUMN, FULL_Y3)]
     compared = [case for case in OTHER_COLUMNS if case.method in ("supervised", "fixmatch")]
     rest = [case for case in OTHER_COLUMNS if case not in compared]
-    chosen += [(case, seed) for seed in range(OTHER_SEEDS) for case in (*compared, *Y1_SIM, *BY_SQUARE)]
+    chosen += [
+        (case, seed) for seed in range(OTHER_SEEDS) for case in (*compared, *Y1_SIM, *REGRESSIONS, *BY_SQUARE)
+    ]
     chosen += [(case, seed) for seed in range(SQUARES_SEEDS) for case in SQUARES]
     chosen += [(case, seed) for seed in range(OTHER_SEEDS) for case in rest]
+    if profile == "quick":
+        chosen += [(case, seed) for seed in range(OTHER_SEEDS) for case in LARGER]
     return [trial_of(case, seed, profile) for case, seed in chosen]
 
 
@@ -119,11 +138,12 @@ def page(rows: Sequence[TrialRow], profile: Profile) -> Page:
             _accuracy_table(found),
             _training_table(found),
             "## Is it better? Paired differences in accuracy",
-            "Percentage points, paired by seed (the same labels, the same first weights): mean and 95 % bootstrap "
+            "Percentage points, paired by seed (the same session, labels and first weights): mean and 95 % bootstrap "
             "interval over seeds. With three or five seeds an interval says little more than whether the seeds "
             "agree.",
             _difference_table(found),
             *_aims(found),
+            *_larger(found, profile),
             "## Probabilities at 10 % of the labels",
             _scores_table([*COLUMN, FULL_Y3], found),
             "## Split by square",
@@ -133,6 +153,11 @@ def page(rows: Sequence[TrialRow], profile: Profile) -> Page:
             _scores_table(BY_SQUARE, found),
             "## y1-sim",
             _scores_table(Y1_SIM, found),
+            "## Any threshold from one network",
+            "`--method regression` learns the CTF resolution itself and answers P(CTF ≤ x) for any x. One training "
+            "per session, share of labels and seed, asked for three thresholds; a failed fit counts as coarser than "
+            "all of them. A test part that is all bad at a threshold has no AUC there and is left out.",
+            _thresholds_table(found),
             "## Real grid squares",
             f"375 squares of three grids, EPU's own categories (3 and 4 as one), {LABELS_PER_CLASS} labels per "
             "class, the other squares of the training grids without label. Categories are EPU's clustering, no "
@@ -152,12 +177,17 @@ def _introduction(profile: Profile) -> list[str]:
     return [
         "A network learns from hole crops of which a share of the training holes is labelled (good: CTF at most 6 "
         "Å), and is judged on holes of other patches. The sessions are simulated ([simulator](simulator.md)): the "
-        "images of the paper are not public. Budget of every stage of a training, the same for all methods: "
+        "images of the paper are not public. Every seed draws a session of its own, its labels and the first weights. "
+        "Budget of every stage of a training, the same for all methods: "
         f"{words}; the other settings are the defaults of `cryoscout.perception.settings`. A fifth of the labels "
         "chooses the step and the temperature.",
         "`+belief` is the same network's probability, corrected by the outcomes of the labelled holes of the same "
         "session: effects of patch, square and grid and a smooth field over the stage (`cryoscout predict "
-        "--context effects+stage`). It sees no test outcome.",
+        "--context effects+stage`). It sees no test outcome. `pseudo-label` goes on from the network of `supervised`, "
+        "taught by what `supervised+belief` says of the unlabelled training holes: SSL2-RL's loss, with the belief in "
+        "the place of the policy; `own-pseudo-label` is taught by `supervised` alone. Both have two stages, and "
+        "`iterative-fixmatch` three, where the others have one (`barlow-twins` one before). The belief knows all "
+        "labels, also the fifth that chooses step and temperature.",
     ]
 
 
@@ -196,8 +226,8 @@ def _training_table(found: Found) -> str:
         "10 % of the labels",
         "seeds",
         "a training",
-        "weight of the unlabelled",
-        "their pseudo-labels right",
+        "weight of pseudo-labels",
+        "of that right",
     ]
     return markdown_table(header, lines)
 
@@ -286,6 +316,38 @@ def _best(found: Found, rivals: Sequence[tuple[Case, str]]) -> tuple[Case, str] 
     )
 
 
+def _larger(found: Found, profile: Profile) -> list[str]:
+    """What a larger budget is worth: that which a user has."""
+    if profile != "quick":
+        return []
+    lines = []
+    for case in LARGER:
+        small = replace(case, method=case.method.removesuffix(AT_QUICK))
+        lines.append(
+            [
+                f"`{small.method}`, {case.labels:.0%} of the labels",
+                str(len(found.seeds(case))),
+                _mean_std(found.values(small, "", "accuracy")[: len(found.seeds(case))]),
+                _mean_std(found.values(case, "", "accuracy")),
+                _mean_std(found.values(case, BELIEF, "accuracy")),
+                _points(found.difference((case, ""), (small, ""))),
+            ]
+        )
+    header = [
+        "accuracy (%)",
+        "seeds",
+        "budget above",
+        "quick profile",
+        "with belief",
+        "quick profile − above",
+    ]
+    return [
+        "## With the budget of the profile quick",
+        "64 px, width 32 and 1,500 steps, what `cryoscout train` does without other options, on the first sessions.",
+        markdown_table(header, lines),
+    ]
+
+
 SCORES: Mapping[str, tuple[str, str]] = {
     "accuracy": ("accuracy", ".3f"),
     "precision": ("precision", ".3f"),
@@ -314,6 +376,32 @@ def _scores_table(cases: Sequence[Case], found: Found) -> str:
     return markdown_table(header, lines)
 
 
+def _thresholds_table(found: Found) -> str:
+    lines = []
+    for case in REGRESSIONS:
+        results = found.results(case)
+        for angstrom in REGRESSION_THRESHOLDS_ANGSTROM:
+            for form in FORMS:
+                title = f"{case.session}, {case.labels:.0%} of the labels, {angstrom:g} Å{form}"
+                scores = [result["thresholds"][f"{angstrom:g}"][form] for result in results]
+                lines.append([title, *_threshold_cells(scores)])
+    header = ["means over seeds", "share good", "AUC", "Brier skill", "debiased ECE, 95 % interval"]
+    return markdown_table(header, lines)
+
+
+def _threshold_cells(scores: Sequence[Json]) -> list[str]:
+    """A seed whose test part is all good or all bad at a threshold has no AUC there, and does not count."""
+    scores = [each for each in scores if each["auc"] is not None]
+    if not scores:
+        return [MISSING] * 4
+
+    def mean(name: str) -> float:
+        return float(np.mean([each[name] for each in scores]))
+
+    ece = f"{mean('ece'):.3f} [{mean('ece_low'):.3f}, {mean('ece_high'):.3f}]"
+    return [f"{mean('share_good'):.2f}", f"{mean('auc'):.3f}", f"{mean('brier_skill'):.3f}", ece]
+
+
 def _squares_table(found: Found) -> str:
     lines = []
     for direction in DIRECTIONS:
@@ -333,7 +421,8 @@ def _squares_table(found: Found) -> str:
 
 def _rows_json(found: Found, profile: Profile) -> list[Json]:
     rows = []
-    for case in (*COLUMN, *OTHER_COLUMNS, FULL_Y3, *BY_SQUARE, *Y1_SIM):
+    cases = [*COLUMN, *OTHER_COLUMNS, FULL_Y3, *BY_SQUARE, *Y1_SIM, *REGRESSIONS]
+    for case in [*cases, *(LARGER if profile == "quick" else [])]:
         rows += [_row_json(case, form, found, profile) for form in FORMS]
     for case in SQUARES:
         rows.append(_row_json(case, "", found, profile))

@@ -24,6 +24,8 @@ LOOKS = {
     "softmatch": (GREEN, "v"),
     "align": (VERMILLION, "P"),
     "barlow-twins": (PURPLE, "X"),
+    "pseudo-label": (BLACK, "*"),
+    "own-pseudo-label": (GREY, "*"),
 }
 
 

@@ -38,6 +38,7 @@ from cryoscout.study.map_scene import MapScene, RouteOnMap, scene_of_session
 from cryoscout.study.prediction_section import prediction_sections
 from cryoscout.study.replays import good_course, only_measured, visited_course
 from cryoscout.study.report import ReportPage, ReportSection, ReportTable
+from cryoscout.study.results_curve import ResultsCurve, results_section
 from cryoscout.study.statistics import mean_and_std, paired_difference
 
 CURVE_STEPS = 48
@@ -115,7 +116,7 @@ def replay_for_report(
     progress : called after every route and every start of the bound
     Raises DataError when no hole has an outcome.
     """
-    threshold = _threshold(session, request)
+    threshold = threshold_of(session, request)
     truth = truth_from_session(session, threshold)
     if not truth.measured.any():
         raise DataError(
@@ -154,7 +155,8 @@ def _bound_course(
     return np.array([*early, good_holes_bound(problem, truth, start)])
 
 
-def _threshold(session: Session, request: ReportRequest) -> float:
+def threshold_of(session: Session, request: ReportRequest) -> float:
+    """The request's threshold, else the session's, angstrom."""
     return (
         session.info.threshold_angstrom if request.threshold_angstrom is None else request.threshold_angstrom
     )
@@ -171,7 +173,7 @@ def _problem(
         prediction=prediction,
         budget_min=request.budget_min,
         time_model=model,
-        threshold_angstrom=_threshold(session, request),
+        threshold_angstrom=threshold_of(session, request),
         as_new=as_new,
     )
     return f"{name}@{prediction}", problem, notes
@@ -183,11 +185,12 @@ def session_page(
     replays: SessionReplays | None,
     crops: SessionCrops | None = None,
     fitted_to: NDArray[np.bool_] | None = None,
+    curve: ResultsCurve | None = None,
 ) -> ReportPage:
     """The report of a session.
 
     replays : of `replay_for_report`, None for a session without outcomes (then it shows the plan alone)
-    crops, fitted_to : of `prediction_sections`
+    crops, fitted_to : of `prediction_sections`     curve : of `results_curve`
     Raises DataError when there is neither a hole to plan nor an outcome to replay.
     """
     sections: list[ReportSection] = []
@@ -206,7 +209,8 @@ def session_page(
             f"A report must have holes to plan or outcomes to replay. Got neither in session "
             f"{session.name} instead."
         )
-    sections += prediction_sections(session, _threshold(session, request), crops, fitted_to)
+    sections += prediction_sections(session, threshold_of(session, request), crops, fitted_to)
+    sections += [] if curve is None else [results_section(curve)]
     model, _ = time_model_for(session, request.time_model)
     facts = _facts(session, request, replays, model)
     return ReportPage(f"Session {session.name}", lead, sections, facts, request.command)
@@ -408,7 +412,7 @@ def _facts(
         ("Origin and licence", ", ".join(part for part in (info.origin, info.licence) if part) or "-"),
         ("Size", ", ".join(f"{counts[name]} {name}" for name in ("grids", "squares", "patches", "holes"))),
         ("Outcomes of exposures", listed),
-        ("Good means", f"CTF resolution at or below {_threshold(session, request):g} Å"),
+        ("Good means", f"CTF resolution at or below {threshold_of(session, request):g} Å"),
         ("Time model", _tiers_in_words(model)),
         ("Budget", f"{request.budget_min:g} min"),
     ]

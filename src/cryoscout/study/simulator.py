@@ -136,8 +136,9 @@ def page(rows: Sequence[TrialRow], profile: Profile) -> Page:
             f"Means over {PRESET_SESSIONS} sessions, ± the standard deviation between sessions. *Near*: at most "
             f"{NEAR_THRESHOLD_ANGSTROM:g} angstrom from the threshold of {GOOD_THRESHOLD_ANGSTROM:g}. Accuracies are "
             "those of the best possible rule for one hole: *exact* knows kind, contamination and thickness, *relative* "
-            "kind, contamination and the thickness less its patch's mean, which is what a crop of a scaled image "
-            "carries; *constant* always says the same. Tables in seconds, without images, one process.",
+            "kind, contamination and the thickness less its patch's mean, which is what the level of a hole in a "
+            "scaled image tells (in the images of y3 the contrast against the film tells more); *constant* always "
+            "says the same. Tables in seconds, without images, one process.",
             "" if timed is None else f"A scene of {MILLION:,} holes as tables took {timed['seconds']:.1f} s.",
         ]
     )
