@@ -14,8 +14,13 @@ from scipy import ndimage
 from square_samples import Drawn, Look, draw
 
 from cryoscout.core.errors import InputError
+from cryoscout.perception import hole_finding
 from cryoscout.perception.hole_finding import NO_HOLES, FoundHoles, _recorded, find_holes
 from cryoscout.perception.images import read_image
+from cryoscout.simulate.frames import hole_centres_px
+from cryoscout.simulate.images import patch_counts
+from cryoscout.simulate.presets import IMAGE_PRESETS, SCENE_PRESETS
+from cryoscout.simulate.scene import simulate_scene
 from examples import share
 
 DATA = Path(__file__).parent / "data"
@@ -217,3 +222,13 @@ def test_only_what_reaches_the_border_counts_as_not_recorded():
     recorded = _recorded(image)
     assert not recorded[:30].any()
     assert recorded[40:].all()
+
+
+def test_a_lattice_under_noise_and_frost_is_found_once_the_image_is_calmed(monkeypatch):
+    scene, settings = simulate_scene(SCENE_PRESETS["y3"], 3), IMAGE_PRESETS["y3"]
+    image, centres = patch_counts(scene, 384, settings), hole_centres_px(scene, 384, settings)
+    holes = np.array([(hole.row_px, hole.column_px) for hole in find_holes(image).holes])
+    away_px = np.hypot(*(holes[:, None] - centres[None]).transpose(2, 0, 1)).min(axis=0)
+    assert (away_px < 0.25 * 1000 * scene.settings.hole_diameter_um / settings.pixel_nm).mean() >= 0.9
+    monkeypatch.setattr(hole_finding, "_calmed", lambda pixels: pixels)
+    assert find_holes(image).holes == ()

@@ -67,6 +67,10 @@ class _Likeness(Protocol):
     def __call__(self, radius_px: float, bowl_too: bool = False) -> NDArray[np.float32]: ...
 
 
+CALMED_SHARE = 0.0075
+"""Side of the smoothing over that of the image: a small part of a hole in any patch or square image."""
+CALMED_PERCENT = 10.0
+
 NO_HOLES = FoundHoles(None, None, ())
 
 
@@ -77,6 +81,12 @@ def find_holes(image: NDArray[np.generic]) -> FoundHoles:
     Raises InputError for another shape, or where a value is not finite.
     """
     pixels = _checked(image)
+    found = _found(pixels)
+    return found if found.holes else _found(_calmed(pixels))
+
+
+def _found(pixels: NDArray[np.float32]) -> FoundHoles:
+    """The holes of an image whose brightness is about 0 to 1."""
     factor = max(1, round(max(pixels.shape) / REDUCED_PX))
     reduced = _reduced(pixels, factor)
     if min(reduced.shape) < _SMALLEST_SIDE_PX:
@@ -130,6 +140,13 @@ def _checked(image: NDArray[np.generic]) -> NDArray[np.float32]:
     spread = float(high - low)
     scaled: NDArray[np.float32] = (pixels - np.float32(low)) / np.float32(spread if spread > 0 else 1.0)
     return scaled
+
+
+def _calmed(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Smoothed, and its darkest tenth of one level: noise and frost can hide a lattice that then shows."""
+    smooth = ndimage.uniform_filter(pixels, max(3, round(max(pixels.shape) * CALMED_SHARE)))
+    calmed: NDArray[np.float32] = np.maximum(smooth, np.percentile(smooth, CALMED_PERCENT))
+    return calmed
 
 
 def _reduced(pixels: NDArray[np.float32], factor: int) -> NDArray[np.float32]:

@@ -52,6 +52,7 @@ OTHER_COLUMNS = [Case("y3", method, share) for share in SHARES if share != TEN_P
 LARGER = [
     Case("y3", FULL + AT_QUICK, 1.0),
     Case("y3", "supervised" + AT_QUICK, TEN_PER_CENT),
+    Case("y1-sim", FULL + AT_QUICK, 1.0),
 ]
 BY_SQUARE = [
     Case("y3", "supervised", TEN_PER_CENT, "square"),
@@ -64,6 +65,12 @@ Y1_SIM = [Case("y1-sim", method, TEN_PER_CENT) for method in ("supervised", "fix
 REGRESSIONS = [
     Case(session, REGRESSION, share) for session in ("y3", "y1-sim") for share in (TEN_PER_CENT, 1.0)
 ]
+CALIBRATED = (
+    ("y3, other patches", [*COLUMN, FULL_Y3]),
+    ("y3, other squares", BY_SQUARE),
+    ("y1-sim, other patches", Y1_SIM),
+)
+MOST_ECE = 0.03
 SQUARES = [Case(direction, method, 0.0) for direction in DIRECTIONS for method in SQUARES_METHODS]
 
 PUBLISHED: dict[str, tuple[float, float, float]] = {
@@ -297,7 +304,18 @@ def _aims(found: Found) -> list[str]:
         "The best method is the one with the highest mean in the table above, so its difference flatters it a "
         "little.",
         markdown_table(["aim", "difference in points", "reached"], lines),
+        f"Calibrated, that is a debiased calibration error (mean over seeds) of at most {MOST_ECE}, among the rows of "
+        "the tables below:",
+        markdown_table(["", "calibrated", "not"], [_calibrated(found, *part) for part in CALIBRATED]),
     ]
+
+
+def _calibrated(found: Found, title: str, cases: Sequence[Case]) -> list[str]:
+    """How many rows are calibrated, and which are not."""
+    known = [(case, form) for case in cases if found.seeds(case) for form in FORMS]
+    errors = {f"`{case.method}{form}`": float(found.values(case, form, "ece").mean()) for case, form in known}
+    missed = [f"{name} {error:.3f}" for name, error in errors.items() if error > MOST_ECE]
+    return [title, f"{len(errors) - len(missed)} of {len(errors)}", ", ".join(missed)]
 
 
 def _met(interval: Interval | None, least: float) -> str:
@@ -325,7 +343,7 @@ def _larger(found: Found, profile: Profile) -> list[str]:
         small = replace(case, method=case.method.removesuffix(AT_QUICK))
         lines.append(
             [
-                f"`{small.method}`, {case.labels:.0%} of the labels",
+                f"{case.session}, `{small.method}`, {case.labels:.0%} of the labels",
                 str(len(found.seeds(case))),
                 _mean_std(found.values(small, "", "accuracy")[: len(found.seeds(case))]),
                 _mean_std(found.values(case, "", "accuracy")),
