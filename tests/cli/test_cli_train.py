@@ -38,7 +38,7 @@ def test_a_training_writes_a_classifier_its_course_and_the_next_step(cli, tiny):
     answer = cli("train tiny.session --labels 0.5 --split patch -o mine")
     assert answer.code == 0, answer.err
     assert "Wrote mine/classifier.safetensors: fixmatch with" in answer.out
-    assert "for 6 Å; ResNet-18 of width 4, 16 px" in answer.out
+    assert "for 6 Å; ResNet-18 of width 8, 16 px" in answer.out
     assert "Held-out accuracy:" in answer.out
     assert "Test accuracy:" in answer.out
     assert "holes of other patches" in answer.out
@@ -130,9 +130,9 @@ def test_a_stopped_training_says_how_to_go_on_and_ends_as_if_it_had_not_been_sto
         "The checkpoint is kept. Go on with:\n  cryoscout train tiny.session -o part --resume" in answer.err
     )
     assert not Path("part/classifier.safetensors").exists()
-    other = cli("train tiny.session -o part --resume --width 8")
+    other = cli("train tiny.session -o part --resume --width 9")
     assert other.code == 2
-    assert "Got width 4 there and 8 here instead" in other.err
+    assert "Got width 8 there and 9 here instead" in other.err
     assert cli("train tiny.session -o part --resume").code == 0
     assert metrics_of("part") == metrics_of("whole")
     first, second = (Classifier.load(Path(name, "classifier.safetensors")) for name in ("part", "whole"))

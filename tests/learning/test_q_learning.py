@@ -32,7 +32,7 @@ def _one_thread() -> None:
 
 
 def exact(agent: str, **changes: object) -> LearnSettings:
-    return quick(agent, bf16=False, **changes)
+    return quick(agent, precision="float32", **changes)
 
 
 def filled_buffer(settings: LearnSettings, n_steps: int = 60, seed: int = 0) -> VisitBuffer:
@@ -294,7 +294,7 @@ def even_routes(settings: LearnSettings) -> BatchedRoutes:
 
 
 def test_bfloat16_scores_agree_to_about_three_digits() -> None:
-    learners = [QLearner(quick("dqn", bf16=bf16), CPU) for bf16 in (False, True)]
+    learners = [QLearner(quick("dqn", precision=each), CPU) for each in ("float32", "bfloat16")]
     seen = even_routes(learners[0].settings).look()
     one, other = (learner.scores(learner.network, seen.rows, seen.begin) for learner in learners)
     assert 0 < np.abs(one - other).max() < 0.02

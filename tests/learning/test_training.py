@@ -122,7 +122,7 @@ def test_it_can_be_killed_again_and_again(tmp_path: Path) -> None:
     [
         {"elimination": False, "held_out": 0.0},
         {"view": {"candidates": "dominant", "labels": "soft", "history": "candidate"}},
-        {"bf16": False, "updates_per_step": 0.73},  # an update is owed at the end of an epoch
+        {"precision": "float32", "updates_per_step": 0.73},  # an update is owed at the end of an epoch
         {"parts": 5},
         {
             "steps_per_epoch": 70,

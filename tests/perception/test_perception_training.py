@@ -182,7 +182,7 @@ def test_an_exploding_run_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "name"), [({"width": 5}, "width"), ({"tau": 0.5}, "tau"), ({"seed": 4}, "seed")]
+    ("change", "name"), [({"width": 9}, "width"), ({"tau": 0.5}, "tau"), ({"seed": 4}, "seed")]
 )
 def test_going_on_with_other_settings_is_refused(change: dict[str, Any], name: str, tmp_path: Path) -> None:
     images, labels, _ = partly_labelled()
@@ -211,8 +211,8 @@ def test_start_from_begins_with_those_weights() -> None:
     np.testing.assert_allclose(
         second.weights["conv1.weight"], np.asarray(first.weights["conv1.weight"]), atol=1e-6
     )
-    with pytest.raises(InputError, match="width 5"):
-        fit(images, labels, "supervised", start_from=first, **{**TINY, "width": 5})
+    with pytest.raises(InputError, match="width 9"):
+        fit(images, labels, "supervised", start_from=first, **{**TINY, "width": 9})
 
 
 def test_threads_are_those_of_the_settings_and_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,15 +231,15 @@ def test_threads_are_those_of_the_settings_and_put_back(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("method", ["supervised", "fixmatch"])
 def test_bfloat16_trains_every_weight(method: str) -> None:
     images, labels, _ = partly_labelled()
-    found = fit(images, labels, method, **{**TINY, "bf16": True, "steps": 3, "weight_decay": 0.0})
-    first = seeded_resnet(0, 18, classes=2, width=4, stem_stride=2).state_dict()
+    found = fit(images, labels, method, **{**TINY, "precision": "bfloat16", "steps": 3, "weight_decay": 0.0})
+    first = seeded_resnet(0, 18, classes=2, width=8, stem_stride=2).state_dict()
     for name, tensor in first.items():
         if "num_batches" not in name:
             assert not np.array_equal(tensor.numpy(), found.weights[name]), name
 
 
 def test_weight_decay_spares_biases_and_batch_normalisation() -> None:
-    network = ResNet(18, classes=2, width=4)
+    network = ResNet(18, classes=2, width=8)
     optimizer = optimizer_for(network, FitSettings())
     spared = {id(p) for group in optimizer.param_groups if not group["weight_decay"] for p in group["params"]}
     names = {name for name, p in network.named_parameters() if id(p) in spared}
@@ -306,7 +306,7 @@ def test_classifier_file_beside_the_checkpoint_is_the_one_returned(tmp_path: Pat
 def test_a_last_stage_of_one_pixel_is_not_learned_in_bf16(size_px, stem_stride, expected):
     settings = FitSettings(size_px=size_px, stem_stride=stem_stride)
     assert learns_in_bf16(settings) is expected
-    network = seeded_resnet(0, 18, classes=2, width=2, stem_stride=stem_stride).eval()
+    network = seeded_resnet(0, 18, classes=2, width=8, stem_stride=stem_stride).eval()
     x = network.maxpool(network.conv1(torch.zeros(1, 1, size_px, size_px)))
     for stage in (1, 2, 3):
         x = network.get_submodule(f"layer{stage}")(x)
@@ -322,5 +322,5 @@ def test_small_crops_are_learned_whatever_the_memory_held():
             images,
             labels,
             seed=seed,
-            **{**TINY, "stem_stride": 4, "steps": 4, "evaluate_every": 2, "bf16": True},
+            **{**TINY, "stem_stride": 4, "steps": 4, "evaluate_every": 2, "precision": "bfloat16"},
         )

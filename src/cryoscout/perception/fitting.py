@@ -88,7 +88,7 @@ def fit(
             after_round(made(weights=_arrays(weights)))
 
     best = training.run(resume=resume, progress=progress, after_stage=ended)
-    classifier = _calibrated(made(weights=_arrays(best)), pixels[~aside], pool, training.last_look)
+    classifier = _calibrated(made(weights=_arrays(best)), pixels[~aside], pool, training)
     if folder is not None:
         classifier.save(folder / CLASSIFIER_FILE)
     return classifier
@@ -223,9 +223,10 @@ def _grey_levels(pixels: NDArray[np.uint8]) -> tuple[float, float]:
 
 
 def _calibrated(
-    classifier: Classifier, images: NDArray[np.uint8], pool: Pool, last_look: dict[str, Any]
+    classifier: Classifier, images: NDArray[np.uint8], pool: Pool, training: Training
 ) -> Classifier:
-    """The classifier with its temperature and its held-out accuracy."""
+    """The classifier with its temperature, its held-out accuracy and the precision that its training had."""
+    last_look = training.last_look
     held = pool.held_out.numpy()
     p = classifier.raw_proba(images[held])
     labels = pool.labels.numpy()[held]
@@ -238,6 +239,7 @@ def _calibrated(
         "calibrated": slope is not None,
         "mask_rate": last_look.get("mask_rate"),
         "pseudo_label_accuracy": last_look.get("pseudo_label_accuracy"),
+        "precision": training.precision,
     }
     return Classifier(**{**vars(classifier), "slope": slope, "notes": notes})
 
