@@ -53,7 +53,13 @@ def test_first_weights_follow_the_seed_and_leave_the_global_generator() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("wrong", [{"depth": 34}, {"stem_stride": 3}, {"width": 0}, {"classes": 0}])
+@pytest.mark.parametrize("wrong", [{"depth": 34}, {"stem_stride": 3}, {"channels": 0}, {"classes": 0}])
 def test_networks_that_do_not_exist_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(InputError, match="depth 18 or 50"):
         ResNet(**{"classes": 2, **wrong})
+
+
+@pytest.mark.parametrize("width", [0, 4, 7])
+def test_a_network_that_destroys_memory_when_it_is_trained_is_refused(width: int) -> None:
+    with pytest.raises(InputError, match=rf"width 8 or more, because torch destroys memory .* Got {width} instead"):
+        seeded_resnet(0, 18, classes=2, width=width, stem_stride=2)
