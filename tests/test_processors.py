@@ -40,7 +40,9 @@ def as_processor(capability: str) -> dict[str, str]:
 def available() -> list[str]:
     """What this processor can stand for."""
     own = torch.backends.cpu.get_cpu_capability().lower()
-    return [name for name in ONEDNN_OF if name == "default" or own.startswith(name) or own.startswith("avx512")]
+    return [
+        name for name in ONEDNN_OF if name == "default" or own.startswith(name) or own.startswith("avx512")
+    ]
 
 
 @pytest.mark.slow
