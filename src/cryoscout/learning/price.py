@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cryoscout.belief.effects import location_of
 from cryoscout.belief.tree_gaussian import given_others, messages_up, tilted, update_path, with_evidence
+from cryoscout.core.ties import ROUNDING, beats, ranks_best_first
 from cryoscout.routing.problem import RoutingProblem
 
 N_TERMS = 14
@@ -44,8 +45,7 @@ class PriceTree(NamedTuple):
 def price_tree(problem: RoutingProblem) -> PriceTree:
     """The tree of a problem with one shot per hole or more (shots count as one result)."""
     location = location_of(problem.p_good, problem.effects.total)
-    holes = np.arange(problem.n_holes)
-    order = np.lexsort((holes, -location, problem.patch_of_hole))
+    order = np.lexsort((np.arange(problem.n_holes), ranks_best_first(problem.p_good), problem.patch_of_hole))
     counts = np.bincount(problem.patch_of_hole, minlength=len(problem.square_of_patch))
     return PriceTree(
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
@@ -84,7 +84,7 @@ def _plan_at(tree, values, free, here_patch, price, net_patch, net_square, net_g
             if not free[hole]:
                 continue
             worth = values[hole] - price * t0
-            if worth <= 0.0:
+            if worth <= ROUNDING:
                 break
             net += worth
             taken += 1
@@ -92,29 +92,30 @@ def _plan_at(tree, values, free, here_patch, price, net_patch, net_square, net_g
             net -= price * (t1 - t0)
         net_patch[patch] = net
         count[patch] = taken
-        if net > 0.0:
+        if net > ROUNDING:
             net_square[tree.square_of_patch[patch]] += net
     for square in range(len(net_square)):
         if square != here_square:
             net_square[square] -= price * (t2 - t1)
-        if net_square[square] > 0.0:
+        if net_square[square] > ROUNDING:
             net_grid[tree.grid_of_square[square]] += net_square[square]
     for grid in range(len(net_grid)):
         if grid != here_grid:
             net_grid[grid] -= price * (t3 - t2)
     minutes = 0.0
     for grid in range(len(net_grid)):
-        if net_grid[grid] > 0.0 and grid != here_grid:
+        if net_grid[grid] > ROUNDING and grid != here_grid:
             minutes += t3 - t2
     for square in range(len(net_square)):
-        if net_square[square] > 0.0 and square != here_square and net_grid[tree.grid_of_square[square]] > 0.0:
+        in_plan = net_square[square] > ROUNDING and net_grid[tree.grid_of_square[square]] > ROUNDING
+        if in_plan and square != here_square:
             minutes += t2 - t1
     for patch in range(len(net_patch)):
         square = tree.square_of_patch[patch]
         if (
-            net_patch[patch] > 0.0
-            and net_square[square] > 0.0
-            and net_grid[tree.grid_of_square[square]] > 0.0
+            net_patch[patch] > ROUNDING
+            and net_square[square] > ROUNDING
+            and net_grid[tree.grid_of_square[square]] > ROUNDING
         ):
             minutes += count[patch] * t0 + (0.0 if patch == here_patch else t1 - t0)
     return minutes
@@ -209,7 +210,7 @@ def choose_patch(  # type: ignore[no-untyped-def]
         minutes = tree.tiers_min[tier]
         square = tree.square_of_patch[patch]
         grid = tree.grid_of_square[square]
-        planned = net_patch[patch] > 0.0 and net_square[square] > 0.0 and net_grid[grid] > 0.0
+        planned = net_patch[patch] > ROUNDING and net_square[square] > ROUNDING and net_grid[grid] > ROUNDING
         if planned:
             gain = net_patch[patch] + price * (count[patch] * t0 + (t1 - t0 if tier > 0 else 0.0))
             whole = net_grid[grid] if tier == 3 else net_square[square] if tier == 2 else 0.0
@@ -231,7 +232,7 @@ def choose_patch(  # type: ignore[no-untyped-def]
             terms[12] = left_min / 480.0
             terms[13] = math.log1p(float(n_seen[patch])) / 3.0
             score += _residual(terms, weights)
-        if score > best_score:
+        if beats(score, best_score):
             best, best_score = patch, score
     return best
 

@@ -22,6 +22,7 @@ from cryoscout.belief.tree_gaussian import messages_up
 from cryoscout.core.array_file import read_arrays, write_arrays
 from cryoscout.core.errors import InputError
 from cryoscout.core.settings import Settings
+from cryoscout.core.ties import beats
 from cryoscout.learning.batch_env import TrainingSession
 from cryoscout.learning.draws import draw_outcomes
 from cryoscout.learning.held_out import random_parts, split_patches
@@ -38,7 +39,7 @@ from cryoscout.learning.price import (
 )
 from cryoscout.learning.weights import POLICY_FILE
 from cryoscout.routing.bound import good_holes_bound
-from cryoscout.routing.policies.base import STOP, Observation, PolicyKind
+from cryoscout.routing.policies.base import STOP, AskedHoleByHole, Observation, PolicyKind
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.time_model import ROUNDING_MIN
 
@@ -108,8 +109,11 @@ class BeliefState:
         return values, variance
 
 
-class ResidualPolicy:
-    """The plan at the time price with a learned residual; without weights, the plan alone."""
+class ResidualPolicy(AskedHoleByHole):
+    """The plan at the time price with a learned residual; without weights, the plan alone.
+
+    It does not restart: it takes results in one by one, without a second look at earlier ones.
+    """
 
     kind: PolicyKind = "learned"
     default_prediction: str = "combined"
@@ -197,7 +201,7 @@ def train_residual(
         weights = weights + settings.learning_rate * corrected
         share = _share(judge, weights)
         log.append({"generation": generation, "held_out_share_of_bound": share, "gain_of_changes": gain})
-        if share > best_share:
+        if beats(share, best_share):
             best, best_share, best_generation = weights.copy(), share, generation
         if progress is not None:
             progress(generation, share)

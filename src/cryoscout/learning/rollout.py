@@ -15,6 +15,7 @@ from pydantic import Field
 
 from cryoscout.belief.calibration import sigmoid
 from cryoscout.core.settings import Settings
+from cryoscout.core.ties import ROUNDING, first_of_the_best, order_best_first
 from cryoscout.learning.price import (
     N_TERMS,
     best_free,
@@ -24,7 +25,7 @@ from cryoscout.learning.price import (
 )
 from cryoscout.learning.residual import reachable
 from cryoscout.routing.policies.adaptive import Adaptive
-from cryoscout.routing.policies.base import STOP, Observation, PolicyKind
+from cryoscout.routing.policies.base import STOP, AskedHoleByHole, Observation, PolicyKind
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.time_model import ROUNDING_MIN
 
@@ -42,8 +43,11 @@ class RolloutSettings(Settings):
     """How much better another patch must be, in standard errors of the paired difference."""
 
 
-class Rollout:
-    """The adaptive planner with a look ahead before every move to another patch."""
+class Rollout(AskedHoleByHole):
+    """The adaptive planner with a look ahead before every move to another patch.
+
+    It does not restart: a new start draws anew.
+    """
 
     name: str = "rollout"
     kind: PolicyKind = "learned"
@@ -86,8 +90,8 @@ class Rollout:
         gain = found[1:] - found[0]
         mean, error = gain.mean(axis=1), gain.std(axis=1, ddof=1) / np.sqrt(gain.shape[1])
         sure = mean - self.settings.standard_errors * error
-        best = int(np.argmax(sure))
-        if sure[best] <= 0:
+        best = first_of_the_best(sure)
+        if sure[best] <= ROUNDING:
             return planned
         self.left_plan += 1
         return int(best_free(self._tree, reached, patches[1 + best]))
@@ -115,8 +119,8 @@ class Rollout:
         tier = np.where(square == square[here_patch], 1, np.where(grid == grid[here_patch], 2, 3))
         tier[here_patch] = 0
         patches = [int(problem.patch_of_hole[planned])]
-        best_of_tier = [int(np.argmax(np.where(tier == of, worth, -np.inf))) for of in range(4)]
-        for patch in [*best_of_tier, *np.argsort(-worth).tolist()]:
+        best_of_tier = [first_of_the_best(np.where(tier == of, worth, -np.inf)) for of in range(4)]
+        for patch in [*best_of_tier, *order_best_first(worth).tolist()]:
             if patch not in patches and np.isfinite(worth[patch]):
                 patches.append(patch)
         return patches[: self.settings.candidates]
