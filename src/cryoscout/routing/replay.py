@@ -125,15 +125,16 @@ def _replay_one(
     free = problem.available() & truth.measured
     visited = np.zeros(problem.n_holes, dtype=bool) if problem.imaged is None else problem.imaged.copy()
     known = np.full(problem.n_holes, np.nan) if problem.outcome is None else problem.outcome.copy()
+    results = problem.known_results()[1]
     if start != NOWHERE:
         visited[start], free[start] = True, False
         if truth.measured[start]:
-            known[start] = truth.good[start]
+            known[start], results[start] = truth.good[start], problem.shots
     count_crossing = problem.crossing == "count" and not policy.drops_crossing
-    seen_visited, seen_known = _read_only_view(visited), _read_only_view(known)
+    seen_visited, seen_known, seen_results = (_read_only_view(each) for each in (visited, known, results))
     policy.reset(problem, start, rng)
     pending: deque[tuple[float, int]] = deque()
-    here, used, n_outcomes, collected = start, problem.time_model.setup_min, 0, 0.0
+    here, used, news, collected = start, problem.time_model.setup_min, 0, 0.0
     route: list[int] = []
     minutes: list[float] = []
     handed_square = -1
@@ -145,9 +146,9 @@ def _replay_one(
             handed_square = square
             while pending and pending[0][0] <= used:
                 hole = pending.popleft()[1]
-                known[hole] = truth.good[hole]
-                n_outcomes += 1
-        hole = policy.next_hole(Observation(seen_visited, here, used, seen_known, n_outcomes))
+                known[hole], results[hole] = truth.good[hole], problem.shots
+                news += 1
+        hole = policy.next_hole(Observation(seen_visited, here, used, seen_known, news, seen_results))
         if hole == STOP:
             break
         if not (0 <= hole < problem.n_holes) or not free[hole]:

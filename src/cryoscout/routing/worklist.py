@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cryoscout.belief.counts import forecast_count
 from cryoscout.core.errors import InputError
-from cryoscout.routing.policies.base import STOP, Observation, Policy
+from cryoscout.routing.policies.base import STOP, Observation, Policy, belief_of
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.replay import PolicyError
 from cryoscout.routing.time_model import ROUNDING_MIN
@@ -235,7 +235,7 @@ def build_work_list(
     Raises PolicyError when the policy breaks its contract, InputError when the names do not fit the problem.
     """
     route, tiers = plan_route(problem, policy, start_hole, seed, progress)
-    belief = problem.belief()
+    belief = belief_of(policy, problem)
     # Its own generator: how many draws the policy made must not move the intervals.
     rng = np.random.default_rng([seed, _FORECAST])
     forecast = forecast_count(belief, route, problem.shots, rng, loadings=problem.fit_loadings)
@@ -274,6 +274,7 @@ def plan_route(
     free = problem.available()
     visited = np.zeros(problem.n_holes, dtype=bool) if problem.imaged is None else problem.imaged.copy()
     outcome = np.full(problem.n_holes, np.nan) if problem.outcome is None else problem.outcome.copy()
+    results = problem.known_results()[1]
     if start_hole != NOWHERE:
         visited[start_hole], free[start_hole] = True, False
     tiers_min = problem.time_model.tiers_min(problem.shots)
@@ -282,7 +283,7 @@ def plan_route(
     route: list[int] = []
     tiers: list[int] = []
     while free.any():
-        hole = policy.next_hole(Observation(visited.copy(), here, used, outcome.copy(), 0))
+        hole = policy.next_hole(Observation(visited.copy(), here, used, outcome.copy(), 0, results.copy()))
         if hole == STOP:
             break
         if not (0 <= hole < problem.n_holes) or not free[hole]:
