@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from cryoscout.advice.advise import split_policy_spec
+from cryoscout.advice.setting import split_policy_spec
 from cryoscout.core.errors import InputError
 from cryoscout.session.store import SessionStore
 

@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryoscout.core.errors import InputError, UnknownNameError
+from cryoscout.routing.course import PolicyError
 from cryoscout.routing.policies import make_policy
 from cryoscout.routing.policies.base import STOP, Observation, PolicyKind
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
-from cryoscout.routing.replay import PolicyError, ReplanEvery, Truth, random_starts, replay
+from cryoscout.routing.replay import ReplanEvery, Truth, random_starts, replay
 from cryoscout.routing.time_model import PRESETS, TimeModel
 from cryoscout.testing import random_problem
 

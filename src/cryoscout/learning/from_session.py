@@ -14,7 +14,7 @@ from cryoscout.core.errors import DataError, InputError
 from cryoscout.learning.batch_env import TrainingSession, check_holds_a_visit
 from cryoscout.learning.seen_holes import TRAINING_SPLIT
 from cryoscout.routing.from_session import problem_from_session, truth_from_session
-from cryoscout.routing.predictions import PAPER_MODEL, resolve_prediction
+from cryoscout.routing.predictions import PAPER_MODEL, prediction_of
 from cryoscout.routing.times import time_model_for
 from cryoscout.session.builtin import BUILTIN_SESSIONS
 from cryoscout.session.model import Session
@@ -61,9 +61,10 @@ def training_session(
     Raises DataError for a session without outcomes, InputError for a budget that no visit fits into, and the errors
     of the parts.
     """
-    named, notes = resolve_prediction(session, prediction, default_prediction)
-    model, model_notes = time_model_for(session, time_model)
     threshold = session.info.threshold_angstrom
+    predicted = prediction_of(session, prediction, default_prediction, threshold)
+    notes = predicted.notes
+    model, model_notes = time_model_for(session, time_model)
     truth = truth_from_session(session, threshold)
     if not draws and not truth.measured.any():
         raise DataError(
@@ -73,7 +74,7 @@ def training_session(
         )
     problem = problem_from_session(
         session,
-        prediction=named,
+        prediction=predicted,
         budget_min=budget_min,
         time_model=model,
         threshold_angstrom=threshold,
@@ -86,7 +87,7 @@ def training_session(
         problem = replace(problem, allowed=problem.available() & truth.measured)
         if left_out:
             notes = (*notes, f"{left_out} holes of session {session.name} without an outcome are left out.")
-    return TrainingSession(problem, truth, draws), named, (*notes, *model_notes)
+    return TrainingSession(problem, truth, draws), predicted.name, (*notes, *model_notes)
 
 
 def data_digest(sessions: Sequence[TrainingSession]) -> str:

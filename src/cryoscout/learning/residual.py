@@ -79,31 +79,39 @@ class BeliefState:
     """What a route knows while it runs, in the form `price.py` uses."""
 
     def __init__(self, problem: RoutingProblem) -> None:
-        n_patches = len(problem.square_of_patch)
         self.tree = price_tree(problem)
-        self.evidence = np.zeros((n_patches, 2))
+        self.n_seen = np.zeros(len(problem.square_of_patch), dtype=np.int64)
+        self._good, self._results = np.zeros(problem.n_holes), np.zeros(problem.n_holes)
+        self._learned: list[int] = []  # holes, in the order in which their first result came
+        self._shots = problem.shots
+        self._forget()
+
+    def take_in(self, observation: Observation) -> None:
+        """Learn from the results that are new; a later shot of a known hole has all learned again."""
+        new = observation.new_results(self._good, self._results, self._shots).tolist()
+        if set(new) & set(self._learned):
+            self._forget()
+            new = self._learned + [hole for hole in new if hole not in self._learned]
+            self._learned = []
+        for hole in new:
+            if self._results[hole] == 0:
+                continue
+            share = float(self._good[hole] / self._results[hole])
+            patch = int(self.tree.patch_of_hole[hole])
+            learn_outcome(self.tree, self.evidence, self.messages, patch, self.tree.location[hole], share)
+            self._learned.append(hole)
+
+    def _forget(self) -> None:
+        self.evidence = np.zeros((len(self.n_seen), 2))
         self.messages = messages_up(
             self.evidence, self.tree.square_of_patch, self.tree.grid_of_square, self.tree.variances
         )
-        self.n_seen = np.zeros(n_patches, dtype=np.int64)
-        self.known = np.zeros(problem.n_holes, dtype=bool)
-        self.shots = problem.shots
-
-    def take_in(self, outcome: NDArray[np.float64]) -> None:
-        """Learn from the outcomes that are not NaN and not known yet, (n,)."""
-        for hole in np.flatnonzero(~np.isnan(outcome) & ~self.known):
-            patch = int(self.tree.patch_of_hole[hole])
-            share = float(outcome[hole]) / self.shots
-            learn_outcome(
-                self.tree, self.evidence, self.messages, patch, self.tree.location[hole], min(share, 1.0)
-            )
-            self.known[hole] = True
 
     def values(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """((n,) p_good now, (P,) variance of the patches' effects)."""
         mean, variance = np.empty(len(self.evidence)), np.empty(len(self.evidence))
         marginals(self.tree, self.evidence, self.messages, mean, variance)
-        values = np.empty(len(self.known))
+        values = np.empty(len(self._good))
         values_of(self.tree, mean, variance, values)
         return values, variance
 
@@ -140,7 +148,7 @@ class ResidualPolicy:
         if observation.here != self._here and observation.here != NOWHERE:
             state.n_seen[problem.patch_of_hole[observation.here]] += 1
         self._here = observation.here
-        state.take_in(observation.outcome)
+        state.take_in(observation)
         free = self._allowed & ~observation.visited
         left = problem.budget_min - observation.minutes_used + ROUNDING_MIN
         here_patch = -1 if observation.here == NOWHERE else int(problem.patch_of_hole[observation.here])

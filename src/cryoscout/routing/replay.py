@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscout.core.errors import CryoscoutError, InputError
-from cryoscout.routing.policies.base import STOP, Observation, Policy
+from cryoscout.core.errors import InputError
+from cryoscout.routing.course import Course, check_start
+from cryoscout.routing.policies.base import STOP, Policy
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.reward import Reward, reward_named
-from cryoscout.routing.time_model import ROUNDING_MIN
 
 ReplanEvery = int | Literal["square"]
 
@@ -55,10 +55,6 @@ class ReplayResult:
         return len(self.route)
 
 
-class PolicyError(CryoscoutError):
-    """A policy broke its contract: a hole twice, a hole that is not allowed, a hole without an outcome."""
-
-
 def replay(
     problem: RoutingProblem,
     truth: Truth,
@@ -90,21 +86,15 @@ def replay(
         raise InputError(
             f"replan_every must be a number of holes >= 1 or 'square'. Got {replan_every!r} instead."
         )
-    tiers_min = problem.time_model.tiers_min(problem.shots)
-    reward_rule = reward_named(reward, tiers_min)
+    reward_rule = reward_named(reward, problem.time_model.tiers_min(problem.shots))
     starts = list(starts)
     for start in starts:
-        if not NOWHERE <= start < problem.n_holes:
-            raise InputError(
-                f"A start must be a hole index below {problem.n_holes} or NOWHERE ({NOWHERE}). Got {start} instead."
-            )
+        check_start(problem, start)
     generators = [np.random.default_rng([seed, index]) for index in range(len(starts))]
     results = []
     for start, rng in zip(starts, generators, strict=True):
         results.append(
-            _replay_one(
-                problem, truth, policy, start, rng, tiers_min, reward_rule, ctf_delay_min, replan_every
-            )
+            _replay_one(problem, truth, policy, start, rng, reward_rule, ctf_delay_min, replan_every)
         )
         if progress is not None:
             progress()
@@ -117,62 +107,38 @@ def _replay_one(
     policy: Policy,
     start: int,
     rng: np.random.Generator,
-    tiers_min: NDArray[np.float64],
     reward_rule: Reward,
     ctf_delay_min: float,
     replan_every: ReplanEvery,
 ) -> ReplayResult:
-    free = problem.available() & truth.measured
-    visited = np.zeros(problem.n_holes, dtype=bool) if problem.imaged is None else problem.imaged.copy()
-    known = np.full(problem.n_holes, np.nan) if problem.outcome is None else problem.outcome.copy()
-    if start != NOWHERE:
-        visited[start], free[start] = True, False
-        if truth.measured[start]:
-            known[start] = truth.good[start]
-    count_crossing = problem.crossing == "count" and not policy.drops_crossing
-    seen_visited, seen_known = _read_only_view(visited), _read_only_view(known)
+    course = Course(
+        problem,
+        start,
+        start_good=float(truth.good[start]) if start != NOWHERE and truth.measured[start] else None,
+        may_visit=truth.measured,
+        counts_crossing=problem.crossing == "count" and not policy.drops_crossing,
+    )
     policy.reset(problem, start, rng)
     pending: deque[tuple[float, int]] = deque()
-    here, used, n_outcomes, collected = start, problem.time_model.setup_min, 0, 0.0
-    route: list[int] = []
-    minutes: list[float] = []
+    collected = 0.0
     handed_square = -1
-    latest = problem.budget_min + ROUNDING_MIN
-    while used <= latest:
-        square = -1 if here == NOWHERE else int(problem.square_of_patch[problem.patch_of_hole[here]])
-        due = square != handed_square if replan_every == "square" else len(route) % replan_every == 0
+    while not course.is_over():
+        square = -1
+        if course.here != NOWHERE:
+            square = int(problem.square_of_patch[problem.patch_of_hole[course.here]])
+        due = square != handed_square if replan_every == "square" else len(course) % replan_every == 0
         if due:
             handed_square = square
-            while pending and pending[0][0] <= used:
-                hole = pending.popleft()[1]
-                known[hole] = truth.good[hole]
-                n_outcomes += 1
-        hole = policy.next_hole(Observation(seen_visited, here, used, seen_known, n_outcomes))
+            while pending and pending[0][0] <= course.minutes_used:
+                known = pending.popleft()[1]
+                course.take_result(known, float(truth.good[known]))
+        hole = course.ask(policy)
         if hole == STOP:
             break
-        if not (0 <= hole < problem.n_holes) or not free[hole]:
-            raise PolicyError(
-                f"Policy {policy.name!r} must choose an allowed, unvisited hole with an outcome. Got {hole} instead."
-            )
-        tier = problem.tier_between(here, hole)
-        used += float(tiers_min[tier])
-        if used > latest and not count_crossing:
-            break
-        visited[hole], free[hole] = True, False
-        pending.append((used + ctf_delay_min, hole))
-        route.append(hole)
-        minutes.append(used)
+        tier = course.visit(hole)
+        pending.append((course.minutes_used + ctf_delay_min, hole))
         collected += reward_rule.of_visit(float(truth.good[hole]), tier)
-        here = hole
-    visits = np.array(route, dtype=np.int64)
-    return ReplayResult(start, visits, np.array(minutes), truth.good[visits], collected)
-
-
-def _read_only_view(array: NDArray[Any]) -> NDArray[Any]:
-    """The same memory, so that it shows every later change, but not to be written by whoever gets it."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
+    return ReplayResult(start, course.route, course.minutes, truth.good[course.route], collected)
 
 
 def random_starts(

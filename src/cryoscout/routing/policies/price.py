@@ -16,15 +16,14 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cryoscout.belief.effects import location_of
-from cryoscout.belief.tree_gaussian import given_others, messages_up, tilted, update_path, with_evidence
+from cryoscout.belief.patch_results import site_of, tilted
+from cryoscout.belief.tree_gaussian import given_others, messages_up, update_path, with_evidence
 from cryoscout.routing.problem import RoutingProblem
 
 N_TERMS = 14
 """Terms a choice of the next patch can be learned from; see `choose_patch`."""
 
 BISECTIONS = 14
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
-_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 _LOGISTIC_PROBIT = np.pi / 8.0
 
 
@@ -243,10 +242,12 @@ def learn_outcome(tree, evidence, messages, patch, location, good):  # type: ign
     mean, variance = with_evidence(mean, variance, evidence[patch])
     if variance <= 0.0:
         return
-    _, new_mean, new_variance = tilted(mean, variance, location, good, 1.0 - good, _NODES, _WEIGHTS)
-    precision = max(1.0 / new_variance - 1.0 / variance, 0.0)
+    _, new_mean, new_variance = tilted(
+        mean, variance, np.full(1, location), np.full(1, good), np.full(1, 1.0 - good)
+    )
+    precision, shift = site_of(mean, variance, new_mean, new_variance)
     evidence[patch, 0] += precision
-    evidence[patch, 1] += new_mean * (precision + 1.0 / variance) - mean / variance
+    evidence[patch, 1] += shift
     update_path(patch, evidence, tree.square_of_patch, tree.grid_of_square, tree.variances, messages)
 
 
