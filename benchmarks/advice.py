@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 python benchmarks/advice.py [--json]
 
-On one thread, as `make bench` runs it; every figure is the median of 20 after a warm-up. Plans are of `adaptive` for 480 minutes on simulated
-sessions: `y1-like` with 2,400 holes and `daily` with 100,000.
+On one thread, as `make bench` runs it; every figure is the median of 20 after a warm-up. Plans are of `adaptive` for
+480 minutes on simulated sessions: `y1-like` with 2,400 holes and `daily` with 100,000.
 """
 
 from __future__ import annotations

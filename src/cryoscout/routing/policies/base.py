@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.belief.counts import Belief
+from cryoscout.core.errors import InputError
 from cryoscout.routing.problem import RoutingProblem
+from cryoscout.routing.time_model import ROUNDING_MIN
 
 PolicyKind = Literal["planner", "learned", "baseline"]
 
@@ -71,6 +74,9 @@ class Policy(Protocol):
     drops_crossing: (
         bool  # True: its crossing visit is dropped whatever the replay says (the published greedy)
     )
+    restarts: bool
+    """True: started anew on what is known meanwhile (holes imaged, their results, the last hole, the minutes that are
+    left) it goes on as if it had run on."""
 
     def reset(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> None:
         """Start a route. start_hole : index, already imaged, or NOWHERE."""
@@ -79,6 +85,61 @@ class Policy(Protocol):
     def next_hole(self, observation: Observation) -> int:
         """The next hole: an allowed one that is not visited, or STOP."""
         ...
+
+    def plan(self, observation: Observation) -> list[int]:
+        """The holes from here to the end of the budget, in order, if no further result came.
+
+        The same holes as `next_hole` would give one by one, and the policy is left as it was. The last one may cross
+        the budget where a crossing visit counts. `AskedHoleByHole` is a `plan` for every policy.
+        """
+        ...
+
+
+class AskedHoleByHole:
+    """The `plan` of a policy that has none of its own: it is asked hole by hole."""
+
+    restarts: ClassVar[bool] = False
+    _problem: RoutingProblem  # of the last reset
+
+    def plan(self: _PolicyOnProblem, observation: Observation) -> list[int]:
+        """The holes from here to the end of the budget, in order, if no further result came."""
+        return route_hole_by_hole(self, self._problem, observation)
+
+
+class _PolicyOnProblem(Policy, Protocol):
+    _problem: RoutingProblem
+
+
+def route_hole_by_hole(policy: Policy, problem: RoutingProblem, observation: Observation) -> list[int]:
+    """What `next_hole` of a copy of the policy gives, visit after visit, with nothing new to learn.
+
+    policy : after `reset` on this problem; it is not changed     observation : where the route stands
+    Raises InputError when the policy chooses a hole that is not allowed or was visited.
+    """
+    asked = deepcopy(policy, {id(problem): problem})
+    tiers_min = problem.time_model.tiers_min(problem.shots)
+    latest_min = problem.budget_min + ROUNDING_MIN
+    drops = policy.drops_crossing or problem.crossing == "drop"
+    visited, free = observation.visited.copy(), problem.available() & ~observation.visited
+    seen = visited.view()
+    seen.flags.writeable = False
+    here, used_min = observation.here, observation.minutes_used
+    route: list[int] = []
+    while used_min <= latest_min:
+        hole = asked.next_hole(replace(observation, visited=seen, here=here, minutes_used=used_min))
+        if hole == STOP:
+            break
+        if not (0 <= hole < problem.n_holes) or not free[hole]:
+            raise InputError(
+                f"Policy {policy.name!r} must choose an allowed, unvisited hole. Got {hole} instead."
+            )
+        used_min += float(tiers_min[problem.tier_between(here, hole)])
+        if used_min > latest_min and drops:
+            break
+        visited[hole], free[hole] = True, False
+        route.append(int(hole))
+        here = hole
+    return route
 
 
 def belief_of(policy: Policy, problem: RoutingProblem) -> Belief:

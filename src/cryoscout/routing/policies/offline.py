@@ -43,7 +43,7 @@ class Offline(FixedOrder):
     def __init__(self) -> None:
         self.last_plan_s = 0.0
 
-    def plan(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> list[int]:
+    def whole_route(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> list[int]:
         """The whole route; nothing is random. Raises InputError beyond 20,000 holes."""
         began_s = time.perf_counter()
         path = best_path(problem, start_hole)
