@@ -16,6 +16,7 @@ from cryoscout.learning.settings import LearnSettings
 from cryoscout.learning.tables import eliminated_problem
 from cryoscout.routing.bound import good_holes_bound
 from cryoscout.routing.replay import Truth
+from cryoscout.session.splits import HELD_OUT_STREAM, split_by
 
 BUDGET_SHARES = (0.25, 0.5, 0.75, 1.0)
 """Budgets of the trial routes, as shares of the training budget: the held-out part is smaller than the session."""
@@ -53,11 +54,10 @@ def split_patches(
             f"A session to learn from must have two patches or more, one of them held out. Got {len(patches)} "
             "instead. Remedy: learn from a larger session."
         )
-    n_held = int(np.clip(round(share * len(patches)), 1, len(patches) - 1))
-    held = np.isin(problem.patch_of_hole, rng.permutation(patches)[:n_held])
+    held = split_by(problem.patch_of_hole, share, rng, among=free)
     return (
         replace(session, problem=replace(problem, allowed=free & ~held)),
-        replace(session, problem=replace(problem, allowed=free & held)),
+        replace(session, problem=replace(problem, allowed=held)),
     )
 
 
@@ -68,7 +68,7 @@ def kept_and_trials(
 
     Which patches are held out depends on the seed and on the sessions' patches, on no prediction.
     """
-    rng = np.random.default_rng([settings.seed, 1])
+    rng = np.random.default_rng([settings.seed, HELD_OUT_STREAM])
     parts = [split_patches(session, settings.held_out, rng) for session in sessions]
     trials = trials_of([held for _, held in parts if held is not None], settings, rng)
     return [kept for kept, _ in parts], trials, rng
