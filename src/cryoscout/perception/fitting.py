@@ -152,8 +152,8 @@ def fit_ctf(
         edges = np.asarray(start_from.edges_angstrom)
         if not len(edges):
             raise InputError(
-                "The classifier to begin with must be a regression. Got one for one threshold instead. Remedy: one that "
-                "fit_ctf made."
+                "The classifier to begin with must be a regression. Got one for one threshold instead. Remedy: one of "
+                "fit_ctf."
             )
     bin_of = np.clip(np.searchsorted(edges, values, side="left") - 1, 0, len(edges) - 2)
     labels = np.where(np.isfinite(values), bin_of, UNLABELLED)
