@@ -14,8 +14,9 @@ from cryoscout.learning.draws import draw_outcomes
 from cryoscout.learning.greedy_routes import Scores, greedy_routes
 from cryoscout.learning.settings import LearnSettings
 from cryoscout.learning.tables import eliminated_problem
-from cryoscout.routing.bound import good_holes_bound
-from cryoscout.routing.replay import Truth
+from cryoscout.routing.bound import good_holes_bound, pseudo_reward_bound
+from cryoscout.routing.problem import RoutingProblem
+from cryoscout.routing.replay import PseudoRewards, Truth
 from cryoscout.session.splits import HELD_OUT_STREAM, split_by
 
 BUDGET_SHARES = (0.25, 0.5, 0.75, 1.0)
@@ -99,21 +100,30 @@ def random_parts(session: TrainingSession, n_parts: int, rng: np.random.Generato
 def trials_of(
     sessions: Sequence[TrainingSession], settings: LearnSettings, rng: np.random.Generator
 ) -> list[Trial]:
-    """The trial routes on held-out sessions, with their real outcomes; where some are missing all are drawn once."""
+    """The trial routes on held-out sessions, with their real outcomes; where some are missing all are drawn once.
+
+    Of a session with pseudo-rewards these are the outcomes: an epoch is chosen by what the training may know.
+    """
     trials = []
     for session in sessions:
-        truth = session.truth
-        if not truth.measured[session.problem.available()].all():
+        outcomes = session.outcomes
+        if isinstance(outcomes, Truth) and not outcomes.measured[session.problem.available()].all():
             drawn = draw_outcomes(session.problem, rng)
-            truth = Truth(drawn, np.ones(len(drawn), dtype=bool))
+            outcomes = Truth(drawn, np.ones(len(drawn), dtype=bool))
         for share in BUDGET_SHARES:
             problem = replace(session.problem, budget_min=share * settings.budget_min, crossing="count")
             if settings.elimination:
                 problem = eliminated_problem(problem)
             starts = rng.choice(np.flatnonzero(problem.available()), STARTS)
-            bound = np.array([good_holes_bound(problem, truth, int(start)) for start in starts])
-            trials.append(Trial(TrainingSession(problem, truth), starts, bound))
+            bound = np.array([_bound(problem, outcomes, int(start)) for start in starts])
+            trials.append(Trial(TrainingSession(problem, outcomes), starts, bound))
     return trials
+
+
+def _bound(problem: RoutingProblem, outcomes: Truth | PseudoRewards, start: int) -> float:
+    if isinstance(outcomes, PseudoRewards):
+        return pseudo_reward_bound(problem, outcomes, start)
+    return good_holes_bound(problem, outcomes, start)
 
 
 def share_of_bound(trials: Sequence[Trial], settings: LearnSettings, scores: Scores) -> float:
