@@ -164,7 +164,7 @@ def _method(dashed: str) -> str:
         raise InputError(
             "--method must be one that needs crops and results alone. Got pseudo-label, which must be given the labels "
             "of somebody else, instead. Remedy: --method iterative-fixmatch, which makes its own, or call "
-            "cryoscout.perception.fit with pseudo=."
+            "cryoscout.perception.fit with weights=."
         )
     if dashed not in known:
         raise UnknownNameError("--method", dashed, known)

@@ -41,6 +41,7 @@ from cryoscout.routing.policies.price import (
 )
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.time_model import ROUNDING_MIN
+from cryoscout.session.splits import HELD_OUT_STREAM
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -187,7 +188,8 @@ def train_residual(
 
     The generation is chosen on held-out patches with their real outcomes. progress : (generation, share of bound)
     """
-    rng = np.random.default_rng([settings.seed, 1])  # as `Training` splits, so that both learn from one half
+    # As `Training` splits, so that both learn from one half.
+    rng = np.random.default_rng([settings.seed, HELD_OUT_STREAM])
     parts = [split_patches(session, settings.held_out, rng) for session in sessions]
     pool = [part for fit, _ in parts for part in random_parts(fit, settings.parts, rng)]
     trees = [price_tree(part.problem) for part in pool]

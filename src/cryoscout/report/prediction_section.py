@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cryoscout.belief.evaluation import Evaluation, evaluate_predictions
 from cryoscout.core.errors import CryoscoutError
-from cryoscout.perception.from_session import SessionCrops, good_by_majority
+from cryoscout.perception.from_session import SessionCrops
 from cryoscout.report.figures import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, svg_text
 from cryoscout.report.page import ReportSection, ReportTable
 from cryoscout.session.model import Session
@@ -67,7 +67,7 @@ def _judged_sections(
     crops: SessionCrops | None,
     fitted_to: NDArray[np.bool_] | None,
 ) -> list[ReportSection]:
-    good = good_by_majority(session, threshold_angstrom)
+    good = session.good_by_majority(threshold_angstrom)
     learned = np.zeros(len(good), dtype=np.bool_) if fitted_to is None else fitted_to
     judged_on = ~np.isnan(good) & ~learned
     is_good = good[judged_on]

@@ -21,7 +21,7 @@ ReplanEvery = int | Literal["square"]
 
 @dataclass(frozen=True)
 class Truth:
-    """What the holes really gave. Only `replay` and `good_holes_bound` take it; no policy ever does."""
+    """What the holes really gave. `replay`, `good_holes_bound` and a training take it; no policy ever does."""
 
     good: NDArray[np.float64]  # (n,) good micrographs each hole gave, 0..shots; 0 where not measured
     measured: NDArray[np.bool_]  # (n,) whether the hole was imaged and has a result
@@ -32,6 +32,61 @@ class Truth:
                 f"Truth must have one `good` and one `measured` per hole. Got {len(self.good)} and "
                 f"{len(self.measured)} instead."
             )
+
+
+REWARD_STEP = 2.0**-12
+"""Pseudo-rewards are multiples of this: the sum of a route is exact in 32 bits, in whatever order it is visited."""
+
+
+@dataclass(frozen=True)
+class PseudoRewards:
+    """What the holes are taken to give where few are measured: outcomes of labelled holes, predictions of the others.
+
+    A policy may be trained on them (`learning`); it is never judged on them: `replay` and `good_holes_bound` take a
+    `Truth`. Outcomes of holes without a label are not in here at all.
+    Raises InputError for another shape, and rewards that are not finite and 0 or more.
+    """
+
+    reward: NDArray[
+        np.float64
+    ]  # (n,) good micrographs, 0..shots; a fraction where predicted, kept to REWARD_STEP
+    is_label: NDArray[np.bool_]  # (n,) whether it was measured
+
+    def __post_init__(self) -> None:
+        if (
+            self.reward.ndim != 1
+            or self.is_label.shape != self.reward.shape
+            or self.is_label.dtype != np.bool_
+        ):
+            raise InputError(
+                f"Pseudo-rewards must have one number and one bool per hole. Got {self.reward.dtype} "
+                f"{self.reward.shape} and {self.is_label.dtype} {self.is_label.shape} instead."
+            )
+        wrong = np.flatnonzero(~((self.reward >= 0.0) & np.isfinite(self.reward)))
+        if len(wrong):
+            raise InputError(
+                f"Pseudo-rewards must be finite and 0 or more. Got {self.reward[wrong[0]]} for hole {wrong[0]} instead."
+            )
+        object.__setattr__(self, "reward", np.round(self.reward / REWARD_STEP) * REWARD_STEP)
+
+    @classmethod
+    def of(cls, labels: NDArray[np.float64], p_good: NDArray[np.float64], shots: int = 1) -> PseudoRewards:
+        """The outcome where there is a label, else the good micrographs to be expected.
+
+        labels : (n,) good micrographs of labelled holes, NaN of the others     p_good : (n,) 0..1
+        Raises InputError for two lengths, and for a p_good outside 0..1 where there is no label.
+        """
+        if labels.shape != p_good.shape:
+            raise InputError(
+                f"Labels and p_good must be of the same holes. Got {labels.shape} and {p_good.shape} instead."
+            )
+        is_label = ~np.isnan(labels)
+        wrong = np.flatnonzero(~is_label & ~((p_good >= 0.0) & (p_good <= 1.0)))
+        if len(wrong):
+            raise InputError(
+                f"p_good of a pseudo-reward must lie in 0..1. Got {p_good[wrong[0]]} for hole {wrong[0]} instead."
+            )
+        return cls(np.where(is_label, labels, shots * p_good), is_label)
 
 
 @dataclass(frozen=True)

@@ -183,6 +183,15 @@ class Session:
         count[~self.measured_by_hole()] = np.nan
         return count
 
+    def good_by_majority(self, threshold_angstrom: float) -> NDArray[np.float64]:
+        """(n,) 1 where at least half of a hole's results are good, 0 where fewer are, NaN where it has none.
+
+        `good_by_hole` counts micrographs, which is what a route collects; this is the one label of a hole, which is
+        what its one image can be asked for. They agree where each hole has one result.
+        """
+        count, results = self.good_by_hole(threshold_angstrom), self.results_by_hole()
+        return np.where(results > 0, 2.0 * count >= results, np.nan).astype(np.float64)
+
     def results_by_hole(self) -> NDArray[np.float64]:
         """(n,) exposures of each hole that have a result (measured or failed): the shots behind `good_by_hole`."""
         has_result = self.exposures["outcome"].isin(("measured", "failed")).to_numpy()

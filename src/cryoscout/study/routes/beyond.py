@@ -168,9 +168,10 @@ def _on_held_out(policy: Policy, seed: int) -> Json:
     from cryoscout.learning.held_out import split_patches, trials_of
     from cryoscout.learning.settings import settings_of
     from cryoscout.routing.replay import replay
+    from cryoscout.session.splits import HELD_OUT_STREAM
 
     settings = settings_of("dqn", elimination=False, seed=seed)
-    rng = np.random.default_rng([seed, 1])  # the split of `Training` and of `train_residual`
+    rng = np.random.default_rng([seed, HELD_OUT_STREAM])  # the split of `Training` and of `train_residual`
     _, held = split_patches(_training_session(), settings.held_out, rng)
     good, bound = {}, {}
     for trial in trials_of([] if held is None else [held], settings, rng):
