@@ -394,14 +394,14 @@ def _left_out(found: ReadSources) -> tuple[str, ...]:
     )
 
 
-def _update(folder: Path, sources: _Sources) -> tuple[_Read, dict[str, int]]:
+def _update(location: Path | str, sources: _Sources) -> tuple[_Read, dict[str, int]]:
     """Add what is new to a stored session; what was there before stays."""
-    from cryoscout.formats.assemble import assemble
+    from cryoscout.formats.assemble import Assembled, assemble
     from cryoscout.formats.sources import source_key
     from cryoscout.session.store import SessionStore
 
     options = sources.options
-    with SessionStore.open(folder) as store:
+    with SessionStore.open(location) as store:
         stored, known = store.load(), store.files()
         found = _found(sources, known, stored)
         _refuse_leginon_options(found, only_leginon=False, options=options)
@@ -410,13 +410,19 @@ def _update(folder: Path, sources: _Sources) -> tuple[_Read, dict[str, int]]:
             notes = [] if options.cluster_radius_um is None else [why]
             return _Read(stored, notes=notes, unchanged=found.unchanged), {}
         left_out = _say_left_out(_left_out(found))
-        joined = assemble(
-            found.records,
-            stored,
-            cluster_radius_um=options.cluster_radius_um,
-            same_source=any(source_key(path) in known for path in sources.paths),
-        )
-        added = store.save_update(joined.session, sources.as_given, files=found.files)
+        joined = Assembled(stored)
+
+        def extend(now: Session) -> Session:
+            nonlocal joined
+            joined = assemble(
+                found.records,
+                now,
+                cluster_radius_um=options.cluster_radius_um,
+                same_source=any(source_key(path) in known for path in sources.paths),
+            )
+            return joined.session
+
+        added = store.save_update(extend, sources.as_given, files=found.files)
     read = _Read(joined.session, joined.reports, {}, left_out, joined.notes, found.unchanged)
     return read, added
 
