@@ -97,7 +97,7 @@ def test_a_plan_is_remembered_in_a_stored_session(cli, sim, tmp_path):
     assert plan["prediction"] == "simulated"
     assert any("no prediction 'res50'" in note for note in plan["notes"])
     with SessionStore.open(tmp_path / sim) as store:
-        (event,) = store.events("planned")
+        (event,) = store.events(kind="planned")
     assert event.payload == plan
 
 
