@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cryoscout.formats import smartscope_rest
-from cryoscout.formats.relion import write_micrographs
+from cryoscout.formats.ctf.relion import write_micrographs
+from cryoscout.formats.smartscope import rest as smartscope_rest
 from cryoscout.session.store import SessionStore
 from smartscope_server import TOKEN, Server, running
 

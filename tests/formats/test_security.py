@@ -20,9 +20,11 @@ import pytest
 from reader_samples import SAMPLES, XML_NAV
 
 from cryoscout.core.errors import CryoscoutError, FileFormatError
-from cryoscout.formats import cryosparc, csdat, registry, sources
-from cryoscout.formats.cryosparc import read_cs
-from cryoscout.formats.leginon_crops import read_crops
+from cryoscout.formats import registry
+from cryoscout.formats.ctf import cryosparc, csdat
+from cryoscout.formats.ctf.cryosparc import read_cs
+from cryoscout.formats.leginon.crops import read_crops
+from cryoscout.intake import read as sources
 
 LAUGHS = (
     '<!DOCTYPE lolz [\n<!ENTITY lol "lol">\n'

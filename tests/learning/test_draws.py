@@ -7,7 +7,7 @@ import pytest
 from learning_samples import even_session
 
 from cryoscout.belief.effects import EffectVariances
-from cryoscout.learning.draws import draw_outcomes
+from cryoscout.routing.outcome_draws import draw_outcomes
 from cryoscout.routing.problem import RoutingProblem
 
 N_DRAWS = 6000

@@ -7,7 +7,10 @@ from hypothesis import strategies as st
 from learning_samples import random_session
 
 from cryoscout.belief.tree_gaussian import messages_up
-from cryoscout.learning.price import (
+from cryoscout.learning.residual import ResidualPolicy
+from cryoscout.routing.bound import good_holes_bound
+from cryoscout.routing.knapsack import TreeKnapsack
+from cryoscout.routing.policies.price import (
     N_TERMS,
     learn_outcome,
     marginals,
@@ -16,9 +19,6 @@ from cryoscout.learning.price import (
     simulate_route,
     values_of,
 )
-from cryoscout.learning.residual import ResidualPolicy
-from cryoscout.routing.bound import good_holes_bound
-from cryoscout.routing.knapsack import TreeKnapsack
 from cryoscout.routing.replay import replay
 
 PLAN_ALONE = np.zeros((0, N_TERMS + 2))

@@ -6,7 +6,6 @@ from learning_samples import random_session
 
 from cryoscout.core.array_file import write_arrays
 from cryoscout.core.errors import InputError
-from cryoscout.learning.price import N_TERMS
 from cryoscout.learning.residual import (
     ResidualPolicy,
     ResidualSettings,
@@ -14,6 +13,7 @@ from cryoscout.learning.residual import (
     read_residual,
     train_residual,
 )
+from cryoscout.routing.policies.price import N_TERMS
 from cryoscout.routing.problem import NOWHERE
 from cryoscout.routing.replay import replay
 from cryoscout.testing import check_policy

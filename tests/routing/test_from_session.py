@@ -7,22 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cryoscout.advice.work_list import place_names
 from cryoscout.belief.effects import Y1_EFFECTS, Y1_FLAT_EFFECTS
 from cryoscout.core.errors import DataError, InputError, UnknownNameError
-from cryoscout.routing.from_session import (
-    flat_p_good,
-    load_session,
-    named_p_good,
-    place_names,
-    prediction_names,
-    problem_from_session,
-    resolve_prediction,
-    start_of_plan,
-    time_model_for,
-    truth_from_session,
-)
+from cryoscout.routing.from_session import problem_from_session, start_of_plan, truth_from_session
+from cryoscout.routing.predictions import flat_p_good, named_p_good, prediction_names, resolve_prediction
 from cryoscout.routing.problem import NOWHERE
+from cryoscout.routing.times import time_model_for
 from cryoscout.session.model import Session
+from cryoscout.session.named import load_session
 from cryoscout.session.tables import empty_table
 from cryoscout.simulate.presets import simulation_named
 from cryoscout.simulate.session import to_session

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from store_examples import NAN, assert_same, dump, full_session, small_session
 
 from cryoscout.core.errors import DataError, InputError, StoreError, UnknownNameError
-from cryoscout.routing.from_session import load_session
 from cryoscout.session import store_events
 from cryoscout.session.builtin import load_builtin
+from cryoscout.session.named import load_session
 from cryoscout.session.store import COMPLETE, DATABASE, SessionStore, _writing
 from cryoscout.session.store_layout import METADATA
 from cryoscout.session.store_schema import SCHEMA_VERSION

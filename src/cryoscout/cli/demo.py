@@ -12,8 +12,8 @@ from cryoscout.cli.output import console, print_json, say
 from cryoscout.core.errors import InputError
 
 if TYPE_CHECKING:
+    from cryoscout.report.session_report import ReportRequest, SessionReplays
     from cryoscout.session.model import Session
-    from cryoscout.study.session_report import ReportRequest, SessionReplays
 
 MARK = "made-by-cryoscout-demo.txt"
 BUDGET_MIN = 480.0
@@ -38,9 +38,9 @@ def demo(
     Example:
       cryoscout demo
     """
-    from cryoscout.cli.plan import make_work_list
+    from cryoscout.advice.advise import make_work_list
     from cryoscout.cli.report import figures, make_report
-    from cryoscout.study.session_report import ReportRequest
+    from cryoscout.report.session_report import ReportRequest
 
     began = time.monotonic()
     claim_folder(output)

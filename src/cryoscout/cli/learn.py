@@ -102,7 +102,7 @@ def learn(
       cryoscout learn y1 --agent dqn --out mine
       cryoscout replay y1 --policies mine,adaptive --starts-from eliminated
     """
-    from cryoscout.learning.torch_needed import need_torch
+    from cryoscout.core.torch_needed import need_torch
 
     need_torch()
     view = {"candidates": candidates, "labels": labels, "history": history}
@@ -253,7 +253,7 @@ def _training_sessions(
     """(sessions, the prediction of each, what each is in the policy's notes, notes for the user)."""
     from cryoscout.learning.from_session import load_to_learn_from, training_session
     from cryoscout.learning.seen_holes import trained_part
-    from cryoscout.routing.from_session import PAPER_MODEL
+    from cryoscout.routing.predictions import PAPER_MODEL
 
     data, predictions, parts, notes = [], [], [], []
     for session in load_to_learn_from(request.sessions, request.split):

@@ -81,7 +81,7 @@ def train(
       cryoscout train run7.session --labels 0.1 -o run7-fixmatch
       cryoscout predict run7.session run7-fixmatch
     """
-    from cryoscout.learning.torch_needed import need_torch
+    from cryoscout.core.torch_needed import need_torch
 
     need_torch()
     changes = {
@@ -148,7 +148,7 @@ def request_from(
             f"{request.threshold_angstrom:g} instead. Remedy: give it to cryoscout predict."
         )
     if request.threshold_angstrom is not None:
-        from cryoscout.routing.from_session import check_threshold_angstrom
+        from cryoscout.routing.predictions import check_threshold_angstrom
 
         check_threshold_angstrom(request.threshold_angstrom)
     request.settings()

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import InputError
-from cryoscout.learning.draws import draw_outcomes
 from cryoscout.learning.settings import ViewSettings
 from cryoscout.learning.states import (
     NO_HOLE,
@@ -24,6 +23,7 @@ from cryoscout.learning.states import (
     visit,
 )
 from cryoscout.learning.tables import RouteTables, eliminated_problem, route_tables
+from cryoscout.routing.outcome_draws import draw_outcomes
 from cryoscout.routing.problem import RoutingProblem
 from cryoscout.routing.replay import Truth
 from cryoscout.routing.reward import reward_named

@@ -13,16 +13,12 @@ from numpy.typing import NDArray
 from cryoscout.core.errors import DataError, InputError
 from cryoscout.learning.batch_env import TrainingSession, check_holds_a_visit
 from cryoscout.learning.seen_holes import TRAINING_SPLIT
-from cryoscout.routing.from_session import (
-    PAPER_MODEL,
-    load_session,
-    problem_from_session,
-    resolve_prediction,
-    time_model_for,
-    truth_from_session,
-)
+from cryoscout.routing.from_session import problem_from_session, truth_from_session
+from cryoscout.routing.predictions import PAPER_MODEL, resolve_prediction
+from cryoscout.routing.times import time_model_for
 from cryoscout.session.builtin import BUILTIN_SESSIONS
 from cryoscout.session.model import Session
+from cryoscout.session.named import load_session
 
 
 def load_to_learn_from(specs: Sequence[str], split: str | None = None) -> list[Session]:

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from cryoscout.core.errors import InputError
 from cryoscout.learning.batch_env import TrainingSession
-from cryoscout.learning.draws import draw_outcomes
 from cryoscout.learning.greedy_routes import Scores, greedy_routes
 from cryoscout.learning.settings import LearnSettings
 from cryoscout.learning.tables import eliminated_problem
 from cryoscout.routing.bound import good_holes_bound
+from cryoscout.routing.outcome_draws import draw_outcomes
 from cryoscout.routing.replay import Truth
 
 BUDGET_SHARES = (0.25, 0.5, 0.75, 1.0)

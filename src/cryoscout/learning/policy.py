@@ -17,8 +17,8 @@ from cryoscout.learning.states import (
 )
 from cryoscout.learning.tables import GOOD, RouteTables, eliminated_problem, route_tables
 from cryoscout.learning.weights import PolicyFile
-from cryoscout.routing.from_session import PAPER_MODEL
 from cryoscout.routing.policies.base import STOP, Observation, PolicyKind
+from cryoscout.routing.predictions import PAPER_MODEL
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.time_model import ROUNDING_MIN
 

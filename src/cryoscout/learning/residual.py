@@ -23,9 +23,12 @@ from cryoscout.core.array_file import read_arrays, write_arrays
 from cryoscout.core.errors import InputError
 from cryoscout.core.settings import Settings
 from cryoscout.learning.batch_env import TrainingSession
-from cryoscout.learning.draws import draw_outcomes
 from cryoscout.learning.held_out import random_parts, split_patches
-from cryoscout.learning.price import (
+from cryoscout.learning.weights import POLICY_FILE
+from cryoscout.routing.bound import good_holes_bound
+from cryoscout.routing.outcome_draws import draw_outcomes
+from cryoscout.routing.policies.base import STOP, Observation, PolicyKind
+from cryoscout.routing.policies.price import (
     N_TERMS,
     PriceTree,
     best_free,
@@ -36,9 +39,6 @@ from cryoscout.learning.price import (
     simulate_route,
     values_of,
 )
-from cryoscout.learning.weights import POLICY_FILE
-from cryoscout.routing.bound import good_holes_bound
-from cryoscout.routing.policies.base import STOP, Observation, PolicyKind
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.time_model import ROUNDING_MIN
 

@@ -15,16 +15,16 @@ from pydantic import Field
 
 from cryoscout.belief.calibration import sigmoid
 from cryoscout.core.settings import Settings
-from cryoscout.learning.price import (
+from cryoscout.learning.residual import reachable
+from cryoscout.routing.policies.adaptive import Adaptive
+from cryoscout.routing.policies.base import STOP, Observation, PolicyKind
+from cryoscout.routing.policies.price import (
     N_TERMS,
     best_free,
     price_of,
     price_tree,
     simulate_route,
 )
-from cryoscout.learning.residual import reachable
-from cryoscout.routing.policies.adaptive import Adaptive
-from cryoscout.routing.policies.base import STOP, Observation, PolicyKind
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.time_model import ROUNDING_MIN
 

@@ -118,7 +118,7 @@ def _patch_array(store: SessionStore, patch_id: str) -> NDArray[np.uint8] | str:
     """The images of a patch, or why they cannot be used."""
     try:
         array = store.images(patch_id)
-    except (ValueError, OSError, EOFError):
+    except (ValueError, OSError):
         return "the images of its patch cannot be read"
     if array is None:
         return "the images of its patch are missing"

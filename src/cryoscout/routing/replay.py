@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -183,3 +183,30 @@ def random_starts(
     if len(holes) == 0:
         raise InputError("Starts must be drawn from at least one hole. Got none instead.")
     return holes if how_many == "all" else rng.choice(holes, size=how_many)
+
+
+def good_course(result: ReplayResult, moments: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(t,) good micrographs by each moment; the visit that crosses the budget belongs to the last moment."""
+    return value_at_minutes(np.minimum(result.minutes, moments[-1]), result.good, moments)
+
+
+def visited_course(result: ReplayResult, moments: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(t,) visits by each moment; the visit that crosses the budget belongs to the last moment."""
+    return value_at_minutes(np.minimum(result.minutes, moments[-1]), np.ones(result.visited), moments)
+
+
+def only_measured(problem: RoutingProblem, truth: Truth) -> RoutingProblem:
+    """The problem without holes that have no outcome: replay cannot say what they would have given."""
+    return replace(problem, allowed=problem.available() & truth.measured)
+
+
+def value_at_minutes(
+    minutes: NDArray[np.float64], amounts: NDArray[np.float64], grid_min: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Total of `amounts` of the visits that had ended by each moment.
+
+    minutes : (visits,) ascending ends of visits     amounts : (visits,)     grid_min : (t,) moments
+    Returns (t,) float64.
+    """
+    totals = np.concatenate([[0.0], np.cumsum(amounts)])
+    return totals[np.searchsorted(minutes, grid_min, side="right")]
