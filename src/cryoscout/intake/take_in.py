@@ -145,7 +145,9 @@ def _left_out(found: ReadSources) -> tuple[str, ...]:
     )
 
 
-def update_session(folder: Path, sources: Sources, telling: Telling) -> tuple[TakenIn, dict[str, int]]:
+def update_session(
+    location: Path | str, sources: Sources, telling: Telling
+) -> tuple[TakenIn, dict[str, int]]:
     """Add what is new to a stored session; what was there before stays."""
     from cryoscout.intake.assemble import Assembled, assemble
     from cryoscout.intake.read import source_key

@@ -3,7 +3,9 @@
 import io
 import json
 import re
+from pathlib import Path
 
+import lz4.block
 import numpy as np
 import pyarrow
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from cryoscout.core.errors import CryoscoutError, FileFormatError
 from cryoscout.formats.ctf.cryosparc import detect, group_files, read_cs, read_source, validate
-from cryoscout.formats.ctf.csdat import lz4_block
+from cryoscout.formats.ctf.csdat import read_csdat
 
 EPU = "FoilHole_1_Data_2_3_20240105_115150"
 PATHS = [
@@ -275,22 +277,49 @@ def test_an_empty_stream_has_its_fields(tmp_path):
 repeats = st.builds(lambda part, times: part * times, st.binary(min_size=1, max_size=9), st.integers(1, 99))
 
 
-@given(st.one_of(st.binary(max_size=400), repeats))
+def read_block(block, size):
+    """The only field, of `size` bytes, of a table with this block."""
+    header = {
+        "length": size,
+        "dtype": [["uid", "|u1"]],
+        "compression": "lz4",
+        "compressed_fields": ["uid"],
+    }
+    text = json.dumps(header).encode()
+    stream = b"\x95CSDAT" + len(text).to_bytes(4, "little") + text + len(block).to_bytes(4, "little") + block
+    return read_csdat(Path("block.cs"), stream)["uid"]
+
+
+@given(st.one_of(st.binary(min_size=1, max_size=400), repeats))
 def test_lz4_blocks_of_another_encoder_unpack_to_what_was_packed(data):
     packed = pyarrow.compress(data, codec="lz4_raw", asbytes=True)
-    assert lz4_block(packed, len(data)) == data
+    assert read_block(packed, len(data)).tobytes() == data
 
 
 @pytest.mark.parametrize(
-    "block", [b"\x1fa\x01\x00\xff\x00", b"\x1fa\x00\x00\x00", b"\x1fa\x09\x00\x00", b"\xf0\xff"]
+    "block", [b"\x1fa\x01\x00\xff\x00", b"\x1fa\x00\x00\x00", b"\x1fa\x09\x00\x00", b"\xf0\xff", b""]
 )
-def test_a_block_that_reaches_outside_itself_ends_there(block):
-    assert lz4_block(block, 10) in (b"a", b"")
+def test_a_block_that_reaches_outside_itself_is_refused(block):
+    with pytest.raises(FileFormatError, match=r"field uid: a field must be one LZ4 block of 10 bytes"):
+        read_block(block, 10)
 
 
-@given(st.binary(max_size=100), st.integers(0, 1000))
-def test_a_damaged_lz4_block_ends_and_stays_within_its_size(data, size):
-    assert len(lz4_block(data, size)) <= size
+@given(st.binary(max_size=100), st.integers(1, 1000))
+def test_a_damaged_lz4_block_is_refused_or_has_its_size(data, size):
+    try:
+        found = read_block(data, size)
+    except FileFormatError:
+        return
+    assert len(found) == size
+
+
+def test_memory_is_taken_only_for_what_a_block_can_give(monkeypatch):
+    def never(*_, **__):
+        raise AssertionError
+
+    monkeypatch.setattr(lz4.block, "decompress", never)
+    with pytest.raises(FileFormatError, match=r"must be one LZ4 block of 200,000,000 bytes"):
+        read_block(bytes(100), 200_000_000)
 
 
 @given(

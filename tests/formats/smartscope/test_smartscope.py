@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import math
-import ssl
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.error import URLError
 
 import pytest
 import yaml
@@ -30,7 +30,9 @@ from cryoscout.formats.smartscope.rest import (
 )
 from smartscope_server import TOKEN, Server, running
 
-MADE = Path(__file__).parents[1] / "data" / "smartscope" / "made_by_hand_grid.yaml"
+DATA = Path(__file__).parents[1] / "data"
+MADE = DATA / "smartscope" / "made_by_hand_grid.yaml"
+CERTIFICATE = DATA / "tls" / "localhost.pem", DATA / "tls" / "localhost_key.pem"
 
 
 # The export
@@ -369,6 +371,55 @@ def test_a_slow_answer_ends_at_the_time_limit_however_it_is_slow(server):
     server.drip_s = 3.0
     with pytest.raises(ServiceError, match=r"must answer within 0.3 s"):
         list(client_of(server, timeout_s=0.3).records("holes"))
+    server.drip_s, server.header_drip_s = 0.0, 0.02
+    with pytest.raises(ServiceError, match=r"must answer within 0.3 s"):
+        list(client_of(server, timeout_s=0.3).records("holes"))
+
+
+def test_all_answers_together_have_a_time_limit(server, monkeypatch):
+    monkeypatch.setattr(smartscope_rest, "TIMEOUTS_OF_ALL", 0.1)
+    server.lists["grids"] = [{"grid_id": f"G{n}", "session_id": "run7"} for n in range(100)]
+    server.drip_s = 0.001
+    with pytest.raises(ServiceError, match=r"must give all answers within 0.5 s, 0.1 times the limit of one"):
+        list(client_of(server, timeout_s=5.0).records("grids"))
+
+
+def test_a_body_shorter_than_its_length_is_refused_as_cut(server):
+    answer = b'{"results": [], "next": null}'
+    server.answer, server.left_out_bytes = (200, answer + b" " * 20), 20
+    with pytest.raises(
+        ServiceError, match=r"must answer whole. Got its end too early, after 29 bytes, at http:"
+    ):
+        list(client_of(server).records("grids"))
+
+
+def test_nothing_of_the_environment_has_a_part(server, monkeypatch, tmp_path):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert list_sessions(client_of(server)) == ["run7", "run6"]
+    assert server.tokens == [f"Token {TOKEN}"]
+
+
+def test_no_cookie_is_kept_and_nothing_is_unpacked(server):
+    server.headers = {"Set-Cookie": "a=b; Path=/"}
+    client = client_of(server)
+    assert list_sessions(client) == list_sessions(client) == ["run7", "run6"]
+    assert [("cookie" in asked, asked["accept-encoding"]) for asked in server.asked_with] == [
+        (False, "identity")
+    ] * 2
+    server.headers = {"Content-Encoding": "gzip"}
+    server.answer = (200, gzip.compress(b" " * 1_000_000))
+    with pytest.raises(FileFormatError, match=r"must be utf-8 text"):
+        list_sessions(client)
+
+
+def test_a_server_is_read_from_a_running_loop_too(server):
+    async def read() -> list[str]:
+        return list_sessions(client_of(server))
+
+    assert asyncio.run(read()) == ["run7", "run6"]
 
 
 def test_a_server_that_is_not_there_is_told(server):
@@ -381,6 +432,16 @@ def test_an_answer_too_large_is_refused(server, monkeypatch):
     monkeypatch.setattr(smartscope_rest, "LARGEST_ANSWER_BYTES", 100)
     with pytest.raises(FileFormatError, match=r"must be at most 100 bytes"):
         list(client_of(server).records("holes"))
+
+
+def test_all_answers_together_have_a_largest_size_and_a_most_of_records(server, monkeypatch):
+    monkeypatch.setattr(smartscope_rest, "MOST_RECORDS", 9)
+    with pytest.raises(FileFormatError, match=r"all lists must have at most 9 records\."):
+        read_session(client_of(server), "run7")
+    monkeypatch.setattr(smartscope_rest, "MOST_RECORDS", 1000)
+    monkeypatch.setattr(smartscope_rest, "LARGEST_IMPORT_BYTES", 3000)
+    with pytest.raises(FileFormatError, match=r"all answers must be at most 3,000 bytes\."):
+        read_session(client_of(server), "run7")
 
 
 @pytest.mark.parametrize(
@@ -426,17 +487,26 @@ def test_the_time_limit_is_between_0_1_and_600_s(timeout_s):
         SmartScopeClient("https://host", TOKEN, timeout_s)
 
 
-def test_a_certificate_that_is_not_trusted_has_its_own_remedy(monkeypatch):
-    reason = ssl.SSLCertVerificationError(1, "certificate verify failed")
-    reason.verify_message = "self-signed certificate"
-    client = SmartScopeClient("https://host", TOKEN)
+def test_a_certificate_that_is_not_trusted_has_its_own_remedy_which_helps(monkeypatch):
+    with running(MADE, CERTIFICATE) as server:
+        with pytest.raises(
+            ServiceError, match=r"Got self-signed certificate at https://localhost:.*SSL_CERT_FILE"
+        ):
+            list(client_of(server).records("grids"))
+        assert server.tokens == []
+        monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE[0]))
+        assert list_sessions(client_of(server)) == ["run7", "run6"]
 
-    def refuse(*_, **__):
-        raise URLError(reason)
 
-    monkeypatch.setattr(client._opener, "open", refuse)
-    with pytest.raises(ServiceError, match=r"Got self-signed certificate at https://host:443.*SSL_CERT_FILE"):
-        list(client.records("grids"))
+def test_a_certificate_of_another_host_is_not_trusted(monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE[0]))
+    with running(MADE, CERTIFICATE) as server:
+        server.address = server.address.replace("localhost", "127.0.0.1")
+        with pytest.raises(
+            ServiceError, match=r"certificate that this computer trusts. Got IP address mismatch"
+        ):
+            list(client_of(server).records("grids"))
+        assert server.tokens == []
 
 
 def test_addresses_are_told_from_paths():

@@ -1,4 +1,4 @@
-"""CryoSPARC's compressed table (CSDAT) as columns of NumPy arrays, with plain NumPy and an own LZ4 block decoder.
+"""CryoSPARC's compressed table (CSDAT) as columns of NumPy arrays, unpacked within the size that its header says.
 
     6 bytes     magic 0x95 "CSDAT"
     4 bytes     length of the header, little-endian
@@ -18,6 +18,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import lz4.block
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +29,8 @@ LARGEST_HEADER_BYTES = 1024 * 1024
 LARGEST_TABLE_BYTES = 256 * 1024 * 1024
 """Of all columns together, uncompressed; a larger table is refused before it is unpacked."""
 
+_MOST_UNPACKED = 255
+"""Most bytes that one byte of an LZ4 block can give."""
 _TYPE = re.compile(r"[<|](?:[fiu][1248]|b1|c8|c16)")
 _LARGEST_DIMENSION = 65_535
 
@@ -53,10 +56,10 @@ def read_csdat(path: Path, data: bytes) -> dict[str, NDArray[Any]]:
             raise _wrong(
                 path, name, f"a table must be at most {LARGEST_TABLE_BYTES:,} bytes. Got more instead."
             )
-        values: bytes | bytearray = b""
+        values = b""
         if rows:
             piece, at = _piece(path, data, at, name)
-            values = lz4_block(piece, size) if name in header["compressed_fields"] else piece
+            values = _unpacked(path, name, piece, size) if name in header["compressed_fields"] else piece
             if len(values) != size:
                 raise _wrong(path, name, f"a field must hold {size:,} bytes. Got {len(values):,} instead.")
         columns[name] = np.frombuffer(values, dtype=dtype).reshape((rows, *shape))
@@ -146,44 +149,12 @@ def _texts(path: Path, name: str, places: NDArray[Any], strings: bytes) -> NDArr
     return values
 
 
-def lz4_block(data: bytes, size: int) -> bytearray:
-    """Unpack one LZ4 block that must give `size` bytes; what does not fit ends the unpacking, never beyond `size`.
-
-    The result is shorter than `size` when the block is damaged.
-    """
-    out = bytearray()
-    at, end = 0, len(data)
-    while at < end and len(out) < size:
-        token = data[at]
-        literals, at = _length(data, at + 1, token >> 4)
-        if at + literals > end or len(out) + literals > size:
-            break
-        out += data[at : at + literals]
-        at += literals
-        if at + 2 > end:
-            break
-        offset = data[at] | data[at + 1] << 8
-        length, at = _length(data, at + 2, token & 15)
-        length += 4
-        start = len(out) - offset
-        if offset == 0 or start < 0 or len(out) + length > size:
-            break
-        if offset >= length:
-            out += out[start : start + length]
-        else:
-            # The copy overlaps what it writes: the last `offset` bytes repeat.
-            pattern = bytes(out[start:])
-            out += (pattern * (length // offset + 1))[:length]
-    return out
-
-
-def _length(data: bytes, at: int, first: int) -> tuple[int, int]:
-    """A length that continues while bytes are 255, and where it ends."""
-    if first < 15:
-        return first, at
-    while at < len(data):
-        first += data[at]
-        at += 1
-        if data[at - 1] != 255:
-            break
-    return first, at
+def _unpacked(path: Path, name: str, piece: bytes, size: int) -> bytes:
+    """One LZ4 block, which must give `size` bytes; memory is taken for no more, and only where it can give them."""
+    message = f"a field must be one LZ4 block of {size:,} bytes. Got a damaged block instead."
+    if size > _MOST_UNPACKED * len(piece):
+        raise _wrong(path, name, message)
+    try:
+        return bytes(lz4.block.decompress(piece, uncompressed_size=size))
+    except lz4.block.LZ4BlockError:
+        raise _wrong(path, name, message) from None

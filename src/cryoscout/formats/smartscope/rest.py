@@ -10,7 +10,8 @@
 
 The token goes into the header `Authorization: Token ...`, to the address that the user gave and to no other: https, or
 http on this computer (elsewhere only when the user says so); redirections are refused and `next` is followed on the
-same origin only. Selecting a hole of a group selects the group's centre, and queues it again if it was imaged; holes of
+same origin only. Each answer has a deadline and a size, and all together have them too (see `exchange`).
+Selecting a hole of a group selects the group's centre, and queues it again if it was imaged; holes of
 groups and others must not share a request, or the others are passed over.
 Specification: NIEHS/SmartScope, `Smartscope/server/api/` urls.py, viewsets.py, views.py, pagination.py;
 `core/db_manipulations.py`, `update_target_selection`.
@@ -18,23 +19,28 @@ Specification: NIEHS/SmartScope, `Smartscope/server/api/` urls.py, viewsets.py, 
 
 from __future__ import annotations
 
-import http.client
 import ipaddress
 import json
 import os
 import re
 import ssl
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from urllib.error import HTTPError, URLError
 from urllib.parse import SplitResult, urlencode, urlsplit
-from urllib.request import HTTPRedirectHandler, OpenerDirector, ProxyHandler, Request, build_opener
 
 from cryoscout.core.errors import FileFormatError, InputError, ServiceError
 from cryoscout.formats.ctf.records import shown
 from cryoscout.formats.records import SourceRecords
+from cryoscout.formats.smartscope.exchange import (
+    NOT_SMARTSCOPE,
+    BadRequestError,
+    NotThereError,
+    Request,
+    ask,
+)
 from cryoscout.formats.smartscope.records import IMAGED, FoundRecords
 from cryoscout.formats.text.findings import Findings, read_text
 from cryoscout.formats.text.json_values import JsonValue, parse_json
@@ -42,20 +48,21 @@ from cryoscout.formats.text.json_values import JsonValue, parse_json
 TOKEN_VARIABLE = "CRYOSCOUT_SMARTSCOPE_TOKEN"  # noqa: S105
 """Read where the first one is not set."""
 LARGEST_ANSWER_BYTES = 256 * 1024 * 1024
+LARGEST_IMPORT_BYTES = 1024 * 1024 * 1024
+"""Of all answers to one client together; a record takes about 1 kB."""
+MOST_RECORDS = 1_000_000
+"""Of all lists to one client together."""
 LARGEST_SELECTION_BYTES = 64 * 1024 * 1024
 MOST_PAGES = 100_000
 PAGE_SIZE = 1000
 TIMEOUT_S = 30.0
+TIMEOUTS_OF_ALL = 120
+"""All answers to one client together may take this many times the limit of one: an hour, by default."""
 SESSIONS_SHOWN = 20
 _LARGEST_TOKEN_BYTES = 1024
-_READ_BYTES = 1 << 20
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _SECRET = re.compile(r"(?<=://).*@|[?#].*", re.DOTALL)
-_NOT_SMARTSCOPE = (
-    "Remedy: give the address under which SmartScope itself answers, with its path where it has one."
-)
-
 JsonRecord = dict[str, JsonValue]
 
 
@@ -98,7 +105,8 @@ class SmartScopeClient:
     ) -> None:
         """Check the address; nothing is sent yet.
 
-        address : of the server, with or without /api/     timeout_s : for each whole answer, 0.1..600
+        address : of the server, with or without /api/
+        timeout_s : for each whole answer, 0.1..600; TIMEOUTS_OF_ALL times as long for all of them
         allow_http : let the token travel unencrypted to another computer
         Raises InputError for an address that is no http(s) one, holds a password, or would carry the token unencrypted
         to another computer (unless allowed).
@@ -113,8 +121,10 @@ class SmartScopeClient:
         self.api = f"{self.origin}{path if path.endswith('/api') else path + '/api'}/"
         self.timeout_s = timeout_s
         self._token = token
-        # No proxy: it would be one more computer that sees the token.
-        self._opener: OpenerDirector = build_opener(ProxyHandler({}), _RefuseRedirect())
+        self._ends_at: float | None = None
+        """On the monotonic clock; from the first request on."""
+        self._bytes = 0
+        self._records = 0
 
     def records(self, collection: str, filters: Mapping[str, str] | None = None) -> Iterator[JsonRecord]:
         """All records of a collection, page after page.
@@ -135,7 +145,13 @@ class SmartScopeClient:
                 raise FileFormatError(
                     address, None, "a list must be an object with `results`. Got something else instead."
                 )
-            for record in page["results"] if isinstance(page["results"], list) else []:
+            results = page["results"] if isinstance(page["results"], list) else []
+            self._records += len(results)
+            if self._records > MOST_RECORDS:
+                raise FileFormatError(
+                    address, None, f"all lists must have at most {MOST_RECORDS:,} records. Got more instead."
+                )
+            for record in results:
                 if not isinstance(record, dict):
                     raise FileFormatError(
                         address, None, f"`results` must hold records. Got {shown(str(record))} instead."
@@ -165,44 +181,70 @@ class SmartScopeClient:
         """The JSON answer to one request to this server. Raises as `records`."""
         if not self._is_own(address):
             raise InputError(f"A request must go to {self.origin}. Got {shown(address)} instead.")
-        headers = {"Authorization": f"Token {self._token}", "Accept": "application/json"}
-        data = None
-        if body is not None:
-            data = json.dumps(body).encode()
-            headers["Content-Type"] = "application/json"
-        request = Request(address, data=data, headers=headers, method=method)  # noqa: S310 : scheme is checked
-        deadline = time.monotonic() + self.timeout_s
-        try:
-            with self._opener.open(request, timeout=self.timeout_s) as answer:
-                content = _read_all(answer, address, deadline, self.timeout_s)
-        except HTTPError as error:
-            with error:
-                raise _refused(error.code, address) from None
-        except TimeoutError:
-            raise _too_slow(address, self.timeout_s) from None
-        except URLError as error:
-            if isinstance(error.reason, TimeoutError):
-                raise _too_slow(address, self.timeout_s) from None
-            raise _unreachable(error.reason, self.origin) from None
-        except (OSError, http.client.HTTPException) as error:
-            raise ServiceError(
-                f"The SmartScope server must answer whole. Got {type(error).__name__} at {self.origin} instead. "
-                "Remedy: try again."
-            ) from None
+        content = self._answer(method, address, body)
         try:
             text = content.decode("utf-8")
         except UnicodeDecodeError:
             raise FileFormatError(
-                address, None, f"must be utf-8 text. Got other bytes instead. {_NOT_SMARTSCOPE}"
+                address, None, f"must be utf-8 text. Got other bytes instead. {NOT_SMARTSCOPE}"
             ) from None
         if text.lstrip()[:1] == "<":
             raise FileFormatError(
-                address, None, f"must be JSON. Got a page of HTML or XML instead. {_NOT_SMARTSCOPE}"
+                address, None, f"must be JSON. Got a page of HTML or XML instead. {NOT_SMARTSCOPE}"
             )
         try:
             return parse_json(text, address)
         except FileFormatError as error:
-            raise FileFormatError(address, error.line, f"{error.detail} {_NOT_SMARTSCOPE}") from None
+            raise FileFormatError(address, error.line, f"{error.detail} {NOT_SMARTSCOPE}") from None
+
+    @cached_property
+    def _trusted(self) -> ssl.SSLContext:
+        """The certificates of this computer, or those that SSL_CERT_FILE names."""
+        return ssl.create_default_context()
+
+    def _answer(self, method: str, address: str, body: Mapping[str, JsonValue] | None) -> bytes:
+        now = time.monotonic()
+        if self._ends_at is None:
+            self._ends_at = now + TIMEOUTS_OF_ALL * self.timeout_s
+        content = None if body is None else json.dumps(body).encode()
+        request = Request(method, address, self.origin, self._token, content)
+        left_s = max(self._ends_at - now, 0.0)
+        try:
+            return ask(request, self._trusted, min(self.timeout_s, left_s), self._counter(address))
+        except TimeoutError:
+            raise self._too_slow(address, of_all=left_s < self.timeout_s) from None
+
+    def _counter(self, address: str) -> Callable[[int], None]:
+        size = 0
+
+        def count(more: int) -> None:
+            nonlocal size
+            size += more
+            self._bytes += more
+            if size > LARGEST_ANSWER_BYTES:
+                raise FileFormatError(
+                    address, None, f"must be at most {LARGEST_ANSWER_BYTES:,} bytes. Got more instead."
+                )
+            if self._bytes > LARGEST_IMPORT_BYTES:
+                raise FileFormatError(
+                    address,
+                    None,
+                    f"all answers must be at most {LARGEST_IMPORT_BYTES:,} bytes. Got more instead.",
+                )
+
+        return count
+
+    def _too_slow(self, address: str, of_all: bool) -> ServiceError:
+        if of_all:
+            return ServiceError(
+                f"The SmartScope server must give all answers within {TIMEOUTS_OF_ALL * self.timeout_s:g} s, "
+                f"{TIMEOUTS_OF_ALL} times the limit of one. Got more to read at {address} instead. "
+                "Remedy: try again later, or allow more time for each."
+            )
+        return ServiceError(
+            f"The SmartScope server must answer within {self.timeout_s:g} s. Got no whole answer at {address} "
+            "instead. Remedy: try again later, or allow more time."
+        )
 
 
 def list_sessions(client: SmartScopeClient) -> list[str]:
@@ -421,23 +463,8 @@ def _identifier(record: JsonRecord, key: str, client: SmartScopeClient) -> str:
     return value
 
 
-class NotThereError(ServiceError):
-    """The server does not have this address (404)."""
-
-
-class BadRequestError(ServiceError):
-    """The server does not take this request (400), such as a filter by an id that it does not have."""
-
-
 class NotEncryptedError(InputError):
     """The address would carry the token unencrypted to another computer."""
-
-
-class _RefuseRedirect(HTTPRedirectHandler):
-    """A redirection is an answer like any other: the token must not travel on."""
-
-    def redirect_request(self, *_: object) -> None:
-        """No new request; the answer becomes an HTTPError."""
 
 
 def is_address(text: str) -> bool:
@@ -497,64 +524,3 @@ def _is_this_computer(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _read_all(answer: http.client.HTTPResponse, address: str, deadline: float, timeout_s: float) -> bytes:
-    """The whole answer, in pieces: a server that sends a byte now and then must not hold us for ever."""
-    pieces: list[bytes] = []
-    size = 0
-    while piece := answer.read1(_READ_BYTES):
-        pieces.append(piece)
-        size += len(piece)
-        if size > LARGEST_ANSWER_BYTES:
-            raise FileFormatError(
-                address, None, f"must be at most {LARGEST_ANSWER_BYTES:,} bytes. Got more instead."
-            )
-        if time.monotonic() > deadline:
-            raise _too_slow(address, timeout_s)
-    return b"".join(pieces)
-
-
-def _too_slow(address: str, timeout_s: float) -> ServiceError:
-    return ServiceError(
-        f"The SmartScope server must answer within {timeout_s:g} s. Got no whole answer at {address} instead. "
-        "Remedy: try again later, or allow more time."
-    )
-
-
-def _unreachable(reason: object, origin: str) -> ServiceError:
-    if isinstance(reason, ssl.SSLCertVerificationError):
-        return ServiceError(
-            f"The SmartScope server must have a certificate that this computer trusts. Got {reason.verify_message} "
-            f"at {origin} instead. Remedy: name the file of your site's certificates in the variable SSL_CERT_FILE."
-        )
-    return ServiceError(
-        f"The SmartScope server must be reachable. Got {reason} at {origin} instead. "
-        "Remedy: check the address and the network."
-    )
-
-
-def _refused(code: int, address: str) -> ServiceError:
-    if code == 404:
-        return NotThereError(
-            f"The SmartScope server must have {address}. Got 404 (not found) instead. {_NOT_SMARTSCOPE}"
-        )
-    if code == 400:
-        return BadRequestError(
-            f"The SmartScope server must take the request. Got 400 (bad request) at {address} instead. "
-            "Remedy: check the ids, and that the server's version is supported."
-        )
-    if code in (401, 403):
-        return ServiceError(
-            f"The SmartScope server must accept the token. Got {code} at {address} instead. Remedy: check the token "
-            "and that its user may see the session."
-        )
-    if 300 <= code < 400:
-        return ServiceError(
-            f"The SmartScope server must answer at its address. Got a redirection ({code}) from {address} instead. "
-            "The token was not sent on. Remedy: give the address that it leads to; where that is a page to log in, "
-            "check the token."
-        )
-    return ServiceError(
-        f"The SmartScope server must answer. Got status {code} at {address} instead. Remedy: try again later."
-    )

@@ -1,4 +1,4 @@
-"""The time price of a plan, and routes simulated with it: fast enough to learn from, and to look ahead with.
+"""The plan at a time price: a knapsack by bisection, made anew before every visit, on a belief that learns in one pass.
 
 At a price of lambda good micrographs per minute a hole is worth its p_good less the minutes it takes, and a patch,
 square or grid the sum of its parts less its entry. The price at which the plan just fills the time left is the
@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from cryoscout.belief.effects import location_of
 from cryoscout.belief.patch_results import site_of, tilted
 from cryoscout.belief.tree_gaussian import given_others, messages_up, update_path, with_evidence
-from cryoscout.routing.problem import RoutingProblem
-
-N_TERMS = 14
-"""Terms a choice of the next patch can be learned from; see `choose_patch`."""
+from cryoscout.routing.policies.base import STOP, Observation, PolicyKind
+from cryoscout.routing.problem import NOWHERE, RoutingProblem
+from cryoscout.routing.time_model import ROUNDING_MIN
 
 BISECTIONS = 14
 _LOGISTIC_PROBIT = np.pi / 8.0
@@ -165,27 +164,12 @@ def best_free(tree, free, patch):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _residual(terms, weights):  # type: ignore[no-untyped-def]
-    """The small network: terms (N_TERMS,), weights (k, N_TERMS + 2): inner weights, their offset, outer weight."""
-    total = 0.0
-    for k in range(len(weights)):
-        inner = weights[k, N_TERMS]
-        for j in range(N_TERMS):
-            inner += weights[k, j] * terms[j]
-        total += weights[k, N_TERMS + 1] * math.tanh(inner)
-    return total
-
-
-@njit(cache=True)
 def choose_patch(  # type: ignore[no-untyped-def]
     tree,
     values,
     free,
     here_patch,
     left_min,
-    variance,
-    n_seen,
-    weights,
     net_patch,
     net_square,
     net_grid,
@@ -193,12 +177,10 @@ def choose_patch(  # type: ignore[no-untyped-def]
 ):
     """The patch to visit next, -1 where nothing is left.
 
-    Without weights, (0, N_TERMS + 2), the plan's patches: what is open first, then the best gain per minute. With
-    weights the network of `_residual` adds to that order's score.
+    The plan's patches: what is open first, then the best gain per minute.
     """
     price = price_of(tree, values, free, here_patch, left_min, net_patch, net_square, net_grid, count)
     best, best_score = -1, -np.inf
-    terms = np.empty(N_TERMS)
     t0, t1 = tree.tiers_min[0], tree.tiers_min[1]
     for patch in range(len(net_patch)):
         hole = best_free(tree, free, patch)
@@ -215,21 +197,6 @@ def choose_patch(  # type: ignore[no-untyped-def]
             score = 3.0 * (3 - tier) + gain / (count[patch] * t0 + minutes - t0) + 0.01 * whole
         else:
             score = values[hole] / minutes - 10.0
-        if len(weights) > 0:
-            terms[0] = 1.0 if planned else 0.0
-            terms[1] = values[hole]
-            terms[2] = values[hole] - price * minutes
-            terms[3] = net_patch[patch] / 10.0
-            terms[4] = net_square[square] / 20.0
-            terms[5] = net_grid[grid] / 50.0
-            for of_tier in range(3):
-                terms[6 + of_tier] = 1.0 if tier == of_tier else 0.0
-            terms[9] = math.sqrt(variance[patch])
-            terms[10] = math.log1p(float(count[patch])) / 3.0
-            terms[11] = price * t0
-            terms[12] = left_min / 480.0
-            terms[13] = math.log1p(float(n_seen[patch])) / 3.0
-            score += _residual(terms, weights)
         if score > best_score:
             best, best_score = patch, score
     return best
@@ -259,51 +226,79 @@ def marginals(tree, evidence, messages, mean, variance):  # type: ignore[no-unty
         mean[patch], variance[patch] = with_evidence(m, v, evidence[patch])
 
 
-@njit(cache=True)
-def simulate_route(  # type: ignore[no-untyped-def]
-    tree, good, free, evidence, n_seen, here, left_min, weights, first_patch, horizon_min
-):
-    """Good micrographs of one route with these outcomes, (n,), from a state; arguments are not changed.
+class BeliefInOnePass:
+    """What a route knows while it runs, each outcome looked at once; in the form of the compiled functions."""
 
-    first_patch : the patch of the first visit, -1 for the policy's own choice
-    horizon_min : minutes after which the rest is valued by its plan instead of simulated
-    The visit that crosses the budget counts.
-    """
-    free, evidence, n_seen = free.copy(), evidence.copy(), n_seen.copy()
-    n_patches = len(evidence)
-    messages = messages_up(evidence, tree.square_of_patch, tree.grid_of_square, tree.variances)
-    mean, variance, values = np.empty(n_patches), np.empty(n_patches), np.empty(len(good))
-    net_patch, count = np.empty(n_patches), np.empty(n_patches, dtype=np.int64)
-    net_square, net_grid = np.empty(len(tree.grid_of_square)), np.empty(tree.grid_of_square[-1] + 1)
-    here_patch = tree.patch_of_hole[here] if here >= 0 else -1
-    found, used = 0.0, 0.0
-    while used <= left_min:
-        marginals(tree, evidence, messages, mean, variance)
-        values_of(tree, mean, variance, values)
-        if used > horizon_min:
-            price = price_of(
-                tree, values, free, here_patch, left_min - used, net_patch, net_square, net_grid, count
-            )
-            worth = price * (left_min - used)
-            for grid in range(len(net_grid)):
-                worth += max(net_grid[grid], 0.0)
-            return found + worth
-        patch = first_patch
-        if patch < 0:
-            patch = choose_patch(
-                tree, values, free, here_patch, left_min - used, variance, n_seen, weights,
-                net_patch, net_square, net_grid, count,
-            )  # fmt: skip
-        first_patch = -1
-        if patch < 0:
-            break
-        hole = best_free(tree, free, patch)
-        if hole < 0:
-            continue
-        used += tree.tiers_min[_tier(tree, here_patch, patch)]
-        free[hole] = False
-        found += good[hole]
-        n_seen[patch] += 1
-        learn_outcome(tree, evidence, messages, patch, tree.location[hole], good[hole])
-        here_patch = patch
-    return found
+    def __init__(self, problem: RoutingProblem) -> None:
+        n_patches = len(problem.square_of_patch)
+        self.tree = price_tree(problem)
+        self._evidence = np.zeros((n_patches, 2))
+        self._messages = messages_up(
+            self._evidence, self.tree.square_of_patch, self.tree.grid_of_square, self.tree.variances
+        )
+        self._known = np.zeros(problem.n_holes, dtype=bool)
+        self._shots = problem.shots
+
+    def take_in(self, outcome: NDArray[np.float64]) -> None:
+        """Learn from the outcomes that are not NaN and not known yet, (n,)."""
+        for hole in np.flatnonzero(~np.isnan(outcome) & ~self._known):
+            patch = int(self.tree.patch_of_hole[hole])
+            share = min(float(outcome[hole]) / self._shots, 1.0)
+            learn_outcome(self.tree, self._evidence, self._messages, patch, self.tree.location[hole], share)
+            self._known[hole] = True
+
+    def p_good(self) -> NDArray[np.float64]:
+        """(n,) of every hole, now."""
+        mean, variance = np.empty(len(self._evidence)), np.empty(len(self._evidence))
+        marginals(self.tree, self._evidence, self._messages, mean, variance)
+        values = np.empty(len(self._known))
+        values_of(self.tree, mean, variance, values)
+        return values
+
+
+class PricePlan:
+    """The plan at the time price, made anew before every visit; the study `beyond` compares it."""
+
+    name: str = "price"
+    kind: PolicyKind = "planner"
+    default_prediction: str = "combined"
+    drops_crossing: bool = False
+
+    def reset(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> None:
+        """Start a route. start_hole : index, already imaged, or NOWHERE."""
+        self._problem = problem
+        self._allowed = problem.available()
+        self._belief = BeliefInOnePass(problem)
+        n_patches, n_squares = len(problem.square_of_patch), len(problem.grid_of_square)
+        self._scratch = (
+            np.empty(n_patches),
+            np.empty(n_squares),
+            np.empty(int(problem.grid_of_square[-1]) + 1),
+            np.empty(n_patches, dtype=np.int64),
+        )
+
+    def next_hole(self, observation: Observation) -> int:
+        """The surest hole of the patch with the best score, or STOP."""
+        problem, belief = self._problem, self._belief
+        belief.take_in(observation.outcome)
+        free = self._allowed & ~observation.visited
+        left = problem.budget_min - observation.minutes_used + ROUNDING_MIN
+        here_patch = -1 if observation.here == NOWHERE else int(problem.patch_of_hole[observation.here])
+        if problem.crossing == "drop":
+            free = free & reachable(problem, here_patch, left)
+        if not free.any():
+            return STOP
+        patch = choose_patch(belief.tree, belief.p_good(), free, here_patch, left, *self._scratch)
+        return STOP if patch < 0 else int(best_free(belief.tree, free, patch))
+
+
+def reachable(problem: RoutingProblem, here_patch: int, left_min: float) -> NDArray[np.bool_]:
+    """(n,) holes whose visit ends within the minutes left."""
+    tiers = problem.time_model.tiers_min(problem.shots)
+    minutes = np.full(len(problem.square_of_patch), tiers[3])
+    if here_patch >= 0:
+        square = problem.square_of_patch
+        minutes[problem.grid_of_patch == problem.grid_of_patch[here_patch]] = tiers[2]
+        minutes[square == square[here_patch]] = tiers[1]
+        minutes[here_patch] = tiers[0]
+    return np.asarray((minutes <= left_min)[problem.patch_of_hole])

@@ -50,14 +50,7 @@ METHODS = (
         "DQN on p_good itself, trained on outcomes drawn from the belief, so that it meets wrong predictions",
         trains=True,
     ),
-    Method(
-        "residual",
-        "learned",
-        "a network of belief, index and price terms added to the plan's order, by evolution strategies on draws",
-        trains=True,
-    ),
-    Method("price", "planner", "the plan at the time price, the residual's starting point"),
-    Method("rollout", "learned", "`adaptive` with a look ahead on draws before every move"),
+    Method("price", "planner", "the plan at the time price, made anew before every visit"),
     Method(
         "adaptive-trust",
         "planner",
@@ -65,7 +58,7 @@ METHODS = (
     ),
 )
 BY_NAME = {method.name: method for method in METHODS}
-_MAY_BE_KEPT = ("dqn-draws", "residual", "rollout", "adaptive-trust")
+_MAY_BE_KEPT = ("dqn-draws", "adaptive-trust")
 """What is tried here; the others stand beside it. `adaptive-trust` learns in the session and is a planner."""
 
 
@@ -112,18 +105,10 @@ def policy_of(method: Method, seed: int, profile: Profile, folder: Path) -> Poli
     if method.name == "dqn-draws":
         file, _ = trained_policy(_draws_spec(profile), seed, folder)
         return policy_named(str(file))
-    if method.name == "residual":
-        from cryoscout.learning.residual import read_residual
-
-        return read_residual(_trained_residual(seed, profile, folder))
     if method.name == "price":
-        from cryoscout.learning.residual import ResidualPolicy
+        from cryoscout.routing.policies.price import PricePlan
 
-        return ResidualPolicy("price")
-    if method.name == "rollout":
-        from cryoscout.learning.rollout import Rollout
-
-        return Rollout()
+        return PricePlan()
     return make_policy(method.name)
 
 
@@ -148,21 +133,6 @@ def _training_session() -> Any:
     return data
 
 
-def _trained_residual(seed: int, profile: Profile, folder: Path) -> Path:
-    from filelock import FileLock
-
-    from cryoscout.learning.residual import ResidualSettings, train_residual
-    from cryoscout.learning.weights import POLICY_FILE
-
-    settings = ResidualSettings(seed=seed, generations=20 if profile == "quick" else 100)
-    home = folder / f"residual-{profile}-{seed}"
-    home.mkdir(parents=True, exist_ok=True)
-    with FileLock(home / "lock"):
-        if not (home / POLICY_FILE).is_file():
-            train_residual([_training_session()], settings, home)
-    return home / POLICY_FILE
-
-
 def _on_held_out(policy: Policy, seed: int) -> Json:
     """Routes on the patches that a training with this seed holds out, and the bound from the same starts."""
     from cryoscout.learning.held_out import split_patches, trials_of
@@ -171,7 +141,7 @@ def _on_held_out(policy: Policy, seed: int) -> Json:
     from cryoscout.session.splits import HELD_OUT_STREAM
 
     settings = settings_of("dqn", elimination=False, seed=seed)
-    rng = np.random.default_rng([seed, HELD_OUT_STREAM])  # the split of `Training` and of `train_residual`
+    rng = np.random.default_rng([seed, HELD_OUT_STREAM])  # the split of `Training`
     _, held = split_patches(_training_session(), settings.held_out, rng)
     good, bound = {}, {}
     for trial in trials_of([] if held is None else [held], settings, rng):
@@ -257,9 +227,11 @@ def page(rows: Sequence[TrialRow], profile: Profile) -> Page:
             ),
             "## The choice: share of the bound on held-out training patches",
             _shares_table(shares, kept),
-            "`dqn-draws` and `residual` are trained; `rollout` and `adaptive-trust` have no trained weights: they "
-            "look ahead, or learn, while the session runs. A residual that no generation improved on held-out "
-            "patches is `price`.",
+            "`dqn-draws` is trained; `adaptive-trust` has no trained weights: it learns while the session runs. Two "
+            "more were tried and are gone: a small network added to the order of `price` and trained by evolution "
+            "strategies on draws, which was `price` because no generation improved it on held-out patches, and "
+            "`adaptive` with a look ahead on draws before every move, which found fewer good holes than `adaptive` "
+            "at every budget.",
             "The splits are small and the predictions were fitted on these patches, so differences of a point "
             "between methods are noise, and caution towards predictions cannot show its worth here.",
             "## Good holes on validation",
