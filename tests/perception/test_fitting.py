@@ -62,6 +62,7 @@ def test_wrong_labels_are_refused(labels: Any, message: str) -> None:
         ({"classes": 3}, "Got none of class 2"),
         ({"classes": 1}, "below 1, the number of classes"),
         ({"width": 0}, "Got width 0"),
+        ({"width": 7}, "Got width 7 instead.* 8 or more, because torch destroys memory"),
         ({"wide": 3}, "Got wide 3"),
         ({"learning_rate": float("nan")}, "learning_rate"),
         ({"truth": LABELS[:4]}, "Truth must be one whole number per image"),

@@ -92,8 +92,8 @@ def fit(
         if after_round is not None and settings.method == "iterative_fixmatch":
             after_round(made(weights=_arrays(best)))
 
-    best = made(weights=_arrays(training.run(resume=resume, progress=progress, after_stage=ended)))
-    found = _calibrated(best, pixels[~aside], pool, training.last_look, given=mask is not None)
+    best = training.run(resume=resume, progress=progress, after_stage=ended)
+    found = _calibrated(made(weights=_arrays(best)), pixels[~aside], pool, training, given=mask is not None)
     if folder is not None:
         found.save(folder / CLASSIFIER_FILE)
     return found
@@ -225,9 +225,13 @@ def _grey_levels(pixels: NDArray[np.uint8]) -> tuple[float, float]:
 
 
 def _calibrated(
-    classifier: Classifier, images: NDArray[np.uint8], pool: Pool, last_look: dict[str, Any], *, given: bool
+    classifier: Classifier, images: NDArray[np.uint8], pool: Pool, training: Training, *, given: bool
 ) -> Classifier:
-    """The classifier with its temperature and its held-out accuracy. given : the caller said what is held out."""
+    """The classifier with its temperature, its held-out accuracy and the precision that its training had.
+
+    given : the caller said what is held out
+    """
+    last_look = training.last_look
     held = pool.held_out.numpy()
     p = classifier.raw_proba(images[held])
     labels = pool.classes_held_out.numpy()
@@ -240,6 +244,7 @@ def _calibrated(
         "calibrated": slope is not None,
         "mask_rate": last_look.get("mask_rate"),
         "pseudo_label_accuracy": last_look.get("pseudo_label_accuracy"),
+        "precision": training.precision,
     }
     if given:
         notes[HELD_OUT_GIVEN] = True

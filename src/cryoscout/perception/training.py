@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cryoscout.core.array_file import read_arrays, write_arrays
 from cryoscout.core.errors import InputError
+from cryoscout.core.precision import Precision, precision_taken, precision_to_go_on_in
 from cryoscout.perception import augment
 from cryoscout.perception.methods import STAGES
 from cryoscout.perception.methods.barlow_twins import projector
@@ -177,6 +178,11 @@ def learns_in_bf16(settings: FitSettings) -> bool:
     return side > 1
 
 
+def precision_of(settings: FitSettings, device: str) -> Precision:
+    """The precision that a training begun now would have."""
+    return precision_taken(settings.precision, device) if learns_in_bf16(settings) else "float32"
+
+
 def learning_rate_at(settings: FitSettings, step: int, steps: int) -> float:
     """FixMatch's cosine: it ends at a fifth of the first."""
     return settings.learning_rate * math.cos(7.0 * math.pi * step / (16.0 * steps))
@@ -211,6 +217,7 @@ class Training:
         """digest : of the data, compared when a run goes on     start : weights to begin with, else of the seed."""
         self.pool, self.settings, self.folder, self.digest = pool, settings, folder, digest
         self.device = _device(device)
+        self.precision: Precision = precision_of(settings, str(self.device))
         self.stages = stages_of(settings)
         self.stage, self.step, self.lines = 0, 0, 0
         self.best, self.best_of_all = _Best(), _Best()
@@ -309,7 +316,7 @@ class Training:
         if self.stages[self.stage + 1][0] == "pseudo_label":
             network = self._network_of(weights)
             p = probabilities_of(
-                network, self.pool.images, self.pool.mean, self.pool.spread, bf16=self.settings.bf16
+                network, self.pool.images, self.pool.mean, self.pool.spread, bf16=self.precision == "bfloat16"
             )
             self.guesses = own_guesses(p.double().numpy(), (self.pool.weights > 0.0).numpy())
         self.stage += 1
@@ -346,8 +353,7 @@ class Training:
         self.mask_rate = float(outcome.counted.mean()) if len(outcome.counted) else math.nan
 
     def _autocast(self) -> torch.autocast:
-        bf16 = self.settings.bf16 and learns_in_bf16(self.settings)
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=bf16)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def _outputs(self, views: dict[View, Tensor]) -> dict[View, Tensor]:
         """Logits by view.
@@ -395,7 +401,7 @@ class Training:
                 self.pool.images[held],
                 self.pool.mean,
                 self.pool.spread,
-                bf16=self.settings.bf16,
+                bf16=self.precision == "bfloat16",
             )
             labels = self.pool.classes_held_out
             self.accuracy = float((p.argmax(dim=1) == labels).float().mean())
@@ -455,7 +461,7 @@ class Training:
             arrays["guesses.labels"], arrays["guesses.confidence"] = self.guesses
         header = {
             "kind": "perception checkpoint", "settings": self.settings.model_dump(mode="json"),
-            "data": self.digest, "stage": self.stage, "step": self.step, "lines": self.lines,
+            "precision": self.precision, "data": self.digest, "stage": self.stage, "step": self.step, "lines": self.lines,
             "accuracy": _or_none(self.accuracy),
             "best": _best_header(self.best), "best_of_all": _best_header(self.best_of_all),
         }  # fmt: skip
@@ -465,6 +471,7 @@ class Training:
     def _load(self, path: Path) -> None:
         arrays, header = read_arrays(path, "perception checkpoint")
         _check_same_run(path, header, self.settings, self.digest)
+        self.precision = precision_to_go_on_in(path, header, self.settings.precision, self.precision)
         if "guesses.labels" in arrays:
             labels, confidence = arrays["guesses.labels"], arrays["guesses.confidence"]
             self.guesses = Guesses(labels.astype(np.int64), confidence.astype(np.float64))
@@ -488,7 +495,7 @@ class Training:
 
 
 def _check_same_run(path: Path, header: dict[str, Any], settings: FitSettings, digest: str) -> None:
-    given, found = settings.model_dump(mode="json"), header.get("settings", {})
+    given, found = settings.model_dump(mode="json", exclude={"precision"}), header.get("settings", {})
     other = [name for name in given if found.get(name) != given[name]]
     if other:
         raise InputError(

@@ -8,7 +8,7 @@ holes keep their order whatever is learned (they share the patch's effect), so a
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -186,7 +186,7 @@ class PricePlan(AskedHoleByHole):
     kind: PolicyKind = "planner"
     default_prediction: str = "combined"
     drops_crossing: bool = False
-    restarts: bool = True
+    restarts: ClassVar[bool] = True
 
     def reset(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> None:
         """Start a route. start_hole : index, already imaged, or NOWHERE."""

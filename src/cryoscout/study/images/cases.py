@@ -373,7 +373,8 @@ def _binary(p: NDArray[np.float64], good: NDArray[np.int64], patch: NDArray[np.i
 
 def _metrics(trained: Classifier) -> Json:
     notes = trained.notes
-    return {name: notes.get(name) for name in ("held_out_accuracy", "mask_rate", "pseudo_label_accuracy")}
+    names = ("held_out_accuracy", "mask_rate", "pseudo_label_accuracy", "precision")
+    return {name: notes.get(name) for name in names}
 
 
 @lru_cache(maxsize=1)
@@ -422,5 +423,8 @@ def _run_squares(case: Case, seed: int, budget: dict[str, Any]) -> Json:
     recalls = [float(right[classes[test] == each].mean()) for each in np.unique(classes)]
     return {
         "scores": {"": {"accuracy": float(right.mean()), "mean_recall": float(np.mean(recalls))}},
-        "training": {"seconds": round(time.perf_counter() - began, 1), "labels": int((labels >= 0).sum())},
-    }
+        "training": {
+            "seconds": round(time.perf_counter() - began, 1), "labels": int((labels >= 0).sum()),
+            "precision": trained.notes["precision"],
+        },
+    }  # fmt: skip
