@@ -32,7 +32,9 @@ NETWORKS: dict[str, list[list[Any]]] = {
     "ResNet-18 by width": [["perception", {"width": width}] for width in WIDTHS],
     "ResNet-50": [["perception", {"depth": 50, "width": width}] for width in (8, 9, 12, 16)],
     "stems": [
-        ["perception", {"depth": depth, "width": 8, "stem_stride": stem}] for depth in (18, 50) for stem in (1, 4)
+        ["perception", {"depth": depth, "width": 8, "stem_stride": stem}]
+        for depth in (18, 50)
+        for stem in (1, 4)
     ],
     "one pixel in the last stage": [["perception", {"width": 8, "size_px": 8}]],
     "methods": [

@@ -55,14 +55,15 @@ def main() -> None:
     """Train one after the other."""
     sys.path.insert(0, str(Path(__file__).parent / "learning"))
     for kind in json.loads(sys.argv[1]):
-        print(json.dumps(kind), flush=True)
+        sys.stdout.write(json.dumps(kind) + "\n")
+        sys.stdout.flush()
         if kind[0] == "write past the end":
             write_past_the_end()
         elif kind[0] == "perception":
             train_perception(kind[1])
         else:
             train_learning(*kind[1:])
-    print("all trained", flush=True)
+    sys.stdout.write("all trained\n")
 
 
 if __name__ == "__main__":

@@ -61,5 +61,7 @@ def test_networks_that_do_not_exist_are_refused(wrong: dict[str, int]) -> None:
 
 @pytest.mark.parametrize("width", [0, 4, 7])
 def test_a_network_that_destroys_memory_when_it_is_trained_is_refused(width: int) -> None:
-    with pytest.raises(InputError, match=rf"width 8 or more, because torch destroys memory .* Got {width} instead"):
+    with pytest.raises(
+        InputError, match=rf"width 8 or more, because torch destroys memory .* Got {width} instead"
+    ):
         seeded_resnet(0, 18, classes=2, width=width, stem_stride=2)

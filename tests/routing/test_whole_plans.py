@@ -97,10 +97,8 @@ def test_a_plan_is_the_holes_of_a_policy_that_decides_every_visit_anew(
 @pytest.mark.parametrize("name", POLICIES)
 def test_a_plan_leaves_the_policy_as_it_was(name: str) -> None:
     problem = random_problem(np.random.default_rng(4), 30, budget_min=90.0)
-    planned, plain = (
-        make_policy(name, **({"evaluations": 60} if name in ("genetic", "annealing") else {}))
-        for _ in range(2)
-    )
+    quick = {"evaluations": 60} if name in ("genetic", "annealing") else {}
+    planned, plain = make_policy(name, **quick), make_policy(name, **quick)
     for policy in (planned, plain):
         policy.reset(problem, NOWHERE, np.random.default_rng(1))
     seen = first_look(problem, NOWHERE)
@@ -146,10 +144,8 @@ def test_what_was_not_planned_for_is_planned_anew(changed: str) -> None:
         policy.next_hole(seen)
         visited = visited.copy()
         visited[hole] = True
-        tier = problem.tier_between(seen.here, hole)
-        seen = replace(
-            seen, visited=visited, here=hole, minutes_used=seen.minutes_used + float(problem.time_model.tiers_min()[tier])
-        )  # fmt: skip
+        minutes = float(problem.time_model.tiers_min()[problem.tier_between(seen.here, hole)])
+        seen = replace(seen, visited=visited, here=hole, minutes_used=seen.minutes_used + minutes)
     if changed == "visited":
         visited = visited.copy()
         visited[route[3:6]] = True
@@ -182,5 +178,5 @@ def test_a_hole_that_is_named_twice_is_refused() -> None:
     problem = random_problem(np.random.default_rng(0), 5, budget_min=100.0)
     policy = Stubborn()
     policy.reset(problem, NOWHERE, np.random.default_rng(0))
-    with pytest.raises(InputError, match="'stubborn' must choose an allowed, unvisited hole. Got 0 instead"):
+    with pytest.raises(InputError, match=r"'stubborn' must choose an allowed, unvisited hole\. Got 0"):
         policy.plan(first_look(problem, NOWHERE))

@@ -226,7 +226,7 @@ def chosen(*values):
 
 def test_what_the_operator_chooses_later_is_stored(store):
     for values in ((True, None), (True, False), (False, True)):
-        added = store.save_update(lambda _: chosen(*values), "later")
+        added = store.save_update(lambda _, values=values: chosen(*values), "later")
         assert_same(store.load(), chosen(*values))
     assert added["changed_choices"] == 2
     store.rebuild()
@@ -240,7 +240,7 @@ def test_vendor_fields_are_added_at_the_end(store):
     later = packed({"h1": {"Label": "8"}}, "a.nav", "serialem", first.vendor_fields)
     second = replace(first, vendor_fields=pd.concat([first.vendor_fields, later], ignore_index=True))
     for one in (first, second):
-        store.save_update(lambda _: one, "later")
+        store.save_update(lambda _, one=one: one, "later")
         assert_same(store.load(), one)
     assert store.load().fields_of("h1") == {"Label": "8"}
     with pytest.raises(StoreError, match=r"\(vendor_fields\)\. Got other rows"):

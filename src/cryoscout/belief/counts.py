@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.belief.calibration import sigmoid
+from cryoscout.core.ties import beats
 
 DRAWS = 2000
 
@@ -114,6 +115,6 @@ def nearest_interval(
     for first in (low, low + 1):
         for last in (high, high - 1):
             distance = abs(float(((counts >= first) & (counts <= last)).mean()) - probability)
-            if first <= min(last, inside_low) and last >= inside_high and distance < best_distance:
+            if first <= min(last, inside_low) and last >= inside_high and beats(-distance, -best_distance):
                 best, best_distance = (first, last), distance
     return float(best[0]), float(best[1])

@@ -5,7 +5,8 @@ patch effect of the hole's patch, each effect an independent zero-mean Gaussian.
 approximated by a Gaussian with expectation propagation (Minka 2001): all outcomes of a patch together become one
 Gaussian site on its e_p, made by an exact integral, so within a patch nothing is approximated. The approximate
 posterior is a Gaussian on the tree and is solved exactly by one pass up and one pass down, in time linear in the
-number of patches. Sites are refined until nothing moves, so the posterior is a function of the outcomes, not of their order.
+number of patches. Sites are refined until nothing moves, so the posterior is a function of the outcomes, not of
+their order.
 """
 
 from __future__ import annotations

@@ -40,8 +40,8 @@ def precision_taken(asked: AskedPrecision, device: str = "cpu") -> Precision:
 def computes_in_bfloat16(device: str = "cpu") -> bool:
     """Whether the device has instructions for bfloat16.
 
-    A GPU by its compute capability; x86 by the processor's flags and by what oneDNN is allowed to use of them; any other
-    processor by a short measurement, once per process.
+    A GPU by its compute capability; x86 by the processor's flags and by what oneDNN is allowed to use of them; any
+    other processor by a short measurement, once per process.
     """
     if device.startswith("cuda"):
         import torch
@@ -95,7 +95,9 @@ def with_precision(stored: Any) -> Any:
     return {"precision": "bfloat16" if stored["bf16"] else "float32", **values}
 
 
-def precision_to_go_on_in(path: Path, header: Mapping[str, Any], asked: AskedPrecision, taken: Precision) -> Precision:
+def precision_to_go_on_in(
+    path: Path, header: Mapping[str, Any], asked: AskedPrecision, taken: Precision
+) -> Precision:
     """The precision in which a checkpoint's run was begun, so that it ends in no other.
 
     path, header : of the checkpoint; one written before says it by `bf16` in its settings alone

@@ -20,10 +20,15 @@ ROUNDING_FLOAT32 = 1e-5
 """The same of float32 scores, such as the outputs of a network."""
 
 
+def relative_tolerance(scores: NDArray[Any]) -> float:
+    """Relative difference below which scores of this precision are equal."""
+    return ROUNDING_FLOAT32 if scores.dtype == np.float32 else ROUNDING
+
+
 def _tolerance(scores: NDArray[Any], relative: float | None) -> float:
     """Absolute tolerance for the scores that are numbers: relative to the largest, which the rounding goes with."""
     if relative is None:
-        relative = ROUNDING_FLOAT32 if scores.dtype == np.float32 else ROUNDING
+        relative = relative_tolerance(scores)
     finite = np.abs(scores[np.isfinite(scores)])
     return relative * float(finite.max(initial=0.0))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoscout.core.ties import first_of_the_best
 from cryoscout.learning.numpy_network import NumpyNetwork
 from cryoscout.learning.settings import N_INPUTS
 from cryoscout.learning.states import (
@@ -17,16 +18,17 @@ from cryoscout.learning.states import (
 )
 from cryoscout.learning.tables import GOOD, RouteTables, eliminated_problem, route_tables
 from cryoscout.learning.weights import PolicyFile
-from cryoscout.routing.policies.base import STOP, Observation, PolicyKind
+from cryoscout.routing.policies.base import STOP, AskedHoleByHole, Observation, PolicyKind
 from cryoscout.routing.predictions import PAPER_MODEL
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.time_model import ROUNDING_MIN
 
 
-class LearnedPolicy:
-    """Takes the candidate with the best score; needs numpy alone.
+class LearnedPolicy(AskedHoleByHole):
+    """Takes the candidate with the best score, of equal ones the first; needs numpy alone.
 
     A visit without a result (yet) counts as one that gave nothing until its result is known.
+    It does not restart: its inputs hold the last visits, and action elimination depends on the minutes at the start.
     """
 
     kind: PolicyKind = "learned"
@@ -73,7 +75,7 @@ class LearnedPolicy:
         fits = self._fits(observation, self._holes[:count])
         if not fits.any():
             return STOP
-        return int(self._holes[int(np.argmax(np.where(fits, scores, -np.inf)))])
+        return int(self._holes[first_of_the_best(np.where(fits, scores, -np.inf))])
 
     def _follow(self, observation: Observation) -> None:
         """Make the visits since the last decision: the chosen one, or those the operator made instead."""

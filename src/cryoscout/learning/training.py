@@ -313,7 +313,9 @@ class Training:
     def _load(self) -> None:
         path = self.folder / CHECKPOINT_FILE
         arrays, header = read_arrays(path, "checkpoint")
-        stored = {name: value for name, value in header["settings"].items() if name not in ("precision", "bf16")}
+        stored = {
+            name: value for name, value in header["settings"].items() if name not in ("precision", "bf16")
+        }
         if stored != self.settings.model_dump(mode="json", exclude={"precision"}):
             raise InputError(
                 f"{path} must be of a run with the same settings to go on from it. Got others instead. Remedy: "

@@ -461,7 +461,8 @@ class Training:
             arrays["guesses.labels"], arrays["guesses.confidence"] = self.guesses
         header = {
             "kind": "perception checkpoint", "settings": self.settings.model_dump(mode="json"),
-            "precision": self.precision, "data": self.digest, "stage": self.stage, "step": self.step, "lines": self.lines,
+            "precision": self.precision, "data": self.digest,
+            "stage": self.stage, "step": self.step, "lines": self.lines,
             "accuracy": _or_none(self.accuracy),
             "best": _best_header(self.best), "best_of_all": _best_header(self.best_of_all),
         }  # fmt: skip

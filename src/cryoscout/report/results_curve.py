@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cryoscout.belief.effects import EffectTree
 from cryoscout.belief.in_session import predict_given_labels
 from cryoscout.core.errors import CryoscoutError
+from cryoscout.core.ties import at_least
 from cryoscout.report.figures import BLUE, GREY, svg_text
 from cryoscout.report.page import ReportSection
 from cryoscout.session.model import Session
@@ -138,7 +139,7 @@ def _last_prediction(session: Session, threshold_angstrom: float) -> tuple[str, 
 
 def _scores(p: NDArray[np.float64], good: NDArray[np.float64]) -> tuple[float, float]:
     """(accuracy, precision), the second NaN where no hole is called good."""
-    called = p >= 0.5
+    called = at_least(p, 0.5)
     return float(np.mean(called == (good > 0))), float(good[called].mean()) if called.any() else np.nan
 
 

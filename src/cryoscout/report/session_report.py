@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cryoscout.advice.advise import advise
 from cryoscout.advice.setting import AdviceRequest, setting_of, threshold_of
 from cryoscout.core.errors import DataError
+from cryoscout.core.ties import first_of_the_best
 from cryoscout.learning.seen_holes import note_on_seen_holes
 from cryoscout.perception.from_session import SessionCrops
 from cryoscout.report.figures import (
@@ -96,7 +97,7 @@ class PolicyReplays:
 
     def typical(self) -> ReplayResult:
         """The route whose count is nearest to the mean: neither the best nor the worst."""
-        return self.results[int(np.argmin(np.abs(self.good - self.good.mean())))]
+        return self.results[first_of_the_best(-np.abs(self.good - self.good.mean()))]
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class Adaptive(AskedHoleByHole):
     kind: ClassVar[PolicyKind] = "planner"
     default_prediction: ClassVar[str] = "combined"
     drops_crossing: ClassVar[bool] = False
-    restarts: ClassVar[bool] = True
+    restarts: bool = True
     settings_type: ClassVar[type[AdaptiveSettings] | None] = AdaptiveSettings
 
     def __init__(self, settings: AdaptiveSettings | None = None) -> None:

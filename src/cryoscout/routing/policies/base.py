@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,7 +98,7 @@ class Policy(Protocol):
 class AskedHoleByHole:
     """The `plan` of a policy that has none of its own: it is asked hole by hole."""
 
-    restarts: ClassVar[bool] = False
+    restarts: bool = False
     _problem: RoutingProblem  # of the last reset
 
     def plan(self: _PolicyOnProblem, observation: Observation) -> list[int]:

@@ -8,12 +8,13 @@ holes keep their order whatever is learned (they share the patch's effect), so a
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from cryoscout.core.ties import ROUNDING, beats, ranks_best_first
 from cryoscout.routing.policies.base import STOP, AskedHoleByHole, Observation, PolicyKind
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.time_model import ROUNDING_MIN
@@ -33,7 +34,7 @@ class PriceTree(NamedTuple):
 
 def price_tree(problem: RoutingProblem) -> PriceTree:
     """The tree of a problem; within a patch the likelier holes of the prediction come first, ties by index."""
-    order = np.lexsort((np.arange(problem.n_holes), -problem.p_good, problem.patch_of_hole))
+    order = np.lexsort((np.arange(problem.n_holes), ranks_best_first(problem.p_good), problem.patch_of_hole))
     counts = np.bincount(problem.patch_of_hole, minlength=len(problem.square_of_patch))
     return PriceTree(
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
@@ -59,7 +60,7 @@ def _plan_at(tree, values, free, here_patch, price, net_patch, net_square, net_g
             if not free[hole]:
                 continue
             worth = values[hole] - price * t0
-            if worth <= 0.0:
+            if worth <= ROUNDING:
                 break
             net += worth
             taken += 1
@@ -67,29 +68,30 @@ def _plan_at(tree, values, free, here_patch, price, net_patch, net_square, net_g
             net -= price * (t1 - t0)
         net_patch[patch] = net
         count[patch] = taken
-        if net > 0.0:
+        if net > ROUNDING:
             net_square[tree.square_of_patch[patch]] += net
     for square in range(len(net_square)):
         if square != here_square:
             net_square[square] -= price * (t2 - t1)
-        if net_square[square] > 0.0:
+        if net_square[square] > ROUNDING:
             net_grid[tree.grid_of_square[square]] += net_square[square]
     for grid in range(len(net_grid)):
         if grid != here_grid:
             net_grid[grid] -= price * (t3 - t2)
     minutes = 0.0
     for grid in range(len(net_grid)):
-        if net_grid[grid] > 0.0 and grid != here_grid:
+        if net_grid[grid] > ROUNDING and grid != here_grid:
             minutes += t3 - t2
     for square in range(len(net_square)):
-        if net_square[square] > 0.0 and square != here_square and net_grid[tree.grid_of_square[square]] > 0.0:
+        in_plan = net_square[square] > ROUNDING and net_grid[tree.grid_of_square[square]] > ROUNDING
+        if in_plan and square != here_square:
             minutes += t2 - t1
     for patch in range(len(net_patch)):
         square = tree.square_of_patch[patch]
         if (
-            net_patch[patch] > 0.0
-            and net_square[square] > 0.0
-            and net_grid[tree.grid_of_square[square]] > 0.0
+            net_patch[patch] > ROUNDING
+            and net_square[square] > ROUNDING
+            and net_grid[tree.grid_of_square[square]] > ROUNDING
         ):
             minutes += count[patch] * t0 + (0.0 if patch == here_patch else t1 - t0)
     return minutes
@@ -167,14 +169,14 @@ def choose_patch(  # type: ignore[no-untyped-def]
         minutes = tree.tiers_min[tier]
         square = tree.square_of_patch[patch]
         grid = tree.grid_of_square[square]
-        planned = net_patch[patch] > 0.0 and net_square[square] > 0.0 and net_grid[grid] > 0.0
+        planned = net_patch[patch] > ROUNDING and net_square[square] > ROUNDING and net_grid[grid] > ROUNDING
         if planned:
             gain = net_patch[patch] + price * (count[patch] * t0 + (t1 - t0 if tier > 0 else 0.0))
             whole = net_grid[grid] if tier == 3 else net_square[square] if tier == 2 else 0.0
             score = 3.0 * (3 - tier) + gain / (count[patch] * t0 + minutes - t0) + 0.01 * whole
         else:
             score = values[hole] / minutes - 10.0
-        if score > best_score:
+        if beats(score, best_score):
             best, best_score = patch, score
     return best
 
@@ -186,7 +188,7 @@ class PricePlan(AskedHoleByHole):
     kind: PolicyKind = "planner"
     default_prediction: str = "combined"
     drops_crossing: bool = False
-    restarts: ClassVar[bool] = True
+    restarts: bool = True
 
     def reset(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> None:
         """Start a route. start_hole : index, already imaged, or NOWHERE."""

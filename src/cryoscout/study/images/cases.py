@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import InputError
+from cryoscout.core.ties import order_lowest_first
 from cryoscout.core.units import FAILED_FIT_ANGSTROM, GOOD_THRESHOLD_ANGSTROM
 from cryoscout.perception.settings import PROFILES
 from cryoscout.study.engine.catalogue import Profile
@@ -359,7 +360,7 @@ def _binary(p: NDArray[np.float64], good: NDArray[np.int64], patch: NDArray[np.i
     from cryoscout.belief.evaluation import evaluate_predictions
 
     scores = evaluate_predictions(p, good.astype(np.float64), np.random.default_rng(0), cluster_of_hole=patch)
-    bins = np.array_split(np.argsort(p, kind="stable"), RELIABILITY_BINS)
+    bins = np.array_split(order_lowest_first(p), RELIABILITY_BINS)
     plain = asdict(scores)
     low, high = plain.pop("ece_interval")
     return {

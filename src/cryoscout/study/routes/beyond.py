@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cryoscout.core.ties import first_of_the_best
 from cryoscout.report.statistics import Interval, paired_difference
 from cryoscout.routing.policies.base import Policy, PolicyKind
 from cryoscout.study.engine.catalogue import Page, Profile, Study
@@ -195,7 +196,7 @@ def kept_method(shares: Mapping[str, Sequence[float]]) -> str | None:
     """The one tried here with the highest mean share; None until every split of every one of them is there."""
     if any(len(shares.get(name, ())) < TRAINING_SEEDS for name in _MAY_BE_KEPT):
         return None
-    return max(_MAY_BE_KEPT, key=lambda name: float(np.mean(shares[name])))
+    return _MAY_BE_KEPT[first_of_the_best(np.array([np.mean(shares[name]) for name in _MAY_BE_KEPT]))]
 
 
 def _validation(rows: Sequence[TrialRow], method: str, budget: float, what: str = "good") -> Any:
