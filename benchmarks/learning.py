@@ -44,7 +44,7 @@ from cryoscout.routing.policies.base import Observation
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.simulate.presets import simulation_named
 from cryoscout.simulate.tables import simulate_tables
-from cryoscout.study.runner import machine_in_words
+from cryoscout.study.engine.runner import machine_in_words
 
 BUDGET_MIN = 240.0
 WHOLE_TRAINING = 50_000

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cryoscout.study import catalogue
-from cryoscout.study.catalogue import STUDIES, Page, Study
-from cryoscout.study.runner import Trial
+from cryoscout.study.engine import catalogue
+from cryoscout.study.engine.catalogue import STUDIES, Page, Study
+from cryoscout.study.engine.runner import Trial
 
 
 def flaky(trial: Trial) -> dict[str, object]:

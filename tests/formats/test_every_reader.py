@@ -8,8 +8,11 @@ from hypothesis import strategies as st
 from reader_samples import SAMPLES
 
 from cryoscout.core.errors import CryoscoutError
-from cryoscout.formats import epu, generic_table, leginon_tables, registry
-from cryoscout.formats.findings import UnreadableError
+from cryoscout.formats import registry
+from cryoscout.formats.epu import session as epu
+from cryoscout.formats.leginon import tables as leginon_tables
+from cryoscout.formats.own import table as generic_table
+from cryoscout.formats.text.findings import UnreadableError
 from examples import share
 
 HOSTILE = [

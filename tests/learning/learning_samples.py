@@ -38,7 +38,7 @@ QUICK = {
     "budget_min": 60.0,
     "parts": 0,
     "learning_rate": 0.01,
-    "bf16": True,
+    "precision": "float32",
 }
 """Settings of a training that takes a second."""
 

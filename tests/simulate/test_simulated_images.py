@@ -291,6 +291,35 @@ def test_an_uneven_beam_is_a_slope_and_a_fall_of_the_settings_size():
     assert np.mean(falls) == pytest.approx(0.1 * np.sqrt(2 / np.pi), rel=0.15)
 
 
+def test_the_beams_slopes_lie_along_columns_and_rows():
+    at = np.linspace(-1.0, 1.0, 5)
+    along_x = _Beam((0.3, 0.0), 0.0, (0.0, 0.0)).brightness(at, at[:3])
+    assert along_x.shape == (3, 5)
+    assert np.log(along_x) == pytest.approx(np.broadcast_to(0.3 * at, (3, 5)), abs=1e-6)
+    along_y = _Beam((0.0, 0.3), 0.0, (0.0, 0.0)).brightness(at, at)
+    assert np.log(along_y) == pytest.approx(np.broadcast_to(0.3 * at[:, None], (5, 5)), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("slope", "ends"),
+    [((0.3, 0.0), (np.s_[:, :50], np.s_[:, -50:])), ((0.0, 0.3), (np.s_[-50:], np.s_[:50]))],
+)
+def test_a_slope_is_that_from_the_middle_to_the_border_and_y_points_up(slope, ends, monkeypatch):
+    monkeypatch.setattr(_Beam, "drawn", lambda spread, rng: _Beam(slope, 0.0, (0.0, 0.0)))
+    scene, uneven = clean_scene(40.0), NO_DIRT.model_copy(update={"uneven_illumination": 0.3})
+    ratio = patch_counts(scene, 0, uneven).astype(float) / patch_counts(scene, 0, NO_DIRT)
+    low, high = (np.log(np.median(ratio[end])) for end in ends)
+    assert (low, high) == pytest.approx((-0.3, 0.3), abs=0.03)
+
+
+def test_crops_and_patch_image_have_the_same_beam():
+    scene = small_scene(5)
+    settings = NO_DIRT.model_copy(update={"uneven_illumination": 0.4, "film_mottle": 0.0})
+    for patch in range(4):
+        fast, slow = hole_crops(scene, patch, settings), crops_from_patch_image(scene, patch, settings)
+        assert middle_of(fast.astype(float)) == pytest.approx(middle_of(slow.astype(float)), abs=6)
+
+
 def test_an_uneven_beam_shows_in_a_patch_image_and_leaves_all_else():
     scene = clean_scene(40.0)
     uneven = NO_DIRT.model_copy(update={"uneven_illumination": 0.3})

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cryoscout.cli.output import check_new_file, print_json, progress, say
+from cryoscout.cli.output import print_json, progress, say
 from cryoscout.core.errors import DataError, InputError
+from cryoscout.core.new_files import check_new_file
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from cryoscout.perception.from_session import SessionCrops
+    from cryoscout.report.results_curve import ResultsCurve
+    from cryoscout.report.session_report import ReportRequest, SessionReplays
     from cryoscout.session.model import Session
-    from cryoscout.study.results_curve import ResultsCurve
-    from cryoscout.study.session_report import ReportRequest, SessionReplays
 
 DEFAULT_POLICIES = "random,greedy,index,expected,adaptive"
 
@@ -71,9 +72,9 @@ def report(
     Example:
       cryoscout report y1 -o report.html --budget-min 240 --policies greedy,expected
     """
-    from cryoscout.routing.from_session import load_session
+    from cryoscout.report.session_report import ReportRequest
     from cryoscout.routing.time_model import check_budget_min
-    from cryoscout.study.session_report import ReportRequest
+    from cryoscout.session.named import load_session
 
     for file in (output, picture):
         if file is not None:
@@ -131,8 +132,8 @@ def make_report(
     crops, fitted_to : as `session_page` takes them     with_curve : also learn from results, which takes seconds
     Raises InputError when a picture is asked for and there is nothing to replay.
     """
-    from cryoscout.study.report import write_report
-    from cryoscout.study.session_report import overview_png, replay_for_report, session_page
+    from cryoscout.report.page import write_report
+    from cryoscout.report.session_report import overview_png, replay_for_report, session_page
 
     replays = None
     if session.measured_by_hole().any():
@@ -156,10 +157,10 @@ def make_report(
 def _results_curve(
     session: Session, request: ReportRequest, fitted_to: NDArray[np.bool_] | None
 ) -> ResultsCurve | None:
-    from cryoscout.study.results_curve import number_of_fits, results_curve
-    from cryoscout.study.session_report import threshold_of
+    from cryoscout.advice.setting import threshold_of
+    from cryoscout.report.results_curve import number_of_fits, results_curve
 
-    threshold = threshold_of(session, request)
+    threshold = threshold_of(session, request.threshold_angstrom)
     fits = number_of_fits(session, threshold, fitted_to)
     if fits == 0:
         return None
@@ -195,7 +196,7 @@ def _images_of(folder: Path, classifiers: list[Path]) -> tuple[SessionCrops | No
         return crops, None
     import numpy as np
 
-    from cryoscout.cli.predict import load_predictor
+    from cryoscout.perception.predicting import load_predictor
 
     return crops, np.any([fitted_holes(load_predictor(path), crops) for path in classifiers], axis=0)
 

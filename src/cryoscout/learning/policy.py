@@ -18,8 +18,8 @@ from cryoscout.learning.states import (
 )
 from cryoscout.learning.tables import GOOD, RouteTables, eliminated_problem, route_tables
 from cryoscout.learning.weights import PolicyFile
-from cryoscout.routing.from_session import PAPER_MODEL
 from cryoscout.routing.policies.base import STOP, AskedHoleByHole, Observation, PolicyKind
+from cryoscout.routing.predictions import PAPER_MODEL
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.time_model import ROUNDING_MIN
 
@@ -54,10 +54,8 @@ class LearnedPolicy(AskedHoleByHole):
         self._rows = np.empty((n, N_INPUTS), dtype=np.float32)
         self._holes = np.empty(n, dtype=np.int64)
         start_route(self._tables, self._states, 0, 0)
-        self._counted = (
-            np.zeros(problem.n_holes, dtype=bool) if problem.outcome is None else ~np.isnan(problem.outcome)
-        )
-        self._outcomes_seen = -1
+        self._good, self._results = problem.known_results()  # counted so far
+        self._news_seen = -1
         if start_hole != NOWHERE:
             visit(self._tables, self._states, 0, start_hole, 0.0)
 
@@ -66,7 +64,7 @@ class LearnedPolicy(AskedHoleByHole):
         if self._nothing_left:
             return STOP
         self._follow(observation)
-        if observation.n_outcomes != self._outcomes_seen:
+        if observation.news != self._news_seen:
             self._take_in(observation)
         count = n_candidates(self._tables, self._states, 0)
         if count == 0:
@@ -100,16 +98,15 @@ class LearnedPolicy(AskedHoleByHole):
         return np.asarray(observation.minutes_used + tiers_min[tier] <= problem.budget_min + ROUNDING_MIN)
 
     def _take_in(self, observation: Observation) -> None:
-        """Add new outcomes to the counters."""
-        new = np.flatnonzero(~np.isnan(observation.outcome) & ~self._counted)
-        for hole in new:
-            good = np.float32(observation.outcome[hole])
+        """Add new results to the counters, later shots of known holes too."""
+        before = self._good.copy()
+        for hole in observation.new_results(self._good, self._results, self._problem.shots):
+            good = np.float32(self._good[hole] - before[hole])
             patch = int(self._tables.patch_of_hole[hole])
             square = int(self._tables.square_of_patch[patch])
             grid = int(self._tables.grid_of_square[square])
             self._states.patch[0, patch, GOOD] += good
             self._states.square[0, square, GOOD] += good
             self._states.grid[0, grid, GOOD] += good
-            self._states.recent_good[0][self._states.recent[0] == hole] = good
-        self._counted[new] = True
-        self._outcomes_seen = observation.n_outcomes
+            self._states.recent_good[0][self._states.recent[0] == hole] = np.float32(self._good[hole])
+        self._news_seen = observation.news

@@ -82,13 +82,18 @@ class Adaptive(AskedHoleByHole):
         self._knapsack = TreeKnapsack(problem)
         self._allowed = problem.available()
         self._belief = self._first_belief(problem)
-        self._taken_in = ~np.isnan(problem.outcome) if problem.outcome is not None else self._allowed & False
-        self._outcomes_seen = -1
+        self._good, self._results = problem.known_results()  # taken in so far
+        self._news_seen = -1
         self._ahead: _Ahead | None = None
         self._set_values()
 
     def _first_belief(self, problem: RoutingProblem) -> EffectBelief | MixtureBelief:
         return problem.belief()
+
+    @property
+    def belief(self) -> EffectBelief | MixtureBelief:
+        """What is believed after the outcomes handed over so far: what it plans on."""
+        return self._belief
 
     @property
     def effect_belief(self) -> EffectBelief:
@@ -99,7 +104,7 @@ class Adaptive(AskedHoleByHole):
 
     def next_hole(self, observation: Observation) -> int:
         """The first hole of the best plan on the belief, or STOP when nothing fits in the budget."""
-        if observation.n_outcomes != self._outcomes_seen:
+        if observation.news != self._news_seen:
             self._take_in(observation)
             self._ahead = None
         problem = self._problem
@@ -123,13 +128,11 @@ class Adaptive(AskedHoleByHole):
         return route[0]
 
     def _take_in(self, observation: Observation) -> None:
-        """Hand new outcomes to the belief and let its probabilities follow."""
-        new = np.flatnonzero(~np.isnan(observation.outcome) & ~self._taken_in)
-        for hole in new:
-            self._belief.observe(int(hole), float(observation.outcome[hole]), self._problem.shots)
-        self._taken_in[new] = True
-        self._outcomes_seen = observation.n_outcomes
+        """Hand new results to the belief, later shots of known holes too, and let its probabilities follow."""
+        new = observation.new_results(self._good, self._results, self._problem.shots)
+        self._news_seen = observation.news
         if len(new):
+            self._belief.observe_many(new, self._good[new], self._results[new])
             self._set_values()
 
     def _set_values(self) -> None:

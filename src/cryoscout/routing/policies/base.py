@@ -9,6 +9,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoscout.belief.counts import Belief
 from cryoscout.core.errors import InputError
 from cryoscout.routing.problem import RoutingProblem
 from cryoscout.routing.time_model import ROUNDING_MIN
@@ -21,13 +22,46 @@ STOP = -1
 
 @dataclass(frozen=True)
 class Observation:
-    """What a policy sees before each visit. Outcomes still on their way are unknown: NaN."""
+    """What a policy sees before each visit. Outcomes still on their way are unknown: NaN.
+
+    The results of a hole's shots may come one by one: `outcome` and `results` of the hole then grow together.
+    """
 
     visited: NDArray[np.bool_]  # (n,) holes imaged so far, the start hole included
     here: int  # the last hole imaged, NOWHERE before the first
     minutes_used: float
-    outcome: NDArray[np.float64]  # (n,) good micrographs the hole gave, 0..shots; NaN where not known (yet)
-    n_outcomes: int  # how many results were handed over so far; grows when `outcome` changed
+    outcome: NDArray[
+        np.float64
+    ]  # (n,) good micrographs so far, 0..results; NaN where no shot has a result (yet)
+    news: int  # how often results were handed over so far; another number whenever `outcome` or `results` changed
+    results: NDArray[np.float64] | None = (
+        None  # (n,) shots behind each outcome; None: all shots have a result
+    )
+
+    def new_results(
+        self, outcome: NDArray[np.float64], results: NDArray[np.float64], shots: int
+    ) -> NDArray[np.int64]:
+        """Holes whose results are others than these, (m,): for a policy that keeps what it has taken in so far.
+
+        outcome, results : (n,) what was taken in, 0 where nothing was; both are brought up to date, in place
+        shots : of every hole, the problem's
+        """
+        known = ~np.isnan(self.outcome)
+        now_good = np.where(known, self.outcome, 0.0)
+        now_shots = np.where(known, shots if self.results is None else self.results, 0.0)
+        new = np.flatnonzero((now_good != outcome) | (now_shots != results))
+        outcome[new], results[new] = now_good[new], now_shots[new]
+        return new
+
+
+@runtime_checkable
+class PlansOnBelief(Protocol):
+    """A policy that plans on a belief of its own; what is stated about its plan is stated on that belief."""
+
+    @property
+    def belief(self) -> Belief:
+        """What the policy believes after `reset` and the outcomes handed over since."""
+        ...
 
 
 @runtime_checkable
@@ -106,3 +140,8 @@ def route_hole_by_hole(policy: Policy, problem: RoutingProblem, observation: Obs
         route.append(int(hole))
         here = hole
     return route
+
+
+def belief_of(policy: Policy, problem: RoutingProblem) -> Belief:
+    """The belief that the policy plans on: its own, or the problem's where it has none. Ask after `reset`."""
+    return policy.belief if isinstance(policy, PlansOnBelief) else problem.belief()
