@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import DataError
+from cryoscout.core.units import TIER_NAMES
 from cryoscout.learning.registry import policy_and_prediction, policy_named
 from cryoscout.learning.seen_holes import note_on_seen_holes
 from cryoscout.perception.from_session import SessionCrops
@@ -436,6 +437,7 @@ def _facts(
 
 
 def _tiers_in_words(model: TimeModel) -> str:
-    names = ("same patch", "new patch", "new square", "new grid")
-    tiers = ", ".join(f"{name} {minutes:.3g}" for name, minutes in zip(names, model.tiers_min(), strict=True))
+    tiers = ", ".join(
+        f"{name} {minutes:.3g}" for name, minutes in zip(TIER_NAMES, model.tiers_min(), strict=True)
+    )
     return f"{model.name}: {tiers} min"
