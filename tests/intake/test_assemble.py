@@ -20,7 +20,7 @@ from cryoscout.formats.records import (
 )
 from cryoscout.intake.assemble import assemble, earlier_exposures
 from cryoscout.session.store import SessionStore
-from cryoscout.session.store_update import changes_between
+from cryoscout.session.store_update import changes_between, counts_of_changes
 from examples import share
 
 NAN = float("nan")
@@ -395,7 +395,9 @@ def test_importing_in_steps_gives_what_importing_at_once_does(n_holes, shots, im
         measured = dict(list(values.items())[: end if end == len(exposures) else max(end - 1, 0)])
         step = [places(known, until, shots=shots), results(measured)]
         session = assemble(step, stored).session
-        assert stored is None or changes_between(stored, session) is not None
+        if stored is not None:
+            added = counts_of_changes(changes_between(stored, session))
+            assert added["exposures"] == end - len(stored.exposures)
         assert changes_between(session, assemble(step, session).session) == []
         stored = session
     for table, expected in by_id(at_once).items():

@@ -23,6 +23,7 @@ from cryoscout.session.named import load_session
 from cryoscout.simulate.presets import simulation_named
 from cryoscout.simulate.session import to_session
 from cryoscout.simulate.tables import simulate_tables
+from hidden_outcomes import with_outcomes_hidden
 
 REQUEST = ReportRequest(120.0, ("random", "greedy"), starts=4, command="cryoscout report sim.session")
 
@@ -64,7 +65,7 @@ def test_a_session_with_holes_left_shows_the_plan_first(half_imaged):
 
 
 def test_a_new_session_shows_the_plan_alone(simulated):
-    page = session_page(simulated.with_outcomes_hidden(), REQUEST, None)
+    page = session_page(with_outcomes_hidden(simulated), REQUEST, None)
     assert headings(page) == ["The plan for the holes that are left"]
     assert page.lead.startswith("The plan of greedy@")
     assert page.sections[0].paragraphs[0] == "It starts outside every grid."
@@ -72,7 +73,7 @@ def test_a_new_session_shows_the_plan_alone(simulated):
 
 def test_a_replay_needs_outcomes(simulated):
     with pytest.raises(DataError, match="must have holes with an outcome"):
-        replay_for_report(simulated.with_outcomes_hidden(), REQUEST)
+        replay_for_report(with_outcomes_hidden(simulated), REQUEST)
 
 
 def test_an_unknown_prediction_is_refused_by_name(simulated):

@@ -46,11 +46,6 @@ class RouteTables(NamedTuple):
     square0: NDArray[np.float32]  # (S, 4)
     grid0: NDArray[np.float32]  # (G, 4)
 
-    @property
-    def n_sessions(self) -> int:
-        """Number of sessions."""
-        return len(self.hole_begin) - 1
-
 
 def eliminated_problem(problem: RoutingProblem, beta: float = BETA_TEST) -> RoutingProblem:
     """The problem reduced by action elimination; as it is where the patches kept hold nothing to visit.

@@ -23,6 +23,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MultipleLocator
 from numpy.typing import NDArray
 
+from cryoscout.core.units import TIER_NAMES
 from cryoscout.report.map_layout import MapLayout, lay_out
 from cryoscout.report.map_scene import MapScene, RouteOnMap
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
@@ -46,7 +47,6 @@ _SPARE = [(BLACK, "-."), (SKY, "--"), (ORANGE, "-"), (GREEN, "--"), (VERMILLION,
 _LARGEST_PITCH_PT = 15.0
 """Holes further apart than this on paper look like coins."""
 _TIER_WIDTH = (0.9, 1.6, 2.6, 4.0)
-_TIER_NAME = ("same patch", "new patch", "new square", "new grid")
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ def _route_legend(scene: MapScene) -> list[Line2D]:
     if drawn.start_hole != NOWHERE:
         handles.append(dot("start", marker="*", markersize=11, color=ORANGE, markeredgecolor=BLACK))
     tiers_min = problem.time_model.tiers_min(problem.shots)
-    for name, width, minutes in zip(_TIER_NAME, _TIER_WIDTH, tiers_min, strict=True):
+    for name, width, minutes in zip(TIER_NAMES, _TIER_WIDTH, tiers_min, strict=True):
         handles.append(
             Line2D([], [], color=BLACK, alpha=0.6, linewidth=width, label=f"{name}, {minutes:.3g} min")
         )

@@ -12,6 +12,7 @@ from cryoscout.advice.advise import advise
 from cryoscout.advice.setting import AdviceRequest, setting_of, threshold_of
 from cryoscout.core.errors import DataError
 from cryoscout.core.ties import first_of_the_best
+from cryoscout.core.units import TIER_NAMES
 from cryoscout.learning.seen_holes import note_on_seen_holes
 from cryoscout.perception.from_session import SessionCrops
 from cryoscout.report.figures import (
@@ -426,6 +427,7 @@ def _facts(
 
 
 def _tiers_in_words(model: TimeModel) -> str:
-    names = ("same patch", "new patch", "new square", "new grid")
-    tiers = ", ".join(f"{name} {minutes:.3g}" for name, minutes in zip(names, model.tiers_min(), strict=True))
+    tiers = ", ".join(
+        f"{name} {minutes:.3g}" for name, minutes in zip(TIER_NAMES, model.tiers_min(), strict=True)
+    )
     return f"{model.name}: {tiers} min"

@@ -361,24 +361,6 @@ class Session:
             gone |= (ids.isin(getattr(self, table)[column]) & ~ids.isin(kept[column])).to_numpy()
         return self.vendor_fields[~gone]
 
-    def with_outcomes_hidden(self) -> Session:
-        """The session as new: nothing imaged, no CTF results, nothing overridden, of the vendor's fields only those of
-        squares and holes; predictions kept."""
-        hidden = self.exposures.assign(
-            outcome="none", started_at=np.datetime64("NaT", "ns"), ctf_max_res_angstrom=np.nan
-        )
-        # Files may say a result of anything that is or names an exposure.
-        ids = self.vendor_fields["record_id"]
-        of_places = ids.isin(self.squares["square_id"]) | ids.isin(self.holes["hole_id"]) | (ids == "")
-        of_places &= ~ids.isin(self.exposures["exposure_id"])
-        return replace(
-            self,
-            exposures=hidden,
-            ctf_runs=empty_table("ctf_runs"),
-            vendor_fields=self.vendor_fields[of_places],
-            overrides=Overrides(),
-        )
-
 
 def outcome_of_ctf(ctf_max_res_angstrom: float) -> tuple[Outcome, float]:
     """(outcome, CTF to keep): inf and >= 100 angstrom are failed and keep NaN; NaN is pending."""

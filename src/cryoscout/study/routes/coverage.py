@@ -17,6 +17,7 @@ from scipy.stats import binomtest
 from cryoscout.belief.context import ContextModel, fit_context, y1_context
 from cryoscout.belief.counts import CountForecast, forecast_count
 from cryoscout.belief.effects import EffectTree
+from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
 from cryoscout.report.statistics import paired_difference
 from cryoscout.routing.plan_route import plan_route
 from cryoscout.routing.policies import make_policy
@@ -156,10 +157,12 @@ def _run_y1(trial: Trial) -> Json:
     from cryoscout.session.named import load_session
 
     training, session = load_session("y1", "train"), load_session("y1", "val")
-    model = _fit(training.prediction("res18", 6.0), training.good_by_hole(6.0), *training.tree())
+    threshold = GOOD_THRESHOLD_ANGSTROM
+    score, good = training.prediction("res18", threshold), training.good_by_hole(threshold)
+    model = _fit(score, good, *training.tree())
     patch_of_hole, square_of_patch, grid_of_square = session.tree()
     loadings = model.loadings(
-        session.prediction("res18", 6.0), patch_of_hole, EffectTree(square_of_patch, grid_of_square)
+        session.prediction("res18", threshold), patch_of_hole, EffectTree(square_of_patch, grid_of_square)
     )
     truth = truth_from_session(session)
     rng = np.random.default_rng(trial.seed)
