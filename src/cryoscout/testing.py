@@ -157,8 +157,12 @@ def exhaustive_best(
 
 # --- the checker ----------------------------------------------------------------------------------
 
-Results = Literal["at once", "late", "never"]
+Results = Literal["at once", "late", "never", "shot by shot", "together"]
+"""`shot by shot` and `together`: one shot of each hole before every decision, or nothing at all, while the operator
+chooses the holes; then all that is known."""
 RESULTS_LATE_BY_MIN = 12.0
+OPERATOR_VISITS = 4
+"""Visits that the operator chooses where results come shot by shot or together."""
 
 
 @dataclass(frozen=True)
@@ -183,8 +187,9 @@ def check_policy(
     Clauses: it declares its name, kind, default prediction and crossing rule; it chooses allowed holes, none
     twice, none that was imaged before; it stops with STOP when nothing is left; where a crossing visit is
     dropped it never offers one; it works from NOWHERE and from a hole, with results at once, late or never,
-    and after the operator imaged another hole instead; the same seed gives the same route; `reset` makes it
-    as good as new; it writes into nothing it is given; it holds no Truth.
+    and after the operator imaged another hole instead; results handed over shot by shot lead where the same
+    results lead at once; the same seed gives the same route; `reset` makes it as good as new; it writes into
+    nothing it is given; it holds no Truth.
     Raises ConformanceError naming the first broken clause.
     """
     _check_declaration(policy_factory())
@@ -200,6 +205,11 @@ def check_policy(
         if _route(policy_factory(), trial, [seed, index]) != route:
             raise _broken(reused, trial, "the same seed must give the same route")
         routes.append(route)
+    for index, trial in enumerate(trials):
+        if trial.results == "shot by shot":
+            together = _route(policy_factory(), replace(trial, results="together"), [seed, index])
+            if together != routes[index]:
+                raise _broken(reused, trial, "results shot by shot must lead where they lead at once")
     for index, trial in reversed(list(enumerate(trials))):
         if _route(reused, trial, [seed, index]) != routes[index]:
             raise _broken(reused, trial, "reset must forget the routes before it")
@@ -215,6 +225,7 @@ def _trials_of(label: str, problem: RoutingProblem) -> list[_Trial]:
             _Trial(f"{label}, results late", problem, NOWHERE, "late"),
             _Trial(f"{label}, no results", problem, NOWHERE, "never"),
             _Trial(f"{label}, overridden", problem, NOWHERE, "at once", overridden=True),
+            _Trial(f"{label}, shot by shot", problem, NOWHERE, "shot by shot"),
         ]
     if problem.imaged is not None and problem.imaged.any():
         from_hole = int(np.flatnonzero(problem.imaged)[-1])
@@ -293,30 +304,39 @@ class _Microscope:
             np.zeros(problem.n_holes, dtype=bool) if problem.imaged is None else problem.imaged.copy()
         )
         self.known = np.full(problem.n_holes, np.nan) if problem.outcome is None else problem.outcome.copy()
-        self.here, self.used_min, self.n_outcomes = trial.start_hole, problem.time_model.setup_min, 0
+        self.results = problem.known_results()[1]
+        self.here, self.used_min, self.news = trial.start_hole, problem.time_model.setup_min, 0
         self.pending: list[tuple[float, int]] = []
         results = np.random.default_rng([*seed, 1])
         self.good = results.binomial(problem.shots, problem.p_good).astype(np.float64)
         self.operator = np.random.default_rng([*seed, 2])
+        by_shots = trial.results in ("shot by shot", "together")
+        self.operator_visits = min(OPERATOR_VISITS, int(self.free.sum()) // 2) if by_shots else 0
         if trial.start_hole != NOWHERE:
             self.visited[trial.start_hole], self.free[trial.start_hole] = True, False
             if trial.results == "at once":
-                self.known[trial.start_hole] = self.good[trial.start_hole]
+                self._result(trial.start_hole, problem.shots)
 
     def drive(self, policy: Policy) -> list[int]:
         trial, problem = self.trial, _read_only(self.trial.problem)
         policy.reset(problem, trial.start_hole, np.random.default_rng(self.seed))
         route: list[int] = []
         while self.used_min <= self.latest_min:
-            self._hand_over_results()
-            seen = Observation(
-                _frozen(self.visited), self.here, self.used_min, _frozen(self.known), self.n_outcomes
+            self._hand_over_results(len(route))
+            shown = Observation(self.visited, self.here, self.used_min, self.known, self.news, self.results)
+            seen = replace(
+                shown,
+                visited=_frozen(self.visited),
+                outcome=_frozen(self.known),
+                results=_frozen(self.results),
             )
             hole = self._checked(policy, policy.next_hole(seen))
-            shown = Observation(self.visited, self.here, self.used_min, self.known, self.n_outcomes)
             for before, after in ((shown, seen), (trial.problem, problem)):
                 if name := _changed(before, after):
                     raise _broken(policy, trial, f"it must not write into what it is given ({name})")
+            if len(route) < self.operator_visits:
+                # Whatever the policy wants: else what it knows so far would decide which results there are.
+                hole = self._operators_choice(STOP)
             if hole == STOP:
                 break
             if self.used_min + self._minutes_to(hole) > self.latest_min and policy.drops_crossing:
@@ -332,14 +352,24 @@ class _Microscope:
     def _minutes_to(self, hole: int) -> float:
         return float(self.tiers_min[self.trial.problem.tier_between(self.here, hole)])
 
-    def _hand_over_results(self) -> None:
-        if self.trial.results == "never":
+    def _hand_over_results(self, visits: int) -> None:
+        how, shots = self.trial.results, self.trial.problem.shots
+        if how == "never" or (how == "together" and visits < self.operator_visits):
             return
-        delay_min = RESULTS_LATE_BY_MIN if self.trial.results == "late" else 0.0
+        if how == "shot by shot" and visits < self.operator_visits:
+            for _, hole in self.pending:
+                if self.results[hole] < shots:
+                    self._result(hole, int(self.results[hole]) + 1)
+            return
+        delay_min = RESULTS_LATE_BY_MIN if how == "late" else 0.0
         while self.pending and self.pending[0][0] + delay_min <= self.used_min:
-            hole = self.pending.pop(0)[1]
-            self.known[hole] = self.good[hole]
-            self.n_outcomes += 1
+            self._result(self.pending.pop(0)[1], shots)
+
+    def _result(self, hole: int, shots: int) -> None:
+        """Hand over the results of the first so many shots of a hole; the good ones come last."""
+        bad = self.trial.problem.shots - self.good[hole]
+        self.known[hole], self.results[hole] = max(shots - bad, 0.0), shots
+        self.news += 1
 
     def _checked(self, policy: Policy, answer: object) -> int:
         """The answer as an int, when it is one that the contract allows."""
