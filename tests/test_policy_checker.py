@@ -264,7 +264,7 @@ def test_a_policy_must_stop_when_nothing_is_left() -> None:
 
 class ForgetsResultsNeverCome(First):
     def next_hole(self, observation: Observation) -> int:
-        if observation.n_outcomes == 0 and observation.minutes_used > 60:
+        if observation.news == 0 and observation.minutes_used > 60:
             return self.problem.n_holes  # it waited for a result for an hour
         return super().next_hole(observation)
 

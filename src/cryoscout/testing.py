@@ -251,7 +251,7 @@ def _check_restarts(
     policy_factory: Callable[[], Policy], trial: _Trial, seed: list[int], route: list[int]
 ) -> None:
     """Start anew after each visit of the route, on what is known then: the rest of it must be the same."""
-    if trial.results == "late" or trial.overridden:
+    if trial.results not in ("at once", "never") or trial.overridden:
         return  # what is on its way, or what the operator does next, a new start cannot know
     microscope = _Microscope(trial, seed)
     for visits, hole in enumerate(route, start=1):

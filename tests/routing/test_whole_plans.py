@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cryoscout.core.errors import InputError
+from cryoscout.routing.course import PolicyError
 from cryoscout.routing.policies import POLICIES, make_policy
 from cryoscout.routing.policies.base import STOP, AskedHoleByHole, Observation, Policy
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
@@ -178,5 +178,5 @@ def test_a_hole_that_is_named_twice_is_refused() -> None:
     problem = random_problem(np.random.default_rng(0), 5, budget_min=100.0)
     policy = Stubborn()
     policy.reset(problem, NOWHERE, np.random.default_rng(0))
-    with pytest.raises(InputError, match=r"'stubborn' must choose an allowed, unvisited hole\. Got 0"):
+    with pytest.raises(PolicyError, match=r"'stubborn' must choose an allowed, unvisited hole\. Got 0"):
         policy.plan(first_look(problem, NOWHERE))
