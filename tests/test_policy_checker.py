@@ -274,6 +274,46 @@ def test_results_that_never_come_are_tried() -> None:
         check_policy(ForgetsResultsNeverCome)
 
 
+class CountsFirstResultsOnly(First):
+    """Takes a hole's first result for all of its results, as if the shots without one were bad."""
+
+    def reset(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> None:
+        super().reset(problem, start_hole, rng)
+        self.good: dict[int, float] = {}
+
+    def next_hole(self, observation: Observation) -> int:
+        for hole in np.flatnonzero(~np.isnan(observation.outcome)):
+            self.good.setdefault(int(hole), float(observation.outcome[hole]))
+        holes = self.fitting(observation)
+        return int(holes[int(sum(self.good.values())) % len(holes)]) if len(holes) else STOP
+
+
+def test_later_shots_of_a_hole_must_be_taken_in() -> None:
+    three_shots = {"three shots": conformance_problems()["three shots"]}
+    with pytest.raises(ConformanceError, match=r"three shots, shot by shot.*results shot by shot must lead"):
+        check_policy(CountsFirstResultsOnly, problems=three_shots)
+
+
+class DependsOnTheOrder(First):
+    """Weighs every result by how many came before it."""
+
+    def reset(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> None:
+        super().reset(problem, start_hole, rng)
+        self.known: list[int] = []
+
+    def next_hole(self, observation: Observation) -> int:
+        known = np.flatnonzero(~np.isnan(observation.outcome)).tolist()
+        self.known += [hole for hole in known if hole not in self.known]
+        weighed = sum(place * hole for place, hole in enumerate(self.known))
+        holes = self.fitting(observation)
+        return int(holes[weighed % len(holes)]) if len(holes) else STOP
+
+
+def test_results_must_lead_to_one_place_in_whatever_order_they_come() -> None:
+    with pytest.raises(ConformanceError, match="results shot by shot must lead where they lead at once"):
+        check_policy(DependsOnTheOrder)
+
+
 class TripsOverStart(First):
     def reset(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> None:
         super().reset(problem, start_hole, rng)

@@ -303,3 +303,27 @@ def test_no_plan_passes_the_budget_or_repeats_a_hole(policy, seed):
     assert start not in route
     again = plan_route(problem, make_policy(policy), start, seed)
     assert again.route.tolist() == route.tolist()
+
+
+def test_a_work_list_states_its_number_and_intervals_on_the_belief_that_its_policy_plans_on():
+    """Scores that were wrong are trusted less by `adaptive-trust`: so must be what its list promises."""
+    rng = np.random.default_rng(3)
+    problem = random_problem(rng, 60, budget_min=120.0)
+    imaged = np.arange(60) < 30
+    wrong = np.where(imaged, problem.p_good < 0.5, np.nan).astype(float)
+    problem = replace(problem, imaged=imaged, outcome=wrong)
+    policy = make_policy("adaptive-trust")
+    plan = work_list_of(
+        planned_route(problem, policy, start_hole=NOWHERE, seed=0),
+        names_of(problem),
+        session="made",
+        policy="adaptive-trust",
+        prediction="res50",
+        threshold_angstrom=6.0,
+    )
+    p_good = problem.mixture_belief().p_good()
+    holes = [int(visit.hole[-4:-1]) for visit in plan.visits]
+    assert [visit.p_good for visit in plan.visits] == pytest.approx(p_good[holes].tolist())
+    assert plan.expected_good == pytest.approx(p_good[holes].sum())
+    assert plan.expected_good != pytest.approx(problem.belief().p_good()[holes].sum(), abs=0.1)
+    assert plan.interval_80[0] < plan.expected_good < plan.interval_80[1]

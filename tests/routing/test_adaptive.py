@@ -139,6 +139,54 @@ def test_an_outcome_is_taken_in_once_when_it_is_announced() -> None:
     assert problem.patch_of_hole[asked([6])[0]] == 1
 
 
+@pytest.mark.parametrize("name", ["adaptive", "adaptive-trust"])
+def test_a_hole_s_shots_one_by_one_and_a_session_opened_again_give_the_belief_of_all_at_once(
+    name: str,
+) -> None:
+    problem = replace(two_grids([0.6] * 20, 90.0, PATCHES_DIFFER), shots=3)
+    visited, unknown = np.arange(20) < 2, np.full(20, np.nan)
+    good, results = np.where(visited, 0.0, np.nan), np.zeros(20)
+    one_by_one, at_once, again = make_policy(name), make_policy(name), make_policy(name)
+    one_by_one.reset(problem, NOWHERE, np.random.default_rng(0))
+    for shot in range(1, 4):
+        for hole in (0, 1):
+            results[hole], good[hole] = shot, shot - hole  # all three good, and two of three
+            seen = np.where(results > 0, good, unknown)
+            one_by_one.next_hole(Observation(visited, 1, 20.0, seen, 2 * shot + hole, results.copy()))
+    at_once.reset(problem, NOWHERE, np.random.default_rng(0))
+    at_once.next_hole(Observation(visited, 1, 20.0, good, 1, results))
+    again.reset(replace(problem, imaged=visited, outcome=good, results=results), 1, np.random.default_rng(0))
+    for other in (at_once, again):
+        np.testing.assert_allclose(one_by_one.belief.p_good(), other.belief.p_good(), atol=1e-6)
+    assert one_by_one.belief.p_good()[2] > 0.65
+
+
+def test_results_not_counted_by_the_observation_are_those_of_all_shots() -> None:
+    problem = replace(two_grids([0.6] * 20, 90.0, PATCHES_DIFFER), shots=3)
+    visited, outcome = np.arange(20) < 1, np.where(np.arange(20) < 1, 1.0, np.nan)
+    beliefs = []
+    for results in (None, np.where(visited, 3.0, 0.0), np.where(visited, 1.0, 0.0)):
+        policy = make_policy("adaptive")
+        policy.reset(problem, NOWHERE, np.random.default_rng(0))
+        policy.next_hole(Observation(visited, 0, 20.0, outcome, 1, results))
+        beliefs.append(policy.belief.p_good()[1])
+    assert beliefs[0] == beliefs[1] < 0.6 < beliefs[2]
+
+
+def test_a_corrected_result_replaces_the_first() -> None:
+    problem = two_grids([0.6] * 20, 90.0, PATCHES_DIFFER)
+    visited = np.arange(20) < 1
+    policy = make_policy("adaptive")
+    policy.reset(problem, NOWHERE, np.random.default_rng(0))
+    found = []
+    for news, good in enumerate((1.0, 0.0, np.nan)):
+        outcome = np.where(visited, good, np.nan)
+        policy.next_hole(Observation(visited, 0, 20.0, outcome, news))
+        found.append(policy.belief.p_good()[1])
+    assert found[1] < found[2] < found[0]
+    assert found[2] == pytest.approx(0.6, abs=1e-6)
+
+
 def test_within_a_patch_the_best_hole_goes_first() -> None:
     problem = two_grids([0.3, 0.8, 0.5, 0.1, 0.1, 0.1], 24.0, NOTHING_SHARED)
     assert replayed(problem, problem.p_good).route.tolist() == [1, 2, 0]

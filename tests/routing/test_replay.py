@@ -52,6 +52,7 @@ class Seen:
     minutes_used: float
     outcome: list[float | None]
     news: int
+    results: list[float]
 
 
 class Scripted:
@@ -80,6 +81,7 @@ class Scripted:
                 observation.minutes_used,
                 outcome,
                 observation.news,
+                observation.results.tolist(),
             )
         )
         return self.rest.pop(0) if self.rest else STOP
@@ -106,7 +108,7 @@ def test_a_route_from_nowhere_pays_for_its_first_grid() -> None:
     policy = Scripted(4, 3)
     result = replay(six_holes(), TRUTH, policy, [NOWHERE], seed=0)[0]
     assert result.minutes.tolist() == [20, 22]
-    assert policy.seen[0] == Seen([], NOWHERE, 0.0, [UNKNOWN] * 6, 0)
+    assert policy.seen[0] == Seen([], NOWHERE, 0.0, [UNKNOWN] * 6, 0, [0.0] * 6)
 
 
 def test_the_set_up_is_paid_before_the_first_visit() -> None:
@@ -250,16 +252,32 @@ def test_results_known_before_the_plan_are_known_from_the_start() -> None:
     replay(replace(six_holes(), imaged=imaged, outcome=outcome), TRUTH, policy, [3], seed=0)
     assert policy.seen[0].outcome == [UNKNOWN, 1.0, UNKNOWN, 1.0, UNKNOWN, UNKNOWN]
     assert policy.seen[0].visited == [1, 2, 3]
+    assert policy.seen[0].results == [0, 1, 0, 1, 0, 0]
     assert outcome[1] == 1.0  # the problem's own arrays stay as they were
     assert np.isnan(outcome[3])
     assert imaged.sum() == 2
+
+
+def test_a_hole_s_results_are_handed_over_with_all_its_shots() -> None:
+    policy = Scripted(1, 2)
+    problem = replace(
+        six_holes(),
+        shots=3,
+        imaged=np.arange(6) == 5,
+        outcome=np.where(np.arange(6) == 5, 1.0, np.nan),
+        results=np.where(np.arange(6) == 5, 2.0, 0.0),
+    )
+    replay(problem, Truth(3.0 * GOOD, np.ones(6, dtype=bool)), policy, [0], seed=0)
+    assert [seen.results for seen in policy.seen] == [
+        [3, 0, 0, 0, 0, 2], [3, 3, 0, 0, 0, 2], [3, 3, 3, 0, 0, 2],
+    ]  # fmt: skip
 
 
 def test_a_start_hole_without_a_result_tells_nothing() -> None:
     unmeasured = Truth(GOOD * [0, 1, 1, 1, 1, 1], np.array([0, 1, 1, 1, 1, 1], dtype=bool))
     policy = Scripted()
     replay(six_holes(), unmeasured, policy, [0], seed=0)
-    assert policy.seen[0] == Seen([0], 0, 0.0, [UNKNOWN] * 6, 0)
+    assert policy.seen[0] == Seen([0], 0, 0.0, [UNKNOWN] * 6, 0, [0.0] * 6)
 
 
 # --- nobody reaches the truth ---------------------------------------------------------------------
