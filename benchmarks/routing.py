@@ -31,6 +31,7 @@ from cryoscout.routing.knapsack import TreeKnapsack
 from cryoscout.routing.policies import make_policy
 from cryoscout.routing.policies.base import STOP, Observation
 from cryoscout.routing.policies.patch_order_search import PatchOrders
+from cryoscout.routing.predictions import prediction_of
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.replay import Truth, random_starts, replay
 from cryoscout.session.named import load_session
@@ -73,7 +74,11 @@ def real_session() -> tuple[RoutingProblem, Truth]:
     """The 2,341 holes of the later validation split of Y1, every one with an outcome."""
     session = load_session("y1-2022", "val")
     problem = problem_from_session(
-        session, prediction=session.models()[0], budget_min=BUDGET_MIN, time_model="cryorl", as_new=True
+        session,
+        prediction=prediction_of(session, session.models()[0]),
+        budget_min=BUDGET_MIN,
+        time_model="cryorl",
+        as_new=True,
     )
     return problem, truth_from_session(session)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryoscout.core.errors import InputError
-from cryoscout.routing.policies.base import STOP, Observation
+from cryoscout.routing.policies.base import STOP, AskedHoleByHole, Observation
 from cryoscout.routing.policies.fixed_order import tiers_from
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
 from cryoscout.routing.replay import Truth
@@ -21,7 +21,7 @@ from cryoscout.testing import (
 )
 
 
-class First:
+class First(AskedHoleByHole):
     """A policy that keeps its contract: the first free hole that fits."""
 
     name = "first"
@@ -31,6 +31,7 @@ class First:
 
     def reset(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> None:
         self.problem, self.start_hole, self.rng = problem, start_hole, rng
+        self._problem = problem
         self.available = problem.available()
 
     def fitting(self, observation: Observation) -> np.ndarray:
@@ -167,8 +168,59 @@ class HoldsTruth(First):
         self.answers = Truth(np.ones(problem.n_holes), np.ones(problem.n_holes, dtype=bool))
 
 
-def test_a_policy_that_keeps_its_contract_passes() -> None:
-    check_policy(First)
+class Restarts(First):
+    """Its choice follows from what it sees alone."""
+
+    restarts = True
+
+
+class NoRestartRule(First):
+    restarts = "perhaps"  # type: ignore[assignment]
+
+
+class NoPlan:
+    name, kind, default_prediction, drops_crossing, restarts = "no plan", "planner", "combined", False, False
+    reset, next_hole, fitting = First.reset, First.next_hole, First.fitting
+
+
+class PlansTheFirstVisitOnly(First):
+    def plan(self, observation: Observation) -> list[int]:
+        return super().plan(observation)[:1]
+
+
+class PlansBackwards(First):
+    def plan(self, observation: Observation) -> list[int]:
+        return super().plan(observation)[::-1]
+
+
+class PlansByDoing(First):
+    """Its plan leaves it at the end of the route."""
+
+    def reset(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> None:
+        super().reset(problem, start_hole, rng)
+        self.planned: list[int] = []
+
+    def plan(self, observation: Observation) -> list[int]:
+        self.planned = super().plan(observation)
+        return self.planned
+
+    def next_hole(self, observation: Observation) -> int:
+        hole = super().next_hole(observation)
+        return self.planned[0] if self.planned and observation.visited[self.planned[0]] else hole
+
+
+class CountsItsVisits(Restarts):
+    """Goes to and fro by the number of visits that it made itself: a new start cannot know it."""
+
+    def next_hole(self, observation: Observation) -> int:
+        holes = self.fitting(observation)
+        made = int((observation.visited & self.available).sum())
+        return int(holes[-(made % 2)]) if len(holes) else STOP
+
+
+@pytest.mark.parametrize("kept", [First, Restarts])
+def test_a_policy_that_keeps_its_contract_passes(kept: type[First]) -> None:
+    check_policy(kept)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +229,13 @@ def test_a_policy_that_keeps_its_contract_passes() -> None:
         (NoKind, "kind 'magic'"),
         (NoName, "name as text"),
         (NoCrossingRule, "drops_crossing"),
+        (NoRestartRule, "whether it restarts"),
         (NoReset, "attributes and methods"),
+        (NoPlan, "attributes and methods.*AskedHoleByHole"),
+        (PlansTheFirstVisitOnly, "no results.*plan must name the holes"),
+        (PlansBackwards, "plan must begin with the next hole"),
+        (PlansByDoing, "visited or imaged"),
+        (CountsItsVisits, "started anew.*it claims to restart"),
         (Repeats, "visited or imaged"),
         (IgnoresImaged, "visited or imaged"),
         (IgnoresAllowed, "an allowed hole"),

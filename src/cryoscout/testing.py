@@ -183,8 +183,10 @@ def check_policy(
     Clauses: it declares its name, kind, default prediction and crossing rule; it chooses allowed holes, none
     twice, none that was imaged before; it stops with STOP when nothing is left; where a crossing visit is
     dropped it never offers one; it works from NOWHERE and from a hole, with results at once, late or never,
-    and after the operator imaged another hole instead; the same seed gives the same route; `reset` makes it
-    as good as new; it writes into nothing it is given; it holds no Truth.
+    and after the operator imaged another hole instead; the same seed gives the same route; `plan` names the holes
+    that it then visits when no result comes, and changes nothing; `reset` makes it as good as new; where it claims
+    that it restarts, a new start on what is known goes on as it did; it writes into nothing it is given; it holds no
+    Truth.
     Raises ConformanceError naming the first broken clause.
     """
     _check_declaration(policy_factory())
@@ -203,6 +205,55 @@ def check_policy(
     for index, trial in reversed(list(enumerate(trials))):
         if _route(reused, trial, [seed, index]) != routes[index]:
             raise _broken(reused, trial, "reset must forget the routes before it")
+    for index, trial in enumerate(trials):
+        _check_plan(policy_factory(), trial, [seed, index], routes[index])
+        if reused.restarts:
+            _check_restarts(policy_factory, trial, [seed, index], routes[index])
+
+
+PLANNED_EVERY = 4
+"""Decisions between two plans that the checker asks for."""
+
+
+def _check_plan(policy: Policy, trial: _Trial, seed: list[int], route: list[int]) -> None:
+    """Ask for plans on the way: each begins with the next hole, and where no result comes it is the rest."""
+    microscope = _Microscope(trial, seed, asks_for_plans=True)
+    try:
+        again = microscope.drive(policy)
+    except InputError as error:
+        raise _broken(policy, trial, f"plan must keep the rules of next_hole ({error})") from error
+    except ValueError as error:
+        if "read-only" in str(error):
+            raise _broken(policy, trial, f"plan must not write into what it is given ({error})") from error
+        raise
+    if again != route:
+        raise _broken(policy, trial, "plan must leave the policy as it was")
+    for begin, plan, answer in microscope.plans:
+        if plan and plan[0] != answer:
+            raise _broken(policy, trial, f"plan must begin with the next hole, {answer}, got {plan[0]}")
+        if trial.results == "never" and not trial.overridden and plan != route[begin:]:
+            raise _broken(
+                policy, trial, f"plan must name the holes it then visits, {route[begin:]}, got {plan}"
+            )
+
+
+def _check_restarts(
+    policy_factory: Callable[[], Policy], trial: _Trial, seed: list[int], route: list[int]
+) -> None:
+    """Start anew after each visit of the route, on what is known then: the rest of it must be the same."""
+    if trial.results == "late" or trial.overridden:
+        return  # what is on its way, or what the operator does next, a new start cannot know
+    microscope = _Microscope(trial, seed)
+    for visits, hole in enumerate(route, start=1):
+        microscope.visit(hole)
+        rest = microscope.started_anew()
+        if rest is None:
+            return
+        policy = policy_factory()
+        if (goes_on := _route(policy, rest, seed)) != route[visits:]:
+            raise _broken(
+                policy, rest, f"it claims to restart and must go on with {route[visits:]}, got {goes_on}"
+            )
 
 
 def _trials_of(label: str, problem: RoutingProblem) -> list[_Trial]:
@@ -229,7 +280,10 @@ def _broken(policy: Policy, trial: _Trial, clause: str) -> ConformanceError:
 def _check_declaration(policy: Policy) -> None:
     who = f"Policy {type(policy).__name__!r}"
     if not isinstance(policy, Policy):
-        raise ConformanceError(f"{who} must have the attributes and methods of Policy. Some are missing.")
+        raise ConformanceError(
+            f"{who} must have the attributes and methods of Policy. Some are missing. Remedy: AskedHoleByHole brings "
+            "`plan` and `restarts`."
+        )
     for attribute in ("name", "default_prediction"):
         value = getattr(policy, attribute)
         if not isinstance(value, str) or not value:
@@ -242,6 +296,8 @@ def _check_declaration(policy: Policy) -> None:
         raise ConformanceError(
             f"{who} must say whether it drops_crossing. Got {policy.drops_crossing!r} instead."
         )
+    if not isinstance(policy.restarts, bool):
+        raise ConformanceError(f"{who} must say whether it restarts. Got {policy.restarts!r} instead.")
 
 
 def _read_only(problem: RoutingProblem) -> RoutingProblem:
@@ -283,9 +339,10 @@ def _route(policy: Policy, trial: _Trial, seed: list[int]) -> list[int]:
 class _Microscope:
     """Plays the session of one trial: keeps the minutes, the visits and the results."""
 
-    def __init__(self, trial: _Trial, seed: list[int]) -> None:
+    def __init__(self, trial: _Trial, seed: list[int], *, asks_for_plans: bool = False) -> None:
         problem = trial.problem
         self.trial, self.seed = trial, seed
+        self.asks_for_plans, self.plans = asks_for_plans, cast("list[tuple[int, list[int], int]]", [])
         self.tiers_min = problem.time_model.tiers_min(problem.shots)
         self.latest_min = problem.budget_min + ROUNDING_MIN
         self.free = problem.available()
@@ -312,7 +369,11 @@ class _Microscope:
             seen = Observation(
                 _frozen(self.visited), self.here, self.used_min, _frozen(self.known), self.n_outcomes
             )
+            asked = self.asks_for_plans and len(route) % PLANNED_EVERY == 0
+            plan = policy.plan(seen) if asked else []
             hole = self._checked(policy, policy.next_hole(seen))
+            if asked:
+                self.plans.append((len(route), plan, hole))
             shown = Observation(self.visited, self.here, self.used_min, self.known, self.n_outcomes)
             for before, after in ((shown, seen), (trial.problem, problem)):
                 if name := _changed(before, after):
@@ -323,7 +384,7 @@ class _Microscope:
                 break
             if trial.overridden and len(route) % 3 == 2:
                 hole = self._operators_choice(hole)
-            self._visit(hole)
+            self.visit(hole)
             route.append(hole)
         if any(isinstance(value, Truth) for value in getattr(policy, "__dict__", {}).values()):
             raise _broken(policy, trial, "it must not hold a Truth")
@@ -373,8 +434,30 @@ class _Microscope:
         ]
         return int(self.operator.choice(others)) if others else hole
 
-    def _visit(self, hole: int) -> None:
+    def visit(self, hole: int) -> None:
+        """Image the hole; its result comes later."""
         self.used_min += self._minutes_to(hole)
         self.visited[hole], self.free[hole] = True, False
         self.pending.append((self.used_min, hole))
         self.here = hole
+
+    def started_anew(self) -> _Trial | None:
+        """The rest of the session as a trial of its own, on what is known now; None where no time is left for it."""
+        self._hand_over_results()
+        trial, problem = self.trial, self.trial.problem
+        left_min = problem.budget_min - self.used_min
+        if left_min <= 0.0:
+            return None
+        rest = replace(
+            problem,
+            budget_min=left_min,
+            time_model=problem.time_model.model_copy(update={"setup_min": 0.0}),
+            imaged=self.visited.copy(),
+            outcome=self.known.copy(),
+        )
+        return replace(
+            trial,
+            label=f"{trial.label}, started anew at hole {self.here}",
+            problem=rest,
+            start_hole=self.here,
+        )

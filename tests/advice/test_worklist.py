@@ -17,17 +17,18 @@ from cryoscout.advice.work_list import (
     CSV_COLUMNS,
     PlaceNames,
     WorkList,
-    build_work_list,
     name_within,
     named_visits,
+    planned_route,
+    work_list_of,
 )
 from cryoscout.core.errors import InputError
 from cryoscout.formats.own import table as generic_table
+from cryoscout.routing.course import PolicyError
 from cryoscout.routing.plan_route import plan_route
 from cryoscout.routing.policies import make_policy
 from cryoscout.routing.policies.base import STOP, Observation
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
-from cryoscout.routing.replay import PolicyError
 from cryoscout.testing import random_problem
 
 
@@ -59,13 +60,11 @@ def names_of(problem: RoutingProblem) -> PlaceNames:
 
 
 def listed(problem: RoutingProblem, holes: list[int], start: int = NOWHERE) -> WorkList:
-    return build_work_list(
-        problem,
-        Listed(holes),
+    return work_list_of(
+        planned_route(problem, Listed(holes), start_hole=start, seed=0),
         names_of(problem),
-        start_hole=start,
-        seed=0,
         session="made <up>",
+        policy="listed",
         prediction="res50",
         threshold_angstrom=6.0,
     )
@@ -180,13 +179,11 @@ def test_a_plan_without_a_visit_has_nothing_to_add_up(two_grids):
 
 def test_names_must_fit_the_problem(two_grids):
     with pytest.raises(InputError, match="Names must be given for 6 holes"):
-        build_work_list(
-            two_grids,
-            Listed([0]),
+        work_list_of(
+            planned_route(two_grids, Listed([0]), start_hole=NOWHERE, seed=0),
             replace(names_of(two_grids), holes=("only",)),
-            start_hole=NOWHERE,
-            seed=0,
             session="s",
+            policy="listed",
             prediction="res50",
             threshold_angstrom=6.0,
         )
@@ -222,9 +219,7 @@ def test_our_own_reader_of_tables_reads_the_csv_back_as_holes_that_are_not_image
     names = PlaceNames(tuple(holes), tuple(others), tuple(others[:3]), tuple(others[2:]), x_um, y_um)
     plan = replace(
         listed(problem, [3, 0, 5, 4]),
-        visits=named_visits(
-            problem, names, *plan_route(problem, Listed([3, 0, 5, 4]), NOWHERE, 0), NOWHERE, problem.p_good
-        ),
+        visits=named_visits(plan_route(problem, Listed([3, 0, 5, 4]), NOWHERE, 0), names, problem.p_good),
     )
     path = tmp_path_factory.mktemp("plan") / "targets.csv"
     path.write_text(plan.to_csv(), encoding="utf-8", newline="")
@@ -271,8 +266,7 @@ def test_list_page_and_json_say_where_a_hole_is_where_that_is_known(two_grids):
     x_um = np.array([-495.956, np.nan, 7.0, 0.0, 0.0, 0.0])
     y_um = np.array([436.348, np.nan, 0.5, 0.0, 0.0, 0.0])
     names = replace(names_of(two_grids), x_um=x_um, y_um=y_um)
-    route = np.array([0, 1])
-    visits = named_visits(two_grids, names, route, np.array([3, 0]), NOWHERE, two_grids.p_good)
+    visits = named_visits(plan_route(two_grids, Listed([0, 1]), NOWHERE, 0), names, two_grids.p_good)
     plan = replace(listed(two_grids, [0, 1]), visits=visits)
     rows = list(csv.DictReader(io.StringIO(plan.to_csv())))
     assert [(row["x_um"], row["y_um"]) for row in rows] == [("-495.956", "436.348"), ("", "")]
@@ -300,11 +294,12 @@ def test_no_plan_passes_the_budget_or_repeats_a_hole(policy, seed):
     problem = random_problem(np.random.default_rng(seed), 12, share_imaged=0.3, share_allowed=0.8)
     free = np.flatnonzero(problem.available())
     start = int(free[0]) if len(free) and seed % 2 else NOWHERE
-    route, tiers = plan_route(problem, make_policy(policy), start, seed)
+    course = plan_route(problem, make_policy(policy), start, seed)
+    route, tiers = course.route, course.tiers
     minutes = problem.time_model.setup_min + problem.time_model.tiers_min(problem.shots)[tiers].sum()
     assert len(route) == 0 or minutes <= problem.budget_min
     assert len(set(route.tolist())) == len(route)
     assert problem.available()[route].all()
     assert start not in route
-    again, _ = plan_route(problem, make_policy(policy), start, seed)
-    assert again.tolist() == route.tolist()
+    again = plan_route(problem, make_policy(policy), start, seed)
+    assert again.route.tolist() == route.tolist()

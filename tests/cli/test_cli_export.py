@@ -181,7 +181,7 @@ def test_a_server_that_fails_leaves_the_file_and_the_memory_of_the_plan(
     assert "Got status 500" in answer.err
     assert (tmp_path / "a.json").is_file()
     with SessionStore.open(tmp_path / smartscope_session) as store:
-        assert len(store.events("planned")) == 1
+        assert len(list(store.events(kind="planned"))) == 1
 
 
 def test_star_holds_the_good_micrographs_measured_so_far(cli, smartscope_session, tmp_path):

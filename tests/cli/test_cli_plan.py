@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from cryoscout.advice.advise import split_policy_spec
+from cryoscout.advice.setting import split_policy_spec
 from cryoscout.core.errors import InputError
 from cryoscout.session.store import SessionStore
 
@@ -97,7 +97,7 @@ def test_a_plan_is_remembered_in_a_stored_session(cli, sim, tmp_path):
     assert plan["prediction"] == "simulated"
     assert any("no prediction 'res50'" in note for note in plan["notes"])
     with SessionStore.open(tmp_path / sim) as store:
-        (event,) = store.events("planned")
+        (event,) = store.events(kind="planned")
     assert event.payload == plan
 
 

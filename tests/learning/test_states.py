@@ -159,7 +159,7 @@ def test_with_classes_the_greedy_route_is_that_of_holes_up_to_holes_of_equal_sco
         session = random_session(rng, 30, budget_min=90.0)
         # The outcome is the label: which hole of a class is taken then changes nothing.
         hard = (session.problem.p_good >= 0.5).astype(np.float64)
-        session = replace(session, truth=Truth(hard, np.ones(30, dtype=bool)))
+        session = replace(session, outcomes=Truth(hard, np.ones(30, dtype=bool)))
         scores = state_by_state(NumpyNetwork(network_settings, random_weights(network_settings, rng)))
         starts = rng.integers(0, 30, 4)
         by_hole, by_class = (

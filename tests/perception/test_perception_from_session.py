@@ -14,7 +14,6 @@ from cryoscout.core.errors import DataError, InputError
 from cryoscout.perception import fit, fit_ctf
 from cryoscout.perception.from_session import (
     SessionCrops,
-    good_by_majority,
     label_crops,
     median_ctf_by_hole,
     rows_trained_on,
@@ -106,7 +105,7 @@ def test_several_shots_are_good_by_majority_and_a_failed_fit_is_100(tmp_path: Pa
     median = median_ctf_by_hole(session)
     assert median[:4].tolist() == [8.0, 5.0, 5.0, 8.0]
     assert np.isnan(median[11])
-    good = good_by_majority(session, 6.0)
+    good = session.good_by_majority(6.0)
     assert good[:4].tolist() == [0.0, 1.0, 1.0, 0.0]
     assert np.isnan(good[11])
     assert median_ctf_by_hole(tiny_session(ctf=ctf))[0] == 100.0

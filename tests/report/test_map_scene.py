@@ -17,6 +17,7 @@ from cryoscout.report.map_scene import (
     short_names,
 )
 from cryoscout.routing.from_session import problem_from_session
+from cryoscout.routing.predictions import prediction_of
 from cryoscout.routing.problem import NOWHERE
 from cryoscout.session.named import load_session
 from cryoscout.testing import random_problem
@@ -47,7 +48,7 @@ def test_only_entered_squares_stay_and_every_step_keeps_its_tier(seed, n_holes, 
 
 def test_a_small_session_is_drawn_whole_and_a_large_one_is_not(monkeypatch):
     session = load_session("y1")
-    problem = problem_from_session(session, prediction="res50", budget_min=60)
+    problem = problem_from_session(session, prediction=prediction_of(session, "res50"), budget_min=60)
     drawn = RouteOnMap(np.arange(3), NOWHERE, None)
     assert scene_of_session(session, problem, drawn).squares_left_out == 0
     monkeypatch.setattr(map_scene, "HOLES_OF_A_READABLE_MAP", 1000)

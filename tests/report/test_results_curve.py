@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from cryoscout.belief.in_session import predict_given_labels
-from cryoscout.perception.from_session import good_by_majority
 from cryoscout.report.results_curve import DRAWS, number_of_fits, results_curve, results_section
 from cryoscout.session.model import Session
 from cryoscout.simulate.session import to_session
@@ -34,7 +33,7 @@ def test_with_no_result_told_it_judges_the_prediction_itself(session: Session) -
     assert curve.accuracy.shape == curve.precision.shape == (DRAWS, 4)
     assert len(seen) == number_of_fits(session, 6.0) == DRAWS * 3
     assert 100 < curve.holes < 200
-    p, good = session.prediction(curve.model_id, 6.0), good_by_majority(session, 6.0)
+    p, good = session.prediction(curve.model_id, 6.0), session.good_by_majority(6.0)
     assert curve.accuracy[:, 0].mean() == pytest.approx(np.mean((p >= 0.5) == (good > 0)), abs=0.06)
 
 
@@ -112,7 +111,7 @@ def test_there_is_no_curve_without_results_predictions_or_both_kinds(session: Se
         assert results_curve(none, threshold) is None
         assert number_of_fits(none, threshold) == 0
     every = session.with_p_good("none", 0.5, np.full(session.n_holes, 0.5), LATER)
-    assert (good_by_majority(every, 0.5) == 0.0).all()
+    assert (every.good_by_majority(0.5) == 0.0).all()
     assert number_of_fits(every, 0.5) == 0
 
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cryoscout.routing.bound import good_holes_bound
+from cryoscout.routing.bound import good_holes_bound, pseudo_reward_bound
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
-from cryoscout.routing.replay import Truth
+from cryoscout.routing.replay import PseudoRewards, Truth
 from cryoscout.routing.time_model import PRESETS, TimeModel
 from cryoscout.testing import exhaustive_best, random_problem
 
@@ -34,6 +34,18 @@ def exhaustive_bound(problem: RoutingProblem, truth: Truth, start_hole: int) -> 
     return exhaustive_best(
         replace(problem, allowed=problem.available() & truth.measured), truth.good, start_hole
     )
+
+
+@settings(max_examples=100)
+@given(seed=st.integers(0, 2**32 - 1), crossing=st.sampled_from(["count", "drop"]))
+def test_that_of_pseudo_rewards_is_what_exhaustive_search_finds(seed: int, crossing: Crossing) -> None:
+    rng = np.random.default_rng(seed)
+    problem = random_problem(rng, int(rng.integers(1, 8)), crossing=crossing, shots=2, share_allowed=0.9)
+    labels = np.where(rng.random(problem.n_holes) < 0.3, rng.integers(0, 3, problem.n_holes), np.nan)
+    rewards = PseudoRewards.of(labels, problem.p_good, problem.shots)
+    start = int(rng.integers(NOWHERE, problem.n_holes))
+    expected = exhaustive_best(problem, rewards.reward, start)
+    assert pseudo_reward_bound(problem, rewards, start) == pytest.approx(expected, abs=1e-9)
 
 
 @settings(max_examples=300)

@@ -344,5 +344,6 @@ def test_values_are_sorted_within_their_patch_and_only_free_positive_ones_count(
     start = HoleTree.of(problem).patch_start
     in_order, counts = sorted_by_patch(values, free, start)
     for patch, count in enumerate(counts.tolist()):
-        own = values[(problem.patch_of_hole == patch) & free & (values > 0)]
-        assert in_order[start[patch] : start[patch] + count].tolist() == sorted(own, reverse=True)
+        own = np.flatnonzero((problem.patch_of_hole == patch) & free & (values > 0)).tolist()
+        best_first = sorted(own, key=lambda hole: (-values[hole], hole))
+        assert in_order[start[patch] : start[patch] + count].tolist() == best_first

@@ -84,8 +84,8 @@ def test_the_default_search_finds_the_best_of_all_orders_of_a_few_patches(name: 
 def test_the_route_scans_the_patches_it_found_best(name: str) -> None:
     problem = random_problem(np.random.default_rng(4), 40, budget_min=80.0)
     policy = make_policy(name, evaluations=3000)
-    planned = policy.plan(problem, 3, np.random.default_rng(1))  # type: ignore[attr-defined]
-    again = policy.plan(problem, 3, np.random.default_rng(1))  # type: ignore[attr-defined]
+    planned = policy.whole_route(problem, 3, np.random.default_rng(1))  # type: ignore[attr-defined]
+    again = policy.whole_route(problem, 3, np.random.default_rng(1))  # type: ignore[attr-defined]
     assert planned == again
     patches = list(dict.fromkeys(problem.patch_of_hole[planned].tolist()))
     good = np.flatnonzero((problem.p_good >= 0.5) & (np.arange(40) != 3))

@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryoscout.core.errors import InputError, UnknownNameError
+from cryoscout.routing.course import PolicyError
 from cryoscout.routing.policies import make_policy
 from cryoscout.routing.policies.base import STOP, Observation, PolicyKind
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
-from cryoscout.routing.replay import PolicyError, ReplanEvery, Truth, random_starts, replay
+from cryoscout.routing.replay import PseudoRewards, ReplanEvery, Truth, random_starts, replay
 from cryoscout.routing.time_model import PRESETS, TimeModel
 from cryoscout.testing import random_problem
 
@@ -476,3 +477,35 @@ def test_all_starts_come_in_order_and_drawn_ones_come_from_the_candidates() -> N
 def test_starts_need_a_candidate() -> None:
     with pytest.raises(InputError, match=r"drawn from at least one hole\. Got none instead"):
         random_starts(np.zeros(3, dtype=bool), 1, np.random.default_rng(0))
+
+
+@given(st.lists(st.floats(0.0, 3.0), min_size=1, max_size=300), st.integers(0, 2**32 - 1))
+def test_pseudo_rewards_of_a_route_sum_to_the_same_in_any_order(rewards: list[float], seed: int) -> None:
+    kept = PseudoRewards(np.array(rewards), np.zeros(len(rewards), dtype=bool)).reward
+    np.testing.assert_allclose(kept, rewards, atol=2.0**-13)
+    shuffled = np.random.default_rng(seed).permutation(kept)
+    sums = [float(np.add.accumulate(order.astype(np.float32))[-1]) for order in (kept, shuffled)]
+    assert sums[0] == sums[1] == kept.sum()
+
+
+def test_pseudo_rewards_are_labels_where_there_are_any_and_predictions_elsewhere() -> None:
+    found = PseudoRewards.of(
+        np.array([1.0, np.nan, 0.0, np.nan]), np.array([np.nan, 0.25, 0.9, 1.0]), shots=2
+    )
+    assert found.reward.tolist() == [1.0, 0.5, 0.0, 2.0]
+    assert found.is_label.tolist() == [True, False, True, False]
+
+
+def test_wrong_pseudo_rewards_are_refused() -> None:
+    nobody = np.zeros(2, dtype=bool)
+    with pytest.raises(InputError, match=r"one bool per hole. Got float64 \(3,\) and bool \(2,\)"):
+        PseudoRewards(np.zeros(3), nobody)
+    with pytest.raises(InputError, match=r"int64 \(2,\) instead"):
+        PseudoRewards(np.zeros(2), nobody.astype(np.int64))
+    for wrong in (-0.5, np.nan, np.inf):
+        with pytest.raises(InputError, match=f"0 or more. Got {wrong} for hole 1"):
+            PseudoRewards(np.array([0.0, wrong]), nobody)
+    with pytest.raises(InputError, match=r"lie in 0\.\.1. Got 1.5 for hole 1"):
+        PseudoRewards.of(np.array([1.0, np.nan]), np.array([5.0, 1.5]))
+    with pytest.raises(InputError, match=r"the same holes. Got \(1,\) and \(2,\)"):
+        PseudoRewards.of(np.array([1.0]), np.array([0.5, 0.5]))

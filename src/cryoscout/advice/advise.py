@@ -1,58 +1,55 @@
-"""One advice: from a session and what is asked to a work list with its reasons and notes."""
+"""One advice: from a session, what is asked and where the microscope stands, to a route, its forecast and reasons.
+
+`plan`, the report and the live advisor all take theirs from here.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cryoscout.core.errors import DataError, InputError
+from cryoscout.advice.setting import AdviceRequest, Setting, setting_of
+from cryoscout.advice.work_list import PlannedRoute, WorkList, place_names, planned_route, work_list_of
+from cryoscout.core.errors import DataError
 from cryoscout.core.telling import Progress, no_progress
+from cryoscout.routing.course import Course
+from cryoscout.routing.from_session import start_of_plan
+from cryoscout.routing.problem import RoutingProblem
 
 if TYPE_CHECKING:
-    from cryoscout.advice.work_list import WorkList
-    from cryoscout.routing.problem import RoutingProblem
     from cryoscout.session.model import Session
 
 
-LABELS_ALONE = "gives labels without probabilities: its intervals say nothing."
+@dataclass(frozen=True)
+class Advice:
+    """What to image next, what it will give, and why."""
+
+    setting: Setting
+    planned: PlannedRoute  # from where the microscope stands to the end of the budget
+    work_list: WorkList  # the same with names, reasons and notes
+
+    @property
+    def problem(self) -> RoutingProblem:
+        """What was planned: holes imaged, results known and minutes left, all as of now."""
+        return self.planned.course.problem
 
 
-def make_work_list(
-    session: Session,
-    *,
-    budget_min: float,
-    policy_spec: str = "adaptive",
-    prediction: str | None = None,
-    threshold_angstrom: float | None = None,
-    from_hole: str | None = None,
-    as_new: bool = False,
-    time_model: str | None = None,
-    seed: int = 0,
-    progress: Progress = no_progress,
-) -> WorkList:
-    """The work list of a session; arguments as the options of `plan`.
+def advise(
+    session: Session, request: AdviceRequest, course: Course | None = None, progress: Progress = no_progress
+) -> Advice:
+    """The advice for a session as it stands.
 
-    Raises the errors of the parts, and DataError when no hole is left to plan.
+    course : the visits and results since the session was read, on the problem of `setting_of`; the advice is then for
+        what it leaves, with the minutes that are left. None starts at the session's last imaged hole, or at the
+        request's hole, with the whole budget.
+    Raises the errors of `setting_of`, DataError when no hole is left to plan, PolicyError when the policy breaks its
+    contract.
     """
-    from cryoscout.advice.work_list import build_work_list, place_names
-    from cryoscout.learning.registry import policy_named
-    from cryoscout.routing.from_session import problem_from_session, start_of_plan
-    from cryoscout.routing.predictions import resolve_prediction
-    from cryoscout.routing.times import time_model_for
-
-    policy_name, named = split_policy_spec(policy_spec, prediction)
-    policy = policy_named(policy_name)
-    threshold = session.info.threshold_angstrom if threshold_angstrom is None else threshold_angstrom
-    prediction, prediction_notes = resolve_prediction(session, named, policy.default_prediction)
-    model, model_notes = time_model_for(session, time_model)
-    problem = problem_from_session(
-        session,
-        prediction=prediction,
-        budget_min=budget_min,
-        time_model=model,
-        threshold_angstrom=threshold,
-        as_new=as_new,
-    )
+    setting = setting_of(session, request)
+    if course is None:
+        problem, start = setting.problem, start_of_plan(session, request.from_hole, request.as_new)
+    else:
+        problem, start = course.remaining(), course.here
     n_available = int(problem.available().sum())
     if n_available == 0:
         raise DataError(
@@ -60,72 +57,27 @@ def make_work_list(
             "imaged holes "
             "instead. Remedy: add --as-new to plan it as if nothing was imaged."
         )
-    start = start_of_plan(session, from_hole, as_new)
-    visits_at_most = min(n_available, int(budget_min / model.tiers_min(problem.shots)[0]))
-    with progress("planning", visits_at_most) as step:
-        work_list = build_work_list(
-            problem,
-            policy,
-            place_names(session),
-            start_hole=start,
-            seed=seed,
-            session=session.name,
-            prediction=prediction,
-            threshold_angstrom=threshold,
-            notes=(
-                *prediction_notes,
-                *_notes_on_calibration(session, prediction),
-                *_notes_on_intervals(problem, prediction),
-                *model_notes,
-                *_notes_on_outcomes(session, problem, as_new),
-            ),
-            progress=step,
-        )
-    if work_list.visits:
-        return work_list
-    return replace(work_list, notes=(*work_list.notes, _note_on_an_empty_plan(problem, start)))
-
-
-def split_policy_spec(spec: str, prediction: str | None = None) -> tuple[str, str | None]:
-    """(policy, prediction or None) of `policy` or `policy@prediction`, and of --prediction beside it.
-
-    Raises InputError when both name a prediction and do not agree.
-    """
-    from cryoscout.learning.registry import policy_and_prediction
-
-    name, named = policy_and_prediction(spec)
-    if named and prediction is not None and prediction != named:
-        raise InputError(
-            f"The prediction must be named once. Got {named!r} in --policy and {prediction!r} in "
-            "--prediction instead. "
-            "Remedy: leave one out."
-        )
-    return name, named or prediction
-
-
-def _notes_on_calibration(session: Session, prediction: str) -> tuple[str, ...]:
-    from cryoscout.routing.predictions import COMBINED, FLAT, combined_is_checked
-
-    if prediction == FLAT:
-        return ()
-    if prediction == COMBINED:
-        is_checked, model = combined_is_checked(session)
-        if is_checked:
-            return ()
-        return (
-            f"combined was fitted to the ResNet-18 of the Y1 session; for model {model!r} its calibration is not "
-            "checked.",
-        )
-    return (
-        f"p_good of {prediction!r} is the model's own, not calibrated on outcomes: the expected number and "
-        "its intervals are only as good as that.",
+    visits_at_most = min(
+        n_available, int(problem.budget_min / problem.time_model.tiers_min(problem.shots)[0])
     )
-
-
-def _notes_on_intervals(problem: RoutingProblem, prediction: str) -> tuple[str, ...]:
-    """A prediction of labels, 0 or 1, says nothing of how often it is wrong."""
-    is_label = ((problem.p_good == 0) | (problem.p_good == 1)).all()
-    return (f"Prediction {prediction!r} {LABELS_ALONE}",) if is_label else ()
+    with progress("planning", visits_at_most) as step:
+        planned = planned_route(problem, setting.policy, start_hole=start, seed=request.seed, progress=step)
+    work_list = work_list_of(
+        planned,
+        place_names(session),
+        session=session.name,
+        policy=setting.policy.name,
+        prediction=setting.prediction.name,
+        threshold_angstrom=setting.threshold_angstrom,
+        notes=(
+            *setting.prediction.notes,
+            *setting.prediction.cautions,
+            *setting.time_notes,
+            *_notes_on_outcomes(session, problem, request.as_new),
+            *(() if len(planned.course) else (_note_on_an_empty_plan(problem, start),)),
+        ),
+    )
+    return Advice(setting, planned, work_list)
 
 
 def _note_on_an_empty_plan(problem: RoutingProblem, start: int) -> str:

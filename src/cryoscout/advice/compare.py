@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from cryoscout.advice.advise import split_policy_spec
+from cryoscout.advice.setting import AdviceRequest, Setting, setting_of, threshold_of
 from cryoscout.core.errors import DataError
 from cryoscout.core.telling import Progress, no_progress
+from cryoscout.routing.replay import only_measured
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,8 +116,7 @@ def replay_session(
     from cryoscout.routing.from_session import truth_from_session
     from cryoscout.routing.times import time_model_for
 
-    threshold = request.threshold_angstrom
-    truth = truth_from_session(session, session.info.threshold_angstrom if threshold is None else threshold)
+    truth = truth_from_session(session, threshold_of(session, request.threshold_angstrom))
     left_out = int((~truth.measured).sum())
     if left_out == session.n_holes:
         raise DataError(
@@ -158,36 +157,35 @@ class _Stage:
 
     def make(self, spec: str) -> tuple[Policy, str]:
         """The policy and the name of its prediction; what was chosen for the user becomes a note, once."""
-        from cryoscout.learning.registry import policy_named
         from cryoscout.learning.seen_holes import note_on_seen_holes
-        from cryoscout.routing.predictions import resolve_prediction
 
-        name, named = split_policy_spec(spec)
-        policy = policy_named(name)
-        prediction, notes = resolve_prediction(self.session, named, policy.default_prediction)
+        setting = self._setting(spec)
+        policy, notes = setting.policy, setting.prediction.notes
         if policy.drops_crossing and self.request.crossing == "count":
-            notes = (*notes, f"{name} drops its crossing visit, as published; the bound counts it.")
+            notes = (
+                *notes,
+                f"{setting.policy_name} drops its crossing visit, as published; the bound counts it.",
+            )
         notes = (*notes, *note_on_seen_holes(policy, self.session))
         self.notes.extend(note for note in notes if note not in self.notes)
-        self.problem(prediction, 0)
-        return policy, prediction
+        return policy, setting.prediction.name
+
+    def _setting(self, spec: str) -> Setting:
+        """The policy on its prediction; its problem, without holes that have no outcome, is kept."""
+        asked = AdviceRequest(
+            budget_min=self.request.budgets_min[0],
+            policy=spec,
+            threshold_angstrom=self.request.threshold_angstrom,
+            as_new=True,
+            time_model=self.request.time_model,
+            crossing=self.request.crossing,
+        )
+        setting = setting_of(self.session, asked)
+        self._problems.setdefault(setting.prediction.name, only_measured(setting.problem, self.truth))
+        return setting
 
     def problem(self, prediction: str, at: int) -> RoutingProblem:
         """The problem with that prediction at the budget of index `at`; holes without outcome are out."""
-        from cryoscout.routing.from_session import problem_from_session
-
-        if prediction not in self._problems:
-            threshold = self.request.threshold_angstrom
-            problem = problem_from_session(
-                self.session,
-                prediction=prediction,
-                budget_min=self.request.budgets_min[0],
-                time_model=self.model,
-                threshold_angstrom=self.session.info.threshold_angstrom if threshold is None else threshold,
-                crossing=self.request.crossing,
-                as_new=True,
-            )
-            self._problems[prediction] = dataclasses.replace(problem, allowed=self.truth.measured.copy())
         return self._problems[prediction].with_budget(self.request.budgets_min[at])
 
     def starts(self) -> list[NDArray[np.int64]]:
@@ -199,19 +197,35 @@ class _Stage:
         import numpy as np
 
         from cryoscout.routing.elimination import BETA_TEST, eliminated_holes
-        from cryoscout.routing.predictions import PAPER_MODEL, resolve_prediction
         from cryoscout.routing.replay import random_starts
 
         drawn = []
         for at in range(len(self.request.budgets_min)):
             candidates = self.truth.measured
             if self.request.starts_from == "eliminated":
-                prediction, _ = resolve_prediction(self.session, None, PAPER_MODEL)
-                candidates = candidates & eliminated_holes(self.problem(prediction, at), beta=BETA_TEST)
+                ranked_by = self._ranking_problem().with_budget(self.request.budgets_min[at])
+                candidates = candidates & eliminated_holes(ranked_by, beta=BETA_TEST)
             drawn.append(
                 random_starts(candidates, self.request.starts, np.random.default_rng(self.request.seed))
             )
         return drawn
+
+    def _ranking_problem(self) -> RoutingProblem:
+        """On the prediction that elimination ranks by, see `starts`."""
+        from cryoscout.routing.from_session import problem_from_session
+        from cryoscout.routing.predictions import PAPER_MODEL, prediction_of
+
+        threshold_angstrom = threshold_of(self.session, self.request.threshold_angstrom)
+        problem = problem_from_session(
+            self.session,
+            prediction=prediction_of(self.session, None, PAPER_MODEL, threshold_angstrom),
+            budget_min=self.request.budgets_min[0],
+            time_model=self.model,
+            threshold_angstrom=threshold_angstrom,
+            crossing=self.request.crossing,
+            as_new=True,
+        )
+        return only_measured(problem, self.truth)
 
     def row(self, spec: str, starts: list[NDArray[np.int64]], step: Callable[[], None]) -> PolicyRow:
         """Replay one policy at every budget."""

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscout.belief.counts import forecast_count
+from cryoscout.belief.counts import CountForecast, forecast_count
 from cryoscout.core.errors import InputError
 from cryoscout.core.units import TIER_NAMES
+from cryoscout.routing.course import Course
 from cryoscout.routing.plan_route import plan_route
-from cryoscout.routing.policies.base import Policy
+from cryoscout.routing.policies.base import Policy, belief_of
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.session.model import Session
 
@@ -214,39 +215,63 @@ def name_within(child: str, parent: str) -> str:
     return rest or child
 
 
-def build_work_list(
+@dataclass(frozen=True)
+class PlannedRoute:
+    """A policy's whole route, and what its own belief says that it will give."""
+
+    course: Course
+    p_good: NDArray[np.float64]  # (n,) per exposure, as believed when the plan is made
+    forecast: CountForecast  # good micrographs of the route
+
+
+def planned_route(
     problem: RoutingProblem,
     policy: Policy,
-    names: PlaceNames,
     *,
     start_hole: int,
     seed: int,
+    progress: Callable[[], None] | None = None,
+) -> PlannedRoute:
+    """Plan, and forecast on the belief that the policy planned on.
+
+    start_hole : index of the last hole imaged, or NOWHERE     seed : of the policy's draws and the intervals
+    progress : called after every visit     Raises PolicyError when the policy breaks its contract.
+    """
+    course = plan_route(problem, policy, start_hole, seed, progress)
+    belief = belief_of(policy, problem)
+    # Its own generator: how many draws the policy made must not move the intervals.
+    rng = np.random.default_rng([seed, _FORECAST])
+    forecast = forecast_count(belief, course.route, problem.shots, rng, loadings=problem.fit_loadings)
+    return PlannedRoute(course, belief.p_good(), forecast)
+
+
+def work_list_of(
+    planned: PlannedRoute,
+    names: PlaceNames,
+    *,
     session: str,
+    policy: str,
     prediction: str,
     threshold_angstrom: float,
     notes: tuple[str, ...] = (),
-    progress: Callable[[], None] | None = None,
 ) -> WorkList:
-    """Plan and name the work list.
+    """The planned route with names.
 
-    start_hole : index of the last hole imaged, or NOWHERE     seed : of the policy's draws and the intervals
-    session, prediction, threshold_angstrom, notes : said in the list     progress : called after every visit
-    Raises PolicyError when the policy breaks its contract, InputError when the names do not fit the problem.
+    session, policy, prediction, threshold_angstrom, notes : said in the list
+    Raises InputError when the names do not fit the problem.
     """
-    route, tiers = plan_route(problem, policy, start_hole, seed, progress)
-    belief = problem.belief()
-    # Its own generator: how many draws the policy made must not move the intervals.
-    rng = np.random.default_rng([seed, _FORECAST])
-    forecast = forecast_count(belief, route, problem.shots, rng, loadings=problem.fit_loadings)
+    course, forecast = planned.course, planned.forecast
+    problem = course.problem
+    visits = named_visits(course, names, planned.p_good)
     return WorkList(
         session=session,
-        policy=policy.name,
+        policy=policy,
         prediction=prediction,
         budget_min=problem.budget_min,
         time_model=problem.time_model.name,
         threshold_angstrom=threshold_angstrom,
-        start=None if start_hole == NOWHERE else names.holes[start_hole],
-        visits=named_visits(problem, names, route, tiers, start_hole, belief.p_good()),
+        start=None if course.start_hole == NOWHERE else names.holes[course.start_hole],
+        visits=visits,
         same_patch_min=float(problem.time_model.tiers_min(problem.shots)[0]),
         expected_good=forecast.expected,
         interval_50=forecast.interval_50,
@@ -255,29 +280,23 @@ def build_work_list(
     )
 
 
-def named_visits(
-    problem: RoutingProblem,
-    names: PlaceNames,
-    route: NDArray[np.int64],
-    tiers: NDArray[np.int64],
-    start_hole: int,
-    p_good: NDArray[np.float64],
-) -> tuple[PlannedVisit, ...]:
-    """The route of `plan_route` with names, minutes, and what each switch left behind.
+def named_visits(course: Course, names: PlaceNames, p_good: NDArray[np.float64]) -> tuple[PlannedVisit, ...]:
+    """The visits of a course with names, minutes, and what each switch left behind.
 
     p_good : (n,) as believed when the plan is made, outcomes known so far taken in
     Raises InputError when names and problem do not have the same number of holes.
     """
+    problem = course.problem
     if len(names.holes) != problem.n_holes:
         raise InputError(f"Names must be given for {problem.n_holes} holes. Got {len(names.holes)} instead.")
     tiers_min = problem.time_model.tiers_min(problem.shots)
-    used_min = problem.time_model.setup_min + np.cumsum(tiers_min[tiers])
     free = problem.available()
-    if start_hole != NOWHERE:
-        free[start_hole] = False
+    here = course.start_hole
+    if here != NOWHERE:
+        free[here] = False
     visits = []
-    here = start_hole
-    for order, (hole, tier) in enumerate(zip(route.tolist(), tiers.tolist(), strict=True), start=1):
+    steps = zip(course.route.tolist(), course.tiers.tolist(), course.minutes.tolist(), strict=True)
+    for order, (hole, tier, used_min) in enumerate(steps, start=1):
         patch = int(problem.patch_of_hole[hole])
         square = int(problem.square_of_patch[patch])
         visits.append(
@@ -292,7 +311,7 @@ def named_visits(
                 p_good=float(p_good[hole]),
                 tier=tier,
                 minutes=float(tiers_min[tier]),
-                minutes_used=float(used_min[order - 1]),
+                minutes_used=used_min,
                 best_p_left=None if tier == 0 or here == NOWHERE else _best_left(problem, p_good, free, here),
             )
         )

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cryoscout.advice.advise import LABELS_ALONE, make_work_list
 from cryoscout.advice.export import (
     ExportRequest,
     check_fits,
@@ -97,6 +96,8 @@ def plan(
       cryoscout plan y1 --budget-min 480 --policy dqn-y1
       cryoscout plan run7.session --budget-min 240 --from HOLE --export html -o list.html
     """
+    from cryoscout.advice.advise import advise
+    from cryoscout.advice.setting import AdviceRequest
     from cryoscout.routing.time_model import check_budget_min
     from cryoscout.session.named import load_session
 
@@ -125,18 +126,17 @@ def plan(
             if as_json:
                 print_json({"session": loaded.name, "holes": []})
             return
-    work_list = make_work_list(
-        loaded,
+    asked = AdviceRequest(
         budget_min=budget_min,
-        policy_spec=policy,
+        policy=policy,
         prediction=prediction,
         threshold_angstrom=threshold_angstrom,
         from_hole=from_hole,
         as_new=as_new,
         time_model=time_model,
         seed=seed,
-        progress=progress,
     )
+    work_list = advise(loaded, asked, progress=progress).work_list
     if request is not None:
         write_export(request, loaded, work_list, say)
     _remember(session, work_list)
@@ -171,6 +171,7 @@ def _print(work_list: WorkList) -> None:
     from rich.table import Table
 
     from cryoscout.advice.work_list import name_within
+    from cryoscout.routing.predictions import LABELS_ALONE
 
     # Ids are folded, never cut: an operator must be able to find the hole.
     table = Table(

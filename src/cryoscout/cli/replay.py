@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
 
 import typer
 
-from cryoscout.advice.advise import split_policy_spec
 from cryoscout.advice.compare import ReplayOutcome, ReplayRequest, StartsFrom, replay_session
+from cryoscout.advice.setting import split_policy_spec
 from cryoscout.cli.output import console, print_json, progress
 from cryoscout.core.errors import InputError, UnknownNameError
 

@@ -157,10 +157,10 @@ def make_report(
 def _results_curve(
     session: Session, request: ReportRequest, fitted_to: NDArray[np.bool_] | None
 ) -> ResultsCurve | None:
+    from cryoscout.advice.setting import threshold_of
     from cryoscout.report.results_curve import number_of_fits, results_curve
-    from cryoscout.report.session_report import threshold_of
 
-    threshold = threshold_of(session, request)
+    threshold = threshold_of(session, request.threshold_angstrom)
     fits = number_of_fits(session, threshold, fitted_to)
     if fits == 0:
         return None

@@ -31,6 +31,7 @@ from cryoscout.intake.assemble_fields import vendor_fields
 from cryoscout.intake.assemble_names import joined_by_name
 from cryoscout.intake.assemble_places import Places, places_of_sources
 from cryoscout.session.joins import NAMES_SHOWN, JoinReport
+from cryoscout.session.live_exposures import renamed, shots_of_vendor_exposures, with_vendor_ids
 from cryoscout.session.model import Session, SessionInfo
 from cryoscout.session.tables import TABLES, empty_table, with_gaps_filled
 
@@ -73,9 +74,9 @@ def assemble(
         f"{table.path.name}: its holes were not taken; results and times join by name" for table in tables
     ]
     notes += places.notes
-    exposures, reports, shots, shot_notes = _exposures(chosen, places, stored)
+    exposures, reports, shots, shot_notes, new_ids = _exposures(chosen, places, stored)
     exposures, time_reports = _with_times(exposures, tables)
-    results = with_results(exposures, sources, _stored_table("ctf_runs", stored))
+    results = with_results(exposures, sources, renamed(_stored_table("ctf_runs", stored), new_ids))
     session = Session(
         stored.name if stored is not None else _plain_name(name or _name_of(chosen)),
         _info(chosen, stored, shots, results.exposures),
@@ -141,15 +142,15 @@ def _refuse_other_session(places: Places, stored: Session, same_source: bool) ->
         return
     raise DataError(
         f"A later import must be of the same session. Got {places.n_new_holes} holes and none of the squares or "
-        f"holes of session {stored.name} instead. Remedy: import it into a new place with -o, or replace the "
-        "session with --force."
+        f"holes of session {stored.name} instead. Remedy: import it into a new place with -o."
     )
 
 
 def _exposures(
     chosen: Sequence[SourceRecords], places: Places, stored: Session | None
-) -> tuple[pd.DataFrame, list[JoinReport], int, list[str]]:
-    """Stored and new exposures, each a shot of its hole; what found no hole; shots per hole; notes."""
+) -> tuple[pd.DataFrame, list[JoinReport], int, list[str], dict[str, str]]:
+    """Stored and new exposures, each a shot of its hole; what found no hole; shots per hole; notes; and the vendor's
+    ids of shots that were recorded live, which stand in the rows in place of theirs."""
     before = _stored_table("exposures", stored)
     before = with_gaps_filled("exposures", before, places.exposures)
     new = places.exposures[~places.exposures["exposure_id"].isin(before["exposure_id"])]
@@ -173,19 +174,23 @@ def _exposures(
             f"left out: {int(again.sum())} exposures of a shot that was taken before, such as "
             f"{rows.loc[again, 'exposure_id'].iloc[0]}; the first one counts"
         )
-    rows = rows[~again]
+    rows = rows[~again].reset_index(drop=True)
+    new = rows[rows["is_new"]]
+    new = new.assign(shot=shots_of_vendor_exposures(before, new))
+    key = ["exposure_id", "hole_id", "shot"]
+    new_ids = with_vendor_ids(before[key], new[key])
+    before = with_gaps_filled("exposures", renamed(before, new_ids), places.exposures)
+    new = new[~new["exposure_id"].isin(before["exposure_id"])]
+    rows = _concatenated([before.assign(is_new=False), new])
     shots = _shots(chosen, rows, 1 if stored is None else stored.info.shots)
-    last = before.groupby("hole_id")["shot"].max().to_dict()
-    order = rows.groupby(["hole_id", "is_new"]).cumcount().to_numpy() + 1
-    next_shot = np.array([last.get(hole_id, 0) for hole_id in rows["hole_id"]], dtype=np.int64) + order
-    rows = rows.assign(shot=np.where(rows["is_new"], next_shot, rows["shot"]))
     many = rows["shot"] > shots
     if many.any():
         notes.append(
             f"left out: {int(many.sum())} exposures of holes that have more than {shots} (shots per hole), such as "
             f"{rows.loc[many, 'exposure_id'].iloc[0]}"
         )
-    return rows[~many].reset_index(drop=True), [report] if len(places.exposures) else [], shots, notes
+    reports = [report] if len(places.exposures) else []
+    return rows[~many].reset_index(drop=True), reports, shots, notes, new_ids
 
 
 def _shot_key(exposure_id: str) -> str:

@@ -145,14 +145,16 @@ def _left_out(found: ReadSources) -> tuple[str, ...]:
     )
 
 
-def update_session(folder: Path, sources: Sources, telling: Telling) -> tuple[TakenIn, dict[str, int]]:
+def update_session(
+    location: Path | str, sources: Sources, telling: Telling
+) -> tuple[TakenIn, dict[str, int]]:
     """Add what is new to a stored session; what was there before stays."""
-    from cryoscout.intake.assemble import assemble
+    from cryoscout.intake.assemble import Assembled, assemble
     from cryoscout.intake.read import source_key
     from cryoscout.session.store import SessionStore
 
     options = sources.options
-    with SessionStore.open(folder) as store:
+    with SessionStore.open(location) as store:
         stored, known = store.load(), store.files()
         found = _found(sources, telling, known, stored)
         _refuse_leginon_options(found, only_leginon=False, options=options)
@@ -161,13 +163,19 @@ def update_session(folder: Path, sources: Sources, telling: Telling) -> tuple[Ta
             notes = [] if options.cluster_radius_um is None else [why]
             return TakenIn(stored, notes=notes, unchanged=found.unchanged), {}
         left_out = _say_left_out(_left_out(found), telling)
-        joined = assemble(
-            found.records,
-            stored,
-            cluster_radius_um=options.cluster_radius_um,
-            same_source=any(source_key(path) in known for path in sources.paths),
-        )
-        added = store.save_update(joined.session, sources.as_given, files=found.files)
+        joined = Assembled(stored)
+
+        def extend(now: Session) -> Session:
+            nonlocal joined
+            joined = assemble(
+                found.records,
+                now,
+                cluster_radius_um=options.cluster_radius_um,
+                same_source=any(source_key(path) in known for path in sources.paths),
+            )
+            return joined.session
+
+        added = store.save_update(extend, sources.as_given, files=found.files)
     read = TakenIn(joined.session, joined.reports, {}, left_out, joined.notes, found.unchanged)
     return read, added
 

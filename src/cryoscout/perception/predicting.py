@@ -90,11 +90,10 @@ def in_context(
     from cryoscout.belief.calibration import FEWEST_LABELS
     from cryoscout.belief.effects import EffectTree
     from cryoscout.belief.in_session import predict_given_labels
-    from cryoscout.perception.from_session import good_by_majority
 
     if context == "none":
         return InContext(p_good, "none", 0, [])
-    labels = good_by_majority(session, threshold)
+    labels = session.good_by_majority(threshold)
     known = labels[~np.isnan(labels) & ~fitted_to]
     if len(known) < FEWEST_LABELS or len(np.unique(known)) < 2:
         got = (

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from cryoscout.belief.evaluation import Evaluation, evaluate_predictions
 from cryoscout.core.errors import CryoscoutError
-from cryoscout.perception.from_session import SessionCrops, good_by_majority
+from cryoscout.core.ties import at_least, order_lowest_first
+from cryoscout.perception.from_session import SessionCrops
 from cryoscout.report.figures import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, svg_text
 from cryoscout.report.page import ReportSection, ReportTable
 from cryoscout.session.model import Session
@@ -67,7 +68,7 @@ def _judged_sections(
     crops: SessionCrops | None,
     fitted_to: NDArray[np.bool_] | None,
 ) -> list[ReportSection]:
-    good = good_by_majority(session, threshold_angstrom)
+    good = session.good_by_majority(threshold_angstrom)
     learned = np.zeros(len(good), dtype=np.bool_) if fitted_to is None else fitted_to
     judged_on = ~np.isnan(good) & ~learned
     is_good = good[judged_on]
@@ -156,7 +157,7 @@ def _reliability(judged: Sequence[_Judged], is_good: NDArray[np.float64]) -> Rep
     axes: Axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color=BLACK, linewidth=0.8)
     for each, (colour, marker) in zip(judged, _LOOKS, strict=False):
-        bins = np.array_split(np.argsort(each.p, kind="stable"), BINS)
+        bins = np.array_split(order_lowest_first(each.p), BINS)
         said = [each.p[rows].mean() for rows in bins]
         came = [is_good[rows].mean() for rows in bins]
         axes.plot(said, came, color=colour, marker=marker, markersize=5, linewidth=1.2, label=each.model_id)
@@ -186,7 +187,7 @@ def _examples(
     panels = figure.subplots(len(_KINDS), CROPS_PER_KIND, squeeze=False)
     shown = 0
     for line, (title, good, said) in zip(panels, _KINDS, strict=True):
-        inside = np.flatnonzero(((is_good > 0) == good) & ((judged.p >= 0.5) == said))
+        inside = np.flatnonzero(((is_good > 0) == good) & (at_least(judged.p, 0.5) == said))
         chosen = rng.permutation(inside[row[inside] >= 0])[:CROPS_PER_KIND]
         for column, axes in enumerate(line):
             axes.set_axis_off()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cryoscout.belief.effects import EffectTree
 from cryoscout.belief.in_session import predict_given_labels
 from cryoscout.core.errors import CryoscoutError
-from cryoscout.perception.from_session import good_by_majority
+from cryoscout.core.ties import at_least
 from cryoscout.report.figures import BLUE, GREY, svg_text
 from cryoscout.report.page import ReportSection
 from cryoscout.session.model import Session
@@ -107,7 +107,7 @@ def results_curve(
 
 def _plan(session: Session, threshold_angstrom: float, fitted_to: NDArray[np.bool_] | None) -> _Plan | None:
     found = _last_prediction(session, threshold_angstrom)
-    good = good_by_majority(session, threshold_angstrom)
+    good = session.good_by_majority(threshold_angstrom)
     usable = ~np.isnan(good)
     if fitted_to is not None:
         usable &= ~fitted_to
@@ -139,7 +139,7 @@ def _last_prediction(session: Session, threshold_angstrom: float) -> tuple[str, 
 
 def _scores(p: NDArray[np.float64], good: NDArray[np.float64]) -> tuple[float, float]:
     """(accuracy, precision), the second NaN where no hole is called good."""
-    called = p >= 0.5
+    called = at_least(p, 0.5)
     return float(np.mean(called == (good > 0))), float(good[called].mean()) if called.any() else np.nan
 
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoscout.advice.advise import advise
+from cryoscout.advice.setting import AdviceRequest, setting_of, threshold_of
 from cryoscout.core.errors import DataError
+from cryoscout.core.ties import first_of_the_best
 from cryoscout.core.units import TIER_NAMES
-from cryoscout.learning.registry import policy_and_prediction, policy_named
 from cryoscout.learning.seen_holes import note_on_seen_holes
 from cryoscout.perception.from_session import SessionCrops
 from cryoscout.report.figures import (
@@ -29,13 +31,9 @@ from cryoscout.report.statistics import mean_and_std, paired_difference
 from cryoscout.routing.bound import good_holes_bound
 from cryoscout.routing.from_session import (
     is_planned_as_new,
-    problem_from_session,
-    start_of_plan,
     truth_from_session,
 )
-from cryoscout.routing.plan_route import plan_route
-from cryoscout.routing.predictions import resolve_prediction
-from cryoscout.routing.problem import NOWHERE, RoutingProblem
+from cryoscout.routing.problem import RoutingProblem
 from cryoscout.routing.replay import (
     ReplayResult,
     Truth,
@@ -100,7 +98,7 @@ class PolicyReplays:
 
     def typical(self) -> ReplayResult:
         """The route whose count is nearest to the mean: neither the best nor the worst."""
-        return self.results[int(np.argmin(np.abs(self.good - self.good.mean())))]
+        return self.results[first_of_the_best(-np.abs(self.good - self.good.mean()))]
 
 
 @dataclass(frozen=True)
@@ -124,23 +122,22 @@ def replay_for_report(
     progress : called after every route and every start of the bound
     Raises DataError when no hole has an outcome.
     """
-    threshold = threshold_of(session, request)
+    threshold = threshold_of(session, request.threshold_angstrom)
     truth = truth_from_session(session, threshold)
     if not truth.measured.any():
         raise DataError(
             f"A replay must have holes with an outcome. Got none in session {session.name} instead. "
             "Remedy: import the session with its CTF results."
         )
-    model, notes = time_model_for(session, request.time_model)
+    _, notes = time_model_for(session, request.time_model)
     starts = random_starts(truth.measured, request.starts, np.random.default_rng(request.seed))
     policies, said = [], list(notes)
     for spec in request.policies:
-        label, problem, more = _problem(session, request, spec, model, as_new=True)
-        problem = replace(only_measured(problem, truth), crossing="count")
-        policy = policy_named(policy_and_prediction(spec)[0])
+        setting = setting_of(session, _asked(request, spec, replayed=True))
+        problem, policy = only_measured(setting.problem, truth), setting.policy
         results = replay(problem, truth, policy, starts.tolist(), request.seed, progress=progress)
-        policies.append(PolicyReplays(label, policy.kind, problem, tuple(results)))
-        more = (*more, *note_on_seen_holes(policy, session))
+        policies.append(PolicyReplays(setting.label, policy.kind, problem, tuple(results)))
+        more = (*setting.prediction.notes, *note_on_seen_holes(policy, session))
         said.extend(note for note in more if note not in said)
     moments = np.linspace(0.0, request.budget_min, BOUND_STEPS + 1)[1:]
     by_start: dict[int, NDArray[np.float64]] = {}
@@ -163,28 +160,17 @@ def _bound_course(
     return np.array([*early, good_holes_bound(problem, truth, start)])
 
 
-def threshold_of(session: Session, request: ReportRequest) -> float:
-    """The request's threshold, else the session's, angstrom."""
-    return (
-        session.info.threshold_angstrom if request.threshold_angstrom is None else request.threshold_angstrom
-    )
-
-
-def _problem(
-    session: Session, request: ReportRequest, spec: str, model: TimeModel, as_new: bool
-) -> tuple[str, RoutingProblem, tuple[str, ...]]:
-    """(policy@prediction, problem, notes)."""
-    name, named = policy_and_prediction(spec)
-    prediction, notes = resolve_prediction(session, named, policy_named(name).default_prediction)
-    problem = problem_from_session(
-        session,
-        prediction=prediction,
+def _asked(request: ReportRequest, spec: str, *, replayed: bool) -> AdviceRequest:
+    """What a plan or a replay of one policy asks for; a replay counts its crossing visit and hides outcomes."""
+    return AdviceRequest(
         budget_min=request.budget_min,
-        time_model=model,
-        threshold_angstrom=threshold_of(session, request),
-        as_new=as_new,
+        policy=spec,
+        threshold_angstrom=request.threshold_angstrom,
+        as_new=replayed,
+        time_model=request.time_model,
+        crossing="count" if replayed else "drop",
+        seed=request.seed,
     )
-    return f"{name}@{prediction}", problem, notes
 
 
 def session_page(
@@ -217,7 +203,9 @@ def session_page(
             f"A report must have holes to plan or outcomes to replay. Got neither in session "
             f"{session.name} instead."
         )
-    sections += prediction_sections(session, threshold_of(session, request), crops, fitted_to)
+    sections += prediction_sections(
+        session, threshold_of(session, request.threshold_angstrom), crops, fitted_to
+    )
     sections += [] if curve is None else [results_section(curve)]
     model, _ = time_model_for(session, request.time_model)
     facts = _facts(session, request, replays, model)
@@ -376,25 +364,27 @@ def _map_words(scene: MapScene) -> str:
 
 def _plan_section(session: Session, request: ReportRequest) -> tuple[str, ReportSection] | None:
     """The last policy's plan for the holes that are left: a sentence and a section; None without any."""
-    model, _ = time_model_for(session, request.time_model)
-    spec = request.policies[-1]
-    label, problem, notes = _problem(session, request, spec, model, as_new=False)
-    if not problem.available().any():
+    asked = _asked(request, request.policies[-1], replayed=False)
+    if not setting_of(session, asked).problem.available().any():
         return None
-    start = start_of_plan(session, None, as_new=False)
-    route, tiers = plan_route(problem, policy_named(policy_and_prediction(spec)[0]), start, request.seed)
-    used = problem.time_model.setup_min + float(problem.time_model.tiers_min(problem.shots)[tiers].sum())
-    expected = float(problem.p_good[route].sum()) * problem.shots
-    where = "outside every grid" if start == NOWHERE else f"at {session.holes['hole_id'].iloc[start]}"
+    advice = advise(session, asked)
+    course, work_list = advice.planned.course, advice.work_list
+    where = "outside every grid" if work_list.start is None else f"at {work_list.start}"
+    low, high = work_list.interval_80
     title = (
-        f"The plan of {label}: {len(route)} holes in {used:.0f} of {request.budget_min:g} minutes, of "
-        "which about "
-        f"{expected:.0f} micrographs should be good"
+        f"The plan of {advice.setting.label}: {len(course)} holes in {work_list.minutes_used:.0f} of "
+        f"{request.budget_min:g} minutes, of which about {work_list.expected_good:.0f} micrographs should be good"
     )
-    scene = scene_of_session(session, problem, RouteOnMap(route, start, None, problem.imaged))
+    believed = replace(advice.problem, p_good=advice.planned.p_good)
+    scene = scene_of_session(
+        session, believed, RouteOnMap(course.route, course.start_hole, None, advice.problem.imaged)
+    )
     section = ReportSection(
         "The plan for the holes that are left",
-        [f"It starts {where}.", *notes],
+        [
+            f"It starts {where}. With a probability of 80 % it gives {low:.0f} to {high:.0f}.",
+            *work_list.notes,
+        ],
         svg=svg_text(route_figure(scene), title, "plan"),
         note=_map_words(scene),
     )
@@ -420,7 +410,7 @@ def _facts(
         ("Origin and licence", ", ".join(part for part in (info.origin, info.licence) if part) or "-"),
         ("Size", ", ".join(f"{counts[name]} {name}" for name in ("grids", "squares", "patches", "holes"))),
         ("Outcomes of exposures", listed),
-        ("Good means", f"CTF resolution at or below {threshold_of(session, request):g} Å"),
+        ("Good means", f"CTF resolution at or below {threshold_of(session, request.threshold_angstrom):g} Å"),
         ("Time model", _tiers_in_words(model)),
         ("Budget", f"{request.budget_min:g} min"),
     ]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cryoscout.routing.knapsack import TreeKnapsack
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
-from cryoscout.routing.replay import Truth
+from cryoscout.routing.replay import PseudoRewards, Truth
 
 
 def good_holes_bound(problem: RoutingProblem, truth: Truth, start_hole: int) -> float:
@@ -17,10 +20,19 @@ def good_holes_bound(problem: RoutingProblem, truth: Truth, start_hole: int) -> 
     down to 0.1 min, so that no route exceeds the bound.
     Checked against exhaustive search in tests/routing/test_bound.py.
     """
-    free = problem.available() & truth.measured
+    return _most(problem, truth.good, problem.available() & truth.measured, start_hole)
+
+
+def pseudo_reward_bound(problem: RoutingProblem, rewards: PseudoRewards, start_hole: int) -> float:
+    """The same of pseudo-rewards: what the trial routes of a training on them are measured by, and nothing else."""
+    return _most(problem, rewards.reward, problem.available(), start_hole)
+
+
+def _most(
+    problem: RoutingProblem, values: NDArray[np.float64], free: NDArray[np.bool_], start_hole: int
+) -> float:
+    """free : (n,) a new array"""
     if start_hole != NOWHERE:
         free[start_hole] = False
     minutes = problem.budget_min - problem.time_model.setup_min
-    return (
-        TreeKnapsack(problem, rounding="down").solve(truth.good, free, start_hole, minutes, plan=False).value
-    )
+    return TreeKnapsack(problem, rounding="down").solve(values, free, start_hole, minutes, plan=False).value

@@ -6,20 +6,15 @@ problem.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
-from cryoscout.routing.predictions import check_threshold_angstrom, effects_of, fit_loadings, named_p_good
+from cryoscout.routing.predictions import Prediction, check_threshold_angstrom
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
 from cryoscout.routing.replay import Truth
 from cryoscout.routing.time_model import TimeModel
 from cryoscout.routing.times import time_model_for
 from cryoscout.session.model import Session
-
-if TYPE_CHECKING:
-    pass
 
 
 def truth_from_session(session: Session, threshold_angstrom: float = GOOD_THRESHOLD_ANGSTROM) -> Truth:
@@ -32,7 +27,7 @@ def truth_from_session(session: Session, threshold_angstrom: float = GOOD_THRESH
 def problem_from_session(
     session: Session,
     *,
-    prediction: str,
+    prediction: Prediction,
     budget_min: float,
     time_model: TimeModel | str | None = None,
     threshold_angstrom: float = GOOD_THRESHOLD_ANGSTROM,
@@ -41,7 +36,7 @@ def problem_from_session(
 ) -> RoutingProblem:
     """The planning problem of a session; holes in the session's order.
 
-    prediction : a name that `named_p_good` knows     time_model : None for the session's default
+    prediction : of `prediction_of`, at the same threshold     time_model : None for the session's default
     as_new : hide every outcome and plan imaged holes again; built-in sessions always are as new
     Without as_new, imaged holes are marked as imaged (never planned) and known outcomes are handed over.
     Raises UnknownNameError, InputError, DataError as the parts do.
@@ -54,13 +49,13 @@ def problem_from_session(
         patch_of_hole=patch_of_hole,
         square_of_patch=square_of_patch,
         grid_of_square=grid_of_square,
-        p_good=named_p_good(session, prediction, threshold_angstrom),
+        p_good=prediction.p_good,
         budget_min=budget_min,
         time_model=time_model,
         shots=session.info.shots,
         crossing=crossing,
-        effects=effects_of(prediction),
-        fit_loadings=fit_loadings(session, prediction, threshold_angstrom),
+        effects=prediction.effects,
+        fit_loadings=prediction.loadings,
         imaged=None if hidden else session.imaged_by_hole(),
         outcome=None if hidden else session.good_by_hole(threshold_angstrom),
         results=None if hidden else session.results_by_hole(),

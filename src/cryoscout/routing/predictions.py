@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,23 +12,62 @@ from cryoscout.core.errors import DataError, InputError, UnknownNameError
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
 from cryoscout.session.model import Session
 
-if TYPE_CHECKING:
-    pass
-
-
 COMBINED = "combined"
-
-
 FLAT = "flat"
-
-
 PAPER_MODEL = "res50"
-
-
 _CONTEXT_MODEL = "res18"
-
-
 _CONTEXT_DATASET = "y1"
+
+LABELS_ALONE = "gives labels without probabilities: its intervals say nothing."
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One named prediction of a session at one threshold, resolved once."""
+
+    name: str
+    p_good: NDArray[np.float64]  # (n,) probability that one exposure of the hole is good
+    effects: EffectVariances  # how far a patch, square or grid may lie from what the prediction says of it
+    loadings: (
+        NDArray[np.float64] | None
+    )  # (n, k) logit per standard error of the fit behind it; None: taken as exact
+    checked: bool  # whether its calibration was checked on outcomes of this session's dataset
+    notes: tuple[str, ...] = ()  # choices that were made for the user
+    cautions: tuple[str, ...] = ()  # how far its numbers can be trusted
+
+
+def prediction_of(
+    session: Session,
+    named: str | None = None,
+    default: str = COMBINED,
+    threshold_angstrom: float = GOOD_THRESHOLD_ANGSTROM,
+) -> Prediction:
+    """The prediction to use, with everything that planners take from it.
+
+    named, default : as `resolve_prediction`
+    Raises the errors of `resolve_prediction` and `named_p_good`.
+    """
+    name, notes = resolve_prediction(session, named, default)
+    p_good = named_p_good(session, name, threshold_angstrom)
+    loadings = _loadings(session, threshold_angstrom) if name == COMBINED else None
+    checked, cautions = True, []
+    if name == COMBINED:
+        checked, model = combined_is_checked(session)
+        if not checked:
+            cautions.append(
+                f"combined was fitted to the ResNet-18 of the Y1 session; for model {model!r} its calibration is "
+                "not checked."
+            )
+    elif name != FLAT:
+        checked = False
+        cautions.append(
+            f"p_good of {name!r} is the model's own, not calibrated on outcomes: the expected number and its "
+            "intervals are only as good as that."
+        )
+    if ((p_good == 0) | (p_good == 1)).all():
+        cautions.append(f"Prediction {name!r} {LABELS_ALONE}")
+    effects = Y1_FLAT_EFFECTS if name == FLAT else Y1_EFFECTS
+    return Prediction(name, p_good, effects, loadings, checked, notes, tuple(cautions))
 
 
 def check_threshold_angstrom(threshold_angstrom: float) -> float:
@@ -153,12 +192,10 @@ def _combined(session: Session, threshold_angstrom: float) -> NDArray[np.float64
     return combined_p_good(*_scores_in_context(session, threshold_angstrom))
 
 
-def fit_loadings(session: Session, prediction: str, threshold_angstrom: float) -> NDArray[np.float64] | None:
-    """How uncertain the fit behind a prediction is, (n, k); None where nothing was fitted."""
+def _loadings(session: Session, threshold_angstrom: float) -> NDArray[np.float64]:
+    """How uncertain the fit behind `combined` is, (n, k)."""
     from cryoscout.belief.context import y1_context
 
-    if prediction != COMBINED:
-        return None
     return y1_context().loadings(*_scores_in_context(session, threshold_angstrom))
 
 
@@ -172,8 +209,3 @@ def _scores_in_context(
     patch_of_hole, square_of_patch, grid_of_square = session.tree()
     tree = EffectTree(square_of_patch, grid_of_square)
     return session.prediction(model, threshold_angstrom), patch_of_hole, tree
-
-
-def effects_of(prediction: str) -> EffectVariances:
-    """How far a patch, square or grid may lie from what the prediction says of it."""
-    return Y1_FLAT_EFFECTS if prediction == FLAT else Y1_EFFECTS

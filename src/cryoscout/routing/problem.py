@@ -132,12 +132,18 @@ class RoutingProblem:
         self._tell_outcomes(belief)
         return belief
 
-    def _tell_outcomes(self, belief: EffectBelief | MixtureBelief) -> None:
+    def known_results(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Good micrographs and shots with a result of every hole when the plan starts, (n,) and (n,), 0 where none."""
         if self.outcome is None:
-            return
-        known = np.flatnonzero(~np.isnan(self.outcome))
-        shots = self.shots if self.results is None else self.results[known]
-        belief.observe_many(known, self.outcome[known], shots)
+            return np.zeros(self.n_holes), np.zeros(self.n_holes)
+        known = ~np.isnan(self.outcome)
+        shots = self.shots if self.results is None else self.results
+        return np.where(known, self.outcome, 0.0), np.where(known, shots, 0.0)
+
+    def _tell_outcomes(self, belief: EffectBelief | MixtureBelief) -> None:
+        good, results = self.known_results()
+        known = np.flatnonzero(results)
+        belief.observe_many(known, good[known], results[known])
 
     def expected_good(self) -> NDArray[np.float64]:
         """(n,) good micrographs each hole is expected to give, the outcomes known so far taken in."""

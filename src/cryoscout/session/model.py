@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from cryoscout.core.errors import DataError, InputError, UnknownNameError
 from cryoscout.core.settings import Settings
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM, is_failed_fit
 from cryoscout.session.ctf_runs import check_ctf_runs
+from cryoscout.session.overrides import Overrides
 from cryoscout.session.tables import CTF_COLUMNS, OPTIONAL_COLUMNS, TABLES, empty_table, typed_table
 from cryoscout.session.vendor_fields import unpacked
 
@@ -86,6 +87,7 @@ class Session:
     predictions : hole_id, model_id, threshold_angstrom (NaN for a model that predicts a CTF resolution),
         p_good (NaN for such a model), ctf_predicted_angstrom (NaN for others), predicted_at (NaT: not known)
     provenance : table, field, file, reader
+    overrides : what operators said against the plan, as it holds now (see `overrides`)
 
     Order: grids as given; squares, patches, holes, exposures, ctf_runs sorted by their parent's place, else as given.
     Raises DataError when a table breaks a rule: unknown columns, ids twice, parents that do not exist, outcomes, CTF
@@ -104,6 +106,7 @@ class Session:
     provenance: pd.DataFrame = field(default_factory=lambda: empty_table("provenance"))
     ctf_runs: pd.DataFrame = field(default_factory=lambda: empty_table("ctf_runs"))
     vendor_fields: pd.DataFrame = field(default_factory=lambda: empty_table("vendor_fields"))
+    overrides: Overrides = field(default_factory=Overrides)
 
     def __post_init__(self) -> None:
         for table in TABLES:
@@ -182,6 +185,15 @@ class Session:
         count = np.bincount(hole, weights=good, minlength=self.n_holes).astype(np.float64)
         count[~self.measured_by_hole()] = np.nan
         return count
+
+    def good_by_majority(self, threshold_angstrom: float) -> NDArray[np.float64]:
+        """(n,) 1 where at least half of a hole's results are good, 0 where fewer are, NaN where it has none.
+
+        `good_by_hole` counts micrographs, which is what a route collects; this is the one label of a hole, which is
+        what its one image can be asked for. They agree where each hole has one result.
+        """
+        count, results = self.good_by_hole(threshold_angstrom), self.results_by_hole()
+        return np.where(results > 0, 2.0 * count >= results, np.nan).astype(np.float64)
 
     def results_by_hole(self) -> NDArray[np.float64]:
         """(n,) exposures of each hole that have a result (measured or failed): the shots behind `good_by_hole`."""
@@ -382,7 +394,9 @@ def session_from_holes(
         if "image_row" in holes
         else pd.array([pd.NA] * len(holes), dtype="Int64")
     )
-    return Session(name, info, grids, squares, patches, own, exposures, **(dict(tables) if tables else {}))
+    session = Session(name, info, grids, squares, patches, own, exposures)
+    further: dict[str, Any] = dict(tables or {})
+    return replace(session, **further) if further else session
 
 
 def _check_unique(table: str, column: str, frame: pd.DataFrame) -> None:

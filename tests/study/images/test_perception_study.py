@@ -40,7 +40,7 @@ ROW_KEYS = {
     "session", "method", "labels", "profile", "accuracy_mean", "accuracy_std", "precision", "auc", "ece", "brier",
     "seeds",
 }  # fmt: skip
-TINY = {"size_px": 16, "width": 4, "steps": 4, "pretrain_steps": 4, "evaluate_every": 2, "batch_size": 4}
+TINY = {"size_px": 16, "width": 8, "steps": 4, "pretrain_steps": 4, "evaluate_every": 2, "batch_size": 4}
 
 
 def _result(case, seed, accuracy):

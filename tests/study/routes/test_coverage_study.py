@@ -56,7 +56,7 @@ def test_the_fixed_plan_s_forecast_is_about_the_plan_that_a_replay_follows():
     fixed, _ = forecasts(lambda budget: tiny(p_good, budget), truth, 7, NO_LOADINGS, np.random.default_rng(1))
     problem = tiny(p_good, float(BUDGETS_MIN[0]))
     result = replay(problem, truth, make_policy("expected"), [7], seed=0)[0]
-    route, _ = plan_route(problem, make_policy("expected"), 7, seed=0)
+    route = plan_route(problem, make_policy("expected"), 7, seed=0).route
     assert result.route.tolist() == route.tolist()
     stated = forecast_count(problem.belief(), route, 1, np.random.default_rng(1))
     assert fixed[0] == Forecast(
@@ -74,7 +74,7 @@ def test_adaptive_is_judged_by_what_it_found_with_results_and_not_by_its_first_p
         lambda budget: tiny(p_good, budget), truth, 0, np.empty((180, 0)), np.random.default_rng(0)
     )
     problem = tiny(p_good, float(BUDGETS_MIN[0]))
-    first_plan, _ = plan_route(problem, make_policy("adaptive"), 0, seed=0)
+    first_plan = plan_route(problem, make_policy("adaptive"), 0, seed=0).route
     followed = replay(problem, truth, make_policy("adaptive"), [0], seed=0)[0]
     assert adaptive[0].found == followed.good_found != truth.good[first_plan].sum()
     assert adaptive[0].expected == pytest.approx(problem.p_good[first_plan].sum(), rel=1e-6)

@@ -38,7 +38,7 @@ class Offline(FixedOrder):
     name: ClassVar[str] = "offline"
     drops_crossing: ClassVar[bool] = False
 
-    def plan(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> list[int]:
+    def whole_route(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> list[int]:
         """The whole route; nothing is random. Raises InputError beyond 20,000 holes."""
         return best_path(problem, start_hole)
 

@@ -1,4 +1,4 @@
-"""The plan at a time price: a knapsack by bisection, made anew before every visit, on a belief that learns in one pass.
+"""The plan at a time price: a knapsack by bisection, made anew before every visit.
 
 At a price of lambda good micrographs per minute a hole is worth its p_good less the minutes it takes, and a patch,
 square or grid the sum of its parts less its entry. The price at which the plan just fills the time left is the
@@ -8,23 +8,18 @@ holes keep their order whatever is learned (they share the patch's effect), so a
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cryoscout.belief.effects import location_of
-from cryoscout.belief.tree_gaussian import given_others, messages_up, tilted, update_path, with_evidence
-from cryoscout.routing.policies.base import STOP, Observation, PolicyKind
+from cryoscout.core.ties import ROUNDING, beats, ranks_best_first
+from cryoscout.routing.policies.base import STOP, AskedHoleByHole, Observation, PolicyKind
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.time_model import ROUNDING_MIN
 
 BISECTIONS = 14
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
-_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
-_LOGISTIC_PROBIT = np.pi / 8.0
 
 
 class PriceTree(NamedTuple):
@@ -32,40 +27,22 @@ class PriceTree(NamedTuple):
 
     hole_begin: NDArray[np.int64]  # (P + 1,) holes of each patch
     order: NDArray[np.int64]  # (n,) holes, patch by patch, the surest first
-    location: NDArray[np.float64]  # (n,) logit of a hole without effects, by hole
-    patch_of_hole: NDArray[np.int32]  # (n,)
     square_of_patch: NDArray[np.int32]  # (P,)
     grid_of_square: NDArray[np.int32]  # (S,)
-    variances: tuple[float, float, float, float]
     tiers_min: NDArray[np.float64]  # (4,)
 
 
 def price_tree(problem: RoutingProblem) -> PriceTree:
-    """The tree of a problem with one shot per hole or more (shots count as one result)."""
-    location = location_of(problem.p_good, problem.effects.total)
-    holes = np.arange(problem.n_holes)
-    order = np.lexsort((holes, -location, problem.patch_of_hole))
+    """The tree of a problem; within a patch the likelier holes of the prediction come first, ties by index."""
+    order = np.lexsort((np.arange(problem.n_holes), ranks_best_first(problem.p_good), problem.patch_of_hole))
     counts = np.bincount(problem.patch_of_hole, minlength=len(problem.square_of_patch))
     return PriceTree(
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         order.astype(np.int64),
-        location,
-        problem.patch_of_hole,
         problem.square_of_patch,
         problem.grid_of_square,
-        problem.effects.as_tuple(),
         problem.time_model.tiers_min(problem.shots),
     )
-
-
-@njit(cache=True)
-def values_of(tree, mean, variance, out):  # type: ignore[no-untyped-def]
-    """p_good of every hole given the effects' posterior, written to out, (n,)."""
-    for patch in range(len(mean)):
-        scale = math.sqrt(1.0 + _LOGISTIC_PROBIT * variance[patch])
-        for i in range(tree.hole_begin[patch], tree.hole_begin[patch + 1]):
-            hole = tree.order[i]
-            out[hole] = 1.0 / (1.0 + math.exp(-(tree.location[hole] + mean[patch]) / scale))
 
 
 @njit(cache=True)
@@ -83,7 +60,7 @@ def _plan_at(tree, values, free, here_patch, price, net_patch, net_square, net_g
             if not free[hole]:
                 continue
             worth = values[hole] - price * t0
-            if worth <= 0.0:
+            if worth <= ROUNDING:
                 break
             net += worth
             taken += 1
@@ -91,29 +68,30 @@ def _plan_at(tree, values, free, here_patch, price, net_patch, net_square, net_g
             net -= price * (t1 - t0)
         net_patch[patch] = net
         count[patch] = taken
-        if net > 0.0:
+        if net > ROUNDING:
             net_square[tree.square_of_patch[patch]] += net
     for square in range(len(net_square)):
         if square != here_square:
             net_square[square] -= price * (t2 - t1)
-        if net_square[square] > 0.0:
+        if net_square[square] > ROUNDING:
             net_grid[tree.grid_of_square[square]] += net_square[square]
     for grid in range(len(net_grid)):
         if grid != here_grid:
             net_grid[grid] -= price * (t3 - t2)
     minutes = 0.0
     for grid in range(len(net_grid)):
-        if net_grid[grid] > 0.0 and grid != here_grid:
+        if net_grid[grid] > ROUNDING and grid != here_grid:
             minutes += t3 - t2
     for square in range(len(net_square)):
-        if net_square[square] > 0.0 and square != here_square and net_grid[tree.grid_of_square[square]] > 0.0:
+        in_plan = net_square[square] > ROUNDING and net_grid[tree.grid_of_square[square]] > ROUNDING
+        if in_plan and square != here_square:
             minutes += t2 - t1
     for patch in range(len(net_patch)):
         square = tree.square_of_patch[patch]
         if (
-            net_patch[patch] > 0.0
-            and net_square[square] > 0.0
-            and net_grid[tree.grid_of_square[square]] > 0.0
+            net_patch[patch] > ROUNDING
+            and net_square[square] > ROUNDING
+            and net_grid[tree.grid_of_square[square]] > ROUNDING
         ):
             minutes += count[patch] * t0 + (0.0 if patch == here_patch else t1 - t0)
     return minutes
@@ -191,83 +169,33 @@ def choose_patch(  # type: ignore[no-untyped-def]
         minutes = tree.tiers_min[tier]
         square = tree.square_of_patch[patch]
         grid = tree.grid_of_square[square]
-        planned = net_patch[patch] > 0.0 and net_square[square] > 0.0 and net_grid[grid] > 0.0
+        planned = net_patch[patch] > ROUNDING and net_square[square] > ROUNDING and net_grid[grid] > ROUNDING
         if planned:
             gain = net_patch[patch] + price * (count[patch] * t0 + (t1 - t0 if tier > 0 else 0.0))
             whole = net_grid[grid] if tier == 3 else net_square[square] if tier == 2 else 0.0
             score = 3.0 * (3 - tier) + gain / (count[patch] * t0 + minutes - t0) + 0.01 * whole
         else:
             score = values[hole] / minutes - 10.0
-        if score > best_score:
+        if beats(score, best_score):
             best, best_score = patch, score
     return best
 
 
-@njit(cache=True)
-def learn_outcome(tree, evidence, messages, patch, location, good):  # type: ignore[no-untyped-def]
-    """Take one outcome into the evidence, (P, 2), by moment matching, in place (no second look at earlier ones)."""
-    mean, variance = given_others(patch, tree.square_of_patch, tree.grid_of_square, tree.variances, messages)
-    mean, variance = with_evidence(mean, variance, evidence[patch])
-    if variance <= 0.0:
-        return
-    _, new_mean, new_variance = tilted(mean, variance, location, good, 1.0 - good, _NODES, _WEIGHTS)
-    precision = max(1.0 / new_variance - 1.0 / variance, 0.0)
-    evidence[patch, 0] += precision
-    evidence[patch, 1] += new_mean * (precision + 1.0 / variance) - mean / variance
-    update_path(patch, evidence, tree.square_of_patch, tree.grid_of_square, tree.variances, messages)
-
-
-@njit(cache=True)
-def marginals(tree, evidence, messages, mean, variance):  # type: ignore[no-untyped-def]
-    """Posterior mean and variance of every patch's effect, written to mean and variance, (P,)."""
-    for patch in range(len(evidence)):
-        m, v = given_others(patch, tree.square_of_patch, tree.grid_of_square, tree.variances, messages)
-        mean[patch], variance[patch] = with_evidence(m, v, evidence[patch])
-
-
-class BeliefInOnePass:
-    """What a route knows while it runs, each outcome looked at once; in the form of the compiled functions."""
-
-    def __init__(self, problem: RoutingProblem) -> None:
-        n_patches = len(problem.square_of_patch)
-        self.tree = price_tree(problem)
-        self._evidence = np.zeros((n_patches, 2))
-        self._messages = messages_up(
-            self._evidence, self.tree.square_of_patch, self.tree.grid_of_square, self.tree.variances
-        )
-        self._known = np.zeros(problem.n_holes, dtype=bool)
-        self._shots = problem.shots
-
-    def take_in(self, outcome: NDArray[np.float64]) -> None:
-        """Learn from the outcomes that are not NaN and not known yet, (n,)."""
-        for hole in np.flatnonzero(~np.isnan(outcome) & ~self._known):
-            patch = int(self.tree.patch_of_hole[hole])
-            share = min(float(outcome[hole]) / self._shots, 1.0)
-            learn_outcome(self.tree, self._evidence, self._messages, patch, self.tree.location[hole], share)
-            self._known[hole] = True
-
-    def p_good(self) -> NDArray[np.float64]:
-        """(n,) of every hole, now."""
-        mean, variance = np.empty(len(self._evidence)), np.empty(len(self._evidence))
-        marginals(self.tree, self._evidence, self._messages, mean, variance)
-        values = np.empty(len(self._known))
-        values_of(self.tree, mean, variance, values)
-        return values
-
-
-class PricePlan:
+class PricePlan(AskedHoleByHole):
     """The plan at the time price, made anew before every visit; the study `beyond` compares it."""
 
     name: str = "price"
     kind: PolicyKind = "planner"
     default_prediction: str = "combined"
     drops_crossing: bool = False
+    restarts: bool = True
 
     def reset(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> None:
         """Start a route. start_hole : index, already imaged, or NOWHERE."""
         self._problem = problem
         self._allowed = problem.available()
-        self._belief = BeliefInOnePass(problem)
+        self._tree, self._belief = price_tree(problem), problem.belief()
+        self._good, self._results = problem.known_results()
         n_patches, n_squares = len(problem.square_of_patch), len(problem.grid_of_square)
         self._scratch = (
             np.empty(n_patches),
@@ -278,8 +206,10 @@ class PricePlan:
 
     def next_hole(self, observation: Observation) -> int:
         """The surest hole of the patch with the best score, or STOP."""
-        problem, belief = self._problem, self._belief
-        belief.take_in(observation.outcome)
+        problem, tree = self._problem, self._tree
+        new = observation.new_results(self._good, self._results, problem.shots)
+        if len(new):
+            self._belief.observe_many(new, self._good[new], self._results[new])
         free = self._allowed & ~observation.visited
         left = problem.budget_min - observation.minutes_used + ROUNDING_MIN
         here_patch = -1 if observation.here == NOWHERE else int(problem.patch_of_hole[observation.here])
@@ -287,8 +217,10 @@ class PricePlan:
             free = free & reachable(problem, here_patch, left)
         if not free.any():
             return STOP
-        patch = choose_patch(belief.tree, belief.p_good(), free, here_patch, left, *self._scratch)
-        return STOP if patch < 0 else int(best_free(belief.tree, free, patch))
+        patch = choose_patch(
+            tree, problem.shots * self._belief.p_good(), free, here_patch, left, *self._scratch
+        )
+        return STOP if patch < 0 else int(best_free(tree, free, patch))
 
 
 def reachable(problem: RoutingProblem, here_patch: int, left_min: float) -> NDArray[np.bool_]:

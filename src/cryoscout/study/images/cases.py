@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import InputError
+from cryoscout.core.ties import order_lowest_first
 from cryoscout.core.units import FAILED_FIT_ANGSTROM, GOOD_THRESHOLD_ANGSTROM
 from cryoscout.perception.settings import PROFILES
 from cryoscout.study.engine.catalogue import Profile
@@ -23,7 +24,8 @@ from cryoscout.study.engine.runner import Json, Trial
 
 if TYPE_CHECKING:
     from cryoscout.perception import Classifier
-    from cryoscout.perception.methods.iterative_fixmatch import PseudoLabels
+    from cryoscout.perception.prepare import Labels
+    from cryoscout.perception.teaching import Places, Taught
     from cryoscout.simulate.scene import Scene
 
 Level = Literal["patch", "square"]
@@ -194,43 +196,44 @@ def _run_session(case: Case, seed: int, profile: str, budget: dict[str, Any], cr
         p = classifier.predict_proba(crops.images[part.test])[:, 1]
         rounds.append(_binary(p, good[part.test], patch[part.test])["short"])
 
-    def trained_by(method: str, **given: Any) -> Classifier:
+    def trained_by(labels: Labels, method: str, **given: Any) -> Classifier:
         return fit(
-            crops.images[~part.test], part.labels(good), method, profile, seed,
+            crops.images[~part.test], labels, method, profile, seed,
             truth=good[~part.test], threshold_angstrom=GOOD_THRESHOLD_ANGSTROM, **given, **budget,
         )  # fmt: skip
 
     name, teaching = case.method.removesuffix(AT_QUICK), {}
     if name in TAUGHT:
-        first = trained_by("supervised")
+        first = trained_by(part.labels(good), "supervised")
         p = first.predict_proba(crops.images)[:, 1]
+        learned = part.learned(first, good)
         if name == PSEUDO_LABEL:
-            p = part.with_belief(p, good, part.learned(first, good), crops.scene)
-        pseudo = part.pseudo_labels(p)
-        teaching = _teaching(pseudo, good[~part.test])
-        trained = trained_by("pseudo_label", pseudo=pseudo, start_from=first)
-    else:
+            p = part.with_belief(p, good, learned, crops.scene)
+        lesson = part.taught(p, good)
+        teaching = _teaching(lesson, good[~part.test])
+        held_out = (part.labelled & ~learned)[~part.test]
         trained = trained_by(
-            "supervised" if name == FULL else name.replace("-", "_"), after_round=judge_round
+            lesson.labels, "pseudo_label", weights=lesson.weights, held_out=held_out, start_from=first
         )
+        learned = part.learned(trained, good, held_out)
+    else:
+        method = "supervised" if name == FULL else name.replace("-", "_")
+        trained = trained_by(part.labels(good), method, after_round=judge_round)
+        learned = part.learned(trained, good)
     seconds = time.perf_counter() - began
     return {
-        "scores": part.scores(
-            trained.predict_proba(crops.images)[:, 1], good, part.learned(trained, good), crops.scene
-        ),
+        "scores": part.scores(trained.predict_proba(crops.images)[:, 1], good, learned, crops.scene),
         "rounds": rounds,
         "training": {**part.training(trained, seconds), **teaching},
     }
 
 
-def _teaching(pseudo: PseudoLabels, good: NDArray[np.int64]) -> Json:
-    """Of the pseudo-labels that a training was given: their mean weight, and how many are right, so weighted."""
-    given = pseudo.labels >= 0
-    weight = pseudo.confidence[given]
-    right = (pseudo.labels == good)[given]
+def _teaching(lesson: Taught, good: NDArray[np.int64]) -> Json:
+    """Of the guesses that a training was given: their mean weight, and how many are right, so weighted."""
+    right = lesson.share_right(good)
     return {
-        "mask_rate": float(weight.mean()),
-        "pseudo_label_accuracy": float(np.average(right, weights=weight)) if weight.any() else None,
+        "mask_rate": lesson.mean_weight(),
+        "pseudo_label_accuracy": None if np.isnan(right) else right,
     }
 
 
@@ -277,18 +280,20 @@ class _Part:
         return np.where(self.labelled, good, -1)[~self.test]
 
     def learned(
-        self, trained: Classifier, known: NDArray[np.int64] | NDArray[np.float64]
+        self,
+        trained: Classifier,
+        known: NDArray[np.int64] | NDArray[np.float64],
+        held_out: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.bool_]:
         """(n,) holes whose label the network was fitted to.
 
-        known : (n,) class or CTF resolution, as it was trained on
+        known : (n,) class or CTF resolution, as it was trained on     held_out : (m,) as the training got it
         """
         from cryoscout.perception.from_session import learned_from
 
         learned = np.zeros(len(self.test), dtype=np.bool_)
         told = np.where(self.labelled, known, np.nan)[~self.test]
-        told[np.asarray(trained.set_aside, dtype=np.int64)] = np.nan
-        learned[~self.test] = learned_from(trained, told)
+        learned[~self.test] = learned_from(trained, told, held_out)
         return learned
 
     def with_belief(
@@ -299,23 +304,15 @@ class _Part:
         scene: Scene,
     ) -> NDArray[np.float64]:
         """(n,) p_good given the labels of the session's other holes."""
-        from cryoscout.belief.effects import EffectTree
-        from cryoscout.belief.in_session import predict_given_labels
+        from cryoscout.perception.teaching import believed
 
-        found = predict_given_labels(
-            p, np.where(self.labelled, good, np.nan), scene.patch_of_hole,
-            EffectTree(scene.square_of_patch, scene.grid_of_square), scene.x_um, scene.y_um, "effects+stage",
-            learned_from=learned,
-        )  # fmt: skip
-        return found.p_good
+        return believed(p, np.where(self.labelled, good, -1), learned, _places(scene))
 
-    def pseudo_labels(self, p: NDArray[np.float64]) -> PseudoLabels:
-        """The likelier class of each unlabelled training hole, the more to be believed the further from even."""
-        from cryoscout.perception.methods.iterative_fixmatch import PseudoLabels
+    def taught(self, p: NDArray[np.float64], good: NDArray[np.int64]) -> Taught:
+        """Labels of the training part, (m,), guessed by p_good of all holes where there is none."""
+        from cryoscout.perception.teaching import taught
 
-        p, labelled = p[~self.test], self.labelled[~self.test]
-        guess = np.where(labelled, -1, (p > 0.5).astype(np.int64))
-        return PseudoLabels(guess, np.where(labelled, 0.0, np.abs(2.0 * p - 1.0)))
+        return taught(self.labels(good), p[~self.test])
 
     def scores(
         self,
@@ -341,6 +338,14 @@ class _Part:
         }  # fmt: skip
 
 
+def _places(scene: Scene) -> Places:
+    from cryoscout.belief.effects import EffectTree
+    from cryoscout.perception.teaching import Places
+
+    tree = EffectTree(scene.square_of_patch, scene.grid_of_square)
+    return Places(scene.patch_of_hole, tree, scene.x_um, scene.y_um)
+
+
 def label_rows(training: NDArray[np.bool_], share: float, seed: int) -> NDArray[np.bool_]:
     """(n,) training holes whose label is used; the same for every method of a seed."""
     from cryoscout.session.splits import label_fraction
@@ -355,7 +360,7 @@ def _binary(p: NDArray[np.float64], good: NDArray[np.int64], patch: NDArray[np.i
     from cryoscout.belief.evaluation import evaluate_predictions
 
     scores = evaluate_predictions(p, good.astype(np.float64), np.random.default_rng(0), cluster_of_hole=patch)
-    bins = np.array_split(np.argsort(p, kind="stable"), RELIABILITY_BINS)
+    bins = np.array_split(order_lowest_first(p), RELIABILITY_BINS)
     plain = asdict(scores)
     low, high = plain.pop("ece_interval")
     return {
@@ -369,7 +374,8 @@ def _binary(p: NDArray[np.float64], good: NDArray[np.int64], patch: NDArray[np.i
 
 def _metrics(trained: Classifier) -> Json:
     notes = trained.notes
-    return {name: notes.get(name) for name in ("held_out_accuracy", "mask_rate", "pseudo_label_accuracy")}
+    names = ("held_out_accuracy", "mask_rate", "pseudo_label_accuracy", "precision")
+    return {name: notes.get(name) for name in names}
 
 
 @lru_cache(maxsize=1)
@@ -418,5 +424,8 @@ def _run_squares(case: Case, seed: int, budget: dict[str, Any]) -> Json:
     recalls = [float(right[classes[test] == each].mean()) for each in np.unique(classes)]
     return {
         "scores": {"": {"accuracy": float(right.mean()), "mean_recall": float(np.mean(recalls))}},
-        "training": {"seconds": round(time.perf_counter() - began, 1), "labels": int((labels >= 0).sum())},
-    }
+        "training": {
+            "seconds": round(time.perf_counter() - began, 1), "labels": int((labels >= 0).sum()),
+            "precision": trained.notes["precision"],
+        },
+    }  # fmt: skip

@@ -85,7 +85,7 @@ class RunTrial:
         return replace(self, folder=folder)
 
     def __call__(self, trial: Trial) -> Json:
-        """`{"share": share of the bound on held-out patches, "course": after each epoch, "best_epoch": ...}`."""
+        """Share of the bound on held-out patches, its course by epoch, and what the training says of itself."""
         spec = TrainingSpec(**trial.parameters["training"])
         file, record = trained_policy(spec, trial.seed, self.folder)
         course = [
@@ -94,6 +94,7 @@ class RunTrial:
         ]
         return {
             "share": _share(file), "course": course, "best_epoch": record["best_epoch"], "seconds": record["seconds"],
+            "precision": record["precision"],
         }  # fmt: skip
 
 

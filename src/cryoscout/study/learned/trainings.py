@@ -206,7 +206,7 @@ class TrainAndReplay:
     def __call__(self, trial: Trial) -> Json:
         """A replay trial as in other studies, or `{"training": {...}, "cells": [...]}`.
 
-        training: seconds (of all epochs), best_epoch, held_out_share_of_bound; cells: key, budget_min,
+        training: seconds (of all epochs), best_epoch, held_out_share_of_bound, precision; cells: key, budget_min,
         seconds (of all routes) and what `run_replay_trial` gives.
         """
         if "training" not in trial.parameters:
@@ -256,7 +256,7 @@ def trained_policy(spec: TrainingSpec, seed: int, folder: Path) -> tuple[Path, J
 
     from cryoscout.learning.from_session import data_digest, training_session
     from cryoscout.learning.training import METRICS_FILE, Training
-    from cryoscout.learning.weights import POLICY_FILE
+    from cryoscout.learning.weights import POLICY_FILE, read_policy
 
     settings = spec.settings(seed)
     data, prediction, _ = training_session(
@@ -282,6 +282,7 @@ def trained_policy(spec: TrainingSpec, seed: int, folder: Path) -> tuple[Path, J
         "seconds": round(sum(epoch["seconds"] for epoch in epochs), 3),
         "best_epoch": best,
         "held_out_share_of_bound": epochs[best - 1]["held_out_share_of_bound"],
+        "precision": read_policy(home / POLICY_FILE).notes["precision"],
     }
     return home / POLICY_FILE, record
 
@@ -359,7 +360,7 @@ def _row_json(row: StudyRow, budget_min: float, cell: Cell | None) -> Json:
 
 
 def trainings_json(rows: Sequence[TrialRow]) -> list[Json]:
-    """What each training says of itself: name, seed, seconds, best_epoch, held_out_share_of_bound."""
+    """What each training says of itself: name, seed, seconds, best_epoch, held_out_share_of_bound, precision."""
     return [
         {
             "training": row.trial.name.partition(", training seed")[0],

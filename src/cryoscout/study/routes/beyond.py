@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cryoscout.core.ties import first_of_the_best
 from cryoscout.report.statistics import Interval, paired_difference
 from cryoscout.routing.policies.base import Policy, PolicyKind
 from cryoscout.study.engine.catalogue import Page, Profile, Study
@@ -138,9 +139,10 @@ def _on_held_out(policy: Policy, seed: int) -> Json:
     from cryoscout.learning.held_out import split_patches, trials_of
     from cryoscout.learning.settings import settings_of
     from cryoscout.routing.replay import replay
+    from cryoscout.session.splits import HELD_OUT_STREAM
 
     settings = settings_of("dqn", elimination=False, seed=seed)
-    rng = np.random.default_rng([seed, 1])  # the split of `Training`
+    rng = np.random.default_rng([seed, HELD_OUT_STREAM])  # the split of `Training`
     _, held = split_patches(_training_session(), settings.held_out, rng)
     good, bound = {}, {}
     for trial in trials_of([] if held is None else [held], settings, rng):
@@ -194,7 +196,7 @@ def kept_method(shares: Mapping[str, Sequence[float]]) -> str | None:
     """The one tried here with the highest mean share; None until every split of every one of them is there."""
     if any(len(shares.get(name, ())) < TRAINING_SEEDS for name in _MAY_BE_KEPT):
         return None
-    return max(_MAY_BE_KEPT, key=lambda name: float(np.mean(shares[name])))
+    return _MAY_BE_KEPT[first_of_the_best(np.array([np.mean(shares[name]) for name in _MAY_BE_KEPT]))]
 
 
 def _validation(rows: Sequence[TrialRow], method: str, budget: float, what: str = "good") -> Any:

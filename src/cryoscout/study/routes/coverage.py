@@ -132,10 +132,10 @@ def forecasts(
     for budget_min in BUDGETS_MIN:
         of_budget = problem(budget_min)
         belief = of_budget.belief()
-        plan, _ = plan_route(of_budget, make_policy("expected"), start, seed=0)
+        plan = plan_route(of_budget, make_policy("expected"), start, seed=0).route
         stated = forecast_count(belief, plan, of_budget.shots, rng, loadings=loadings)
         fixed.append(_outcome(budget_min, stated, float(truth.good[plan].sum())))
-        first_plan, _ = plan_route(of_budget, make_policy("adaptive"), start, seed=0)
+        first_plan = plan_route(of_budget, make_policy("adaptive"), start, seed=0).route
         stated = forecast_count(belief, first_plan, of_budget.shots, rng, loadings=loadings)
         followed = replay(of_budget, truth, make_policy("adaptive"), [start], seed=0)[0]
         adaptive.append(_outcome(budget_min, stated, followed.good_found))
@@ -153,7 +153,7 @@ def _tree(tables: SimulatedTables) -> EffectTree:
 def _run_y1(trial: Trial) -> Json:
     """Y1 validation as shipped, from several starts: one truth, so the starts are no independent repeats."""
     from cryoscout.routing.from_session import problem_from_session, truth_from_session
-    from cryoscout.routing.predictions import COMBINED
+    from cryoscout.routing.predictions import COMBINED, prediction_of
     from cryoscout.session.named import load_session
 
     training, session = load_session("y1", "train"), load_session("y1", "val")
@@ -169,7 +169,11 @@ def _run_y1(trial: Trial) -> Json:
 
     def problem(budget_min: float) -> RoutingProblem:
         return problem_from_session(
-            session, prediction=COMBINED, budget_min=budget_min, time_model="cryorl", as_new=True
+            session,
+            prediction=prediction_of(session, COMBINED),
+            budget_min=budget_min,
+            time_model="cryorl",
+            as_new=True,
         )
 
     rows: Json = {"expected": [], "adaptive": []}

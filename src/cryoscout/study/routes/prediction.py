@@ -14,6 +14,7 @@ from cryoscout.belief.context import fit_context
 from cryoscout.belief.effects import EffectTree
 from cryoscout.belief.evaluation import evaluate_predictions
 from cryoscout.belief.scores import BINS
+from cryoscout.core.ties import order_lowest_first
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
 from cryoscout.study.engine.catalogue import Page, Profile, Study
 from cryoscout.study.engine.runner import Json, Trial, TrialRow
@@ -121,7 +122,7 @@ def scores_of(p: Numbers, good: Numbers, level: NDArray[np.int32], draws: int, s
 
 def reliability_bins(p: Numbers, good: Numbers) -> list[Json]:
     """Equal-mass bins as in the ECE: mean p, share of good with its exact binomial 95 % interval, holes."""
-    order = np.argsort(p, kind="stable")
+    order = order_lowest_first(p)
     bins: list[Json] = []
     for holes in np.array_split(order, BINS):
         count = int(good[holes].sum())

@@ -149,14 +149,13 @@ def course_moments(budget_min: float) -> NDArray[np.float64]:
 def problem_and_truth(spec: ReplaySpec, budget_min: float) -> tuple[RoutingProblem, Truth]:
     """The problem as the policy may know it, without holes that have no outcome, and the truth."""
     from cryoscout.routing.from_session import problem_from_session, truth_from_session
-    from cryoscout.routing.predictions import resolve_prediction
+    from cryoscout.routing.predictions import prediction_of
 
     session = _session(spec.session, spec.split)
     truth = truth_from_session(session)
-    prediction, _ = resolve_prediction(session, spec.prediction, spec.prediction)
     problem = problem_from_session(
         session,
-        prediction=prediction,
+        prediction=prediction_of(session, spec.prediction),
         budget_min=budget_min,
         time_model="cryorl",
         crossing=spec.crossing,

@@ -1,18 +1,14 @@
-"""The time price: its plan against the exact knapsack, its learning against the belief, its routes within the bound."""
+"""The time price: its plan against the exact knapsack, its routes within the bound."""
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from learning_samples import random_session
 
-from cryoscout.belief.tree_gaussian import messages_up
 from cryoscout.routing.bound import good_holes_bound
 from cryoscout.routing.knapsack import TreeKnapsack
 from cryoscout.routing.policies.price import (
-    BeliefInOnePass,
     PricePlan,
-    learn_outcome,
-    marginals,
     price_of,
     price_tree,
     reachable,
@@ -52,31 +48,6 @@ def test_a_price_of_nothing_where_there_is_time_for_everything():
     problem = random_session(np.random.default_rng(1)).problem
     price = price_of(price_tree(problem), problem.p_good, problem.available(), -1, 1e6, *_scratch(problem))
     assert price == 0.0
-
-
-def test_the_first_outcome_is_learned_as_the_belief_learns_it():
-    session = random_session(np.random.default_rng(2), n_holes=30)
-    belief = session.problem.belief()
-    start = int(np.flatnonzero(session.problem.available())[3])
-    belief.observe(start, float(session.truth.good[start]))
-    ours = BeliefInOnePass(session.problem)
-    ours.take_in(np.where(np.arange(session.problem.n_holes) == start, session.truth.good, np.nan))
-    np.testing.assert_allclose(ours.p_good(), belief.p_good(), atol=1e-3)
-
-
-def test_many_outcomes_are_learned_nearly_as_the_belief_learns_them():
-    session = random_session(np.random.default_rng(5), n_holes=60)
-    belief, tree = session.problem.belief(), price_tree(session.problem)
-    evidence = np.zeros((len(session.problem.square_of_patch), 2))
-    messages = messages_up(evidence, tree.square_of_patch, tree.grid_of_square, tree.variances)
-    for hole in range(0, 60, 2):
-        good = float(session.truth.good[hole])
-        belief.observe(hole, good)
-        learn_outcome(tree, evidence, messages, int(tree.patch_of_hole[hole]), tree.location[hole], good)
-    mean, variance = np.empty(len(evidence)), np.empty(len(evidence))
-    marginals(tree, evidence, messages, mean, variance)
-    np.testing.assert_allclose(mean, belief.mean, atol=0.1)
-    np.testing.assert_allclose(variance, belief.variance, atol=0.05)
 
 
 def test_it_keeps_the_contract_of_policies():
