@@ -27,12 +27,12 @@ from cryoscout.formats.own import table as generic_table
 from cryoscout.routing.course import PolicyError
 from cryoscout.routing.plan_route import plan_route
 from cryoscout.routing.policies import make_policy
-from cryoscout.routing.policies.base import STOP, Observation
+from cryoscout.routing.policies.base import STOP, AskedHoleByHole, Observation
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.testing import random_problem
 
 
-class Listed:
+class Listed(AskedHoleByHole):
     """Visits the holes it was given, in order, whatever happens."""
 
     name = "listed"

@@ -118,7 +118,7 @@ def exact_posterior(location, patch_of_hole, good, shots, covariance, nodes=40):
     )
 
 
-def exact_on_a_fine_grid(location, patch_of_hole, good, results, tree, effects, points=1601):
+def exact_on_a_fine_grid(location, patch_of_hole, good, results, tree, effects, points=801):
     """The exact posterior on any tree by messages that are whole functions, each a table over a fine grid of effects.
 
     good, results : (n,) good micrographs and shots with a result of each hole, 0 where nothing is known

@@ -89,7 +89,7 @@ def test_fractional_rewards_are_learned_from(tmp_path: Path) -> None:
     p_good = np.where(patch % 2 == 0, 0.85, 0.15)
     problem = replace(session.problem, p_good=p_good, budget_min=40.0)
     rewards = PseudoRewards.of(np.full(len(p_good), np.nan), p_good)
-    settings = quick("dqn", epochs=6, steps_per_epoch=600, budget_min=40.0, elimination=False)
+    settings = quick("dqn", epochs=3, steps_per_epoch=600, budget_min=40.0, elimination=False)
     training = Training([TrainingSession(problem, rewards)], settings, tmp_path, device="cpu")
     training.run()
     starts = np.flatnonzero(patch % 2 == 1)

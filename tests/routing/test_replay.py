@@ -51,7 +51,7 @@ class Seen:
     here: int
     minutes_used: float
     outcome: list[float | None]
-    n_outcomes: int
+    news: int
 
 
 class Scripted:
@@ -79,7 +79,7 @@ class Scripted:
                 observation.here,
                 observation.minutes_used,
                 outcome,
-                observation.n_outcomes,
+                observation.news,
             )
         )
         return self.rest.pop(0) if self.rest else STOP
@@ -212,7 +212,7 @@ def test_a_result_appears_after_the_delay_and_not_before(delay_min: float, known
     policy = Scripted(1, 2, 3, 4)
     replay(six_holes(), TRUTH, policy, [0], seed=0, ctf_delay_min=delay_min)
     assert knowledge(policy) == known
-    assert [seen.n_outcomes for seen in policy.seen] == [len(holes) - 1 for holes in known]
+    assert [seen.news for seen in policy.seen] == [len(holes) - 1 for holes in known]
     for seen in policy.seen:
         assert all(good is UNKNOWN or good == GOOD[hole] for hole, good in enumerate(seen.outcome))
 
@@ -234,7 +234,7 @@ def test_results_are_handed_over_only_when_the_plan_is_renewed(
     policy = Scripted(1, 2, 3, 4)
     replay(six_holes(), TRUTH, policy, [0], seed=0, replan_every=every)
     assert knowledge(policy) == known
-    assert [seen.n_outcomes for seen in policy.seen] == [len(holes) - 1 for holes in known]
+    assert [seen.news for seen in policy.seen] == [len(holes) - 1 for holes in known]
 
 
 def test_a_late_result_waits_for_the_next_renewal() -> None:

@@ -157,7 +157,7 @@ def test_what_was_not_planned_for_is_planned_anew(changed: str) -> None:
     else:
         outcome = seen.outcome.copy()
         outcome[route[:3]] = 0.0
-        seen = replace(seen, outcome=outcome, n_outcomes=3)
+        seen = replace(seen, outcome=outcome, news=3)
     new = make_policy("adaptive")
     new.reset(problem, NOWHERE, np.random.default_rng(0))
     assert policy.next_hole(seen) == new.next_hole(seen)

@@ -121,6 +121,31 @@ def test_good_counts_every_shot_of_a_hole():
     assert session.counts()["outcomes"] == {"measured": 2, "failed": 0, "pending": 1, "none": 7}
 
 
+@given(st.lists(st.lists(st.one_of(st.none(), st.floats(2.0, 20.0)), max_size=4), min_size=5, max_size=5))
+def test_a_hole_is_good_by_majority_where_the_median_of_its_results_is_good(shots_of_hole):
+    """The slow reference: sort a hole's results, failed fits last, and look at the better of the two in the middle."""
+    rows = [
+        (f"e{hole}.{shot}", f"h{hole + 1}", shot + 1, "failed" if ctf is None else "measured", ctf)
+        for hole, shots in enumerate(shots_of_hole)
+        for shot, ctf in enumerate(shots)
+    ]
+    columns = ["exposure_id", "hole_id", "shot", "outcome", "ctf_max_res_angstrom"]
+    exposures = pd.DataFrame(rows, columns=columns).assign(started_at=pd.NaT)
+    exposures["ctf_max_res_angstrom"] = exposures["ctf_max_res_angstrom"].astype(float)
+    session = small_session(shots=4, exposures=exposures)
+    expected = []
+    for shots in shots_of_hole:
+        in_order = sorted(100.0 if ctf is None else ctf for ctf in shots)
+        expected.append(float(in_order[(len(shots) - 1) // 2] <= 6.0) if shots else NAN)
+    np.testing.assert_array_equal(session.good_by_majority(6.0), expected)
+
+
+def test_of_one_result_per_hole_the_count_and_the_majority_agree():
+    session = small_session()
+    for threshold in (3.0, 6.0, 6.01, 50.0):
+        np.testing.assert_array_equal(session.good_by_majority(threshold), session.good_by_hole(threshold))
+
+
 def test_measured_and_imaged_differ_by_what_is_pending():
     session = small_session()
     assert session.measured_by_hole().tolist() == [True, True, False, False, True]

@@ -2,11 +2,10 @@
 
 The model: an exposure of hole h is good with probability sigmoid(m_h + e_p), where e_p = session + grid + square +
 patch effect of the hole's patch, each effect an independent zero-mean Gaussian. Given outcomes, the posterior is
-approximated by a Gaussian with expectation propagation (Minka 2001): all outcomes of a patch together become one
-Gaussian site on its e_p, made by an exact integral, so within a patch nothing is approximated. The approximate
-posterior is a Gaussian on the tree and is solved exactly by one pass up and one pass down, in time linear in the
-number of patches. Sites are refined until nothing moves, so the posterior is a function of the outcomes, not of
-their order.
+approximated by a Gaussian with expectation propagation (Minka 2001): every hole's outcome becomes a Gaussian site on
+its patch's e_p. Sites of one patch add up, so the approximate posterior is a Gaussian on the tree and is solved exactly
+by one pass up and one pass down, in time linear in the number of patches. Sites are refined until nothing moves, so the
+posterior is a function of the outcomes, not of their order.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from pydantic import Field
 
 from cryoscout.belief.calibration import sigmoid
 from cryoscout.belief.tree_gaussian import (
-    Results,
     draw_patch_effects,
     ep_log_likelihood,
     ep_log_likelihood_gradient,
@@ -118,12 +116,13 @@ class EffectBelief:
         self._tree = tree
         self._variances = variances.as_tuple()
         n_patches = len(tree.square_of_patch)
-        self._known = np.empty(0, dtype=np.int64)  # holes with a result, by patch and within it by hole
+        self._known = np.empty(0, dtype=np.int64)  # holes with a result, in order
         self._good = np.zeros(len(location))
         self._shots = np.zeros(len(location))  # with a result
         self._evidence = np.zeros((n_patches, 2))  # per patch: precision, precision times mean
-        self._seen = np.full((n_patches, 2), np.nan)  # what each site was made from; see `settle_sites`
-        self._log_mass = np.zeros(n_patches)
+        self._sites = np.zeros((0, 2))  # of each known hole; see `settle_sites`
+        self._seen = np.zeros((0, 2))
+        self._log_mass = np.zeros(0)
         self._refresh()
 
     @property
@@ -150,8 +149,15 @@ class EffectBelief:
         self._good[holes], self._shots[holes] = good, shots
         known = np.union1d(self._known, holes)
         known = known[self._shots[known] > 0]
-        self._known = known[np.argsort(self.patch_of_hole[known], kind="stable")]
-        self._seen[self.patch_of_hole[holes]] = np.nan
+        sites, seen, log_mass = (
+            np.zeros((len(known), 2)),
+            np.full((len(known), 2), np.nan),
+            np.zeros(len(known)),
+        )
+        kept = np.isin(known, self._known) & ~np.isin(known, holes)
+        rows = np.searchsorted(self._known, known[kept])
+        sites[kept], seen[kept], log_mass[kept] = self._sites[rows], self._seen[rows], self._log_mass[rows]
+        self._known, self._sites, self._seen, self._log_mass = known, sites, seen, log_mass
         self._refresh()
 
     def p_good(self) -> NDArray[np.float64]:
@@ -193,18 +199,18 @@ class EffectBelief:
         tree = self._tree
         return float(
             ep_log_likelihood(
-                self._results[0], self._evidence, self._seen, self._log_mass,
+                self._sites, self._seen, self._log_mass, self._evidence,
                 tree.square_of_patch, tree.grid_of_square, self._variances,
             )
         )  # fmt: skip
 
     def log_likelihood_gradient(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Derivatives of `log_likelihood`: by the location of each hole with an outcome, (m,), in the order of patches
-        and within them of holes; and by the prior variances of patch, square and grid, (3,).
+        """Derivatives of `log_likelihood`: by the location of each hole with an outcome, (m,), in the order of holes,
+        and by the prior variances of patch, square and grid, (3,). Needs a patch variance above 0.
         """
         tree = self._tree
         by_location, by_variance = ep_log_likelihood_gradient(
-            self._results, self._evidence, self._seen,
+            self._sites, self._seen, self._evidence,
             tree.square_of_patch, tree.grid_of_square, self._variances,
         )  # fmt: skip
         return by_location, by_variance
@@ -212,20 +218,10 @@ class EffectBelief:
     def _refresh(self) -> None:
         """Let sites and posterior follow the outcomes."""
         tree, known = self._tree, self._known
-        patches, begin = np.unique(self.patch_of_hole[known], return_index=True)
-        forgotten = np.isnan(self._seen[:, 0])
-        forgotten[patches] = False
-        self._evidence[forgotten] = 0.0
         good = self._good[known]
-        self._results: Results = (
-            patches.astype(np.int64),
-            np.append(begin, len(known)).astype(np.int64),
-            self.location[known],
-            good,
-            self._shots[known] - good,
-        )
+        results = self.patch_of_hole[known], self.location[known], good, self._shots[known] - good
         settle_sites(
-            self._results, self._evidence, self._seen, self._log_mass,
+            results, self._sites, self._seen, self._log_mass, self._evidence,
             tree.square_of_patch, tree.grid_of_square, self._variances,
         )  # fmt: skip
         self.mean, self.variance = patch_marginals(
@@ -256,7 +252,4 @@ def log_marginal_likelihood_and_gradient(
     """`log_marginal_likelihood`, and its derivatives by location, (n,), and by the variances of patch, square, grid."""
     belief = EffectBelief(location, patch_of_hole, tree, variances)
     belief.observe_many(np.arange(len(location)), good)
-    by_row, by_variance = belief.log_likelihood_gradient()
-    by_location = np.empty(len(location))
-    by_location[np.argsort(patch_of_hole, kind="stable")] = by_row
-    return belief.log_likelihood(), by_location, by_variance
+    return (belief.log_likelihood(), *belief.log_likelihood_gradient())
