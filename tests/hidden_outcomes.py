@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 
 from cryoscout.session.model import Session
+from cryoscout.session.overrides import Overrides
 from cryoscout.session.tables import empty_table
 
 
 def with_outcomes_hidden(session: Session) -> Session:
-    """The session as new: nothing imaged, no CTF results, of the vendor's fields only those of squares and holes;
-    predictions kept."""
+    """The session as new: nothing imaged, no CTF results, nothing overridden, of the vendor's fields only those of
+    squares and holes; predictions kept."""
     hidden = session.exposures.assign(
         outcome="none", started_at=np.datetime64("NaT", "ns"), ctf_max_res_angstrom=np.nan
     )
@@ -25,4 +26,5 @@ def with_outcomes_hidden(session: Session) -> Session:
         exposures=hidden,
         ctf_runs=empty_table("ctf_runs"),
         vendor_fields=session.vendor_fields[of_places],
+        overrides=Overrides(),
     )

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from cryoscout.learning.batch_env import BatchedRoutes, TrainingSession
+from cryoscout.learning.batch_env import TrainingSession
 from cryoscout.learning.greedy_routes import Scores
 from cryoscout.learning.numpy_network import NumpyNetwork
 from cryoscout.learning.policy import LearnedPolicy
@@ -145,9 +145,3 @@ def best_return(session: TrainingSession, start: int, gamma: float) -> float:
         return max(returns, default=0.0)
 
     return best_from(start, frozenset(range(problem.n_holes)) - {start})
-
-
-def start_every_route(routes: BatchedRoutes) -> None:
-    """Each begins anew, as drawn."""
-    for route in range(routes.n_routes):
-        routes.reset(route)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from learning_samples import best_return, even_session, quick, start_every_route, state_by_state, tiny_session
+from learning_samples import best_return, even_session, quick, state_by_state, tiny_session
 from test_q_learning import discounted_return
 
 from cryoscout.learning.a2c import ActorCritic, RolloutStep, discounted_returns, log_chances
@@ -30,7 +30,7 @@ def _one_thread() -> None:
 def settings_and_look() -> tuple[LearnSettings, ActorCritic, Look]:
     settings = quick("a2c")
     routes = BatchedRoutes([even_session()], settings.view, N_ROUTES, np.random.default_rng(0))
-    start_every_route(routes)
+    routes.reset_all()
     return settings, ActorCritic(settings, CPU), routes.look()
 
 
@@ -131,7 +131,7 @@ def test_the_policys_loss_does_not_move_the_critic() -> None:
 def test_a_state_with_nothing_left_has_value_zero() -> None:
     settings, learner, _ = settings_and_look()
     routes = BatchedRoutes([even_session()], settings.view, 3, np.random.default_rng(0))
-    start_every_route(routes)
+    routes.reset_all()
     values = learner.values(routes.look(np.array([True, False, True])))
     assert values[1] == 0.0
     assert (values[[0, 2]] != 0.0).all()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from learning_samples import PUBLISHED, even_session, index, random_session, start_every_route, with_allowed
+from learning_samples import PUBLISHED, even_session, index, random_session, with_allowed
 
 from cryoscout.core.errors import InputError
 from cryoscout.learning.batch_env import (
@@ -169,7 +169,7 @@ def test_starts_are_drawn_from_what_may_be_visited_and_sessions_take_turns() -> 
     first = with_allowed(even_session(), np.arange(32) % 8 == 0)
     second = with_allowed(even_session(), np.arange(32) % 8 == 1)
     routes = BatchedRoutes([first, second], PUBLISHED, 40, np.random.default_rng(0))
-    start_every_route(routes)
+    routes.reset_all()
     assert routes.states.session.tolist() == [0, 1] * 20
     assert set(routes.start_hole[::2]) == {0, 8, 16, 24}
     assert set(routes.start_hole[1::2]) == {1, 9, 17, 25}
@@ -184,7 +184,7 @@ def test_the_same_seed_draws_the_same_starts_and_outcomes() -> None:
             8,
             np.random.default_rng(seed),
         )
-        start_every_route(routes)
+        routes.reset_all()
         return routes
 
     np.testing.assert_array_equal(made(3).good, made(3).good)

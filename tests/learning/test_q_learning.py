@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from learning_samples import best_return, even_session, quick, start_every_route, state_by_state, tiny_session
+from learning_samples import best_return, even_session, quick, state_by_state, tiny_session
 
 from cryoscout.learning.batch_env import BatchedRoutes, TrainingSession
 from cryoscout.learning.greedy_routes import Scores, best_rows
@@ -41,7 +41,7 @@ def filled_buffer(settings: LearnSettings, n_steps: int = 60, seed: int = 0) -> 
     )  # fmt: skip
     rng = np.random.default_rng(seed)
     routes = BatchedRoutes([TrainingSession(problem, session.truth)], settings.view, 3, rng)
-    start_every_route(routes)
+    routes.reset_all()
     agent = settings.agent
     buffer = VisitBuffer(
         routes.tables, 3, 3 * 100, settings.view.history,
@@ -255,7 +255,7 @@ def test_acting_takes_the_best_row_of_every_state_or_a_random_one(agent: str) ->
     settings = quick(agent)
     learner = QLearner(settings, CPU)
     routes = BatchedRoutes([even_session()], settings.view, 50, np.random.default_rng(0))
-    start_every_route(routes)
+    routes.reset_all()
     seen = routes.look()
     rng = np.random.default_rng(1)
     rows = learner.act(seen, rng, 0.0)
@@ -285,7 +285,7 @@ def test_evaluation_of_a_noisy_agent_is_deterministic_and_acting_is_not() -> Non
 
 def even_routes(settings: LearnSettings) -> BatchedRoutes:
     routes = BatchedRoutes([even_session()], settings.view, 4, np.random.default_rng(0))
-    start_every_route(routes)
+    routes.reset_all()
     return routes
 
 

@@ -187,6 +187,11 @@ class BatchedRoutes:
         self.minutes[route] = self.rules.setup_min[session]
         self.start_hole[route] = start_hole
 
+    def reset_all(self) -> None:
+        """Start every route."""
+        for route in range(self.n_routes):
+            self.reset(route)
+
     def look(self, active: NDArray[np.bool_] | None = None) -> Look:
         """The candidates of every active route, (E,) bool, by default of all."""
         return look(self.tables, self.states, self.view.history, active)
