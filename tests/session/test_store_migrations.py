@@ -160,7 +160,12 @@ def test_a_store_of_schema_2_keeps_its_results_and_what_it_never_knew_is_unknown
         assert database.execute("SELECT max(version) FROM schema_version").fetchone() == (SCHEMA_VERSION,)
 
 
-FREE_OVERRIDES = ({"hole": "h2", "why": "dirt"}, {"kind": "ban", "hole_id": "h9"}, {"kind": 7}, {"kind": "explode"})
+FREE_OVERRIDES = (
+    {"hole": "h2", "why": "dirt"},
+    {"kind": "ban", "hole_id": "h9"},
+    {"kind": 7},
+    {"kind": "explode"},
+)
 
 
 def test_a_store_of_schema_3_opens_whatever_its_overrides_say(store, path):
@@ -168,7 +173,8 @@ def test_a_store_of_schema_3_opens_whatever_its_overrides_say(store, path):
     with closing(sqlite3.connect(path / DATABASE)) as database:
         for payload in FREE_OVERRIDES:
             database.execute(
-                "INSERT INTO events (kind, at, payload) VALUES ('overridden', '2024', ?)", (pack_payload(payload),)
+                "INSERT INTO events (kind, at, payload) VALUES ('overridden', '2024', ?)",
+                (pack_payload(payload),),
             )
         database.commit()
     with SessionStore.open(path) as migrated:
@@ -185,8 +191,15 @@ def test_a_store_of_schema_3_opens_whatever_its_overrides_say(store, path):
 def test_a_store_of_schema_3_reads_the_newest_of_its_predictions(store, path):
     runs = [[0.1, 0.2, 0.3], [0.7, 0.8, 0.9], [0.4, 0.5, 0.6]]
     for p_good, day in zip(runs, ("2024-01-01", "2024-01-03", "2024-01-02"), strict=True):
-        rows = {"model_id": "m", "threshold_angstrom": 6.0, "p_good": p_good, "predicted_at": pd.Timestamp(day)}
-        store.add_predictions(pd.DataFrame({"hole_id": ["h1", "h2", "h3"], "ctf_predicted_angstrom": NAN, **rows}))
+        rows = {
+            "model_id": "m",
+            "threshold_angstrom": 6.0,
+            "p_good": p_good,
+            "predicted_at": pd.Timestamp(day),
+        }
+        store.add_predictions(
+            pd.DataFrame({"hole_id": ["h1", "h2", "h3"], "ctf_predicted_angstrom": NAN, **rows})
+        )
     expected = dump(path)
     make_schema_3(store, path)
     with closing(sqlite3.connect(path / DATABASE)) as database:

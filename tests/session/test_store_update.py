@@ -158,7 +158,8 @@ def test_fewer_shots_than_before_are_refused(store):
     store.save_update(lambda _: LATER, "second")
     with pytest.raises(StoreError, match=r"\(shots of the session\)\. Got 1 instead"):
         store.save_update(
-            lambda _: replace(LATER, info=SessionInfo(format="epu"), exposures=LATER.exposures.head(1)), "third"
+            lambda _: replace(LATER, info=SessionInfo(format="epu"), exposures=LATER.exposures.head(1)),
+            "third",
         )
 
 
@@ -225,7 +226,7 @@ def chosen(*values):
 
 def test_what_the_operator_chooses_later_is_stored(store):
     for values in ((True, None), (True, False), (False, True)):
-        added = store.save_update(lambda _: chosen(*values), "later")
+        added = store.save_update(lambda _, values=values: chosen(*values), "later")
         assert_same(store.load(), chosen(*values))
     assert added["changed_choices"] == 2
     store.rebuild()
@@ -239,7 +240,7 @@ def test_vendor_fields_are_added_at_the_end(store):
     later = packed({"h1": {"Label": "8"}}, "a.nav", "serialem", first.vendor_fields)
     second = replace(first, vendor_fields=pd.concat([first.vendor_fields, later], ignore_index=True))
     for one in (first, second):
-        store.save_update(lambda _: one, "later")
+        store.save_update(lambda _, one=one: one, "later")
         assert_same(store.load(), one)
     assert store.load().fields_of("h1") == {"Label": "8"}
     with pytest.raises(StoreError, match=r"\(vendor_fields\)\. Got other rows"):
