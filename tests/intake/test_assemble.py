@@ -272,7 +272,7 @@ def test_a_name_in_a_file_never_becomes_a_path(name):
 def test_a_later_import_of_another_session_is_refused():
     stored = assemble([places([hole("h1")])]).session
     other = places([hole("x1", square="t1")])
-    with pytest.raises(DataError, match=r"must be of the same session\. Got 1 holes and none.*--force"):
+    with pytest.raises(DataError, match=r"must be of the same session\. Got 1 holes and none.*-o\.$"):
         assemble([other], stored)
     assert assemble([other], stored, same_source=True).session.n_holes == 2
     with pytest.raises(DataError, match=r"must come from one format\. Got epu, serialem instead"):
