@@ -92,6 +92,7 @@ class Plan:
     value: float  # sum of the chosen holes' values, the crossing hole included
     patches: NDArray[np.int64]  # (m,) chosen patches, ascending
     counts: NDArray[np.int64]  # (m,) how many of the patch's best holes, the crossing hole not among them
+    within: NDArray[np.float64]  # (b,) most value of holes paid for within 0, 1, ... b - 1 steps; b >= 1
 
 
 class TreeKnapsack:
@@ -120,7 +121,7 @@ class TreeKnapsack:
         budget = self._steps.in_budget(minutes_left)
         nothing = np.empty(0, dtype=np.int64)
         if budget < 0:
-            return Plan(0.0, nothing, nothing)
+            return Plan(0.0, nothing, nothing, np.zeros(1))
         tree, steps, problem = self._tree, self._steps, self._problem
         n_patches = len(problem.square_of_patch)
         # No plan costs more than every hole and every entry, so more states than that are never reached.
@@ -140,7 +141,7 @@ class TreeKnapsack:
         patch = NOWHERE if here == NOWHERE else int(problem.patch_of_hole[here])
         square = NOWHERE if patch == NOWHERE else int(problem.square_of_patch[patch])
         grid = NOWHERE if square == NOWHERE else int(problem.grid_of_square[square])
-        best, took = _solve(
+        best, took, within = _solve(
             sorted_values,
             counts,
             (tree.patch_start, tree.square_start, tree.grid_start),
@@ -151,7 +152,7 @@ class TreeKnapsack:
             plan,
         )
         chosen = np.flatnonzero(took)
-        return Plan(best, chosen, took[chosen])
+        return Plan(best, chosen, took[chosen], within)
 
 
 @njit(cache=True)
@@ -228,7 +229,7 @@ def _close(parent, child, best_inside, entered, crossed):  # type: ignore[no-unt
 
 @njit(cache=True)
 def _solve(values, counts, tree, costs, start, budget, crossing, want_plan):  # type: ignore[no-untyped-def]
-    """Best value, and with `want_plan` the holes taken per patch, (P,) (zeros without).
+    """Best value, with `want_plan` the holes taken per patch, (P,) (zeros without), and `Plan.within`.
 
     Layer 0 holds plans of cost <= b. Layer 1, only with crossing, holds plans of cost <= b plus the one visit that
     crosses the budget, which costs nothing and may stand anywhere.
@@ -276,7 +277,7 @@ def _solve(values, counts, tree, costs, start, budget, crossing, want_plan):  # 
     chosen = np.zeros(n_patches, dtype=np.int64)
     if want_plan:
         _walk_back(took, best_crosses, entered, crossed, tree, costs, start, budget, layer, chosen)
-    return top[layer, budget], chosen
+    return top[layer, budget], chosen, top[0]
 
 
 @njit(cache=True)
