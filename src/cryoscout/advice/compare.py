@@ -12,9 +12,9 @@ from cryoscout.advice.recorded import (
     AS_RECORDED,
     headline,
     images_all,
+    long_budget,
     mean_minutes_recorded,
     notes_on_order,
-    words_on_a_long_budget,
 )
 from cryoscout.core.errors import DataError
 from cryoscout.core.telling import Progress, no_progress
@@ -163,17 +163,11 @@ def replay_session(
     with progress("replaying", steps) as step:
         rows = {spec: stage.row(spec, starts, step) for spec in specs}
         bound_mean = tuple(stage.bound_mean(at, drawn, step) for at, drawn in enumerate(starts))
-    long_budgets = [
-        words_on_a_long_budget(
-            stage.any_problem(at), {spec: row.visited_mean[at] for spec, row in rows.items()}
-        )
+    long = [
+        long_budget(stage.any_problem(at), {spec: row.visited_mean[at] for spec, row in rows.items()})
         for at in range(len(starts))
     ]
-    said_of_others = [
-        f"{budget_min:g} min: {words[0]}"
-        for budget_min, words in zip(request.budgets_min[:-1], long_budgets[:-1], strict=True)
-        if words is not None
-    ]
+    said_of_others = [f"{each.budget_min:g} min: {each.words}" for each in long[:-1] if each is not None]
     return ReplayOutcome(
         session=session.name,
         request=request,
@@ -187,7 +181,7 @@ def replay_session(
             {spec: row.good_mean[-1] for spec, row in rows.items()},
             bound_mean[-1],
             request.budgets_min[-1],
-            long_budgets[-1],
+            long[-1],
         ),
         notes=(
             *request.notes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -128,10 +129,31 @@ def minutes_of_all_holes(problem: RoutingProblem) -> float:
     )
 
 
-def words_on_a_long_budget(
-    problem: RoutingProblem, visited_mean: Mapping[str, float]
-) -> tuple[str, bool] | None:
-    """A sentence where the budget holds every measured hole, and whether every policy images them all; else None.
+@dataclass(frozen=True)
+class LongBudget:
+    """A budget in which a route can visit every measured hole: there a comparison says little."""
+
+    measured: int
+    minutes: float  # of `minutes_of_all_holes`
+    budget_min: float
+    complete: tuple[str, ...]  # labels whose routes all visit every measured hole
+    is_everyone: bool  # whether these are all that were compared
+
+    @property
+    def words(self) -> str:
+        """A sentence for people."""
+        said = f"The session has only {self.measured} measured holes, {self.minutes:.0f} minutes by this time model"
+        if not self.complete:
+            return f"{said}: within {self.budget_min:g} minutes a route can image them all."
+        if self.is_everyone:
+            return f"{said}; every policy images them all."
+        *others, last = self.complete
+        listed = f"{', '.join(others)} and {last} image" if others else f"{last} images"
+        return f"{said}; {listed} them all."
+
+
+def long_budget(problem: RoutingProblem, visited_mean: Mapping[str, float]) -> LongBudget | None:
+    """What to say where the budget holds every measured hole; None where it does not.
 
     problem : its available holes are those with an outcome     visited_mean : by label, over starts at one of them
     """
@@ -141,10 +163,8 @@ def words_on_a_long_budget(
     minutes = minutes_of_all_holes(problem)
     if minutes > problem.budget_min + ROUNDING_MIN:
         return None
-    said = f"The session has only {measured} measured holes, {minutes:.0f} minutes by this time model"
-    if all(images_all(visits, measured) for visits in visited_mean.values()):
-        return f"{said}; every policy images them all.", True
-    return f"{said}: within {problem.budget_min:g} minutes a route can image them all.", False
+    complete = tuple(label for label, visits in visited_mean.items() if images_all(visits, measured))
+    return LongBudget(measured, minutes, problem.budget_min, complete, len(complete) == len(visited_mean))
 
 
 def images_all(visited_mean: float, measured: int) -> bool:
@@ -161,24 +181,22 @@ def reference_among(labels: Sequence[str]) -> str | None:
     return next(iter([*drawn, *others]), None)
 
 
-def headline(
-    found: Mapping[str, float], bound: float, budget_min: float, long_budget: tuple[str, bool] | None
-) -> str:
+def headline(found: Mapping[str, float], bound: float, budget_min: float, long: LongBudget | None) -> str:
     """The sentence a reader takes away: what the last policy finds, and what it is compared with.
 
-    found : mean good micrographs by label, in order     bound : mean     long_budget : of `words_on_a_long_budget`
+    found : mean good micrographs by label, in order     bound : mean     long : of `long_budget`
     """
     label = list(found)[-1]
-    if long_budget is not None and long_budget[1]:
-        return f"{long_budget[0]} In {budget_min:g} minutes each finds {found[label]:.1f} good micrographs."
     reference = reference_among(list(found))
-    within = f"in {budget_min:g} minutes (bound {bound:.1f})"
+    if long is not None and {label, reference or label} <= set(long.complete):
+        each = "each of them" if len(long.complete) > 1 else "it"
+        return f"{long.words} In {budget_min:g} minutes {each} finds {found[label]:.1f} good micrographs."
     text = f"{label} finds {found[label]:.1f} good micrographs "
     if reference is None:
-        text += within
+        text += f"in {budget_min:g} minutes (bound {bound:.1f})"
     else:
         name = "the recorded order found" if reference == AS_RECORDED else f"{reference} finds"
-        text += f"where {name} {found[reference]:.1f} {within.replace('in ', 'in the same ', 1)}"
+        text += f"where {name} {found[reference]:.1f} in the same {budget_min:g} minutes (bound {bound:.1f})"
     if reference is not None and reference.partition("@")[0] == RANDOM:
         text += "; random pays for constant switching"
-    return f"{text}." if long_budget is None else f"{text}. {long_budget[0]}"
+    return f"{text}." if long is None else f"{text}. {long.words}"

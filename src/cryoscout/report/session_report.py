@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from cryoscout.advice.recorded import (
     AS_RECORDED,
+    LongBudget,
     headline,
+    long_budget,
     mean_minutes_recorded,
     notes_on_order,
     reference_among,
-    words_on_a_long_budget,
     words_on_as_recorded,
 )
 from cryoscout.core.errors import DataError
@@ -132,10 +133,10 @@ class SessionReplays:
         return self.policies[0].label == AS_RECORDED
 
     @property
-    def long_budget(self) -> tuple[str, bool] | None:
-        """What is to be said where the budget holds every measured hole; see `words_on_a_long_budget`."""
+    def long_budget(self) -> LongBudget | None:
+        """What is to be said where the budget holds every measured hole."""
         visited = {each.label: float(each.visited.mean()) for each in self.policies}
-        return words_on_a_long_budget(self.policies[-1].problem, visited)
+        return long_budget(self.policies[-1].problem, visited)
 
 
 def replay_for_report(
