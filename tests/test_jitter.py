@@ -7,16 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cryoscout.learning.residual import ResidualPolicy
+from cryoscout.routing.worklist import PlaceNames, WorkList, build_work_list, plan_route
 
 from cryoscout.belief.effects import EffectBelief
 from cryoscout.belief.mixture import MixtureBelief
 from cryoscout.learning.numpy_network import NumpyNetwork
 from cryoscout.learning.registry import policy_named, policy_names
-from cryoscout.learning.residual import ResidualPolicy
 from cryoscout.routing.policies.base import Policy
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.replay import Truth, replay
-from cryoscout.routing.worklist import PlaceNames, WorkList, build_work_list, plan_route
 from jitter import jitter_results_of, jittered
 
 QUICK: dict[str, dict[str, object]] = {"genetic": {"evaluations": 60}, "annealing": {"evaluations": 60}}

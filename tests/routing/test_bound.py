@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cryoscout.routing.bound import good_holes_bound, pseudo_reward_bound
+from cryoscout.routing.bound import good_holes_bound, good_holes_bound_course, pseudo_reward_bound
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
 from cryoscout.routing.replay import PseudoRewards, Truth
 from cryoscout.routing.time_model import PRESETS, TimeModel
@@ -88,6 +88,34 @@ def test_with_fitted_minutes_no_route_exceeds_it_and_a_tenth_of_a_minute_per_vis
     assert exhaustive_bound(problem, truth, start) <= bound
     roomier = problem.with_budget(budget_min + 0.1 * n_holes)
     assert bound <= exhaustive_bound(roomier, truth, start)
+
+
+@settings(max_examples=200)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    model=st.sampled_from([PRESETS["cryorl"], PRESETS["cryorl-code"], OVERHEADS, FITTED]),
+    crossing=st.sampled_from(["count", "drop"]),
+    shots=st.integers(1, 2),
+)
+def test_its_course_is_the_bound_of_each_moment_alone(
+    seed: int, model: TimeModel, crossing: Crossing, shots: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    problem = random_problem(
+        rng, int(rng.integers(1, 20)), time_model=model, crossing=crossing, shots=shots, share_imaged=0.15
+    )
+    truth = random_truth(rng, problem)
+    start = int(rng.integers(NOWHERE, problem.n_holes))
+    budget_min = problem.budget_min
+    moments = np.append(np.round(np.sort(rng.uniform(0.1, budget_min, 12)), 1), [0.0, budget_min])
+    moments = moments[moments <= budget_min]
+    dropping = replace(problem, crossing="drop")
+    alone = [
+        0.0 if moment == 0.0 else good_holes_bound(dropping.with_budget(moment), truth, start)
+        for moment in moments[:-1].tolist()
+    ]
+    alone.append(good_holes_bound(problem, truth, start))
+    assert good_holes_bound_course(problem, truth, start, moments).tolist() == alone
 
 
 def two_patches(budget_min: float, crossing: Crossing = "drop") -> RoutingProblem:

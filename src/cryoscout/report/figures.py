@@ -32,6 +32,7 @@ BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, PURPLE, GREY, BLACK = "#56B4E9", "#CC79A7", "#767676", "#1a1a1a"
 
 STYLES: dict[str, tuple[str, str]] = {
+    "as recorded": (BLACK, "-"),
     "random": (GREY, ":"),
     "greedy": (ORANGE, "--"),
     "genetic": (PURPLE, ":"),
@@ -41,7 +42,7 @@ STYLES: dict[str, tuple[str, str]] = {
     "expected": (GREEN, "-"),
     "adaptive": (BLUE, "-"),
 }
-"""Colour and line of each registered policy; others take the leftovers in order."""
+"""Colour and line of the recorded order and of each registered policy; others take the leftovers in order."""
 
 _SPARE = [(BLACK, "-."), (SKY, "--"), (ORANGE, "-"), (GREEN, "--"), (VERMILLION, ":")]
 _LARGEST_PITCH_PT = 15.0

@@ -21,6 +21,7 @@ from cryoscout.core.settings import Settings
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM, is_failed_fit
 from cryoscout.session.ctf_runs import check_ctf_runs
 from cryoscout.session.overrides import Overrides
+from cryoscout.session.recorded_order import NUMBERED_IN_ORDER, RecordedOrder, recorded_order_of
 from cryoscout.session.tables import CTF_COLUMNS, OPTIONAL_COLUMNS, TABLES, empty_table, typed_table
 from cryoscout.session.vendor_fields import unpacked
 
@@ -233,6 +234,14 @@ class Session:
             return None
         last = self.exposures["started_at"].where(imaged).argmax()
         return int(self._hole_of_exposure()[last])
+
+    def recorded_order(self) -> RecordedOrder | None:
+        """The holes with a result in the order they were imaged, and whether times or names say so.
+
+        None where neither does, or no hole has a result.
+        """
+        numbered = self.info.format in NUMBERED_IN_ORDER
+        return recorded_order_of(self.exposures, self._hole_of_exposure(), self.n_holes, numbered)
 
     def counts(self) -> dict[str, object]:
         """Sizes for people and JSON: of each level, exposures taken, and outcomes of all shots."""

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from cryoscout.belief.counts import Belief
 from cryoscout.routing.problem import RoutingProblem
 
-PolicyKind = Literal["planner", "learned", "baseline"]
+PolicyKind = Literal["planner", "learned", "baseline", "recorded"]
+"""`recorded` is the order in which a session was really imaged."""
 
 STOP = -1
 """What `next_hole` returns when the policy wants nothing more."""
