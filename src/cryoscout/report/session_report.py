@@ -252,18 +252,19 @@ def _table_section(request: ReportRequest, replays: SessionReplays) -> ReportSec
     bound = float(replays.bound[:, -1].mean())
     reference = reference_among([each.label for each in replays.policies])
     compared = next((each for each in replays.policies if each.label == reference), None)
-    header = ["policy", "good found", "of the bound", "visited", "good among visited"]
+    header = ["policy", "good found", "of the bound", "holes visited", _share_in_words(replays)]
     header += [f"more than {compared.label}"] if compared is not None else []
     rows: list[list[str]] = []
     for each in replays.policies:
         mean, std = mean_and_std(each.good)
         visited = float(each.visited.mean())
+        taken = visited * each.problem.shots
         row = [
             each.label,
             f"{mean:.1f} ± {std:.1f}",
             f"{100 * mean / bound:.0f} %" if bound > 0 else "-",
             f"{visited:.0f}",
-            f"{100 * mean / visited:.0f} %" if visited > 0 else "-",
+            f"{100 * mean / taken:.0f} %" if taken > 0 else "-",
         ]
         if compared is not None:
             more = "-" if each is compared else str(paired_difference(each.good, compared.good, request.seed))
@@ -285,6 +286,11 @@ def _table_section(request: ReportRequest, replays: SessionReplays) -> ReportSec
     )
 
 
+def _share_in_words(replays: SessionReplays) -> str:
+    """What the share of good ones is of: a hole gives one micrograph, or each of its shots one."""
+    return "good among visited" if replays.policies[0].problem.shots == 1 else "good among micrographs"
+
+
 @dataclass(frozen=True)
 class Courses:
     """Curves of all policies and of the bound."""
@@ -304,7 +310,7 @@ def courses(request: ReportRequest, replays: SessionReplays) -> Courses:
         found.append(Curve(each.label, moments, good.mean(axis=0), *np.quantile(good, [0.1, 0.9], axis=0)))
         # Before every route has ended three visits a share is noise.
         shown = (visits >= min(3.0, float(visits[:, -1].min()))).all(axis=0) & (visits > 0).all(axis=0)
-        ratio = good[:, shown] / visits[:, shown]
+        ratio = good[:, shown] / (visits[:, shown] * each.problem.shots)
         share.append(
             Curve(each.label, moments[shown], ratio.mean(axis=0), *np.quantile(ratio, [0.1, 0.9], axis=0))
         )
@@ -328,10 +334,10 @@ def _curve_sections(request: ReportRequest, replays: SessionReplays) -> list[Rep
             note=f"{band} Dashed: the exact bound at that moment.",
         ),
         ReportSection(
-            "Share of good among the holes visited",
+            f"Share of {_share_in_words(replays)}",
             svg=svg_text(
-                curves_figure(drawn.share, "good among visited (%)", percent=True),
-                f"Percentage of good micrographs among the holes visited so far, by policy. "
+                curves_figure(drawn.share, f"{_share_in_words(replays)} (%)", percent=True),
+                f"Percentage of good micrographs among those taken so far, by policy. "
                 f"{_ends(drawn.share, 100)}",
                 "share",
             ),
