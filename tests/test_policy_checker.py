@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.core.errors import InputError
 from cryoscout.routing.policies.base import STOP, AskedHoleByHole, Observation
 from cryoscout.routing.policies.fixed_order import tiers_from
@@ -139,8 +140,8 @@ class MarksObservation(First):
 
 class MarksProblemByForce(First):
     def next_hole(self, observation: Observation) -> int:
-        self.problem.p_good.flags.writeable = True
-        self.problem.p_good[0] = 0.123
+        self.problem.prior_p_good.flags.writeable = True
+        self.problem.prior_p_good[0] = 0.123
         return super().next_hole(observation)
 
 
@@ -358,10 +359,10 @@ def test_random_problems_are_valid_and_repeat_with_their_seed(seed: int, n_holes
 def two_patches(budget_min: float) -> RoutingProblem:
     """Patch 0 holds holes 0 and 1, patch 1 of another square of the same grid holds hole 2."""
     return RoutingProblem(
-        patch_of_hole=np.array([0, 0, 1], dtype=np.int32),
-        square_of_patch=np.array([0, 1], dtype=np.int32),
-        grid_of_square=np.array([0, 0], dtype=np.int32),
-        p_good=np.array([0.2, 0.3, 0.6]),
+        tree=HoleTree(np.array([0, 0, 1], dtype=np.int32), np.array([0, 1], dtype=np.int32), np.array([0, 0], dtype=np.int32)),
+        
+        
+        prior_p_good=np.array([0.2, 0.3, 0.6]),
         budget_min=budget_min,
     )
 
@@ -385,10 +386,10 @@ def test_the_exhaustive_judge_agrees_with_hand_calculation(
     budget_min: float, start_hole: int, crossing: Crossing, best: float
 ) -> None:
     problem = two_patches(budget_min)
-    assert exhaustive_best(problem, problem.p_good, start_hole, crossing) == pytest.approx(best)
+    assert exhaustive_best(problem, problem.prior_p_good, start_hole, crossing) == pytest.approx(best)
 
 
 def test_the_exhaustive_judge_refuses_what_it_cannot_finish() -> None:
     problem = random_problem(np.random.default_rng(0), 9)
     with pytest.raises(InputError, match="at most 8 holes"):
-        exhaustive_best(problem, problem.p_good)
+        exhaustive_best(problem, problem.prior_p_good)

@@ -13,6 +13,7 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.core.errors import CryoscoutError, InputError
 from cryoscout.routing.course import Course, PolicyError
 from cryoscout.routing.policies.base import STOP, Policy, PolicyKind
@@ -65,10 +66,10 @@ def random_problem(
     if share_allowed < 1:
         allowed = rng.random(n_holes) < share_allowed
     return RoutingProblem(
-        patch_of_hole=patch_of_hole,
-        square_of_patch=square_of_patch,
-        grid_of_square=grid_of_square,
-        p_good=p_good,
+        tree=HoleTree(patch_of_hole, square_of_patch, grid_of_square),
+        
+        
+        prior_p_good=p_good,
         budget_min=budget_min,
         time_model=time_model,
         shots=shots,
@@ -101,18 +102,18 @@ def conformance_problems(seed: int = 0) -> dict[str, RoutingProblem]:
         "endless budget, crossing counts": random_problem(rng, 9, budget_min=1e6, crossing="count"),
         "budget below one visit": replace(plain, budget_min=1.0),
         "one hole": random_problem(rng, 1, budget_min=100.0),
-        "every p_good 0": replace(plain, p_good=np.zeros(14)),
-        "every p_good 1": replace(plain, p_good=np.ones(14)),
+        "every p_good 0": replace(plain, prior_p_good=np.zeros(14)),
+        "every p_good 1": replace(plain, prior_p_good=np.ones(14)),
         "three shots": random_problem(rng, 10, shots=3, time_model=slow_start),
         "imaged holes": random_problem(rng, 14, share_imaged=0.4),
         "every hole imaged": all_imaged,
         "eliminated holes": random_problem(rng, 14, share_allowed=0.5),
         "no hole allowed": replace(plain, allowed=np.zeros(14, dtype=bool)),
         "patches and squares without holes": RoutingProblem(
-            patch_of_hole=np.array([1, 1, 1, 3, 3, 6], dtype=np.int32),
-            square_of_patch=np.array([0, 1, 1, 3, 3, 4, 4, 4], dtype=np.int32),
-            grid_of_square=np.array([0, 0, 2, 2, 3, 5], dtype=np.int32),
-            p_good=np.array([0.9, 0.5, 0.2, 0.7, 0.0, 1.0]),
+            tree=HoleTree(np.array([1, 1, 1, 3, 3, 6], dtype=np.int32), np.array([0, 1, 1, 3, 3, 4, 4, 4], dtype=np.int32), np.array([0, 0, 2, 2, 3, 5], dtype=np.int32)),
+            
+            
+            prior_p_good=np.array([0.9, 0.5, 0.2, 0.7, 0.0, 1.0]),
             budget_min=70.0,
         ),
     }
@@ -355,7 +356,7 @@ class _Microscope:
         self.trial, self.seed = trial, seed
         self.asks_for_plans, self.plans = asks_for_plans, cast("list[tuple[int, list[int], int]]", [])
         results = np.random.default_rng([*seed, 1])
-        self.good = results.binomial(problem.shots, problem.p_good).astype(np.float64)
+        self.good = results.binomial(problem.shots, problem.prior_p_good).astype(np.float64)
         known_at_once = trial.start_hole != NOWHERE and trial.results == "at once"
         self.course = Course(
             problem,

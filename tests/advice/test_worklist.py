@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.advice.work_list import (
     CSV_COLUMNS,
     PlaceNames,
@@ -78,10 +79,10 @@ def two_grids() -> RoutingProblem:
 def two_grids_problem() -> RoutingProblem:
     """Patches 0 (holes 0, 1) and 1 (2) in square 0, patch 2 (3) in square 1, patch 3 (4, 5) in grid 1."""
     return RoutingProblem(
-        patch_of_hole=np.array([0, 0, 1, 2, 3, 3], dtype=np.int32),
-        square_of_patch=np.array([0, 0, 1, 2], dtype=np.int32),
-        grid_of_square=np.array([0, 0, 1], dtype=np.int32),
-        p_good=np.array([0.9, 0.25, 0.8, 0.7, 0.6, 0.5]),
+        tree=HoleTree(np.array([0, 0, 1, 2, 3, 3], dtype=np.int32), np.array([0, 0, 1, 2], dtype=np.int32), np.array([0, 0, 1], dtype=np.int32)),
+        
+        
+        prior_p_good=np.array([0.9, 0.25, 0.8, 0.7, 0.6, 0.5]),
         budget_min=60.0,
     )
 
@@ -154,7 +155,7 @@ def test_the_forecast_takes_in_the_outcomes_known_so_far_and_is_the_same_for_the
     assert forecast(1.0)[0] > forecast(0.0)[0]
     problem = replace(two_grids, imaged=imaged, outcome=np.where(imaged, 1.0, np.nan))
     plan = listed(problem, [1, 2])
-    assert plan.visits[0].p_good > two_grids.p_good[1]
+    assert plan.visits[0].p_good > two_grids.prior_p_good[1]
     assert sum(visit.p_good for visit in plan.visits) == pytest.approx(plan.expected_good)
     assert forecast(1.0) == forecast(1.0)
 
@@ -219,7 +220,7 @@ def test_our_own_reader_of_tables_reads_the_csv_back_as_holes_that_are_not_image
     names = PlaceNames(tuple(holes), tuple(others), tuple(others[:3]), tuple(others[2:]), x_um, y_um)
     plan = replace(
         listed(problem, [3, 0, 5, 4]),
-        visits=named_visits(plan_route(problem, Listed([3, 0, 5, 4]), NOWHERE, 0), names, problem.p_good),
+        visits=named_visits(plan_route(problem, Listed([3, 0, 5, 4]), NOWHERE, 0), names, problem.prior_p_good),
     )
     path = tmp_path_factory.mktemp("plan") / "targets.csv"
     path.write_text(plan.to_csv(), encoding="utf-8", newline="")
@@ -266,7 +267,7 @@ def test_list_page_and_json_say_where_a_hole_is_where_that_is_known(two_grids):
     x_um = np.array([-495.956, np.nan, 7.0, 0.0, 0.0, 0.0])
     y_um = np.array([436.348, np.nan, 0.5, 0.0, 0.0, 0.0])
     names = replace(names_of(two_grids), x_um=x_um, y_um=y_um)
-    visits = named_visits(plan_route(two_grids, Listed([0, 1]), NOWHERE, 0), names, two_grids.p_good)
+    visits = named_visits(plan_route(two_grids, Listed([0, 1]), NOWHERE, 0), names, two_grids.prior_p_good)
     plan = replace(listed(two_grids, [0, 1]), visits=visits)
     rows = list(csv.DictReader(io.StringIO(plan.to_csv())))
     assert [(row["x_um"], row["y_um"]) for row in rows] == [("-495.956", "436.348"), ("", "")]
@@ -310,7 +311,7 @@ def test_a_work_list_states_its_number_and_intervals_on_the_belief_that_its_poli
     rng = np.random.default_rng(3)
     problem = random_problem(rng, 60, budget_min=120.0)
     imaged = np.arange(60) < 30
-    wrong = np.where(imaged, problem.p_good < 0.5, np.nan).astype(float)
+    wrong = np.where(imaged, problem.prior_p_good < 0.5, np.nan).astype(float)
     problem = replace(problem, imaged=imaged, outcome=wrong)
     policy = make_policy("adaptive-trust")
     plan = work_list_of(

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.belief.effects import EffectVariances
 from cryoscout.core.errors import InputError
 from cryoscout.routing.policies import make_policy
@@ -52,7 +53,7 @@ def test_where_outcomes_tell_nothing_it_is_the_best_fixed_plan(
     )
     problem = replace(problem, effects=NOTHING_SHARED)
     start = int(rng.integers(NOWHERE, problem.n_holes))
-    expected = shots * problem.p_good
+    expected = shots * problem.prior_p_good
     found = replayed(problem, expected, start, delay_min=1e9, optimism=optimism).good_found
     best = exhaustive_best(problem, expected, start)
     assert best - shots * problem.n_holes * CLIPPED_BY <= found <= best + 1e-9
@@ -62,10 +63,10 @@ def two_grids(p_good: list[float], budget_min: float, effects: EffectVariances) 
     """As many holes in patch 0 as in patch 1; each patch has a grid of its own."""
     half = len(p_good) // 2
     return RoutingProblem(
-        patch_of_hole=np.repeat(np.arange(2, dtype=np.int32), half),
-        square_of_patch=np.arange(2, dtype=np.int32),
-        grid_of_square=np.arange(2, dtype=np.int32),
-        p_good=np.array(p_good),
+        tree=HoleTree(np.repeat(np.arange(2, dtype=np.int32), half), np.arange(2, dtype=np.int32), np.arange(2, dtype=np.int32)),
+        
+        
+        prior_p_good=np.array(p_good),
         budget_min=budget_min,
         effects=effects,
     )
@@ -116,7 +117,7 @@ def test_the_result_of_the_start_hole_counts(good: float, patch: int) -> None:
     # Neighbouring patches of one square, so that moving costs 3 minutes only.
     zero = np.zeros(1, dtype=np.int32)
     problem = RoutingProblem(
-        np.repeat(np.arange(2, dtype=np.int32), 12), np.zeros(2, dtype=np.int32), zero, np.full(24, 0.5), 22.0,
+        HoleTree(np.repeat(np.arange(2, dtype=np.int32), 12), np.zeros(2, dtype=np.int32), zero), np.full(24, 0.5), 22.0,
         effects=PATCHES_DIFFER,
     )  # fmt: skip
     first = replayed(problem, np.full(24, good), start_hole=0).route[0]
@@ -189,7 +190,7 @@ def test_a_corrected_result_replaces_the_first() -> None:
 
 def test_within_a_patch_the_best_hole_goes_first() -> None:
     problem = two_grids([0.3, 0.8, 0.5, 0.1, 0.1, 0.1], 24.0, NOTHING_SHARED)
-    assert replayed(problem, problem.p_good).route.tolist() == [1, 2, 0]
+    assert replayed(problem, problem.prior_p_good).route.tolist() == [1, 2, 0]
 
 
 @pytest.mark.parametrize(("minutes_used", "expected"), [(60.0, STOP), (59.0, STOP), (58.0, 1)])
@@ -203,13 +204,13 @@ def test_it_stops_when_nothing_fits(minutes_used: float, expected: int) -> None:
 
 def test_where_the_crossing_visit_counts_it_is_the_best_hole_anywhere() -> None:
     problem = replace(two_grids([0.3, 0.8, 0.5, 0.1, 0.9, 0.1], 1.0, NOTHING_SHARED), crossing="count")
-    assert replayed(problem, problem.p_good, start_hole=0).route.tolist() == [4]
+    assert replayed(problem, problem.prior_p_good, start_hole=0).route.tolist() == [4]
 
 
 def test_the_same_seed_gives_the_same_route() -> None:
     rng = np.random.default_rng(9)
     problem = random_problem(rng, 40, budget_min=150.0)
-    good = rng.binomial(1, problem.p_good).astype(np.float64)
+    good = rng.binomial(1, problem.prior_p_good).astype(np.float64)
     assert replayed(problem, good, 3).route.tolist() == replayed(problem, good, 3).route.tolist()
 
 
@@ -241,7 +242,7 @@ def test_no_hole_twice_none_that_is_not_available_and_never_past_the_budget(
         share_imaged=0.2,
         share_allowed=0.8,
     )
-    good = rng.binomial(1, problem.p_good).astype(np.float64)
+    good = rng.binomial(1, problem.prior_p_good).astype(np.float64)
     start = int(rng.integers(NOWHERE, n_holes))
     result = replayed(problem, good, start, delay_min, optimism=optimism)
     assert len(set(result.route.tolist()) | {start}) == result.visited + 1

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.bound import good_holes_bound, good_holes_bound_course, pseudo_reward_bound
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
 from cryoscout.routing.replay import PseudoRewards, Truth
@@ -42,7 +43,7 @@ def test_that_of_pseudo_rewards_is_what_exhaustive_search_finds(seed: int, cross
     rng = np.random.default_rng(seed)
     problem = random_problem(rng, int(rng.integers(1, 8)), crossing=crossing, shots=2, share_allowed=0.9)
     labels = np.where(rng.random(problem.n_holes) < 0.3, rng.integers(0, 3, problem.n_holes), np.nan)
-    rewards = PseudoRewards.of(labels, problem.p_good, problem.shots)
+    rewards = PseudoRewards.of(labels, problem.prior_p_good, problem.shots)
     start = int(rng.integers(NOWHERE, problem.n_holes))
     expected = exhaustive_best(problem, rewards.reward, start)
     assert pseudo_reward_bound(problem, rewards, start) == pytest.approx(expected, abs=1e-9)
@@ -121,10 +122,10 @@ def test_its_course_is_the_bound_of_each_moment_alone(
 def two_patches(budget_min: float, crossing: Crossing = "drop") -> RoutingProblem:
     """Holes 0..3 in patch 0, hole 4 in patch 1 of another square."""
     return RoutingProblem(
-        patch_of_hole=np.array([0, 0, 0, 0, 1], dtype=np.int32),
-        square_of_patch=np.array([0, 1], dtype=np.int32),
-        grid_of_square=np.array([0, 0], dtype=np.int32),
-        p_good=np.zeros(5),
+        tree=HoleTree(np.array([0, 0, 0, 0, 1], dtype=np.int32), np.array([0, 1], dtype=np.int32), np.array([0, 0], dtype=np.int32)),
+        
+        
+        prior_p_good=np.zeros(5),
         budget_min=budget_min,
         crossing=crossing,
     )
@@ -159,7 +160,7 @@ def test_the_start_hole_and_holes_without_a_result_are_not_counted() -> None:
 def test_it_depends_on_the_truth_and_not_on_what_is_predicted() -> None:
     truth = Truth(np.array([1.0, 1, 1, 0, 1]), np.ones(5, dtype=bool))
     hopeless = two_patches(14.0)
-    hopeful = replace(hopeless, p_good=np.ones(5))
+    hopeful = replace(hopeless, prior_p_good=np.ones(5))
     assert good_holes_bound(hopeless, truth, 0) == good_holes_bound(hopeful, truth, 0) == 3
 
 

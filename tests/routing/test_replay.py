@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.core.errors import InputError, UnknownNameError
 from cryoscout.routing.course import PolicyError
 from cryoscout.routing.policies import make_policy
@@ -32,10 +33,10 @@ def index(*parents: int) -> np.ndarray:
 def six_holes(budget_min: float = 60.0, crossing: Crossing = "drop") -> RoutingProblem:
     """Grid 0: square 0 with patches 0 (holes 0, 1) and 1 (hole 2), square 1 with patch 2 (holes 3, 4); grid 1: 5."""
     return RoutingProblem(
-        patch_of_hole=index(0, 0, 1, 2, 2, 3),
-        square_of_patch=index(0, 0, 1, 2),
-        grid_of_square=index(0, 0, 1),
-        p_good=np.full(6, 0.5),
+        tree=HoleTree(index(0, 0, 1, 2, 2, 3), index(0, 0, 1, 2), index(0, 0, 1)),
+        
+        
+        prior_p_good=np.full(6, 0.5),
         budget_min=budget_min,
         crossing=crossing,
     )
@@ -411,7 +412,7 @@ def test_a_truth_must_say_of_every_hole_whether_it_was_measured() -> None:
 
 def random_routes(starts: list[int], seed: int) -> list[list[int]]:
     problem = random_problem(np.random.default_rng(8), 40, budget_min=150.0)
-    truth = Truth(problem.p_good, np.ones(40, dtype=bool))
+    truth = Truth(problem.prior_p_good, np.ones(40, dtype=bool))
     return [result.route.tolist() for result in replay(problem, truth, make_policy("random"), starts, seed)]
 
 
@@ -429,7 +430,7 @@ def test_the_route_of_a_start_does_not_depend_on_the_other_starts() -> None:
 
 
 def test_one_policy_object_serves_start_after_start() -> None:
-    problem = replace(six_holes(), p_good=np.array([0.9, 0.1, 0.8, 0.7, 0.2, 0.6]))
+    problem = replace(six_holes(), prior_p_good=np.array([0.9, 0.1, 0.8, 0.7, 0.2, 0.6]))
     together = replay(problem, TRUTH, make_policy("adaptive"), [0, 3, NOWHERE], seed=5)
     for start, result in zip([0, 3, NOWHERE], together, strict=True):
         alone = replay(problem, TRUTH, make_policy("adaptive"), [start], seed=5)[0]

@@ -69,7 +69,7 @@ def problem_of_kind(rng: np.random.Generator, kind: str, **others: object) -> Ro
         "tenths": rng.integers(0, 6, problem.n_holes) / 10.0,
         "distinct": rng.random(problem.n_holes),
     }[kind]
-    return replace(problem, p_good=p_good)
+    return replace(problem, prior_p_good=p_good)
 
 
 @settings(max_examples=150)

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.core.errors import DataError, InputError, UnknownNameError
 from cryoscout.routing.problem import RoutingProblem
 from cryoscout.session.model import Session, SessionInfo, outcome_of_ctf, session_from_holes
@@ -76,7 +77,7 @@ def test_the_tree_fits_a_routing_problem():
     assert square_of_patch.tolist() == [0, 1, 2]
     assert grid_of_square.tolist() == [0, 0, 1]
     assert {array.dtype for array in (patch_of_hole, square_of_patch, grid_of_square)} == {np.dtype(np.int32)}
-    RoutingProblem(patch_of_hole, square_of_patch, grid_of_square, np.full(5, 0.5), budget_min=60)
+    RoutingProblem(HoleTree(patch_of_hole, square_of_patch, grid_of_square), np.full(5, 0.5), budget_min=60)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=30))

@@ -125,7 +125,7 @@ def _draw_holes(
         x[rest],
         y[rest],
         s=area,
-        c=problem.p_good[rest],
+        c=problem.prior_p_good[rest],
         cmap="Greys",
         vmin=-0.15,
         vmax=1.5,

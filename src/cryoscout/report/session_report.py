@@ -406,7 +406,7 @@ def _plan_section(session: Session, request: ReportRequest) -> tuple[str, Report
         f"The plan of {advice.setting.label}: {len(course)} holes in {work_list.minutes_used:.0f} of "
         f"{request.budget_min:g} minutes, of which about {work_list.expected_good:.0f} micrographs should be good"
     )
-    believed = replace(advice.problem, p_good=advice.planned.p_good)
+    believed = replace(advice.problem, prior_p_good=advice.planned.p_good)
     scene = scene_of_session(
         session, believed, RouteOnMap(course.route, course.start_hole, None, advice.problem.imaged)
     )

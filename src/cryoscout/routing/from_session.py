@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
 from cryoscout.routing.predictions import Prediction, check_threshold_angstrom
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
@@ -46,10 +47,10 @@ def problem_from_session(
         time_model, _ = time_model_for(session, time_model)
     hidden = is_planned_as_new(session, as_new)
     return RoutingProblem(
-        patch_of_hole=patch_of_hole,
-        square_of_patch=square_of_patch,
-        grid_of_square=grid_of_square,
-        p_good=prediction.p_good,
+        tree=HoleTree(patch_of_hole, square_of_patch, grid_of_square),
+        
+        
+        prior_p_good=prediction.p_good,
         budget_min=budget_min,
         time_model=time_model,
         shots=session.info.shots,

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.belief.context import ContextModel, fit_context, y1_context
 from cryoscout.belief.counts import CountForecast, forecast_count
 from cryoscout.belief.effects import EffectTree
@@ -101,10 +102,10 @@ def forecasts_of_session(
 
     def problem(budget_min: float) -> RoutingProblem:
         return RoutingProblem(
-            patch_of_hole=session.patch_of_hole,
-            square_of_patch=session.square_of_patch,
-            grid_of_square=session.grid_of_square,
-            p_good=p_good,
+            tree=HoleTree(session.patch_of_hole, session.square_of_patch, session.grid_of_square),
+            
+            
+            prior_p_good=p_good,
             budget_min=budget_min,
             time_model=settings.time_model,
             shots=settings.shots,

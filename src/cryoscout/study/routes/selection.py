@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.belief.context import fit_context, y1_context
 from cryoscout.belief.effects import EffectTree, EffectVariances
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
@@ -124,10 +125,10 @@ def problem_of(allowed: NDArray[np.bool_], effect_scale: float, budget_min: floa
     patch_of_hole, square_of_patch, grid_of_square = _session().tree()
     fitted = y1_context().effects
     return RoutingProblem(
-        patch_of_hole=patch_of_hole,
-        square_of_patch=square_of_patch,
-        grid_of_square=grid_of_square,
-        p_good=cross_fitted_p_good(),
+        tree=HoleTree(patch_of_hole, square_of_patch, grid_of_square),
+        
+        
+        prior_p_good=cross_fitted_p_good(),
         budget_min=budget_min,
         crossing="count",
         effects=EffectVariances(
