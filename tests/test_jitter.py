@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from cryoscout.core.hole_tree import HoleTree
 from cryoscout.learning.residual import ResidualPolicy
 from cryoscout.routing.worklist import PlaceNames, WorkList, build_work_list, plan_route
 
 from cryoscout.belief.effects import EffectBelief
 from cryoscout.belief.mixture import MixtureBelief
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.learning.numpy_network import NumpyNetwork
 from cryoscout.learning.registry import policy_named, policy_names
 from cryoscout.routing.policies.base import Policy
@@ -36,9 +36,11 @@ JITTERS = 100
 def tied_problem(kind: str) -> RoutingProblem:
     """Three grids of two squares of two patches of three holes, every grid like every other."""
     return RoutingProblem(
-        tree=HoleTree(np.repeat(np.arange(12, dtype=np.int32), 3), np.repeat(np.arange(6, dtype=np.int32), 2), np.repeat(np.arange(3, dtype=np.int32), 2)),
-        
-        
+        tree=HoleTree(
+            np.repeat(np.arange(12, dtype=np.int32), 3),
+            np.repeat(np.arange(6, dtype=np.int32), 2),
+            np.repeat(np.arange(3, dtype=np.int32), 2),
+        ),
         prior_p_good=P_GOOD[kind],
         budget_min=75.0,
         crossing="count" if kind == "two decimals" else "drop",
@@ -50,7 +52,9 @@ def made(name: str) -> Policy:
 
 
 def with_jitter(problem: RoutingProblem, jitter: int) -> RoutingProblem:
-    return replace(problem, prior_p_good=jittered(problem.prior_p_good, np.random.default_rng([9, jitter]), (0.0, 1.0)))
+    return replace(
+        problem, prior_p_good=jittered(problem.prior_p_good, np.random.default_rng([9, jitter]), (0.0, 1.0))
+    )
 
 
 def jitter_scores(monkeypatch: pytest.MonkeyPatch, jitter: int) -> None:

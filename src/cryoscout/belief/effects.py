@@ -10,7 +10,6 @@ posterior is a function of the outcomes, not of their order.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
@@ -25,6 +24,7 @@ from cryoscout.belief.tree_gaussian import (
     patch_marginals,
     settle_sites,
 )
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.core.settings import Settings
 
 Variance = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
@@ -80,19 +80,6 @@ def location_of(p_good: NDArray[np.float64], variance: float) -> NDArray[np.floa
     return np.asarray(np.log(p / (1.0 - p)) * np.sqrt(1.0 + _LOGISTIC_PROBIT * variance))
 
 
-@dataclass(frozen=True)
-class EffectTree:
-    """Which square a patch is in and which grid a square is in."""
-
-    square_of_patch: NDArray[np.int32]  # (P,) int32
-    grid_of_square: NDArray[np.int32]  # (S,) int32
-
-    @property
-    def n_grids(self) -> int:
-        """Number of grids."""
-        return int(self.grid_of_square[-1]) + 1
-
-
 class EffectBelief:
     """The posterior of the patch effects e_p, updated outcome by outcome.
 
@@ -108,7 +95,7 @@ class EffectBelief:
         self,
         location: NDArray[np.float64],
         patch_of_hole: NDArray[np.int32],
-        tree: EffectTree,
+        tree: HoleTree,
         variances: EffectVariances,
     ) -> None:
         self.location = location
@@ -233,7 +220,7 @@ def log_marginal_likelihood(
     location: NDArray[np.float64],
     patch_of_hole: NDArray[np.int32],
     good: NDArray[np.float64],
-    tree: EffectTree,
+    tree: HoleTree,
     variances: EffectVariances,
 ) -> float:
     """Approximate log probability of outcomes (nats), the effects integrated out; good (n,) 0 or 1."""
@@ -246,7 +233,7 @@ def log_marginal_likelihood_and_gradient(
     location: NDArray[np.float64],
     patch_of_hole: NDArray[np.int32],
     good: NDArray[np.float64],
-    tree: EffectTree,
+    tree: HoleTree,
     variances: EffectVariances,
 ) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
     """`log_marginal_likelihood`, and its derivatives by location, (n,), and by the variances of patch, square, grid."""
