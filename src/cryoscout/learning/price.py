@@ -242,7 +242,9 @@ def learn_outcome(tree, evidence, messages, patch, location, good):  # type: ign
     mean, variance = with_evidence(mean, variance, evidence[patch])
     if variance <= 0.0:
         return
-    _, new_mean, new_variance = tilted(mean, variance, location, good, 1.0 - good)
+    _, new_mean, new_variance, _ = tilted(
+        mean, variance, np.full(1, location), np.full(1, good), np.full(1, 1.0 - good)
+    )
     precision, shift = site_of(mean, variance, new_mean, new_variance)
     evidence[patch, 0] += precision
     evidence[patch, 1] += shift
