@@ -12,7 +12,7 @@ from cryoscout.belief.hole_results import site_of, tilted
 
 
 def by_many_points(mean, variance, location, good, bad):
-    """Log mass and the first three moments of the tilted Gaussian by a sum over 400,001 points that reach far enough."""
+    """Log mass and the first three moments of the tilted Gaussian by a sum over 400,001 points that reach far."""
     reach = 12.0 * np.sqrt(variance)
     # The results move the highest point by no more than `variance` per shot, and never past where they are explained.
     explained = np.clip(-location, mean - variance * bad.sum(), mean + variance * good.sum())

@@ -203,7 +203,8 @@ class EffectBelief:
 
     def log_likelihood_gradient(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Derivatives of `log_likelihood`: by the location of each hole with an outcome, (m,), in the order of patches
-        and within them of holes, and by the prior variances of patch, square and grid, (3,). Needs a patch variance above 0.
+        and within them of holes, and by the prior variances of patch, square and grid, (3,). Needs a patch variance
+        above 0.
         """
         tree = self._tree
         by_location, by_variance = ep_log_likelihood_gradient(
