@@ -77,7 +77,7 @@ def next_holes(problem: RoutingProblem) -> Iterator[Callable[[], object]]:
     def take_in_and_choose() -> None:
         if len(course):
             hole = course.here
-            course.take_result(hole, float(results.random() < problem.p_good[hole]))
+            course.take_result(hole, float(results.random() < problem.prior_p_good[hole]))
         course.visit(course.ask(policy))
 
     while True:

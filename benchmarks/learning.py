@@ -131,7 +131,7 @@ class PublishedLikeEnvironment:
         self.patch = problem.patch_of_hole.tolist()
         self.square = problem.square_of_hole.tolist()
         self.grid = problem.grid_of_hole.tolist()
-        self.predicted = [float(p >= 0.5) for p in problem.p_good]
+        self.predicted = [float(p >= 0.5) for p in problem.prior_p_good]
         self.tiers_min = problem.time_model.tiers_min(problem.shots).tolist()
         self.start(int(rng.integers(problem.n_holes)))
 

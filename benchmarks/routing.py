@@ -248,7 +248,7 @@ def integer_programme(problem: RoutingProblem) -> float:
     tiers_min = problem.time_model.tiers_min(problem.shots)
     minutes = np.repeat(np.diff(tiers_min, prepend=0.0), sizes)
     value = np.zeros(first[4])
-    value[: sizes[0]] = problem.p_good
+    value[: sizes[0]] = problem.prior_p_good
     result = milp(
         -value,
         integrality=np.ones(first[4]),
@@ -261,7 +261,7 @@ def integer_programme(problem: RoutingProblem) -> float:
     )
     if result.x is None:
         raise SystemExit(f"milp must solve the small instance. Got {result.message!r} instead.")
-    return float(problem.p_good @ result.x[: sizes[0]])
+    return float(problem.prior_p_good @ result.x[: sizes[0]])
 
 
 def knapsack_ratio() -> dict[str, float]:
@@ -270,7 +270,11 @@ def knapsack_ratio() -> dict[str, float]:
     free = np.ones(problem.n_holes, dtype=bool)
 
     def ours() -> float:
-        return TreeKnapsack(problem).solve(problem.p_good, free, NOWHERE, problem.budget_min, plan=True).value
+        return (
+            TreeKnapsack(problem)
+            .solve(problem.prior_p_good, free, NOWHERE, problem.budget_min, plan=True)
+            .value
+        )
 
     ours_s, rival_s = median_s(ours, 20), median_s(lambda: integer_programme(problem), 3)
     return {

@@ -11,6 +11,7 @@ import pytest
 from cryoscout.advice.work_list import PlaceNames, WorkList, planned_route, work_list_of
 from cryoscout.belief.effects import EffectBelief
 from cryoscout.belief.mixture import MixtureBelief
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.learning.numpy_network import NumpyNetwork
 from cryoscout.learning.registry import policy_named, policy_names
 from cryoscout.routing.plan_route import plan_route
@@ -36,10 +37,12 @@ JITTERS = 100
 def tied_problem(kind: str) -> RoutingProblem:
     """Three grids of two squares of two patches of three holes, every grid like every other."""
     return RoutingProblem(
-        patch_of_hole=np.repeat(np.arange(12, dtype=np.int32), 3),
-        square_of_patch=np.repeat(np.arange(6, dtype=np.int32), 2),
-        grid_of_square=np.repeat(np.arange(3, dtype=np.int32), 2),
-        p_good=P_GOOD[kind],
+        tree=HoleTree(
+            np.repeat(np.arange(12, dtype=np.int32), 3),
+            np.repeat(np.arange(6, dtype=np.int32), 2),
+            np.repeat(np.arange(3, dtype=np.int32), 2),
+        ),
+        prior_p_good=P_GOOD[kind],
         budget_min=75.0,
         crossing="count" if kind == "two decimals" else "drop",
     )
@@ -50,7 +53,9 @@ def made(name: str) -> Policy:
 
 
 def with_jitter(problem: RoutingProblem, jitter: int) -> RoutingProblem:
-    return replace(problem, p_good=jittered(problem.p_good, np.random.default_rng([9, jitter]), (0.0, 1.0)))
+    return replace(
+        problem, prior_p_good=jittered(problem.prior_p_good, np.random.default_rng([9, jitter]), (0.0, 1.0))
+    )
 
 
 def jitter_scores(monkeypatch: pytest.MonkeyPatch, jitter: int) -> None:

@@ -42,7 +42,7 @@ def test_report_and_plan_say_the_same_number_of_good_micrographs(half_imaged):
         f"{advice.work_list.minutes_used:.0f} of 200 minutes, of which about "
         f"{advice.work_list.expected_good:.0f} micrographs should be good."
     )
-    prior = advice.problem.p_good[advice.planned.course.route].sum()
+    prior = advice.problem.prior_p_good[advice.planned.course.route].sum()
     assert advice.work_list.expected_good < 0.9 * prior, "the results so far must count"
 
 

@@ -23,16 +23,17 @@ from cryoscout.advice.work_list import (
     work_list_of,
 )
 from cryoscout.core.errors import InputError
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.formats.own import table as generic_table
 from cryoscout.routing.course import PolicyError
 from cryoscout.routing.plan_route import plan_route
 from cryoscout.routing.policies import make_policy
-from cryoscout.routing.policies.base import STOP, Observation
+from cryoscout.routing.policies.base import STOP, AskedHoleByHole, Observation
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.testing import random_problem
 
 
-class Listed:
+class Listed(AskedHoleByHole):
     """Visits the holes it was given, in order, whatever happens."""
 
     name = "listed"
@@ -78,10 +79,12 @@ def two_grids() -> RoutingProblem:
 def two_grids_problem() -> RoutingProblem:
     """Patches 0 (holes 0, 1) and 1 (2) in square 0, patch 2 (3) in square 1, patch 3 (4, 5) in grid 1."""
     return RoutingProblem(
-        patch_of_hole=np.array([0, 0, 1, 2, 3, 3], dtype=np.int32),
-        square_of_patch=np.array([0, 0, 1, 2], dtype=np.int32),
-        grid_of_square=np.array([0, 0, 1], dtype=np.int32),
-        p_good=np.array([0.9, 0.25, 0.8, 0.7, 0.6, 0.5]),
+        tree=HoleTree(
+            np.array([0, 0, 1, 2, 3, 3], dtype=np.int32),
+            np.array([0, 0, 1, 2], dtype=np.int32),
+            np.array([0, 0, 1], dtype=np.int32),
+        ),
+        prior_p_good=np.array([0.9, 0.25, 0.8, 0.7, 0.6, 0.5]),
         budget_min=60.0,
     )
 
@@ -154,7 +157,7 @@ def test_the_forecast_takes_in_the_outcomes_known_so_far_and_is_the_same_for_the
     assert forecast(1.0)[0] > forecast(0.0)[0]
     problem = replace(two_grids, imaged=imaged, outcome=np.where(imaged, 1.0, np.nan))
     plan = listed(problem, [1, 2])
-    assert plan.visits[0].p_good > two_grids.p_good[1]
+    assert plan.visits[0].p_good > two_grids.prior_p_good[1]
     assert sum(visit.p_good for visit in plan.visits) == pytest.approx(plan.expected_good)
     assert forecast(1.0) == forecast(1.0)
 
@@ -219,7 +222,9 @@ def test_our_own_reader_of_tables_reads_the_csv_back_as_holes_that_are_not_image
     names = PlaceNames(tuple(holes), tuple(others), tuple(others[:3]), tuple(others[2:]), x_um, y_um)
     plan = replace(
         listed(problem, [3, 0, 5, 4]),
-        visits=named_visits(plan_route(problem, Listed([3, 0, 5, 4]), NOWHERE, 0), names, problem.p_good),
+        visits=named_visits(
+            plan_route(problem, Listed([3, 0, 5, 4]), NOWHERE, 0), names, problem.prior_p_good
+        ),
     )
     path = tmp_path_factory.mktemp("plan") / "targets.csv"
     path.write_text(plan.to_csv(), encoding="utf-8", newline="")
@@ -266,7 +271,7 @@ def test_list_page_and_json_say_where_a_hole_is_where_that_is_known(two_grids):
     x_um = np.array([-495.956, np.nan, 7.0, 0.0, 0.0, 0.0])
     y_um = np.array([436.348, np.nan, 0.5, 0.0, 0.0, 0.0])
     names = replace(names_of(two_grids), x_um=x_um, y_um=y_um)
-    visits = named_visits(plan_route(two_grids, Listed([0, 1]), NOWHERE, 0), names, two_grids.p_good)
+    visits = named_visits(plan_route(two_grids, Listed([0, 1]), NOWHERE, 0), names, two_grids.prior_p_good)
     plan = replace(listed(two_grids, [0, 1]), visits=visits)
     rows = list(csv.DictReader(io.StringIO(plan.to_csv())))
     assert [(row["x_um"], row["y_um"]) for row in rows] == [("-495.956", "436.348"), ("", "")]
@@ -303,3 +308,27 @@ def test_no_plan_passes_the_budget_or_repeats_a_hole(policy, seed):
     assert start not in route
     again = plan_route(problem, make_policy(policy), start, seed)
     assert again.route.tolist() == route.tolist()
+
+
+def test_a_work_list_states_its_number_and_intervals_on_the_belief_that_its_policy_plans_on():
+    """Scores that were wrong are trusted less by `adaptive-trust`: so must be what its list promises."""
+    rng = np.random.default_rng(3)
+    problem = random_problem(rng, 60, budget_min=120.0)
+    imaged = np.arange(60) < 30
+    wrong = np.where(imaged, problem.prior_p_good < 0.5, np.nan).astype(float)
+    problem = replace(problem, imaged=imaged, outcome=wrong)
+    policy = make_policy("adaptive-trust")
+    plan = work_list_of(
+        planned_route(problem, policy, start_hole=NOWHERE, seed=0),
+        names_of(problem),
+        session="made",
+        policy="adaptive-trust",
+        prediction="res50",
+        threshold_angstrom=6.0,
+    )
+    p_good = problem.mixture_belief().p_good()
+    holes = [int(visit.hole[-4:-1]) for visit in plan.visits]
+    assert [visit.p_good for visit in plan.visits] == pytest.approx(p_good[holes].tolist())
+    assert plan.expected_good == pytest.approx(p_good[holes].sum())
+    assert plan.expected_good != pytest.approx(problem.belief().p_good()[holes].sum(), abs=0.1)
+    assert plan.interval_80[0] < plan.expected_good < plan.interval_80[1]

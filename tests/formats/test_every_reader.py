@@ -93,8 +93,9 @@ def attempt(read, *arguments, **options):
         return None
 
 
-def check_texts(source):
-    """Ids can be stored: there is no half character in them."""
+def check_texts_and_results(source):
+    """Ids can be stored: there is no half character in them; a result is a number."""
+    assert not source.ctf["ctf_max_res_angstrom"].isna().any()
     for table in (source.squares, source.holes, source.exposures, source.ctf):
         for column in table:
             str(column).encode()
@@ -122,8 +123,9 @@ def read_in_every_way(path, name):
         if strict is not None:
             assert not strict.deviations
             assert permissive is not None
+            check_texts_and_results(strict)
         if permissive is not None:
-            check_texts(permissive)
+            check_texts_and_results(permissive)
     for kind in (True, False):
         attempt(leginon_tables.read_table, path, kind)
     attempt(

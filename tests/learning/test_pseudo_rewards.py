@@ -43,7 +43,7 @@ def guessed(session: TrainingSession, every: int = 4) -> TrainingSession:
     """The session with one label in so many holes, and the prediction of the others."""
     is_label = np.arange(session.problem.n_holes) % every == 0
     labels = np.where(is_label, session.truth.good, np.nan)
-    return TrainingSession(session.problem, PseudoRewards.of(labels, session.problem.p_good))
+    return TrainingSession(session.problem, PseudoRewards.of(labels, session.problem.prior_p_good))
 
 
 def trained_on(session: TrainingSession, folder: Path, agent: str = "dqn") -> tuple[bytes, list[str]]:
@@ -87,9 +87,9 @@ def test_fractional_rewards_are_learned_from(tmp_path: Path) -> None:
     session = even_session(4, 2, 2, 4)
     patch = session.problem.patch_of_hole
     p_good = np.where(patch % 2 == 0, 0.85, 0.15)
-    problem = replace(session.problem, p_good=p_good, budget_min=40.0)
+    problem = replace(session.problem, prior_p_good=p_good, budget_min=40.0)
     rewards = PseudoRewards.of(np.full(len(p_good), np.nan), p_good)
-    settings = quick("dqn", epochs=6, steps_per_epoch=600, budget_min=40.0, elimination=False)
+    settings = quick("dqn", epochs=3, steps_per_epoch=600, budget_min=40.0, elimination=False)
     training = Training([TrainingSession(problem, rewards)], settings, tmp_path, device="cpu")
     training.run()
     starts = np.flatnonzero(patch % 2 == 1)
@@ -171,4 +171,4 @@ def test_wrong_sessions_are_refused(small: Session) -> None:
     with pytest.raises(InputError, match=r"must have an outcome. Got 120 without"):
         training_session(unknown, budget_min=60.0, labelled=np.ones(120, dtype=bool))
     nobody, _, _ = training_session(unknown, budget_min=60.0, labelled=np.zeros(120, dtype=bool))
-    np.testing.assert_allclose(nobody.good, nobody.problem.p_good, atol=2.0**-13)
+    np.testing.assert_allclose(nobody.good, nobody.problem.prior_p_good, atol=2.0**-13)

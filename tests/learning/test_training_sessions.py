@@ -65,7 +65,7 @@ def test_a_session_without_predictions_gets_one_p_good_and_says_so(small):
     blind = replace(small, predictions=small.predictions.iloc[:0])
     data, prediction, notes = training_session(blind, budget_min=60.0)
     assert prediction == "flat"
-    assert len(set(data.problem.p_good.tolist())) == 1
+    assert len(set(data.problem.prior_p_good.tolist())) == 1
     assert any("has no predictions" in note for note in notes)
 
 

@@ -122,7 +122,7 @@ def assert_batch_is_what_was_seen(
 
 def fractions(session: TrainingSession) -> PseudoRewards:
     labels = np.where(np.arange(session.problem.n_holes) % 3 == 0, session.truth.good, np.nan)
-    return PseudoRewards.of(labels, session.problem.p_good, session.problem.shots)
+    return PseudoRewards.of(labels, session.problem.prior_p_good, session.problem.shots)
 
 
 @settings(max_examples=40)

@@ -18,7 +18,7 @@ from cryoscout.perception.fitting import CLASSIFIER_FILE
 from cryoscout.perception.from_session import learned_from
 from cryoscout.perception.methods.base import Method, Seen
 from cryoscout.perception.methods.regression import ordinal_loss
-from cryoscout.perception.prepare import drawn_held_out
+from cryoscout.perception.prepare import drawn_held_out, targets_of
 from cryoscout.perception.settings import METHODS, FitSettings
 from cryoscout.perception.training import CHECKPOINT_FILE, Progress
 from cryoscout.session.splits import split_by
@@ -249,9 +249,21 @@ def test_crops_set_aside_take_their_labels_weights_and_place_among_the_held_out_
     found = fit(images, labels, "supervised", weights=weights, held_out=held, **given)
     assert found.set_aside == (row, 150)
     assert (found.notes["labels"], found.notes["held_out_labels"]) == (158, int(HELD.sum()) - 1)
-    kept = ~np.isin(np.arange(160), (row, 150))
+    aside = np.isin(np.arange(160), (row, 150))
+    targets = targets_of(labels, weights, held, aside, FitSettings())
+    assert not targets.held_out[aside].any()
+    assert not targets.weights[aside].any()
+    kept = ~aside
     same = fit(images[kept], labels[kept], "supervised", weights=weights[kept], held_out=held[kept], **given)
     assert_same_weights(found, same)
+
+
+def test_a_class_whose_only_soft_labels_show_nothing_is_missing() -> None:
+    sure = np.stack([TRUTH == 0, TRUTH == 1], axis=1).astype(np.float64)
+    images = IMAGES.copy()
+    images[TRUTH == 1] = 0
+    with pytest.raises(InputError, match="Got none of class 1"):
+        fit(images, sure, "supervised", held_out=0.0, **SMALL)
 
 
 def replaced(array: np.ndarray, at: Any, value: Any) -> np.ndarray:

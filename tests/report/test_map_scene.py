@@ -38,7 +38,7 @@ def test_only_entered_squares_stay_and_every_step_keeps_its_tier(seed, n_holes, 
     assert len(small.grid_of_square) == len(set(problem.square_of_hole[stops].tolist()))
     moved = scene.drawn.route if from_nowhere else np.append(scene.drawn.start_hole, scene.drawn.route)
     for old, new in zip(stops.tolist(), moved.tolist(), strict=True):
-        assert small.p_good[new] == problem.p_good[old]
+        assert small.prior_p_good[new] == problem.prior_p_good[old]
         assert scene.offset_in_patch[new].tolist() == positions[old].tolist()
         assert scene.drawn.imaged[new] == imaged[old]
         assert scene.grid_names[small.grid_of_hole[new]] == names[problem.grid_of_hole[old]]

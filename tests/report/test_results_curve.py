@@ -14,6 +14,7 @@ from cryoscout.session.model import Session
 from cryoscout.simulate.session import to_session
 from cryoscout.simulate.settings import SimulationSettings
 from cryoscout.simulate.tables import simulate_tables
+from hidden_outcomes import with_outcomes_hidden
 
 LATER = pd.Timestamp("2030-01-01")
 
@@ -71,7 +72,7 @@ def test_every_draw_tells_as_many_as_the_axis_says_however_uneven_the_patches(
 ) -> None:
     """Three patches have nearly all results: where one or two are judged, few are left to tell."""
     session = to_session(simulate_tables(SimulationSettings(holes=800, holes_per_patch=80), 3), "uneven")
-    patch_of_hole, _, _ = session.tree()
+    patch_of_hole = session.tree().patch_of_hole
     patches = patch_of_hole.max() + 1
     first = np.concatenate([np.flatnonzero(patch_of_hole == patch)[:2] for patch in range(3, patches)])
     kept = np.concatenate([np.flatnonzero(patch_of_hole < 3)[::2], first])
@@ -106,7 +107,7 @@ def test_numbers_of_results_that_are_all_of_a_kind_are_not_told(session: Session
 
 
 def test_there_is_no_curve_without_results_predictions_or_both_kinds(session: Session) -> None:
-    for none, threshold in ((session.with_outcomes_hidden(), 6.0), (session, 4.0)):
+    for none, threshold in ((with_outcomes_hidden(session), 6.0), (session, 4.0)):
         assert results_curve(none, threshold) is None
         assert number_of_fits(none, threshold) == 0
     every = session.with_p_good("none", 0.5, np.full(session.n_holes, 0.5), LATER)

@@ -16,7 +16,6 @@ def test_a_constant_difference_has_an_interval_of_no_width():
     first = np.array([5.0, 9.0, 2.0])
     interval = paired_difference(first + 3.0, first, seed=0)
     assert (interval.mean, interval.low, interval.high) == (3.0, 3.0, 3.0)
-    assert interval.excludes_zero
 
 
 def test_the_interval_is_close_to_the_normal_one_for_many_pairs():
@@ -53,7 +52,6 @@ def test_unpaired_or_empty_results_are_refused():
 
 def test_an_interval_reads_with_its_signs():
     assert str(Interval(4.06, -0.5, 9.0)) == "+4.1 [-0.5, +9.0]"
-    assert not Interval(4.0, -0.5, 9.0).excludes_zero
 
 
 @given(

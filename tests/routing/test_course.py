@@ -21,7 +21,7 @@ def three_holes(**changes: object) -> RoutingProblem:
     """Two holes of one patch and one on another grid."""
     index = np.array([0, 0, 1], dtype=np.int32)
     tree = {"patch_of_hole": index, "square_of_patch": index[1:], "grid_of_square": index[1:]}
-    return RoutingProblem(**tree, p_good=np.array([0.5, 0.25, 1.0]), budget_min=30.0, **changes)
+    return RoutingProblem(**tree, prior_p_good=np.array([0.5, 0.25, 1.0]), budget_min=30.0, **changes)
 
 
 def slow_minutes(problem: RoutingProblem, start: int, route: list[int]) -> list[float]:

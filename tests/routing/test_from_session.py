@@ -85,7 +85,7 @@ def test_the_problem_keeps_the_order_of_the_session(y1):
         assert names.holes[hole].startswith(names.patches[problem.patch_of_hole[hole]])
         assert names.holes[hole].startswith(names.grids[problem.grid_of_hole[hole]])
     by_name = y1.predictions.query("model_id == 'res18'").set_index("hole_id")["p_good"]
-    assert problem.p_good[500] == by_name[names.holes[500]]
+    assert problem.prior_p_good[500] == by_name[names.holes[500]]
 
 
 def test_imaged_holes_and_their_results_are_handed_over_unless_planned_as_new(half_imaged):
@@ -161,7 +161,7 @@ def test_a_session_without_predictions_gets_flat_and_says_so(simulated):
     assert name == "flat"
     assert "has no predictions" in notes[0]
     problem = problem_from_session(bare, prediction=prediction_of(bare, name), budget_min=60)
-    assert np.unique(problem.p_good).tolist() == [flat_p_good()]
+    assert np.unique(problem.prior_p_good).tolist() == [flat_p_good()]
 
 
 def test_what_is_chosen_for_the_user_is_said_and_what_they_named_is_never_replaced(simulated, y1):

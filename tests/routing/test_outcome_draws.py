@@ -7,6 +7,7 @@ import pytest
 from learning_samples import even_session
 
 from cryoscout.belief.effects import EffectVariances
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.outcome_draws import draw_outcomes
 from cryoscout.routing.problem import RoutingProblem
 
@@ -18,7 +19,11 @@ def problem_with(effects: EffectVariances, shots: int = 1) -> RoutingProblem:
     of = even_session().problem
     p_good = np.random.default_rng(5).permutation(np.linspace(0.05, 0.95, 32))
     return RoutingProblem(
-        of.patch_of_hole, of.square_of_patch, of.grid_of_square, p_good, 60.0, effects=effects, shots=shots
+        HoleTree(of.patch_of_hole, of.square_of_patch, of.grid_of_square),
+        p_good,
+        60.0,
+        effects=effects,
+        shots=shots,
     )
 
 
@@ -35,9 +40,9 @@ def test_the_mean_of_the_draws_is_p_good(shots: int) -> None:
     problem = problem_with(LARGE, shots)
     good = drawn(problem)
     assert set(np.unique(good)) <= set(range(shots + 1))
-    error = np.sqrt(shots**2 * problem.p_good * (1 - problem.p_good) / N_DRAWS)
+    error = np.sqrt(shots**2 * problem.prior_p_good * (1 - problem.prior_p_good) / N_DRAWS)
     # Five standard errors, and half a percent for the logistic normal being matched by its probit approximation.
-    assert (np.abs(good.mean(axis=0) - shots * problem.p_good) <= 5 * error + 0.005 * shots).all()
+    assert (np.abs(good.mean(axis=0) - shots * problem.prior_p_good) <= 5 * error + 0.005 * shots).all()
 
 
 def test_the_nearer_two_holes_are_the_more_alike_they_turn_out() -> None:

@@ -33,12 +33,12 @@ def test_the_worth_at_the_price_is_at_least_the_exact_plan_and_near_it_where_the
     here = int(np.flatnonzero(free)[0])
     net_patch, net_square, net_grid, count = _scratch(problem)
     patch = int(problem.patch_of_hole[here])
-    price = price_of(tree, problem.p_good, free, patch, left, net_patch, net_square, net_grid, count)
+    price = price_of(tree, problem.prior_p_good, free, patch, left, net_patch, net_square, net_grid, count)
     worth = price * left + np.maximum(net_grid, 0.0).sum()
     from dataclasses import replace
 
     exact = TreeKnapsack(replace(problem, crossing="drop")).solve(
-        problem.p_good, free, here, left, plan=False
+        problem.prior_p_good, free, here, left, plan=False
     )
     # Weak duality: any price gives an upper bound of the best plan (Everett 1963).
     assert worth >= exact.value - 1e-6
@@ -46,7 +46,9 @@ def test_the_worth_at_the_price_is_at_least_the_exact_plan_and_near_it_where_the
 
 def test_a_price_of_nothing_where_there_is_time_for_everything():
     problem = random_session(np.random.default_rng(1)).problem
-    price = price_of(price_tree(problem), problem.p_good, problem.available(), -1, 1e6, *_scratch(problem))
+    price = price_of(
+        price_tree(problem), problem.prior_p_good, problem.available(), -1, 1e6, *_scratch(problem)
+    )
     assert price == 0.0
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cryoscout.core.errors import InputError
+from cryoscout.routing.course import PolicyError
 from cryoscout.routing.policies import POLICIES, make_policy
 from cryoscout.routing.policies.base import STOP, AskedHoleByHole, Observation, Policy
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
@@ -69,7 +69,7 @@ def problem_of_kind(rng: np.random.Generator, kind: str, **others: object) -> Ro
         "tenths": rng.integers(0, 6, problem.n_holes) / 10.0,
         "distinct": rng.random(problem.n_holes),
     }[kind]
-    return replace(problem, p_good=p_good)
+    return replace(problem, prior_p_good=p_good)
 
 
 @settings(max_examples=150)
@@ -157,7 +157,7 @@ def test_what_was_not_planned_for_is_planned_anew(changed: str) -> None:
     else:
         outcome = seen.outcome.copy()
         outcome[route[:3]] = 0.0
-        seen = replace(seen, outcome=outcome, n_outcomes=3)
+        seen = replace(seen, outcome=outcome, news=3)
     new = make_policy("adaptive")
     new.reset(problem, NOWHERE, np.random.default_rng(0))
     assert policy.next_hole(seen) == new.next_hole(seen)
@@ -178,5 +178,5 @@ def test_a_hole_that_is_named_twice_is_refused() -> None:
     problem = random_problem(np.random.default_rng(0), 5, budget_min=100.0)
     policy = Stubborn()
     policy.reset(problem, NOWHERE, np.random.default_rng(0))
-    with pytest.raises(InputError, match=r"'stubborn' must choose an allowed, unvisited hole\. Got 0"):
+    with pytest.raises(PolicyError, match=r"'stubborn' must choose an allowed, unvisited hole\. Got 0"):
         policy.plan(first_look(problem, NOWHERE))

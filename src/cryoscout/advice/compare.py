@@ -6,6 +6,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from cryoscout.advice.recorded import (
+    AS_RECORDED,
+    headline,
+    images_all,
+    long_budget,
+    mean_minutes_recorded,
+    notes_on_order,
+)
 from cryoscout.advice.setting import AdviceRequest, Setting, setting_of, threshold_of
 from cryoscout.core.errors import DataError
 from cryoscout.core.telling import Progress, no_progress
@@ -41,6 +49,7 @@ class ReplayRequest:
     ctf_delay_min: float = 0.0
     replan_every: ReplanEvery = 1
     seed: int = 0
+    notes: tuple[str, ...] = ()  # what was chosen for the user, said with the result
 
 
 @dataclass(frozen=True)
@@ -48,12 +57,14 @@ class PolicyRow:
     """One policy's figures, one value per budget; means and population std over starts."""
 
     kind: str
-    prediction: str
+    prediction: str | None  # None: it uses none
     good_mean: tuple[float, ...]
     good_std: tuple[float, ...]
     visited_mean: tuple[float, ...]
     reward_mean: tuple[float, ...]
     runtime_s: float  # of all budgets and starts together
+    minutes_recorded_mean: tuple[float | None, ...] | None = None
+    """Of the recorded order alone, by the session's own times; None in it: these are not known."""
 
 
 @dataclass(frozen=True)
@@ -64,19 +75,26 @@ class ReplayOutcome:
     request: ReplayRequest
     time_model: str
     n_starts: tuple[int, ...]  # by budget
-    left_out: int  # holes without an outcome
+    measured: int  # holes with an outcome
+    left_out: int  # holes without one
     bound_mean: tuple[float, ...]
-    rows: dict[str, PolicyRow]
+    rows: dict[str, PolicyRow]  # the recorded order first, where it is known
+    headline: str  # of the last budget
     notes: tuple[str, ...]
+
+    def images_all(self, row: PolicyRow, at: int) -> bool:
+        """Whether every route of the row visits every measured hole within the budget of index `at`."""
+        return images_all(row.visited_mean[at], self.measured)
 
     def to_json(self) -> dict[str, Any]:
         """The object of `--json`.
 
         Keys: session, budgets_min, crossing, starts_from, starts (how many, by budget), seed, time_model,
         ctf_delay_min, replan_every,
-        left_out (holes without an outcome), notes, policies {as asked for: {kind, prediction, good_mean,
-        good_std,
-        visited_mean, reward_mean, bound_mean, runtime_s}}; lists have one value per budget.
+        measured (holes with an outcome), left_out (holes without one), headline, notes, policies {as asked for: {kind,
+        prediction, good_mean, good_std, visited_mean, reward_mean, bound_mean, runtime_s}}; lists have one value per
+        budget. Where the recorded order is known the first policy is `as recorded`, without a prediction (null) and
+        with minutes_recorded_mean: what its routes took by the session's own times, null where it has names alone.
         """
         return {
             "session": self.session,
@@ -88,7 +106,9 @@ class ReplayOutcome:
             "time_model": self.time_model,
             "ctf_delay_min": self.request.ctf_delay_min,
             "replan_every": self.request.replan_every,
+            "measured": self.measured,
             "left_out": self.left_out,
+            "headline": self.headline,
             "notes": list(self.notes),
             "policies": {
                 spec: {
@@ -100,10 +120,19 @@ class ReplayOutcome:
                     "reward_mean": list(row.reward_mean),
                     "bound_mean": list(self.bound_mean),
                     "runtime_s": row.runtime_s,
+                    **_minutes_recorded_json(row),
                 }
                 for spec, row in self.rows.items()
             },
         }
+
+
+def _minutes_recorded_json(row: PolicyRow) -> dict[str, Any]:
+    return (
+        {"minutes_recorded_mean": list(row.minutes_recorded_mean)}
+        if row.minutes_recorded_mean is not None
+        else {}
+    )
 
 
 def replay_session(
@@ -128,19 +157,38 @@ def replay_session(
     for spec in request.policies:
         stage.make(spec)
     starts = stage.starts()
-    steps = sum(len(drawn) * len(request.policies) + len(set(drawn.tolist())) for drawn in starts)
+    specs = request.policies if stage.order is None else (AS_RECORDED, *request.policies)
+    steps = sum(len(drawn) * len(specs) + len(set(drawn.tolist())) for drawn in starts)
     with progress("replaying", steps) as step:
-        rows = {spec: stage.row(spec, starts, step) for spec in request.policies}
+        rows = {spec: stage.row(spec, starts, step) for spec in specs}
         bound_mean = tuple(stage.bound_mean(at, drawn, step) for at, drawn in enumerate(starts))
+    long = [
+        long_budget(stage.any_problem(at), {spec: row.visited_mean[at] for spec, row in rows.items()})
+        for at in range(len(starts))
+    ]
+    said_of_others = [f"{each.budget_min:g} min: {each.words}" for each in long[:-1] if each is not None]
     return ReplayOutcome(
         session=session.name,
         request=request,
         time_model=model.name,
         n_starts=tuple(len(drawn) for drawn in starts),
+        measured=session.n_holes - left_out,
         left_out=left_out,
         bound_mean=bound_mean,
         rows=rows,
-        notes=(*notes, *stage.notes),
+        headline=headline(
+            {spec: row.good_mean[-1] for spec, row in rows.items()},
+            bound_mean[-1],
+            request.budgets_min[-1],
+            long[-1],
+        ),
+        notes=(
+            *request.notes,
+            *notes,
+            *stage.notes,
+            *notes_on_order(session, stage.order),
+            *said_of_others,
+        ),
     )
 
 
@@ -152,6 +200,7 @@ class _Stage:
         self.request = request
         self.truth = truth
         self.model = model
+        self.order = session.recorded_order()
         self.notes: list[str] = []
         self._problems: dict[str, RoutingProblem] = {}
 
@@ -187,6 +236,10 @@ class _Stage:
     def problem(self, prediction: str, at: int) -> RoutingProblem:
         """The problem with that prediction at the budget of index `at`; holes without outcome are out."""
         return self._problems[prediction].with_budget(self.request.budgets_min[at])
+
+    def any_problem(self, at: int) -> RoutingProblem:
+        """The problem for what looks at no prediction: the bound and the recorded order."""
+        return self.problem(next(iter(self._problems)), at)
 
     def starts(self) -> list[NDArray[np.int64]]:
         """Start holes by budget, the same for every policy.
@@ -228,17 +281,20 @@ class _Stage:
         return only_measured(problem, self.truth)
 
     def row(self, spec: str, starts: list[NDArray[np.int64]], step: Callable[[], None]) -> PolicyRow:
-        """Replay one policy at every budget."""
+        """Replay one policy, or the recorded order, at every budget."""
         import numpy as np
 
+        from cryoscout.routing.policies.as_recorded import policy_as_recorded
         from cryoscout.routing.replay import replay as replay_policy
 
-        policy, prediction = self.make(spec)
+        recorded = self.order if spec == AS_RECORDED else None
+        policy, prediction = self.make(spec) if recorded is None else (policy_as_recorded(recorded), None)
         began = time.perf_counter()
-        good, visited, reward = [], [], []
+        good, visited, reward, minutes = [], [], [], []
         for at, drawn in enumerate(starts):
+            problem = self.any_problem(at) if prediction is None else self.problem(prediction, at)
             results = replay_policy(
-                self.problem(prediction, at),
+                problem,
                 self.truth,
                 policy,
                 drawn.tolist(),
@@ -250,6 +306,8 @@ class _Stage:
             good.append([result.good_found for result in results])
             visited.append([result.visited for result in results])
             reward.append([result.reward for result in results])
+            if recorded is not None:
+                minutes.append(mean_minutes_recorded(recorded, problem, results))
         return PolicyRow(
             kind=policy.kind,
             prediction=prediction,
@@ -258,6 +316,7 @@ class _Stage:
             visited_mean=tuple(float(np.mean(count)) for count in visited),
             reward_mean=tuple(float(np.mean(value)) for value in reward),
             runtime_s=time.perf_counter() - began,
+            minutes_recorded_mean=None if recorded is None else tuple(minutes),
         )
 
     def bound_mean(self, at: int, starts: NDArray[np.int64], step: Callable[[], None]) -> float:
@@ -266,7 +325,7 @@ class _Stage:
 
         from cryoscout.routing.bound import good_holes_bound
 
-        problem = self.problem(next(iter(self._problems)), at)
+        problem = self.any_problem(at)
         distinct, times = np.unique(starts, return_counts=True)
         bounds = []
         for start in distinct.tolist():

@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 
 from cryoscout.belief.counts import CountForecast, forecast_count
 from cryoscout.core.errors import InputError
+from cryoscout.core.units import TIER_NAMES
 from cryoscout.routing.course import Course
 from cryoscout.routing.plan_route import plan_route
 from cryoscout.routing.policies.base import Policy, belief_of
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.session.model import Session
-
-TIER_NAMES = ("same patch", "new patch", "new square", "new grid")
 
 _FORECAST = 1
 """Second word of the seed of the forecast."""

@@ -2,16 +2,14 @@
 
 The model: an exposure of hole h is good with probability sigmoid(m_h + e_p), where e_p = session + grid + square +
 patch effect of the hole's patch, each effect an independent zero-mean Gaussian. Given outcomes, the posterior is
-approximated by a Gaussian with expectation propagation (Minka 2001): all outcomes of a patch together become one
-Gaussian site on its e_p, made by an exact integral, so within a patch nothing is approximated. The approximate
-posterior is a Gaussian on the tree and is solved exactly by one pass up and one pass down, in time linear in the
-number of patches. Sites are refined until nothing moves, so the posterior is a function of the outcomes, not of
-their order.
+approximated by a Gaussian with expectation propagation (Minka 2001): every hole's outcome becomes a Gaussian site on
+its patch's e_p. Sites of one patch add up, so the approximate posterior is a Gaussian on the tree and is solved exactly
+by one pass up and one pass down, in time linear in the number of patches. Sites are refined until nothing moves, so the
+posterior is a function of the outcomes, not of their order.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
@@ -20,13 +18,14 @@ from pydantic import Field
 
 from cryoscout.belief.calibration import sigmoid
 from cryoscout.belief.tree_gaussian import (
-    Results,
     draw_patch_effects,
     ep_log_likelihood,
     ep_log_likelihood_gradient,
     patch_marginals,
     settle_sites,
+    third_moments,
 )
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.core.settings import Settings
 
 Variance = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
@@ -82,19 +81,6 @@ def location_of(p_good: NDArray[np.float64], variance: float) -> NDArray[np.floa
     return np.asarray(np.log(p / (1.0 - p)) * np.sqrt(1.0 + _LOGISTIC_PROBIT * variance))
 
 
-@dataclass(frozen=True)
-class EffectTree:
-    """Which square a patch is in and which grid a square is in."""
-
-    square_of_patch: NDArray[np.int32]  # (P,) int32
-    grid_of_square: NDArray[np.int32]  # (S,) int32
-
-    @property
-    def n_grids(self) -> int:
-        """Number of grids."""
-        return int(self.grid_of_square[-1]) + 1
-
-
 class EffectBelief:
     """The posterior of the patch effects e_p, updated outcome by outcome.
 
@@ -110,7 +96,7 @@ class EffectBelief:
         self,
         location: NDArray[np.float64],
         patch_of_hole: NDArray[np.int32],
-        tree: EffectTree,
+        tree: HoleTree,
         variances: EffectVariances,
     ) -> None:
         self.location = location
@@ -122,8 +108,9 @@ class EffectBelief:
         self._good = np.zeros(len(location))
         self._shots = np.zeros(len(location))  # with a result
         self._evidence = np.zeros((n_patches, 2))  # per patch: precision, precision times mean
-        self._seen = np.full((n_patches, 2), np.nan)  # what each site was made from; see `settle_sites`
-        self._log_mass = np.zeros(n_patches)
+        self._sites = np.zeros((0, 2))  # of each known hole; see `settle_sites`
+        self._seen = np.zeros((0, 2))
+        self._log_mass = np.zeros(0)
         self._refresh()
 
     @property
@@ -150,15 +137,31 @@ class EffectBelief:
         self._good[holes], self._shots[holes] = good, shots
         known = np.union1d(self._known, holes)
         known = known[self._shots[known] > 0]
-        self._known = known[np.argsort(self.patch_of_hole[known], kind="stable")]
-        self._seen[self.patch_of_hole[holes]] = np.nan
+        known = known[np.argsort(self.patch_of_hole[known], kind="stable")]
+        sites, seen, log_mass = (
+            np.zeros((len(known), 2)),
+            np.full((len(known), 2), np.nan),
+            np.zeros(len(known)),
+        )
+        kept = np.isin(known, self._known) & ~np.isin(known, holes)
+        by_hole = np.argsort(self._known)
+        rows = by_hole[np.searchsorted(self._known, known[kept], sorter=by_hole)]
+        sites[kept], seen[kept], log_mass[kept] = self._sites[rows], self._seen[rows], self._log_mass[rows]
+        self._known, self._sites, self._seen, self._log_mass = known, sites, seen, log_mass
         self._refresh()
 
     def p_good(self) -> NDArray[np.float64]:
         """(n,) probability that one exposure of each hole is good, given the outcomes so far."""
         # As `marginal_probability`, with the root taken once per patch.
-        narrowed = np.sqrt(1.0 + _LOGISTIC_PROBIT * self.variance)[self.patch_of_hole]
-        return sigmoid((self.location + self.mean[self.patch_of_hole]) / narrowed)
+        patch, narrowed = self.patch_of_hole, np.sqrt(1.0 + _LOGISTIC_PROBIT * self.variance)
+        logit = (self.location + self.mean[patch]) / narrowed[patch]
+        # An effect that is skewed adds its third moment / 6 times the third derivative of the logistic function, here
+        # as a change of the logit. Up to 1.7 a higher location still has a higher p_good.
+        skewness = np.clip(self._third / (6.0 * narrowed**3), -1.0, 1.0)
+        skewed = np.flatnonzero(skewness[patch])
+        p = sigmoid(logit[skewed])
+        logit[skewed] += skewness[patch[skewed]] * (1.0 - 6.0 * p * (1.0 - p))
+        return sigmoid(logit)
 
     def draw_logits(
         self,
@@ -193,18 +196,19 @@ class EffectBelief:
         tree = self._tree
         return float(
             ep_log_likelihood(
-                self._results[0], self._evidence, self._seen, self._log_mass,
+                self._sites, self._seen, self._log_mass, self._evidence,
                 tree.square_of_patch, tree.grid_of_square, self._variances,
             )
         )  # fmt: skip
 
     def log_likelihood_gradient(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Derivatives of `log_likelihood`: by the location of each hole with an outcome, (m,), in the order of patches
-        and within them of holes; and by the prior variances of patch, square and grid, (3,).
+        and within them of holes, and by the prior variances of patch, square and grid, (3,). Needs a patch variance
+        above 0.
         """
         tree = self._tree
         by_location, by_variance = ep_log_likelihood_gradient(
-            self._results, self._evidence, self._seen,
+            self._sites, self._seen, self._evidence,
             tree.square_of_patch, tree.grid_of_square, self._variances,
         )  # fmt: skip
         return by_location, by_variance
@@ -212,32 +216,22 @@ class EffectBelief:
     def _refresh(self) -> None:
         """Let sites and posterior follow the outcomes."""
         tree, known = self._tree, self._known
-        patches, begin = np.unique(self.patch_of_hole[known], return_index=True)
-        forgotten = np.isnan(self._seen[:, 0])
-        forgotten[patches] = False
-        self._evidence[forgotten] = 0.0
         good = self._good[known]
-        self._results: Results = (
-            patches.astype(np.int64),
-            np.append(begin, len(known)).astype(np.int64),
-            self.location[known],
-            good,
-            self._shots[known] - good,
-        )
+        results = self.patch_of_hole[known], self.location[known], good, self._shots[known] - good
         settle_sites(
-            self._results, self._evidence, self._seen, self._log_mass,
+            results, self._sites, self._seen, self._log_mass, self._evidence,
             tree.square_of_patch, tree.grid_of_square, self._variances,
         )  # fmt: skip
-        self.mean, self.variance = patch_marginals(
-            self._evidence, tree.square_of_patch, tree.grid_of_square, self._variances
-        )
+        where = self._evidence, tree.square_of_patch, tree.grid_of_square, self._variances
+        self.mean, self.variance = patch_marginals(*where)
+        self._third = third_moments(results, *where)
 
 
 def log_marginal_likelihood(
     location: NDArray[np.float64],
     patch_of_hole: NDArray[np.int32],
     good: NDArray[np.float64],
-    tree: EffectTree,
+    tree: HoleTree,
     variances: EffectVariances,
 ) -> float:
     """Approximate log probability of outcomes (nats), the effects integrated out; good (n,) 0 or 1."""
@@ -250,7 +244,7 @@ def log_marginal_likelihood_and_gradient(
     location: NDArray[np.float64],
     patch_of_hole: NDArray[np.int32],
     good: NDArray[np.float64],
-    tree: EffectTree,
+    tree: HoleTree,
     variances: EffectVariances,
 ) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
     """`log_marginal_likelihood`, and its derivatives by location, (n,), and by the variances of patch, square, grid."""

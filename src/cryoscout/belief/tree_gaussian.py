@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cryoscout.belief.patch_results import site_of, slopes_by_location, tilted
+from cryoscout.belief.hole_results import site_of, tilted
 
 Messages = tuple[
     NDArray[np.float64],
@@ -23,15 +23,6 @@ Messages = tuple[
     NDArray[np.float64],
 ]
 """patch_up (P,2), square_sum (S,2), square_up (S,2), grid_sum (G,2), grid_up (G,2), session_sum (2,)."""
-
-Results = tuple[
-    NDArray[np.int64],
-    NDArray[np.int64],
-    NDArray[np.float64],
-    NDArray[np.float64],
-    NDArray[np.float64],
-]
-"""patches (k,) that have results, begin (k + 1,) of each patch's rows; location, good, bad (m,) of each hole's row."""
 
 _SETTLED = 1e-8
 """Logits, and logits squared: surroundings that moved by less leave a site as it is."""
@@ -127,36 +118,46 @@ def patch_marginals(evidence, square_of_patch, grid_of_square, variances):  # ty
 
 @njit(cache=True)
 def settle_sites(  # type: ignore[no-untyped-def]
-    results, evidence, seen, log_mass, square_of_patch, grid_of_square, variances
+    results, sites, seen, log_mass, evidence, square_of_patch, grid_of_square, variances
 ):
-    """Expectation propagation to convergence with one site per patch that has results, in place; the sweeps it took.
+    """Expectation propagation to convergence, one site per hole with results, in place; the sweeps it took.
 
-    evidence : (P, 2) the sites     seen : (P, 2) mean and variance of the effect without the patch's own results, as
-        each site was last made from them; NaN where results are new     log_mass : (P,) of the tilted distribution
+    results : patch, location, good, bad, (m,) each: of the holes with results, and their shots with such a result
+    sites : (m, 2) from where they are     seen : (m, 2) mean and variance of the effect without the hole's results, as
+        each site was last made from them; NaN where results are new     log_mass : (m,) of the tilted distribution
+    evidence : (P, 2) is written: the sum of each patch's sites
     Only sites whose surroundings have moved are made again, so one more result costs little. The point where nothing
-    moves any more is a function of the results alone, whatever was in `evidence` before.
+    moves any more is a function of the results alone, wherever the sites were before.
     """
-    patches, begin, location, good, bad = results
+    patch_of_row, location, good, bad = results
+    evidence[:] = 0.0
+    for i in range(len(sites)):
+        evidence[patch_of_row[i]] += sites[i]
     for sweep in range(_MOST_SWEEPS):
         messages = messages_up(evidence, square_of_patch, grid_of_square, variances)
         settled = True
-        for k in range(len(patches)):
-            patch = patches[k]
+        for i in range(len(sites)):
+            patch = patch_of_row[i]
+            here, site = evidence[patch], sites[i]
             mean, variance = given_others(patch, square_of_patch, grid_of_square, variances, messages)
-            if abs(mean - seen[patch, 0]) <= _SETTLED and abs(variance - seen[patch, 1]) <= _SETTLED:
+            mean, variance = _given(mean, variance, here[0] - site[0], here[1] - site[1])
+            if abs(mean - seen[i, 0]) <= _SETTLED and abs(variance - seen[i, 1]) <= _SETTLED:
                 continue
             settled = False
             if sweep >= _WHOLE_STEPS:
                 # Whole steps converge in a few sweeps; where they should ever go round in circles, half steps end it.
-                mean, variance = 0.5 * (mean + seen[patch, 0]), 0.5 * (variance + seen[patch, 1])
-            seen[patch, 0], seen[patch, 1] = mean, variance
-            here = slice(begin[k], begin[k + 1])
-            log_mass[patch], tilted_mean, tilted_variance = tilted(
-                mean, variance, location[here], good[here], bad[here]
+                mean, variance = 0.5 * (mean + seen[i, 0]), 0.5 * (variance + seen[i, 1])
+            seen[i, 0], seen[i, 1] = mean, variance
+            row = slice(i, i + 1)
+            log_mass[i], tilted_mean, tilted_variance, _ = tilted(
+                mean, variance, location[row], good[row], bad[row]
             )
             if variance <= 0.0:
                 continue
-            evidence[patch] = site_of(mean, variance, tilted_mean, tilted_variance)
+            precision, shift = site_of(mean, variance, tilted_mean, tilted_variance)
+            here[0] += precision - site[0]
+            here[1] += shift - site[1]
+            site[0], site[1] = precision, shift
             update_path(patch, evidence, square_of_patch, grid_of_square, variances, messages)
         if settled:
             return sweep
@@ -164,20 +165,42 @@ def settle_sites(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
+def third_moments(results, evidence, square_of_patch, grid_of_square, variances):  # type: ignore[no-untyped-def]
+    """Third central moment of every patch's effect given all its results at once, (P,); 0 where it has none.
+
+    results : as in `settle_sites`, sorted by patch. The Gaussian of the sites has none, but few results that all say
+    the same leave an effect skewed.
+    """
+    patch_of_row, location, good, bad = results
+    third = np.zeros(len(evidence))
+    messages = messages_up(evidence, square_of_patch, grid_of_square, variances)
+    begin = 0
+    for end in range(1, len(location) + 1):
+        if end < len(location) and patch_of_row[end] == patch_of_row[begin]:
+            continue
+        patch, rows = patch_of_row[begin], slice(begin, end)
+        mean, variance = given_others(patch, square_of_patch, grid_of_square, variances, messages)
+        third[patch] = tilted(mean, variance, location[rows], good[rows], bad[rows])[3]
+        begin = end
+    return third
+
+
+@njit(cache=True)
 def ep_log_likelihood(  # type: ignore[no-untyped-def]
-    patches, evidence, seen, log_mass, square_of_patch, grid_of_square, variances
+    sites, seen, log_mass, evidence, square_of_patch, grid_of_square, variances
 ):
     """The approximate log marginal likelihood of the results at converged sites; arguments as in `settle_sites`."""
     messages = messages_up(evidence, square_of_patch, grid_of_square, variances)
     _, square_sum, _, grid_sum, _, session_sum = messages
     total = _log_mass(0.0, variances[3], session_sum)
+    for patch in range(len(evidence)):
+        total += _log_mass(0.0, variances[0], evidence[patch])
     for square in range(len(square_sum)):
         total += _log_mass(0.0, variances[1], square_sum[square])
     for grid in range(len(grid_sum)):
         total += _log_mass(0.0, variances[2], grid_sum[grid])
-    for patch in patches:
-        total += _log_mass(0.0, variances[0], evidence[patch])
-        total += log_mass[patch] - _log_mass(seen[patch, 0], seen[patch, 1], evidence[patch])
+    for i in range(len(sites)):
+        total += log_mass[i] - _log_mass(seen[i, 0], seen[i, 1], sites[i])
     return total
 
 
@@ -191,7 +214,7 @@ def _change_with_variance(mean, variance, evidence):  # type: ignore[no-untyped-
 
 @njit(cache=True)
 def ep_log_likelihood_gradient(  # type: ignore[no-untyped-def]
-    results, evidence, seen, square_of_patch, grid_of_square, variances
+    sites, seen, evidence, square_of_patch, grid_of_square, variances
 ):
     """Derivatives of the log marginal likelihood: by the location of each result, (m,), and by the variances, (3,).
 
@@ -200,12 +223,10 @@ def ep_log_likelihood_gradient(  # type: ignore[no-untyped-def]
     """
     messages = messages_up(evidence, square_of_patch, grid_of_square, variances)
     _, square_sum, square_up, grid_sum, grid_up, session_sum = messages
-    patches, begin, location, good, bad = results
-    by_location = np.empty(len(location))
-    for k in range(len(patches)):
-        mean, variance = seen[patches[k]]
-        here = slice(begin[k], begin[k + 1])
-        slopes_by_location(mean, variance, location[here], good[here], bad[here], by_location[here])
+    by_location = np.empty(len(sites))
+    for i in range(len(sites)):
+        tilted_mean, _ = with_evidence(seen[i, 0], seen[i, 1], sites[i])
+        by_location[i] = (tilted_mean - seen[i, 0]) / seen[i, 1]
     by_variance = np.zeros(3)
     for patch in range(len(evidence)):
         mean, variance = given_others(patch, square_of_patch, grid_of_square, variances, messages)

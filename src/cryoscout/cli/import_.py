@@ -368,13 +368,14 @@ def _account(
 
 
 def _by_tier(values: Sequence[Any]) -> dict[str, Any]:
-    return dict(zip(("same_patch", "new_patch", "new_square", "new_grid"), values, strict=True))
+    from cryoscout.core.units import TIER_NAMES
+
+    return dict(zip((name.replace(" ", "_") for name in TIER_NAMES), values, strict=True))
 
 
 def _in_words(fit: FittedTimeModel, shots: int) -> str:
     """Seconds of each tier and the timed steps behind them."""
-    from cryoscout.core.units import SECONDS_PER_MINUTE
-    from cryoscout.routing.time_fit import TIER_NAMES
+    from cryoscout.core.units import SECONDS_PER_MINUTE, TIER_NAMES
 
     tiers = ", ".join(
         f"{seconds:.0f} s {tier} ({_steps_in_words(events, pauses) if events > pauses else 'filled, not measured'})"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
 import typer
 
 from cryoscout.advice.compare import ReplayOutcome, ReplayRequest, StartsFrom, replay_session
+from cryoscout.advice.recorded import AS_RECORDED, words_on_as_recorded
 from cryoscout.advice.setting import split_policy_spec
 from cryoscout.cli.output import console, print_json, progress
 from cryoscout.core.errors import InputError, UnknownNameError
@@ -28,7 +29,7 @@ def replay(
             "--policies",
             "--policy",
             help="Policies by commas, each policy, policy@prediction or a trained policy's file. "
-            "Default: greedy,adaptive@combined.",
+            "Default: greedy,adaptive@combined, as far as the session serves them.",
         ),
     ] = None,
     starts: Annotated[
@@ -68,9 +69,10 @@ def replay(
         bool, typer.Option("--json", help="Print one JSON object instead of the table.")
     ] = False,
 ) -> None:
-    """What policies would have found on holes that were really imaged, beside the exact bound.
+    """What policies would have found on holes that were really imaged, beside the recorded order and the exact bound.
 
-    Every policy starts from the same holes. Holes without an outcome are left out. std is over starts.
+    Every policy starts from the same holes, and so does the recorded order: what the session itself found from there on
+    in the same minutes. Holes without an outcome are left out. std is over starts.
 
     \b
     Example:
@@ -80,9 +82,10 @@ def replay(
     from cryoscout.session.named import load_session
 
     loaded = load_session(session, split)
+    chosen, notes = _default_policies(loaded) if policies is None else (_policies_of(policies), ())
     request = ReplayRequest(
         budgets_min=_budgets_of(budget_min),
-        policies=_policies_of(_default_policies(loaded) if policies is None else policies),
+        policies=chosen,
         starts=_starts_of(starts),
         starts_from=cast("StartsFrom", _one_of("--starts-from", starts_from, get_args(StartsFrom))),
         crossing=cast("Crossing", _one_of("--crossing", crossing, ("count", "drop"))),
@@ -91,6 +94,7 @@ def replay(
         ctf_delay_min=ctf_delay_min,
         replan_every=_replan_every_of(replan_every),
         seed=seed,
+        notes=notes,
     )
     outcome = replay_session(loaded, request, progress)
     if as_json:
@@ -111,12 +115,18 @@ def _budgets_of(text: str) -> tuple[float, ...]:
         ) from None
 
 
-def _default_policies(session: Session) -> str:
-    """A session without a classifier of every hole has no `combined` to name; its policies take what it has."""
+def _default_policies(session: Session) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The policies and notes on them.
+
+    A session without a classifier of every hole has no `combined` to name; its policies take what it has.
+    """
+    from cryoscout.advice.recorded import default_policies
     from cryoscout.routing.predictions import COMBINED, resolve_prediction
 
     prediction, _ = resolve_prediction(session, None, COMBINED)
-    return "greedy,adaptive@combined" if prediction == COMBINED else "greedy,adaptive"
+    return default_policies(
+        session, ("greedy", "adaptive@combined" if prediction == COMBINED else "adaptive")
+    )
 
 
 def _policies_of(text: str) -> tuple[str, ...]:
@@ -165,16 +175,22 @@ def _print(outcome: ReplayOutcome) -> None:
     table.add_column("runtime", justify="right")
     for spec, row in outcome.rows.items():
         cells = [
-            f"{mean:.1f} ± {std:.1f} ({_share(mean, bound)})"
-            for mean, std, bound in zip(row.good_mean, row.good_std, outcome.bound_mean, strict=True)
+            f"{mean:.1f} ± {std:.1f} ({'all holes' if outcome.images_all(row, at) else _share(mean, bound)})"
+            for at, (mean, std, bound) in enumerate(
+                zip(row.good_mean, row.good_std, outcome.bound_mean, strict=True)
+            )
         ]
-        table.add_row(split_policy_spec(spec)[0], row.prediction, *cells, f"{row.runtime_s:.1f} s")
+        name = spec if row.prediction is None else split_policy_spec(spec)[0]
+        table.add_row(name, row.prediction or "-", *cells, f"{row.runtime_s:.1f} s")
     table.add_row(
         "exact bound", "the truth", *(f"{bound:.1f}" for bound in outcome.bound_mean), "", end_section=True
     )
     out = console()
     out.print(table)
+    out.print(outcome.headline)
     out.print("In brackets: share of the exact bound, the most any route could have found knowing the truth.")
+    if AS_RECORDED in outcome.rows:
+        out.print(words_on_as_recorded(outcome.rows[AS_RECORDED].minutes_recorded_mean or ()))
     out.print(
         f"{'/'.join(str(count) for count in dict.fromkeys(outcome.n_starts))} starts from "
         f"{request.starts_from} holes, "

@@ -107,7 +107,7 @@ def _pseudo_rewards(problem: RoutingProblem, truth: Truth, labelled: NDArray[np.
     without = int((labelled & ~truth.measured).sum())
     if without:
         raise InputError(f"Labelled holes must have an outcome. Got {without} without one instead.")
-    return PseudoRewards.of(np.where(labelled, truth.good, np.nan), problem.p_good, problem.shots)
+    return PseudoRewards.of(np.where(labelled, truth.good, np.nan), problem.prior_p_good, problem.shots)
 
 
 def data_digest(sessions: Sequence[TrainingSession]) -> str:
@@ -121,7 +121,7 @@ def data_digest(sessions: Sequence[TrainingSession]) -> str:
             problem.patch_of_hole,
             problem.square_of_patch,
             problem.grid_of_square,
-            problem.p_good,
+            problem.prior_p_good,
             problem.available(),
             problem.time_model.tiers_min(problem.shots),
             session.good,

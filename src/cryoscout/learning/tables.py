@@ -46,11 +46,6 @@ class RouteTables(NamedTuple):
     square0: NDArray[np.float32]  # (S, 4)
     grid0: NDArray[np.float32]  # (G, 4)
 
-    @property
-    def n_sessions(self) -> int:
-        """Number of sessions."""
-        return len(self.hole_begin) - 1
-
 
 def eliminated_problem(problem: RoutingProblem, beta: float = BETA_TEST) -> RoutingProblem:
     """The problem reduced by action elimination; as it is where the patches kept hold nothing to visit.
@@ -101,13 +96,13 @@ def _one_session(problem: RoutingProblem, view: ViewSettings, place: int) -> Rou
             "Remedy: leave out sessions that are imaged to the end."
         )
     hard = view.labels == "hard"
-    predicted = (predicted_good(problem) if hard else problem.p_good).astype(np.float32)
+    predicted = (predicted_good(problem) if hard else problem.prior_p_good).astype(np.float32)
     if view.candidates == "classes" and view.labels == "soft":
-        predicted = _to_tenths(problem.p_good)
+        predicted = _to_tenths(problem.prior_p_good)
     kind = _kind(problem, predicted, view)
     holes = np.flatnonzero(available)
     # Within a queue the surest first: holes that look alike to the agent need not be alike to the microscope.
-    surest = ranks_best_first(problem.p_good)
+    surest = ranks_best_first(problem.prior_p_good)
     holes = holes[np.lexsort((holes, surest[holes], kind[holes], problem.patch_of_hole[holes]))]
     pairs = np.stack([problem.patch_of_hole[holes], kind[holes]], axis=1)
     first = np.concatenate([[True], np.any(pairs[1:] != pairs[:-1], axis=1)])

@@ -23,6 +23,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MultipleLocator
 from numpy.typing import NDArray
 
+from cryoscout.core.units import TIER_NAMES
 from cryoscout.report.map_layout import MapLayout, lay_out
 from cryoscout.report.map_scene import MapScene, RouteOnMap
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
@@ -31,6 +32,7 @@ BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, PURPLE, GREY, BLACK = "#56B4E9", "#CC79A7", "#767676", "#1a1a1a"
 
 STYLES: dict[str, tuple[str, str]] = {
+    "as recorded": (BLACK, "-"),
     "random": (GREY, ":"),
     "greedy": (ORANGE, "--"),
     "genetic": (PURPLE, ":"),
@@ -40,13 +42,12 @@ STYLES: dict[str, tuple[str, str]] = {
     "expected": (GREEN, "-"),
     "adaptive": (BLUE, "-"),
 }
-"""Colour and line of each registered policy; others take the leftovers in order."""
+"""Colour and line of the recorded order and of each registered policy; others take the leftovers in order."""
 
 _SPARE = [(BLACK, "-."), (SKY, "--"), (ORANGE, "-"), (GREEN, "--"), (VERMILLION, ":")]
 _LARGEST_PITCH_PT = 15.0
 """Holes further apart than this on paper look like coins."""
 _TIER_WIDTH = (0.9, 1.6, 2.6, 4.0)
-_TIER_NAME = ("same patch", "new patch", "new square", "new grid")
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def _draw_holes(
         x[rest],
         y[rest],
         s=area,
-        c=problem.p_good[rest],
+        c=problem.prior_p_good[rest],
         cmap="Greys",
         vmin=-0.15,
         vmax=1.5,
@@ -217,7 +218,7 @@ def _route_legend(scene: MapScene) -> list[Line2D]:
     if drawn.start_hole != NOWHERE:
         handles.append(dot("start", marker="*", markersize=11, color=ORANGE, markeredgecolor=BLACK))
     tiers_min = problem.time_model.tiers_min(problem.shots)
-    for name, width, minutes in zip(_TIER_NAME, _TIER_WIDTH, tiers_min, strict=True):
+    for name, width, minutes in zip(TIER_NAMES, _TIER_WIDTH, tiers_min, strict=True):
         handles.append(
             Line2D([], [], color=BLACK, alpha=0.6, linewidth=width, label=f"{name}, {minutes:.3g} min")
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.session.model import Session
 
@@ -60,10 +61,10 @@ def entered_squares(scene: MapScene) -> MapScene:
     grids, grid_of_square = np.unique(problem.grid_of_square[squares], return_inverse=True)
     place = np.cumsum(kept_holes) - 1
     small = RoutingProblem(
-        patch_of_hole=patch_of_hole.astype(np.int32),
-        square_of_patch=square_of_patch.astype(np.int32),
-        grid_of_square=grid_of_square.astype(np.int32),
-        p_good=problem.p_good[kept_holes],
+        tree=HoleTree(
+            patch_of_hole.astype(np.int32), square_of_patch.astype(np.int32), grid_of_square.astype(np.int32)
+        ),
+        prior_p_good=problem.prior_p_good[kept_holes],
         budget_min=problem.budget_min,
         time_model=problem.time_model,
         shots=problem.shots,

@@ -9,9 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.advice.advise import advise
+from cryoscout.advice.recorded import (
+    AS_RECORDED,
+    LongBudget,
+    headline,
+    long_budget,
+    mean_minutes_recorded,
+    notes_on_order,
+    reference_among,
+    words_on_as_recorded,
+)
 from cryoscout.advice.setting import AdviceRequest, setting_of, threshold_of
 from cryoscout.core.errors import DataError
 from cryoscout.core.ties import first_of_the_best
+from cryoscout.core.units import TIER_NAMES
 from cryoscout.learning.seen_holes import note_on_seen_holes
 from cryoscout.perception.from_session import SessionCrops
 from cryoscout.report.figures import (
@@ -27,11 +38,12 @@ from cryoscout.report.page import ReportPage, ReportSection, ReportTable
 from cryoscout.report.prediction_section import prediction_sections
 from cryoscout.report.results_curve import ResultsCurve, results_section
 from cryoscout.report.statistics import mean_and_std, paired_difference
-from cryoscout.routing.bound import good_holes_bound
+from cryoscout.routing.bound import good_holes_bound_course
 from cryoscout.routing.from_session import (
     is_planned_as_new,
     truth_from_session,
 )
+from cryoscout.routing.policies.as_recorded import policy_as_recorded
 from cryoscout.routing.problem import RoutingProblem
 from cryoscout.routing.replay import (
     ReplayResult,
@@ -47,7 +59,6 @@ from cryoscout.routing.times import time_model_for
 from cryoscout.session.model import Session
 
 CURVE_STEPS = 48
-BOUND_STEPS = 8
 _NOTE_ON_BOUND = (
     "The bound is the most any route could have found, knowing every outcome beforehand. The visit that "
     "crosses the "
@@ -65,6 +76,7 @@ class ReportRequest:
     """What to report.
 
     policies : `policy` or `policy@prediction`; the last one is the one whose plan and route are drawn
+    notes : what was chosen for the user, said on the page
     """
 
     budget_min: float
@@ -74,13 +86,14 @@ class ReportRequest:
     threshold_angstrom: float | None = None
     time_model: str | None = None
     command: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class PolicyReplays:
     """One policy's routes from the shared starts."""
 
-    label: str  # policy@prediction
+    label: str  # policy@prediction, or AS_RECORDED
     kind: str
     problem: RoutingProblem
     results: tuple[ReplayResult, ...]  # one per start
@@ -106,17 +119,29 @@ class SessionReplays:
 
     starts: NDArray[np.int64]  # (k,)
     truth: Truth
-    policies: tuple[PolicyReplays, ...]
-    bound_moments_min: NDArray[np.float64]  # (t,) the last is the budget
+    policies: tuple[PolicyReplays, ...]  # the recorded order first, where it is known
+    bound_moments_min: NDArray[np.float64]  # (t,) from 0 to the budget
     bound: NDArray[np.float64]  # (k, t)
     left_out: int
     notes: tuple[str, ...]
+    minutes_recorded_mean: float | None  # of the recorded routes by the session's own times; None: not known
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the first of the policies is the recorded order."""
+        return self.policies[0].label == AS_RECORDED
+
+    @property
+    def long_budget(self) -> LongBudget | None:
+        """What is to be said where the budget holds every measured hole."""
+        visited = {each.label: float(each.visited.mean()) for each in self.policies}
+        return long_budget(self.policies[-1].problem, visited)
 
 
 def replay_for_report(
     session: Session, request: ReportRequest, progress: Callable[[], None] | None = None
 ) -> SessionReplays:
-    """Replay every policy from the same drawn starts among the holes with an outcome.
+    """Replay the recorded order and every policy from the same drawn starts among the holes with an outcome.
 
     progress : called after every route and every start of the bound
     Raises DataError when no hole has an outcome.
@@ -130,7 +155,7 @@ def replay_for_report(
         )
     _, notes = time_model_for(session, request.time_model)
     starts = random_starts(truth.measured, request.starts, np.random.default_rng(request.seed))
-    policies, said = [], list(notes)
+    policies, said = [], [*request.notes, *notes]
     for spec in request.policies:
         setting = setting_of(session, _asked(request, spec, replayed=True))
         problem, policy = only_measured(setting.problem, truth), setting.policy
@@ -138,25 +163,31 @@ def replay_for_report(
         policies.append(PolicyReplays(setting.label, policy.kind, problem, tuple(results)))
         more = (*setting.prediction.notes, *note_on_seen_holes(policy, session))
         said.extend(note for note in more if note not in said)
-    moments = np.linspace(0.0, request.budget_min, BOUND_STEPS + 1)[1:]
+    problem, order, minutes_recorded = policies[0].problem, session.recorded_order(), None
+    said.extend(notes_on_order(session, order))
+    if order is not None:
+        recorded = policy_as_recorded(order)
+        results = replay(problem, truth, recorded, starts.tolist(), request.seed, progress=progress)
+        policies.insert(0, PolicyReplays(AS_RECORDED, recorded.kind, problem, tuple(results)))
+        minutes_recorded = mean_minutes_recorded(order, problem, results)
+    moments = np.linspace(0.0, request.budget_min, CURVE_STEPS + 1)
     by_start: dict[int, NDArray[np.float64]] = {}
     for start in starts.tolist():
         if start not in by_start:
-            by_start[start] = _bound_course(policies[0].problem, truth, start, moments)
+            by_start[start] = good_holes_bound_course(problem, truth, start, moments)
         if progress is not None:
             progress()
     bound = np.array([by_start[start] for start in starts.tolist()])
     left_out = int((~truth.measured).sum())
-    return SessionReplays(starts, truth, tuple(policies), moments, bound, left_out, tuple(said))
+    return SessionReplays(
+        starts, truth, tuple(policies), moments, bound, left_out, tuple(said), minutes_recorded
+    )
 
 
-def _bound_course(
-    problem: RoutingProblem, truth: Truth, start: int, moments: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """(t,) most good micrographs by each moment; a crossing visit counts at the budget alone."""
-    dropping = replace(problem, crossing="drop")
-    early = [good_holes_bound(dropping.with_budget(float(moment)), truth, start) for moment in moments[:-1]]
-    return np.array([*early, good_holes_bound(problem, truth, start)])
+def routes_to_replay(session: Session, request: ReportRequest) -> int:
+    """How often `replay_for_report` calls its progress."""
+    rows = len(request.policies) + (session.recorded_order() is not None)
+    return request.starts * (rows + 1)
 
 
 def _asked(request: ReportRequest, spec: str, *, replayed: bool) -> AdviceRequest:
@@ -212,51 +243,52 @@ def session_page(
 
 
 def _lead(request: ReportRequest, replays: SessionReplays) -> str:
-    last, bound = replays.policies[-1], float(replays.bound[:, -1].mean())
-    share = f", {100 * last.good.mean() / bound:.0f} % of what was possible" if bound > 0 else ""
-    text = (
-        f"Replayed on what was really imaged, {last.label} finds {last.good.mean():.1f} good micrographs in "
-        f"{request.budget_min:g} minutes{share}"
-    )
-    if len(replays.policies) > 1:
-        first = replays.policies[0]
-        text += f"; {first.label} finds {first.good.mean():.1f}"
-    return text + "."
+    found = {each.label: float(each.good.mean()) for each in replays.policies}
+    bound = float(replays.bound[:, -1].mean())
+    return f"Replayed on what was really imaged. {headline(found, bound, request.budget_min, replays.long_budget)}"
 
 
 def _table_section(request: ReportRequest, replays: SessionReplays) -> ReportSection:
     bound = float(replays.bound[:, -1].mean())
-    first = replays.policies[0]
-    header = ["policy", "good found", "of the bound", "visited", "good among visited"]
-    header += [f"more than {first.label}"] if len(replays.policies) > 1 else []
+    reference = reference_among([each.label for each in replays.policies])
+    compared = next((each for each in replays.policies if each.label == reference), None)
+    header = ["policy", "good found", "of the bound", "holes visited", _share_in_words(replays)]
+    header += [f"more than {compared.label}"] if compared is not None else []
     rows: list[list[str]] = []
     for each in replays.policies:
         mean, std = mean_and_std(each.good)
         visited = float(each.visited.mean())
+        taken = visited * each.problem.shots
         row = [
             each.label,
             f"{mean:.1f} ± {std:.1f}",
             f"{100 * mean / bound:.0f} %" if bound > 0 else "-",
             f"{visited:.0f}",
-            f"{100 * mean / visited:.0f} %" if visited > 0 else "-",
+            f"{100 * mean / taken:.0f} %" if taken > 0 else "-",
         ]
-        if len(replays.policies) > 1:
-            row.append("-" if each is first else str(paired_difference(each.good, first.good, request.seed)))
+        if compared is not None:
+            more = "-" if each is compared else str(paired_difference(each.good, compared.good, request.seed))
+            row.append(more)
         rows.append(row)
-    last_column = [""] if len(replays.policies) > 1 else []
+    last_column = [] if compared is None else [""]
     mean, std = mean_and_std(replays.bound[:, -1])
     rows.append(["exact bound", f"{mean:.1f} ± {std:.1f}", "100 %", "", "", *last_column])
     return ReportSection(
         f"What each policy finds in {request.budget_min:g} minutes",
-        [],
+        [words_on_as_recorded([replays.minutes_recorded_mean]).capitalize()] if replays.is_recorded else [],
         table=ReportTable(
             f"Good micrographs, mean ± standard deviation over {len(replays.starts)} start holes",
             header,
             rows,
             strong_row=len(replays.policies) - 1,
         ),
-        note=_NOTE_ON_BOUND + (_NOTE_ON_DIFFERENCE if len(replays.policies) > 1 else ""),
+        note=_NOTE_ON_BOUND + (_NOTE_ON_DIFFERENCE if compared is not None else ""),
     )
+
+
+def _share_in_words(replays: SessionReplays) -> str:
+    """What the share of good ones is of: a hole gives one micrograph, or each of its shots one."""
+    return "good among visited" if replays.policies[0].problem.shots == 1 else "good among micrographs"
 
 
 @dataclass(frozen=True)
@@ -278,12 +310,12 @@ def courses(request: ReportRequest, replays: SessionReplays) -> Courses:
         found.append(Curve(each.label, moments, good.mean(axis=0), *np.quantile(good, [0.1, 0.9], axis=0)))
         # Before every route has ended three visits a share is noise.
         shown = (visits >= min(3.0, float(visits[:, -1].min()))).all(axis=0) & (visits > 0).all(axis=0)
-        ratio = good[:, shown] / visits[:, shown]
+        ratio = good[:, shown] / (visits[:, shown] * each.problem.shots)
         share.append(
             Curve(each.label, moments[shown], ratio.mean(axis=0), *np.quantile(ratio, [0.1, 0.9], axis=0))
         )
-    bound = np.concatenate([[0.0], replays.bound.mean(axis=0)])
-    bound_curve = Curve("bound", np.concatenate([[0.0], replays.bound_moments_min]), bound, bound, bound)
+    bound = replays.bound.mean(axis=0)
+    bound_curve = Curve("bound", replays.bound_moments_min, bound, bound, bound)
     return Courses(tuple(found), tuple(each for each in share if len(each.minutes)), bound_curve)
 
 
@@ -302,10 +334,10 @@ def _curve_sections(request: ReportRequest, replays: SessionReplays) -> list[Rep
             note=f"{band} Dashed: the exact bound at that moment.",
         ),
         ReportSection(
-            "Share of good among the holes visited",
+            f"Share of {_share_in_words(replays)}",
             svg=svg_text(
-                curves_figure(drawn.share, "good among visited (%)", percent=True),
-                f"Percentage of good micrographs among the holes visited so far, by policy. "
+                curves_figure(drawn.share, f"{_share_in_words(replays)} (%)", percent=True),
+                f"Percentage of good micrographs among those taken so far, by policy. "
                 f"{_ends(drawn.share, 100)}",
                 "share",
             ),
@@ -374,7 +406,7 @@ def _plan_section(session: Session, request: ReportRequest) -> tuple[str, Report
         f"The plan of {advice.setting.label}: {len(course)} holes in {work_list.minutes_used:.0f} of "
         f"{request.budget_min:g} minutes, of which about {work_list.expected_good:.0f} micrographs should be good"
     )
-    believed = replace(advice.problem, p_good=advice.planned.p_good)
+    believed = replace(advice.problem, prior_p_good=advice.planned.p_good)
     scene = scene_of_session(
         session, believed, RouteOnMap(course.route, course.start_hole, None, advice.problem.imaged)
     )
@@ -426,6 +458,7 @@ def _facts(
 
 
 def _tiers_in_words(model: TimeModel) -> str:
-    names = ("same patch", "new patch", "new square", "new grid")
-    tiers = ", ".join(f"{name} {minutes:.3g}" for name, minutes in zip(names, model.tiers_min(), strict=True))
+    tiers = ", ".join(
+        f"{name} {minutes:.3g}" for name, minutes in zip(TIER_NAMES, model.tiers_min(), strict=True)
+    )
     return f"{model.name}: {tiers} min"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscout.routing.knapsack import TreeKnapsack
+from cryoscout.routing.knapsack import TreeKnapsack, steps_of
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.replay import PseudoRewards, Truth
+from cryoscout.routing.time_model import ROUNDING_MIN
 
 
 def good_holes_bound(problem: RoutingProblem, truth: Truth, start_hole: int) -> float:
@@ -21,6 +22,26 @@ def good_holes_bound(problem: RoutingProblem, truth: Truth, start_hole: int) -> 
     Checked against exhaustive search in tests/routing/test_bound.py.
     """
     return _most(problem, truth.good, problem.available() & truth.measured, start_hole)
+
+
+def good_holes_bound_course(
+    problem: RoutingProblem, truth: Truth, start_hole: int, moments_min: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(t,) `good_holes_bound` at each moment, all from one solution of the knapsack: it holds every budget below.
+
+    moments_min : (t,) minutes, 0 or more, none beyond the problem's budget
+    A visit that crosses the budget counts at the budget alone; before it, what has ended by the moment.
+    """
+    free = problem.available() & truth.measured
+    if start_hole != NOWHERE:
+        free[start_hole] = False
+    setup_min = problem.time_model.setup_min
+    minutes = problem.budget_min - setup_min
+    solved = TreeKnapsack(problem, rounding="down").solve(truth.good, free, start_hole, minutes, plan=False)
+    steps = steps_of(problem.time_model.tiers_min(problem.shots), "down")
+    in_steps = np.array([steps.in_budget(float(moment) - setup_min) for moment in moments_min])
+    by_moment = np.where(in_steps < 0, 0.0, solved.within[np.clip(in_steps, 0, len(solved.within) - 1)])
+    return np.where(moments_min >= problem.budget_min - ROUNDING_MIN, solved.value, by_moment)
 
 
 def pseudo_reward_bound(problem: RoutingProblem, rewards: PseudoRewards, start_hole: int) -> float:

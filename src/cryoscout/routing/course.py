@@ -6,6 +6,7 @@ against it.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -74,6 +75,18 @@ class Course:
         self._route: list[int] = []
         self._tiers: list[int] = []
         self._minutes: list[float] = []
+
+    @classmethod
+    def seen_as(cls, problem: RoutingProblem, observation: Observation, counts_crossing: bool) -> Course:
+        """A course that stands where an observation was made; its visits so far are not listed."""
+        course = cls(problem, observation.here, counts_crossing=counts_crossing)
+        course.minutes_used, course.news = observation.minutes_used, observation.news
+        course._visited[:] = observation.visited
+        course._free &= ~observation.visited
+        course._outcome[:] = observation.outcome
+        if observation.results is not None:
+            course._results[:] = observation.results
+        return course
 
     def __len__(self) -> int:
         """Visits so far."""
@@ -168,6 +181,24 @@ class Course:
             budget_min=problem.budget_min - self.minutes_used,
             time_model=problem.time_model.model_copy(update={"setup_min": 0.0}),
         )
+
+
+def route_hole_by_hole(policy: Policy, problem: RoutingProblem, observation: Observation) -> list[int]:
+    """What `next_hole` of a copy of the policy gives, visit after visit, with nothing new to learn.
+
+    policy : after `reset` on this problem; it is not changed     observation : where the route stands
+    Raises PolicyError when the policy chooses a hole that is not allowed or was visited.
+    """
+    asked = deepcopy(policy, {id(problem): problem})
+    counts_crossing = problem.crossing == "count" and not policy.drops_crossing
+    course = Course.seen_as(problem, observation, counts_crossing)
+    while not course.is_over():
+        hole = course.ask(asked)
+        if hole == STOP:
+            break
+        course.visit(hole)
+    route: list[int] = course.route.tolist()
+    return route
 
 
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:

@@ -41,15 +41,12 @@ def problem_from_session(
     Without as_new, imaged holes are marked as imaged (never planned) and known outcomes are handed over.
     Raises UnknownNameError, InputError, DataError as the parts do.
     """
-    patch_of_hole, square_of_patch, grid_of_square = session.tree()
     if not isinstance(time_model, TimeModel):
         time_model, _ = time_model_for(session, time_model)
     hidden = is_planned_as_new(session, as_new)
     return RoutingProblem(
-        patch_of_hole=patch_of_hole,
-        square_of_patch=square_of_patch,
-        grid_of_square=grid_of_square,
-        p_good=prediction.p_good,
+        tree=session.tree(),
+        prior_p_good=prediction.p_good,
         budget_min=budget_min,
         time_model=time_model,
         shots=session.info.shots,

@@ -75,7 +75,7 @@ def steps_of(tiers_min: NDArray[np.float64], rounding: Rounding) -> Steps:
 
 
 @dataclass(frozen=True)
-class HoleTree:
+class TreeRanges:
     """The tree of a problem in the form the programme walks: contiguous ranges."""
 
     patch_start: NDArray[np.int64]  # (P+1,) first hole of each patch
@@ -83,7 +83,7 @@ class HoleTree:
     grid_start: NDArray[np.int64]  # (G+1,) first square of each grid
 
     @classmethod
-    def of(cls, problem: RoutingProblem) -> HoleTree:
+    def of(cls, problem: RoutingProblem) -> TreeRanges:
         """The tree of a problem."""
         return cls(
             _ranges(problem.patch_of_hole, len(problem.square_of_patch)),
@@ -105,10 +105,16 @@ class Plan:
     counts: NDArray[np.int64]  # (m,) how many of the patch's best holes, the crossing hole not among them
     gains: NDArray[np.float64]  # (m,) sum of the values of these holes
     holes: NDArray[np.int64]  # (counts.sum(),) the chosen holes, patch after patch, each from its best
+    within: NDArray[np.float64]  # (b,) most value of holes paid for within 0, 1, ... b - 1 steps; b >= 1
 
 
 _NOTHING = Plan(
-    0.0, np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0), np.empty(0, dtype=np.int64)
+    0.0,
+    np.empty(0, dtype=np.int64),
+    np.empty(0, dtype=np.int64),
+    np.empty(0),
+    np.empty(0, dtype=np.int64),
+    np.zeros(1),
 )
 
 
@@ -117,7 +123,7 @@ class TreeKnapsack:
 
     def __init__(self, problem: RoutingProblem, rounding: Rounding = "up") -> None:
         self._problem = problem
-        self._tree = HoleTree.of(problem)
+        self._tree = TreeRanges.of(problem)
         self._crossing = problem.crossing == "count"
         self.steps = steps_of(problem.time_model.tiers_min(problem.shots), rounding)
 
@@ -157,7 +163,7 @@ class TreeKnapsack:
         patch = NOWHERE if here == NOWHERE else int(problem.patch_of_hole[here])
         square = NOWHERE if patch == NOWHERE else int(problem.square_of_patch[patch])
         grid = NOWHERE if square == NOWHERE else int(problem.grid_of_square[square])
-        best, took = _solve(
+        best, took, within = _solve(
             values[in_order],
             counts,
             (tree.patch_start, tree.square_start, tree.grid_start),
@@ -171,7 +177,9 @@ class TreeKnapsack:
         first, taken = tree.patch_start[patches], took[patches]
         holes = [in_order[begin : begin + count] for begin, count in zip(first, taken, strict=True)]
         gains = np.array([values[of_patch].sum() for of_patch in holes], dtype=np.float64)
-        return Plan(best, patches, taken, gains, np.concatenate([np.empty(0, dtype=np.int64), *holes]))
+        return Plan(
+            best, patches, taken, gains, np.concatenate([np.empty(0, dtype=np.int64), *holes]), within
+        )
 
 
 @njit(cache=True)
@@ -259,7 +267,7 @@ def _close(parent, child, best_inside, entered):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def _solve(values, counts, tree, costs, start, budget, crossing, want_plan):  # type: ignore[no-untyped-def]
-    """Best value, and with `want_plan` the holes taken per patch, (P,) (zeros without).
+    """Best value, with `want_plan` the holes taken per patch, (P,) (zeros without), and `Plan.within`.
 
     Layer 0 holds plans of cost <= b. Layer 1, only with crossing, holds plans of cost <= b plus the one visit that
     crosses the budget, which costs nothing and may stand anywhere.
@@ -299,7 +307,7 @@ def _solve(values, counts, tree, costs, start, budget, crossing, want_plan):  # 
     chosen = np.zeros(n_patches, dtype=np.int64)
     if want_plan:
         _walk_back(decision, entered, tree, costs, start, budget, layer, chosen)
-    return top[layer, budget], chosen
+    return top[layer, budget], chosen, top[0]
 
 
 @njit(cache=True)

@@ -24,5 +24,5 @@ def draw_outcomes(problem: RoutingProblem, rng: np.random.Generator) -> NDArray[
     of_grid = rng.normal(0.0, np.sqrt(effects.grid), n_grids) + rng.normal(0.0, np.sqrt(effects.session))
     of_square = of_grid[problem.grid_of_square] + rng.normal(0.0, np.sqrt(effects.square), n_squares)
     of_patch = of_square[problem.square_of_patch] + rng.normal(0.0, np.sqrt(effects.patch), n_patches)
-    chance = sigmoid(location_of(problem.p_good, effects.total) + of_patch[problem.patch_of_hole])
+    chance = sigmoid(location_of(problem.prior_p_good, effects.total) + of_patch[problem.patch_of_hole])
     return rng.binomial(problem.shots, chance).astype(np.float64)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from cryoscout.routing.course import Course
-from cryoscout.routing.policies.base import STOP, Policy
+from cryoscout.routing.policies.base import STOP, AskedHoleByHole, Policy
 from cryoscout.routing.problem import RoutingProblem
 
 
@@ -27,11 +27,22 @@ def plan_route(
     """
     course = Course(problem, start_hole, counts_crossing=False)
     policy.reset(problem, start_hole, np.random.default_rng(seed))
-    while course.free.any():
-        hole = course.ask(policy)
-        if hole == STOP:
+    for hole in _wanted(course, policy):
+        if not course.takes(hole):
             break
         course.visit(hole)
         if progress is not None:
             progress()
     return course
+
+
+def _wanted(course: Course, policy: Policy) -> Iterator[int]:
+    """Hole after hole; a policy without a plan of its own is asked each time, so that progress can be shown."""
+    if type(policy).plan is not AskedHoleByHole.plan:
+        yield from policy.plan(course.observation())
+        return
+    while course.free.any():
+        hole = course.ask(policy)
+        if hole == STOP:
+            return
+        yield hole

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cryoscout.core.errors import DataError
+from cryoscout.core.units import TIER_NAMES
 from cryoscout.routing.time_model import PRESETS, TimeModel, time_model_named
 from cryoscout.session.model import Session
 
@@ -29,7 +30,7 @@ def time_model_for(session: Session, name: str | None) -> tuple[TimeModel, tuple
         return time_model_named(name), ()
     if session.info.default_time_model == "cryorl":
         return PRESETS["cryorl"], ()
-    from cryoscout.routing.time_fit import FEW_EVENTS, TIER_NAMES
+    from cryoscout.routing.time_fit import FEW_EVENTS
 
     try:
         fit = fitted_times(session)

@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from cryoscout.core.errors import DataError, InputError, UnknownNameError
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.core.settings import Settings
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM, is_failed_fit
 from cryoscout.session.ctf_runs import check_ctf_runs
 from cryoscout.session.overrides import Overrides
+from cryoscout.session.recorded_order import NUMBERED_IN_ORDER, RecordedOrder, recorded_order_of
 from cryoscout.session.tables import CTF_COLUMNS, OPTIONAL_COLUMNS, TABLES, empty_table, typed_table
 from cryoscout.session.vendor_fields import unpacked
 
@@ -144,9 +146,9 @@ class Session:
         """Number of holes n."""
         return len(self.holes)
 
-    def tree(self) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
-        """(patch_of_hole (n,), square_of_patch (P,), grid_of_square (S,)), each int32 and sorted."""
-        return (
+    def tree(self) -> HoleTree:
+        """Which patch, square and grid each hole is in, by the tables' order."""
+        return HoleTree(
             _places("holes", "patch_id", self.holes, self.patches).astype(np.int32),
             _places("patches", "square_id", self.patches, self.squares).astype(np.int32),
             _places("squares", "grid_id", self.squares, self.grids).astype(np.int32),
@@ -233,6 +235,14 @@ class Session:
             return None
         last = self.exposures["started_at"].where(imaged).argmax()
         return int(self._hole_of_exposure()[last])
+
+    def recorded_order(self) -> RecordedOrder | None:
+        """The holes with a result in the order they were imaged, and whether times or names say so.
+
+        None where neither does, or no hole has a result.
+        """
+        numbered = self.info.format in NUMBERED_IN_ORDER
+        return recorded_order_of(self.exposures, self._hole_of_exposure(), self.n_holes, numbered)
 
     def counts(self) -> dict[str, object]:
         """Sizes for people and JSON: of each level, exposures taken, and outcomes of all shots."""
@@ -360,24 +370,6 @@ class Session:
         ):
             gone |= (ids.isin(getattr(self, table)[column]) & ~ids.isin(kept[column])).to_numpy()
         return self.vendor_fields[~gone]
-
-    def with_outcomes_hidden(self) -> Session:
-        """The session as new: nothing imaged, no CTF results, nothing overridden, of the vendor's fields only those of
-        squares and holes; predictions kept."""
-        hidden = self.exposures.assign(
-            outcome="none", started_at=np.datetime64("NaT", "ns"), ctf_max_res_angstrom=np.nan
-        )
-        # Files may say a result of anything that is or names an exposure.
-        ids = self.vendor_fields["record_id"]
-        of_places = ids.isin(self.squares["square_id"]) | ids.isin(self.holes["hole_id"]) | (ids == "")
-        of_places &= ~ids.isin(self.exposures["exposure_id"])
-        return replace(
-            self,
-            exposures=hidden,
-            ctf_runs=empty_table("ctf_runs"),
-            vendor_fields=self.vendor_fields[of_places],
-            overrides=Overrides(),
-        )
 
 
 def outcome_of_ctf(ctf_max_res_angstrom: float) -> tuple[Outcome, float]:

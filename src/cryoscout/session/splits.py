@@ -8,8 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cryoscout.core.errors import DataError, InputError
-from cryoscout.session.model import Session
+from cryoscout.core.errors import InputError
 
 HELD_OUT_STREAM = 1
 """What a training with a seed holds out is drawn by `numpy.random.default_rng([seed, HELD_OUT_STREAM])`."""
@@ -87,25 +86,6 @@ def label_fraction(
     labelled = np.zeros(len(candidates), dtype=bool)
     labelled[rng.permutation(holes)[:count]] = True
     return labelled
-
-
-def check_train_and_validation(train: Session, validation: Session) -> None:
-    """Raise DataError when validation holes could have been seen in training.
-
-    The two must come from one published dataset (its splits are disjoint, those of two datasets with shared
-    holes are not), and share no hole.
-    """
-    if train.info.dataset != validation.info.dataset:
-        raise DataError(
-            f"Training and validation must come from one dataset. Got {train.info.dataset!r} and "
-            f"{validation.info.dataset!r} instead. Remedy: take both splits from the same session."
-        )
-    shared = train.holes["hole_id"].isin(validation.holes["hole_id"])
-    if shared.any():
-        raise DataError(
-            f"Training and validation must share no hole. Got {int(shared.sum())} shared instead "
-            f"(first: {train.holes.loc[shared, 'hole_id'].iloc[0]}). Remedy: split by patch or square."
-        )
 
 
 def _how_many(members: int, fraction: float, what: str) -> int:

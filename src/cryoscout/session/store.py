@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import quote
 
 import numpy as np
@@ -77,6 +77,14 @@ _EVENTS_PER_PIECE = 200
 _READS_BEFORE_LOCKING = 3
 
 
+class EventMark(NamedTuple):
+    """Which event is meant: the id alone would be that of another one where the store was replaced."""
+
+    id: int
+    kind: str
+    at: str
+
+
 @dataclass(frozen=True)
 class Event:
     """One thing that happened to the session."""
@@ -85,6 +93,11 @@ class Event:
     kind: str
     at: str  # UTC, ISO 8601
     payload: dict[str, Any]
+
+    @property
+    def mark(self) -> EventMark:
+        """Which event it is."""
+        return EventMark(self.id, self.kind, self.at)
 
 
 @dataclass(frozen=True)
@@ -95,7 +108,7 @@ class StoredTables:
     info: SessionInfo
     tables: dict[str, pd.DataFrame]
     overrides: Overrides
-    last_event: Event | None
+    last_event: EventMark
 
     def session(self) -> Session:
         """The session of these tables. Raises DataError as Session does."""
@@ -267,9 +280,10 @@ class SessionStore:
             stored = self.load_tables()
             session = stored.session()
             changes = changes_between(session, extend(session))
-            seen = 0 if stored.last_event is None else stored.last_event.id
 
-            def save(connection: sa.Connection, seen: int = seen, changes: Any = changes) -> bool:
+            def save(
+                connection: sa.Connection, seen: int = stored.last_event.id, changes: Any = changes
+            ) -> bool:
                 is_current = last_event_id(connection) == seen
                 if is_current:
                     _append_update(connection, changes, of_files, source, at)
@@ -478,8 +492,12 @@ def _load_tables(connection: sa.Connection, location: str) -> StoredTables:
         tables = {table: frame_of_columns(table, read_rows(connection, table)) for table in SESSION_TABLES}
         info = SessionInfo.model_validate_json(row["info"])
         overrides = store_records.stored_overrides(connection)
-        last = _events_after(connection, last_event_id(connection) - 1, None)
-    return StoredTables(row["name"], info, tables, overrides, last[-1] if last else None)
+        last = connection.execute(
+            sa.select(EVENTS.c.id, EVENTS.c.kind, EVENTS.c.at).order_by(EVENTS.c.id.desc()).limit(1)
+        ).first()
+        if last is None:
+            raise ValueError("a session without events")
+    return StoredTables(row["name"], info, tables, overrides, EventMark(*last))
 
 
 def _events_after(connection: sa.Connection, after: int, kind: str | None) -> list[Event]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryoscout.core.errors import CryoscoutError, FileFormatError, InputError
+from cryoscout.core.errors import FileFormatError, InputError
 from cryoscout.formats.epu.athena import (
     LABEL,
     LARGEST_AREA_ID,
@@ -239,17 +239,3 @@ def test_other_files_are_not_detected(tmp_path):
         path.write_text(text)
         assert not detect(path)
     assert not detect(tmp_path)
-
-
-@given(st.binary(max_size=60), st.integers(0, 300))
-def test_a_damaged_file_is_an_error_of_ours_or_reads(tmp_path_factory, noise, at):
-    whole = json.dumps([record()]).encode()
-    path = tmp_path_factory.mktemp("athena") / "decisions.json"
-    for data in (whole[:at] + noise + whole[at + len(noise) :], whole[:at], noise):
-        path.write_bytes(data)
-        detect(path)
-        validate(path)
-        try:
-            read_source(path, permissive=True)
-        except CryoscoutError:
-            continue

@@ -4,10 +4,8 @@ import math
 from datetime import datetime
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from cryoscout.core.errors import CryoscoutError, FileFormatError
+from cryoscout.core.errors import FileFormatError
 from cryoscout.formats.leginon.exports import detect, read_source, validate
 
 HEADER = (
@@ -205,19 +203,3 @@ def test_other_headers_are_not_detected_and_refused(tmp_path):
         FileFormatError, match=r"must have Ctf_Resolution_Ang, or XCoord and YCoord\. Got 'Ice' instead"
     ):
         read_source(ice)
-
-
-@given(st.binary(max_size=60), st.integers(0, 400), st.booleans())
-def test_a_damaged_table_is_an_error_of_ours_or_reads(tmp_path_factory, noise, at, is_download):
-    text = f"{HEADER}\n{row('a', 8, 5, 4)}\n" if is_download else f"{CTF_HEADER}\n11\t5_3\t4\t1\n"
-    whole = text.encode()
-    path = tmp_path_factory.mktemp("leginon") / "a.dat"
-    for data in (whole[:at] + noise + whole[at + len(noise) :], whole[:at], noise):
-        path.write_bytes(data)
-        detect(path)
-        validate(path)
-        try:
-            ctf = read_source(path).ctf
-        except CryoscoutError:
-            continue
-        assert not ctf["ctf_max_res_angstrom"].isna().any()

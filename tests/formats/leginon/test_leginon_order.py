@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryoscout.core.errors import CryoscoutError, FileFormatError, InputError
+from cryoscout.core.errors import FileFormatError, InputError
 from cryoscout.formats.leginon.order import (
     FIRST_LINE,
     LeginonOrder,
@@ -134,17 +134,3 @@ def test_another_text_is_refused(tmp_path):
     path.write_text("")
     with pytest.raises(FileFormatError, match="Got an empty file instead"):
         read_order(path)
-
-
-@given(st.binary(max_size=40), st.integers(0, 120))
-def test_a_damaged_order_is_an_error_of_ours_or_reads(tmp_path_factory, noise, at):
-    path = tmp_path_factory.mktemp("order") / "order.txt"
-    whole = "\n".join([FIRST_LINE, *TARGETS, ""]).encode()
-    for data in (whole[:at] + noise + whole[at + len(noise) :], whole[:at], noise):
-        path.write_bytes(data)
-        detect(path)
-        validate(path)
-        try:
-            read_source(path, permissive=True)
-        except CryoscoutError:
-            continue

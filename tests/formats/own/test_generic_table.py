@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryoscout.core.errors import CryoscoutError, FileFormatError, InputError
+from cryoscout.core.errors import FileFormatError, InputError
 from cryoscout.formats.own import table as generic_table
 from cryoscout.formats.own.table import (
     HEADER_ALIASES,
@@ -293,21 +293,6 @@ def test_what_could_mean_another_time_is_refused(text):
 def test_every_iso_time_reads_back(time):
     assert parse_time(time.isoformat(timespec="microseconds")) == time
     assert parse_time(f"{time:%Y%m%d_%H%M%S}") == time.replace(microsecond=0)
-
-
-@given(st.binary(max_size=60), st.integers(0, 400))
-def test_a_damaged_table_is_an_error_of_ours_or_reads(tmp_path_factory, noise, at):
-    whole = FULL.encode()
-    path = tmp_path_factory.mktemp("generic") / "a.csv"
-    for data in (whole[:at] + noise + whole[at + len(noise) :], whole[:at], b"name,ctf\n" + noise, noise):
-        path.write_bytes(data)
-        detect(path)
-        validate(path)
-        try:
-            ctf = read_source(path).ctf
-        except CryoscoutError:
-            continue
-        assert not ctf["ctf_max_res_angstrom"].isna().any()
 
 
 def test_a_hole_without_exposure_time_and_result_is_not_imaged_yet(tmp_path):

@@ -13,7 +13,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryoscout.core.errors import CryoscoutError, FileFormatError, InputError, ServiceError
+from cryoscout.core.errors import FileFormatError, InputError, ServiceError
 from cryoscout.formats.smartscope import rest as smartscope_rest
 from cryoscout.formats.smartscope.records import STATUSES, detect, read_source, validate
 from cryoscout.formats.smartscope.rest import (
@@ -185,20 +185,6 @@ def test_hostile_yaml_is_refused_at_once(tmp_path, text, message):
         read_source(written(tmp_path, text))
     assert message in str(error.value)
     assert [found.message in str(error.value) for found in validate(tmp_path / "grid.yaml")] == [True]
-
-
-@given(st.binary(max_size=60), st.integers(0, 6000))
-def test_a_damaged_export_is_an_error_of_ours_or_reads(tmp_path_factory, noise, at):
-    whole = MADE.read_bytes()[:6000]
-    path = tmp_path_factory.mktemp("smartscope") / "grid.yaml"
-    for data in (whole[:at] + noise + whole[at + len(noise) :], noise):
-        path.write_bytes(data)
-        detect(path)
-        validate(path)
-        try:
-            read_source(path, permissive=True)
-        except CryoscoutError:
-            continue
 
 
 def test_other_files_are_not_detected(tmp_path):

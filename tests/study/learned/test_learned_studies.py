@@ -17,7 +17,7 @@ from cryoscout.study.engine.catalogue import run_study, study_named
 from cryoscout.study.engine.published import BUDGETS_MIN, TABLE2
 from cryoscout.study.engine.runner import Trial, TrialRow
 from cryoscout.study.engine.sessions import session_of, simulated
-from cryoscout.study.learned import ablation_duration, ablation_reward, figure6, resnet18, table3, table4
+from cryoscout.study.learned import ablation, figure6, table3, table4
 from cryoscout.study.learned import trainings as learned
 from cryoscout.study.learned.trainings import (
     TrainAndReplay,
@@ -44,14 +44,14 @@ ROW_KEYS = {
     "starts",
     "training_seeds",
 }
-STUDIES = {
-    "cryorl-table3": table3,
-    "cryorl-resnet18": resnet18,
-    "cryorl-ablation-duration": ablation_duration,
-    "cryorl-ablation-reward": ablation_reward,
-    "cryorl-table4": table4,
-    "cryorl-figure6": figure6,
-}
+STUDIES = (
+    "cryorl-table3",
+    "cryorl-resnet18",
+    "cryorl-ablation-duration",
+    "cryorl-ablation-reward",
+    "cryorl-table4",
+    "cryorl-figure6",
+)
 SMALL = simulated(
     SimulationSettings(holes=200, holes_per_patch=10, patches_per_square=5, squares_per_grid=2), 1
 )
@@ -271,25 +271,25 @@ def test_a_study_keeps_policies_beside_the_folders_of_trials_by_code(tiny, tmp_p
 
 
 def test_the_paper_profile_trains_as_long_as_the_paper():
-    for module in STUDIES.values():
-        if module is not figure6:
+    for name in STUDIES:
+        if name != "cryorl-figure6":
             epochs = {
                 trial.parameters["training"]["epochs"]
-                for trial in module.STUDY.trials("paper")
+                for trial in study_named(name).trials("paper")
                 if "training" in trial.parameters
             }
             assert epochs == {20}
 
 
 def test_settings_of_every_training_are_allowed():
-    for module in STUDIES.values():
-        for trial in module.STUDY.trials("paper"):
+    for name in STUDIES:
+        for trial in study_named(name).trials("paper"):
             if "training" in trial.parameters:
                 settings = TrainingSpec(**trial.parameters["training"]).settings(trial.seed)
                 assert settings.seed == trial.seed
     double = [
         TrainingSpec(**trial.parameters["training"]).settings(0)
-        for trial in ablation_reward.STUDY.trials("quick")
+        for trial in ablation.REWARD.trials("quick")
         if trial.parameters.get("training", {}).get("changes")
     ]
     assert {(each.reward_square_factor, each.reward_grid_factor) for each in double} == {
@@ -306,7 +306,7 @@ def test_the_default_variants_of_the_ablations_are_the_dqn_of_table_3():
         ]
 
     plain = [each for each in trainings(table3.STUDY) if each["agent"] == "dqn" and not each["changes"]]
-    for study in (ablation_duration.STUDY, ablation_reward.STUDY):
+    for study in (ablation.DURATION, ablation.REWARD):
         assert sum(each in plain for each in trainings(study)) == len(plain)
 
 

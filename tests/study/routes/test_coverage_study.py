@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cryoscout.belief.counts import forecast_count
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.plan_route import plan_route
 from cryoscout.routing.policies import make_policy
 from cryoscout.routing.problem import RoutingProblem
@@ -23,10 +24,12 @@ NO_LOADINGS = np.empty((60, 0))
 
 def tiny(p_good, budget_min=120.0):
     return RoutingProblem(
-        patch_of_hole=np.repeat(np.arange(6, dtype=np.int32), len(p_good) // 6),
-        square_of_patch=np.array([0, 0, 0, 1, 1, 1], dtype=np.int32),
-        grid_of_square=np.array([0, 0], dtype=np.int32),
-        p_good=p_good,
+        tree=HoleTree(
+            np.repeat(np.arange(6, dtype=np.int32), len(p_good) // 6),
+            np.array([0, 0, 0, 1, 1, 1], dtype=np.int32),
+            np.array([0, 0], dtype=np.int32),
+        ),
+        prior_p_good=p_good,
         budget_min=budget_min,
     )
 
@@ -77,7 +80,7 @@ def test_adaptive_is_judged_by_what_it_found_with_results_and_not_by_its_first_p
     first_plan = plan_route(problem, make_policy("adaptive"), 0, seed=0).route
     followed = replay(problem, truth, make_policy("adaptive"), [0], seed=0)[0]
     assert adaptive[0].found == followed.good_found != truth.good[first_plan].sum()
-    assert adaptive[0].expected == pytest.approx(problem.p_good[first_plan].sum(), rel=1e-6)
+    assert adaptive[0].expected == pytest.approx(problem.prior_p_good[first_plan].sum(), rel=1e-6)
 
 
 def test_a_session_is_the_same_every_time_and_its_model_comes_from_another_one(monkeypatch):

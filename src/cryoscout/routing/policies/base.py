@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.belief.counts import Belief
-from cryoscout.core.errors import InputError
 from cryoscout.routing.problem import RoutingProblem
-from cryoscout.routing.time_model import ROUNDING_MIN
 
-PolicyKind = Literal["planner", "learned", "baseline"]
+PolicyKind = Literal["planner", "learned", "baseline", "recorded"]
+"""`recorded` is the order in which a session was really imaged."""
 
 STOP = -1
 """What `next_hole` returns when the policy wants nothing more."""
@@ -103,43 +101,13 @@ class AskedHoleByHole:
 
     def plan(self: _PolicyOnProblem, observation: Observation) -> list[int]:
         """The holes from here to the end of the budget, in order, if no further result came."""
+        from cryoscout.routing.course import route_hole_by_hole
+
         return route_hole_by_hole(self, self._problem, observation)
 
 
 class _PolicyOnProblem(Policy, Protocol):
     _problem: RoutingProblem
-
-
-def route_hole_by_hole(policy: Policy, problem: RoutingProblem, observation: Observation) -> list[int]:
-    """What `next_hole` of a copy of the policy gives, visit after visit, with nothing new to learn.
-
-    policy : after `reset` on this problem; it is not changed     observation : where the route stands
-    Raises InputError when the policy chooses a hole that is not allowed or was visited.
-    """
-    asked = deepcopy(policy, {id(problem): problem})
-    tiers_min = problem.time_model.tiers_min(problem.shots)
-    latest_min = problem.budget_min + ROUNDING_MIN
-    drops = policy.drops_crossing or problem.crossing == "drop"
-    visited, free = observation.visited.copy(), problem.available() & ~observation.visited
-    seen = visited.view()
-    seen.flags.writeable = False
-    here, used_min = observation.here, observation.minutes_used
-    route: list[int] = []
-    while used_min <= latest_min:
-        hole = asked.next_hole(replace(observation, visited=seen, here=here, minutes_used=used_min))
-        if hole == STOP:
-            break
-        if not (0 <= hole < problem.n_holes) or not free[hole]:
-            raise InputError(
-                f"Policy {policy.name!r} must choose an allowed, unvisited hole. Got {hole} instead."
-            )
-        used_min += float(tiers_min[problem.tier_between(here, hole)])
-        if used_min > latest_min and drops:
-            break
-        visited[hole], free[hole] = True, False
-        route.append(int(hole))
-        here = hole
-    return route
 
 
 def belief_of(policy: Policy, problem: RoutingProblem) -> Belief:

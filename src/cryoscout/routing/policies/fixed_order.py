@@ -19,7 +19,7 @@ PREDICTED_GOOD = 0.5
 
 def predicted_good(problem: RoutingProblem) -> NDArray[np.bool_]:
     """Hard labels, (n,) bool."""
-    return at_least(problem.p_good, PREDICTED_GOOD)
+    return at_least(problem.prior_p_good, PREDICTED_GOOD)
 
 
 def free_holes(problem: RoutingProblem, start_hole: int) -> NDArray[np.bool_]:

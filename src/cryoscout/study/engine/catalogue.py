@@ -34,15 +34,15 @@ STUDIES: dict[str, str] = {
     "cryorl-table3": "cryoscout.study.learned.table3",
     "cryorl-figure6": "cryoscout.study.learned.figure6",
     "cryorl-table4": "cryoscout.study.learned.table4",
-    "cryorl-ablation-duration": "cryoscout.study.learned.ablation_duration",
-    "cryorl-ablation-reward": "cryoscout.study.learned.ablation_reward",
+    "cryorl-ablation-duration": "cryoscout.study.learned.ablation:DURATION",
+    "cryorl-ablation-reward": "cryoscout.study.learned.ablation:REWARD",
     "cryorl-resnet18": "cryoscout.study.learned.resnet18",
     "learned-selection": "cryoscout.study.learned.selection",
     "beyond": "cryoscout.study.routes.beyond",
     "perception": "cryoscout.study.images.perception",
     "simulator": "cryoscout.study.images.simulator",
 }
-"""Name -> module with a `STUDY`."""
+"""Name -> module with a `STUDY`, or module:NAME where it holds several."""
 
 KEPT_FOLDER = "kept"
 """Folder of what trials keep, beside the folders of the studies' trials."""
@@ -110,11 +110,12 @@ def study_named(name: str, session: str | None = None) -> Study:
     Raises UnknownNameError with the nearest name, InputError for a session that the study does not take.
     """
     try:
-        module = import_module(STUDIES[name])
+        place, _, attribute = STUDIES[name].partition(":")
     except KeyError:
         raise UnknownNameError("The study", name, STUDIES) from None
+    module = import_module(place)
     if session is None:
-        return cast("Study", module.STUDY)
+        return cast("Study", getattr(module, attribute or "STUDY"))
     with_session: Callable[[str], Study] | None = getattr(module, "with_session", None)
     if with_session is None:
         raise InputError(f"Study {name} must be run on its own sessions. Got --session {session} instead.")

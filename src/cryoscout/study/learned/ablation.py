@@ -1,4 +1,4 @@
-"""What the two ablations of the CryoRL paper's section 5.3 share: variants of the training of `dqn`, one table each."""
+"""Studies `cryorl-ablation-duration` and `cryorl-ablation-reward`: variants of one training (CryoRL, section 5.3)."""
 
 from __future__ import annotations
 
@@ -110,3 +110,33 @@ class Ablation:
     def study(self) -> Study:
         """The study."""
         return Study(self.name, self.title, self.trials, TrainAndReplay(), self.page, PACKAGES)
+
+
+DURATIONS_MIN = (120, 240, 480)
+DEFAULT_MIN = 240
+
+DURATION = Ablation(
+    "cryorl-ablation-duration",
+    "CryoRL, section 5.3: the minutes of a training route",
+    {
+        f"dqn-trained-{minutes}-min": {} if minutes == DEFAULT_MIN else {"budget_min": float(minutes)}
+        for minutes in DURATIONS_MIN
+    },
+    f"dqn-trained-{DEFAULT_MIN}-min",
+    f"Routes of {', '.join(map(str, DURATIONS_MIN))} minutes in training; action elimination keeps fewer patches for "
+    "shorter ones. The paper prints no figures and says that 120 minutes gave inferior performance.",
+).study()
+
+REWARD = Ablation(
+    "cryorl-ablation-reward",
+    "CryoRL, section 5.3: the reward of switching",
+    {
+        "dqn": {},
+        "dqn-square-x2": {"reward_square_factor": 2.0},
+        "dqn-grid-x2": {"reward_grid_factor": 2.0},
+        "dqn-both-x2": {"reward_square_factor": 2.0, "reward_grid_factor": 2.0},
+    },
+    "dqn",
+    "The reward of a good hole that a new square, a new grid, or either was entered for is doubled in training. The "
+    "paper prints no figures; it says that the schemes perform comparably, and the doubled square slightly better.",
+).study()
