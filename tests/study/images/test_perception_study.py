@@ -5,6 +5,7 @@ import pytest
 
 from cryoscout.core.errors import InputError
 from cryoscout.perception import fit
+from cryoscout.perception.prepare import drawn_held_out
 from cryoscout.simulate.presets import SCENE_PRESETS
 from cryoscout.simulate.scene import simulate_scene
 from cryoscout.study.engine.runner import TrialRow
@@ -176,19 +177,24 @@ def test_a_pseudo_label_trial_goes_on_from_what_it_is_taught(
 
     monkeypatch.setattr("cryoscout.perception.fit", recorded)
     result = RunCase(tmp_path)(trial_of(Case("y1-sim", method, 0.3), 0, "quick"))
-    (first, _), (second, options) = given
+    (first, before), (second, options) = given
     assert (first[2], second[2]) == ("supervised", "pseudo_label")
     assert options["start_from"] is made[0]
-    labelled, pseudo, truth = second[1] >= 0, options["pseudo"], options["truth"]
-    assert (pseudo.labels[labelled] == -1).all()
-    assert (pseudo.confidence[labelled] == 0.0).all()
+    labelled, taught, weights, truth = first[1] >= 0, second[1], options["weights"], options["truth"]
+    np.testing.assert_array_equal(taught[labelled], first[1][labelled])
+    assert (weights[labelled] == 1.0).all()
+    # Both hold out the same measured labels.
+    held_out = drawn_held_out(first[1], made[0].settings)
+    np.testing.assert_array_equal(options["held_out"], held_out)
+    assert "held_out" not in before
+    assert 0 < held_out.sum() < labelled.sum()
     own = made[0].predict_proba(second[0])[:, 1]
-    is_own = np.allclose(pseudo.confidence[~labelled], np.abs(2.0 * own - 1.0)[~labelled])
+    is_own = np.allclose(weights[~labelled], np.abs(2.0 * own - 1.0)[~labelled])
     assert is_own == (method == "own-pseudo-label")
     # Crops of good holes are brighter: the belief trusts such a score after a few results, the short training does not.
-    right = (pseudo.labels == truth)[~labelled]
+    right = (taught == truth)[~labelled]
     assert right.mean() >= least_right
-    weight = pseudo.confidence[~labelled]
+    weight = weights[~labelled]
     assert result["training"]["mask_rate"] == pytest.approx(weight.mean())
     assert result["training"]["pseudo_label_accuracy"] == pytest.approx(np.average(right, weights=weight))
     assert set(result["scores"]) == {"", BELIEF}
