@@ -62,6 +62,15 @@ def location_in_words(location: Path | str) -> str:
     )
 
 
+def name_of_location(location: Path | str) -> str:
+    """The name a session may be called after: its folder's, or its database's."""
+    return (
+        re.split(r"[?#]", str(location))[0].rstrip("/").rsplit("/", 1)[-1]
+        if is_url(location)
+        else str(location)
+    )
+
+
 def engine_of(database: Path | str) -> sa.Engine:
     """The engine of a database file or URL; postgresql:// is spoken by psycopg.
 
