@@ -14,6 +14,7 @@ import numpy as np
 
 from cryoscout.belief.context import ContextModel, fit_context, fit_effects, held_out_log_likelihood
 from cryoscout.belief.effects import EffectTree
+from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
 from cryoscout.session.builtin import load_builtin
 
 OUTPUT = Path(__file__).parents[1] / "src" / "cryoscout" / "belief" / "data" / "y1_context.json"
@@ -25,7 +26,8 @@ def main() -> None:
     """Choose the width of the context prior, fit and write."""
     session = load_builtin("y1", split="train")
     patch_of_hole, square_of_patch, grid_of_square = session.tree()
-    score, good = session.prediction("res18", 6.0), session.good_by_hole(6.0)
+    score = session.prediction("res18", GOOD_THRESHOLD_ANGSTROM)
+    good = session.good_by_hole(GOOD_THRESHOLD_ANGSTROM)
     tree = EffectTree(square_of_patch, grid_of_square)
     fold_of_patch = np.random.default_rng(0).permutation(len(square_of_patch)) % FOLDS
     held_out = {

@@ -61,7 +61,7 @@ def parity_settings(seed: int, steps: int) -> LearnSettings:
         random_last=0.02,
         held_out=0.0,
         parts=0,
-        bf16=False,
+        precision="float32",
         view={"candidates": "classes", "labels": "hard", "history": "visited"},
     )
     network = settings.network.model_copy(update={"hidden": (64, 64)})

@@ -14,14 +14,14 @@ from cryoscout.session.store import SessionStore
 
 PATCHES, HOLES_EACH = 10, 12
 TINY: dict[str, Any] = {
-    "width": 4,
+    "width": 8,
     "size_px": 16,
     "stem_stride": 2,
     "steps": 30,
     "batch_size": 8,
     "unlabelled_ratio": 2,
     "evaluate_every": 10,
-    "bf16": False,
+    "precision": "float32",
     "rounds": 2,
     "embedding": 8,
 }

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from cryoscout.cli.export import EXPORTS
-from cryoscout.formats import generic_table, relion, smartscope_rest
-from cryoscout.formats.athena import LABEL, ORDER, SELECTION, read_decisions
-from cryoscout.formats.leginon_order import read_order
-from cryoscout.formats.serialem_nav import read_nav
+from cryoscout.advice.export import EXPORTS
+from cryoscout.formats.ctf import relion
+from cryoscout.formats.epu.athena import LABEL, ORDER, SELECTION, read_decisions
+from cryoscout.formats.leginon.order import read_order
+from cryoscout.formats.own import table as generic_table
+from cryoscout.formats.serialem.nav import read_nav
+from cryoscout.formats.smartscope import rest as smartscope_rest
 from cryoscout.session.builtin import load_builtin
 from cryoscout.session.store import SessionStore
 from smartscope_server import TOKEN, Server, running

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,9 @@ def test_a_training_writes_a_policy_that_plan_and_replay_take(cli, sim):
     answer = cli(f"learn sim.session {TINY} --out mine")
     assert answer.code == 0
     assert "Wrote mine/policy.safetensors: dqn on simulated, epoch 1 of 1" in answer.out
+    assert re.search(
+        r"^Trained in (bfloat16|float32) \(auto\); it plans in float32$", answer.out, re.MULTILINE
+    )
     assert "cryoscout plan sim.session --budget-min 240 --policy mine" in answer.out
     assert "cryoscout replay sim.session --policies mine,adaptive --starts-from eliminated" in answer.out
     assert "epoch 1/1" in answer.err

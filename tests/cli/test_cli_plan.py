@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from cryoscout.cli.plan import split_policy_spec
+from cryoscout.advice.setting import split_policy_spec
 from cryoscout.core.errors import InputError
 from cryoscout.session.store import SessionStore
 

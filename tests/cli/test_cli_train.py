@@ -38,7 +38,8 @@ def test_a_training_writes_a_classifier_its_course_and_the_next_step(cli, tiny):
     answer = cli("train tiny.session --labels 0.5 --split patch -o mine")
     assert answer.code == 0, answer.err
     assert "Wrote mine/classifier.safetensors: fixmatch with" in answer.out
-    assert "for 6 Å; ResNet-18 of width 4, 16 px" in answer.out
+    assert "for 6 Å; ResNet-18 of width 8, 16 px" in answer.out
+    assert "Trained in float32; it predicts in float32" in answer.out
     assert "Held-out accuracy:" in answer.out
     assert "Test accuracy:" in answer.out
     assert "holes of other patches" in answer.out
@@ -69,6 +70,7 @@ def test_the_json_says_what_was_learned_and_what_was_not(cli, tmp_path):
         "supervised", 7.0, "mine/classifier.safetensors",
     )  # fmt: skip
     assert told["images"] == 120 - 2 - 12 - 2
+    assert told["precision"] == "float32"
     # Results: 80, without those of 2 holes without image, of 8 with a damaged one and of 2 that show nothing.
     assert told["labels"] == 68
     assert (told["set_aside"], told["results_without_image"]) == (14, 10)
@@ -130,9 +132,9 @@ def test_a_stopped_training_says_how_to_go_on_and_ends_as_if_it_had_not_been_sto
         "The checkpoint is kept. Go on with:\n  cryoscout train tiny.session -o part --resume" in answer.err
     )
     assert not Path("part/classifier.safetensors").exists()
-    other = cli("train tiny.session -o part --resume --width 8")
+    other = cli("train tiny.session -o part --resume --width 9")
     assert other.code == 2
-    assert "Got width 4 there and 8 here instead" in other.err
+    assert "Got width 8 there and 9 here instead" in other.err
     assert cli("train tiny.session -o part --resume").code == 0
     assert metrics_of("part") == metrics_of("whole")
     first, second = (Classifier.load(Path(name, "classifier.safetensors")) for name in ("part", "whole"))
@@ -179,6 +181,8 @@ def test_a_finished_training_is_exported_by_going_on(cli, tiny):
         ("--labels 0.001", "Got 1 labels, all"),
         ("--split hole", "--split must be one of patch, square. Got 'hole' instead"),
         ("--depth 34", "Got depth 34 instead"),
+        ("--width 4", "Got width 4 instead: Value error, width must be 8 or more, because torch"),
+        ("--precision half", "Got precision 'half' instead"),
         ("--threshold-angstrom 1", "Got 80 labels, all not good, instead"),
         ("--method regression --threshold-angstrom 5", "Remedy: give it to cryoscout predict"),
         ("--learning-rate 0", "Got learning_rate 0.0 instead"),

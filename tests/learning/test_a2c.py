@@ -28,7 +28,7 @@ def _one_thread() -> None:
 
 
 def settings_and_look() -> tuple[LearnSettings, ActorCritic, Look]:
-    settings = quick("a2c", bf16=False)
+    settings = quick("a2c")
     routes = BatchedRoutes([even_session()], settings.view, N_ROUTES, np.random.default_rng(0))
     routes.reset_all()
     return settings, ActorCritic(settings, CPU), routes.look()
@@ -138,7 +138,7 @@ def test_a_state_with_nothing_left_has_value_zero() -> None:
 
 
 def test_an_update_lowers_the_critics_loss() -> None:
-    settings = quick("a2c", bf16=False, learning_rate=0.01)
+    settings = quick("a2c", learning_rate=0.01)
     _, _, seen = settings_and_look()
     learner = ActorCritic(settings, CPU)
     rng = np.random.default_rng(0)

@@ -20,10 +20,11 @@ from cryoscout.learning.policy import LearnedPolicy
 from cryoscout.learning.settings import AGENTS, LearnSettings, ViewSettings
 from cryoscout.learning.weights import write_policy
 from cryoscout.routing.bound import good_holes_bound
+from cryoscout.routing.course import PolicyError
 from cryoscout.routing.elimination import eliminated_holes
 from cryoscout.routing.policies.base import STOP, Observation
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
-from cryoscout.routing.replay import PolicyError, replay
+from cryoscout.routing.replay import replay
 from cryoscout.testing import check_policy, random_problem
 
 MAY_IMPORT_TORCH = {"a2c", "checkpoint", "networks", "q_learning", "torch_needed", "training"}

@@ -10,6 +10,7 @@ import pytest
 import torch
 from learning_samples import best_return, even_session, quick, state_by_state, tiny_session
 
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.learning.batch_env import BatchedRoutes, TrainingSession
 from cryoscout.learning.greedy_routes import Scores, best_rows
 from cryoscout.learning.networks import score_states
@@ -31,17 +32,13 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def exact(agent: str, **changes: object) -> LearnSettings:
-    return quick(agent, bf16=False, **changes)
-
-
 def filled_buffer(settings: LearnSettings, n_steps: int = 60, seed: int = 0) -> VisitBuffer:
     """Random routes through a session with eliminated and imaged holes."""
     session = even_session()
     allowed, imaged = np.arange(32) % 5 != 4, np.arange(32) % 7 == 6
     problem = RoutingProblem(
-        session.problem.patch_of_hole, session.problem.square_of_patch, session.problem.grid_of_square,
-        session.problem.p_good, 60.0, allowed=allowed, imaged=imaged,
+        HoleTree(session.problem.patch_of_hole, session.problem.square_of_patch, session.problem.grid_of_square),
+        session.problem.prior_p_good, 60.0, allowed=allowed, imaged=imaged,
     )  # fmt: skip
     rng = np.random.default_rng(seed)
     routes = BatchedRoutes([TrainingSession(problem, session.truth)], settings.view, 3, rng)
@@ -99,7 +96,7 @@ def states_after(batch: Batch) -> list[np.ndarray]:
 def test_targets_are_the_reward_and_the_discounted_best_candidate_afterwards(
     agent: str, double: bool
 ) -> None:
-    settings = exact(agent)
+    settings = quick(agent)
     settings = settings.model_copy(update={"agent": settings.agent.model_copy(update={"double": double})})
     learner = learner_of(settings)
     batch = sampled(settings, filled_buffer(settings))
@@ -136,7 +133,7 @@ def projected(chances: np.ndarray, support: np.ndarray, reward: float, discount:
 def test_a_distribution_is_shifted_shrunk_and_projected_onto_the_support(
     agent: str, value_range: tuple[float, float]
 ) -> None:
-    settings = exact(agent)
+    settings = quick(agent)
     network = settings.network.model_copy(
         update={"atoms": 11, "value_min": value_range[0], "value_max": value_range[1], "noisy": False}
     )
@@ -163,7 +160,7 @@ def test_a_distribution_is_shifted_shrunk_and_projected_onto_the_support(
 @pytest.mark.parametrize("agent", Q_AGENTS)
 def test_a_target_never_looks_at_a_hole_that_was_visited_or_may_not_be(agent: str) -> None:
     """A network that loves visited holes and holes without an open hole in their patch learns nothing of them."""
-    settings = exact(agent)
+    settings = quick(agent)
     batch = sampled(settings, filled_buffer(settings))
     assert len(batch.after) > 100
     assert (batch.after[:, VISITED] == 0).all()
@@ -174,7 +171,7 @@ def test_a_target_never_looks_at_a_hole_that_was_visited_or_may_not_be(agent: st
 
 
 def test_what_may_be_visited_afterwards_is_every_open_hole_and_nothing_else() -> None:
-    settings = exact("dqn", view={"candidates": "holes"})
+    settings = quick("dqn", view={"candidates": "holes"})
     buffer = filled_buffer(settings)
     batch = sampled(settings, buffer)
     grids_open = 500 * batch.after[:, 10 - N_FEATURES]
@@ -187,7 +184,7 @@ def test_what_may_be_visited_afterwards_is_every_open_hole_and_nothing_else() ->
 
 @pytest.mark.parametrize("agent", Q_AGENTS)
 def test_an_update_lowers_the_loss_on_its_batch(agent: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = exact(agent, hidden=(32,), learning_rate=0.01)
+    settings = quick(agent, hidden=(32,), learning_rate=0.01)
     buffer = filled_buffer(settings)
     learner = QLearner(settings, CPU)
     batch = buffer.sample(64, np.random.default_rng(0), gamma=0.9, n_step=settings.agent.n_step, n_others=16)
@@ -199,7 +196,7 @@ def test_an_update_lowers_the_loss_on_its_batch(agent: str, monkeypatch: pytest.
 
 
 def test_the_gradient_is_that_of_the_weighted_squared_error() -> None:
-    settings = exact("prioritized", learning_rate=1e-9)
+    settings = quick("prioritized", learning_rate=1e-9)
     buffer = filled_buffer(settings)
     kept = np.concatenate([np.arange(60) + 100 * route for route in range(3)])
     buffer.update_priorities(kept, np.random.default_rng(4).exponential(size=180).astype(np.float32))
@@ -222,7 +219,7 @@ def test_the_gradient_is_that_of_the_weighted_squared_error() -> None:
 
 
 def test_the_correction_for_sampling_rises_to_one() -> None:
-    settings = exact("prioritized")
+    settings = quick("prioritized")
     buffer = filled_buffer(settings)
     asked: list[float] = []
     sample = buffer.sample
@@ -239,7 +236,7 @@ def test_the_correction_for_sampling_rises_to_one() -> None:
 
 
 def test_the_target_is_copied_every_target_every_updates() -> None:
-    settings = exact("dqn", target_every=3)
+    settings = quick("dqn", target_every=3)
     buffer, rng = filled_buffer(settings), np.random.default_rng(0)
     learner = QLearner(settings, CPU)
 
@@ -256,7 +253,7 @@ def test_the_target_is_copied_every_target_every_updates() -> None:
 
 @pytest.mark.parametrize("agent", Q_AGENTS)
 def test_acting_takes_the_best_row_of_every_state_or_a_random_one(agent: str) -> None:
-    settings = exact(agent)
+    settings = quick(agent)
     learner = QLearner(settings, CPU)
     routes = BatchedRoutes([even_session()], settings.view, 50, np.random.default_rng(0))
     routes.reset_all()
@@ -275,7 +272,7 @@ def test_acting_takes_the_best_row_of_every_state_or_a_random_one(agent: str) ->
 
 
 def test_evaluation_of_a_noisy_agent_is_deterministic_and_acting_is_not() -> None:
-    settings = exact("noisy")
+    settings = quick("noisy")
     learner = QLearner(settings, CPU)
     seen = even_routes(settings).look()
     learner.network.eval()
@@ -294,14 +291,14 @@ def even_routes(settings: LearnSettings) -> BatchedRoutes:
 
 
 def test_bfloat16_scores_agree_to_about_three_digits() -> None:
-    learners = [QLearner(quick("dqn", bf16=bf16), CPU) for bf16 in (False, True)]
+    learners = [QLearner(quick("dqn", precision=each), CPU) for each in ("float32", "bfloat16")]
     seen = even_routes(learners[0].settings).look()
     one, other = (learner.scores(learner.network, seen.rows, seen.begin) for learner in learners)
     assert 0 < np.abs(one - other).max() < 0.02
 
 
 def test_a_gradient_that_is_not_a_number_moves_no_weight() -> None:
-    settings = exact("dqn")
+    settings = quick("dqn")
     buffer = filled_buffer(settings)
     learner = QLearner(settings, CPU)
     with torch.no_grad():

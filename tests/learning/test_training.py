@@ -15,6 +15,7 @@ import pytest
 import torch
 from learning_samples import even_session, quick, random_session, with_allowed
 
+from cryoscout.core import precision
 from cryoscout.core.errors import InputError, UnknownNameError
 from cryoscout.learning import held_out
 from cryoscout.learning.a2c import ActorCritic
@@ -122,7 +123,7 @@ def test_it_can_be_killed_again_and_again(tmp_path: Path) -> None:
     [
         {"elimination": False, "held_out": 0.0},
         {"view": {"candidates": "dominant", "labels": "soft", "history": "candidate"}},
-        {"bf16": False, "updates_per_step": 0.73},  # an update is owed at the end of an epoch
+        {"precision": "bfloat16", "updates_per_step": 0.73},  # an update is owed at the end of an epoch
         {"parts": 5},
         {
             "steps_per_epoch": 70,
@@ -195,6 +196,24 @@ def test_after_a_real_kill_a_new_process_goes_on_to_the_same_result(after_steps:
     assert result_of(tmp_path / "killed") == train(quick("rainbow", epochs=4), tmp_path / "whole")
 
 
+@pytest.mark.parametrize("agent", ["dqn", "a2c"])
+def test_auto_goes_on_in_the_precision_that_the_run_began_in(
+    agent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = quick(agent, precision="auto")
+    monkeypatch.setattr(precision, "computes_in_bfloat16", lambda device: True)
+    whole = train(settings, tmp_path / "whole")
+    with pytest.raises(KilledError):
+        train(settings, tmp_path / "killed", kill_at=40)
+    monkeypatch.setattr(precision, "computes_in_bfloat16", lambda device: False)  # as on another processor
+    with pytest.raises(InputError, match=r"run in float32 to go on from it\. Got precision 'bfloat16'"):
+        train(quick(agent, precision="float32"), tmp_path / "killed", resume=True)
+    assert train(settings, tmp_path / "killed", resume=True) == whole
+    assert read_policy(tmp_path / "killed" / POLICY_FILE).notes["precision"] == "bfloat16"
+    assert train(settings, tmp_path / "other")[0] != whole[0]
+    assert read_policy(tmp_path / "other" / POLICY_FILE).notes["precision"] == "float32"
+
+
 def test_the_kept_policy_is_the_best_on_held_out_patches(tmp_path: Path) -> None:
     policy, metrics = train(quick("dqn", epochs=6), tmp_path)
     shares = [float(str(line["held_out_share_of_bound"])) for line in metrics]
@@ -210,7 +229,9 @@ def test_without_held_out_patches_the_last_policy_is_kept(tmp_path: Path) -> Non
     training = Training(sessions(), settings, tmp_path, device="cpu", notes={"session": "mine"})
     training.run()
     trained = read_policy(tmp_path / POLICY_FILE)
-    assert trained.notes == {"session": "mine", "epoch": 3, "held_out_share_of_bound": None}
+    assert trained.notes == {
+        "session": "mine", "epoch": 3, "held_out_share_of_bound": None, "precision": "float32",
+    }  # fmt: skip
     assert trained.settings == settings
     for name, tensor in training.learner.network.state_dict().items():
         np.testing.assert_array_equal(trained.weights[name], tensor.numpy())
@@ -357,7 +378,7 @@ def test_going_on_with_other_settings_or_sessions_is_refused(tmp_path: Path) -> 
     with pytest.raises(InputError, match=r"run on the same sessions .* or another --out folder"):
         train(quick("dqn"), tmp_path, resume=True, on=sessions()[:1])
     changed = sessions()
-    changed[0] = replace(changed[0], problem=replace(changed[0].problem, p_good=np.full(48, 0.6)))
+    changed[0] = replace(changed[0], problem=replace(changed[0].problem, prior_p_good=np.full(48, 0.6)))
     with pytest.raises(InputError, match="run on the same sessions"):
         train(quick("dqn"), tmp_path, resume=True, on=changed)
     assert result_of(tmp_path) == before

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 TINY: dict[str, Any] = {
-    "width": 4,
+    "width": 8,
     "size_px": 16,
     "stem_stride": 2,
     "steps": 40,
     "batch_size": 8,
     "unlabelled_ratio": 2,
     "evaluate_every": 10,
-    "bf16": False,
+    "precision": "float32",
     "rounds": 2,
     "pretrain_steps": 10,
     "embedding": 8,

@@ -70,9 +70,9 @@ def test_wrong_images_are_refused(images: Any, trained: Classifier) -> None:
 
 
 def test_weights_of_another_width_are_refused(trained: Classifier, tmp_path: Path) -> None:
-    wider = replace(trained, settings=trained.settings.model_copy(update={"width": 8}))
+    wider = replace(trained, settings=trained.settings.model_copy(update={"width": 9}))
     wider.save(tmp_path / "wider.safetensors")
-    with pytest.raises(InputError, match="ResNet-18 of width 8 with 2 classes"):
+    with pytest.raises(InputError, match="ResNet-18 of width 9 with 2 classes"):
         Classifier.load(tmp_path / "wider.safetensors")
 
 
@@ -101,7 +101,7 @@ def test_damaged_and_foreign_files_are_refused(trained: Classifier, tmp_path: Pa
 def test_header_holds_plain_json_settings(trained: Classifier, tmp_path: Path) -> None:
     trained.save(tmp_path / "c.safetensors")
     _, header = read_arrays(tmp_path / "c.safetensors", KIND)
-    assert header["settings"]["width"] == 4
+    assert header["settings"]["width"] == 8
     assert header["threshold_angstrom"] == 6.0
 
 

@@ -128,7 +128,7 @@ def test_damaged_and_foreign_files_are_refused(trained: Classifier, exported: Pa
 def test_a_network_that_was_trained_in_bf16_predicts_in_32_bits_too(
     trained: Classifier, exported: Path
 ) -> None:
-    rough = replace(trained, settings=trained.settings.model_copy(update={"bf16": True}))
+    rough = replace(trained, settings=trained.settings.model_copy(update={"precision": "bfloat16"}))
     off = np.abs(rough.predict_proba(IMAGES) - OnnxClassifier.load(exported).predict_proba(IMAGES))
     assert off.max() < 1e-4
 

@@ -12,14 +12,15 @@ import pytest
 import torch
 from perception_samples import TINY, partly_labelled, textures
 
+from cryoscout.core import precision
 from cryoscout.core.array_file import read_arrays
 from cryoscout.core.errors import InputError
-from cryoscout.perception import Classifier, PseudoLabels, fit
+from cryoscout.perception import Classifier, fit
 from cryoscout.perception.fitting import CLASSIFIER_FILE
 from cryoscout.perception.methods.base import Method, Outcome, Seen
 from cryoscout.perception.methods.regression import Regression
 from cryoscout.perception.methods.softmatch import SoftMatch
-from cryoscout.perception.prepare import split_held_out
+from cryoscout.perception.prepare import drawn_held_out
 from cryoscout.perception.resnet import ResNet, seeded_resnet
 from cryoscout.perception.settings import METHODS, FitSettings
 from cryoscout.perception.training import (
@@ -30,6 +31,7 @@ from cryoscout.perception.training import (
     learning_rate_at,
     learns_in_bf16,
     optimizer_for,
+    precision_of,
     stages_of,
     torch_threads,
     update_average,
@@ -40,10 +42,12 @@ class KilledError(Exception):
     """Stands for a power cut."""
 
 
-def pseudo_of(method: str, truth: Any, labels: Any) -> dict[str, Any]:
+def told_to(method: str, truth: Any, labels: Any, seed: int = 0) -> tuple[Any, dict[str, Any]]:
+    """(labels, options): to `pseudo_label` the truth is told as guesses."""
     if method != "pseudo_label":
-        return {}
-    return {"pseudo": PseudoLabels(np.where(labels < 0, truth, -1), np.linspace(0.5, 1.0, len(labels)))}
+        return labels, {}
+    weights = np.where(labels < 0, np.linspace(0.5, 1.0, len(labels)), 1.0)
+    return truth, {"weights": weights, "held_out": drawn_held_out(labels, FitSettings(seed=seed))}
 
 
 def metrics_of(folder: Path) -> list[dict[str, Any]]:
@@ -54,7 +58,8 @@ def metrics_of(folder: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_tells_two_textures_apart(method: str) -> None:
     images, labels, truth = partly_labelled()
-    found = fit(images, labels, method, seed=1, **pseudo_of(method, truth, labels), **{**TINY, "steps": 60})
+    told, given = told_to(method, truth, labels, 1)
+    found = fit(images, told, method, seed=1, **given, **{**TINY, "steps": 60})
     new, right = textures(150, 7)
     p = found.predict_proba(new)
     assert p.shape == (150, 2)
@@ -65,7 +70,8 @@ def test_every_method_tells_two_textures_apart(method: str) -> None:
 @pytest.mark.parametrize("method", ["softmatch", "iterative_fixmatch", "barlow_twins", "pseudo_label"])
 def test_a_killed_run_goes_on_to_the_same_result(method: str, tmp_path: Path) -> None:
     images, labels, truth = partly_labelled()
-    given: dict[str, Any] = {**TINY, **pseudo_of(method, truth, labels), "truth": truth, "steps": 20}
+    labels, options = told_to(method, truth, labels)
+    given: dict[str, Any] = {**TINY, **options, "truth": truth, "steps": 20}
     whole = fit(images, labels, method, folder=tmp_path / "whole", **given)
     for place in (13, 27):
         count = 0
@@ -86,6 +92,38 @@ def test_a_killed_run_goes_on_to_the_same_result(method: str, tmp_path: Path) ->
         assert metrics_of(folder) == metrics_of(tmp_path / "whole")
         assert (folder / CLASSIFIER_FILE).read_bytes() == (tmp_path / "whole" / CLASSIFIER_FILE).read_bytes()
         np.testing.assert_array_equal(again.predict_proba(images), whole.predict_proba(images))
+
+
+def test_auto_goes_on_in_the_precision_that_the_run_began_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, labels, _ = partly_labelled()
+    given: dict[str, Any] = {**TINY, "precision": "auto", "steps": 6, "evaluate_every": 3}
+
+    def kill(now: Progress) -> None:
+        if now.step == 4:
+            raise KilledError
+
+    monkeypatch.setattr(precision, "computes_in_bfloat16", lambda device: True)
+    whole = fit(images, labels, folder=tmp_path / "whole", **given)
+    with pytest.raises(KilledError):
+        fit(images, labels, folder=tmp_path / "killed", progress=kill, **given)
+    monkeypatch.setattr(precision, "computes_in_bfloat16", lambda device: False)  # as on another processor
+    with pytest.raises(InputError, match=r"run in float32 to go on from it\. Got precision 'bfloat16'"):
+        fit(images, labels, folder=tmp_path / "killed", resume=True, **{**given, "precision": "float32"})
+    again = fit(images, labels, folder=tmp_path / "killed", resume=True, **given)
+    assert metrics_of(tmp_path / "killed") == metrics_of(tmp_path / "whole")
+    assert whole.notes["precision"] == again.notes["precision"] == "bfloat16"
+    other = fit(images, labels, **given)
+    assert other.notes["precision"] == "float32"
+    assert not np.array_equal(other.weights["conv1.weight"], again.weights["conv1.weight"])
+
+
+def test_settings_that_were_stored_before_are_read() -> None:
+    stored = FitSettings().model_dump(exclude={"precision"})
+    assert FitSettings.model_validate({**stored, "bf16": True}).precision == "bfloat16"
+    assert FitSettings.model_validate_json('{"bf16": false}').precision == "float32"
+    assert FitSettings().precision == "auto"
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
@@ -124,7 +162,7 @@ def test_held_out_crops_are_not_trained_on(tmp_path: Path) -> None:
     folders = [tmp_path / name for name in ("one", "other")]
     given = {**TINY, "steps": 10}
     fit(images, labels, folder=folders[0], **given)
-    held = np.flatnonzero(split_held_out(labels, 0.2, 0))
+    held = np.flatnonzero(drawn_held_out(labels, FitSettings(seed=0)))
     changed = images.copy()
     changed[held] = 255 - changed[held]
     fit(changed, labels, folder=folders[1], **given)
@@ -182,7 +220,7 @@ def test_an_exploding_run_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "name"), [({"width": 5}, "width"), ({"tau": 0.5}, "tau"), ({"seed": 4}, "seed")]
+    ("change", "name"), [({"width": 9}, "width"), ({"tau": 0.5}, "tau"), ({"seed": 4}, "seed")]
 )
 def test_going_on_with_other_settings_is_refused(change: dict[str, Any], name: str, tmp_path: Path) -> None:
     images, labels, _ = partly_labelled()
@@ -211,8 +249,8 @@ def test_start_from_begins_with_those_weights() -> None:
     np.testing.assert_allclose(
         second.weights["conv1.weight"], np.asarray(first.weights["conv1.weight"]), atol=1e-6
     )
-    with pytest.raises(InputError, match="width 5"):
-        fit(images, labels, "supervised", start_from=first, **{**TINY, "width": 5})
+    with pytest.raises(InputError, match="width 9"):
+        fit(images, labels, "supervised", start_from=first, **{**TINY, "width": 9})
 
 
 def test_threads_are_those_of_the_settings_and_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,15 +269,15 @@ def test_threads_are_those_of_the_settings_and_put_back(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("method", ["supervised", "fixmatch"])
 def test_bfloat16_trains_every_weight(method: str) -> None:
     images, labels, _ = partly_labelled()
-    found = fit(images, labels, method, **{**TINY, "bf16": True, "steps": 3, "weight_decay": 0.0})
-    first = seeded_resnet(0, 18, classes=2, width=4, stem_stride=2).state_dict()
+    found = fit(images, labels, method, **{**TINY, "precision": "bfloat16", "steps": 3, "weight_decay": 0.0})
+    first = seeded_resnet(0, 18, classes=2, width=8, stem_stride=2).state_dict()
     for name, tensor in first.items():
         if "num_batches" not in name:
             assert not np.array_equal(tensor.numpy(), found.weights[name]), name
 
 
 def test_weight_decay_spares_biases_and_batch_normalisation() -> None:
-    network = ResNet(18, classes=2, width=4)
+    network = ResNet(18, classes=2, width=8)
     optimizer = optimizer_for(network, FitSettings())
     spared = {id(p) for group in optimizer.param_groups if not group["weight_decay"] for p in group["params"]}
     names = {name for name, p in network.named_parameters() if id(p) in spared}
@@ -278,8 +316,9 @@ def test_pseudo_labels_are_drawn_and_weighed_by_their_confidence(monkeypatch: py
         return honest(self, seen)
 
     monkeypatch.setattr(Method, "supervised", watched)
-    pseudo = PseudoLabels(np.where(labels < 0, truth, -1), confidence)
-    fit(images, labels, "pseudo_label", pseudo=pseudo, **{**TINY, "steps": 100})
+    weights = np.where(labels < 0, confidence, 1.0)
+    held_out = drawn_held_out(labels, FitSettings())
+    fit(images, truth, "pseudo_label", weights=weights, held_out=held_out, **{**TINY, "steps": 100})
     # 48 labelled crops of weight 1 and 50 of weight 1/4: 12.5 / 60.5 of the draws.
     assert set(drawn) == {1.0, 0.25}
     assert np.mean(np.array(drawn) == 0.25) == pytest.approx(12.5 / 60.5, abs=0.05)
@@ -306,7 +345,9 @@ def test_classifier_file_beside_the_checkpoint_is_the_one_returned(tmp_path: Pat
 def test_a_last_stage_of_one_pixel_is_not_learned_in_bf16(size_px, stem_stride, expected):
     settings = FitSettings(size_px=size_px, stem_stride=stem_stride)
     assert learns_in_bf16(settings) is expected
-    network = seeded_resnet(0, 18, classes=2, width=2, stem_stride=stem_stride).eval()
+    rough = FitSettings(size_px=size_px, stem_stride=stem_stride, precision="bfloat16")
+    assert precision_of(rough, "cpu") == ("bfloat16" if expected else "float32")
+    network = seeded_resnet(0, 18, classes=2, width=8, stem_stride=stem_stride).eval()
     x = network.maxpool(network.conv1(torch.zeros(1, 1, size_px, size_px)))
     for stage in (1, 2, 3):
         x = network.get_submodule(f"layer{stage}")(x)
@@ -322,5 +363,5 @@ def test_small_crops_are_learned_whatever_the_memory_held():
             images,
             labels,
             seed=seed,
-            **{**TINY, "stem_stride": 4, "steps": 4, "evaluate_every": 2, "bf16": True},
+            **{**TINY, "stem_stride": 4, "steps": 4, "evaluate_every": 2, "precision": "bfloat16"},
         )

@@ -23,29 +23,29 @@ def test_one_channel_saves_two_thirds_of_the_stem() -> None:
 
 
 def test_names_are_torchvisions() -> None:
-    names = set(ResNet(50, classes=2, width=4).state_dict())
+    names = set(ResNet(50, classes=2, width=8).state_dict())
     assert {
         "conv1.weight", "bn1.running_mean", "layer1.0.downsample.0.weight", "layer1.0.downsample.1.bias",
         "layer2.3.conv3.weight", "layer4.2.bn2.num_batches_tracked", "fc.weight", "fc.bias",
     } <= names  # fmt: skip
-    assert "layer1.0.downsample.0.weight" not in ResNet(18, classes=2, width=4).state_dict()
+    assert "layer1.0.downsample.0.weight" not in ResNet(18, classes=2, width=8).state_dict()
 
 
 @pytest.mark.parametrize("depth", [18, 50])
 @pytest.mark.parametrize(("stride", "last_map"), [(4, 1), (2, 2), (1, 4)])
 def test_stem_stride_sets_the_last_map(depth: int, stride: int, last_map: int) -> None:
-    network = ResNet(depth, classes=3, width=4, stem_stride=stride)
+    network = ResNet(depth, classes=3, width=8, stem_stride=stride)
     sizes: list[torch.Size] = []
     network.get_submodule("layer4").register_forward_hook(lambda _m, _i, y: sizes.append(y.shape))
     assert network(torch.rand(2, 1, 32, 32)).shape == (2, 3)
-    assert sizes[0] == (2, 4 * 8 * (4 if depth == 50 else 1), last_map, last_map)
+    assert sizes[0] == (2, 8 * 8 * (4 if depth == 50 else 1), last_map, last_map)
 
 
 def test_first_weights_follow_the_seed_and_leave_the_global_generator() -> None:
     torch.manual_seed(3)
     before = torch.get_rng_state()
     one, same, other = (
-        seeded_resnet(seed, 18, classes=2, width=4, stem_stride=2).state_dict()["conv1.weight"]
+        seeded_resnet(seed, 18, classes=2, width=8, stem_stride=2).state_dict()["conv1.weight"]
         for seed in (0, 0, 1)
     )
     assert torch.equal(one, same)
@@ -53,7 +53,15 @@ def test_first_weights_follow_the_seed_and_leave_the_global_generator() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("wrong", [{"depth": 34}, {"stem_stride": 3}, {"width": 0}, {"classes": 0}])
+@pytest.mark.parametrize("wrong", [{"depth": 34}, {"stem_stride": 3}, {"channels": 0}, {"classes": 0}])
 def test_networks_that_do_not_exist_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(InputError, match="depth 18 or 50"):
         ResNet(**{"classes": 2, **wrong})
+
+
+@pytest.mark.parametrize("width", [0, 4, 7])
+def test_a_network_that_destroys_memory_when_it_is_trained_is_refused(width: int) -> None:
+    with pytest.raises(
+        InputError, match=rf"width 8 or more, because torch destroys memory .* Got {width} instead"
+    ):
+        seeded_resnet(0, 18, classes=2, width=width, stem_stride=2)

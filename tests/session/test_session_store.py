@@ -14,15 +14,16 @@ from hypothesis import strategies as st
 from store_examples import NAN, assert_same, dump, full_session, small_session
 
 from cryoscout.core.errors import DataError, InputError, StoreError, UnknownNameError
-from cryoscout.routing.from_session import load_session
 from cryoscout.session import store_database, store_events
 from cryoscout.session.builtin import load_builtin
+from cryoscout.session.named import load_session
 from cryoscout.session.store import COMPLETE, DATABASE, SessionStore
 from cryoscout.session.store_layout import METADATA
 from cryoscout.session.store_schema import SCHEMA_VERSION
 from cryoscout.session.tables import CTF_COLUMNS, TABLES
 from cryoscout.session.vendor_fields import packed
 from examples import share
+from hidden_outcomes import with_outcomes_hidden
 
 
 def p_good_rows(p_good, at):
@@ -170,7 +171,7 @@ def test_an_existing_store_is_kept_unless_forced(store, path):
         pass
     assert_same(store.load(), small_session())
     with SessionStore.create(path, force=True) as other:
-        other.save_import(small_session().with_outcomes_hidden(), "new")
+        other.save_import(with_outcomes_hidden(small_session()), "new")
     with SessionStore.open(path) as replaced:
         assert not replaced.load().imaged_by_hole().any()
     assert [file.name for file in path.parent.iterdir()] == [path.name]

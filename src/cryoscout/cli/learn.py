@@ -72,6 +72,9 @@ def learn(
     steps_per_epoch: Annotated[int | None, typer.Option(help="Visits each. Default: 2500.", min=1)] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Of Adam, above 0. Default: 0.001.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything drawn. Default: 0.", min=0)] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="auto, bfloat16 or float32. Default: auto, what the processor has.")
+    ] = None,
     draws: Annotated[
         bool,
         typer.Option(
@@ -102,7 +105,7 @@ def learn(
       cryoscout learn y1 --agent dqn --out mine
       cryoscout replay y1 --policies mine,adaptive --starts-from eliminated
     """
-    from cryoscout.learning.torch_needed import need_torch
+    from cryoscout.core.torch_needed import need_torch
 
     need_torch()
     view = {"candidates": candidates, "labels": labels, "history": history}
@@ -113,6 +116,7 @@ def learn(
         "steps_per_epoch": steps_per_epoch,
         "learning_rate": learning_rate,
         "seed": seed,
+        "precision": precision,
     }
     folder, given = out, settings
     if resume and given is None:
@@ -195,7 +199,7 @@ def run_learning(request: LearnRequest, settings: LearnSettings) -> dict[str, An
     """Train and say what came of it: the object of `--json`.
 
     Keys: policy (its file), sessions, prediction (one per session), draws, agent, settings, epochs, best_epoch,
-    held_out_share_of_bound (of that epoch), seconds, notes.
+    held_out_share_of_bound (of that epoch), precision (of the training), seconds, notes.
     """
     from cryoscout.learning.seen_holes import TRAINED_ON
     from cryoscout.learning.training import CHECKPOINT_FILE, METRICS_FILE, Training
@@ -242,6 +246,7 @@ def run_learning(request: LearnRequest, settings: LearnSettings) -> dict[str, An
         "epochs": training.epoch,
         "best_epoch": training.best_epoch,
         "held_out_share_of_bound": best["held_out_share_of_bound"],
+        "precision": training.learner.precision,
         "seconds": round(time.monotonic() - began, 3),
         "notes": notes,
     }
@@ -253,7 +258,7 @@ def _training_sessions(
     """(sessions, the prediction of each, what each is in the policy's notes, notes for the user)."""
     from cryoscout.learning.from_session import load_to_learn_from, training_session
     from cryoscout.learning.seen_holes import trained_part
-    from cryoscout.routing.from_session import PAPER_MODEL
+    from cryoscout.routing.predictions import PAPER_MODEL
 
     data, predictions, parts, notes = [], [], [], []
     for session in load_to_learn_from(request.sessions, request.split):
@@ -374,6 +379,8 @@ def _print(outcome: dict[str, Any], request: LearnRequest) -> None:
         f"Wrote {outcome['policy']}: {outcome['agent']} on {', '.join(dict.fromkeys(outcome['prediction']))}, epoch "
         f"{outcome['best_epoch']} of {outcome['epochs']}{held_out}"
     )
+    chosen = " (auto)" if outcome["settings"]["precision"] == "auto" else ""
+    out.print(f"Trained in {outcome['precision']}{chosen}; it plans in float32")
     name, session = shlex.quote(str(request.folder)), shlex.quote(request.sessions[0])
     starts = " --starts-from eliminated" if outcome["settings"]["elimination"] else ""
     out.print(f"Plan with it:   cryoscout plan {session} --budget-min 240 --policy {name}")

@@ -50,7 +50,7 @@ def train(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Updates of each stage.", min=1)] = None,
     depth: Annotated[int | None, typer.Option(help="Layers of the ResNet: 18 or 50. Default: 18.")] = None,
-    width: Annotated[int | None, typer.Option(help="Channels of its first stage.", min=1)] = None,
+    width: Annotated[int | None, typer.Option(help="Channels of its first stage, 8 or more.")] = None,
     size_px: Annotated[int | None, typer.Option(help="Side that crops are scaled to.", min=8)] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Of SGD, above 0. Default: 0.03.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything drawn. Default: 0.", min=0)] = None,
@@ -68,6 +68,9 @@ def train(
         Path | None, typer.Option(help="Write an ONNX file too, with which predict needs no torch.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda. Default: cuda where there is one.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="auto, bfloat16 or float32. Default: auto, what the processor has.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the CPU. Default: 1.", min=1)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -81,12 +84,12 @@ def train(
       cryoscout train run7.session --labels 0.1 -o run7-fixmatch
       cryoscout predict run7.session run7-fixmatch
     """
-    from cryoscout.learning.torch_needed import need_torch
+    from cryoscout.core.torch_needed import need_torch
 
     need_torch()
     changes = {
         "steps": steps, "depth": depth, "width": width, "size_px": size_px, "learning_rate": learning_rate,
-        "threads": threads,
+        "threads": threads, "precision": precision,
     }  # fmt: skip
     given = {
         "method": method, "labels": labels, "profile": profile, "threshold_angstrom": threshold_angstrom,
@@ -148,7 +151,7 @@ def request_from(
             f"{request.threshold_angstrom:g} instead. Remedy: give it to cryoscout predict."
         )
     if request.threshold_angstrom is not None:
-        from cryoscout.routing.from_session import check_threshold_angstrom
+        from cryoscout.routing.predictions import check_threshold_angstrom
 
         check_threshold_angstrom(request.threshold_angstrom)
     request.settings()
@@ -164,7 +167,7 @@ def _method(dashed: str) -> str:
         raise InputError(
             "--method must be one that needs crops and results alone. Got pseudo-label, which must be given the labels "
             "of somebody else, instead. Remedy: --method iterative-fixmatch, which makes its own, or call "
-            "cryoscout.perception.fit with pseudo=."
+            "cryoscout.perception.fit with weights=."
         )
     if dashed not in known:
         raise UnknownNameError("--method", dashed, known)
@@ -177,8 +180,8 @@ def run_training(
     """Train and say what came of it: the object of `--json`.
 
     Keys: classifier (its file), onnx, session, method, threshold_angstrom (null: any), settings, images, labels,
-    held_out_labels, held_out_accuracy, test {level, holes, accuracy, share_good} or null, calibrated, set_aside,
-    set_aside_file, results_without_image, seconds, notes.
+    held_out_labels, held_out_accuracy, test {level, holes, accuracy, share_good} or null, calibrated, precision
+    (of the training), set_aside, set_aside_file, results_without_image, seconds, notes.
     """
     from cryoscout.perception.fitting import CLASSIFIER_FILE
     from cryoscout.perception.from_session import label_crops, session_crops, write_set_aside
@@ -218,6 +221,7 @@ def run_training(
         "held_out_accuracy": notes["held_out_accuracy"],
         "test": _tested(classifier, crops, labels, threshold, request.split),
         "calibrated": notes["calibrated"],
+        "precision": notes["precision"],
         "set_aside": len(crops.set_aside),
         "set_aside_file": str(folder / SET_ASIDE_FILE),
         "results_without_image": len(labels.results_without_image),
@@ -415,6 +419,8 @@ def _print(outcome: dict[str, Any], session: str, folder: Path) -> None:
         f"images, for {'any threshold' if threshold is None else f'{threshold:g} Å'}; ResNet-{settings['depth']} of "
         f"width {settings['width']}, {settings['size_px']} px"
     )
+    chosen = " (auto)" if settings["precision"] == "auto" else ""
+    out.print(f"Trained in {outcome['precision']}{chosen}; it predicts in float32")
     if outcome["onnx"] is not None:
         out.print(f"Wrote {outcome['onnx']}: the same without torch")
     if outcome["held_out_accuracy"] is not None:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cryoscout.core.precision import Precision, precision_taken
 from cryoscout.learning.greedy_routes import best_rows
 from cryoscout.learning.networks import ScoringNetwork, mean_by_state
 from cryoscout.learning.settings import LearnSettings
@@ -36,6 +37,7 @@ class ActorCritic:
     def __init__(self, settings: LearnSettings, device: torch.device) -> None:
         self.settings = settings
         self.device = device
+        self.precision: Precision = precision_taken(settings.precision, str(device))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.network = ScoringNetwork(settings.network).to(device)
@@ -52,7 +54,7 @@ class ActorCritic:
     @torch.no_grad()
     def scores(self, rows: NDArray[np.float32], begin: NDArray[np.int64]) -> NDArray[np.float32]:
         """(R,) logits of candidates."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             whole = torch.from_numpy(rows).to(self.device)
             parts = [
                 self.network.score(self.network.hidden(whole[first : first + CHUNK]))

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cryoscout.core.precision import Precision, precision_taken
 from cryoscout.learning.greedy_routes import best_rows
 from cryoscout.learning.networks import ScoringNetwork, score_states
 from cryoscout.learning.settings import LearnSettings
@@ -42,6 +43,7 @@ class QLearner:
     def __init__(self, settings: LearnSettings, device: torch.device) -> None:
         self.settings = settings
         self.device = device
+        self.precision: Precision = precision_taken(settings.precision, str(device))
         self.noise_generator = torch.Generator().manual_seed(settings.seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
@@ -132,7 +134,7 @@ class QLearner:
     ) -> Tensor:
         counts = torch.from_numpy(np.diff(begin)).to(self.device)
         state = torch.repeat_interleave(torch.arange(len(counts), device=self.device), counts)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             outputs = score_states(network, torch.from_numpy(rows).to(self.device), state, len(counts))
         return outputs.float()
 

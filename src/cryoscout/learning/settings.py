@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
+from cryoscout.core.precision import AskedPrecision, with_precision
 from cryoscout.core.settings import Settings
 from cryoscout.routing.elimination import BETA_TRAINING
 
@@ -144,11 +145,12 @@ class LearnSettings(_FiniteSettings):
     parts: Annotated[int, Field(ge=0, le=1000)] = 32
     """Random parts of every session, each a random choice of its patches, that stand in its place: an agent that
     meets one session again and again learns its patches by heart. 0 trains on the whole session, as published."""
-    bf16: bool = True
-    """Forward passes without a gradient in bfloat16: faster on processors that know it, scores to
-    about three digits."""
+    precision: AskedPrecision = "auto"
+    """Of forward passes without a gradient; in bfloat16 scores have about three digits."""
     threads: Count = 1
     seed: int = 0
+
+    _with_precision = model_validator(mode="before")(with_precision)
 
     @model_validator(mode="after")
     def _check_agent(self) -> Self:

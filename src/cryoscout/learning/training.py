@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cryoscout.core.array_file import read_arrays, write_arrays
 from cryoscout.core.errors import InputError
+from cryoscout.core.precision import precision_to_go_on_in
 from cryoscout.learning.a2c import ActorCritic, RolloutStep
 from cryoscout.learning.batch_env import BatchedRoutes, Step, TrainingSession, session_to_learn_from
 from cryoscout.learning.checkpoint import load_learner, load_routes, save_learner, save_routes
@@ -252,7 +253,10 @@ class Training:
                 name: tensor.detach().cpu().numpy()
                 for name, tensor in self.learner.network.state_dict().items()
             }
-            notes = {**self.notes, "epoch": self.epoch, "held_out_share_of_bound": _or_none(share)}
+            notes = {
+                **self.notes, "epoch": self.epoch, "held_out_share_of_bound": _or_none(share),
+                "precision": self.learner.precision,
+            }  # fmt: skip
             write_policy(self.folder / POLICY_FILE, self.settings, weights, notes)
         return share
 
@@ -295,6 +299,7 @@ class Training:
         header = {
             "kind": "checkpoint",
             "settings": self.settings.model_dump(mode="json"),
+            "precision": self.learner.precision,
             "data": self.data,
             "epoch": self.epoch,
             "steps": self.steps,
@@ -308,7 +313,10 @@ class Training:
     def _load(self) -> None:
         path = self.folder / CHECKPOINT_FILE
         arrays, header = read_arrays(path, "checkpoint")
-        if header["settings"] != self.settings.model_dump(mode="json"):
+        stored = {
+            name: value for name, value in header["settings"].items() if name not in ("precision", "bf16")
+        }
+        if stored != self.settings.model_dump(mode="json", exclude={"precision"}):
             raise InputError(
                 f"{path} must be of a run with the same settings to go on from it. Got others instead. Remedy: "
                 "give the settings it was begun with, or another --out folder."
@@ -323,6 +331,9 @@ class Training:
                 f"{self.folder} must hold the {POLICY_FILE} of epoch {header['best_epoch']} beside {path.name}. Got "
                 "none instead. Remedy: put it back, or train again from the start."
             )
+        self.learner.precision = precision_to_go_on_in(
+            path, header, self.settings.precision, self.learner.precision
+        )
         load_learner(self.learner, arrays)
         load_routes(self.routes, arrays)
         self.buffer.load_state(

@@ -37,8 +37,7 @@ def need_onnx(package: str) -> None:
 class OnnxClassifier(Predictor):
     """Crops to probabilities of their classes, computed with onnxruntime; fields as in `Predictor`.
 
-    The network computes in 32 bits. A `Classifier` with `settings.bf16` rounds its convolutions to bfloat16, so there
-    the two differ by that rounding; else they are equal within 1e-4.
+    The network computes in 32 bits, as a `Classifier` does: the two are equal within 1e-4.
     """
 
     settings: FitSettings

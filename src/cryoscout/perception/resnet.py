@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cryoscout.core.errors import InputError
+from cryoscout.perception.settings import LEAST_WIDTH, WHY_LEAST_WIDTH
 
 BLOCKS: dict[int, tuple[int, int, int, int]] = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
 STEM_STRIDES = (1, 2, 4)
@@ -64,7 +65,7 @@ def _downsample(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
 class ResNet(nn.Module):
     """Images (n, channels, h, w) to logits (n, classes).
 
-    depth : 18 or 50     width : channels of the first stage; 64 is the published network
+    depth : 18 or 50     width : channels of the first stage, LEAST_WIDTH or more; 64 is the published one
     stem_stride : pixels per step of the first stage. 4 is the published stem (7x7 stride 2, then max-pooling), which
     leaves a 2x2 map of a 64 px crop and is what the quick profile's time is reckoned with; 2 leaves out the pooling
     (64 px: 4x4, about 3.5 times the work), for crops of 32 to 64 px; 1 is a 3x3 stem without stride (about 14 times
@@ -76,11 +77,14 @@ class ResNet(nn.Module):
         self, depth: int = 18, *, classes: int, channels: int = 1, width: int = 64, stem_stride: int = 4
     ) -> None:
         super().__init__()
-        if depth not in BLOCKS or stem_stride not in STEM_STRIDES or min(width, classes, channels) < 1:
+        if depth not in BLOCKS or stem_stride not in STEM_STRIDES or min(classes, channels) < 1:
             raise InputError(
-                f"A ResNet must have depth 18 or 50, stem_stride 1, 2 or 4, and width, classes and channels of at "
-                f"least 1. Got depth {depth}, stem_stride {stem_stride}, width {width}, classes {classes}, channels "
-                f"{channels} instead."
+                f"A ResNet must have depth 18 or 50, stem_stride 1, 2 or 4, and classes and channels of at least 1. "
+                f"Got depth {depth}, stem_stride {stem_stride}, classes {classes}, channels {channels} instead."
+            )
+        if width < LEAST_WIDTH:
+            raise InputError(
+                f"A ResNet must have width {LEAST_WIDTH} or more, because {WHY_LEAST_WIDTH}. Got {width} instead."
             )
         kind: type[BasicBlock] | type[Bottleneck] = BasicBlock if depth == 18 else Bottleneck
         kernel, stride = (3, 1) if stem_stride == 1 else (7, 2)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from cryoscout.core.errors import InputError, UnknownNameError
+from cryoscout.core.precision import AskedPrecision, with_precision
 from cryoscout.core.settings import Settings
 
 MethodName = Literal[
@@ -25,6 +26,11 @@ METHODS: tuple[MethodName, ...] = get_args(MethodName)
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0.0)]
 
+LEAST_WIDTH = 8
+WHY_LEAST_WIDTH = (
+    "torch destroys memory when it trains convolutions of fewer channels on processors without AVX-512"
+)
+
 
 class FitSettings(Settings):
     """One training."""
@@ -33,8 +39,8 @@ class FitSettings(Settings):
 
     method: MethodName = "fixmatch"
     depth: Literal[18, 50] = 18
-    width: Count = 64
-    """Channels of the first stage; 64 is the published ResNet."""
+    width: int = 64
+    """Channels of the first stage, LEAST_WIDTH or more; 64 is the published ResNet."""
     stem_stride: Literal[1, 2, 4] = 4
     """See `resnet.ResNet`."""
     size_px: Annotated[int, Field(ge=8, le=1024)] = 64
@@ -59,6 +65,11 @@ class FitSettings(Settings):
     """Of the averaged weights, after warm-up: min(ema_decay, (1 + t) / (10 + t))."""
     held_out: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
     """Share of the labels that only choose the weights and the temperature; their crops are not trained on."""
+    weights_in_loss: bool = True
+    """A label's weight multiplies its loss."""
+    weights_in_sampling: bool = True
+    """A labelled crop is drawn with chance proportional to its weight. With both, as in SSL2-RL, a weight counts twice;
+    with neither it only says, by 0, which crops have no label."""
     evaluate_every: Count = 100
     """Steps between two looks at the held-out labels; a stopped run goes on from the last one."""
     rounds: Annotated[int, Field(ge=1, le=100)] = 3
@@ -68,10 +79,19 @@ class FitSettings(Settings):
     embedding: Annotated[int, Field(ge=2)] = 128
     redundancy_weight: Positive = 5e-3
     """Numbers and off-diagonal weight of `barlow_twins`."""
-    bf16: bool = True
-    """Convolutions in bfloat16."""
+    precision: AskedPrecision = "auto"
+    """Of the convolutions while training; weights and losses have 32 bits in any."""
     threads: Count = 1
     seed: Annotated[int, Field(ge=0)] = 0
+
+    _with_precision = model_validator(mode="before")(with_precision)
+
+    @field_validator("width")
+    @classmethod
+    def _check_width(cls, width: int) -> int:
+        if width < LEAST_WIDTH:
+            raise ValueError(f"width must be {LEAST_WIDTH} or more, because {WHY_LEAST_WIDTH}")
+        return width
 
 
 PROFILES: dict[str, dict[str, object]] = {

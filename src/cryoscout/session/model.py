@@ -21,6 +21,7 @@ from cryoscout.core.settings import Settings
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM, is_failed_fit
 from cryoscout.session.ctf_runs import check_ctf_runs
 from cryoscout.session.overrides import Overrides
+from cryoscout.session.recorded_order import NUMBERED_IN_ORDER, RecordedOrder, recorded_order_of
 from cryoscout.session.tables import CTF_COLUMNS, OPTIONAL_COLUMNS, TABLES, empty_table, typed_table
 from cryoscout.session.vendor_fields import unpacked
 
@@ -186,6 +187,15 @@ class Session:
         count[~self.measured_by_hole()] = np.nan
         return count
 
+    def good_by_majority(self, threshold_angstrom: float) -> NDArray[np.float64]:
+        """(n,) 1 where at least half of a hole's results are good, 0 where fewer are, NaN where it has none.
+
+        `good_by_hole` counts micrographs, which is what a route collects; this is the one label of a hole, which is
+        what its one image can be asked for. They agree where each hole has one result.
+        """
+        count, results = self.good_by_hole(threshold_angstrom), self.results_by_hole()
+        return np.where(results > 0, 2.0 * count >= results, np.nan).astype(np.float64)
+
     def results_by_hole(self) -> NDArray[np.float64]:
         """(n,) exposures of each hole that have a result (measured or failed): the shots behind `good_by_hole`."""
         has_result = self.exposures["outcome"].isin(("measured", "failed")).to_numpy()
@@ -224,6 +234,14 @@ class Session:
             return None
         last = self.exposures["started_at"].where(imaged).argmax()
         return int(self._hole_of_exposure()[last])
+
+    def recorded_order(self) -> RecordedOrder | None:
+        """The holes with a result in the order they were imaged, and whether times or names say so.
+
+        None where neither does, or no hole has a result.
+        """
+        numbered = self.info.format in NUMBERED_IN_ORDER
+        return recorded_order_of(self.exposures, self._hole_of_exposure(), self.n_holes, numbered)
 
     def counts(self) -> dict[str, object]:
         """Sizes for people and JSON: of each level, exposures taken, and outcomes of all shots."""
@@ -351,24 +369,6 @@ class Session:
         ):
             gone |= (ids.isin(getattr(self, table)[column]) & ~ids.isin(kept[column])).to_numpy()
         return self.vendor_fields[~gone]
-
-    def with_outcomes_hidden(self) -> Session:
-        """The session as new: nothing imaged, no CTF results, nothing overridden, of the vendor's fields only those of
-        squares and holes; predictions kept."""
-        hidden = self.exposures.assign(
-            outcome="none", started_at=np.datetime64("NaT", "ns"), ctf_max_res_angstrom=np.nan
-        )
-        # Files may say a result of anything that is or names an exposure.
-        ids = self.vendor_fields["record_id"]
-        of_places = ids.isin(self.squares["square_id"]) | ids.isin(self.holes["hole_id"]) | (ids == "")
-        of_places &= ~ids.isin(self.exposures["exposure_id"])
-        return replace(
-            self,
-            exposures=hidden,
-            ctf_runs=empty_table("ctf_runs"),
-            vendor_fields=self.vendor_fields[of_places],
-            overrides=Overrides(),
-        )
 
 
 def outcome_of_ctf(ctf_max_res_angstrom: float) -> tuple[Outcome, float]:

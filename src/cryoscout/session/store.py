@@ -342,13 +342,18 @@ class SessionStore:
             np.save(self._folder / IMAGES / _image_file(patch_id), array, allow_pickle=False)
 
     def images(self, patch_id: str) -> NDArray[np.uint8] | None:
-        """The image array of a patch, (m, h, w) uint8, row = `holes.image_row`; None where there is none."""
+        """The image array of a patch, (m, h, w) uint8, row = `holes.image_row`; None where there is none.
+
+        Raises ValueError or OSError for a file that is not a whole array.
+        """
         if self._folder is None:
             return None
         path = self._folder / IMAGES / _image_file(patch_id)
         if not path.is_file():
             return None
-        array: NDArray[np.uint8] = np.load(path, allow_pickle=False)
+        # Mapped, so that a header that promises more than the file holds is refused before memory is taken, and an
+        # archive by another name is not opened.
+        array: NDArray[np.uint8] = np.array(np.lib.format.open_memmap(path, mode="r"))
         return array
 
     def load(self) -> Session:
