@@ -193,7 +193,7 @@ def _refusal(error: sa.exc.DatabaseError, location: str) -> StoreError:
         if _primary_code(error.orig) not in _HELD:
             return _cannot_be_read(location, str(error.orig))
     else:
-        state, what = getattr(error.orig, "sqlstate", None), str(error.orig).strip()
+        state, what = getattr(error.orig, "sqlstate", None), "; ".join(str(error.orig).split("\n"))
         if state == _NOT_ALLOWED:
             return StoreError(
                 f"The user of a database must be allowed to use it. Got {what} at {location_in_words(location)} "

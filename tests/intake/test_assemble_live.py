@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from test_assemble import exposure, hole, outcomes, places, results
 
-from cryoscout.formats.assemble import assemble
+from cryoscout.intake.assemble import assemble
 from cryoscout.session.store import SessionStore
 
 HOLES = [hole("h1"), hole("h2"), hole("h3")]
