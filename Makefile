@@ -27,7 +27,7 @@ demo: $(RUNTIME) ## plan and replay the built-in session; writes cryoscout-demo/
 	$(VENV)/bin/cryoscout demo
 
 test: $(DEV) ## the tests that take seconds
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -n 2 --dist worksteal -m "not slow"
 
 test-slow: $(DEV) ## the tests that take minutes
 	$(PYTEST) -m slow

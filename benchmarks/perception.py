@@ -18,13 +18,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cryoscout.core.precision import Precision, precision_taken
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
 from cryoscout.perception import fit
 from cryoscout.perception.hole_finding import find_holes
 from cryoscout.perception.images import read_image
 from cryoscout.perception.resnet import seeded_resnet
 from cryoscout.perception.settings import settings_for
-from cryoscout.perception.training import optimizer_for, torch_threads
+from cryoscout.perception.training import Progress, optimizer_for, torch_threads
 from cryoscout.session.store import SessionStore
 from cryoscout.simulate.images import crops_in_order, hole_crops
 from cryoscout.simulate.presets import image_settings_named, scene_named
@@ -35,6 +36,8 @@ from cryoscout.study.engine.runner import machine_in_words
 MONTAGE = Path(__file__).parents[1] / "tests" / "perception" / "data" / "semmatch_square_montage.jpg"
 REPEATS = 3
 THROUGHPUT_STEPS = 12
+"""Of each precision, one after the other; the first two are not counted."""
+STEPS_BESIDE_PLAIN = 20
 
 
 def find_holes_s() -> float:
@@ -68,7 +71,7 @@ def y3_crops() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     return images, (scene.ctf_max_res_angstrom[:, 0] <= GOOD_THRESHOLD_ANGSTROM).astype(np.int64)
 
 
-def training_figures(threads: int, steps: int) -> dict[str, float | int]:
+def training_figures(threads: int, steps: int) -> dict[str, float | int | str]:
     """FixMatch in the quick profile on 10 % of the labels of y3; training throughput; scoring all of y3."""
     images, good = y3_crops()
     labels = np.where(np.random.default_rng(0).random(len(good)) < 0.1, good, -1)
@@ -78,34 +81,89 @@ def training_figures(threads: int, steps: int) -> dict[str, float | int]:
     began = time.perf_counter()
     trained.predict_proba(images)
     score_s = time.perf_counter() - began
+    taken, by_precision = precision_taken("auto"), images_per_s(threads)
     return {
         "fixmatch_quick_s": round(fixmatch_s, 1), "fixmatch_steps": steps,
-        "train_images_per_s": round(images_per_s(threads)), "score_8653_s": round(score_s, 2), "threads": threads,
+        "train_images_per_s": round(by_precision[taken]), "precision": taken,
+        "precision_ratio": round(by_precision[taken] / max(by_precision.values()), 3),
+        "fixmatch_step_over_plain": round(fixmatch_step_over_plain(images, labels, threads), 3),
+        "score_8653_s": round(score_s, 2), "threads": threads,
     }  # fmt: skip
 
 
-def images_per_s(threads: int) -> float:
-    """Images a second forwards, backwards and through the optimizer, in the quick profile's network, 256 at once."""
-    settings = settings_for("supervised", "quick")
-    network = seeded_resnet(
-        0, settings.depth, classes=2, width=settings.width, stem_stride=settings.stem_stride
-    )
-    network = network.to(memory_format=torch.channels_last)
-    optimizer = optimizer_for(network, settings)
-    side, batch = settings.size_px, 256
-    x = torch.rand(batch, 1, side, side).to(memory_format=torch.channels_last)
-    labels = torch.zeros(batch, dtype=torch.long)
-    seconds = []
+class PlainNetwork:
+    """The quick profile's network, whose passes are timed without anything around them."""
+
+    def __init__(self, precision: Precision) -> None:
+        settings = settings_for("supervised", "quick")
+        network = seeded_resnet(
+            0, settings.depth, classes=2, width=settings.width, stem_stride=settings.stem_stride
+        )
+        self.network = network.to(memory_format=torch.channels_last).train()
+        self.optimizer = optimizer_for(self.network, settings)
+        self.side, self.precision = settings.size_px, precision
+
+    def crops(self, n: int) -> torch.Tensor:
+        """(n, 1, side, side) of noise."""
+        return torch.rand(n, 1, self.side, self.side).to(memory_format=torch.channels_last)
+
+    def forward(self, crops: torch.Tensor) -> torch.Tensor:
+        """(n, 2) logits."""
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bfloat16"):
+            logits: torch.Tensor = self.network(crops).float()
+        return logits
+
+    def forward_and_backward(self, crops: torch.Tensor) -> None:
+        """One pass there and back."""
+        logits = self.forward(crops)
+        self.optimizer.zero_grad(set_to_none=True)
+        labels = torch.zeros(len(crops), dtype=torch.long)
+        torch.nn.functional.cross_entropy(logits, labels).backward()  # type: ignore[no-untyped-call]
+
+
+def images_per_s(threads: int) -> dict[Precision, float]:
+    """Images a second forwards, backwards and through the optimizer, 256 at once, in each precision in turn."""
+    networks = [PlainNetwork("bfloat16"), PlainNetwork("float32")]
+    crops = networks[0].crops(256)
+    seconds: dict[Precision, list[float]] = {plain.precision: [] for plain in networks}
     with torch_threads(threads):
         for _ in range(THROUGHPUT_STEPS):
-            began = time.perf_counter()
-            with torch.autocast("cpu", torch.bfloat16):
-                logits = network(x).float()
-            optimizer.zero_grad(set_to_none=True)
-            torch.nn.functional.cross_entropy(logits, labels).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            seconds.append(time.perf_counter() - began)
-    return batch / statistics.median(seconds[2:])
+            for plain in networks:
+                began = time.perf_counter()
+                plain.forward_and_backward(crops)
+                plain.optimizer.step()
+                seconds[plain.precision].append(time.perf_counter() - began)
+    return {precision: len(crops) / statistics.median(each[2:]) for precision, each in seconds.items()}
+
+
+def fixmatch_step_over_plain(images: NDArray[np.uint8], labels: NDArray[np.int64], threads: int) -> float:
+    """Time of a FixMatch step over that of its passes through the network, the two timed in turn.
+
+    The passes are those of the step: the weak crops of the unlabelled part forwards, the labelled ones and the strong
+    ones forwards and backwards. What is more in the step: drawing and changing the crops, losses, SGD, the average.
+    """
+    settings = settings_for("fixmatch", "quick")
+    plain = PlainNetwork(precision_taken("auto"))
+    n_others = settings.batch_size * settings.unlabelled_ratio
+    weak, learned = plain.crops(n_others), plain.crops(settings.batch_size + n_others)
+    step_s, plain_s, began = [], [], time.perf_counter()
+
+    def beside(_: Progress) -> None:
+        nonlocal began
+        ended = time.perf_counter()
+        step_s.append(ended - began)
+        with torch.no_grad():
+            plain.forward(weak)
+        plain.forward_and_backward(learned)
+        began = time.perf_counter()
+        plain_s.append(began - ended)
+
+    fit(
+        images, labels, "fixmatch", "quick",
+        threads=threads, steps=STEPS_BESIDE_PLAIN, evaluate_every=STEPS_BESIDE_PLAIN, progress=beside,
+    )  # fmt: skip
+    # The first two warm up; the last one also judges the network on its held-out labels.
+    return statistics.median(step_s[2:-1]) / statistics.median(plain_s[2:-1])
 
 
 def main() -> None:

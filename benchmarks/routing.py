@@ -270,7 +270,11 @@ def knapsack_ratio() -> dict[str, float]:
     free = np.ones(problem.n_holes, dtype=bool)
 
     def ours() -> float:
-        return TreeKnapsack(problem).solve(problem.prior_p_good, free, NOWHERE, problem.budget_min, plan=True).value
+        return (
+            TreeKnapsack(problem)
+            .solve(problem.prior_p_good, free, NOWHERE, problem.budget_min, plan=True)
+            .value
+        )
 
     ours_s, rival_s = median_s(ours, 20), median_s(lambda: integer_programme(problem), 3)
     return {

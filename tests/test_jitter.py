@@ -7,15 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from cryoscout.core.hole_tree import HoleTree
-from cryoscout.learning.residual import ResidualPolicy
-from cryoscout.routing.worklist import PlaceNames, WorkList, build_work_list, plan_route
 
+from cryoscout.advice.work_list import PlaceNames, WorkList, planned_route, work_list_of
 from cryoscout.belief.effects import EffectBelief
 from cryoscout.belief.mixture import MixtureBelief
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.learning.numpy_network import NumpyNetwork
 from cryoscout.learning.registry import policy_named, policy_names
+from cryoscout.routing.plan_route import plan_route
 from cryoscout.routing.policies.base import Policy
+from cryoscout.routing.policies.price import PricePlan
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.replay import Truth, replay
 from jitter import jitter_results_of, jittered
@@ -36,9 +37,11 @@ JITTERS = 100
 def tied_problem(kind: str) -> RoutingProblem:
     """Three grids of two squares of two patches of three holes, every grid like every other."""
     return RoutingProblem(
-        tree=HoleTree(np.repeat(np.arange(12, dtype=np.int32), 3), np.repeat(np.arange(6, dtype=np.int32), 2), np.repeat(np.arange(3, dtype=np.int32), 2)),
-        
-        
+        tree=HoleTree(
+            np.repeat(np.arange(12, dtype=np.int32), 3),
+            np.repeat(np.arange(6, dtype=np.int32), 2),
+            np.repeat(np.arange(3, dtype=np.int32), 2),
+        ),
         prior_p_good=P_GOOD[kind],
         budget_min=75.0,
         crossing="count" if kind == "two decimals" else "drop",
@@ -46,11 +49,13 @@ def tied_problem(kind: str) -> RoutingProblem:
 
 
 def made(name: str) -> Policy:
-    return ResidualPolicy() if name == "residual" else policy_named(name, **QUICK.get(name, {}))
+    return PricePlan() if name == "price" else policy_named(name, **QUICK.get(name, {}))
 
 
 def with_jitter(problem: RoutingProblem, jitter: int) -> RoutingProblem:
-    return replace(problem, prior_p_good=jittered(problem.prior_p_good, np.random.default_rng([9, jitter]), (0.0, 1.0)))
+    return replace(
+        problem, prior_p_good=jittered(problem.prior_p_good, np.random.default_rng([9, jitter]), (0.0, 1.0))
+    )
 
 
 def jitter_scores(monkeypatch: pytest.MonkeyPatch, jitter: int) -> None:
@@ -61,22 +66,22 @@ def jitter_scores(monkeypatch: pytest.MonkeyPatch, jitter: int) -> None:
 
 
 @pytest.mark.parametrize("kind", P_GOOD)
-@pytest.mark.parametrize("name", [*policy_names(), "residual"])
+@pytest.mark.parametrize("name", [*policy_names(), "price"])
 def test_a_whole_route_is_the_same_under_jitter(
     monkeypatch: pytest.MonkeyPatch, name: str, kind: str
 ) -> None:
     problem = tied_problem(kind)
-    plain = plan_route(problem, made(name), NOWHERE, seed=4)[0].tolist()
+    plain = plan_route(problem, made(name), NOWHERE, seed=4).route.tolist()
     assert len(plain) >= 3
     for jitter in range(JITTERS if name in policy_names() else JITTERS // 4):
         with monkeypatch.context() as noise:
             jitter_scores(noise, jitter)
-            route = plan_route(with_jitter(problem, jitter), made(name), NOWHERE, seed=4)[0].tolist()
+            route = plan_route(with_jitter(problem, jitter), made(name), NOWHERE, seed=4).route.tolist()
         assert route == plain, f"jitter {jitter}"
 
 
 @pytest.mark.parametrize("kind", P_GOOD)
-@pytest.mark.parametrize("name", ["adaptive", "adaptive-trust", "dqn-y1", "residual"])
+@pytest.mark.parametrize("name", ["adaptive", "adaptive-trust", "dqn-y1", "price"])
 def test_a_route_that_results_change_is_the_same_under_jitter(
     monkeypatch: pytest.MonkeyPatch, name: str, kind: str
 ) -> None:
@@ -113,12 +118,12 @@ def test_a_work_list_is_the_same_in_every_form_under_jitter(
     )  # fmt: skip
 
     def listed(of: RoutingProblem) -> tuple[object, ...]:
+        planned = planned_route(of, made("adaptive"), start_hole=NOWHERE, seed=0)
         return lists_of(
-            build_work_list(
-                of, made("adaptive"), names, start_hole=NOWHERE, seed=0, session="tied", prediction="flat",
-                threshold_angstrom=6.0,
+            work_list_of(
+                planned, names, session="tied", policy="adaptive", prediction="flat", threshold_angstrom=6.0
             )
-        )  # fmt: skip
+        )
 
     plain = listed(problem)
     for jitter in range(JITTERS // 4):

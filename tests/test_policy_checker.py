@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryoscout.core.hole_tree import HoleTree
 from cryoscout.core.errors import InputError
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.policies.base import STOP, AskedHoleByHole, Observation
 from cryoscout.routing.policies.fixed_order import tiers_from
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
@@ -359,9 +359,11 @@ def test_random_problems_are_valid_and_repeat_with_their_seed(seed: int, n_holes
 def two_patches(budget_min: float) -> RoutingProblem:
     """Patch 0 holds holes 0 and 1, patch 1 of another square of the same grid holds hole 2."""
     return RoutingProblem(
-        tree=HoleTree(np.array([0, 0, 1], dtype=np.int32), np.array([0, 1], dtype=np.int32), np.array([0, 0], dtype=np.int32)),
-        
-        
+        tree=HoleTree(
+            np.array([0, 0, 1], dtype=np.int32),
+            np.array([0, 1], dtype=np.int32),
+            np.array([0, 0], dtype=np.int32),
+        ),
         prior_p_good=np.array([0.2, 0.3, 0.6]),
         budget_min=budget_min,
     )

@@ -13,8 +13,8 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscout.core.hole_tree import HoleTree
 from cryoscout.core.errors import CryoscoutError, InputError
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.course import Course, PolicyError
 from cryoscout.routing.policies.base import STOP, Policy, PolicyKind
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
@@ -67,8 +67,6 @@ def random_problem(
         allowed = rng.random(n_holes) < share_allowed
     return RoutingProblem(
         tree=HoleTree(patch_of_hole, square_of_patch, grid_of_square),
-        
-        
         prior_p_good=p_good,
         budget_min=budget_min,
         time_model=time_model,
@@ -110,9 +108,11 @@ def conformance_problems(seed: int = 0) -> dict[str, RoutingProblem]:
         "eliminated holes": random_problem(rng, 14, share_allowed=0.5),
         "no hole allowed": replace(plain, allowed=np.zeros(14, dtype=bool)),
         "patches and squares without holes": RoutingProblem(
-            tree=HoleTree(np.array([1, 1, 1, 3, 3, 6], dtype=np.int32), np.array([0, 1, 1, 3, 3, 4, 4, 4], dtype=np.int32), np.array([0, 0, 2, 2, 3, 5], dtype=np.int32)),
-            
-            
+            tree=HoleTree(
+                np.array([1, 1, 1, 3, 3, 6], dtype=np.int32),
+                np.array([0, 1, 1, 3, 3, 4, 4, 4], dtype=np.int32),
+                np.array([0, 0, 2, 2, 3, 5], dtype=np.int32),
+            ),
             prior_p_good=np.array([0.9, 0.5, 0.2, 0.7, 0.0, 1.0]),
             budget_min=70.0,
         ),
@@ -319,7 +319,8 @@ def _read_only(problem: RoutingProblem) -> RoutingProblem:
         for item in fields(problem)
         if isinstance(getattr(problem, item.name), np.ndarray)
     }
-    return replace(problem, **cast("dict[str, Any]", arrays))
+    tree = HoleTree(*(_frozen(each) for each in vars(problem.tree).values()))
+    return replace(problem, tree=tree, **cast("dict[str, Any]", arrays))
 
 
 def _frozen(array: NDArray[Any]) -> NDArray[Any]:
@@ -331,6 +332,8 @@ def _frozen(array: NDArray[Any]) -> NDArray[Any]:
 def _changed(before: object, after: object) -> str | None:
     """Name of the first array that differs, or None."""
     for name, value in vars(before).items():
+        if isinstance(value, HoleTree) and (of_tree := _changed(value, getattr(after, name))):
+            return of_tree
         if isinstance(value, np.ndarray) and not np.array_equal(
             value, getattr(after, name), equal_nan=value.dtype.kind == "f"
         ):

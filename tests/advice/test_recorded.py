@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryoscout.core.hole_tree import HoleTree
 from cryoscout.advice.recorded import (
     AS_RECORDED,
     LongBudget,
@@ -23,6 +22,7 @@ from cryoscout.advice.recorded import (
     reference_among,
     words_on_as_recorded,
 )
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.policies.as_recorded import AsRecorded
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.replay import ReplayResult
@@ -77,9 +77,11 @@ def test_without_an_order_random_is_what_to_compare_with(simulated):
 def three_patches() -> RoutingProblem:
     """Holes 0, 1 in patch 0 and hole 2 in patch 1, of one square; hole 3 in another grid. Tiers 2, 5, 10, 20."""
     return RoutingProblem(
-        tree=HoleTree(np.array([0, 0, 1, 2], dtype=np.int32), np.array([0, 0, 1], dtype=np.int32), np.array([0, 1], dtype=np.int32)),
-        
-        
+        tree=HoleTree(
+            np.array([0, 0, 1, 2], dtype=np.int32),
+            np.array([0, 0, 1], dtype=np.int32),
+            np.array([0, 1], dtype=np.int32),
+        ),
         prior_p_good=np.full(4, 0.5),
         budget_min=60.0,
     )

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryoscout.core.hole_tree import HoleTree
 from cryoscout.advice.work_list import (
     CSV_COLUMNS,
     PlaceNames,
@@ -24,6 +23,7 @@ from cryoscout.advice.work_list import (
     work_list_of,
 )
 from cryoscout.core.errors import InputError
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.formats.own import table as generic_table
 from cryoscout.routing.course import PolicyError
 from cryoscout.routing.plan_route import plan_route
@@ -79,9 +79,11 @@ def two_grids() -> RoutingProblem:
 def two_grids_problem() -> RoutingProblem:
     """Patches 0 (holes 0, 1) and 1 (2) in square 0, patch 2 (3) in square 1, patch 3 (4, 5) in grid 1."""
     return RoutingProblem(
-        tree=HoleTree(np.array([0, 0, 1, 2, 3, 3], dtype=np.int32), np.array([0, 0, 1, 2], dtype=np.int32), np.array([0, 0, 1], dtype=np.int32)),
-        
-        
+        tree=HoleTree(
+            np.array([0, 0, 1, 2, 3, 3], dtype=np.int32),
+            np.array([0, 0, 1, 2], dtype=np.int32),
+            np.array([0, 0, 1], dtype=np.int32),
+        ),
         prior_p_good=np.array([0.9, 0.25, 0.8, 0.7, 0.6, 0.5]),
         budget_min=60.0,
     )
@@ -220,7 +222,9 @@ def test_our_own_reader_of_tables_reads_the_csv_back_as_holes_that_are_not_image
     names = PlaceNames(tuple(holes), tuple(others), tuple(others[:3]), tuple(others[2:]), x_um, y_um)
     plan = replace(
         listed(problem, [3, 0, 5, 4]),
-        visits=named_visits(plan_route(problem, Listed([3, 0, 5, 4]), NOWHERE, 0), names, problem.prior_p_good),
+        visits=named_visits(
+            plan_route(problem, Listed([3, 0, 5, 4]), NOWHERE, 0), names, problem.prior_p_good
+        ),
     )
     path = tmp_path_factory.mktemp("plan") / "targets.csv"
     path.write_text(plan.to_csv(), encoding="utf-8", newline="")

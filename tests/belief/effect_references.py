@@ -8,14 +8,15 @@ import numpy as np
 from hypothesis import strategies as st
 from scipy.special import expit, log_expit
 
-from cryoscout.belief.effects import EffectTree, EffectVariances
+from cryoscout.belief.effects import EffectVariances
+from cryoscout.core.hole_tree import HoleTree
 
 
 def make_tree(patches_per_square):
     """A tree from nested lists: for each grid, for each of its squares, its number of patches."""
     squares = [(grid, patches) for grid, squares in enumerate(patches_per_square) for patches in squares]
     square_of_patch = [square for square, (_, patches) in enumerate(squares) for _ in range(patches)]
-    return EffectTree(
+    return HoleTree(
         np.array(square_of_patch, dtype=np.int32), np.array([grid for grid, _ in squares], dtype=np.int32)
     )
 

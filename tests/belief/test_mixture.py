@@ -6,19 +6,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from cryoscout.belief.effects import EffectBelief, EffectTree, EffectVariances, location_of
+from cryoscout.belief.effects import EffectBelief, EffectVariances, location_of
 from cryoscout.belief.mixture import ASSUMPTIONS, Assumption, MixtureBelief
+from cryoscout.core.hole_tree import HoleTree
 
 VARIANCES = EffectVariances(patch=0.5, square=0.1, grid=0.1)
 N_PATCHES, HOLES_EACH = 12, 10
 
 
-TREE = EffectTree(np.repeat(np.arange(4), 3).astype(np.int32), np.array([0, 0, 1, 1], dtype=np.int32))
+TREE = HoleTree(np.repeat(np.arange(4), 3).astype(np.int32), np.array([0, 0, 1, 1], dtype=np.int32))
 PATCH_OF_HOLE = np.repeat(np.arange(N_PATCHES), HOLES_EACH).astype(np.int32)
 
 
 @pytest.fixture
-def tree() -> EffectTree:
+def tree() -> HoleTree:
     return TREE
 
 

@@ -42,7 +42,9 @@ class SlowState:
                 patch = int(self.problem.patch_of_hole[hole])
                 key = {"holes": hole, "classes": (patch, self.predicted(hole)), "dominant": patch}
                 groups.setdefault(key[self.view.candidates], []).append(hole)
-        return {max(group, key=lambda hole: (self.problem.prior_p_good[hole], -hole)) for group in groups.values()}
+        return {
+            max(group, key=lambda hole: (self.problem.prior_p_good[hole], -hole)) for group in groups.values()
+        }
 
     def inputs(self, candidate: int) -> list[float]:
         """(68,) oldest frame first."""

@@ -74,9 +74,11 @@ def even_session(n_grids: int = 2, squares: int = 2, patches: int = 2, holes: in
     n_squares, n_patches = n_grids * squares, n_grids * squares * patches
     good = np.tile(np.arange(holes) < holes - 1, n_patches).astype(np.float64)
     problem = RoutingProblem(
-        tree=HoleTree(np.repeat(np.arange(n_patches), holes).astype(np.int32), np.repeat(np.arange(n_squares), patches).astype(np.int32), np.repeat(np.arange(n_grids), squares).astype(np.int32)),
-        
-        
+        tree=HoleTree(
+            np.repeat(np.arange(n_patches), holes).astype(np.int32),
+            np.repeat(np.arange(n_squares), patches).astype(np.int32),
+            np.repeat(np.arange(n_grids), squares).astype(np.int32),
+        ),
         prior_p_good=np.where(good > 0, 0.9, 0.1),
         budget_min=60.0,
         crossing="count",
@@ -123,8 +125,6 @@ def tiny_session() -> TrainingSession:
     good = np.array([0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0])
     problem = RoutingProblem(
         tree=HoleTree(index(0, 0, 0, 1, 1, 1, 2, 2), index(0, 0, 1), index(0, 0)),
-        
-        
         prior_p_good=np.where(good > 0, 0.9, 0.1),
         budget_min=1e3,
         crossing="count",

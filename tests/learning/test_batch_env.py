@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from learning_samples import PUBLISHED, even_session, index, random_session, with_allowed
 
-from cryoscout.core.hole_tree import HoleTree
 from cryoscout.core.errors import InputError
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.learning.batch_env import (
     BatchedRoutes,
     TrainingSession,

@@ -109,7 +109,9 @@ def test_the_features_of_a_hand_worked_state() -> None:
 def test_counts_are_clipped_at_one() -> None:
     n = int(FULL_PATCH) + 5
     zero = np.zeros(1, dtype=np.int32)
-    problem = RoutingProblem(HoleTree(np.zeros(n, dtype=np.int32), zero, zero), np.ones(n), 500.0, crossing="count")
+    problem = RoutingProblem(
+        HoleTree(np.zeros(n, dtype=np.int32), zero, zero), np.ones(n), 500.0, crossing="count"
+    )
     routes = BatchedRoutes(
         [TrainingSession(problem, Truth(np.ones(n), np.ones(n, dtype=bool)))],
         PUBLISHED,

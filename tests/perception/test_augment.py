@@ -82,6 +82,38 @@ def test_a_grey_crop_changes_by_brightness_alone(monkeypatch: pytest.MonkeyPatch
     assert 0.54 < float(means.max()) <= 0.55 + 1e-4
 
 
+@given(st.integers(0, 10_000), st.sampled_from([8, 16, 33]))
+def test_whole_pixels_are_moved_to_where_resampling_puts_them(seed: int, side: int) -> None:
+    images = crops(6, side, seed)
+    turn, shift = augment._turns(images, generator(seed)), augment._shifts(images, generator(seed + 1))
+    moved = augment._moved(images, turn, shift)
+    torch.testing.assert_close(moved, augment._resampled(images, turn, shift), atol=1e-4, rtol=0.0)
+    for image, source in zip(moved, images, strict=True):
+        assert set(image.flatten().tolist()) <= set(source.flatten().tolist())
+
+
+def test_resampling_is_torchs_affine_grid() -> None:
+    images = crops(6, 17)
+    matrix = augment._turns(images, generator()) @ augment._deformations(images, generator())
+    shift = augment._shifts(images, generator())
+    grid = torch.nn.functional.affine_grid(
+        torch.cat([matrix, shift[:, :, None]], dim=2), [6, 1, 17, 17], align_corners=False
+    )
+    expected = torch.nn.functional.grid_sample(
+        images, grid, mode="bilinear", padding_mode="reflection", align_corners=False
+    )
+    torch.testing.assert_close(augment._resampled(images, matrix, shift), expected, atol=1e-4, rtol=0.0)
+
+
+@pytest.mark.parametrize("change", [augment.weak, augment.strong])
+def test_the_crops_that_are_given_stay_as_they_are(change: object) -> None:
+    assert callable(change)
+    images = crops()
+    before = images.clone()
+    change(images, generator())
+    assert torch.equal(images, before)
+
+
 def test_cut_out_is_a_square_of_the_mean_at_most_a_third_of_the_side() -> None:
     images = crops(300, 20)
     changed = augment._cut_out(images, generator())
@@ -106,8 +138,8 @@ def test_blur_is_the_gaussian_of_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(augment, "CHANCE", 1.1)
     monkeypatch.setattr(augment, "_uniform", lambda images, _: torch.ones((len(images), 1, 1, 1)))
     images = crops(2, 32)
-    blurred = augment._blurred(images, generator())
     expected = gaussian_filter(images.numpy(), (0, 0, 1.5, 1.5), mode="nearest", radius=(0, 0, 4, 4))
+    blurred = augment._blurred(images, generator())
     torch.testing.assert_close(blurred, torch.from_numpy(expected))
 
 

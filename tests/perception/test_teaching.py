@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryoscout.belief.effects import EffectTree
 from cryoscout.belief.in_session import predict_given_labels
 from cryoscout.core.errors import InputError
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.perception.teaching import Places, believed, taught
 
 ROWS = st.lists(st.tuples(st.integers(-1, 1), st.floats(0.0, 1.0)), min_size=1, max_size=30)
@@ -78,7 +78,7 @@ def test_wrong_lessons_are_refused(labels: Any, p: Any, options: dict[str, Any],
 def test_the_belief_is_that_of_the_session_given_its_labels() -> None:
     rng = np.random.default_rng(0)
     patch = np.repeat(np.arange(6), 10).astype(np.int32)
-    tree = EffectTree(np.repeat(np.arange(3), 2).astype(np.int32), np.zeros(3, dtype=np.int32))
+    tree = HoleTree(np.repeat(np.arange(3), 2).astype(np.int32), np.zeros(3, dtype=np.int32))
     is_good = patch % 2 == 0
     labels = np.where(rng.random(60) < 0.5, is_good.astype(np.int64), -1)
     p, learned = rng.uniform(0.3, 0.7, 60), (labels >= 0) & (rng.random(60) < 0.5)

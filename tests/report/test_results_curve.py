@@ -72,7 +72,7 @@ def test_every_draw_tells_as_many_as_the_axis_says_however_uneven_the_patches(
 ) -> None:
     """Three patches have nearly all results: where one or two are judged, few are left to tell."""
     session = to_session(simulate_tables(SimulationSettings(holes=800, holes_per_patch=80), 3), "uneven")
-    patch_of_hole, _, _ = session.tree()
+    patch_of_hole = session.tree().patch_of_hole
     patches = patch_of_hole.max() + 1
     first = np.concatenate([np.flatnonzero(patch_of_hole == patch)[:2] for patch in range(3, patches)])
     kept = np.concatenate([np.flatnonzero(patch_of_hole < 3)[::2], first])

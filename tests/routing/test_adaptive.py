@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cryoscout.core.hole_tree import HoleTree
 from cryoscout.belief.effects import EffectVariances
 from cryoscout.core.errors import InputError
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.policies import make_policy
 from cryoscout.routing.policies.base import STOP, Observation
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
@@ -63,9 +63,11 @@ def two_grids(p_good: list[float], budget_min: float, effects: EffectVariances) 
     """As many holes in patch 0 as in patch 1; each patch has a grid of its own."""
     half = len(p_good) // 2
     return RoutingProblem(
-        tree=HoleTree(np.repeat(np.arange(2, dtype=np.int32), half), np.arange(2, dtype=np.int32), np.arange(2, dtype=np.int32)),
-        
-        
+        tree=HoleTree(
+            np.repeat(np.arange(2, dtype=np.int32), half),
+            np.arange(2, dtype=np.int32),
+            np.arange(2, dtype=np.int32),
+        ),
         prior_p_good=np.array(p_good),
         budget_min=budget_min,
         effects=effects,
@@ -117,7 +119,8 @@ def test_the_result_of_the_start_hole_counts(good: float, patch: int) -> None:
     # Neighbouring patches of one square, so that moving costs 3 minutes only.
     zero = np.zeros(1, dtype=np.int32)
     problem = RoutingProblem(
-        HoleTree(np.repeat(np.arange(2, dtype=np.int32), 12), np.zeros(2, dtype=np.int32), zero), np.full(24, 0.5), 22.0,
+        HoleTree(np.repeat(np.arange(2, dtype=np.int32), 12), np.zeros(2, dtype=np.int32), zero),
+        np.full(24, 0.5), 22.0,
         effects=PATCHES_DIFFER,
     )  # fmt: skip
     first = replayed(problem, np.full(24, good), start_hole=0).route[0]

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryoscout.core.hole_tree import HoleTree
 from cryoscout.core.errors import InputError, UnknownNameError
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.policies import POLICIES, make_policy
 from cryoscout.routing.policies.base import Policy
 from cryoscout.routing.policies.fixed_order import tiers_from
@@ -149,9 +149,11 @@ def test_greedy_follows_the_published_rule(
 
 def test_greedy_lets_the_patch_of_the_start_change_places_with_the_best() -> None:
     problem = RoutingProblem(
-        tree=HoleTree(np.array([0, 0, 1, 1, 1, 2, 2], dtype=np.int32), np.array([0, 1, 2], dtype=np.int32), np.array([0, 1, 1], dtype=np.int32)),
-        
-        
+        tree=HoleTree(
+            np.array([0, 0, 1, 1, 1, 2, 2], dtype=np.int32),
+            np.array([0, 1, 2], dtype=np.int32),
+            np.array([0, 1, 1], dtype=np.int32),
+        ),
         prior_p_good=np.array([0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.1]),
         budget_min=500.0,
     )

@@ -122,9 +122,11 @@ def test_its_course_is_the_bound_of_each_moment_alone(
 def two_patches(budget_min: float, crossing: Crossing = "drop") -> RoutingProblem:
     """Holes 0..3 in patch 0, hole 4 in patch 1 of another square."""
     return RoutingProblem(
-        tree=HoleTree(np.array([0, 0, 0, 0, 1], dtype=np.int32), np.array([0, 1], dtype=np.int32), np.array([0, 0], dtype=np.int32)),
-        
-        
+        tree=HoleTree(
+            np.array([0, 0, 0, 0, 1], dtype=np.int32),
+            np.array([0, 1], dtype=np.int32),
+            np.array([0, 0], dtype=np.int32),
+        ),
         prior_p_good=np.zeros(5),
         budget_min=budget_min,
         crossing=crossing,

@@ -85,7 +85,9 @@ def test_with_fitted_minutes_the_route_keeps_what_the_plan_promised(seed: int, c
     free = problem.available()
     if start != NOWHERE:
         free[start] = False
-    promised = TreeKnapsack(problem).solve(problem.prior_p_good, free, start, problem.budget_min, plan=False).value
+    promised = (
+        TreeKnapsack(problem).solve(problem.prior_p_good, free, start, problem.budget_min, plan=False).value
+    )
     kept = replayed_in_expectation(problem, start)
     best = exhaustive_best(problem, problem.prior_p_good, start)
     assert promised - 1e-12 <= kept.good_found <= best + 1e-12
@@ -141,9 +143,11 @@ def test_outcomes_do_not_change_the_route() -> None:
 
 def test_the_crossing_visit_is_the_best_hole_left() -> None:
     problem = RoutingProblem(
-        tree=HoleTree(np.array([0, 0, 0, 1], dtype=np.int32), np.array([0, 1], dtype=np.int32), np.array([0, 1], dtype=np.int32)),
-        
-        
+        tree=HoleTree(
+            np.array([0, 0, 0, 1], dtype=np.int32),
+            np.array([0, 1], dtype=np.int32),
+            np.array([0, 1], dtype=np.int32),
+        ),
         prior_p_good=np.array([0.5, 0.6, 0.4, 0.9]),
         budget_min=4.0,
         crossing="count",
@@ -154,7 +158,9 @@ def test_the_crossing_visit_is_the_best_hole_left() -> None:
 
 
 def test_a_hole_the_operator_imaged_meanwhile_is_passed_over() -> None:
-    problem = replace(random_problem(np.random.default_rng(5), 20, budget_min=500.0), prior_p_good=np.full(20, 0.5))
+    problem = replace(
+        random_problem(np.random.default_rng(5), 20, budget_min=500.0), prior_p_good=np.full(20, 0.5)
+    )
     policy = make_policy("expected")
     policy.reset(problem, NOWHERE, np.random.default_rng(0))
     visited, unknown = np.zeros(20, dtype=bool), np.full(20, np.nan)
@@ -173,8 +179,6 @@ def test_known_outcomes_move_a_fixed_plan_to_the_patch_that_turned_out_well(poli
     outcome[[0, 1, 2]], outcome[[6, 7, 8]] = 0.0, 1.0
     problem = RoutingProblem(
         tree=HoleTree(patch, np.zeros(2, dtype=np.int32), np.zeros(1, dtype=np.int32)),
-        
-        
         prior_p_good=np.where(patch == 0, 0.6, 0.5),
         budget_min=26.0,
         imaged=imaged,

@@ -107,9 +107,11 @@ def test_every_visit_has_the_best_rate_there_is(
 def two_patches(p_good: list[float], budget_min: float, crossing: Crossing = "drop") -> RoutingProblem:
     """Holes 0, 1, 2 in patch 0, the others in patch 1 of another square of the same grid."""
     return RoutingProblem(
-        tree=HoleTree(np.array([0] * 3 + [1] * (len(p_good) - 3), dtype=np.int32), np.array([0, 1], dtype=np.int32), np.array([0, 0], dtype=np.int32)),
-        
-        
+        tree=HoleTree(
+            np.array([0] * 3 + [1] * (len(p_good) - 3), dtype=np.int32),
+            np.array([0, 1], dtype=np.int32),
+            np.array([0, 0], dtype=np.int32),
+        ),
         prior_p_good=np.array(p_good),
         budget_min=budget_min,
         crossing=crossing,

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cryoscout.core.hole_tree import HoleTree
 from cryoscout.core.errors import InputError
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing import knapsack
 from cryoscout.routing.knapsack import (
-    HoleTree,
     Plan,
     Rounding,
     Steps,
     TreeKnapsack,
+    TreeRanges,
     sorted_by_patch,
     steps_of,
 )
@@ -221,9 +221,7 @@ def one_patch(p_good: list[float], **others: object) -> RoutingProblem:
     zero = np.zeros(1, dtype=np.int32)
     arguments: dict[str, object] = {"budget_min": 24.0} | others
     return RoutingProblem(
-        HoleTree(np.zeros(len(p_good), dtype=np.int32),
-        zero,
-        zero),
+        HoleTree(np.zeros(len(p_good), dtype=np.int32), zero, zero),
         np.array(p_good),
         **arguments,  # type: ignore[arg-type]
     )
@@ -242,7 +240,9 @@ def test_nothing_left_still_allows_the_crossing_visit(crossing: Crossing, value:
 @pytest.mark.parametrize("crossing", ["count", "drop"])
 def test_no_free_hole_is_no_plan(crossing: Crossing) -> None:
     problem = one_patch([0.3, 0.9], crossing=crossing)
-    plan = TreeKnapsack(problem).solve(problem.prior_p_good, np.zeros(2, dtype=bool), NOWHERE, 24.0, plan=True)
+    plan = TreeKnapsack(problem).solve(
+        problem.prior_p_good, np.zeros(2, dtype=bool), NOWHERE, 24.0, plan=True
+    )
     assert (plan.value, plan.patches.tolist()) == (0.0, [])
 
 
@@ -325,13 +325,15 @@ def test_whole_steps_of_a_budget(step_min: float, budget_min: float, steps: int)
 
 def test_the_tree_is_ranges_and_a_parent_without_children_an_empty_one() -> None:
     problem = RoutingProblem(
-        tree=HoleTree(np.array([1, 1, 3], dtype=np.int32), np.array([0, 1, 1, 3], dtype=np.int32), np.array([0, 0, 2, 2], dtype=np.int32)),
-        
-        
+        tree=HoleTree(
+            np.array([1, 1, 3], dtype=np.int32),
+            np.array([0, 1, 1, 3], dtype=np.int32),
+            np.array([0, 0, 2, 2], dtype=np.int32),
+        ),
         prior_p_good=np.ones(3),
         budget_min=10.0,
     )
-    tree = HoleTree.of(problem)
+    tree = TreeRanges.of(problem)
     assert tree.patch_start.tolist() == [0, 0, 2, 2, 3]
     assert tree.square_start.tolist() == [0, 1, 3, 3, 4]
     assert tree.grid_start.tolist() == [0, 2, 2, 4]
@@ -342,7 +344,7 @@ def test_values_are_sorted_within_their_patch_and_only_free_positive_ones_count(
     rng = np.random.default_rng(seed)
     problem = random_problem(rng, 25)
     values, free = random_values(rng, 25), rng.random(25) < 0.7
-    start = HoleTree.of(problem).patch_start
+    start = TreeRanges.of(problem).patch_start
     in_order, counts = sorted_by_patch(values, free, start)
     for patch, count in enumerate(counts.tolist()):
         own = np.flatnonzero((problem.patch_of_hole == patch) & free & (values > 0)).tolist()

@@ -106,9 +106,11 @@ def test_it_is_never_better_than_every_route_and_mostly_as_good(crossing: Crossi
 
 def test_it_visits_a_whole_patch_before_it_pays_for_another() -> None:
     problem = RoutingProblem(
-        tree=HoleTree(np.array([0, 0, 1, 1, 1], dtype=np.int32), np.array([0, 0], dtype=np.int32), np.array([0], dtype=np.int32)),
-        
-        
+        tree=HoleTree(
+            np.array([0, 0, 1, 1, 1], dtype=np.int32),
+            np.array([0, 0], dtype=np.int32),
+            np.array([0], dtype=np.int32),
+        ),
         prior_p_good=np.array([1.0, 1.0, 1.0, 0.0, 1.0]),
         budget_min=10.0,
     )

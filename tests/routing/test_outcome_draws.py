@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from learning_samples import even_session
 
-from cryoscout.core.hole_tree import HoleTree
 from cryoscout.belief.effects import EffectVariances
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.outcome_draws import draw_outcomes
 from cryoscout.routing.problem import RoutingProblem
 
@@ -19,7 +19,11 @@ def problem_with(effects: EffectVariances, shots: int = 1) -> RoutingProblem:
     of = even_session().problem
     p_good = np.random.default_rng(5).permutation(np.linspace(0.05, 0.95, 32))
     return RoutingProblem(
-        HoleTree(of.patch_of_hole, of.square_of_patch, of.grid_of_square), p_good, 60.0, effects=effects, shots=shots
+        HoleTree(of.patch_of_hole, of.square_of_patch, of.grid_of_square),
+        p_good,
+        60.0,
+        effects=effects,
+        shots=shots,
     )
 
 

@@ -104,9 +104,11 @@ def session_of_thirty_patches() -> PatchOrders:
     square = np.unique(square, return_inverse=True)[1].astype(np.int32)
     n_squares = int(square[-1]) + 1
     problem = RoutingProblem(
-        tree=HoleTree(np.repeat(np.arange(30), 20).astype(np.int32), square, np.sort(rng.integers(0, 6, size=n_squares)).astype(np.int32)),
-        
-        
+        tree=HoleTree(
+            np.repeat(np.arange(30), 20).astype(np.int32),
+            square,
+            np.sort(rng.integers(0, 6, size=n_squares)).astype(np.int32),
+        ),
         prior_p_good=np.clip(np.repeat(rng.random(30), 20) + rng.normal(0, 0.3, size=600), 0, 1),
         budget_min=240.0,
     )

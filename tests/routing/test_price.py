@@ -46,7 +46,9 @@ def test_the_worth_at_the_price_is_at_least_the_exact_plan_and_near_it_where_the
 
 def test_a_price_of_nothing_where_there_is_time_for_everything():
     problem = random_session(np.random.default_rng(1)).problem
-    price = price_of(price_tree(problem), problem.prior_p_good, problem.available(), -1, 1e6, *_scratch(problem))
+    price = price_of(
+        price_tree(problem), problem.prior_p_good, problem.available(), -1, 1e6, *_scratch(problem)
+    )
     assert price == 0.0
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryoscout.core.hole_tree import HoleTree
 from cryoscout.core.errors import InputError
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.testing import random_problem
 
@@ -24,8 +24,6 @@ def five_holes() -> RoutingProblem:
     """Grid 0: square 0 with patches 0 (holes 0, 1) and 1 (hole 2), square 1 with patch 2 (hole 3); grid 1: hole 4."""
     return RoutingProblem(
         tree=HoleTree(index(0, 0, 1, 2, 3), index(0, 0, 1, 2), index(0, 0, 1)),
-        
-        
         prior_p_good=np.array([0.1, 0.9, 0.5, 0.4, 1.0]),
         budget_min=60.0,
     )
@@ -162,9 +160,9 @@ def test_a_problem_cannot_be_changed() -> None:
 def test_a_pending_shot_is_unknown_and_not_a_bad_one() -> None:
     def believed(outcome: float, results: float) -> float:
         problem = RoutingProblem(
-            tree=HoleTree(np.zeros(2, dtype=np.int32), np.zeros(1, dtype=np.int32), np.zeros(1, dtype=np.int32)),
-            
-            
+            tree=HoleTree(
+                np.zeros(2, dtype=np.int32), np.zeros(1, dtype=np.int32), np.zeros(1, dtype=np.int32)
+            ),
             prior_p_good=np.array([0.5, 0.5]),
             budget_min=60.0,
             shots=2,

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryoscout.core.hole_tree import HoleTree
 from cryoscout.core.errors import InputError, UnknownNameError
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.course import PolicyError
 from cryoscout.routing.policies import make_policy
 from cryoscout.routing.policies.base import STOP, Observation, PolicyKind
@@ -34,8 +34,6 @@ def six_holes(budget_min: float = 60.0, crossing: Crossing = "drop") -> RoutingP
     """Grid 0: square 0 with patches 0 (holes 0, 1) and 1 (hole 2), square 1 with patch 2 (holes 3, 4); grid 1: 5."""
     return RoutingProblem(
         tree=HoleTree(index(0, 0, 1, 2, 2, 3), index(0, 0, 1, 2), index(0, 0, 1)),
-        
-        
         prior_p_good=np.full(6, 0.5),
         budget_min=budget_min,
         crossing=crossing,

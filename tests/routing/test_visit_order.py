@@ -76,9 +76,11 @@ def test_no_other_order_of_the_same_patches_is_quicker(seed: int, n_holes: int) 
 def five_patches() -> RoutingProblem:
     """Grid 0: square 0 with patches 0 and 1, square 1 with patch 2; grids 1 and 2: patches 3 and 4. Four holes each."""
     return RoutingProblem(
-        tree=HoleTree(np.repeat(np.arange(5, dtype=np.int32), 4), np.array([0, 0, 1, 2, 3], dtype=np.int32), np.array([0, 0, 1, 2], dtype=np.int32)),
-        
-        
+        tree=HoleTree(
+            np.repeat(np.arange(5, dtype=np.int32), 4),
+            np.array([0, 0, 1, 2, 3], dtype=np.int32),
+            np.array([0, 0, 1, 2], dtype=np.int32),
+        ),
         prior_p_good=np.full(20, 0.5),
         budget_min=500.0,
     )

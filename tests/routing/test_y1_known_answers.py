@@ -37,7 +37,7 @@ def bounds(y1: Session, truth: Truth) -> dict[int, np.ndarray]:
 
     Solved once for all starts of a patch with the same outcome: they leave the same micrographs behind.
     """
-    patch_of_hole = y1.tree()[0]
+    patch_of_hole = y1.tree().patch_of_hole
     alike = np.unique(
         np.column_stack([patch_of_hole, truth.good]), axis=0, return_index=True, return_inverse=True
     )

@@ -150,7 +150,7 @@ def test_the_names_of_y1_count_up_as_its_times_do():
     untimed = session.exposures.assign(started_at=np.datetime64("NaT", "ns"))
     by_name = replace(session, exposures=untimed).recorded_order()
     assert (by_time.basis, by_name.basis) == ("times", "names")
-    patch = session.tree()[0]
+    patch = session.tree().patch_of_hole
     for number in range(len(session.patches)):
         in_patch = patch == number
         assert (

@@ -40,11 +40,11 @@ def test_the_whole_session_keeps_every_exposure_with_its_time():
 
 def test_consecutive_exposures_of_the_whole_session_fall_into_the_known_tiers():
     whole = load_builtin("y1", "all")
-    patch_of_hole, square_of_patch, grid_of_square = whole.tree()
+    tree = whole.tree()
     in_time = np.argsort(whole.exposures["started_at"].to_numpy(), kind="stable")
-    patch = patch_of_hole[in_time]
-    square = square_of_patch[patch]
-    grid = grid_of_square[square]
+    patch, square, grid = (
+        each[in_time] for each in (tree.patch_of_hole, tree.square_of_hole, tree.grid_of_hole)
+    )
     tier = np.select(
         [patch[1:] == patch[:-1], square[1:] == square[:-1], grid[1:] == grid[:-1]], [0, 1, 2], 3
     )

@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryoscout.core.hole_tree import HoleTree
 from cryoscout.core.errors import DataError, InputError, UnknownNameError
 from cryoscout.routing.problem import RoutingProblem
 from cryoscout.session.model import Session, SessionInfo, outcome_of_ctf, session_from_holes
@@ -72,12 +71,12 @@ def test_tables_are_sorted_by_their_parents_and_keep_the_vendors_order_inside():
 
 
 def test_the_tree_fits_a_routing_problem():
-    patch_of_hole, square_of_patch, grid_of_square = small_session().tree()
-    assert patch_of_hole.tolist() == [0, 0, 1, 1, 2]
-    assert square_of_patch.tolist() == [0, 1, 2]
-    assert grid_of_square.tolist() == [0, 0, 1]
-    assert {array.dtype for array in (patch_of_hole, square_of_patch, grid_of_square)} == {np.dtype(np.int32)}
-    RoutingProblem(HoleTree(patch_of_hole, square_of_patch, grid_of_square), np.full(5, 0.5), budget_min=60)
+    tree = small_session().tree()
+    assert tree.patch_of_hole.tolist() == [0, 0, 1, 1, 2]
+    assert tree.square_of_patch.tolist() == [0, 1, 2]
+    assert tree.grid_of_square.tolist() == [0, 0, 1]
+    assert {array.dtype for array in vars(tree).values()} == {np.dtype(np.int32)}
+    RoutingProblem(tree, np.full(5, 0.5), budget_min=60)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=30))
@@ -95,7 +94,7 @@ def test_any_flat_list_of_holes_gives_a_sorted_tree(places):
     session = session_from_holes(
         "any", SessionInfo(format="hand-made"), holes, small_session().exposures.head(0)
     )
-    assert all((np.diff(index) >= 0).all() for index in session.tree())
+    assert all((np.diff(index) >= 0).all() for index in vars(session.tree()).values())
     given_patch = holes.set_index("hole_id")["patch_id"]
     assert (session.holes["patch_id"].to_numpy() == given_patch[session.holes["hole_id"]].to_numpy()).all()
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from scipy.spatial import cKDTree
 
-from cryoscout.core.hole_tree import HoleTree
 from cryoscout.core.errors import DataError, InputError
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.problem import RoutingProblem
 from cryoscout.routing.time_fit import fit_time_model
 from cryoscout.simulate.physics import p_at_most, visible_ln_ctf
@@ -293,8 +293,6 @@ def test_a_scene_can_be_planned_on() -> None:
     scene = simulate_scene(TINY, 14)
     problem = RoutingProblem(
         tree=HoleTree(scene.patch_of_hole, scene.square_of_patch, scene.grid_of_square),
-        
-        
         prior_p_good=scene.p_good(),
         budget_min=60,
         time_model=scene.settings.time_model,

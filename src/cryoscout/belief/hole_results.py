@@ -1,9 +1,9 @@
-"""What the results of one hole say of its effect: one exact integral for any number of shots, in numba.
+"""What the results of holes of one patch say of its effect: one exact integral for any number of shots, in numba.
 
-The likelihood of a hole's results is a log-concave function of its effect. Its product with a Gaussian is summed over
-equal steps around its highest point: for smooth functions that fall off on both sides this rule gains digits with every
-halving of the step (Trefethen & Weideman, SIAM Rev. 56, 385, 2014), however narrow the likelihood is and however far it
-lies from the Gaussian. Nodes that are fixed to the Gaussian miss a narrow one.
+The likelihood of the results is a log-concave function of the patch's effect. Its product with a Gaussian is summed
+over equal steps around its highest point: for smooth functions that fall off on both sides this rule gains digits with
+every halving of the step (Trefethen & Weideman, SIAM Rev. 56, 385, 2014), however narrow the likelihood is and however
+far it lies from the Gaussian. Nodes that are fixed to the Gaussian miss a narrow one.
 """
 
 from __future__ import annotations
@@ -26,23 +26,29 @@ _MOST_STEPS = 200
 
 
 @njit(cache=True)
-def _log_likelihood(logit, good, bad):  # type: ignore[no-untyped-def]
+def _log_likelihood(effect, location, good, bad):  # type: ignore[no-untyped-def]
     """Log probability of the results, told apart shot by shot."""
-    # log sigmoid(f) and log sigmoid(-f), stable at both ends.
-    log_good = -math.log1p(math.exp(-logit)) if logit > 0 else logit - math.log1p(math.exp(logit))
-    return good * log_good + bad * (log_good - logit)
+    total = 0.0
+    for i in range(len(location)):
+        logit = location[i] + effect
+        # log sigmoid(f) and log sigmoid(-f), stable at both ends.
+        log_good = -math.log1p(math.exp(-logit)) if logit > 0 else logit - math.log1p(math.exp(logit))
+        total += good[i] * log_good + bad[i] * (log_good - logit)
+    return total
 
 
 @njit(cache=True)
 def _highest_point(mean, variance, location, good, bad):  # type: ignore[no-untyped-def]
     """Where N(mean, variance) times the likelihood is highest, and its standard deviation there."""
-    low, high = mean - variance * bad, mean + variance * good
+    low, high = mean - variance * bad.sum(), mean + variance * good.sum()
     effect, curvature, stride = mean, 1.0 / variance, high - low
     for _ in range(_MOST_STEPS):
-        logit = location + effect
-        p = 1.0 / (1.0 + math.exp(-logit)) if logit > 0 else 1.0 - 1.0 / (1.0 + math.exp(logit))
-        slope = (mean - effect) / variance + good - (good + bad) * p
-        curvature = 1.0 / variance + (good + bad) * p * (1.0 - p)
+        slope, curvature = (mean - effect) / variance, 1.0 / variance
+        for i in range(len(location)):
+            logit, shots = location[i] + effect, good[i] + bad[i]
+            p = 1.0 / (1.0 + math.exp(-logit)) if logit > 0 else 1.0 - 1.0 / (1.0 + math.exp(logit))
+            slope += good[i] - shots * p
+            curvature += shots * p * (1.0 - p)
         if slope > 0:
             low = effect
         else:
@@ -60,32 +66,35 @@ def _highest_point(mean, variance, location, good, bad):  # type: ignore[no-unty
 
 @njit(cache=True)
 def tilted(mean, variance, location, good, bad):  # type: ignore[no-untyped-def]
-    """Log mass (nats), mean and variance of N(mean, variance) times the likelihood of a hole's results.
+    """Log mass (nats), mean, variance and third central moment of N(mean, variance) times the likelihood of results.
 
-    mean, variance : of the effect without these results     location : logit of the hole without effects
-    good, bad : shots with such a result; the likelihood is sigmoid(location + e)^good sigmoid(-location - e)^bad
+    mean, variance : of the effect without these results
+    location, good, bad : (k,) logits of holes of one patch without effects, and their shots with such a result; the
+        likelihood is the product of sigmoid(location + e)^good sigmoid(-location - e)^bad
     """
     if variance <= 0.0:
-        return _log_likelihood(location + mean, good, bad), mean, 0.0
+        return _log_likelihood(mean, location, good, bad), mean, 0.0, 0.0
     centre, deviation = _highest_point(mean, variance, location, good, bad)
     step = _STEP * min(deviation, 1.0)
-    highest = _log_likelihood(location + centre, good, bad) - 0.5 * (centre - mean) ** 2 / variance
-    mass, first, second = 1.0, 0.0, 0.0
+    highest = _log_likelihood(centre, location, good, bad) - 0.5 * (centre - mean) ** 2 / variance
+    mass, first, second, third = 1.0, 0.0, 0.0, 0.0
     for direction in (-step, step):
         x = direction
         while True:
             effect = centre + x
-            height = _log_likelihood(location + effect, good, bad) - 0.5 * (effect - mean) ** 2 / variance
+            height = _log_likelihood(effect, location, good, bad) - 0.5 * (effect - mean) ** 2 / variance
             if not height - highest > -_FAINT:
                 break
             weight = math.exp(height - highest)
             mass += weight
             first += weight * x
             second += weight * x * x
+            third += weight * x * x * x
             x += direction
-    first /= mass
+    first, second, third = first / mass, second / mass, third / mass
     log_mass = highest + math.log(mass * step) - 0.5 * math.log(2.0 * math.pi * variance)
-    return log_mass, centre + first, second / mass - first * first
+    about_mean = third - 3.0 * first * second + 2.0 * first**3
+    return log_mass, centre + first, second - first * first, about_mean
 
 
 @njit(cache=True)

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscout.belief.effects import EffectBelief, EffectTree, EffectVariances, location_of
+from cryoscout.belief.effects import EffectBelief, EffectVariances, location_of
+from cryoscout.core.hole_tree import HoleTree
 
 
 class Assumption(NamedTuple):
@@ -40,7 +41,7 @@ class MixtureBelief:
         self,
         p_good: NDArray[np.float64],
         patch_of_hole: NDArray[np.int32],
-        tree: EffectTree,
+        tree: HoleTree,
         variances: EffectVariances,
         assumptions: tuple[Assumption, ...] = ASSUMPTIONS,
     ) -> None:

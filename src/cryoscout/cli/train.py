@@ -303,11 +303,13 @@ def _tested(
     classifier: Classifier, crops: SessionCrops, labels: CropLabels, threshold: float, level: Split | None
 ) -> dict[str, Any] | None:
     """Accuracy on the test part, at the threshold."""
+    from cryoscout.core.ties import at_least
+
     known = labels.test & (labels.truth >= 0) & ~crops.shows_nothing
     if level is None or not known.any():
         return None
     truth = labels.truth[known] == 1
-    right = (classifier.p_good(crops.images[known], threshold) >= 0.5) == truth
+    right = at_least(classifier.p_good(crops.images[known], threshold), 0.5) == truth
     return {
         "level": level,
         "holes": int(known.sum()),

@@ -88,7 +88,6 @@ def in_context(
     import numpy as np
 
     from cryoscout.belief.calibration import FEWEST_LABELS
-    from cryoscout.belief.effects import EffectTree
     from cryoscout.belief.in_session import predict_given_labels
 
     if context == "none":
@@ -106,14 +105,14 @@ def in_context(
                 "none, train on fewer --labels, or import more results."
             )
         return InContext(p_good, "none", 0, [f"No context: {got}, are too few."])
-    patch_of_hole, square_of_patch, grid_of_square = session.tree()
+    tree = session.tree()
     x_um, y_um = (session.holes[name].to_numpy(dtype=np.float64) for name in ("x_um", "y_um"))
     kind: Any = context or ("effects" if np.isnan(x_um).all() else "effects+stage")
     found = predict_given_labels(
         p_good,
         labels,
-        patch_of_hole,
-        EffectTree(square_of_patch, grid_of_square),
+        tree.patch_of_hole,
+        tree,
         x_um,
         y_um,
         kind,

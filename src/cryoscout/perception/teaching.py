@@ -12,9 +12,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscout.belief.effects import EffectTree
 from cryoscout.belief.in_session import InSessionKind, predict_given_labels
 from cryoscout.core.errors import InputError
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.perception.prepare import UNLABELLED, Labels, check_labels, check_weights
 
 Form = Literal["hard", "soft"]
@@ -26,7 +26,7 @@ class Places:
 
     patch_of_hole: NDArray[np.int32]
     """(n,)"""
-    tree: EffectTree
+    tree: HoleTree
     x_um: NDArray[np.float64]
     y_um: NDArray[np.float64]
     """(n,) stage position within the grid, any origin; NaN where missing"""

@@ -163,6 +163,7 @@ def optimizer_for(network: torch.nn.Module, settings: FitSettings) -> torch.opti
         lr=settings.learning_rate,
         momentum=settings.momentum,
         nesterov=settings.momentum > 0.0,
+        fused=True,  # one pass over the weights
     )
 
 
@@ -373,9 +374,9 @@ class Training:
         return {**outputs, **dict(zip(learned, parts, strict=True))}
 
     def _view(self, view: View, rows: Tensor, others: Tensor, generator: torch.Generator) -> Tensor:
-        images = self.images[rows if view.startswith("labelled") else others].float() / 255.0
+        images = self.images[rows if view.startswith("labelled") else others].float().div_(255.0)
         changed = (augment.weak if view.endswith("weak") else augment.strong)(images, generator)
-        return (changed - self.pool.mean) / self.pool.spread
+        return changed.sub_(self.pool.mean).div_(self.pool.spread)
 
     def _stop(self, what: str) -> None:
         name = self.stages[self.stage][0]

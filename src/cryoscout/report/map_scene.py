@@ -61,9 +61,9 @@ def entered_squares(scene: MapScene) -> MapScene:
     grids, grid_of_square = np.unique(problem.grid_of_square[squares], return_inverse=True)
     place = np.cumsum(kept_holes) - 1
     small = RoutingProblem(
-        tree=HoleTree(patch_of_hole.astype(np.int32), square_of_patch.astype(np.int32), grid_of_square.astype(np.int32)),
-        
-        
+        tree=HoleTree(
+            patch_of_hole.astype(np.int32), square_of_patch.astype(np.int32), grid_of_square.astype(np.int32)
+        ),
         prior_p_good=problem.prior_p_good[kept_holes],
         budget_min=problem.budget_min,
         time_model=problem.time_model,

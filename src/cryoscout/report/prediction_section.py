@@ -74,7 +74,7 @@ def _judged_sections(
     is_good = good[judged_on]
     if len(is_good) < FEWEST_HOLES:
         return []
-    patch_of_hole, _, _ = session.tree()
+    patch_of_hole = session.tree().patch_of_hole
     judged: list[_Judged] = []
     for model_id in session.models()[-MOST_MODELS:]:
         try:

@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cryoscout.belief.effects import EffectTree
 from cryoscout.belief.in_session import predict_given_labels
 from cryoscout.core.errors import CryoscoutError
 from cryoscout.core.ties import at_least
@@ -86,8 +85,8 @@ def results_curve(
     if plan is None:
         return None
     p, good = plan.p, plan.good
-    patch_of_hole, square_of_patch, grid_of_square = session.tree()
-    tree, nowhere = EffectTree(square_of_patch, grid_of_square), np.full(len(p), np.nan)
+    tree = session.tree()
+    tree, nowhere = tree, np.full(len(p), np.nan)
     accuracy, precision = np.empty((2, DRAWS, 1 + len(plan.told)))
     for row, draw in enumerate(plan.draws):
         test = draw.test
@@ -96,7 +95,7 @@ def results_curve(
             labels = np.full(len(p), np.nan)
             labels[draw.order[:count]] = good[draw.order[:count]]
             given = predict_given_labels(
-                p, labels, patch_of_hole, tree, nowhere, nowhere, "effects", fitted_to
+                p, labels, tree.patch_of_hole, tree, nowhere, nowhere, "effects", fitted_to
             )
             accuracy[row, at], precision[row, at] = _scores(given.p_good[test], good[test])
             if progress is not None:
@@ -111,7 +110,7 @@ def _plan(session: Session, threshold_angstrom: float, fitted_to: NDArray[np.boo
     usable = ~np.isnan(good)
     if fitted_to is not None:
         usable &= ~fitted_to
-    patch_of_hole, _, _ = session.tree()
+    patch_of_hole = session.tree().patch_of_hole
     patches = np.unique(patch_of_hole[usable])
     too_few = (
         usable.sum() < FEWEST_RESULTS or len(patches) < FEWEST_PATCHES or len(np.unique(good[usable])) < 2

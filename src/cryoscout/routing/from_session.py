@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from cryoscout.core.hole_tree import HoleTree
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
 from cryoscout.routing.predictions import Prediction, check_threshold_angstrom
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
@@ -42,14 +41,11 @@ def problem_from_session(
     Without as_new, imaged holes are marked as imaged (never planned) and known outcomes are handed over.
     Raises UnknownNameError, InputError, DataError as the parts do.
     """
-    patch_of_hole, square_of_patch, grid_of_square = session.tree()
     if not isinstance(time_model, TimeModel):
         time_model, _ = time_model_for(session, time_model)
     hidden = is_planned_as_new(session, as_new)
     return RoutingProblem(
-        tree=HoleTree(patch_of_hole, square_of_patch, grid_of_square),
-        
-        
+        tree=session.tree(),
         prior_p_good=prediction.p_good,
         budget_min=budget_min,
         time_model=time_model,

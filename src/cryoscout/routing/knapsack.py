@@ -75,7 +75,7 @@ def steps_of(tiers_min: NDArray[np.float64], rounding: Rounding) -> Steps:
 
 
 @dataclass(frozen=True)
-class HoleTree:
+class TreeRanges:
     """The tree of a problem in the form the programme walks: contiguous ranges."""
 
     patch_start: NDArray[np.int64]  # (P+1,) first hole of each patch
@@ -83,7 +83,7 @@ class HoleTree:
     grid_start: NDArray[np.int64]  # (G+1,) first square of each grid
 
     @classmethod
-    def of(cls, problem: RoutingProblem) -> HoleTree:
+    def of(cls, problem: RoutingProblem) -> TreeRanges:
         """The tree of a problem."""
         return cls(
             _ranges(problem.patch_of_hole, len(problem.square_of_patch)),
@@ -123,7 +123,7 @@ class TreeKnapsack:
 
     def __init__(self, problem: RoutingProblem, rounding: Rounding = "up") -> None:
         self._problem = problem
-        self._tree = HoleTree.of(problem)
+        self._tree = TreeRanges.of(problem)
         self._crossing = problem.crossing == "count"
         self.steps = steps_of(problem.time_model.tiers_min(problem.shots), rounding)
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscout.belief.effects import Y1_EFFECTS, Y1_FLAT_EFFECTS, EffectTree, EffectVariances
+from cryoscout.belief.effects import Y1_EFFECTS, Y1_FLAT_EFFECTS, EffectVariances
 from cryoscout.core.errors import DataError, InputError, UnknownNameError
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
 from cryoscout.session.model import Session
 
@@ -201,11 +202,10 @@ def _loadings(session: Session, threshold_angstrom: float) -> NDArray[np.float64
 
 def _scores_in_context(
     session: Session, threshold_angstrom: float
-) -> tuple[NDArray[np.float64], NDArray[np.int32], EffectTree]:
+) -> tuple[NDArray[np.float64], NDArray[np.int32], HoleTree]:
     """Scores (n,), patch of each hole (n,) and tree, as the context model takes them."""
     model = _context_model(session)
     if model is None:
         raise DataError(f"Session {session.name} must have one classifier for `combined`. Got none instead.")
-    patch_of_hole, square_of_patch, grid_of_square = session.tree()
-    tree = EffectTree(square_of_patch, grid_of_square)
-    return session.prediction(model, threshold_angstrom), patch_of_hole, tree
+    tree = session.tree()
+    return session.prediction(model, threshold_angstrom), tree.patch_of_hole, tree

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscout.belief.effects import Y1_EFFECTS, EffectBelief, EffectTree, EffectVariances, location_of
+from cryoscout.belief.effects import Y1_EFFECTS, EffectBelief, EffectVariances, location_of
 from cryoscout.belief.mixture import MixtureBelief
 from cryoscout.core.errors import InputError
 from cryoscout.core.hole_tree import NOWHERE as NOWHERE
@@ -20,7 +20,6 @@ Crossing = Literal["count", "drop"]
 used is greater than the budget), `drop` is what a real session allows."""
 
 
-
 @dataclass(frozen=True)
 class RoutingProblem:
     """One planning problem; holes are sorted by grid, square, patch.
@@ -30,7 +29,9 @@ class RoutingProblem:
     """
 
     tree: HoleTree
-    prior_p_good: NDArray[np.float64]  # (n,) probability that one exposure of the hole is good, by the prediction alone
+    prior_p_good: NDArray[
+        np.float64
+    ]  # (n,) probability that one exposure of the hole is good, by the prediction alone
     budget_min: float
     time_model: TimeModel = PRESETS["cryorl"]
     shots: int = 1
@@ -51,7 +52,9 @@ class RoutingProblem:
         if n == 0:
             raise InputError("A routing problem must have at least one hole. Got 0 instead.")
         if self.tree.n_holes != n:
-            raise InputError(f"The tree must have {n} holes, as prior_p_good. Got {self.tree.n_holes} instead.")
+            raise InputError(
+                f"The tree must have {n} holes, as prior_p_good. Got {self.tree.n_holes} instead."
+            )
         bad = ~((self.prior_p_good >= 0) & (self.prior_p_good <= 1))
         if bad.any():
             first = int(np.flatnonzero(bad)[0])
@@ -116,7 +119,7 @@ class RoutingProblem:
         belief = EffectBelief(
             location_of(self.prior_p_good, self.effects.total),
             self.patch_of_hole,
-            EffectTree(self.square_of_patch, self.grid_of_square),
+            self.tree,
             self.effects,
         )
         self._tell_outcomes(belief)
@@ -124,8 +127,7 @@ class RoutingProblem:
 
     def mixture_belief(self) -> MixtureBelief:
         """As `belief`, and learning from the outcomes how far to trust p_good."""
-        tree = EffectTree(self.square_of_patch, self.grid_of_square)
-        belief = MixtureBelief(self.prior_p_good, self.patch_of_hole, tree, self.effects)
+        belief = MixtureBelief(self.prior_p_good, self.patch_of_hole, self.tree, self.effects)
         self._tell_outcomes(belief)
         return belief
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from cryoscout.core.errors import DataError, InputError, UnknownNameError
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.core.settings import Settings
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM, is_failed_fit
 from cryoscout.session.ctf_runs import check_ctf_runs
@@ -145,9 +146,9 @@ class Session:
         """Number of holes n."""
         return len(self.holes)
 
-    def tree(self) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
-        """(patch_of_hole (n,), square_of_patch (P,), grid_of_square (S,)), each int32 and sorted."""
-        return (
+    def tree(self) -> HoleTree:
+        """Which patch, square and grid each hole is in, by the tables' order."""
+        return HoleTree(
             _places("holes", "patch_id", self.holes, self.patches).astype(np.int32),
             _places("patches", "square_id", self.patches, self.squares).astype(np.int32),
             _places("squares", "grid_id", self.squares, self.grids).astype(np.int32),

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import expit, ndtri
 
-from cryoscout.core.hole_tree import HoleTree
 from cryoscout.core.errors import InputError
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
 from cryoscout.routing.problem import RoutingProblem
 from cryoscout.routing.replay import Truth
@@ -67,8 +67,6 @@ class SimulatedTables:
         """The planning problem of this session, as new, with the raw score as p_good."""
         return RoutingProblem(
             tree=HoleTree(self.patch_of_hole, self.square_of_patch, self.grid_of_square),
-            
-            
             prior_p_good=self.score,
             budget_min=budget_min,
             time_model=self.settings.time_model,

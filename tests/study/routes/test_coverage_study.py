@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cryoscout.core.hole_tree import HoleTree
 from cryoscout.belief.counts import forecast_count
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.plan_route import plan_route
 from cryoscout.routing.policies import make_policy
 from cryoscout.routing.problem import RoutingProblem
@@ -24,9 +24,11 @@ NO_LOADINGS = np.empty((60, 0))
 
 def tiny(p_good, budget_min=120.0):
     return RoutingProblem(
-        tree=HoleTree(np.repeat(np.arange(6, dtype=np.int32), len(p_good) // 6), np.array([0, 0, 0, 1, 1, 1], dtype=np.int32), np.array([0, 0], dtype=np.int32)),
-        
-        
+        tree=HoleTree(
+            np.repeat(np.arange(6, dtype=np.int32), len(p_good) // 6),
+            np.array([0, 0, 0, 1, 1, 1], dtype=np.int32),
+            np.array([0, 0], dtype=np.int32),
+        ),
         prior_p_good=p_good,
         budget_min=budget_min,
     )

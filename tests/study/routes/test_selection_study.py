@@ -42,7 +42,7 @@ def test_candidates_have_their_own_keys_and_the_chosen_one_is_among_them():
 
 def test_a_subset_is_whole_patches_of_the_training_split(quick_p_good):
     allowed = subset_of_patches(np.random.default_rng(0))
-    patch_of_hole, _, _ = selection._session().tree()
+    patch_of_hole = selection._session().tree().patch_of_hole
     assert selection._session().info.split == "train"
     inside = np.unique(patch_of_hole[allowed])
     assert len(inside) == PATCHES_PER_SUBSET
@@ -119,7 +119,7 @@ def test_no_outcome_of_a_patch_reaches_the_p_good_of_its_holes(monkeypatch):
     """Turn the outcomes of one patch around: only holes of other folds may notice."""
     cross_fitted_p_good.cache_clear()
     before = cross_fitted_p_good()
-    patch_of_hole, _, _ = selection._session().tree()
+    patch_of_hole = selection._session().tree().patch_of_hole
     turned = np.where(patch_of_hole == 5, 1.0 - selection._good(), selection._good())
     monkeypatch.setattr(selection, "_good", lambda: turned)
     cross_fitted_p_good.cache_clear()

@@ -9,7 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cryoscout.core.ties import beats
-from cryoscout.routing.knapsack import HoleTree, sorted_by_patch
+from cryoscout.routing.knapsack import TreeRanges, sorted_by_patch
 from cryoscout.routing.policies.base import PolicyKind
 from cryoscout.routing.policies.fixed_order import FixedOrder, free_holes
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
@@ -47,7 +47,7 @@ def rate_route(
 
     values : (n,) expected good micrographs     free : (n,) holes that may be visited     here : hole or NOWHERE
     """
-    tree = HoleTree.of(problem)
+    tree = TreeRanges.of(problem)
     # The smallest value keeps holes that are surely bad in the list: a budget without end visits them last.
     values = np.maximum(values, np.finfo(float).tiny)
     in_order, counts = sorted_by_patch(values, free, tree.patch_start)

@@ -34,7 +34,9 @@ class PriceTree(NamedTuple):
 
 def price_tree(problem: RoutingProblem) -> PriceTree:
     """The tree of a problem; within a patch the likelier holes of the prediction come first, ties by index."""
-    order = np.lexsort((np.arange(problem.n_holes), ranks_best_first(problem.prior_p_good), problem.patch_of_hole))
+    order = np.lexsort(
+        (np.arange(problem.n_holes), ranks_best_first(problem.prior_p_good), problem.patch_of_hole)
+    )
     counts = np.bincount(problem.patch_of_hole, minlength=len(problem.square_of_patch))
     return PriceTree(
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import InputError
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.core.ties import order_lowest_first
 from cryoscout.core.units import FAILED_FIT_ANGSTROM, GOOD_THRESHOLD_ANGSTROM
 from cryoscout.perception.settings import PROFILES
@@ -339,10 +340,9 @@ class _Part:
 
 
 def _places(scene: Scene) -> Places:
-    from cryoscout.belief.effects import EffectTree
     from cryoscout.perception.teaching import Places
 
-    tree = EffectTree(scene.square_of_patch, scene.grid_of_square)
+    tree = HoleTree(scene.patch_of_hole, scene.square_of_patch, scene.grid_of_square)
     return Places(scene.patch_of_hole, tree, scene.x_um, scene.y_um)
 
 

@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from cryoscout.core.hole_tree import HoleTree
 from cryoscout.belief.context import ContextModel, fit_context, y1_context
 from cryoscout.belief.counts import CountForecast, forecast_count
-from cryoscout.belief.effects import EffectTree
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
 from cryoscout.report.statistics import paired_difference
 from cryoscout.routing.plan_route import plan_route
@@ -103,8 +102,6 @@ def forecasts_of_session(
     def problem(budget_min: float) -> RoutingProblem:
         return RoutingProblem(
             tree=HoleTree(session.patch_of_hole, session.square_of_patch, session.grid_of_square),
-            
-            
             prior_p_good=p_good,
             budget_min=budget_min,
             time_model=settings.time_model,
@@ -147,8 +144,8 @@ def _outcome(budget_min: float, stated: CountForecast, found: float) -> Forecast
     return Forecast(budget_min, stated.expected, stated.interval_50, stated.interval_80, found)
 
 
-def _tree(tables: SimulatedTables) -> EffectTree:
-    return EffectTree(tables.square_of_patch, tables.grid_of_square)
+def _tree(tables: SimulatedTables) -> HoleTree:
+    return HoleTree(tables.patch_of_hole, tables.square_of_patch, tables.grid_of_square)
 
 
 def _run_y1(trial: Trial) -> Json:
@@ -160,11 +157,9 @@ def _run_y1(trial: Trial) -> Json:
     training, session = load_session("y1", "train"), load_session("y1", "val")
     threshold = GOOD_THRESHOLD_ANGSTROM
     score, good = training.prediction("res18", threshold), training.good_by_hole(threshold)
-    model = _fit(score, good, *training.tree())
-    patch_of_hole, square_of_patch, grid_of_square = session.tree()
-    loadings = model.loadings(
-        session.prediction("res18", threshold), patch_of_hole, EffectTree(square_of_patch, grid_of_square)
-    )
+    model = _fit(score, good, training.tree())
+    tree = session.tree()
+    loadings = model.loadings(session.prediction("res18", threshold), tree.patch_of_hole, tree)
     truth = truth_from_session(session)
     rng = np.random.default_rng(trial.seed)
 
@@ -183,15 +178,8 @@ def _run_y1(trial: Trial) -> Json:
     return rows
 
 
-def _fit(
-    score: NDArray[np.float64],
-    good: NDArray[np.float64],
-    patch_of_hole: NDArray[np.int32],
-    square_of_patch: NDArray[np.int32],
-    grid_of_square: NDArray[np.int32],
-) -> ContextModel:
-    tree = EffectTree(square_of_patch, grid_of_square)
-    return fit_context(score, good, patch_of_hole, tree, y1_context().context_sd)
+def _fit(score: NDArray[np.float64], good: NDArray[np.float64], tree: HoleTree) -> ContextModel:
+    return fit_context(score, good, tree.patch_of_hole, tree, y1_context().context_sd)
 
 
 def _add(rows: Json, fixed: Sequence[Forecast], adaptive: Sequence[Forecast]) -> None:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from cryoscout.belief.context import fit_context
-from cryoscout.belief.effects import EffectTree
 from cryoscout.belief.evaluation import evaluate_predictions
 from cryoscout.belief.scores import BINS
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.core.ties import order_lowest_first
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
 from cryoscout.study.engine.catalogue import Page, Profile, Study
@@ -60,7 +60,8 @@ def run_trial(trial: Trial) -> Json:
         p = p_good_of_unseen_squares(load_session("y1", "train"), session, name, trial.seed)
     good = session.good_by_hole(GOOD_THRESHOLD_ANGSTROM)
     known = ~np.isnan(good)
-    patch_of_hole, square_of_patch, _ = session.tree()
+    tree = session.tree()
+    patch_of_hole, square_of_patch = tree.patch_of_hole, tree.square_of_patch
     level = patch_of_hole if split == BY_PATCH else square_of_patch[patch_of_hole]
     return scores_of(p[known], good[known], level[known], trial.parameters["draws"], trial.seed)
 
@@ -101,9 +102,9 @@ def _fitted_p_good(training: Session, session: Session, prediction: str, labels:
     return model.p_good(scores[1], of_session, session_tree)
 
 
-def _tree(session: Session) -> tuple[NDArray[np.int32], EffectTree]:
-    patch_of_hole, square_of_patch, grid_of_square = session.tree()
-    return patch_of_hole, EffectTree(square_of_patch, grid_of_square)
+def _tree(session: Session) -> tuple[NDArray[np.int32], HoleTree]:
+    tree = session.tree()
+    return tree.patch_of_hole, tree
 
 
 def scores_of(p: Numbers, good: Numbers, level: NDArray[np.int32], draws: int, seed: int) -> Json:

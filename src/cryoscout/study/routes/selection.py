@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscout.core.hole_tree import HoleTree
 from cryoscout.belief.context import fit_context, y1_context
-from cryoscout.belief.effects import EffectTree, EffectVariances
+from cryoscout.belief.effects import EffectVariances
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
 from cryoscout.report.statistics import Interval, paired_difference
 from cryoscout.routing.policies.base import Policy
@@ -115,19 +114,16 @@ def policy_of(candidate: Candidate) -> Policy:
 
 def subset_of_patches(rng: np.random.Generator) -> NDArray[np.bool_]:
     """(n,) holes with an outcome in PATCHES_PER_SUBSET random patches of the training split."""
-    patch_of_hole, _, _ = _session().tree()
+    patch_of_hole = _session().tree().patch_of_hole
     patches = rng.choice(int(patch_of_hole[-1]) + 1, PATCHES_PER_SUBSET, replace=False)
     return np.isin(patch_of_hole, patches) & ~np.isnan(_good())
 
 
 def problem_of(allowed: NDArray[np.bool_], effect_scale: float, budget_min: float) -> RoutingProblem:
     """The training split as new, only the allowed holes open, under the rules of the papers."""
-    patch_of_hole, square_of_patch, grid_of_square = _session().tree()
     fitted = y1_context().effects
     return RoutingProblem(
-        tree=HoleTree(patch_of_hole, square_of_patch, grid_of_square),
-        
-        
+        tree=_session().tree(),
         prior_p_good=cross_fitted_p_good(),
         budget_min=budget_min,
         crossing="count",
@@ -147,17 +143,16 @@ def cross_fitted_p_good() -> NDArray[np.float64]:
     from cryoscout.session.splits import folds_by
 
     session = _session()
-    patch_of_hole, square_of_patch, grid_of_square = session.tree()
-    tree = EffectTree(square_of_patch, grid_of_square)
+    tree = session.tree()
     score = session.prediction(CLASSIFIER, GOOD_THRESHOLD_ANGSTROM)
-    fold = folds_by(patch_of_hole, FOLDS, np.random.default_rng(SEED))
+    fold = folds_by(tree.patch_of_hole, FOLDS, np.random.default_rng(SEED))
     p_good = np.empty(session.n_holes)
     for held_out in range(FOLDS):
         labels = np.where(fold == held_out, np.nan, _good())
         model = fit_context(
-            score, labels, patch_of_hole, tree, y1_context().context_sd, variances_off_zero=True
+            score, labels, tree.patch_of_hole, tree, y1_context().context_sd, variances_off_zero=True
         )
-        p_good[fold == held_out] = model.p_good(score, patch_of_hole, tree)[fold == held_out]
+        p_good[fold == held_out] = model.p_good(score, tree.patch_of_hole, tree)[fold == held_out]
     return p_good
 
 
