@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cryoscout.cli.output import TELLING, console, print_json, session_folder, session_name
+from cryoscout.cli.output import TELLING, console, print_json, session_folder
+from cryoscout.cli.session_place import (
+    NewDatabaseUrl,
+    in_words,
+    is_there,
+    named_after,
+    place_of_new_session,
+    refuse_images_in_database,
+)
 from cryoscout.core.errors import InputError
 from cryoscout.intake.images import images_request
 from cryoscout.intake.take_in import (
@@ -115,6 +123,7 @@ def import_(
     timeout_s: _TimeoutS = None,
     insecure: _Insecure = False,
     store_dir: _StoreDir = None,
+    database_url: NewDatabaseUrl = None,
     force: _Force = False,
     as_json: _AsJson = False,
 ) -> None:
@@ -136,9 +145,13 @@ def import_(
 
     built_in = _built_in(paths, split)
     if update:
-        _check_update(output, built_in=built_in is not None, images=images, force=force)
-    if output is not None:
-        _refuse_existing(session_folder(output, "", store_dir), update, force)
+        where = output if database_url is None else database_url
+        _check_update(where, built_in=built_in is not None, images=images, force=force)
+    named = None
+    if output is not None or database_url is not None:
+        named = place_of_new_session(output, "", store_dir, database_url)
+        _refuse_existing(named, update, force)
+        refuse_images_in_database(named, images)
     access = _ServerAccess(smartscope_session, token_file, timeout_s, insecure)
     wanted = images_request(images, crop_px)
     options = ReadOptions(
@@ -147,20 +160,22 @@ def import_(
     sources = _sources([] if built_in else paths, access, options)
     if built_in is not None:
         read = read_built_in(built_in, split, options)
-    elif update and output is not None and (folder := session_folder(output, "", store_dir)).exists():
-        _tell(*update_session(folder, sources, TELLING), folder, as_json)
+    elif update and named is not None and is_there(named):
+        _tell(*update_session(named, sources, TELLING), named, as_json)
         return
     else:
         read = read_session(sources, TELLING)
-    folder = session_folder(output, read.session.name, store_dir)
-    if output is None and store_dir is None:
-        _refuse_source_folder(folder, sources.paths)
-    _refuse_existing(folder, update, force)
-    if output is not None:
-        read = replace(read, session=replace(read.session, name=session_name(folder)))
+    if named is not None:
+        place = named
+        read = replace(read, session=named_after(place, read.session))
+    else:
+        place = folder = session_folder(None, read.session.name, store_dir)
+        if store_dir is None:
+            _refuse_source_folder(folder, sources.paths)
+        _refuse_existing(place, update, force)
     read = with_images(read, wanted, permissive, TELLING)
-    store_session(read, folder, ", ".join(paths), force, TELLING)
-    _tell(read, None, folder, as_json)
+    store_session(read, place, ", ".join(paths), force, TELLING)
+    _tell(read, None, place, as_json)
 
 
 @dataclass(frozen=True)
@@ -191,7 +206,7 @@ def _built_in(paths: Sequence[str], split: str | None) -> str | None:
     return found[0] if found else None
 
 
-def _check_update(output: Path | None, *, built_in: bool, images: Path | None, force: bool) -> None:
+def _check_update(output: Path | str | None, *, built_in: bool, images: Path | None, force: bool) -> None:
     if built_in or images is not None or force or output is None:
         got = "a built-in session" if built_in else "--images" if images else "--force" if force else "no -o"
         raise InputError(
@@ -252,11 +267,11 @@ def _server_session(address: str, access: _ServerAccess) -> ServerSession:
     return ServerSession(client, access.session_id)
 
 
-def _refuse_existing(folder: Path, update: bool, force: bool) -> None:
-    if folder.exists() and not update and not force:
+def _refuse_existing(place: Path | str, update: bool, force: bool) -> None:
+    if not update and not force and is_there(place):
         raise InputError(
-            f"A new session must get a new place. Got {folder}, which exists, instead. Remedy: add what is new to "
-            "it with --update, replace it with --force, or choose another name with -o."
+            f"A new session must get a new place. Got {in_words(place)}, which exists, instead. Remedy: add what is "
+            "new to it with --update, replace it with --force, or choose another name with -o."
         )
 
 
@@ -294,8 +309,9 @@ def _refuse_source_folder(folder: Path, paths: Sequence[Path]) -> None:
             )
 
 
-def _tell(read: TakenIn, added: Mapping[str, int] | None, folder: Path, as_json: bool) -> None:
+def _tell(read: TakenIn, added: Mapping[str, int] | None, place: Path | str, as_json: bool) -> None:
     """Say what was read; added : by an update, new rows of each kind."""
+    folder = in_words(place)
     fit, time_notes = fitted_or_why_not(read.session)
     notes = [*read.notes, *time_notes]
     told = _account(read, folder, fit, notes)
@@ -326,9 +342,7 @@ def _tell(read: TakenIn, added: Mapping[str, int] | None, folder: Path, as_json:
         out.print(f"Note: {note}")
 
 
-def _account(
-    read: TakenIn, folder: Path, fit: FittedTimeModel | None, notes: Sequence[str]
-) -> dict[str, Any]:
+def _account(read: TakenIn, folder: str, fit: FittedTimeModel | None, notes: Sequence[str]) -> dict[str, Any]:
     """The object of `--json`.
 
     Keys: session, format, grids, squares, patches, holes, exposures, outcomes {measured, failed, pending,
@@ -359,7 +373,7 @@ def _account(
         **({"shots": read.session.info.shots} if several_shots else {}),
         "not_joined": sum(report.not_joined for report in read.reports),
         **times,
-        "folder": str(folder),
+        "folder": folder,
         "models": read.session.models(),
         "joins": [{**asdict(report), "not_joined": report.not_joined} for report in read.reports],
         "left_out": read.left_out,

@@ -16,6 +16,7 @@ from cryoscout.advice.export import (
     write_good_micrographs_alone,
 )
 from cryoscout.cli.output import console, print_json, progress, say
+from cryoscout.cli.session_place import DatabaseUrl, SessionArgument, session_at
 from cryoscout.core.new_files import finite
 
 if TYPE_CHECKING:
@@ -24,10 +25,9 @@ if TYPE_CHECKING:
 
 
 def plan(
-    session: Annotated[
-        str, typer.Argument(help="A NAME.session folder, or a built-in session: y1, y1-2022.")
-    ],
     budget_min: Annotated[float, typer.Option(help="Minutes of microscope time left, above 0.")],
+    session: SessionArgument = None,
+    database_url: DatabaseUrl = None,
     policy: Annotated[
         str,
         typer.Option(
@@ -102,6 +102,7 @@ def plan(
     from cryoscout.session.named import load_session
 
     check_budget_min(budget_min)
+    spec = session_at(session, database_url)
     request = export_request(
         export,
         output,
@@ -112,7 +113,7 @@ def plan(
         smartscope_address=smartscope_address,
         smartscope_token_file=smartscope_token_file,
     )
-    loaded = load_session(session, split)
+    loaded = load_session(spec, split)
     if request is not None:
         check_fits(request, loaded)
         if _is_finished_star(request, loaded, as_new):
@@ -139,7 +140,7 @@ def plan(
     work_list = advise(loaded, asked, progress=progress).work_list
     if request is not None:
         write_export(request, loaded, work_list, say)
-    _remember(session, work_list)
+    _remember(spec, work_list)
     if request is not None:
         select_in_smartscope(request, work_list, say)
     if as_json:
@@ -162,7 +163,7 @@ def _remember(spec: str, work_list: WorkList) -> None:
     from cryoscout.session.store import SessionStore
 
     if spec not in BUILTIN_SESSIONS:
-        with SessionStore.open(Path(spec)) as store:
+        with SessionStore.open(spec) as store:
             store.append("planned", finite(work_list.to_json()))
 
 

@@ -10,6 +10,7 @@ from cryoscout.advice.compare import ReplayOutcome, ReplayRequest, StartsFrom, r
 from cryoscout.advice.recorded import AS_RECORDED, words_on_as_recorded
 from cryoscout.advice.setting import split_policy_spec
 from cryoscout.cli.output import console, print_json, progress
+from cryoscout.cli.session_place import DatabaseUrl, SessionArgument, session_at
 from cryoscout.core.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -19,9 +20,8 @@ if TYPE_CHECKING:
 
 
 def replay(
-    session: Annotated[
-        str, typer.Argument(help="A NAME.session folder, or a built-in session: y1, y1-2022.")
-    ],
+    session: SessionArgument = None,
+    database_url: DatabaseUrl = None,
     budget_min: Annotated[str, typer.Option(help="Budgets in minutes, by commas.")] = "120,240,360,480",
     policies: Annotated[
         str | None,
@@ -81,7 +81,7 @@ def replay(
     """
     from cryoscout.session.named import load_session
 
-    loaded = load_session(session, split)
+    loaded = load_session(session_at(session, database_url), split)
     chosen, notes = _default_policies(loaded) if policies is None else (_policies_of(policies), ())
     request = ReplayRequest(
         budgets_min=_budgets_of(budget_min),

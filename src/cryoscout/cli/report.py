@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cryoscout.cli.output import print_json, progress, say
+from cryoscout.cli.session_place import DatabaseUrl, SessionArgument, in_words, session_at
 from cryoscout.core.errors import DataError, InputError
 from cryoscout.core.new_files import check_new_file
 
@@ -25,9 +26,8 @@ DEFAULT_POLICIES = ("random", "greedy", "index", "expected", "adaptive")
 
 
 def report(
-    session: Annotated[
-        str, typer.Argument(help="A NAME.session folder, or a built-in session: y1, y1-2022.")
-    ],
+    session: SessionArgument = None,
+    database_url: DatabaseUrl = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="HTML file to write.")] = Path("report.html"),
     budget_min: Annotated[float, typer.Option(help="Microscope time in minutes.")] = 480.0,
     policies: Annotated[
@@ -80,10 +80,11 @@ def report(
     from cryoscout.routing.time_model import check_budget_min
     from cryoscout.session.named import load_session
 
+    spec = session_at(session, database_url)
     for file in (output, picture):
         if file is not None:
             check_new_file(file, force)
-    loaded = load_session(session, split)
+    loaded = load_session(spec, split)
     chosen, notes = default_policies(loaded, DEFAULT_POLICIES) if policies is None else _named(policies)
     options: list[str] = [
         "-o",
@@ -108,10 +109,10 @@ def report(
         seed=seed,
         threshold_angstrom=threshold_angstrom,
         time_model=time_model,
-        command=shlex.join(["cryoscout", "report", session, *options]),
+        command=shlex.join(["cryoscout", "report", in_words(spec), *options]),
         notes=notes,
     )
-    crops, fitted_to = _images_of(Path(session), classifier or [])
+    crops, fitted_to = _images_of(spec, classifier or [])
     replays = make_report(loaded, request, output, picture, crops=crops, fitted_to=fitted_to, with_curve=True)
     if as_json:
         print_json(
@@ -184,21 +185,22 @@ def _results_curve(
         return results_curve(session, threshold, fitted_to, step)
 
 
-def _images_of(folder: Path, classifiers: list[Path]) -> tuple[SessionCrops | None, NDArray[np.bool_] | None]:
+def _images_of(spec: str, classifiers: list[Path]) -> tuple[SessionCrops | None, NDArray[np.bool_] | None]:
     """(hole images of a stored session, None without any; (n,) holes that one of the classifiers was fitted to).
 
     Raises DataError where classifiers are named and there is no image to know the holes by.
     """
-    if not folder.is_dir():
+    if not Path(spec).is_dir():
         if classifiers:
             raise InputError(
-                f"--classifier must go with a session that has hole images. Got {folder} instead. Remedy: leave it out."
+                f"--classifier must go with a session that has hole images. Got {in_words(spec)} instead. "
+                "Remedy: leave it out."
             )
         return None, None
     from cryoscout.perception.from_session import fitted_holes, session_crops
     from cryoscout.session.store import SessionStore
 
-    with SessionStore.open(folder) as store:
+    with SessionStore.open(spec) as store:
         if not classifiers and not store.load().holes["image_row"].notna().any():
             return None, None
         try:

@@ -231,9 +231,15 @@ def run_training(
 
 
 def stored_folder(session: str) -> Path:
-    """The folder of a session. Raises InputError for a built-in one: no images come with it."""
+    """The folder of a session. Raises InputError for a built-in one or a database: no images come with it."""
     from cryoscout.session.builtin import BUILTIN_SESSIONS
+    from cryoscout.session.store_database import is_url, location_in_words
 
+    if is_url(session):
+        raise InputError(
+            "A session with hole images must be a NAME.session folder: a database holds none. Got "
+            f"{location_in_words(session)} instead. Remedy: cryoscout import its files with --images FOLDER."
+        )
     if session in BUILTIN_SESSIONS:
         raise InputError(
             f"A session with hole images must be a NAME.session folder. Got the built-in session {session} instead. "

@@ -196,11 +196,11 @@ def with_images(read: TakenIn, wanted: ImagesRequest, permissive: bool, telling:
     )
 
 
-def store_session(read: TakenIn, folder: Path, source: str, force: bool, telling: Telling) -> None:
-    """Write what was read into a new store in the folder; force : replace the one that is there."""
+def store_session(read: TakenIn, place: Path | str, source: str, force: bool, telling: Telling) -> None:
+    """Write what was read into a new store; place : folder or database URL     force : replace what is there."""
     from cryoscout.session.store import SessionStore
 
-    with SessionStore.create(folder, force=force) as store, telling.progress("storing", 1) as step:
+    with SessionStore.create(place, force=force) as store, telling.progress("storing", 1) as step:
         store.save_import(read.session, source=source, images=read.images, files=read.files)
         step()
 

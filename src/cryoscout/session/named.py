@@ -1,4 +1,4 @@
-"""Opening the session that a person names: built in, or a folder."""
+"""Opening the session that a person names: built in, a folder, or a database behind a URL."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SESSION_FOLDER_SUFFIX = ".session"
 
 
 def load_session(spec: str, split: str | None = None) -> Session:
-    """The session a person means by a built-in name or a NAME.session folder.
+    """The session a person means by a built-in name, a NAME.session folder or a database URL.
 
     split : of a built-in session, its default when None
     Raises UnknownNameError with the nearest name, InputError for a split of a stored session, StoreError
@@ -25,11 +25,12 @@ def load_session(spec: str, split: str | None = None) -> Session:
     """
     from cryoscout.session.builtin import BUILTIN_SESSIONS, Split, load_builtin
     from cryoscout.session.store import SessionStore, refuse_interrupted_replacement
+    from cryoscout.session.store_database import is_url, location_in_words
 
     if spec in BUILTIN_SESSIONS:
         return load_builtin(spec) if split is None else load_builtin(spec, split=cast("Split", split))
     folder = Path(spec)
-    if not folder.is_dir():
+    if not is_url(spec) and not folder.is_dir():
         if folder.suffix == _SESSION_FOLDER_SUFFIX:
             refuse_interrupted_replacement(folder)
         parent = folder.parent
@@ -38,8 +39,8 @@ def load_session(spec: str, split: str | None = None) -> Session:
     if split is not None:
         raise InputError(
             f"A split must belong to a built-in session ({', '.join(BUILTIN_SESSIONS)}). Got split "
-            f"{split!r} of {spec} "
+            f"{split!r} of {location_in_words(spec)} "
             "instead. Remedy: leave --split out."
         )
-    with SessionStore.open(folder) as store:
+    with SessionStore.open(spec) as store:
         return store.load()

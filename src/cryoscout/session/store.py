@@ -538,6 +538,12 @@ def _refuse_tables(connection: sa.Connection, url: str, force: bool) -> None:
         )
 
 
+def database_is_filled(url: str) -> bool:
+    """Whether a database has tables. Raises StoreError where it does not answer."""
+    with reading(engine_of(url), url) as connection:
+        return bool(sa.inspect(connection).get_table_names())
+
+
 def _refuse_occupied(target: Path, force: bool) -> None:
     if not target.exists():
         return

@@ -62,6 +62,15 @@ def location_in_words(location: Path | str) -> str:
     )
 
 
+def name_of_location(location: Path | str) -> str:
+    """The name a session may be called after: its folder's, or its database's."""
+    return (
+        re.split(r"[?#]", str(location))[0].rstrip("/").rsplit("/", 1)[-1]
+        if is_url(location)
+        else str(location)
+    )
+
+
 def engine_of(database: Path | str) -> sa.Engine:
     """The engine of a database file or URL; postgresql:// is spoken by psycopg.
 
@@ -184,7 +193,7 @@ def _refusal(error: sa.exc.DatabaseError, location: str) -> StoreError:
         if _primary_code(error.orig) not in _HELD:
             return _cannot_be_read(location, str(error.orig))
     else:
-        state, what = getattr(error.orig, "sqlstate", None), str(error.orig).strip()
+        state, what = getattr(error.orig, "sqlstate", None), "; ".join(str(error.orig).split("\n"))
         if state == _NOT_ALLOWED:
             return StoreError(
                 f"The user of a database must be allowed to use it. Got {what} at {location_in_words(location)} "
