@@ -100,6 +100,8 @@ def test_the_real_minutes_are_those_between_first_and_last_and_the_way_round_is_
     assert minutes_recorded(order, problem, result(0)) == 0.0
     assert minutes_recorded(order, problem, result(NOWHERE, 2, 0)) == pytest.approx(20.0 + 9.5)
     assert mean_minutes_recorded(order, problem, [result(2, 0, 1), result(2, 0)]) == pytest.approx(10.25)
+    other = RecordedOrder(np.array([3, 0, 1, 2]), "times", np.array([5.0, 10.0, 15.0, 0.0]))
+    assert minutes_recorded(other, problem, result(NOWHERE, 0)) == pytest.approx(20.0)
 
 
 def test_steps_to_and_from_a_hole_without_a_time_take_the_models_minutes():
