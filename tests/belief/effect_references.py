@@ -11,13 +11,18 @@ from scipy.special import expit, log_expit
 from cryoscout.belief.effects import EffectVariances
 from cryoscout.core.hole_tree import HoleTree
 
+NO_HOLES = np.empty(0, dtype=np.int32)
+"""Of a tree that stands for the places above the holes alone; tests say their holes' patches beside it."""
+
 
 def make_tree(patches_per_square):
     """A tree from nested lists: for each grid, for each of its squares, its number of patches."""
     squares = [(grid, patches) for grid, squares in enumerate(patches_per_square) for patches in squares]
     square_of_patch = [square for square, (_, patches) in enumerate(squares) for _ in range(patches)]
     return HoleTree(
-        np.array(square_of_patch, dtype=np.int32), np.array([grid for grid, _ in squares], dtype=np.int32)
+        NO_HOLES,
+        np.array(square_of_patch, dtype=np.int32),
+        np.array([grid for grid, _ in squares], dtype=np.int32),
     )
 
 

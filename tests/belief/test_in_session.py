@@ -106,7 +106,11 @@ def test_an_unknown_kind_is_refused():
 
 
 def test_scores_of_learned_holes_are_what_the_holes_around_them_say():
-    tree = HoleTree(np.array([0, 0, 1, 2], dtype=np.int32), np.array([0, 0, 1], dtype=np.int32))
+    tree = HoleTree(
+        np.empty(0, dtype=np.int32),
+        np.array([0, 0, 1, 2], dtype=np.int32),
+        np.array([0, 0, 1], dtype=np.int32),
+    )
     patch = np.array([0, 0, 1, 2, 3], dtype=np.int32)
     score = np.array([0.99, 0.7, 0.01, 0.4, 0.999])
     learned = np.array([True, False, True, True, True])
@@ -119,7 +123,11 @@ def test_scores_of_learned_holes_are_what_the_holes_around_them_say():
 
 
 def test_the_patch_comes_before_the_square_and_the_square_before_the_grid():
-    tree = HoleTree(np.array([0, 0, 1, 2], dtype=np.int32), np.array([0, 0, 1], dtype=np.int32))
+    tree = HoleTree(
+        np.empty(0, dtype=np.int32),
+        np.array([0, 0, 1, 2], dtype=np.int32),
+        np.array([0, 0, 1], dtype=np.int32),
+    )
     patch = np.array([0, 0, 1, 2, 2, 3], dtype=np.int32)
     score = np.array([0.9, 0.5, 0.2, 0.3, 0.3, 0.6])
     learned = np.array([False, True, True, True, False, False])

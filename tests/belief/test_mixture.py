@@ -14,7 +14,11 @@ VARIANCES = EffectVariances(patch=0.5, square=0.1, grid=0.1)
 N_PATCHES, HOLES_EACH = 12, 10
 
 
-TREE = HoleTree(np.repeat(np.arange(4), 3).astype(np.int32), np.array([0, 0, 1, 1], dtype=np.int32))
+TREE = HoleTree(
+    np.empty(0, dtype=np.int32),
+    np.repeat(np.arange(4), 3).astype(np.int32),
+    np.array([0, 0, 1, 1], dtype=np.int32),
+)
 PATCH_OF_HOLE = np.repeat(np.arange(N_PATCHES), HOLES_EACH).astype(np.int32)
 
 

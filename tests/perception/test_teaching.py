@@ -78,7 +78,9 @@ def test_wrong_lessons_are_refused(labels: Any, p: Any, options: dict[str, Any],
 def test_the_belief_is_that_of_the_session_given_its_labels() -> None:
     rng = np.random.default_rng(0)
     patch = np.repeat(np.arange(6), 10).astype(np.int32)
-    tree = HoleTree(np.repeat(np.arange(3), 2).astype(np.int32), np.zeros(3, dtype=np.int32))
+    tree = HoleTree(
+        np.empty(0, dtype=np.int32), np.repeat(np.arange(3), 2).astype(np.int32), np.zeros(3, dtype=np.int32)
+    )
     is_good = patch % 2 == 0
     labels = np.where(rng.random(60) < 0.5, is_good.astype(np.int64), -1)
     p, learned = rng.uniform(0.3, 0.7, 60), (labels >= 0) & (rng.random(60) < 0.5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cryoscout.core.errors import DataError, UnknownNameError
@@ -169,3 +170,27 @@ def test_the_overview_is_a_picture_of_y1():
     session = load_session("y1")
     request = replace(REQUEST, starts=2)
     assert overview_png(session, request, replay_for_report(session, request)).startswith(b"\x89PNG")
+
+
+def test_shares_are_of_micrographs_where_holes_have_several_shots(simulated):
+    """Three shots in each hole, nearly all good: no share is above 100 %, and the plot is not empty."""
+    shots = 3
+    rows = [
+        simulated.exposures.assign(
+            exposure_id=simulated.exposures["exposure_id"] + f"#{shot}",
+            shot=shot,
+            outcome="measured",
+            ctf_max_res_angstrom=3.0,
+        )
+        for shot in range(1, shots + 1)
+    ]
+    exposures = pd.concat(rows).sort_values(["hole_id", "shot"], ignore_index=True)
+    three = replace(simulated, exposures=exposures, info=simulated.info.model_copy(update={"shots": shots}))
+    page = session_page(three, REQUEST, replay_for_report(three, REQUEST))
+    table = next(section.table for section in page.sections if section.table is not None)
+    column = table.header.index("good among micrographs")
+    shares = [row[column] for row in table.rows if row[column]]
+    assert shares == ["100 %"] * len(shares)
+    drawn = courses(REQUEST, replay_for_report(three, REQUEST))
+    assert drawn.share
+    assert max(curve.high.max() for curve in drawn.share) <= 1.0

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryoscout.core.errors import InputError
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.course import Course, PolicyError
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.time_model import PRESETS, ROUNDING_MIN
@@ -20,8 +21,8 @@ from cryoscout.testing import random_problem
 def three_holes(**changes: object) -> RoutingProblem:
     """Two holes of one patch and one on another grid."""
     index = np.array([0, 0, 1], dtype=np.int32)
-    tree = {"patch_of_hole": index, "square_of_patch": index[1:], "grid_of_square": index[1:]}
-    return RoutingProblem(**tree, prior_p_good=np.array([0.5, 0.25, 1.0]), budget_min=30.0, **changes)
+    tree = HoleTree(index, index[1:], index[1:])
+    return RoutingProblem(tree, np.array([0.5, 0.25, 1.0]), budget_min=30.0, **changes)
 
 
 def slow_minutes(problem: RoutingProblem, start: int, route: list[int]) -> list[float]:

@@ -29,11 +29,18 @@ def five_holes() -> RoutingProblem:
     )
 
 
+def changed(problem: RoutingProblem, **changes: object) -> RoutingProblem:
+    """The problem with other fields; those of its tree by their own names."""
+    arrays = vars(problem.tree)
+    of_tree = {name: changes.pop(name) for name in list(changes) if name in arrays}
+    return replace(problem, tree=HoleTree(**arrays | of_tree), **changes)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"p_good": np.empty(0)}, "A routing problem must have at least one hole. Got 0 instead."),
-        ({"patch_of_hole": index(0, 0, 1)}, "patch_of_hole must have 5 entries. Got 3 instead."),
+        ({"prior_p_good": np.empty(0)}, "A routing problem must have at least one hole. Got 0 instead."),
+        ({"patch_of_hole": index(0, 0, 1)}, "The tree must have 5 holes, as prior_p_good. Got 3 instead."),
         (
             {"patch_of_hole": index(0, 1, 0, 2, 3)},
             "patch_of_hole must be sorted indices below 4. Got [0 1 0 2 3] instead.",
@@ -64,17 +71,17 @@ def five_holes() -> RoutingProblem:
             "grid_of_square must be sorted indices. Got [-1  0  1] instead.",
         ),
         (
-            {"p_good": np.array([0.1, 1.2, np.nan, 0.4, 1.0])},
+            {"prior_p_good": np.array([0.1, 1.2, np.nan, 0.4, 1.0])},
             "p_good must be between 0 and 1. Got 1.2 at hole 1 instead (2 such holes). "
             "Remedy: predict the session again.",
         ),
         (
-            {"p_good": np.array([0.1, 0.9, np.nan, 0.4, 1.0])},
+            {"prior_p_good": np.array([0.1, 0.9, np.nan, 0.4, 1.0])},
             "p_good must be between 0 and 1. Got nan at hole 2 instead (1 such holes). "
             "Remedy: predict the session again.",
         ),
         (
-            {"p_good": np.array([-0.01, 0.9, 0.5, 0.4, 1.0])},
+            {"prior_p_good": np.array([-0.01, 0.9, 0.5, 0.4, 1.0])},
             "p_good must be between 0 and 1. Got -0.01 at hole 0 instead (1 such holes). "
             "Remedy: predict the session again.",
         ),
@@ -87,7 +94,7 @@ def five_holes() -> RoutingProblem:
 )
 def test_what_cannot_be_planned_is_refused_and_named(changes: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message) + "$"):
-        replace(five_holes(), **changes)  # type: ignore[arg-type]
+        changed(five_holes(), **changes)
 
 
 @pytest.mark.parametrize("budget_min", [0.0, -5.0, float("nan"), float("inf")])

@@ -59,7 +59,7 @@ class RoutingProblem:
         if bad.any():
             first = int(np.flatnonzero(bad)[0])
             raise InputError(
-                f"prior_p_good must be between 0 and 1. Got {self.prior_p_good[first]} at hole {first} instead "
+                f"p_good must be between 0 and 1. Got {self.prior_p_good[first]} at hole {first} instead "
                 f"({int(bad.sum())} such holes). Remedy: predict the session again."
             )
         for name in ("fit_loadings", "imaged", "outcome", "results", "allowed"):
