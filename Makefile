@@ -27,7 +27,7 @@ demo: $(RUNTIME) ## plan and replay the built-in session; writes cryoscout-demo/
 	$(VENV)/bin/cryoscout demo
 
 test: $(DEV) ## the tests that take seconds
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -n 2 --dist worksteal -m "not slow"
 
 test-slow: $(DEV) ## the tests that take minutes
 	$(PYTEST) -m slow
@@ -50,6 +50,7 @@ docs: $(DEV) ## the documentation as web pages under site/
 bench: $(DEV) ## every benchmark, one JSON object each
 	$(RUN) benchmarks/routing.py --json
 	$(RUN) benchmarks/formats.py --json
+	$(ONE_THREAD) $(RUN) benchmarks/advice.py --json
 	$(ONE_THREAD) $(RUN) benchmarks/learning.py --json
 	$(ONE_THREAD) $(RUN) benchmarks/perception.py --json
 

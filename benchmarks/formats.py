@@ -23,7 +23,8 @@ from typing import Any
 from formats_data import write_epu_session
 from formats_tables import write_csv, write_star
 
-from cryoscout.formats import generic_table, relion
+from cryoscout.formats.ctf import relion
+from cryoscout.formats.own import table as generic_table
 
 EXPOSURES = 50_000
 ROWS = 100_000

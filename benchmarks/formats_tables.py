@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cryoscout.formats import generic_table, relion
+from cryoscout.formats.ctf import relion
+from cryoscout.formats.own import table as generic_table
 
 SEED = 0
 

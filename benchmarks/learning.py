@@ -44,7 +44,7 @@ from cryoscout.routing.policies.base import Observation
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.simulate.presets import simulation_named
 from cryoscout.simulate.tables import simulate_tables
-from cryoscout.study.runner import machine_in_words
+from cryoscout.study.engine.runner import machine_in_words
 
 BUDGET_MIN = 240.0
 WHOLE_TRAINING = 50_000
@@ -131,7 +131,7 @@ class PublishedLikeEnvironment:
         self.patch = problem.patch_of_hole.tolist()
         self.square = problem.square_of_hole.tolist()
         self.grid = problem.grid_of_hole.tolist()
-        self.predicted = [float(p >= 0.5) for p in problem.p_good]
+        self.predicted = [float(p >= 0.5) for p in problem.prior_p_good]
         self.tiers_min = problem.time_model.tiers_min(problem.shots).tolist()
         self.start(int(rng.integers(problem.n_holes)))
 

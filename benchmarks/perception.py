@@ -31,7 +31,7 @@ from cryoscout.simulate.images import crops_in_order, hole_crops
 from cryoscout.simulate.presets import image_settings_named, scene_named
 from cryoscout.simulate.scene import simulate_scene
 from cryoscout.simulate.session import scene_to_session
-from cryoscout.study.runner import machine_in_words
+from cryoscout.study.engine.runner import machine_in_words
 
 MONTAGE = Path(__file__).parents[1] / "tests" / "perception" / "data" / "semmatch_square_montage.jpg"
 REPEATS = 3

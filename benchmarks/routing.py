@@ -26,16 +26,18 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
 from cryoscout.routing.bound import good_holes_bound
-from cryoscout.routing.from_session import load_session, problem_from_session, truth_from_session
+from cryoscout.routing.from_session import problem_from_session, truth_from_session
 from cryoscout.routing.knapsack import TreeKnapsack
 from cryoscout.routing.policies import make_policy
 from cryoscout.routing.policies.base import STOP, Observation
 from cryoscout.routing.policies.patch_order_search import PatchOrders
+from cryoscout.routing.predictions import prediction_of
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.replay import Truth, random_starts, replay
+from cryoscout.session.named import load_session
 from cryoscout.simulate.presets import simulation_named
 from cryoscout.simulate.tables import simulate_tables
-from cryoscout.study.runner import machine_in_words
+from cryoscout.study.engine.runner import machine_in_words
 
 BUDGET_MIN = 480.0
 REPEATS = 5
@@ -72,7 +74,11 @@ def real_session() -> tuple[RoutingProblem, Truth]:
     """The 2,341 holes of the later validation split of Y1, every one with an outcome."""
     session = load_session("y1-2022", "val")
     problem = problem_from_session(
-        session, prediction=session.models()[0], budget_min=BUDGET_MIN, time_model="cryorl", as_new=True
+        session,
+        prediction=prediction_of(session, session.models()[0]),
+        budget_min=BUDGET_MIN,
+        time_model="cryorl",
+        as_new=True,
     )
     return problem, truth_from_session(session)
 
@@ -242,7 +248,7 @@ def integer_programme(problem: RoutingProblem) -> float:
     tiers_min = problem.time_model.tiers_min(problem.shots)
     minutes = np.repeat(np.diff(tiers_min, prepend=0.0), sizes)
     value = np.zeros(first[4])
-    value[: sizes[0]] = problem.p_good
+    value[: sizes[0]] = problem.prior_p_good
     result = milp(
         -value,
         integrality=np.ones(first[4]),
@@ -255,7 +261,7 @@ def integer_programme(problem: RoutingProblem) -> float:
     )
     if result.x is None:
         raise SystemExit(f"milp must solve the small instance. Got {result.message!r} instead.")
-    return float(problem.p_good @ result.x[: sizes[0]])
+    return float(problem.prior_p_good @ result.x[: sizes[0]])
 
 
 def knapsack_ratio() -> dict[str, float]:
@@ -264,7 +270,11 @@ def knapsack_ratio() -> dict[str, float]:
     free = np.ones(problem.n_holes, dtype=bool)
 
     def ours() -> float:
-        return TreeKnapsack(problem).solve(problem.p_good, free, NOWHERE, problem.budget_min, plan=True).value
+        return (
+            TreeKnapsack(problem)
+            .solve(problem.prior_p_good, free, NOWHERE, problem.budget_min, plan=True)
+            .value
+        )
 
     ours_s, rival_s = median_s(ours, 20), median_s(lambda: integer_programme(problem), 3)
     return {

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from cryoscout.belief.context import ContextModel, fit_context, fit_effects, held_out_log_likelihood
-from cryoscout.belief.effects import EffectTree
+from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
 from cryoscout.session.builtin import load_builtin
 
 OUTPUT = Path(__file__).parents[1] / "src" / "cryoscout" / "belief" / "data" / "y1_context.json"
@@ -24,20 +24,21 @@ FOLDS = 6
 def main() -> None:
     """Choose the width of the context prior, fit and write."""
     session = load_builtin("y1", split="train")
-    patch_of_hole, square_of_patch, grid_of_square = session.tree()
-    score, good = session.prediction("res18", 6.0), session.good_by_hole(6.0)
-    tree = EffectTree(square_of_patch, grid_of_square)
-    fold_of_patch = np.random.default_rng(0).permutation(len(square_of_patch)) % FOLDS
+    tree = session.tree()
+    score = session.prediction("res18", GOOD_THRESHOLD_ANGSTROM)
+    good = session.good_by_hole(GOOD_THRESHOLD_ANGSTROM)
+    fold_of_patch = np.random.default_rng(0).permutation(tree.n_patches) % FOLDS
     held_out = {
-        sd: held_out_log_likelihood(score, good, patch_of_hole, tree, sd, fold_of_patch) for sd in CONTEXT_SDS
+        sd: held_out_log_likelihood(score, good, tree.patch_of_hole, tree, sd, fold_of_patch)
+        for sd in CONTEXT_SDS
     }
     for sd, log_likelihood in held_out.items():
         print(f"context_sd {sd}: {log_likelihood:.2f} nats on held-out patches")
     sd = max(CONTEXT_SDS, key=held_out.__getitem__)
-    model = fit_context(score, good, patch_of_hole, tree, sd, variances_off_zero=True)
+    model = fit_context(score, good, tree.patch_of_hole, tree, sd, variances_off_zero=True)
     _rounded(model).save(OUTPUT)
     print(OUTPUT.read_text(encoding="utf-8"), end="")
-    flat = fit_effects(np.zeros(len(good)), patch_of_hole, good, tree)
+    flat = fit_effects(np.zeros(len(good)), tree.patch_of_hole, good, tree)
     print("Effects without scores (belief.effects.Y1_FLAT_EFFECTS):", flat.model_dump_json())
 
 

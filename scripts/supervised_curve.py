@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
-from cryoscout.study.perception import PUBLISHED, PUBLISHED_FULL
-from cryoscout.study.perception_cases import QUICK_BUDGET, Crops, crops_of, held_back, label_rows
+from cryoscout.study.images.cases import QUICK_BUDGET, Crops, crops_of, held_back, label_rows
+from cryoscout.study.images.perception import PUBLISHED, PUBLISHED_FULL
 
 SEEDS = (101, 102, 103, 104, 105, 106)
 PUBLISHED_BY_SHARE = {

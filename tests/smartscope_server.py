@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -60,6 +61,13 @@ class Server:
         self.next: str | None = None
         """Instead of the next page."""
         self.drip_s = 0.0
+        """Between the bytes of the body."""
+        self.header_drip_s = 0.0
+        """Between the lines of a header that has no end."""
+        self.left_out_bytes = 0
+        """Of the end of the body, though its length is told in full."""
+        self.headers: dict[str, str] = {}
+        self.asked_with: list[dict[str, str]] = []
         self.location: str | None = None
         self.address = ""
 
@@ -96,8 +104,8 @@ def bare(record):
 
 
 @contextmanager
-def running(export: Path) -> Iterator[Server]:
-    """A server with the grid of an export, until the block ends."""
+def running(export: Path, certificate: tuple[Path, Path] | None = None) -> Iterator[Server]:
+    """A server with the grid of an export, until the block ends.     certificate : it and its key, for https"""
     state = Server(export)
 
     class Handler(BaseHTTPRequestHandler):
@@ -117,6 +125,7 @@ def running(export: Path) -> Iterator[Server]:
 
         def respond(self, code: int, content: bytes) -> None:
             state.tokens.append(self.headers["Authorization"])
+            state.asked_with.append({name.lower(): value for name, value in self.headers.items()})
             if self.headers["Authorization"] != f"Token {TOKEN}":
                 code, content = 401, b'{"detail": "Invalid token."}'
             code, content = state.answer or (code, content)
@@ -124,8 +133,15 @@ def running(export: Path) -> Iterator[Server]:
             self.send_header("Content-Length", str(len(content)))
             if state.location:
                 self.send_header("Location", state.location)
-            self.end_headers()
+            for name, value in state.headers.items():
+                self.send_header(name, value)
             try:
+                while state.header_drip_s:
+                    self.flush_headers()
+                    time.sleep(state.header_drip_s)
+                    self.send_header("X-More", "1")
+                self.end_headers()
+                content = content[: len(content) - state.left_out_bytes]
                 for start in range(0, len(content), 1 if state.drip_s else len(content)):
                     self.wfile.write(content[start : start + (1 if state.drip_s else len(content))])
                     self.wfile.flush()
@@ -135,8 +151,14 @@ def running(export: Path) -> Iterator[Server]:
 
     web = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     web.daemon_threads = True
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        # The handshake belongs to the thread of the request.
+        web.socket = context.wrap_socket(web.socket, server_side=True, do_handshake_on_connect=False)
     web.handle_error = lambda *_: None  # a client that went away
-    state.address = f"http://127.0.0.1:{web.server_address[1]}"
+    scheme, host = ("http", "127.0.0.1") if certificate is None else ("https", "localhost")
+    state.address = f"{scheme}://{host}:{web.server_address[1]}"
     thread = threading.Thread(target=web.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

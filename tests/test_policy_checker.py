@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryoscout.core.errors import InputError
-from cryoscout.routing.policies.base import STOP, Observation
+from cryoscout.core.hole_tree import HoleTree
+from cryoscout.routing.policies.base import STOP, AskedHoleByHole, Observation
 from cryoscout.routing.policies.fixed_order import tiers_from
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
 from cryoscout.routing.replay import Truth
@@ -21,7 +22,7 @@ from cryoscout.testing import (
 )
 
 
-class First:
+class First(AskedHoleByHole):
     """A policy that keeps its contract: the first free hole that fits."""
 
     name = "first"
@@ -31,6 +32,7 @@ class First:
 
     def reset(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> None:
         self.problem, self.start_hole, self.rng = problem, start_hole, rng
+        self._problem = problem
         self.available = problem.available()
 
     def fitting(self, observation: Observation) -> np.ndarray:
@@ -138,8 +140,8 @@ class MarksObservation(First):
 
 class MarksProblemByForce(First):
     def next_hole(self, observation: Observation) -> int:
-        self.problem.p_good.flags.writeable = True
-        self.problem.p_good[0] = 0.123
+        self.problem.prior_p_good.flags.writeable = True
+        self.problem.prior_p_good[0] = 0.123
         return super().next_hole(observation)
 
 
@@ -167,8 +169,59 @@ class HoldsTruth(First):
         self.answers = Truth(np.ones(problem.n_holes), np.ones(problem.n_holes, dtype=bool))
 
 
-def test_a_policy_that_keeps_its_contract_passes() -> None:
-    check_policy(First)
+class Restarts(First):
+    """Its choice follows from what it sees alone."""
+
+    restarts = True
+
+
+class NoRestartRule(First):
+    restarts = "perhaps"  # type: ignore[assignment]
+
+
+class NoPlan:
+    name, kind, default_prediction, drops_crossing, restarts = "no plan", "planner", "combined", False, False
+    reset, next_hole, fitting = First.reset, First.next_hole, First.fitting
+
+
+class PlansTheFirstVisitOnly(First):
+    def plan(self, observation: Observation) -> list[int]:
+        return super().plan(observation)[:1]
+
+
+class PlansBackwards(First):
+    def plan(self, observation: Observation) -> list[int]:
+        return super().plan(observation)[::-1]
+
+
+class PlansByDoing(First):
+    """Its plan leaves it at the end of the route."""
+
+    def reset(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> None:
+        super().reset(problem, start_hole, rng)
+        self.planned: list[int] = []
+
+    def plan(self, observation: Observation) -> list[int]:
+        self.planned = super().plan(observation)
+        return self.planned
+
+    def next_hole(self, observation: Observation) -> int:
+        hole = super().next_hole(observation)
+        return self.planned[0] if self.planned and observation.visited[self.planned[0]] else hole
+
+
+class CountsItsVisits(Restarts):
+    """Goes to and fro by the number of visits that it made itself: a new start cannot know it."""
+
+    def next_hole(self, observation: Observation) -> int:
+        holes = self.fitting(observation)
+        made = int((observation.visited & self.available).sum())
+        return int(holes[-(made % 2)]) if len(holes) else STOP
+
+
+@pytest.mark.parametrize("kept", [First, Restarts])
+def test_a_policy_that_keeps_its_contract_passes(kept: type[First]) -> None:
+    check_policy(kept)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +230,13 @@ def test_a_policy_that_keeps_its_contract_passes() -> None:
         (NoKind, "kind 'magic'"),
         (NoName, "name as text"),
         (NoCrossingRule, "drops_crossing"),
+        (NoRestartRule, "whether it restarts"),
         (NoReset, "attributes and methods"),
+        (NoPlan, "attributes and methods.*AskedHoleByHole"),
+        (PlansTheFirstVisitOnly, "no results.*plan must name the holes"),
+        (PlansBackwards, "plan must begin with the next hole"),
+        (PlansByDoing, "visited or imaged"),
+        (CountsItsVisits, "started anew.*it claims to restart"),
         (Repeats, "visited or imaged"),
         (IgnoresImaged, "visited or imaged"),
         (IgnoresAllowed, "an allowed hole"),
@@ -206,7 +265,7 @@ def test_a_policy_must_stop_when_nothing_is_left() -> None:
 
 class ForgetsResultsNeverCome(First):
     def next_hole(self, observation: Observation) -> int:
-        if observation.n_outcomes == 0 and observation.minutes_used > 60:
+        if observation.news == 0 and observation.minutes_used > 60:
             return self.problem.n_holes  # it waited for a result for an hour
         return super().next_hole(observation)
 
@@ -214,6 +273,46 @@ class ForgetsResultsNeverCome(First):
 def test_results_that_never_come_are_tried() -> None:
     with pytest.raises(ConformanceError, match="no results"):
         check_policy(ForgetsResultsNeverCome)
+
+
+class CountsFirstResultsOnly(First):
+    """Takes a hole's first result for all of its results, as if the shots without one were bad."""
+
+    def reset(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> None:
+        super().reset(problem, start_hole, rng)
+        self.good: dict[int, float] = {}
+
+    def next_hole(self, observation: Observation) -> int:
+        for hole in np.flatnonzero(~np.isnan(observation.outcome)):
+            self.good.setdefault(int(hole), float(observation.outcome[hole]))
+        holes = self.fitting(observation)
+        return int(holes[int(sum(self.good.values())) % len(holes)]) if len(holes) else STOP
+
+
+def test_later_shots_of_a_hole_must_be_taken_in() -> None:
+    three_shots = {"three shots": conformance_problems()["three shots"]}
+    with pytest.raises(ConformanceError, match=r"three shots, shot by shot.*results shot by shot must lead"):
+        check_policy(CountsFirstResultsOnly, problems=three_shots)
+
+
+class DependsOnTheOrder(First):
+    """Weighs every result by how many came before it."""
+
+    def reset(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> None:
+        super().reset(problem, start_hole, rng)
+        self.known: list[int] = []
+
+    def next_hole(self, observation: Observation) -> int:
+        known = np.flatnonzero(~np.isnan(observation.outcome)).tolist()
+        self.known += [hole for hole in known if hole not in self.known]
+        weighed = sum(place * hole for place, hole in enumerate(self.known))
+        holes = self.fitting(observation)
+        return int(holes[weighed % len(holes)]) if len(holes) else STOP
+
+
+def test_results_must_lead_to_one_place_in_whatever_order_they_come() -> None:
+    with pytest.raises(ConformanceError, match="results shot by shot must lead where they lead at once"):
+        check_policy(DependsOnTheOrder)
 
 
 class TripsOverStart(First):
@@ -260,10 +359,12 @@ def test_random_problems_are_valid_and_repeat_with_their_seed(seed: int, n_holes
 def two_patches(budget_min: float) -> RoutingProblem:
     """Patch 0 holds holes 0 and 1, patch 1 of another square of the same grid holds hole 2."""
     return RoutingProblem(
-        patch_of_hole=np.array([0, 0, 1], dtype=np.int32),
-        square_of_patch=np.array([0, 1], dtype=np.int32),
-        grid_of_square=np.array([0, 0], dtype=np.int32),
-        p_good=np.array([0.2, 0.3, 0.6]),
+        tree=HoleTree(
+            np.array([0, 0, 1], dtype=np.int32),
+            np.array([0, 1], dtype=np.int32),
+            np.array([0, 0], dtype=np.int32),
+        ),
+        prior_p_good=np.array([0.2, 0.3, 0.6]),
         budget_min=budget_min,
     )
 
@@ -287,10 +388,10 @@ def test_the_exhaustive_judge_agrees_with_hand_calculation(
     budget_min: float, start_hole: int, crossing: Crossing, best: float
 ) -> None:
     problem = two_patches(budget_min)
-    assert exhaustive_best(problem, problem.p_good, start_hole, crossing) == pytest.approx(best)
+    assert exhaustive_best(problem, problem.prior_p_good, start_hole, crossing) == pytest.approx(best)
 
 
 def test_the_exhaustive_judge_refuses_what_it_cannot_finish() -> None:
     problem = random_problem(np.random.default_rng(0), 9)
     with pytest.raises(InputError, match="at most 8 holes"):
-        exhaustive_best(problem, problem.p_good)
+        exhaustive_best(problem, problem.prior_p_good)

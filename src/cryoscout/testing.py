@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import CryoscoutError, InputError
-from cryoscout.routing.policies.base import STOP, Observation, Policy, PolicyKind
+from cryoscout.core.hole_tree import HoleTree
+from cryoscout.routing.course import Course, PolicyError
+from cryoscout.routing.policies.base import STOP, Policy, PolicyKind
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
 from cryoscout.routing.replay import Truth
 from cryoscout.routing.time_model import PRESETS, ROUNDING_MIN, TimeModel
@@ -64,10 +66,8 @@ def random_problem(
     if share_allowed < 1:
         allowed = rng.random(n_holes) < share_allowed
     return RoutingProblem(
-        patch_of_hole=patch_of_hole,
-        square_of_patch=square_of_patch,
-        grid_of_square=grid_of_square,
-        p_good=p_good,
+        tree=HoleTree(patch_of_hole, square_of_patch, grid_of_square),
+        prior_p_good=p_good,
         budget_min=budget_min,
         time_model=time_model,
         shots=shots,
@@ -100,18 +100,20 @@ def conformance_problems(seed: int = 0) -> dict[str, RoutingProblem]:
         "endless budget, crossing counts": random_problem(rng, 9, budget_min=1e6, crossing="count"),
         "budget below one visit": replace(plain, budget_min=1.0),
         "one hole": random_problem(rng, 1, budget_min=100.0),
-        "every p_good 0": replace(plain, p_good=np.zeros(14)),
-        "every p_good 1": replace(plain, p_good=np.ones(14)),
+        "every p_good 0": replace(plain, prior_p_good=np.zeros(14)),
+        "every p_good 1": replace(plain, prior_p_good=np.ones(14)),
         "three shots": random_problem(rng, 10, shots=3, time_model=slow_start),
         "imaged holes": random_problem(rng, 14, share_imaged=0.4),
         "every hole imaged": all_imaged,
         "eliminated holes": random_problem(rng, 14, share_allowed=0.5),
         "no hole allowed": replace(plain, allowed=np.zeros(14, dtype=bool)),
         "patches and squares without holes": RoutingProblem(
-            patch_of_hole=np.array([1, 1, 1, 3, 3, 6], dtype=np.int32),
-            square_of_patch=np.array([0, 1, 1, 3, 3, 4, 4, 4], dtype=np.int32),
-            grid_of_square=np.array([0, 0, 2, 2, 3, 5], dtype=np.int32),
-            p_good=np.array([0.9, 0.5, 0.2, 0.7, 0.0, 1.0]),
+            tree=HoleTree(
+                np.array([1, 1, 1, 3, 3, 6], dtype=np.int32),
+                np.array([0, 1, 1, 3, 3, 4, 4, 4], dtype=np.int32),
+                np.array([0, 0, 2, 2, 3, 5], dtype=np.int32),
+            ),
+            prior_p_good=np.array([0.9, 0.5, 0.2, 0.7, 0.0, 1.0]),
             budget_min=70.0,
         ),
     }
@@ -157,8 +159,12 @@ def exhaustive_best(
 
 # --- the checker ----------------------------------------------------------------------------------
 
-Results = Literal["at once", "late", "never"]
+Results = Literal["at once", "late", "never", "shot by shot", "together"]
+"""`shot by shot` and `together`: one shot of each hole before every decision, or nothing at all, while the operator
+chooses the holes; then all that is known."""
 RESULTS_LATE_BY_MIN = 12.0
+OPERATOR_VISITS = 4
+"""Visits that the operator chooses where results come shot by shot or together."""
 
 
 @dataclass(frozen=True)
@@ -183,8 +189,10 @@ def check_policy(
     Clauses: it declares its name, kind, default prediction and crossing rule; it chooses allowed holes, none
     twice, none that was imaged before; it stops with STOP when nothing is left; where a crossing visit is
     dropped it never offers one; it works from NOWHERE and from a hole, with results at once, late or never,
-    and after the operator imaged another hole instead; the same seed gives the same route; `reset` makes it
-    as good as new; it writes into nothing it is given; it holds no Truth.
+    and after the operator imaged another hole instead; results handed over shot by shot lead where the same
+    results lead at once; the same seed gives the same route; `plan` names the holes that it then visits when no result
+    comes, and changes nothing; `reset` makes it as good as new; where it claims that it restarts, a new start on what
+    is known goes on as it did; it writes into nothing it is given; it holds no Truth.
     Raises ConformanceError naming the first broken clause.
     """
     _check_declaration(policy_factory())
@@ -200,9 +208,63 @@ def check_policy(
         if _route(policy_factory(), trial, [seed, index]) != route:
             raise _broken(reused, trial, "the same seed must give the same route")
         routes.append(route)
+    for index, trial in enumerate(trials):
+        if trial.results == "shot by shot":
+            together = _route(policy_factory(), replace(trial, results="together"), [seed, index])
+            if together != routes[index]:
+                raise _broken(reused, trial, "results shot by shot must lead where they lead at once")
     for index, trial in reversed(list(enumerate(trials))):
         if _route(reused, trial, [seed, index]) != routes[index]:
             raise _broken(reused, trial, "reset must forget the routes before it")
+    for index, trial in enumerate(trials):
+        _check_plan(policy_factory(), trial, [seed, index], routes[index])
+        if reused.restarts:
+            _check_restarts(policy_factory, trial, [seed, index], routes[index])
+
+
+PLANNED_EVERY = 4
+"""Decisions between two plans that the checker asks for."""
+
+
+def _check_plan(policy: Policy, trial: _Trial, seed: list[int], route: list[int]) -> None:
+    """Ask for plans on the way: each begins with the next hole, and where no result comes it is the rest."""
+    microscope = _Microscope(trial, seed, asks_for_plans=True)
+    try:
+        again = microscope.drive(policy)
+    except PolicyError as error:
+        raise _broken(policy, trial, f"plan must keep the rules of next_hole ({error})") from error
+    except ValueError as error:
+        if "read-only" in str(error):
+            raise _broken(policy, trial, f"plan must not write into what it is given ({error})") from error
+        raise
+    if again != route:
+        raise _broken(policy, trial, "plan must leave the policy as it was")
+    for begin, plan, answer in microscope.plans:
+        if plan and plan[0] != answer:
+            raise _broken(policy, trial, f"plan must begin with the next hole, {answer}, got {plan[0]}")
+        if trial.results == "never" and not trial.overridden and plan != route[begin:]:
+            raise _broken(
+                policy, trial, f"plan must name the holes it then visits, {route[begin:]}, got {plan}"
+            )
+
+
+def _check_restarts(
+    policy_factory: Callable[[], Policy], trial: _Trial, seed: list[int], route: list[int]
+) -> None:
+    """Start anew after each visit of the route, on what is known then: the rest of it must be the same."""
+    if trial.results not in ("at once", "never") or trial.overridden:
+        return  # what is on its way, or what the operator does next, a new start cannot know
+    microscope = _Microscope(trial, seed)
+    for visits, hole in enumerate(route, start=1):
+        microscope.visit(hole)
+        rest = microscope.started_anew()
+        if rest is None:
+            return
+        policy = policy_factory()
+        if (goes_on := _route(policy, rest, seed)) != route[visits:]:
+            raise _broken(
+                policy, rest, f"it claims to restart and must go on with {route[visits:]}, got {goes_on}"
+            )
 
 
 def _trials_of(label: str, problem: RoutingProblem) -> list[_Trial]:
@@ -215,6 +277,7 @@ def _trials_of(label: str, problem: RoutingProblem) -> list[_Trial]:
             _Trial(f"{label}, results late", problem, NOWHERE, "late"),
             _Trial(f"{label}, no results", problem, NOWHERE, "never"),
             _Trial(f"{label}, overridden", problem, NOWHERE, "at once", overridden=True),
+            _Trial(f"{label}, shot by shot", problem, NOWHERE, "shot by shot"),
         ]
     if problem.imaged is not None and problem.imaged.any():
         from_hole = int(np.flatnonzero(problem.imaged)[-1])
@@ -229,7 +292,10 @@ def _broken(policy: Policy, trial: _Trial, clause: str) -> ConformanceError:
 def _check_declaration(policy: Policy) -> None:
     who = f"Policy {type(policy).__name__!r}"
     if not isinstance(policy, Policy):
-        raise ConformanceError(f"{who} must have the attributes and methods of Policy. Some are missing.")
+        raise ConformanceError(
+            f"{who} must have the attributes and methods of Policy. Some are missing. Remedy: AskedHoleByHole brings "
+            "`plan` and `restarts`."
+        )
     for attribute in ("name", "default_prediction"):
         value = getattr(policy, attribute)
         if not isinstance(value, str) or not value:
@@ -242,6 +308,8 @@ def _check_declaration(policy: Policy) -> None:
         raise ConformanceError(
             f"{who} must say whether it drops_crossing. Got {policy.drops_crossing!r} instead."
         )
+    if not isinstance(policy.restarts, bool):
+        raise ConformanceError(f"{who} must say whether it restarts. Got {policy.restarts!r} instead.")
 
 
 def _read_only(problem: RoutingProblem) -> RoutingProblem:
@@ -251,7 +319,8 @@ def _read_only(problem: RoutingProblem) -> RoutingProblem:
         for item in fields(problem)
         if isinstance(getattr(problem, item.name), np.ndarray)
     }
-    return replace(problem, **cast("dict[str, Any]", arrays))
+    tree = HoleTree(*(_frozen(each) for each in vars(problem.tree).values()))
+    return replace(problem, tree=tree, **cast("dict[str, Any]", arrays))
 
 
 def _frozen(array: NDArray[Any]) -> NDArray[Any]:
@@ -263,6 +332,8 @@ def _frozen(array: NDArray[Any]) -> NDArray[Any]:
 def _changed(before: object, after: object) -> str | None:
     """Name of the first array that differs, or None."""
     for name, value in vars(before).items():
+        if isinstance(value, HoleTree) and (of_tree := _changed(value, getattr(after, name))):
+            return of_tree
         if isinstance(value, np.ndarray) and not np.array_equal(
             value, getattr(after, name), equal_nan=value.dtype.kind == "f"
         ):
@@ -283,63 +354,80 @@ def _route(policy: Policy, trial: _Trial, seed: list[int]) -> list[int]:
 class _Microscope:
     """Plays the session of one trial: keeps the minutes, the visits and the results."""
 
-    def __init__(self, trial: _Trial, seed: list[int]) -> None:
+    def __init__(self, trial: _Trial, seed: list[int], *, asks_for_plans: bool = False) -> None:
         problem = trial.problem
         self.trial, self.seed = trial, seed
-        self.tiers_min = problem.time_model.tiers_min(problem.shots)
-        self.latest_min = problem.budget_min + ROUNDING_MIN
-        self.free = problem.available()
-        self.visited = (
-            np.zeros(problem.n_holes, dtype=bool) if problem.imaged is None else problem.imaged.copy()
-        )
-        self.known = np.full(problem.n_holes, np.nan) if problem.outcome is None else problem.outcome.copy()
-        self.here, self.used_min, self.n_outcomes = trial.start_hole, problem.time_model.setup_min, 0
-        self.pending: list[tuple[float, int]] = []
+        self.asks_for_plans, self.plans = asks_for_plans, cast("list[tuple[int, list[int], int]]", [])
         results = np.random.default_rng([*seed, 1])
-        self.good = results.binomial(problem.shots, problem.p_good).astype(np.float64)
+        self.good = results.binomial(problem.shots, problem.prior_p_good).astype(np.float64)
+        known_at_once = trial.start_hole != NOWHERE and trial.results == "at once"
+        self.course = Course(
+            problem,
+            trial.start_hole,
+            start_good=float(self.good[trial.start_hole]) if known_at_once else None,
+        )
+        self.pending: list[tuple[float, int]] = []
         self.operator = np.random.default_rng([*seed, 2])
-        if trial.start_hole != NOWHERE:
-            self.visited[trial.start_hole], self.free[trial.start_hole] = True, False
-            if trial.results == "at once":
-                self.known[trial.start_hole] = self.good[trial.start_hole]
+        by_shots = trial.results in ("shot by shot", "together")
+        self.operator_visits = min(OPERATOR_VISITS, int(self.course.free.sum()) // 2) if by_shots else 0
 
     def drive(self, policy: Policy) -> list[int]:
         trial, problem = self.trial, _read_only(self.trial.problem)
         policy.reset(problem, trial.start_hole, np.random.default_rng(self.seed))
         route: list[int] = []
-        while self.used_min <= self.latest_min:
-            self._hand_over_results()
-            seen = Observation(
-                _frozen(self.visited), self.here, self.used_min, _frozen(self.known), self.n_outcomes
+        while not self.course.is_over():
+            self._hand_over_results(len(route))
+            shown = self.course.observation()
+            seen = replace(
+                shown,
+                visited=_frozen(shown.visited),
+                outcome=_frozen(shown.outcome),
+                results=_frozen(cast("NDArray[np.float64]", shown.results)),
             )
+            asked = self.asks_for_plans and len(route) % PLANNED_EVERY == 0
+            plan = policy.plan(seen) if asked else []
             hole = self._checked(policy, policy.next_hole(seen))
-            shown = Observation(self.visited, self.here, self.used_min, self.known, self.n_outcomes)
+            if asked:
+                self.plans.append((len(route), plan, hole))
             for before, after in ((shown, seen), (trial.problem, problem)):
                 if name := _changed(before, after):
                     raise _broken(policy, trial, f"it must not write into what it is given ({name})")
+            if len(route) < self.operator_visits:
+                # Whatever the policy wants: else what it knows so far would decide which results there are.
+                hole = self._operators_choice(STOP)
             if hole == STOP:
                 break
-            if self.used_min + self._minutes_to(hole) > self.latest_min and policy.drops_crossing:
+            if policy.drops_crossing and not self._fits(hole):
                 break
             if trial.overridden and len(route) % 3 == 2:
                 hole = self._operators_choice(hole)
-            self._visit(hole)
+            self.visit(hole)
             route.append(hole)
         if any(isinstance(value, Truth) for value in getattr(policy, "__dict__", {}).values()):
             raise _broken(policy, trial, "it must not hold a Truth")
         return route
 
-    def _minutes_to(self, hole: int) -> float:
-        return float(self.tiers_min[self.trial.problem.tier_between(self.here, hole)])
+    def _fits(self, hole: int) -> bool:
+        return self.course.ends_min(hole) <= self.trial.problem.budget_min + ROUNDING_MIN
 
-    def _hand_over_results(self) -> None:
-        if self.trial.results == "never":
+    def _hand_over_results(self, visits: int) -> None:
+        how, shots = self.trial.results, self.trial.problem.shots
+        if how == "never" or (how == "together" and visits < self.operator_visits):
             return
-        delay_min = RESULTS_LATE_BY_MIN if self.trial.results == "late" else 0.0
-        while self.pending and self.pending[0][0] + delay_min <= self.used_min:
-            hole = self.pending.pop(0)[1]
-            self.known[hole] = self.good[hole]
-            self.n_outcomes += 1
+        if how == "shot by shot" and visits < self.operator_visits:
+            results = cast("NDArray[np.float64]", self.course.observation().results)
+            for _, hole in self.pending:
+                if results[hole] < shots:
+                    self._result(hole, int(results[hole]) + 1)
+            return
+        delay_min = RESULTS_LATE_BY_MIN if how == "late" else 0.0
+        while self.pending and self.pending[0][0] + delay_min <= self.course.minutes_used:
+            self._result(self.pending.pop(0)[1], shots)
+
+    def _result(self, hole: int, shots: int) -> None:
+        """Hand over the results of the first so many shots of a hole; the good ones come last."""
+        bad = self.trial.problem.shots - self.good[hole]
+        self.course.take_result(hole, float(max(shots - bad, 0.0)), shots)
 
     def _checked(self, policy: Policy, answer: object) -> int:
         """The answer as an int, when it is one that the contract allows."""
@@ -350,15 +438,15 @@ class _Microscope:
             raise _broken(policy, trial, f"next_hole must return an int, got {answer!r}") from None
         if hole == STOP:
             return hole
-        if not self.free.any():
+        if not self.course.free.any():
             raise _broken(policy, trial, f"it must STOP when no hole is left, got {hole}")
         if not 0 <= hole < trial.problem.n_holes:
             raise _broken(policy, trial, f"it must choose a hole or STOP, got {hole}")
-        if self.visited[hole]:
+        if self.course.observation().visited[hole]:
             raise _broken(policy, trial, f"it must not choose a hole that was visited or imaged, got {hole}")
-        if not self.free[hole]:
+        if not self.course.may_visit(hole):
             raise _broken(policy, trial, f"it must choose an allowed hole, got {hole}")
-        if trial.problem.crossing == "drop" and self.used_min + self._minutes_to(hole) > self.latest_min:
+        if trial.problem.crossing == "drop" and not self._fits(hole):
             raise _broken(
                 policy, trial, f"it must not pass the budget where a crossing visit is dropped, got {hole}"
             )
@@ -368,13 +456,24 @@ class _Microscope:
         """Another free hole that fits the budget, or the policy's own where there is none."""
         others = [
             int(other)
-            for other in np.flatnonzero(self.free)
-            if other != hole and self.used_min + self._minutes_to(int(other)) <= self.latest_min
+            for other in np.flatnonzero(self.course.free)
+            if other != hole and self._fits(int(other))
         ]
         return int(self.operator.choice(others)) if others else hole
 
-    def _visit(self, hole: int) -> None:
-        self.used_min += self._minutes_to(hole)
-        self.visited[hole], self.free[hole] = True, False
-        self.pending.append((self.used_min, hole))
-        self.here = hole
+    def visit(self, hole: int) -> None:
+        """Image the hole; its result comes later."""
+        self.course.visit(hole)
+        self.pending.append((self.course.minutes_used, hole))
+
+    def started_anew(self) -> _Trial | None:
+        """The rest of the session as a trial of its own, on what is known now; None where no time is left for it."""
+        self._hand_over_results(len(self.course))
+        if self.course.minutes_used >= self.trial.problem.budget_min:
+            return None
+        return replace(
+            self.trial,
+            label=f"{self.trial.label}, started anew at hole {self.course.here}",
+            problem=self.course.remaining(),
+            start_hole=self.course.here,
+        )

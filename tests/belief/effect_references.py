@@ -8,15 +8,21 @@ import numpy as np
 from hypothesis import strategies as st
 from scipy.special import expit, log_expit
 
-from cryoscout.belief.effects import EffectTree, EffectVariances
+from cryoscout.belief.effects import EffectVariances
+from cryoscout.core.hole_tree import HoleTree
+
+NO_HOLES = np.empty(0, dtype=np.int32)
+"""Of a tree that stands for the places above the holes alone; tests say their holes' patches beside it."""
 
 
 def make_tree(patches_per_square):
     """A tree from nested lists: for each grid, for each of its squares, its number of patches."""
     squares = [(grid, patches) for grid, squares in enumerate(patches_per_square) for patches in squares]
     square_of_patch = [square for square, (_, patches) in enumerate(squares) for _ in range(patches)]
-    return EffectTree(
-        np.array(square_of_patch, dtype=np.int32), np.array([grid for grid, _ in squares], dtype=np.int32)
+    return HoleTree(
+        NO_HOLES,
+        np.array(square_of_patch, dtype=np.int32),
+        np.array([grid for grid, _ in squares], dtype=np.int32),
     )
 
 
@@ -116,3 +122,55 @@ def exact_posterior(location, patch_of_hole, good, shots, covariance, nodes=40):
             [posterior @ expit(m + effects[:, p]) for m, p in zip(location, patch_of_hole, strict=True)]
         ),
     )
+
+
+def exact_on_a_fine_grid(location, patch_of_hole, good, results, tree, effects, points=801):
+    """The exact posterior on any tree by messages that are whole functions, each a table over a fine grid of effects.
+
+    good, results : (n,) good micrographs and shots with a result of each hole, 0 where nothing is known
+    Patch, square and grid sums are chained, e = session + grid + square + patch, so every integral is over one number.
+    """
+    reach = 9.0 * np.sqrt(effects.total) + 1e-3
+    axis, step = np.linspace(-reach, reach, points, retstep=True)
+
+    def spread(variance):
+        """(points, points): rows are what N(0, variance) added to each point gives."""
+        if variance == 0.0:
+            return np.eye(points)
+        density = np.exp(-0.5 * (axis[:, None] - axis[None, :]) ** 2 / variance)
+        return density * step / np.sqrt(2.0 * np.pi * variance)
+
+    by_patch, by_square, by_grid, by_session = (spread(variance) for variance in effects.as_tuple())
+    n_squares = len(tree.grid_of_square)
+    patch_log = np.zeros((len(tree.square_of_patch), points))
+    for m, patch, count, shots in zip(location, patch_of_hole, good, results, strict=True):
+        if shots > 0:
+            patch_log[patch] += count * log_expit(m + axis) + (shots - count) * log_expit(-m - axis)
+    top = patch_log.max(axis=1)
+    up = np.exp(patch_log - top[:, None])  # likelihood of each patch's effect
+    from_patch = up @ by_patch.T
+    at_square = np.array([from_patch[tree.square_of_patch == s].prod(axis=0) for s in range(n_squares)])
+    from_square = at_square @ by_square.T
+    at_grid = np.array([from_square[tree.grid_of_square == g].prod(axis=0) for g in range(tree.n_grids)])
+    from_grid = at_grid @ by_grid.T
+    prior = by_session[points // 2] if effects.session > 0 else np.eye(points)[points // 2]
+    log_likelihood = np.log((prior * from_grid.prod(axis=0)).sum()) + top.sum()
+
+    def without(rows, own):
+        return np.delete(rows, own, axis=0).prod(axis=0)
+
+    means, variances, p_good = np.empty(len(up)), np.empty(len(up)), np.empty(len(location))
+    for patch, square in enumerate(tree.square_of_patch):
+        grid = tree.grid_of_square[square]
+        down = (prior * without(from_grid, grid)) @ by_grid
+        squares = np.flatnonzero(tree.grid_of_square == grid)
+        down = (down * without(from_square[squares], np.flatnonzero(squares == square)[0])) @ by_square
+        patches = np.flatnonzero(tree.square_of_patch == square)
+        down = (down * without(from_patch[patches], np.flatnonzero(patches == patch)[0])) @ by_patch
+        posterior = down * up[patch]
+        posterior /= posterior.sum()
+        means[patch] = posterior @ axis
+        variances[patch] = posterior @ (axis - means[patch]) ** 2
+        for hole in np.flatnonzero(patch_of_hole == patch):
+            p_good[hole] = posterior @ expit(location[hole] + axis)
+    return ExactPosterior(float(log_likelihood), means, variances, p_good)

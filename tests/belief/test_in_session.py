@@ -7,11 +7,11 @@ import pytest
 from stage_references import make_session
 
 from cryoscout.belief.calibration import fit_calibration
-from cryoscout.belief.effects import EffectTree
 from cryoscout.belief.in_session import predict_given_labels, unlearned_scores
 from cryoscout.belief.scores import score_probabilities
 from cryoscout.belief.stage_process import TERMS, fit_stage_process
 from cryoscout.core.errors import InputError, UnknownNameError
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.simulate.settings import SimulationSettings
 from cryoscout.simulate.tables import simulate_tables
 
@@ -41,7 +41,7 @@ def test_the_other_kinds_are_terms_of_one_model(kind, terms):
 def simulated(seed, patch_step=0, **how):
     """A simulated session and what predicts it: 400 labels at random, or all holes of each patch_step-th patch."""
     tables = simulate_tables(SimulationSettings(holes=1500, classifier_accuracy=0.7, **how), seed)
-    tree = EffectTree(tables.square_of_patch, tables.grid_of_square)
+    tree = HoleTree(tables.patch_of_hole, tables.square_of_patch, tables.grid_of_square)
     labels = np.full(tables.n_holes, np.nan)
     chosen = np.random.default_rng(seed).choice(tables.n_holes, 400, replace=False)
     if patch_step:
@@ -106,7 +106,11 @@ def test_an_unknown_kind_is_refused():
 
 
 def test_scores_of_learned_holes_are_what_the_holes_around_them_say():
-    tree = EffectTree(np.array([0, 0, 1, 2], dtype=np.int32), np.array([0, 0, 1], dtype=np.int32))
+    tree = HoleTree(
+        np.empty(0, dtype=np.int32),
+        np.array([0, 0, 1, 2], dtype=np.int32),
+        np.array([0, 0, 1], dtype=np.int32),
+    )
     patch = np.array([0, 0, 1, 2, 3], dtype=np.int32)
     score = np.array([0.99, 0.7, 0.01, 0.4, 0.999])
     learned = np.array([True, False, True, True, True])
@@ -119,7 +123,11 @@ def test_scores_of_learned_holes_are_what_the_holes_around_them_say():
 
 
 def test_the_patch_comes_before_the_square_and_the_square_before_the_grid():
-    tree = EffectTree(np.array([0, 0, 1, 2], dtype=np.int32), np.array([0, 0, 1], dtype=np.int32))
+    tree = HoleTree(
+        np.empty(0, dtype=np.int32),
+        np.array([0, 0, 1, 2], dtype=np.int32),
+        np.array([0, 0, 1], dtype=np.int32),
+    )
     patch = np.array([0, 0, 1, 2, 2, 3], dtype=np.int32)
     score = np.array([0.9, 0.5, 0.2, 0.3, 0.3, 0.6])
     learned = np.array([False, True, True, True, False, False])

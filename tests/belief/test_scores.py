@@ -19,7 +19,10 @@ from cryoscout.belief.scores import (
 from cryoscout.core.errors import InputError
 
 outcomes = st.lists(
-    st.tuples(st.one_of(st.floats(0.0, 1.0), st.sampled_from([0.0, 0.25, 1.0])), st.integers(0, 1)),
+    st.tuples(
+        st.one_of(st.floats(0.0, 1.0).map(lambda p: round(p, 8)), st.sampled_from([0.0, 0.25, 1.0])),
+        st.integers(0, 1),
+    ),
     min_size=1,
     max_size=60,
 )

@@ -7,9 +7,7 @@ import pytest
 from effect_references import dense_posterior, prior_covariance, trees, variances
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.special import log_expit
 
-from cryoscout.belief.effects import _NODES, _WEIGHTS
 from cryoscout.belief.tree_gaussian import (
     _log_mass,
     draw_patch_effects,
@@ -17,12 +15,11 @@ from cryoscout.belief.tree_gaussian import (
     given_others,
     messages_up,
     patch_marginals,
-    tilted,
     update_path,
     with_evidence,
 )
 
-NO_SITES = (np.zeros(0), np.zeros(0, dtype=np.int32), np.zeros((0, 4)))
+NO_SITES = (np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0))
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -63,10 +60,7 @@ def test_a_prediction_is_the_marginal_without_the_patch_s_own_evidence(tree, eff
 def test_the_log_mass_is_that_of_the_dense_gaussian(tree, effects, seed):
     evidence = some_evidence(tree, seed)
     _, _, log_mass = dense_posterior(prior_covariance(tree, effects), evidence)
-    location, patch_of_site, sites = NO_SITES
-    found = ep_log_likelihood(
-        location, patch_of_site, sites, evidence, *indices(tree), effects.as_tuple(), _NODES, _WEIGHTS
-    )
+    found = ep_log_likelihood(*NO_SITES, evidence, *indices(tree), effects.as_tuple())
     assert found == pytest.approx(log_mass, abs=1e-9)
 
 
@@ -113,55 +107,3 @@ def test_one_gaussian_and_its_evidence_agree_with_a_sum_over_many_points(mean, v
     expected_variance = weight @ (e - expected_mean) ** 2 / mass
     found = with_evidence(mean, variance, evidence)
     assert found == pytest.approx((expected_mean, expected_variance), abs=1e-8)
-
-
-def tilted_by_quadrature(variance, location, good, bad, nodes, weights):
-    return np.array(tilted(0.0, variance, location, float(good), float(bad), nodes, weights))
-
-
-def test_a_tilted_gaussian_agrees_with_a_sum_over_many_points():
-    z, step = np.linspace(-12.0, 12.0, 20001, retstep=True)
-    for mean, variance, location, good, bad in [(0.4, 1.1, -1.0, 1, 0), (-1.0, 0.3, 2.0, 1, 2)]:
-        e = mean + np.sqrt(variance) * z
-        logit = location + e
-        weight = np.exp(-0.5 * z**2 + good * log_expit(logit) + bad * log_expit(-logit))
-        mass = weight.sum() * step / np.sqrt(2 * np.pi)
-        first = weight @ e / weight.sum()
-        second = weight @ (e - first) ** 2 / weight.sum()
-        found = tilted(mean, variance, location, float(good), float(bad), _NODES, _WEIGHTS)
-        assert found == pytest.approx((np.log(mass), first, second), abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("variance", "shots", "log_mass_off", "mean_off", "variance_off"),
-    [
-        (1.14, 1, 1e-8, 1e-8, 1e-7),
-        (1.14, 3, 1e-6, 1e-6, 1e-5),
-        (1.14, 5, 1e-4, 1e-4, 1e-4),
-        (3.59, 1, 1e-5, 1e-4, 1e-4),
-        (3.59, 3, 1e-3, 2e-3, 1e-2),
-        (3.59, 5, 5e-3, 1e-2, 3e-2),
-    ],
-)
-def test_21_nodes_are_as_good_as_200(variance, shots, log_mass_off, mean_off, variance_off):
-    nodes, weights = np.polynomial.hermite_e.hermegauss(200)
-    for location in np.linspace(-6.0, 6.0, 25):
-        for good in range(shots + 1):
-            case = (variance, location, good, shots - good)
-            few = tilted_by_quadrature(*case, _NODES, _WEIGHTS)
-            many = tilted_by_quadrature(*case, nodes, weights / weights.sum())
-            assert np.all(np.abs(few - many) < [log_mass_off, mean_off, variance_off]), case
-
-
-def test_an_outcome_nobody_expected_has_a_finite_mass():
-    # Far in the tail the sigmoid is exp(location + e): its mean is the variance, its log mass known.
-    for location in (-600.0, -750.0, -2000.0):
-        found = tilted_by_quadrature(1.0, location, 1, 0, _NODES, _WEIGHTS)
-        assert found == pytest.approx((location + 0.5, 1.0, 1.0), abs=1e-6)
-
-
-def test_very_many_shots_never_take_the_whole_variance_away():
-    for good in range(0, 1001, 50):
-        log_mass, mean, variance = tilted_by_quadrature(20.0, -3.0, good, 1000 - good, _NODES, _WEIGHTS)
-        assert np.isfinite([log_mass, mean]).all()
-        assert variance >= 1.0 / (1.0 / 20.0 + 250.0) - 1e-12

@@ -5,9 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from cryoscout.belief.context import fit_context
-from cryoscout.belief.effects import EffectTree, EffectVariances, log_marginal_likelihood
+from cryoscout.belief.effects import EffectVariances, log_marginal_likelihood
+from cryoscout.core.hole_tree import HoleTree
 
-TREE = EffectTree(np.repeat(np.arange(6, dtype=np.int32), 4), np.repeat(np.arange(2, dtype=np.int32), 3))
+TREE = HoleTree(
+    np.empty(0, dtype=np.int32),
+    np.repeat(np.arange(6, dtype=np.int32), 4),
+    np.repeat(np.arange(2, dtype=np.int32), 3),
+)
 PATCH_OF_HOLE = np.repeat(np.arange(24, dtype=np.int32), 12)
 
 

@@ -12,7 +12,6 @@ from cryoscout.belief import context
 from cryoscout.belief.effects import (
     Y1_EFFECTS,
     Y1_FLAT_EFFECTS,
-    EffectTree,
     EffectVariances,
     log_marginal_likelihood_and_gradient,
 )
@@ -42,12 +41,12 @@ def script(tmp_path, monkeypatch):
 def training():
     """Location of the shipped model, patch of each hole, outcomes and tree of the training split."""
     session = load_builtin("y1", split="train")
-    patch_of_hole, square_of_patch, grid_of_square = session.tree()
+    tree = session.tree()
     return (
         session.prediction("res18", 6.0),
-        patch_of_hole,
+        tree.patch_of_hole,
         session.good_by_hole(6.0),
-        EffectTree(square_of_patch, grid_of_square),
+        tree,
     )
 
 

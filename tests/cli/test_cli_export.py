@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from cryoscout.cli.export import EXPORTS
-from cryoscout.formats import generic_table, relion, smartscope_rest
-from cryoscout.formats.athena import LABEL, ORDER, SELECTION, read_decisions
-from cryoscout.formats.leginon_order import read_order
-from cryoscout.formats.serialem_nav import read_nav
+from cryoscout.advice.export import EXPORTS
+from cryoscout.formats.ctf import relion
+from cryoscout.formats.epu.athena import LABEL, ORDER, SELECTION, read_decisions
+from cryoscout.formats.leginon.order import read_order
+from cryoscout.formats.own import table as generic_table
+from cryoscout.formats.serialem.nav import read_nav
+from cryoscout.formats.smartscope import rest as smartscope_rest
 from cryoscout.session.builtin import load_builtin
 from cryoscout.session.store import SessionStore
 from smartscope_server import TOKEN, Server, running
@@ -179,7 +181,7 @@ def test_a_server_that_fails_leaves_the_file_and_the_memory_of_the_plan(
     assert "Got status 500" in answer.err
     assert (tmp_path / "a.json").is_file()
     with SessionStore.open(tmp_path / smartscope_session) as store:
-        assert len(store.events("planned")) == 1
+        assert len(list(store.events(kind="planned"))) == 1
 
 
 def test_star_holds_the_good_micrographs_measured_so_far(cli, smartscope_session, tmp_path):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from cryoscout.formats.relion import write_micrographs
+from cryoscout.formats.ctf.relion import write_micrographs
 from cryoscout.session.store import SessionStore
 
 DATA = Path(__file__).resolve().parents[1] / "formats" / "data"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
-from cryoscout.formats import smartscope_rest
-from cryoscout.formats.relion import write_micrographs
+from cryoscout.formats.ctf.relion import write_micrographs
+from cryoscout.formats.smartscope import rest as smartscope_rest
 from cryoscout.session.store import SessionStore
 from smartscope_server import TOKEN, Server, running
 
@@ -166,7 +166,7 @@ def test_what_cannot_be_is_told_before_anything_is_sent(cli, server, tmp_path, m
     def never(*_, **__):
         raise AssertionError
 
-    monkeypatch.setattr(urllib.request.OpenerDirector, "open", never)
+    monkeypatch.setattr(httpx.AsyncClient, "send", never)
     answer = cli(line)
     assert (answer.code, answer.out) == (2, "")
     assert message in answer.err
@@ -178,14 +178,14 @@ def test_what_cannot_be_is_told_before_anything_is_sent(cli, server, tmp_path, m
 def test_http_to_another_computer_is_asked_only_when_it_is_said_to_be_safe(cli, server, monkeypatch):
     asked = []
 
-    def take(self, request, timeout):
-        asked.append((request.full_url, request.get_header("Authorization")))
+    async def take(self, request, **_):
+        asked.append((str(request.url), request.headers["Authorization"]))
         raise TimeoutError
 
-    monkeypatch.setattr(urllib.request.OpenerDirector, "open", take)
+    monkeypatch.setattr(httpx.AsyncClient, "send", take)
     answer = cli("import http://scope.example.org --smartscope-session a --insecure")
     assert answer.code == 2
-    assert asked == [("http://scope.example.org:80/api/grids/?session_id=a&page_size=1000", f"Token {TOKEN}")]
+    assert asked == [("http://scope.example.org/api/grids/?session_id=a&page_size=1000", f"Token {TOKEN}")]
 
 
 def test_a_missing_token_is_told_with_the_variables_name(cli, monkeypatch):

@@ -11,8 +11,8 @@ import pytest
 import cryoscout
 from cryoscout.cli import main as entry
 from cryoscout.cli.main import COMMANDS, main
-from cryoscout.cli.output import finite
 from cryoscout.core.errors import DataError
+from cryoscout.core.new_files import finite
 
 HEAVY = ("numpy", "pandas", "numba", "scipy", "sqlalchemy", "torch", "matplotlib", "fastapi", "rich")
 

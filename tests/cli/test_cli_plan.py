@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from cryoscout.cli.plan import split_policy_spec
+from cryoscout.advice.setting import split_policy_spec
 from cryoscout.core.errors import InputError
 from cryoscout.session.store import SessionStore
 
@@ -97,7 +97,7 @@ def test_a_plan_is_remembered_in_a_stored_session(cli, sim, tmp_path):
     assert plan["prediction"] == "simulated"
     assert any("no prediction 'res50'" in note for note in plan["notes"])
     with SessionStore.open(tmp_path / sim) as store:
-        (event,) = store.events("planned")
+        (event,) = store.events(kind="planned")
     assert event.payload == plan
 
 
@@ -163,7 +163,7 @@ def test_a_newer_store_is_refused_and_left_as_it_is(cli, sim, tmp_path):
     answer = cli("plan sim.session --budget-min 60 --as-new")
     assert answer.code == 2
     assert answer.err.count("\n") == 1
-    assert "Got 1003 in sim.session instead. Remedy: update cryoscout" in answer.err
+    assert "Got 1004 in sim.session instead. Remedy: update cryoscout" in answer.err
     assert database.read_bytes() == before
 
 

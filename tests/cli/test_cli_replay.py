@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -30,21 +31,59 @@ def test_the_json_follows_the_contract_and_nobody_beats_the_bound(cli):
         [4, 4],
         0,
     )
-    assert list(told["policies"]) == ["random", "greedy@res18"]
-    for row in told["policies"].values():
-        assert set(row) == POLICY_KEYS
+    assert list(told["policies"]) == ["as recorded", "random", "greedy@res18"]
+    for spec, row in told["policies"].items():
+        assert set(row) - {"minutes_recorded_mean"} == POLICY_KEYS
+        assert ("minutes_recorded_mean" in row) == (spec == "as recorded")
         assert all(len(row[key]) == 2 for key in POLICY_KEYS - {"kind", "prediction", "runtime_s"})
         assert all(good <= bound for good, bound in zip(row["good_mean"], row["bound_mean"], strict=True))
         assert row["good_mean"][0] <= row["visited_mean"][0]
     assert told["policies"]["greedy@res18"]["prediction"] == "res18"
     assert told["policies"]["random"]["bound_mean"] == told["policies"]["greedy@res18"]["bound_mean"]
+    recorded = told["policies"]["as recorded"]
+    assert (recorded["kind"], recorded["prediction"]) == ("recorded", None)
+    assert 0 < recorded["minutes_recorded_mean"][0] < recorded["minutes_recorded_mean"][1]
+    assert "where the recorded order found" in told["headline"]
+    assert "in the same 120 minutes" in told["headline"]
+
+
+def test_the_recorded_order_is_the_sessions_own_whoever_is_replayed_beside_it(cli):
+    ask = "replay y1 --budget-min 60,120 --starts 4 --json --policies"
+    alone, beside = (figures(cli(ask, names))["policies"] for names in ("random", "greedy,index"))
+    assert alone["as recorded"] == beside["as recorded"]
+
+
+def test_without_predictions_and_times_random_stands_in_and_greedy_is_left_out(cli):
+    Path("ctf.csv").write_text(
+        "hole_id,square_id,ctf_max_res\n"
+        + "".join(f"h{hole},s{hole // 10},{3 + hole % 5}\n" for hole in range(40))
+    )
+    assert cli("import ctf.csv -o own.session").code == 0
+    answer = cli("replay own.session --budget-min 30 --starts 2 --json")
+    assert answer.code == 0, answer.err
+    told = json.loads(answer.out)
+    assert list(told["policies"]) == ["random", "adaptive"]
+    assert told["headline"].endswith("random pays for constant switching.")
+    assert any(note.startswith("greedy is left out") for note in told["notes"])
+    assert any("does not say in which order its holes were imaged" in note for note in told["notes"])
+    named = json.loads(cli("replay own.session --budget-min 30 --starts 2 --json --policies greedy").out)
+    assert named["policies"]["greedy"]["good_mean"] == [0.0]
+
+
+def test_a_budget_longer_than_the_session_says_so_in_words(cli, sim):
+    answer = cli("replay sim.session --budget-min 5000,20000 --policies index --starts 2")
+    assert "The session has only 300 measured holes" in answer.out
+    assert "every policy images them all" in answer.out
+    assert "100 %" not in answer.out
+    assert answer.out.count("all holes") >= 4
 
 
 def test_the_default_policies_are_those_the_session_can_serve(cli):
     told = json.loads(cli("replay y1 --budget-min 30 --starts 1 --json").out)
-    assert list(told["policies"]) == ["greedy", "adaptive@combined"]
+    assert list(told["policies"]) == ["as recorded", "greedy", "adaptive@combined"]
     later = json.loads(cli("replay y1-2022 --budget-min 30 --starts 1 --json").out)
     assert {spec: row["prediction"] for spec, row in later["policies"].items()} == {
+        "as recorded": None,
         "greedy": "regress50-2022",
         "adaptive": "regress50-2022",
     }
@@ -61,7 +100,7 @@ def test_the_same_seed_gives_the_same_figures(cli, sim):
     ask = "replay sim.session --budget-min 60 --policies random --starts 5 --json --seed"
     first = figures(cli(ask, "7"))
     assert first == figures(cli(ask, "7"))
-    assert first["policies"] != figures(cli(ask, "8"))["policies"]
+    assert first["policies"]["random"] != figures(cli(ask, "8"))["policies"]["random"]
 
 
 def test_a_policy_finds_the_same_whoever_is_replayed_beside_it(cli, sim):

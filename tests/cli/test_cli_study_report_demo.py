@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cryoscout.study import catalogue
-from cryoscout.study.catalogue import STUDIES, Page, Study
-from cryoscout.study.runner import Trial
+from cryoscout.study.engine import catalogue
+from cryoscout.study.engine.catalogue import STUDIES, Page, Study
+from cryoscout.study.engine.runner import Trial
 
 
 def flaky(trial: Trial) -> dict[str, object]:
@@ -72,7 +72,9 @@ def test_a_report_is_written_once_and_says_its_command(cli, sim):
     answer = cli("report sim.session -o page.html --budget-min 60 --policies random,greedy --starts 3 --json")
     assert answer.code == 0
     figures = json.loads(answer.out)
-    assert list(figures["policies"])[1].startswith("greedy@")
+    assert list(figures["policies"])[:2] == ["as recorded", "random@simulated"]
+    assert list(figures["policies"])[2].startswith("greedy@")
+    assert figures["policies"]["as recorded"]["minutes_recorded_mean"] > 0
     assert figures["bound_mean"] >= max(each["good_mean"] for each in figures["policies"].values())
     html = Path("page.html").read_text(encoding="utf-8")
     assert (
@@ -116,7 +118,7 @@ def test_the_demo_imports_plans_replays_and_reports(cli, monkeypatch):
     answer = cli("demo --json")
     assert answer.code == 0
     figures = json.loads(answer.out)
-    assert set(figures["policies"]) == {"random@res50", "greedy@res50"}
+    assert list(figures["policies"]) == ["as recorded", "random@res50", "greedy@res50"]
     folder = Path("cryoscout-demo")
     assert {path.name for path in folder.iterdir()} >= {"y1.session", "plan.csv", "plan.html", "report.html"}
     assert cli("demo").code == 0

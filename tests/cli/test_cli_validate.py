@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from cryoscout.formats.athena import SquarePlan, decisions_of, write_decisions
-from cryoscout.formats.leginon_order import LeginonOrder, write_order
-from cryoscout.formats.relion import write_micrographs
-from cryoscout.formats.serialem_nav import read_nav
-from cryoscout.formats.serialem_nav_writer import PlannedHole, write_nav
-from cryoscout.formats.smartscope_rest import write_selection
+from cryoscout.formats.ctf.relion import write_micrographs
+from cryoscout.formats.epu.athena import SquarePlan, decisions_of, write_decisions
+from cryoscout.formats.leginon.order import LeginonOrder, write_order
+from cryoscout.formats.serialem.nav import read_nav
+from cryoscout.formats.serialem.nav_writer import PlannedHole, write_nav
+from cryoscout.formats.smartscope.rest import write_selection
 
 DATA = Path(__file__).resolve().parents[1] / "formats" / "data"
 SMARTEM = DATA / "epu" / "smartem_example"

@@ -19,11 +19,11 @@ import pytest
 
 from cryoscout.session.store import SessionStore
 
-_SAMPLES = Path(__file__).resolve().parents[1] / "formats" / "epu_samples.py"
+_SAMPLES = Path(__file__).resolve().parents[1] / "formats" / "epu" / "epu_samples.py"
 
 
 def _samples():
-    """tests/formats/epu_samples.py, from another folder of tests."""
+    """tests/formats/epu/epu_samples.py, from another folder of tests."""
     if "epu_samples" not in sys.modules:
         spec = importlib.util.spec_from_file_location("epu_samples", _SAMPLES)
         sys.modules["epu_samples"] = importlib.util.module_from_spec(spec)

@@ -15,7 +15,7 @@ from cryoscout.core.errors import (
     StoreError,
     UnknownNameError,
 )
-from cryoscout.routing.replay import PolicyError
+from cryoscout.routing.course import PolicyError
 from cryoscout.testing import ConformanceError
 
 

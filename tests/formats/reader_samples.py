@@ -15,9 +15,9 @@ import numpy as np
 from epu_samples import DATA as EPU
 from epu_samples import short_atlas, short_square
 
-from cryoscout.formats.athena import SquarePlan, decisions_of, write_decisions
-from cryoscout.formats.leginon_order import LeginonOrder, write_order
-from cryoscout.formats.smartscope_rest import write_selection
+from cryoscout.formats.epu.athena import SquarePlan, decisions_of, write_decisions
+from cryoscout.formats.leginon.order import LeginonOrder, write_order
+from cryoscout.formats.smartscope.rest import write_selection
 
 DATA = Path(__file__).parent / "data"
 SQUARE = "21jan01a_00001gr_00002sq"

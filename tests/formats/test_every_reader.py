@@ -8,8 +8,11 @@ from hypothesis import strategies as st
 from reader_samples import SAMPLES
 
 from cryoscout.core.errors import CryoscoutError
-from cryoscout.formats import epu, generic_table, leginon_tables, registry
-from cryoscout.formats.findings import UnreadableError
+from cryoscout.formats import registry
+from cryoscout.formats.epu import session as epu
+from cryoscout.formats.leginon import tables as leginon_tables
+from cryoscout.formats.own import table as generic_table
+from cryoscout.formats.text.findings import UnreadableError
 from examples import share
 
 HOSTILE = [
@@ -90,8 +93,9 @@ def attempt(read, *arguments, **options):
         return None
 
 
-def check_texts(source):
-    """Ids can be stored: there is no half character in them."""
+def check_texts_and_results(source):
+    """Ids can be stored: there is no half character in them; a result is a number."""
+    assert not source.ctf["ctf_max_res_angstrom"].isna().any()
     for table in (source.squares, source.holes, source.exposures, source.ctf):
         for column in table:
             str(column).encode()
@@ -119,8 +123,9 @@ def read_in_every_way(path, name):
         if strict is not None:
             assert not strict.deviations
             assert permissive is not None
+            check_texts_and_results(strict)
         if permissive is not None:
-            check_texts(permissive)
+            check_texts_and_results(permissive)
     for kind in (True, False):
         attempt(leginon_tables.read_table, path, kind)
     attempt(

@@ -88,20 +88,16 @@ from epu_samples import short_square
 from reader_samples import HOLES, SAMPLES
 
 from cryoscout.core.errors import FileFormatError
-from cryoscout.formats import (
-    cryosparc,
-    ctffind,
-    epu,
-    leginon_exports,
-    registry,
-    relion,
-    serialem,
-    serialem_mdoc,
-    serialem_nav,
-    smartscope,
-)
-from cryoscout.formats.findings import Deviation
-from cryoscout.formats.leginon import read_session
+from cryoscout.formats import registry
+from cryoscout.formats.ctf import cryosparc, ctffind, relion
+from cryoscout.formats.epu import session as epu
+from cryoscout.formats.leginon import exports as leginon_exports
+from cryoscout.formats.leginon.session import read_session
+from cryoscout.formats.serialem import mdoc as serialem_mdoc
+from cryoscout.formats.serialem import nav as serialem_nav
+from cryoscout.formats.serialem import session as serialem
+from cryoscout.formats.smartscope import records as smartscope
+from cryoscout.formats.text.findings import Deviation
 
 HERE = Path(__file__).parent
 SMARTEM = HERE / "data" / "epu" / "smartem_example"
@@ -132,7 +128,8 @@ def test_every_trap_has_a_test_that_is_there():
     assert len(named) == len(set(named)) > 30
     for name in named:
         file, _, test = name.rpartition("::")
-        text = (HERE / f"{file or Path(__file__).stem}.py").read_text()
+        (path,) = HERE.parent.rglob(f"{file or Path(__file__).stem}.py")
+        text = path.read_text()
         assert f"\ndef {test}(" in text, name
 
 

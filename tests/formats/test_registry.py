@@ -13,10 +13,10 @@ import pytest
 
 from cryoscout.core.errors import FileFormatError, InputError
 from cryoscout.formats import registry
-from cryoscout.formats.findings import UnreadableError
-from cryoscout.formats.generic_table import ColumnMap
+from cryoscout.formats.ctf.relion import write_micrographs
+from cryoscout.formats.own.table import ColumnMap
 from cryoscout.formats.registry import FORMATS, format_of
-from cryoscout.formats.relion import write_micrographs
+from cryoscout.formats.text.findings import UnreadableError
 
 DATA = Path(__file__).parent / "data"
 CTFFIND = (
@@ -205,7 +205,7 @@ def test_formats_are_imported_only_when_they_are_asked():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert sorted(eval(out)) == [  # noqa: S307
-        "cryoscout.formats.findings",
+        "cryoscout.formats.text.findings",
         "cryoscout.formats.registry",
-        "cryoscout.formats.source",
+        "cryoscout.formats.records",
     ]

@@ -20,9 +20,11 @@ import pytest
 from reader_samples import SAMPLES, XML_NAV
 
 from cryoscout.core.errors import CryoscoutError, FileFormatError
-from cryoscout.formats import cryosparc, csdat, registry, sources
-from cryoscout.formats.cryosparc import read_cs
-from cryoscout.formats.leginon_crops import read_crops
+from cryoscout.formats import registry
+from cryoscout.formats.ctf import cryosparc, csdat
+from cryoscout.formats.ctf.cryosparc import read_cs
+from cryoscout.formats.leginon.crops import read_crops
+from cryoscout.intake import read as sources
 
 LAUGHS = (
     '<!DOCTYPE lolz [\n<!ENTITY lol "lol">\n'
@@ -157,7 +159,10 @@ def test_a_zip_bomb_in_csdat_is_refused_before_it_is_unpacked(tmp_path, monkeypa
 def test_a_block_that_unpacks_to_more_than_it_says_stops_there(tmp_path):
     path = tmp_path / "exposures.cs"
     path.write_bytes(stream(1, [("uid", "<u8", None, bytes(20 * MB), True)]))
-    with limits(memory_mb=5), pytest.raises(FileFormatError, match=r"field uid: a field must hold 8 bytes\."):
+    with (
+        limits(memory_mb=5),
+        pytest.raises(FileFormatError, match=r"field uid: a field must be one LZ4 block of 8 bytes\."),
+    ):
         read_cs(path)
 
 

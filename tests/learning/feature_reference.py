@@ -22,7 +22,7 @@ class SlowState:
     starts: int = 1  # how many of the visits, 0 or 1, are the start
 
     def predicted(self, hole: int) -> float:
-        p = float(self.problem.p_good[hole])
+        p = float(self.problem.prior_p_good[hole])
         if self.view.labels == "hard":
             return 1.0 if p >= 0.5 else 0.0
         return float(np.round(np.float32(p), 1)) if self.view.candidates == "classes" else p
@@ -42,7 +42,9 @@ class SlowState:
                 patch = int(self.problem.patch_of_hole[hole])
                 key = {"holes": hole, "classes": (patch, self.predicted(hole)), "dominant": patch}
                 groups.setdefault(key[self.view.candidates], []).append(hole)
-        return {max(group, key=lambda hole: (self.problem.p_good[hole], -hole)) for group in groups.values()}
+        return {
+            max(group, key=lambda hole: (self.problem.prior_p_good[hole], -hole)) for group in groups.values()
+        }
 
     def inputs(self, candidate: int) -> list[float]:
         """(68,) oldest frame first."""

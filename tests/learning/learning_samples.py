@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.learning.batch_env import TrainingSession
 from cryoscout.learning.greedy_routes import Scores
 from cryoscout.learning.numpy_network import NumpyNetwork
@@ -52,7 +53,7 @@ def quick(agent: str = "dqn", hidden: tuple[int, ...] = (12, 8), **changes: obje
 
 
 def random_truth(problem: RoutingProblem, rng: np.random.Generator) -> Truth:
-    good = rng.binomial(problem.shots, problem.p_good).astype(np.float64)
+    good = rng.binomial(problem.shots, problem.prior_p_good).astype(np.float64)
     return Truth(good, np.ones(problem.n_holes, dtype=bool))
 
 
@@ -73,10 +74,12 @@ def even_session(n_grids: int = 2, squares: int = 2, patches: int = 2, holes: in
     n_squares, n_patches = n_grids * squares, n_grids * squares * patches
     good = np.tile(np.arange(holes) < holes - 1, n_patches).astype(np.float64)
     problem = RoutingProblem(
-        patch_of_hole=np.repeat(np.arange(n_patches), holes).astype(np.int32),
-        square_of_patch=np.repeat(np.arange(n_squares), patches).astype(np.int32),
-        grid_of_square=np.repeat(np.arange(n_grids), squares).astype(np.int32),
-        p_good=np.where(good > 0, 0.9, 0.1),
+        tree=HoleTree(
+            np.repeat(np.arange(n_patches), holes).astype(np.int32),
+            np.repeat(np.arange(n_squares), patches).astype(np.int32),
+            np.repeat(np.arange(n_grids), squares).astype(np.int32),
+        ),
+        prior_p_good=np.where(good > 0, 0.9, 0.1),
         budget_min=60.0,
         crossing="count",
     )
@@ -121,10 +124,8 @@ def tiny_session() -> TrainingSession:
     """Eight holes: a poor patch, a good one and a smaller one in the same square and the next one."""
     good = np.array([0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0])
     problem = RoutingProblem(
-        patch_of_hole=index(0, 0, 0, 1, 1, 1, 2, 2),
-        square_of_patch=index(0, 0, 1),
-        grid_of_square=index(0, 0),
-        p_good=np.where(good > 0, 0.9, 0.1),
+        tree=HoleTree(index(0, 0, 0, 1, 1, 1, 2, 2), index(0, 0, 1), index(0, 0)),
+        prior_p_good=np.where(good > 0, 0.9, 0.1),
         budget_min=1e3,
         crossing="count",
     )

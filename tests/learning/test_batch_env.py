@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from learning_samples import PUBLISHED, even_session, index, random_session, with_allowed
 
 from cryoscout.core.errors import InputError
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.learning.batch_env import (
     BatchedRoutes,
     TrainingSession,
@@ -143,8 +144,8 @@ def test_a_visited_imaged_eliminated_or_unknown_hole_is_refused(hole: int) -> No
     imaged, allowed = np.zeros(32, dtype=bool), np.ones(32, dtype=bool)
     imaged[2], allowed[5] = True, False
     problem = RoutingProblem(
-        session.problem.patch_of_hole, session.problem.square_of_patch, session.problem.grid_of_square,
-        session.problem.p_good, 60.0, imaged=imaged, allowed=allowed,
+        HoleTree(session.problem.patch_of_hole, session.problem.square_of_patch, session.problem.grid_of_square),
+        session.problem.prior_p_good, 60.0, imaged=imaged, allowed=allowed,
     )  # fmt: skip
     routes = BatchedRoutes([TrainingSession(problem, session.truth)], PUBLISHED, 2, np.random.default_rng(0))
     routes.reset(0, start_hole=1)
@@ -239,7 +240,7 @@ def test_a_budget_below_the_shortest_visit_is_refused() -> None:
     check_holds_a_visit(problem.with_budget(2.0))
     with pytest.raises(InputError, match=r"hold a visit: 2 minutes or more\. Got 1\.9 instead"):
         check_holds_a_visit(problem.with_budget(1.9))
-    slow = RoutingProblem(index(0), index(0), index(0), np.ones(1), 8.0, time_model=OVERHEADS)
+    slow = RoutingProblem(HoleTree(index(0), index(0), index(0)), np.ones(1), 8.0, time_model=OVERHEADS)
     with pytest.raises(InputError, match="hold a visit: 9 minutes"):
         check_holds_a_visit(slow)
 

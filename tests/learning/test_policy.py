@@ -20,13 +20,14 @@ from cryoscout.learning.policy import LearnedPolicy
 from cryoscout.learning.settings import AGENTS, LearnSettings, ViewSettings
 from cryoscout.learning.weights import write_policy
 from cryoscout.routing.bound import good_holes_bound
+from cryoscout.routing.course import PolicyError
 from cryoscout.routing.elimination import eliminated_holes
 from cryoscout.routing.policies.base import STOP, Observation
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
-from cryoscout.routing.replay import PolicyError, replay
+from cryoscout.routing.replay import replay
 from cryoscout.testing import check_policy, random_problem
 
-MAY_IMPORT_TORCH = {"a2c", "checkpoint", "networks", "q_learning", "torch_needed", "training"}
+MAY_IMPORT_TORCH = {"a2c", "checkpoint", "networks", "q_learning", "training"}
 
 
 def seen(
@@ -89,12 +90,15 @@ def test_it_stays_within_the_holes_that_action_elimination_keeps() -> None:
     problem = session.problem.with_budget(60.0)
     kept = eliminated_holes(problem)
     assert 8 < kept.sum() < problem.n_holes - 8
+    start = (
+        problem.n_holes - 1
+    )  # of the last grid, which is left out; equal scores alone would lead to the first
     for seed in range(5):
-        (result,) = replay(problem, session.truth, random_policy(quick(), seed), [problem.n_holes - 1], 0)
+        (result,) = replay(problem, session.truth, random_policy(quick(), seed), [start], 0)
         assert result.visited > 3
         assert kept[result.route].all()
     routes = [
-        replay(problem, session.truth, random_policy(quick(elimination=False), seed), [0], 0)[0].route
+        replay(problem, session.truth, random_policy(quick(elimination=False), seed), [start], 0)[0].route
         for seed in range(5)
     ]
     assert any(not kept[route].all() for route in routes)

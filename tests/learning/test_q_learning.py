@@ -10,6 +10,7 @@ import pytest
 import torch
 from learning_samples import best_return, even_session, quick, state_by_state, tiny_session
 
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.learning.batch_env import BatchedRoutes, TrainingSession
 from cryoscout.learning.greedy_routes import Scores, best_rows
 from cryoscout.learning.networks import score_states
@@ -36,8 +37,8 @@ def filled_buffer(settings: LearnSettings, n_steps: int = 60, seed: int = 0) -> 
     session = even_session()
     allowed, imaged = np.arange(32) % 5 != 4, np.arange(32) % 7 == 6
     problem = RoutingProblem(
-        session.problem.patch_of_hole, session.problem.square_of_patch, session.problem.grid_of_square,
-        session.problem.p_good, 60.0, allowed=allowed, imaged=imaged,
+        HoleTree(session.problem.patch_of_hole, session.problem.square_of_patch, session.problem.grid_of_square),
+        session.problem.prior_p_good, 60.0, allowed=allowed, imaged=imaged,
     )  # fmt: skip
     rng = np.random.default_rng(seed)
     routes = BatchedRoutes([TrainingSession(problem, session.truth)], settings.view, 3, rng)

@@ -19,6 +19,7 @@ from learning_samples import (
     with_allowed,
 )
 
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.learning.batch_env import BatchedRoutes, TrainingSession
 from cryoscout.learning.greedy_routes import greedy_routes
 from cryoscout.learning.numpy_network import NumpyNetwork
@@ -108,7 +109,9 @@ def test_the_features_of_a_hand_worked_state() -> None:
 def test_counts_are_clipped_at_one() -> None:
     n = int(FULL_PATCH) + 5
     zero = np.zeros(1, dtype=np.int32)
-    problem = RoutingProblem(np.zeros(n, dtype=np.int32), zero, zero, np.ones(n), 500.0, crossing="count")
+    problem = RoutingProblem(
+        HoleTree(np.zeros(n, dtype=np.int32), zero, zero), np.ones(n), 500.0, crossing="count"
+    )
     routes = BatchedRoutes(
         [TrainingSession(problem, Truth(np.ones(n), np.ones(n, dtype=bool)))],
         PUBLISHED,
@@ -132,7 +135,7 @@ def test_every_hole_has_the_inputs_of_its_class(history: str, seed: int) -> None
     start = int(rng.integers(24))
     for routes in both:
         routes.reset(0, session=0, start_hole=start)
-    hard = session.problem.p_good >= 0.5
+    hard = session.problem.prior_p_good >= 0.5
     while True:
         by_hole, by_class = both[0].look(), both[1].look()
         if not len(by_hole.holes):
@@ -158,8 +161,8 @@ def test_with_classes_the_greedy_route_is_that_of_holes_up_to_holes_of_equal_sco
         rng = np.random.default_rng([7, seed])
         session = random_session(rng, 30, budget_min=90.0)
         # The outcome is the label: which hole of a class is taken then changes nothing.
-        hard = (session.problem.p_good >= 0.5).astype(np.float64)
-        session = replace(session, truth=Truth(hard, np.ones(30, dtype=bool)))
+        hard = (session.problem.prior_p_good >= 0.5).astype(np.float64)
+        session = replace(session, outcomes=Truth(hard, np.ones(30, dtype=bool)))
         scores = state_by_state(NumpyNetwork(network_settings, random_weights(network_settings, rng)))
         starts = rng.integers(0, 30, 4)
         by_hole, by_class = (

@@ -378,7 +378,7 @@ def test_going_on_with_other_settings_or_sessions_is_refused(tmp_path: Path) -> 
     with pytest.raises(InputError, match=r"run on the same sessions .* or another --out folder"):
         train(quick("dqn"), tmp_path, resume=True, on=sessions()[:1])
     changed = sessions()
-    changed[0] = replace(changed[0], problem=replace(changed[0].problem, p_good=np.full(48, 0.6)))
+    changed[0] = replace(changed[0], problem=replace(changed[0].problem, prior_p_good=np.full(48, 0.6)))
     with pytest.raises(InputError, match="run on the same sessions"):
         train(quick("dqn"), tmp_path, resume=True, on=changed)
     assert result_of(tmp_path) == before

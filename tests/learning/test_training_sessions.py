@@ -65,7 +65,7 @@ def test_a_session_without_predictions_gets_one_p_good_and_says_so(small):
     blind = replace(small, predictions=small.predictions.iloc[:0])
     data, prediction, notes = training_session(blind, budget_min=60.0)
     assert prediction == "flat"
-    assert len(set(data.problem.p_good.tolist())) == 1
+    assert len(set(data.problem.prior_p_good.tolist())) == 1
     assert any("has no predictions" in note for note in notes)
 
 
@@ -96,6 +96,6 @@ def test_the_digest_tells_other_data_apart_and_nothing_else(small):
     flat, _, _ = training_session(small, budget_min=60.0, prediction="flat")
     drawn, _, _ = training_session(small, budget_min=60.0, draws=True)
     slower, _, _ = training_session(small, budget_min=60.0, time_model="cryorl-code")
-    turned = replace(data, truth=replace(data.truth, good=1.0 - data.truth.good))
+    turned = replace(data, outcomes=replace(data.truth, good=1.0 - data.truth.good))
     others = [[flat], [drawn], [slower], [turned], [data, data]]
     assert len({data_digest(other) for other in [[data], *others]}) == 1 + len(others)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from cryoscout.core.errors import InputError
 from cryoscout.learning.batch_env import BatchedRoutes, TrainingSession
 from cryoscout.learning.settings import History, ViewSettings
 from cryoscout.learning.transitions import Batch, VisitBuffer
+from cryoscout.routing.replay import PseudoRewards
 
 
 @dataclass
@@ -119,6 +120,11 @@ def assert_batch_is_what_was_seen(
             assert np.isclose(visit.choices, other, atol=2e-6).all(axis=1).any()
 
 
+def fractions(session: TrainingSession) -> PseudoRewards:
+    labels = np.where(np.arange(session.problem.n_holes) % 3 == 0, session.truth.good, np.nan)
+    return PseudoRewards.of(labels, session.problem.prior_p_good, session.problem.shots)
+
+
 @settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -128,18 +134,21 @@ def assert_batch_is_what_was_seen(
     n_step=st.sampled_from([1, 3, 20]),
     bootstrap=st.booleans(),
     budget_min=st.sampled_from([25.0, 1e6]),
-    draws=st.booleans(),
+    outcomes=st.sampled_from(["measured", "drawn", "pseudo"]),
 )
 def test_rebuilt_states_are_those_seen_when_acting(
     seed: int, history: History, candidates: str, labels: str, n_step: int, bootstrap: bool,
-    budget_min: float, draws: bool,
+    budget_min: float, outcomes: str,
 ) -> None:  # fmt: skip
     rng = np.random.default_rng(seed)
     sessions = [
         random_session(rng, int(n), budget_min=budget_min, share_allowed=0.8, share_imaged=0.1)
         for n in rng.integers(4, 12, 2)
     ]
-    sessions = [TrainingSession(session.problem, session.truth, draws) for session in sessions]
+    if outcomes == "drawn":
+        sessions = [replace(session, draws=True) for session in sessions]
+    elif outcomes == "pseudo":
+        sessions = [replace(session, outcomes=fractions(session)) for session in sessions]
     view = ViewSettings(candidates=candidates, labels=labels, history=history)  # type: ignore[arg-type]
     recorder = Recorder(sessions, view, 3, 3 * 15, seed)
     gamma = 0.9

@@ -8,15 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from perception_samples import TINY, partly_labelled, textures
 
 from cryoscout import perception
 from cryoscout.core.errors import InputError, UnknownNameError
-from cryoscout.perception import PseudoLabels, fit, fit_ctf
-from cryoscout.perception.prepare import split_held_out
+from cryoscout.perception import fit, fit_ctf
+from cryoscout.perception.prepare import drawn_held_out
 from cryoscout.perception.settings import FitSettings, settings_for
+from cryoscout.session.splits import split_by_class
 
 IMAGES, LABELS, TRUTH = partly_labelled()
 
@@ -68,15 +67,7 @@ def test_wrong_labels_are_refused(labels: Any, message: str) -> None:
         ({"truth": LABELS[:4]}, "Truth must be one whole number per image"),
         ({"resume": True}, "must have its folder"),
         ({"device": "abacus"}, "cpu or cuda. Got 'abacus'"),
-        ({"method": "pseudo_label"}, "pseudo_label without them"),
-        ({"pseudo": PseudoLabels(LABELS, np.ones(160))}, "fixmatch with them"),
-        ({"method": "pseudo_label", "pseudo": PseudoLabels(LABELS + 1, np.ones(160))}, "Got 2"),
-        (
-            {"method": "pseudo_label", "pseudo": PseudoLabels(LABELS, np.full(160, 1.5))},
-            "Got 1.5 for image 0",
-        ),
-        ({"method": "pseudo_label", "pseudo": PseudoLabels(LABELS, np.full(160, np.nan))}, "Got nan"),
-        ({"method": "pseudo_label", "pseudo": PseudoLabels(LABELS, np.ones(3))}, r"Got \(3,\)"),
+        ({"method": "pseudo_label"}, "pseudo_label must get weights"),
     ],
 )
 def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> None:
@@ -184,14 +175,11 @@ def test_a_threshold_goes_with_two_classes_only() -> None:
         fit(IMAGES, labels, threshold_angstrom=6.0, **TINY)
 
 
-@given(st.lists(st.integers(-1, 3), min_size=1, max_size=60), st.floats(0.0, 0.99), st.integers(0, 1000))
-def test_held_out_labels_leave_every_class_something(labels: list[int], share: float, seed: int) -> None:
-    whole = np.array(labels)
-    held = split_held_out(whole, share, seed)
-    assert not held[whole == -1].any()
-    for label in set(labels) - {-1}:
-        n = int((whole == label).sum())
-        assert int(held[whole == label].sum()) == min(round(share * n), n - 1)
+def test_the_drawn_labels_are_a_function_of_the_settings() -> None:
+    settings = settings_for("supervised", seed=5, held_out=0.3)
+    held = drawn_held_out(LABELS, settings)
+    np.testing.assert_array_equal(held, split_by_class(LABELS, 0.3, np.random.default_rng([5, 1])))
+    assert (held != drawn_held_out(LABELS, settings_for("supervised", seed=6, held_out=0.3))).any()
 
 
 def test_quick_and_paper_profiles() -> None:

@@ -13,7 +13,7 @@ from cryoscout.perception.methods.barlow_twins import BarlowTwins, redundancy
 from cryoscout.perception.methods.base import Outcome, Seen
 from cryoscout.perception.methods.defixmatch import DeFixMatch
 from cryoscout.perception.methods.fixmatch import FixMatch
-from cryoscout.perception.methods.iterative_fixmatch import own_pseudo_labels
+from cryoscout.perception.methods.iterative_fixmatch import own_guesses
 from cryoscout.perception.methods.regression import ordinal_loss
 from cryoscout.perception.methods.softmatch import SoftMatch
 from cryoscout.perception.methods.supervised import Supervised
@@ -162,9 +162,9 @@ def test_ordinal_loss_is_the_cross_entropy_of_every_edge() -> None:
     assert float(outcome.loss) == pytest.approx((by_hand * batch.weights.numpy()).mean())
 
 
-def test_own_pseudo_labels_leave_true_labels_alone() -> None:
+def test_own_guesses_leave_measured_labels_alone() -> None:
     p = np.array([[0.9, 0.1], [0.3, 0.7], [0.4, 0.6]])
-    found = own_pseudo_labels(p, np.array([True, False, False]))
+    found = own_guesses(p, np.array([True, False, False]))
     assert found.labels.tolist() == [-1, 1, 1]
     assert found.confidence[1:].tolist() == [0.7, 0.6]
 

@@ -14,7 +14,6 @@ from cryoscout.core.errors import DataError, InputError
 from cryoscout.perception import fit, fit_ctf
 from cryoscout.perception.from_session import (
     SessionCrops,
-    good_by_majority,
     label_crops,
     median_ctf_by_hole,
     rows_trained_on,
@@ -106,7 +105,7 @@ def test_several_shots_are_good_by_majority_and_a_failed_fit_is_100(tmp_path: Pa
     median = median_ctf_by_hole(session)
     assert median[:4].tolist() == [8.0, 5.0, 5.0, 8.0]
     assert np.isnan(median[11])
-    good = good_by_majority(session, 6.0)
+    good = session.good_by_majority(6.0)
     assert good[:4].tolist() == [0.0, 1.0, 1.0, 0.0]
     assert np.isnan(good[11])
     assert median_ctf_by_hole(tiny_session(ctf=ctf))[0] == 100.0
@@ -117,6 +116,40 @@ def test_no_images_at_all_say_how_to_import_them(tmp_path: Path) -> None:
         DataError, match=r"must have hole images. Got none instead. Remedy: import it with --images"
     ):
         crops_of(tmp_path, tiny_session(imaged=np.zeros(120, dtype=bool)), {})
+
+
+def npy_header(shape: tuple[int, ...]) -> bytes:
+    """An array file that says it holds an array of this shape, and holds three bytes."""
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + b"abc"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"PK\x03\x04 half an archive",
+        npy_header((10**13,)),
+        npy_header((10**9, 10**9)),
+        npy_header((-1, 4, 4)),
+    ],
+    ids=["empty", "archive", "more than a disk holds", "overflow", "negative"],
+)
+def test_an_image_file_that_lies_about_itself_sets_its_holes_aside(content: bytes, tmp_path: Path) -> None:
+    folder = stored(tmp_path / "tiny.session")
+    (folder / "images" / "p1.npy").write_bytes(content)
+    with SessionStore.open(folder) as store:
+        crops = session_crops(store)
+    assert {each.patch_id for each in crops.set_aside} == {"p1"}
+    assert all("cannot be read" in each.why for each in crops.set_aside)
+
+
+def test_an_archive_named_as_an_array_sets_its_holes_aside(tmp_path: Path) -> None:
+    folder = stored(tmp_path / "tiny.session")
+    with (folder / "images" / "p1.npy").open("wb") as file:
+        np.savez(file, images=bright(truth())[:12])
+    with SessionStore.open(folder) as store:
+        assert {each.patch_id for each in session_crops(store).set_aside} == {"p1"}
 
 
 def test_damaged_image_files_set_their_holes_aside_by_name(tmp_path: Path) -> None:

@@ -15,12 +15,12 @@ from perception_samples import TINY, partly_labelled, textures
 from cryoscout.core import precision
 from cryoscout.core.array_file import read_arrays
 from cryoscout.core.errors import InputError
-from cryoscout.perception import Classifier, PseudoLabels, fit
+from cryoscout.perception import Classifier, fit
 from cryoscout.perception.fitting import CLASSIFIER_FILE
 from cryoscout.perception.methods.base import Method, Outcome, Seen
 from cryoscout.perception.methods.regression import Regression
 from cryoscout.perception.methods.softmatch import SoftMatch
-from cryoscout.perception.prepare import split_held_out
+from cryoscout.perception.prepare import drawn_held_out
 from cryoscout.perception.resnet import ResNet, seeded_resnet
 from cryoscout.perception.settings import METHODS, FitSettings
 from cryoscout.perception.training import (
@@ -42,10 +42,12 @@ class KilledError(Exception):
     """Stands for a power cut."""
 
 
-def pseudo_of(method: str, truth: Any, labels: Any) -> dict[str, Any]:
+def told_to(method: str, truth: Any, labels: Any, seed: int = 0) -> tuple[Any, dict[str, Any]]:
+    """(labels, options): to `pseudo_label` the truth is told as guesses."""
     if method != "pseudo_label":
-        return {}
-    return {"pseudo": PseudoLabels(np.where(labels < 0, truth, -1), np.linspace(0.5, 1.0, len(labels)))}
+        return labels, {}
+    weights = np.where(labels < 0, np.linspace(0.5, 1.0, len(labels)), 1.0)
+    return truth, {"weights": weights, "held_out": drawn_held_out(labels, FitSettings(seed=seed))}
 
 
 def metrics_of(folder: Path) -> list[dict[str, Any]]:
@@ -56,7 +58,8 @@ def metrics_of(folder: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_tells_two_textures_apart(method: str) -> None:
     images, labels, truth = partly_labelled()
-    found = fit(images, labels, method, seed=1, **pseudo_of(method, truth, labels), **{**TINY, "steps": 60})
+    told, given = told_to(method, truth, labels, 1)
+    found = fit(images, told, method, seed=1, **given, **{**TINY, "steps": 60})
     new, right = textures(150, 7)
     p = found.predict_proba(new)
     assert p.shape == (150, 2)
@@ -67,7 +70,8 @@ def test_every_method_tells_two_textures_apart(method: str) -> None:
 @pytest.mark.parametrize("method", ["softmatch", "iterative_fixmatch", "barlow_twins", "pseudo_label"])
 def test_a_killed_run_goes_on_to_the_same_result(method: str, tmp_path: Path) -> None:
     images, labels, truth = partly_labelled()
-    given: dict[str, Any] = {**TINY, **pseudo_of(method, truth, labels), "truth": truth}
+    labels, options = told_to(method, truth, labels)
+    given: dict[str, Any] = {**TINY, **options, "truth": truth}
     given |= {"steps": 8, "pretrain_steps": 8, "evaluate_every": 4}
     whole = fit(images, labels, method, folder=tmp_path / "whole", **given)
     for place in (6, 11):  # in the first stage after a checkpoint, in the second before one
@@ -159,7 +163,7 @@ def test_held_out_crops_are_not_trained_on(tmp_path: Path) -> None:
     folders = [tmp_path / name for name in ("one", "other")]
     given = {**TINY, "steps": 10}
     fit(images, labels, folder=folders[0], **given)
-    held = np.flatnonzero(split_held_out(labels, 0.2, 0))
+    held = np.flatnonzero(drawn_held_out(labels, FitSettings(seed=0)))
     changed = images.copy()
     changed[held] = 255 - changed[held]
     fit(changed, labels, folder=folders[1], **given)
@@ -313,14 +317,10 @@ def test_pseudo_labels_are_drawn_and_weighed_by_their_confidence(monkeypatch: py
         return honest(self, seen)
 
     monkeypatch.setattr(Method, "supervised", watched)
-    pseudo = PseudoLabels(np.where(labels < 0, truth, -1), confidence)
-    fit(
-        images,
-        labels,
-        "pseudo_label",
-        pseudo=pseudo,
-        **{**TINY, "steps": 10, "batch_size": 80, "unlabelled_ratio": 1},
-    )
+    weights = np.where(labels < 0, confidence, 1.0)
+    held_out = drawn_held_out(labels, FitSettings())
+    few = {"steps": 10, "batch_size": 80, "unlabelled_ratio": 1}
+    fit(images, truth, "pseudo_label", weights=weights, held_out=held_out, **{**TINY, **few})
     # 48 labelled crops of weight 1 and 50 of weight 1/4: 12.5 / 60.5 of the draws.
     assert set(drawn) == {1.0, 0.25}
     assert np.mean(np.array(drawn) == 0.25) == pytest.approx(12.5 / 60.5, abs=0.05)

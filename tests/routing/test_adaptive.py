@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cryoscout.belief.effects import EffectVariances
 from cryoscout.core.errors import InputError
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.policies import make_policy
 from cryoscout.routing.policies.base import STOP, Observation
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
@@ -52,7 +53,7 @@ def test_where_outcomes_tell_nothing_it_is_the_best_fixed_plan(
     )
     problem = replace(problem, effects=NOTHING_SHARED)
     start = int(rng.integers(NOWHERE, problem.n_holes))
-    expected = shots * problem.p_good
+    expected = shots * problem.prior_p_good
     found = replayed(problem, expected, start, delay_min=1e9, optimism=optimism).good_found
     best = exhaustive_best(problem, expected, start)
     assert best - shots * problem.n_holes * CLIPPED_BY <= found <= best + 1e-9
@@ -62,10 +63,12 @@ def two_grids(p_good: list[float], budget_min: float, effects: EffectVariances) 
     """As many holes in patch 0 as in patch 1; each patch has a grid of its own."""
     half = len(p_good) // 2
     return RoutingProblem(
-        patch_of_hole=np.repeat(np.arange(2, dtype=np.int32), half),
-        square_of_patch=np.arange(2, dtype=np.int32),
-        grid_of_square=np.arange(2, dtype=np.int32),
-        p_good=np.array(p_good),
+        tree=HoleTree(
+            np.repeat(np.arange(2, dtype=np.int32), half),
+            np.arange(2, dtype=np.int32),
+            np.arange(2, dtype=np.int32),
+        ),
+        prior_p_good=np.array(p_good),
         budget_min=budget_min,
         effects=effects,
     )
@@ -116,7 +119,8 @@ def test_the_result_of_the_start_hole_counts(good: float, patch: int) -> None:
     # Neighbouring patches of one square, so that moving costs 3 minutes only.
     zero = np.zeros(1, dtype=np.int32)
     problem = RoutingProblem(
-        np.repeat(np.arange(2, dtype=np.int32), 12), np.zeros(2, dtype=np.int32), zero, np.full(24, 0.5), 22.0,
+        HoleTree(np.repeat(np.arange(2, dtype=np.int32), 12), np.zeros(2, dtype=np.int32), zero),
+        np.full(24, 0.5), 22.0,
         effects=PATCHES_DIFFER,
     )  # fmt: skip
     first = replayed(problem, np.full(24, good), start_hole=0).route[0]
@@ -139,9 +143,57 @@ def test_an_outcome_is_taken_in_once_when_it_is_announced() -> None:
     assert problem.patch_of_hole[asked([6])[0]] == 1
 
 
+@pytest.mark.parametrize("name", ["adaptive", "adaptive-trust"])
+def test_a_hole_s_shots_one_by_one_and_a_session_opened_again_give_the_belief_of_all_at_once(
+    name: str,
+) -> None:
+    problem = replace(two_grids([0.6] * 20, 90.0, PATCHES_DIFFER), shots=3)
+    visited, unknown = np.arange(20) < 2, np.full(20, np.nan)
+    good, results = np.where(visited, 0.0, np.nan), np.zeros(20)
+    one_by_one, at_once, again = make_policy(name), make_policy(name), make_policy(name)
+    one_by_one.reset(problem, NOWHERE, np.random.default_rng(0))
+    for shot in range(1, 4):
+        for hole in (0, 1):
+            results[hole], good[hole] = shot, shot - hole  # all three good, and two of three
+            seen = np.where(results > 0, good, unknown)
+            one_by_one.next_hole(Observation(visited, 1, 20.0, seen, 2 * shot + hole, results.copy()))
+    at_once.reset(problem, NOWHERE, np.random.default_rng(0))
+    at_once.next_hole(Observation(visited, 1, 20.0, good, 1, results))
+    again.reset(replace(problem, imaged=visited, outcome=good, results=results), 1, np.random.default_rng(0))
+    for other in (at_once, again):
+        np.testing.assert_allclose(one_by_one.belief.p_good(), other.belief.p_good(), atol=1e-6)
+    assert one_by_one.belief.p_good()[2] > 0.65
+
+
+def test_results_not_counted_by_the_observation_are_those_of_all_shots() -> None:
+    problem = replace(two_grids([0.6] * 20, 90.0, PATCHES_DIFFER), shots=3)
+    visited, outcome = np.arange(20) < 1, np.where(np.arange(20) < 1, 1.0, np.nan)
+    beliefs = []
+    for results in (None, np.where(visited, 3.0, 0.0), np.where(visited, 1.0, 0.0)):
+        policy = make_policy("adaptive")
+        policy.reset(problem, NOWHERE, np.random.default_rng(0))
+        policy.next_hole(Observation(visited, 0, 20.0, outcome, 1, results))
+        beliefs.append(policy.belief.p_good()[1])
+    assert beliefs[0] == beliefs[1] < 0.6 < beliefs[2]
+
+
+def test_a_corrected_result_replaces_the_first() -> None:
+    problem = two_grids([0.6] * 20, 90.0, PATCHES_DIFFER)
+    visited = np.arange(20) < 1
+    policy = make_policy("adaptive")
+    policy.reset(problem, NOWHERE, np.random.default_rng(0))
+    found = []
+    for news, good in enumerate((1.0, 0.0, np.nan)):
+        outcome = np.where(visited, good, np.nan)
+        policy.next_hole(Observation(visited, 0, 20.0, outcome, news))
+        found.append(policy.belief.p_good()[1])
+    assert found[1] < found[2] < found[0]
+    assert found[2] == pytest.approx(0.6, abs=1e-6)
+
+
 def test_within_a_patch_the_best_hole_goes_first() -> None:
     problem = two_grids([0.3, 0.8, 0.5, 0.1, 0.1, 0.1], 24.0, NOTHING_SHARED)
-    assert replayed(problem, problem.p_good).route.tolist() == [1, 2, 0]
+    assert replayed(problem, problem.prior_p_good).route.tolist() == [1, 2, 0]
 
 
 @pytest.mark.parametrize(("minutes_used", "expected"), [(60.0, STOP), (59.0, STOP), (58.0, 1)])
@@ -155,13 +207,13 @@ def test_it_stops_when_nothing_fits(minutes_used: float, expected: int) -> None:
 
 def test_where_the_crossing_visit_counts_it_is_the_best_hole_anywhere() -> None:
     problem = replace(two_grids([0.3, 0.8, 0.5, 0.1, 0.9, 0.1], 1.0, NOTHING_SHARED), crossing="count")
-    assert replayed(problem, problem.p_good, start_hole=0).route.tolist() == [4]
+    assert replayed(problem, problem.prior_p_good, start_hole=0).route.tolist() == [4]
 
 
 def test_the_same_seed_gives_the_same_route() -> None:
     rng = np.random.default_rng(9)
     problem = random_problem(rng, 40, budget_min=150.0)
-    good = rng.binomial(1, problem.p_good).astype(np.float64)
+    good = rng.binomial(1, problem.prior_p_good).astype(np.float64)
     assert replayed(problem, good, 3).route.tolist() == replayed(problem, good, 3).route.tolist()
 
 
@@ -193,7 +245,7 @@ def test_no_hole_twice_none_that_is_not_available_and_never_past_the_budget(
         share_imaged=0.2,
         share_allowed=0.8,
     )
-    good = rng.binomial(1, problem.p_good).astype(np.float64)
+    good = rng.binomial(1, problem.prior_p_good).astype(np.float64)
     start = int(rng.integers(NOWHERE, n_holes))
     result = replayed(problem, good, start, delay_min, optimism=optimism)
     assert len(set(result.route.tolist()) | {start}) == result.visited + 1

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryoscout.core.errors import InputError, UnknownNameError
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.policies import POLICIES, make_policy
 from cryoscout.routing.policies.base import Policy
 from cryoscout.routing.policies.fixed_order import tiers_from
@@ -105,7 +106,7 @@ def greedy_by_the_book(problem: RoutingProblem, start_hole: int) -> list[int]:
     good = [
         hole
         for hole in range(problem.n_holes)
-        if problem.p_good[hole] >= 0.5 and problem.available()[hole] and hole != start_hole
+        if problem.prior_p_good[hole] >= 0.5 and problem.available()[hole] and hole != start_hole
     ]
     patches = list(range(len(problem.square_of_patch)))
     good_of = {patch: [hole for hole in good if problem.patch_of_hole[hole] == patch] for patch in patches}
@@ -148,10 +149,12 @@ def test_greedy_follows_the_published_rule(
 
 def test_greedy_lets_the_patch_of_the_start_change_places_with_the_best() -> None:
     problem = RoutingProblem(
-        patch_of_hole=np.array([0, 0, 1, 1, 1, 2, 2], dtype=np.int32),
-        square_of_patch=np.array([0, 1, 2], dtype=np.int32),
-        grid_of_square=np.array([0, 1, 1], dtype=np.int32),
-        p_good=np.array([0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.1]),
+        tree=HoleTree(
+            np.array([0, 0, 1, 1, 1, 2, 2], dtype=np.int32),
+            np.array([0, 1, 2], dtype=np.int32),
+            np.array([0, 1, 1], dtype=np.int32),
+        ),
+        prior_p_good=np.array([0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.1]),
         budget_min=500.0,
     )
     assert route_of("greedy", problem, NOWHERE) == [2, 3, 4, 5, 0, 1]

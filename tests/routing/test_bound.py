@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cryoscout.routing.bound import good_holes_bound
+from cryoscout.core.hole_tree import HoleTree
+from cryoscout.routing.bound import good_holes_bound, good_holes_bound_course, pseudo_reward_bound
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
-from cryoscout.routing.replay import Truth
+from cryoscout.routing.replay import PseudoRewards, Truth
 from cryoscout.routing.time_model import PRESETS, TimeModel
 from cryoscout.testing import exhaustive_best, random_problem
 
@@ -34,6 +35,18 @@ def exhaustive_bound(problem: RoutingProblem, truth: Truth, start_hole: int) -> 
     return exhaustive_best(
         replace(problem, allowed=problem.available() & truth.measured), truth.good, start_hole
     )
+
+
+@settings(max_examples=100)
+@given(seed=st.integers(0, 2**32 - 1), crossing=st.sampled_from(["count", "drop"]))
+def test_that_of_pseudo_rewards_is_what_exhaustive_search_finds(seed: int, crossing: Crossing) -> None:
+    rng = np.random.default_rng(seed)
+    problem = random_problem(rng, int(rng.integers(1, 8)), crossing=crossing, shots=2, share_allowed=0.9)
+    labels = np.where(rng.random(problem.n_holes) < 0.3, rng.integers(0, 3, problem.n_holes), np.nan)
+    rewards = PseudoRewards.of(labels, problem.prior_p_good, problem.shots)
+    start = int(rng.integers(NOWHERE, problem.n_holes))
+    expected = exhaustive_best(problem, rewards.reward, start)
+    assert pseudo_reward_bound(problem, rewards, start) == pytest.approx(expected, abs=1e-9)
 
 
 @settings(max_examples=300)
@@ -78,13 +91,43 @@ def test_with_fitted_minutes_no_route_exceeds_it_and_a_tenth_of_a_minute_per_vis
     assert bound <= exhaustive_bound(roomier, truth, start)
 
 
+@settings(max_examples=200)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    model=st.sampled_from([PRESETS["cryorl"], PRESETS["cryorl-code"], OVERHEADS, FITTED]),
+    crossing=st.sampled_from(["count", "drop"]),
+    shots=st.integers(1, 2),
+)
+def test_its_course_is_the_bound_of_each_moment_alone(
+    seed: int, model: TimeModel, crossing: Crossing, shots: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    problem = random_problem(
+        rng, int(rng.integers(1, 20)), time_model=model, crossing=crossing, shots=shots, share_imaged=0.15
+    )
+    truth = random_truth(rng, problem)
+    start = int(rng.integers(NOWHERE, problem.n_holes))
+    budget_min = problem.budget_min
+    moments = np.append(np.round(np.sort(rng.uniform(0.1, budget_min, 12)), 1), [0.0, budget_min])
+    moments = moments[moments <= budget_min]
+    dropping = replace(problem, crossing="drop")
+    alone = [
+        0.0 if moment == 0.0 else good_holes_bound(dropping.with_budget(moment), truth, start)
+        for moment in moments[:-1].tolist()
+    ]
+    alone.append(good_holes_bound(problem, truth, start))
+    assert good_holes_bound_course(problem, truth, start, moments).tolist() == alone
+
+
 def two_patches(budget_min: float, crossing: Crossing = "drop") -> RoutingProblem:
     """Holes 0..3 in patch 0, hole 4 in patch 1 of another square."""
     return RoutingProblem(
-        patch_of_hole=np.array([0, 0, 0, 0, 1], dtype=np.int32),
-        square_of_patch=np.array([0, 1], dtype=np.int32),
-        grid_of_square=np.array([0, 0], dtype=np.int32),
-        p_good=np.zeros(5),
+        tree=HoleTree(
+            np.array([0, 0, 0, 0, 1], dtype=np.int32),
+            np.array([0, 1], dtype=np.int32),
+            np.array([0, 0], dtype=np.int32),
+        ),
+        prior_p_good=np.zeros(5),
         budget_min=budget_min,
         crossing=crossing,
     )
@@ -119,7 +162,7 @@ def test_the_start_hole_and_holes_without_a_result_are_not_counted() -> None:
 def test_it_depends_on_the_truth_and_not_on_what_is_predicted() -> None:
     truth = Truth(np.array([1.0, 1, 1, 0, 1]), np.ones(5, dtype=bool))
     hopeless = two_patches(14.0)
-    hopeful = replace(hopeless, p_good=np.ones(5))
+    hopeful = replace(hopeless, prior_p_good=np.ones(5))
     assert good_holes_bound(hopeless, truth, 0) == good_holes_bound(hopeful, truth, 0) == 3
 
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryoscout.core.errors import InputError
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.elimination import BETA_TEST, BETA_TRAINING, eliminated_holes
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.testing import random_problem
@@ -24,7 +25,9 @@ def kept_by_walking(problem: RoutingProblem, beta: float) -> list[bool]:
         ]
         for patch in range(len(problem.square_of_patch))
     }
-    good_of = {patch: sum(problem.p_good[hole] >= 0.5 for hole in holes) for patch, holes in holes_of.items()}
+    good_of = {
+        patch: sum(problem.prior_p_good[hole] >= 0.5 for hole in holes) for patch, holes in holes_of.items()
+    }
     grid_of = {patch: int(problem.grid_of_patch[patch]) for patch in holes_of}
     good_of_grid = {
         grid: sum(good_of[patch] for patch in holes_of if grid_of[patch] == grid) for grid in grid_of.values()
@@ -69,10 +72,12 @@ def test_it_keeps_what_the_rule_keeps_hole_by_hole(
 def three_patches(budget_min: float) -> RoutingProblem:
     """Grid 0: patch 0 with 3 good; grid 1: patch 1 with 4 good of 5, patch 2 with 2 good (two squares)."""
     return RoutingProblem(
-        patch_of_hole=np.array([0] * 3 + [1] * 5 + [2] * 2, dtype=np.int32),
-        square_of_patch=np.array([0, 1, 2], dtype=np.int32),
-        grid_of_square=np.array([0, 1, 1], dtype=np.int32),
-        p_good=np.array([1, 0.9, 0.5, 0.8, 0.8, 0.1, 0.7, 0.6, 0.5, 0.9]),
+        tree=HoleTree(
+            np.array([0] * 3 + [1] * 5 + [2] * 2, dtype=np.int32),
+            np.array([0, 1, 2], dtype=np.int32),
+            np.array([0, 1, 1], dtype=np.int32),
+        ),
+        prior_p_good=np.array([1, 0.9, 0.5, 0.8, 0.8, 0.1, 0.7, 0.6, 0.5, 0.9]),
         budget_min=budget_min,
     )
 
@@ -98,10 +103,12 @@ def test_a_hand_worked_case(budget_min: float, beta: float, patches: list[int]) 
 
 def test_ties_go_to_the_lower_id() -> None:
     problem = RoutingProblem(
-        patch_of_hole=np.array([0, 1, 2], dtype=np.int32),
-        square_of_patch=np.array([0, 1, 1], dtype=np.int32),
-        grid_of_square=np.array([0, 0], dtype=np.int32),
-        p_good=np.ones(3),
+        tree=HoleTree(
+            np.array([0, 1, 2], dtype=np.int32),
+            np.array([0, 1, 1], dtype=np.int32),
+            np.array([0, 0], dtype=np.int32),
+        ),
+        prior_p_good=np.ones(3),
         budget_min=20.0,
     )
     assert eliminated_holes(problem, 1.0).tolist() == [True, False, False]

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.knapsack import TreeKnapsack
 from cryoscout.routing.policies import make_policy
 from cryoscout.routing.policies.base import Observation
@@ -84,9 +85,11 @@ def test_with_fitted_minutes_the_route_keeps_what_the_plan_promised(seed: int, c
     free = problem.available()
     if start != NOWHERE:
         free[start] = False
-    promised = TreeKnapsack(problem).solve(problem.p_good, free, start, problem.budget_min, plan=False).value
+    promised = (
+        TreeKnapsack(problem).solve(problem.prior_p_good, free, start, problem.budget_min, plan=False).value
+    )
     kept = replayed_in_expectation(problem, start)
-    best = exhaustive_best(problem, problem.p_good, start)
+    best = exhaustive_best(problem, problem.prior_p_good, start)
     assert promised - 1e-12 <= kept.good_found <= best + 1e-12
     if crossing == "drop":
         assert np.all(kept.minutes <= problem.budget_min)
@@ -117,12 +120,12 @@ def test_the_average_over_drawn_truths_is_what_it_promised() -> None:
     rng = np.random.default_rng(11)
     problem = random_problem(rng, 60, budget_min=120.0, shots=2)
     promised = replayed_in_expectation(problem, NOWHERE)
-    draws = rng.binomial(2, problem.p_good, size=(400, 60)).astype(np.float64)
+    draws = rng.binomial(2, problem.prior_p_good, size=(400, 60)).astype(np.float64)
     truths = [Truth(good, np.ones(60, dtype=bool)) for good in draws]
     found = [
         replay(problem, truth, make_policy("expected"), [NOWHERE], seed=0)[0].good_found for truth in truths
     ]
-    chosen = problem.p_good[promised.route]
+    chosen = problem.prior_p_good[promised.route]
     standard_error = np.sqrt((2 * chosen * (1 - chosen)).sum() / len(truths))
     assert abs(np.mean(found) - promised.good_found) < 4 * standard_error
 
@@ -140,10 +143,12 @@ def test_outcomes_do_not_change_the_route() -> None:
 
 def test_the_crossing_visit_is_the_best_hole_left() -> None:
     problem = RoutingProblem(
-        patch_of_hole=np.array([0, 0, 0, 1], dtype=np.int32),
-        square_of_patch=np.array([0, 1], dtype=np.int32),
-        grid_of_square=np.array([0, 1], dtype=np.int32),
-        p_good=np.array([0.5, 0.6, 0.4, 0.9]),
+        tree=HoleTree(
+            np.array([0, 0, 0, 1], dtype=np.int32),
+            np.array([0, 1], dtype=np.int32),
+            np.array([0, 1], dtype=np.int32),
+        ),
+        prior_p_good=np.array([0.5, 0.6, 0.4, 0.9]),
         budget_min=4.0,
         crossing="count",
     )
@@ -153,7 +158,9 @@ def test_the_crossing_visit_is_the_best_hole_left() -> None:
 
 
 def test_a_hole_the_operator_imaged_meanwhile_is_passed_over() -> None:
-    problem = replace(random_problem(np.random.default_rng(5), 20, budget_min=500.0), p_good=np.full(20, 0.5))
+    problem = replace(
+        random_problem(np.random.default_rng(5), 20, budget_min=500.0), prior_p_good=np.full(20, 0.5)
+    )
     policy = make_policy("expected")
     policy.reset(problem, NOWHERE, np.random.default_rng(0))
     visited, unknown = np.zeros(20, dtype=bool), np.full(20, np.nan)
@@ -171,10 +178,8 @@ def test_known_outcomes_move_a_fixed_plan_to_the_patch_that_turned_out_well(poli
     outcome = np.full(12, np.nan)
     outcome[[0, 1, 2]], outcome[[6, 7, 8]] = 0.0, 1.0
     problem = RoutingProblem(
-        patch_of_hole=patch,
-        square_of_patch=np.zeros(2, dtype=np.int32),
-        grid_of_square=np.zeros(1, dtype=np.int32),
-        p_good=np.where(patch == 0, 0.6, 0.5),
+        tree=HoleTree(patch, np.zeros(2, dtype=np.int32), np.zeros(1, dtype=np.int32)),
+        prior_p_good=np.where(patch == 0, 0.6, 0.5),
         budget_min=26.0,
         imaged=imaged,
         outcome=outcome,

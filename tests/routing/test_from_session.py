@@ -7,22 +7,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cryoscout.advice.work_list import place_names
 from cryoscout.belief.effects import Y1_EFFECTS, Y1_FLAT_EFFECTS
 from cryoscout.core.errors import DataError, InputError, UnknownNameError
-from cryoscout.routing.from_session import (
+from cryoscout.routing.from_session import problem_from_session, start_of_plan, truth_from_session
+from cryoscout.routing.predictions import (
     flat_p_good,
-    load_session,
     named_p_good,
-    place_names,
     prediction_names,
-    problem_from_session,
+    prediction_of,
     resolve_prediction,
-    start_of_plan,
-    time_model_for,
-    truth_from_session,
 )
 from cryoscout.routing.problem import NOWHERE
+from cryoscout.routing.times import time_model_for
 from cryoscout.session.model import Session
+from cryoscout.session.named import load_session
 from cryoscout.session.tables import empty_table
 from cryoscout.simulate.presets import simulation_named
 from cryoscout.simulate.session import to_session
@@ -57,7 +56,7 @@ def without_predictions(session: Session) -> Session:
 
 
 def test_the_built_in_session_is_planned_as_new_at_the_published_times(y1):
-    problem = problem_from_session(y1, prediction="res50", budget_min=480)
+    problem = problem_from_session(y1, prediction=prediction_of(y1, "res50"), budget_min=480)
     assert problem.n_holes == 1074
     assert (len(problem.square_of_patch), len(problem.grid_of_square)) == (52, 22)
     assert problem.time_model.name == "cryorl"
@@ -79,25 +78,29 @@ def test_holes_without_a_result_have_no_truth(half_imaged):
 
 
 def test_the_problem_keeps_the_order_of_the_session(y1):
-    problem = problem_from_session(y1, prediction="res18", budget_min=60)
+    problem = problem_from_session(y1, prediction=prediction_of(y1, "res18"), budget_min=60)
     names = place_names(y1)
     assert problem.hole_ids == names.holes == tuple(y1.holes["hole_id"])
     for hole in (0, 500, 1073):
         assert names.holes[hole].startswith(names.patches[problem.patch_of_hole[hole]])
         assert names.holes[hole].startswith(names.grids[problem.grid_of_hole[hole]])
     by_name = y1.predictions.query("model_id == 'res18'").set_index("hole_id")["p_good"]
-    assert problem.p_good[500] == by_name[names.holes[500]]
+    assert problem.prior_p_good[500] == by_name[names.holes[500]]
 
 
 def test_imaged_holes_and_their_results_are_handed_over_unless_planned_as_new(half_imaged):
-    problem = problem_from_session(half_imaged, prediction="simulated", budget_min=60)
+    problem = problem_from_session(
+        half_imaged, prediction=prediction_of(half_imaged, "simulated"), budget_min=60
+    )
     assert problem.imaged is not None
     assert problem.outcome is not None
     assert problem.imaged.sum() == 60
     assert np.isnan(problem.outcome[59:]).all()
     assert not np.isnan(problem.outcome[:59]).any()
     assert problem.available().sum() == 60
-    as_new = problem_from_session(half_imaged, prediction="simulated", budget_min=60, as_new=True)
+    as_new = problem_from_session(
+        half_imaged, prediction=prediction_of(half_imaged, "simulated"), budget_min=60, as_new=True
+    )
     assert as_new.imaged is None
     assert as_new.outcome is None
     assert as_new.available().all()
@@ -134,7 +137,10 @@ def test_combined_is_a_probability_and_tells_good_from_bad_better_than_its_parts
 
 def test_a_problem_carries_the_effects_its_prediction_leaves_unexplained(y1):
     for prediction, effects in (("combined", Y1_EFFECTS), ("res50", Y1_EFFECTS), ("flat", Y1_FLAT_EFFECTS)):
-        assert problem_from_session(y1, prediction=prediction, budget_min=60).effects == effects
+        assert (
+            problem_from_session(y1, prediction=prediction_of(y1, prediction), budget_min=60).effects
+            == effects
+        )
 
 
 def test_combined_puts_the_only_classifier_of_another_session_into_context(simulated):
@@ -154,8 +160,8 @@ def test_a_session_without_predictions_gets_flat_and_says_so(simulated):
     name, notes = resolve_prediction(bare, None, "combined")
     assert name == "flat"
     assert "has no predictions" in notes[0]
-    problem = problem_from_session(bare, prediction=name, budget_min=60)
-    assert np.unique(problem.p_good).tolist() == [flat_p_good()]
+    problem = problem_from_session(bare, prediction=prediction_of(bare, name), budget_min=60)
+    assert np.unique(problem.prior_p_good).tolist() == [flat_p_good()]
 
 
 def test_what_is_chosen_for_the_user_is_said_and_what_they_named_is_never_replaced(simulated, y1):
@@ -229,7 +235,7 @@ def test_real_sessions_are_fitted_and_fall_back_with_a_note_where_times_are_miss
 
 def test_an_unknown_time_model_offers_the_nearest(y1):
     with pytest.raises(UnknownNameError, match="Did you mean 'cryorl'"):
-        problem_from_session(y1, prediction="res50", budget_min=60, time_model="cryrl")
+        problem_from_session(y1, prediction=prediction_of(y1, "res50"), budget_min=60, time_model="cryrl")
 
 
 def test_an_unknown_session_offers_the_nearest(tmp_path, monkeypatch):

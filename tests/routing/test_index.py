@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.policies import make_policy
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
 from cryoscout.routing.replay import Truth, replay
@@ -30,7 +31,7 @@ MODELS = {
 
 
 def route_of(problem: RoutingProblem, start_hole: int) -> list[int]:
-    truth = Truth(problem.p_good, np.ones(problem.n_holes, dtype=bool))
+    truth = Truth(problem.prior_p_good, np.ones(problem.n_holes, dtype=bool))
     return replay(problem, truth, make_policy("index"), [start_hole], seed=0)[0].route.tolist()
 
 
@@ -68,7 +69,7 @@ def assert_follows_the_rates(problem: RoutingProblem, start_hole: int, route: li
             first = min(key for key, rate in now.items() if rate >= best * (1 - 1e-12))
             assert patch == first or now[patch] != now[first]  # equal rates: the lower patch
         inside = [other for other in left if problem.patch_of_hole[other] == patch]
-        assert hole == min(inside, key=lambda other: (-problem.p_good[other], other))
+        assert hole == min(inside, key=lambda other: (-problem.prior_p_good[other], other))
         used_min += t[problem.tier_between(here, hole)]
         left.remove(hole)
         here = hole
@@ -106,10 +107,12 @@ def test_every_visit_has_the_best_rate_there_is(
 def two_patches(p_good: list[float], budget_min: float, crossing: Crossing = "drop") -> RoutingProblem:
     """Holes 0, 1, 2 in patch 0, the others in patch 1 of another square of the same grid."""
     return RoutingProblem(
-        patch_of_hole=np.array([0] * 3 + [1] * (len(p_good) - 3), dtype=np.int32),
-        square_of_patch=np.array([0, 1], dtype=np.int32),
-        grid_of_square=np.array([0, 0], dtype=np.int32),
-        p_good=np.array(p_good),
+        tree=HoleTree(
+            np.array([0] * 3 + [1] * (len(p_good) - 3), dtype=np.int32),
+            np.array([0, 1], dtype=np.int32),
+            np.array([0, 0], dtype=np.int32),
+        ),
+        prior_p_good=np.array(p_good),
         budget_min=budget_min,
         crossing=crossing,
     )
@@ -144,6 +147,6 @@ def test_outcomes_do_not_change_the_route() -> None:
 
 def test_the_order_of_holes_within_a_patch_in_the_session_does_not_matter() -> None:
     problem = two_patches([0.1, 0.8, 0.5, 0.3, 0.9, 0.6], 1000.0)
-    turned = replace(problem, p_good=np.array([0.5, 0.1, 0.8, 0.9, 0.6, 0.3]))
-    first = problem.p_good[route_of(problem, NOWHERE)].tolist()
-    assert first == turned.p_good[route_of(turned, NOWHERE)].tolist()
+    turned = replace(problem, prior_p_good=np.array([0.5, 0.1, 0.8, 0.9, 0.6, 0.3]))
+    first = problem.prior_p_good[route_of(problem, NOWHERE)].tolist()
+    assert first == turned.prior_p_good[route_of(turned, NOWHERE)].tolist()

@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cryoscout.core.errors import InputError
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing import knapsack
 from cryoscout.routing.knapsack import (
-    HoleTree,
     Plan,
     Rounding,
     Steps,
     TreeKnapsack,
+    TreeRanges,
     sorted_by_patch,
     steps_of,
 )
@@ -220,9 +221,7 @@ def one_patch(p_good: list[float], **others: object) -> RoutingProblem:
     zero = np.zeros(1, dtype=np.int32)
     arguments: dict[str, object] = {"budget_min": 24.0} | others
     return RoutingProblem(
-        np.zeros(len(p_good), dtype=np.int32),
-        zero,
-        zero,
+        HoleTree(np.zeros(len(p_good), dtype=np.int32), zero, zero),
         np.array(p_good),
         **arguments,  # type: ignore[arg-type]
     )
@@ -233,15 +232,17 @@ def test_nothing_left_still_allows_the_crossing_visit(crossing: Crossing, value:
     problem = one_patch([0.3, 0.9], crossing=crossing)
     solver = TreeKnapsack(problem)
     free = problem.available()
-    assert solver.solve(problem.p_good, free, NOWHERE, 0.0, plan=True).value == value
-    over = solver.solve(problem.p_good, free, NOWHERE, -0.1, plan=True)
+    assert solver.solve(problem.prior_p_good, free, NOWHERE, 0.0, plan=True).value == value
+    over = solver.solve(problem.prior_p_good, free, NOWHERE, -0.1, plan=True)
     assert (over.value, len(over.patches), len(over.counts)) == (0.0, 0, 0)
 
 
 @pytest.mark.parametrize("crossing", ["count", "drop"])
 def test_no_free_hole_is_no_plan(crossing: Crossing) -> None:
     problem = one_patch([0.3, 0.9], crossing=crossing)
-    plan = TreeKnapsack(problem).solve(problem.p_good, np.zeros(2, dtype=bool), NOWHERE, 24.0, plan=True)
+    plan = TreeKnapsack(problem).solve(
+        problem.prior_p_good, np.zeros(2, dtype=bool), NOWHERE, 24.0, plan=True
+    )
     assert (plan.value, plan.patches.tolist()) == (0.0, [])
 
 
@@ -257,8 +258,8 @@ def test_a_plan_too_large_to_keep_is_refused_and_its_value_is_not(monkeypatch: p
         r"budget must be below 40 minutes for a plan of 1 patches\. Got 60 instead\. Remedy: plan a shorter"
     )
     with pytest.raises(InputError, match=message):
-        solved(problem, problem.p_good, NOWHERE)
-    assert solved(problem, problem.p_good, NOWHERE, plan=False).value == pytest.approx(10.0)
+        solved(problem, problem.prior_p_good, NOWHERE)
+    assert solved(problem, problem.prior_p_good, NOWHERE, plan=False).value == pytest.approx(10.0)
 
 
 def test_a_budget_beyond_every_visit_needs_no_more_states_than_all_visits(
@@ -324,13 +325,15 @@ def test_whole_steps_of_a_budget(step_min: float, budget_min: float, steps: int)
 
 def test_the_tree_is_ranges_and_a_parent_without_children_an_empty_one() -> None:
     problem = RoutingProblem(
-        patch_of_hole=np.array([1, 1, 3], dtype=np.int32),
-        square_of_patch=np.array([0, 1, 1, 3], dtype=np.int32),
-        grid_of_square=np.array([0, 0, 2, 2], dtype=np.int32),
-        p_good=np.ones(3),
+        tree=HoleTree(
+            np.array([1, 1, 3], dtype=np.int32),
+            np.array([0, 1, 1, 3], dtype=np.int32),
+            np.array([0, 0, 2, 2], dtype=np.int32),
+        ),
+        prior_p_good=np.ones(3),
         budget_min=10.0,
     )
-    tree = HoleTree.of(problem)
+    tree = TreeRanges.of(problem)
     assert tree.patch_start.tolist() == [0, 0, 2, 2, 3]
     assert tree.square_start.tolist() == [0, 1, 3, 3, 4]
     assert tree.grid_start.tolist() == [0, 2, 2, 4]
@@ -341,8 +344,9 @@ def test_values_are_sorted_within_their_patch_and_only_free_positive_ones_count(
     rng = np.random.default_rng(seed)
     problem = random_problem(rng, 25)
     values, free = random_values(rng, 25), rng.random(25) < 0.7
-    start = HoleTree.of(problem).patch_start
+    start = TreeRanges.of(problem).patch_start
     in_order, counts = sorted_by_patch(values, free, start)
     for patch, count in enumerate(counts.tolist()):
-        own = values[(problem.patch_of_hole == patch) & free & (values > 0)]
-        assert in_order[start[patch] : start[patch] + count].tolist() == sorted(own, reverse=True)
+        own = np.flatnonzero((problem.patch_of_hole == patch) & free & (values > 0)).tolist()
+        best_first = sorted(own, key=lambda hole: (-values[hole], hole))
+        assert in_order[start[patch] : start[patch] + count].tolist() == best_first

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cryoscout.routing.policies.offline import Offline, best_path
+from cryoscout.core.hole_tree import HoleTree
+from cryoscout.routing.policies.offline import best_path
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
 from cryoscout.routing.reward import reward_named
 from cryoscout.routing.time_model import PRESETS, TimeModel
@@ -29,7 +30,7 @@ def scored(problem: RoutingProblem, path: list[int], start_hole: int) -> tuple[i
         tier = problem.tier_between(before, hole)
         began = minutes
         minutes += round(float(tiers_min[tier]) * 10_000)
-        reward += round(float(value[tier]) * 10_000) if problem.p_good[hole] >= 0.5 else 0
+        reward += round(float(value[tier]) * 10_000) if problem.prior_p_good[hole] >= 0.5 else 0
     return reward, minutes, began
 
 
@@ -105,10 +106,12 @@ def test_it_is_never_better_than_every_route_and_mostly_as_good(crossing: Crossi
 
 def test_it_visits_a_whole_patch_before_it_pays_for_another() -> None:
     problem = RoutingProblem(
-        patch_of_hole=np.array([0, 0, 1, 1, 1], dtype=np.int32),
-        square_of_patch=np.array([0, 0], dtype=np.int32),
-        grid_of_square=np.array([0], dtype=np.int32),
-        p_good=np.array([1.0, 1.0, 1.0, 0.0, 1.0]),
+        tree=HoleTree(
+            np.array([0, 0, 1, 1, 1], dtype=np.int32),
+            np.array([0, 0], dtype=np.int32),
+            np.array([0], dtype=np.int32),
+        ),
+        prior_p_good=np.array([1.0, 1.0, 1.0, 0.0, 1.0]),
         budget_min=10.0,
     )
     assert sorted(best_path(problem, 3)[:2]) == [2, 4]  # 2 + 2 + 5 min, 1 + 1 + 0.57
@@ -116,14 +119,10 @@ def test_it_visits_a_whole_patch_before_it_pays_for_another() -> None:
     assert sorted(best_path(problem.with_budget(11.0), 3)) == [0, 1, 2, 4]
 
 
-def test_nothing_predicted_good_is_no_path_and_the_runtime_is_recorded() -> None:
-    rng = np.random.default_rng(0)
-    problem = random_problem(rng, 300, budget_min=200.0)
-    policy = Offline()
-    policy.reset(problem, NOWHERE, rng)
-    assert policy.last_plan_s > 0
+def test_nothing_predicted_good_is_no_path() -> None:
+    problem = random_problem(np.random.default_rng(0), 300, budget_min=200.0)
     nothing_good = RoutingProblem(
-        problem.patch_of_hole, problem.square_of_patch, problem.grid_of_square, np.zeros(300), 200.0
+        HoleTree(problem.patch_of_hole, problem.square_of_patch, problem.grid_of_square), np.zeros(300), 200.0
     )
     assert best_path(nothing_good, NOWHERE) == []
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.policies import make_policy
 from cryoscout.routing.policies.patch_order_search import PatchOrders
 from cryoscout.routing.policies.patch_orders import AnnealingSettings
@@ -27,7 +28,7 @@ def walked_objective(problem: RoutingProblem, patches: list[int], start_hole: in
     total, used_min, here = 0.0, problem.time_model.setup_min, start_hole
     for patch in patches:
         for hole in np.flatnonzero((problem.patch_of_hole == patch) & problem.available()):
-            if problem.p_good[hole] < 0.5 or hole == start_hole:
+            if problem.prior_p_good[hole] < 0.5 or hole == start_hole:
                 continue
             minutes = float(tiers_min[problem.tier_between(here, int(hole))])
             used_min += minutes
@@ -84,11 +85,11 @@ def test_the_default_search_finds_the_best_of_all_orders_of_a_few_patches(name: 
 def test_the_route_scans_the_patches_it_found_best(name: str) -> None:
     problem = random_problem(np.random.default_rng(4), 40, budget_min=80.0)
     policy = make_policy(name, evaluations=3000)
-    planned = policy.plan(problem, 3, np.random.default_rng(1))  # type: ignore[attr-defined]
-    again = policy.plan(problem, 3, np.random.default_rng(1))  # type: ignore[attr-defined]
+    planned = policy.whole_route(problem, 3, np.random.default_rng(1))  # type: ignore[attr-defined]
+    again = policy.whole_route(problem, 3, np.random.default_rng(1))  # type: ignore[attr-defined]
     assert planned == again
     patches = list(dict.fromkeys(problem.patch_of_hole[planned].tolist()))
-    good = np.flatnonzero((problem.p_good >= 0.5) & (np.arange(40) != 3))
+    good = np.flatnonzero((problem.prior_p_good >= 0.5) & (np.arange(40) != 3))
     assert planned == [hole for patch in patches for hole in good if problem.patch_of_hole[hole] == patch]
 
 
@@ -103,10 +104,12 @@ def session_of_thirty_patches() -> PatchOrders:
     square = np.unique(square, return_inverse=True)[1].astype(np.int32)
     n_squares = int(square[-1]) + 1
     problem = RoutingProblem(
-        patch_of_hole=np.repeat(np.arange(30), 20).astype(np.int32),
-        square_of_patch=square,
-        grid_of_square=np.sort(rng.integers(0, 6, size=n_squares)).astype(np.int32),
-        p_good=np.clip(np.repeat(rng.random(30), 20) + rng.normal(0, 0.3, size=600), 0, 1),
+        tree=HoleTree(
+            np.repeat(np.arange(30), 20).astype(np.int32),
+            square,
+            np.sort(rng.integers(0, 6, size=n_squares)).astype(np.int32),
+        ),
+        prior_p_good=np.clip(np.repeat(rng.random(30), 20) + rng.normal(0, 0.3, size=600), 0, 1),
         budget_min=240.0,
     )
     return PatchOrders.of(problem, 5)

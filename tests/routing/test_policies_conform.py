@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.bound import good_holes_bound
 from cryoscout.routing.policies import POLICIES, make_policy
 from cryoscout.routing.policies.base import Policy
@@ -60,7 +61,7 @@ def problems_that_just_fit() -> dict[str, RoutingProblem]:
     zero = np.zeros(1, dtype=np.int32)
     flat = TimeModel(name="flat", same_patch_min=1.1, new_patch_min=1.1, new_square_min=1.1, new_grid_min=1.1)
     problems["three visits of 1.1 min in 3.3 min"] = RoutingProblem(
-        np.zeros(5, dtype=np.int32), zero, zero, np.linspace(0.5, 0.9, 5), 3.3, time_model=flat
+        HoleTree(np.zeros(5, dtype=np.int32), zero, zero), np.linspace(0.5, 0.9, 5), 3.3, time_model=flat
     )
     return problems
 
@@ -100,7 +101,7 @@ def test_no_policy_finds_more_than_the_bound_passes_the_budget_or_comes_back_to_
         share_allowed=0.9,
     )
     truth = Truth(
-        rng.binomial(shots, problem.p_good).astype(np.float64), np.ones(problem.n_holes, dtype=bool)
+        rng.binomial(shots, problem.prior_p_good).astype(np.float64), np.ones(problem.n_holes, dtype=bool)
     )
     start = int(rng.integers(NOWHERE, n_holes))
     result = replay(problem, truth, quick(name), [start], seed)[0]
@@ -115,7 +116,7 @@ def test_no_policy_finds_more_than_the_bound_passes_the_budget_or_comes_back_to_
 @pytest.mark.parametrize("name", POLICIES)
 def test_the_same_seed_replays_the_same_route(name: str) -> None:
     problem = random_problem(np.random.default_rng(6), 30, budget_min=120.0)
-    truth = Truth(np.round(problem.p_good), np.ones(30, dtype=bool))
+    truth = Truth(np.round(problem.prior_p_good), np.ones(30, dtype=bool))
     routes = [
         [result.route.tolist() for result in replay(problem, truth, quick(name), [2, NOWHERE], seed=4)]
         for _ in range(2)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryoscout.core.errors import InputError
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.testing import random_problem
 
@@ -22,19 +23,24 @@ def index(*parents: int) -> np.ndarray:
 def five_holes() -> RoutingProblem:
     """Grid 0: square 0 with patches 0 (holes 0, 1) and 1 (hole 2), square 1 with patch 2 (hole 3); grid 1: hole 4."""
     return RoutingProblem(
-        patch_of_hole=index(0, 0, 1, 2, 3),
-        square_of_patch=index(0, 0, 1, 2),
-        grid_of_square=index(0, 0, 1),
-        p_good=np.array([0.1, 0.9, 0.5, 0.4, 1.0]),
+        tree=HoleTree(index(0, 0, 1, 2, 3), index(0, 0, 1, 2), index(0, 0, 1)),
+        prior_p_good=np.array([0.1, 0.9, 0.5, 0.4, 1.0]),
         budget_min=60.0,
     )
+
+
+def changed(problem: RoutingProblem, **changes: object) -> RoutingProblem:
+    """The problem with other fields; those of its tree by their own names."""
+    arrays = vars(problem.tree)
+    of_tree = {name: changes.pop(name) for name in list(changes) if name in arrays}
+    return replace(problem, tree=HoleTree(**arrays | of_tree), **changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"p_good": np.empty(0)}, "A routing problem must have at least one hole. Got 0 instead."),
-        ({"patch_of_hole": index(0, 0, 1)}, "patch_of_hole must have 5 entries. Got 3 instead."),
+        ({"prior_p_good": np.empty(0)}, "A routing problem must have at least one hole. Got 0 instead."),
+        ({"patch_of_hole": index(0, 0, 1)}, "The tree must have 5 holes, as prior_p_good. Got 3 instead."),
         (
             {"patch_of_hole": index(0, 1, 0, 2, 3)},
             "patch_of_hole must be sorted indices below 4. Got [0 1 0 2 3] instead.",
@@ -65,17 +71,17 @@ def five_holes() -> RoutingProblem:
             "grid_of_square must be sorted indices. Got [-1  0  1] instead.",
         ),
         (
-            {"p_good": np.array([0.1, 1.2, np.nan, 0.4, 1.0])},
+            {"prior_p_good": np.array([0.1, 1.2, np.nan, 0.4, 1.0])},
             "p_good must be between 0 and 1. Got 1.2 at hole 1 instead (2 such holes). "
             "Remedy: predict the session again.",
         ),
         (
-            {"p_good": np.array([0.1, 0.9, np.nan, 0.4, 1.0])},
+            {"prior_p_good": np.array([0.1, 0.9, np.nan, 0.4, 1.0])},
             "p_good must be between 0 and 1. Got nan at hole 2 instead (1 such holes). "
             "Remedy: predict the session again.",
         ),
         (
-            {"p_good": np.array([-0.01, 0.9, 0.5, 0.4, 1.0])},
+            {"prior_p_good": np.array([-0.01, 0.9, 0.5, 0.4, 1.0])},
             "p_good must be between 0 and 1. Got -0.01 at hole 0 instead (1 such holes). "
             "Remedy: predict the session again.",
         ),
@@ -88,7 +94,7 @@ def five_holes() -> RoutingProblem:
 )
 def test_what_cannot_be_planned_is_refused_and_named(changes: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message) + "$"):
-        replace(five_holes(), **changes)  # type: ignore[arg-type]
+        changed(five_holes(), **changes)
 
 
 @pytest.mark.parametrize("budget_min", [0.0, -5.0, float("nan"), float("inf")])
@@ -103,7 +109,7 @@ def test_another_budget_changes_nothing_else() -> None:
     problem = five_holes()
     longer = problem.with_budget(75.0)
     assert (longer.budget_min, problem.budget_min) == (75.0, 60.0)
-    assert longer.p_good is problem.p_good
+    assert longer.prior_p_good is problem.prior_p_good
 
 
 def test_the_tree_is_read_from_its_indices() -> None:
@@ -146,7 +152,7 @@ def test_imaged_and_eliminated_holes_are_not_available() -> None:
 def test_the_belief_starts_at_p_good_and_takes_in_the_outcomes_known_so_far() -> None:
     problem = five_holes()
     before = problem.belief().p_good()
-    assert before == pytest.approx(problem.p_good, abs=2e-4)
+    assert before == pytest.approx(problem.prior_p_good, abs=2e-4)
     outcome = np.array([np.nan, 0.0, np.nan, np.nan, np.nan])
     after = replace(problem, imaged=~np.isnan(outcome), outcome=outcome).belief().p_good()
     assert after[0] < before[0] - 0.01  # a promising neighbour in its patch was bad
@@ -161,10 +167,10 @@ def test_a_problem_cannot_be_changed() -> None:
 def test_a_pending_shot_is_unknown_and_not_a_bad_one() -> None:
     def believed(outcome: float, results: float) -> float:
         problem = RoutingProblem(
-            patch_of_hole=np.zeros(2, dtype=np.int32),
-            square_of_patch=np.zeros(1, dtype=np.int32),
-            grid_of_square=np.zeros(1, dtype=np.int32),
-            p_good=np.array([0.5, 0.5]),
+            tree=HoleTree(
+                np.zeros(2, dtype=np.int32), np.zeros(1, dtype=np.int32), np.zeros(1, dtype=np.int32)
+            ),
+            prior_p_good=np.array([0.5, 0.5]),
             budget_min=60.0,
             shots=2,
             imaged=np.array([True, False]),

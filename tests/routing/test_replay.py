@@ -14,10 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryoscout.core.errors import InputError, UnknownNameError
+from cryoscout.core.hole_tree import HoleTree
+from cryoscout.routing.course import PolicyError
 from cryoscout.routing.policies import make_policy
 from cryoscout.routing.policies.base import STOP, Observation, PolicyKind
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
-from cryoscout.routing.replay import PolicyError, ReplanEvery, Truth, random_starts, replay
+from cryoscout.routing.replay import PseudoRewards, ReplanEvery, Truth, random_starts, replay
 from cryoscout.routing.time_model import PRESETS, TimeModel
 from cryoscout.testing import random_problem
 
@@ -31,10 +33,8 @@ def index(*parents: int) -> np.ndarray:
 def six_holes(budget_min: float = 60.0, crossing: Crossing = "drop") -> RoutingProblem:
     """Grid 0: square 0 with patches 0 (holes 0, 1) and 1 (hole 2), square 1 with patch 2 (holes 3, 4); grid 1: 5."""
     return RoutingProblem(
-        patch_of_hole=index(0, 0, 1, 2, 2, 3),
-        square_of_patch=index(0, 0, 1, 2),
-        grid_of_square=index(0, 0, 1),
-        p_good=np.full(6, 0.5),
+        tree=HoleTree(index(0, 0, 1, 2, 2, 3), index(0, 0, 1, 2), index(0, 0, 1)),
+        prior_p_good=np.full(6, 0.5),
         budget_min=budget_min,
         crossing=crossing,
     )
@@ -50,7 +50,8 @@ class Seen:
     here: int
     minutes_used: float
     outcome: list[float | None]
-    n_outcomes: int
+    news: int
+    results: list[float]
 
 
 class Scripted:
@@ -78,7 +79,8 @@ class Scripted:
                 observation.here,
                 observation.minutes_used,
                 outcome,
-                observation.n_outcomes,
+                observation.news,
+                observation.results.tolist(),
             )
         )
         return self.rest.pop(0) if self.rest else STOP
@@ -105,7 +107,7 @@ def test_a_route_from_nowhere_pays_for_its_first_grid() -> None:
     policy = Scripted(4, 3)
     result = replay(six_holes(), TRUTH, policy, [NOWHERE], seed=0)[0]
     assert result.minutes.tolist() == [20, 22]
-    assert policy.seen[0] == Seen([], NOWHERE, 0.0, [UNKNOWN] * 6, 0)
+    assert policy.seen[0] == Seen([], NOWHERE, 0.0, [UNKNOWN] * 6, 0, [0.0] * 6)
 
 
 def test_the_set_up_is_paid_before_the_first_visit() -> None:
@@ -211,7 +213,7 @@ def test_a_result_appears_after_the_delay_and_not_before(delay_min: float, known
     policy = Scripted(1, 2, 3, 4)
     replay(six_holes(), TRUTH, policy, [0], seed=0, ctf_delay_min=delay_min)
     assert knowledge(policy) == known
-    assert [seen.n_outcomes for seen in policy.seen] == [len(holes) - 1 for holes in known]
+    assert [seen.news for seen in policy.seen] == [len(holes) - 1 for holes in known]
     for seen in policy.seen:
         assert all(good is UNKNOWN or good == GOOD[hole] for hole, good in enumerate(seen.outcome))
 
@@ -233,7 +235,7 @@ def test_results_are_handed_over_only_when_the_plan_is_renewed(
     policy = Scripted(1, 2, 3, 4)
     replay(six_holes(), TRUTH, policy, [0], seed=0, replan_every=every)
     assert knowledge(policy) == known
-    assert [seen.n_outcomes for seen in policy.seen] == [len(holes) - 1 for holes in known]
+    assert [seen.news for seen in policy.seen] == [len(holes) - 1 for holes in known]
 
 
 def test_a_late_result_waits_for_the_next_renewal() -> None:
@@ -249,16 +251,32 @@ def test_results_known_before_the_plan_are_known_from_the_start() -> None:
     replay(replace(six_holes(), imaged=imaged, outcome=outcome), TRUTH, policy, [3], seed=0)
     assert policy.seen[0].outcome == [UNKNOWN, 1.0, UNKNOWN, 1.0, UNKNOWN, UNKNOWN]
     assert policy.seen[0].visited == [1, 2, 3]
+    assert policy.seen[0].results == [0, 1, 0, 1, 0, 0]
     assert outcome[1] == 1.0  # the problem's own arrays stay as they were
     assert np.isnan(outcome[3])
     assert imaged.sum() == 2
+
+
+def test_a_hole_s_results_are_handed_over_with_all_its_shots() -> None:
+    policy = Scripted(1, 2)
+    problem = replace(
+        six_holes(),
+        shots=3,
+        imaged=np.arange(6) == 5,
+        outcome=np.where(np.arange(6) == 5, 1.0, np.nan),
+        results=np.where(np.arange(6) == 5, 2.0, 0.0),
+    )
+    replay(problem, Truth(3.0 * GOOD, np.ones(6, dtype=bool)), policy, [0], seed=0)
+    assert [seen.results for seen in policy.seen] == [
+        [3, 0, 0, 0, 0, 2], [3, 3, 0, 0, 0, 2], [3, 3, 3, 0, 0, 2],
+    ]  # fmt: skip
 
 
 def test_a_start_hole_without_a_result_tells_nothing() -> None:
     unmeasured = Truth(GOOD * [0, 1, 1, 1, 1, 1], np.array([0, 1, 1, 1, 1, 1], dtype=bool))
     policy = Scripted()
     replay(six_holes(), unmeasured, policy, [0], seed=0)
-    assert policy.seen[0] == Seen([0], 0, 0.0, [UNKNOWN] * 6, 0)
+    assert policy.seen[0] == Seen([0], 0, 0.0, [UNKNOWN] * 6, 0, [0.0] * 6)
 
 
 # --- nobody reaches the truth ---------------------------------------------------------------------
@@ -392,7 +410,7 @@ def test_a_truth_must_say_of_every_hole_whether_it_was_measured() -> None:
 
 def random_routes(starts: list[int], seed: int) -> list[list[int]]:
     problem = random_problem(np.random.default_rng(8), 40, budget_min=150.0)
-    truth = Truth(problem.p_good, np.ones(40, dtype=bool))
+    truth = Truth(problem.prior_p_good, np.ones(40, dtype=bool))
     return [result.route.tolist() for result in replay(problem, truth, make_policy("random"), starts, seed)]
 
 
@@ -410,7 +428,7 @@ def test_the_route_of_a_start_does_not_depend_on_the_other_starts() -> None:
 
 
 def test_one_policy_object_serves_start_after_start() -> None:
-    problem = replace(six_holes(), p_good=np.array([0.9, 0.1, 0.8, 0.7, 0.2, 0.6]))
+    problem = replace(six_holes(), prior_p_good=np.array([0.9, 0.1, 0.8, 0.7, 0.2, 0.6]))
     together = replay(problem, TRUTH, make_policy("adaptive"), [0, 3, NOWHERE], seed=5)
     for start, result in zip([0, 3, NOWHERE], together, strict=True):
         alone = replay(problem, TRUTH, make_policy("adaptive"), [start], seed=5)[0]
@@ -476,3 +494,35 @@ def test_all_starts_come_in_order_and_drawn_ones_come_from_the_candidates() -> N
 def test_starts_need_a_candidate() -> None:
     with pytest.raises(InputError, match=r"drawn from at least one hole\. Got none instead"):
         random_starts(np.zeros(3, dtype=bool), 1, np.random.default_rng(0))
+
+
+@given(st.lists(st.floats(0.0, 3.0), min_size=1, max_size=300), st.integers(0, 2**32 - 1))
+def test_pseudo_rewards_of_a_route_sum_to_the_same_in_any_order(rewards: list[float], seed: int) -> None:
+    kept = PseudoRewards(np.array(rewards), np.zeros(len(rewards), dtype=bool)).reward
+    np.testing.assert_allclose(kept, rewards, atol=2.0**-13)
+    shuffled = np.random.default_rng(seed).permutation(kept)
+    sums = [float(np.add.accumulate(order.astype(np.float32))[-1]) for order in (kept, shuffled)]
+    assert sums[0] == sums[1] == kept.sum()
+
+
+def test_pseudo_rewards_are_labels_where_there_are_any_and_predictions_elsewhere() -> None:
+    found = PseudoRewards.of(
+        np.array([1.0, np.nan, 0.0, np.nan]), np.array([np.nan, 0.25, 0.9, 1.0]), shots=2
+    )
+    assert found.reward.tolist() == [1.0, 0.5, 0.0, 2.0]
+    assert found.is_label.tolist() == [True, False, True, False]
+
+
+def test_wrong_pseudo_rewards_are_refused() -> None:
+    nobody = np.zeros(2, dtype=bool)
+    with pytest.raises(InputError, match=r"one bool per hole. Got float64 \(3,\) and bool \(2,\)"):
+        PseudoRewards(np.zeros(3), nobody)
+    with pytest.raises(InputError, match=r"int64 \(2,\) instead"):
+        PseudoRewards(np.zeros(2), nobody.astype(np.int64))
+    for wrong in (-0.5, np.nan, np.inf):
+        with pytest.raises(InputError, match=f"0 or more. Got {wrong} for hole 1"):
+            PseudoRewards(np.array([0.0, wrong]), nobody)
+    with pytest.raises(InputError, match=r"lie in 0\.\.1. Got 1.5 for hole 1"):
+        PseudoRewards.of(np.array([1.0, np.nan]), np.array([5.0, 1.5]))
+    with pytest.raises(InputError, match=r"the same holes. Got \(1,\) and \(2,\)"):
+        PseudoRewards.of(np.array([1.0]), np.array([0.5, 0.5]))

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
-from cryoscout.routing.visit_order import PatchSet, best_hole_of, ordered_patches
+from cryoscout.routing.visit_order import PatchSet, ordered_patches
 from cryoscout.testing import random_problem
 
 
@@ -75,10 +76,12 @@ def test_no_other_order_of_the_same_patches_is_quicker(seed: int, n_holes: int) 
 def five_patches() -> RoutingProblem:
     """Grid 0: square 0 with patches 0 and 1, square 1 with patch 2; grids 1 and 2: patches 3 and 4. Four holes each."""
     return RoutingProblem(
-        patch_of_hole=np.repeat(np.arange(5, dtype=np.int32), 4),
-        square_of_patch=np.array([0, 0, 1, 2, 3], dtype=np.int32),
-        grid_of_square=np.array([0, 0, 1, 2], dtype=np.int32),
-        p_good=np.full(20, 0.5),
+        tree=HoleTree(
+            np.repeat(np.arange(5, dtype=np.int32), 4),
+            np.array([0, 0, 1, 2, 3], dtype=np.int32),
+            np.array([0, 0, 1, 2], dtype=np.int32),
+        ),
+        prior_p_good=np.full(20, 0.5),
         budget_min=500.0,
     )
 
@@ -119,16 +122,3 @@ def test_an_open_square_without_a_chosen_patch_opens_nothing() -> None:
 def test_nothing_to_visit_is_an_empty_order() -> None:
     empty = np.empty(0, dtype=np.int64)
     assert ordered_patches(five_patches(), PatchSet(empty, empty, np.empty(0)), NOWHERE) == []
-
-
-@given(seed=st.integers(0, 10_000), n_holes=st.integers(1, 30))
-def test_the_best_hole_of_a_patch_is_its_best_free_one(seed: int, n_holes: int) -> None:
-    rng = np.random.default_rng(seed)
-    problem = random_problem(rng, n_holes)
-    patch = int(problem.patch_of_hole[rng.integers(n_holes)])
-    inside = np.flatnonzero(problem.patch_of_hole == patch)
-    free = rng.random(n_holes) < 0.5
-    free[rng.choice(inside)] = True
-    candidates = [int(hole) for hole in inside if free[hole]]
-    expected = min(candidates, key=lambda hole: (-problem.p_good[hole], hole))
-    assert best_hole_of(patch, problem.p_good, free, problem) == expected

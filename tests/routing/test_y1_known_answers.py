@@ -11,6 +11,7 @@ from cryoscout.routing.bound import good_holes_bound
 from cryoscout.routing.elimination import BETA_TEST, eliminated_holes
 from cryoscout.routing.from_session import problem_from_session, truth_from_session
 from cryoscout.routing.policies import POLICIES, make_policy
+from cryoscout.routing.predictions import prediction_of
 from cryoscout.routing.problem import RoutingProblem
 from cryoscout.routing.replay import Truth, random_starts, replay
 from cryoscout.session.builtin import load_builtin
@@ -36,7 +37,7 @@ def bounds(y1: Session, truth: Truth) -> dict[int, np.ndarray]:
 
     Solved once for all starts of a patch with the same outcome: they leave the same micrographs behind.
     """
-    patch_of_hole = y1.tree()[0]
+    patch_of_hole = y1.tree().patch_of_hole
     alike = np.unique(
         np.column_stack([patch_of_hole, truth.good]), axis=0, return_index=True, return_inverse=True
     )
@@ -49,7 +50,9 @@ def bounds(y1: Session, truth: Truth) -> dict[int, np.ndarray]:
 
 def published(y1: Session, budget_min: int) -> RoutingProblem:
     """The published environment: 2/5/10/20 minutes, the crossing visit counts, ResNet-50."""
-    return problem_from_session(y1, prediction="res50", budget_min=budget_min, crossing="count")
+    return problem_from_session(
+        y1, prediction=prediction_of(y1, "res50"), budget_min=budget_min, crossing="count"
+    )
 
 
 def mean_found(y1: Session, truth: Truth, policy: str, budget_min: int) -> float:
@@ -90,7 +93,7 @@ def test_the_bound_grows_with_the_budget_from_every_start(bounds: dict[int, np.n
 def test_dropping_the_crossing_visit_costs_at_most_one_micrograph(
     y1: Session, truth: Truth, bounds: dict[int, np.ndarray]
 ) -> None:
-    dropped = problem_from_session(y1, prediction="res50", budget_min=120, crossing="drop")
+    dropped = problem_from_session(y1, prediction=prediction_of(y1, "res50"), budget_min=120, crossing="drop")
     for hole in range(0, 1074, 25):
         assert 0 <= bounds[120][hole] - good_holes_bound(dropped, truth, hole) <= 1
 

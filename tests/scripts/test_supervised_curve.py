@@ -11,7 +11,7 @@ import pytest
 
 from cryoscout.simulate.presets import SCENE_PRESETS, y3_validation
 from cryoscout.simulate.scene import simulate_scene
-from cryoscout.study.perception_cases import Crops
+from cryoscout.study.images.cases import Crops
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "supervised_curve.py"
 

@@ -10,6 +10,7 @@ from cryoscout.core.errors import DataError
 from cryoscout.session.ctf_runs import has_failed
 from cryoscout.session.model import Session, SessionInfo, session_from_holes
 from cryoscout.session.tables import CTF_COLUMNS
+from hidden_outcomes import with_outcomes_hidden
 
 NAN = float("nan")
 
@@ -85,5 +86,5 @@ def test_runs_go_with_their_exposures_and_are_hidden_with_them():
     session = session_with(("e1", 1, 3.5, True), ("e2", 1, NAN, True))
     part = session.subset(np.array([False, True, True]), "part")
     assert part.ctf_runs["exposure_id"].tolist() == ["e2"]
-    assert session.with_outcomes_hidden().ctf_runs.empty
+    assert with_outcomes_hidden(session).ctf_runs.empty
     assert isinstance(part, Session)

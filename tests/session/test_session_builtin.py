@@ -3,7 +3,6 @@ import pytest
 
 from cryoscout.core.errors import DataError, UnknownNameError
 from cryoscout.session.builtin import load_builtin
-from cryoscout.session.splits import check_train_and_validation
 
 
 def accuracies(session, model_id):
@@ -41,11 +40,11 @@ def test_the_whole_session_keeps_every_exposure_with_its_time():
 
 def test_consecutive_exposures_of_the_whole_session_fall_into_the_known_tiers():
     whole = load_builtin("y1", "all")
-    patch_of_hole, square_of_patch, grid_of_square = whole.tree()
+    tree = whole.tree()
     in_time = np.argsort(whole.exposures["started_at"].to_numpy(), kind="stable")
-    patch = patch_of_hole[in_time]
-    square = square_of_patch[patch]
-    grid = grid_of_square[square]
+    patch, square, grid = (
+        each[in_time] for each in (tree.patch_of_hole, tree.square_of_hole, tree.grid_of_hole)
+    )
     tier = np.select(
         [patch[1:] == patch[:-1], square[1:] == square[:-1], grid[1:] == grid[:-1]], [0, 1, 2], 3
     )
@@ -74,14 +73,6 @@ def test_models_of_one_split_never_serve_the_other():
         y1.with_predictions(later.predictions)
     with pytest.raises(DataError, match=r"dataset 'y1-2022'\. Got model 'res18'"):
         later.with_predictions(y1.predictions)
-
-
-def test_splits_of_the_two_never_stand_together():
-    check_train_and_validation(load_builtin("y1", "train"), load_builtin("y1", "val"))
-    with pytest.raises(DataError, match="must come from one dataset"):
-        check_train_and_validation(load_builtin("y1-2022", "train"), load_builtin("y1", "val"))
-    with pytest.raises(DataError, match=r"must share no hole\. Got 1074 shared"):
-        check_train_and_validation(load_builtin("y1", "all"), load_builtin("y1", "val"))
 
 
 def test_built_in_sessions_say_where_they_come_from():

@@ -9,6 +9,7 @@ from cryoscout.routing.problem import RoutingProblem
 from cryoscout.session.model import Session, SessionInfo, outcome_of_ctf, session_from_holes
 from cryoscout.session.tables import typed_table
 from cryoscout.session.vendor_fields import packed
+from hidden_outcomes import with_outcomes_hidden
 
 NAN = float("nan")
 
@@ -70,12 +71,12 @@ def test_tables_are_sorted_by_their_parents_and_keep_the_vendors_order_inside():
 
 
 def test_the_tree_fits_a_routing_problem():
-    patch_of_hole, square_of_patch, grid_of_square = small_session().tree()
-    assert patch_of_hole.tolist() == [0, 0, 1, 1, 2]
-    assert square_of_patch.tolist() == [0, 1, 2]
-    assert grid_of_square.tolist() == [0, 0, 1]
-    assert {array.dtype for array in (patch_of_hole, square_of_patch, grid_of_square)} == {np.dtype(np.int32)}
-    RoutingProblem(patch_of_hole, square_of_patch, grid_of_square, np.full(5, 0.5), budget_min=60)
+    tree = small_session().tree()
+    assert tree.patch_of_hole.tolist() == [0, 0, 1, 1, 2]
+    assert tree.square_of_patch.tolist() == [0, 1, 2]
+    assert tree.grid_of_square.tolist() == [0, 0, 1]
+    assert {array.dtype for array in vars(tree).values()} == {np.dtype(np.int32)}
+    RoutingProblem(tree, np.full(5, 0.5), budget_min=60)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=30))
@@ -93,7 +94,7 @@ def test_any_flat_list_of_holes_gives_a_sorted_tree(places):
     session = session_from_holes(
         "any", SessionInfo(format="hand-made"), holes, small_session().exposures.head(0)
     )
-    assert all((np.diff(index) >= 0).all() for index in session.tree())
+    assert all((np.diff(index) >= 0).all() for index in vars(session.tree()).values())
     given_patch = holes.set_index("hole_id")["patch_id"]
     assert (session.holes["patch_id"].to_numpy() == given_patch[session.holes["hole_id"]].to_numpy()).all()
 
@@ -120,6 +121,31 @@ def test_good_counts_every_shot_of_a_hole():
     assert session.counts()["outcomes"] == {"measured": 2, "failed": 0, "pending": 1, "none": 7}
 
 
+@given(st.lists(st.lists(st.one_of(st.none(), st.floats(2.0, 20.0)), max_size=4), min_size=5, max_size=5))
+def test_a_hole_is_good_by_majority_where_the_median_of_its_results_is_good(shots_of_hole):
+    """The slow reference: sort a hole's results, failed fits last, and look at the better of the two in the middle."""
+    rows = [
+        (f"e{hole}.{shot}", f"h{hole + 1}", shot + 1, "failed" if ctf is None else "measured", ctf)
+        for hole, shots in enumerate(shots_of_hole)
+        for shot, ctf in enumerate(shots)
+    ]
+    columns = ["exposure_id", "hole_id", "shot", "outcome", "ctf_max_res_angstrom"]
+    exposures = pd.DataFrame(rows, columns=columns).assign(started_at=pd.NaT)
+    exposures["ctf_max_res_angstrom"] = exposures["ctf_max_res_angstrom"].astype(float)
+    session = small_session(shots=4, exposures=exposures)
+    expected = []
+    for shots in shots_of_hole:
+        in_order = sorted(100.0 if ctf is None else ctf for ctf in shots)
+        expected.append(float(in_order[(len(shots) - 1) // 2] <= 6.0) if shots else NAN)
+    np.testing.assert_array_equal(session.good_by_majority(6.0), expected)
+
+
+def test_of_one_result_per_hole_the_count_and_the_majority_agree():
+    session = small_session()
+    for threshold in (3.0, 6.0, 6.01, 50.0):
+        np.testing.assert_array_equal(session.good_by_majority(threshold), session.good_by_hole(threshold))
+
+
 def test_measured_and_imaged_differ_by_what_is_pending():
     session = small_session()
     assert session.measured_by_hole().tolist() == [True, True, False, False, True]
@@ -139,11 +165,11 @@ def test_counts_name_every_level_and_outcome():
 
 def test_the_last_imaged_hole_is_the_one_with_the_latest_start():
     assert small_session().last_imaged_hole() == 0
-    assert small_session().with_outcomes_hidden().last_imaged_hole() is None
+    assert with_outcomes_hidden(small_session()).last_imaged_hole() is None
 
 
 def test_hidden_outcomes_leave_a_session_as_new():
-    session = small_session().with_p_good("m", 6.0, np.full(5, 0.3)).with_outcomes_hidden()
+    session = with_outcomes_hidden(small_session().with_p_good("m", 6.0, np.full(5, 0.3)))
     assert not session.imaged_by_hole().any()
     assert np.isnan(session.good_by_hole(6.0)).all()
     assert session.models() == ["m"]
@@ -337,7 +363,7 @@ def test_what_files_say_beyond_the_tables_goes_with_its_records():
     assert session.fields_of("h2") == {}
     part = session.subset(np.array([True, True, False, False, False]), "part")
     assert [key for key in records if part.fields_of(key)] == ["s1", "h1", "e1", "an area"]
-    hidden = session.with_outcomes_hidden()
+    hidden = with_outcomes_hidden(session)
     assert [key for key in records if hidden.fields_of(key)] == ["s1", "h1", "h5"]
 
 

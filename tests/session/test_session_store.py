@@ -14,15 +14,16 @@ from hypothesis import strategies as st
 from store_examples import NAN, assert_same, dump, full_session, small_session
 
 from cryoscout.core.errors import DataError, InputError, StoreError, UnknownNameError
-from cryoscout.routing.from_session import load_session
-from cryoscout.session import store_events
+from cryoscout.session import store_database, store_events
 from cryoscout.session.builtin import load_builtin
-from cryoscout.session.store import COMPLETE, DATABASE, SessionStore, _writing
+from cryoscout.session.named import load_session
+from cryoscout.session.store import COMPLETE, DATABASE, SessionStore
 from cryoscout.session.store_layout import METADATA
 from cryoscout.session.store_schema import SCHEMA_VERSION
 from cryoscout.session.tables import CTF_COLUMNS, TABLES
 from cryoscout.session.vendor_fields import packed
 from examples import share
+from hidden_outcomes import with_outcomes_hidden
 
 
 def p_good_rows(p_good, at):
@@ -103,7 +104,7 @@ def test_any_session_comes_back_as_it_was_saved(tmp_path_factory, chosen, runs, 
 def test_columns_without_any_value_stand_in_no_event(store):
     columns = {
         event.payload["table"]: set(event.payload["columns"])
-        for event in store.events("imported")
+        for event in store.events(kind="imported")
         if event.payload["part"] == "rows"
     }
     assert columns["holes"] == {"hole_id", "patch_id", "x_px", "y_px", "image_row"}
@@ -135,7 +136,7 @@ def test_tables_of_many_chunks_come_back_whole(path, monkeypatch):
     session = load_builtin("y1")
     with SessionStore.create(path) as store:
         store.save_import(session, "y1")
-        holes = [e for e in store.events("imported") if e.payload.get("table") == "holes"]
+        holes = [e for e in store.events(kind="imported") if e.payload.get("table") == "holes"]
         assert [len(event.payload["columns"]["hole_id"]) for event in holes] == [100] * 10 + [74]
         assert_same(store.load(), session)
 
@@ -170,7 +171,7 @@ def test_an_existing_store_is_kept_unless_forced(store, path):
         pass
     assert_same(store.load(), small_session())
     with SessionStore.create(path, force=True) as other:
-        other.save_import(small_session().with_outcomes_hidden(), "new")
+        other.save_import(with_outcomes_hidden(small_session()), "new")
     with SessionStore.open(path) as replaced:
         assert not replaced.load().imaged_by_hole().any()
     assert [file.name for file in path.parent.iterdir()] == [path.name]
@@ -204,7 +205,7 @@ def test_a_newer_schema_is_refused_and_left_untouched(store, path):
         database.execute("UPDATE schema_version SET version = 99")
         database.commit()
     before = dump(path)
-    with pytest.raises(StoreError, match=r"must be 3 or older\. Got 99 in .*update cryoscout"):
+    with pytest.raises(StoreError, match=r"must be 4 or older\. Got 99 in .*update cryoscout"):
         SessionStore.open(path)
     assert dump(path) == before
 
@@ -237,7 +238,8 @@ def test_overwritten_pages_of_a_database_raise_nothing_but_errors_with_a_remedy(
     for action in ("load", "events", "files", "rebuild"):
         try:
             with SessionStore.open(path) as damaged:
-                getattr(damaged, action)()
+                done = getattr(damaged, action)()
+                list(done if action == "events" else ())
         except StoreError as error:
             refused += "Got a database that cannot be read" in str(error)
     assert refused > 0
@@ -253,7 +255,7 @@ def test_overwritten_pages_of_a_database_raise_nothing_but_errors_with_a_remedy(
         (("UPDATE session SET info = '{'",), lambda store: store.load()),
         (("UPDATE session SET info = '{'",), lambda store: store.record_imaged("h2")),
         (("UPDATE holes SET x_px = 'left'",), lambda store: store.load()),
-        (("INSERT INTO events VALUES (99, 'error', '', ?)", b"?"), lambda store: store.events()),
+        (("INSERT INTO events VALUES (99, 'error', '', ?)", b"?"), lambda store: list(store.events())),
         (
             ("INSERT INTO events VALUES (99, 'error', '', ?)", zlib.compress(b"{")),
             lambda store: store.rebuild(),
@@ -313,7 +315,7 @@ def test_events_can_be_added_but_never_changed(store, path, statement):
         pytest.raises(sqlite3.IntegrityError, match="append-only"),
     ):
         database.execute(statement)
-    assert store.events("error")[0].payload == {"message": "lost beam"}
+    assert next(store.events(kind="error")).payload == {"message": "lost beam"}
 
 
 def test_a_delayed_outcome_is_pending_first_and_measured_later(store):
@@ -345,7 +347,14 @@ def test_a_failed_fit_is_recorded_as_failed_and_a_later_fit_replaces_it(store):
     [
         (lambda store: store.record_imaged("h9"), r"of a hole of the session\. Got shot 1 of 'h9'"),
         (lambda store: store.record_imaged("h1", shot=3), r"must be a shot \(1 to 2\).*Got shot 3"),
-        (lambda store: store.record_imaged("h1"), r"must be imaged once\. Got shot 1 of hole 'h1' again"),
+        (
+            lambda store: store.record_imaged("h1", exposure_id="other"),
+            r"must be imaged once\. Got shot 1 of hole 'h1' again",
+        ),
+        (
+            lambda store: store.record_imaged("h3", exposure_id="e1"),
+            r"must be of one shot\. Got 'e1' for shot 1 of 'h3', which is shot 1 of 'h1'",
+        ),
         (lambda store: store.record_outcome("e9", 4.0), r"exposure that was taken\. Got 'e9'"),
         (lambda store: store.record_outcome("e2", 4.0), r"exposure that was taken\. Got 'e2'"),
         (lambda store: store.record_outcome("e1", -1.0), r"above 0 angstrom\. Got -1\.0"),
@@ -355,40 +364,87 @@ def test_a_failed_fit_is_recorded_as_failed_and_a_later_fit_replaces_it(store):
     ],
 )
 def test_a_record_that_does_not_fit_is_refused_and_not_written(store, record, message):
-    before = len(store.events())
+    before = len(list(store.events()))
     with pytest.raises(InputError, match=message):
         record(store)
-    assert len(store.events()) == before
+    assert len(list(store.events())) == before
     assert_same(store.load(), small_session())
 
 
-def test_an_exposure_id_twice_is_refused_and_not_written(store):
-    before = len(store.events())
+def test_rows_that_do_not_fit_together_are_refused_and_not_written(store):
+    before = len(list(store.events()))
+    twice = {"exposure_id": "e1", "hole_id": "h3", "shot": 1, "started_at": None}
     with pytest.raises(StoreError, match=r"must fit together.*exposure_id.*nothing was written"):
-        store.record_imaged("h3", exposure_id="e1")
-    assert len(store.events()) == before
+        store.append("imaged", twice)
+    assert len(list(store.events())) == before
 
 
 def test_an_unknown_kind_of_event_offers_the_nearest(store):
     with pytest.raises(UnknownNameError, match="Did you mean 'planned'"):
         store.append("planed", {})
     with pytest.raises(UnknownNameError, match="Did you mean 'measured'"):
-        store.events("measure")
+        store.events(kind="measure")
 
 
-def test_two_runs_of_one_model_are_both_kept_and_the_newest_is_read(store):
+def test_two_runs_of_one_model_are_both_kept_and_only_the_newest_is_read(store):
     store.add_predictions(p_good_rows([0.1, 0.2, 0.3], "2024-01-01"))
     store.add_predictions(p_good_rows([0.4, 0.5, 0.6], "2024-01-02"))
     session = store.load()
-    assert len(session.predictions) == 6
+    assert len(session.predictions) == 3
     assert session.prediction("m", 6.0).tolist() == [0.4, 0.5, 0.6]
-    assert len(store.events("predicted")) == 2
+    kept = [event.payload["columns"]["p_good"] for event in store.events(kind="predicted")]
+    assert kept == [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]]
+
+
+@settings(max_examples=share(25))
+@given(
+    runs=st.lists(
+        st.lists(
+            st.tuples(
+                st.sampled_from(["h1", "h2", "h3"]),
+                st.sampled_from(["m", "n"]),
+                st.sampled_from([6.0, 4.0, NAN]),
+                st.sampled_from(["2024-01-01", "2024-01-02", None]),
+                st.floats(0, 1),
+            ),
+            min_size=1,
+            max_size=4,
+        ),
+        max_size=4,
+    )
+)
+def test_of_a_hole_a_model_and_a_threshold_the_newest_prediction_is_read(tmp_path_factory, runs):
+    newest = {}
+    with SessionStore.create(tmp_path_factory.mktemp("newest") / "s.session") as store:
+        store.save_import(small_session(), "by hand")
+        for rows in runs:
+            frame = pd.DataFrame(rows, columns=["hole_id", "model_id", "threshold_angstrom", "at", "value"])
+            is_label = frame["threshold_angstrom"].isna()
+            frame = frame.assign(
+                p_good=frame["value"].mask(is_label),
+                ctf_predicted_angstrom=(frame["value"] + 1).where(is_label),
+                predicted_at=pd.to_datetime(frame["at"]).astype("datetime64[ns]"),
+            )
+            store.add_predictions(frame.drop(columns=["at", "value"]))
+            for hole_id, model_id, threshold, at, value in rows:
+                key = (hole_id, model_id, None if np.isnan(threshold) else threshold)
+                if (at or "") >= newest.get(key, ("", 0))[0]:
+                    newest[key] = (at or "", value)
+        for _ in range(2):
+            read = store.load().predictions
+            shown = read["p_good"].fillna(read["ctf_predicted_angstrom"] - 1)
+            thresholds = [None if np.isnan(each) else each for each in read["threshold_angstrom"]]
+            found = zip(read["hole_id"], read["model_id"], thresholds, strict=True)
+            assert dict(zip(found, shown, strict=True)) == pytest.approx(
+                {key: value for key, (_, value) in newest.items()}
+            )
+            store.rebuild()
 
 
 def test_predictions_that_break_a_rule_are_not_written(store):
     with pytest.raises(DataError, match="between 0 and 1"):
         store.add_predictions(p_good_rows([0.1, 0.2, 1.3], "2024-01-01"))
-    assert store.events("predicted") == []
+    assert list(store.events(kind="predicted")) == []
 
 
 def test_the_tables_are_a_fold_over_the_events(store, path):
@@ -396,7 +452,7 @@ def test_the_tables_are_a_fold_over_the_events(store, path):
     store.record_outcome(store.record_imaged("h3"), 4.5)
     store.record_imaged("h2", pd.Timestamp("2024-01-01 12:00"))
     store.append("planned", {"route": ["h2"]})
-    store.append("overridden", {"hole": "h2", "why": "dirt"})
+    store.append("overridden", {"kind": "ban", "hole_id": "h2", "note": "dirt"})
     expected, session = dump(path), store.load()
     with closing(sqlite3.connect(path / DATABASE)) as database:
         database.execute("DELETE FROM exposures")
@@ -499,11 +555,11 @@ def test_a_reader_sees_the_state_before_a_write_in_progress(store):
 
 
 def test_a_second_writer_waits_and_is_told_when_the_first_does_not_end(store, path, monkeypatch):
-    monkeypatch.setattr("cryoscout.session.store._BUSY_TIMEOUT_S", 0)
+    monkeypatch.setattr(store_database, "WAIT_FOR_OTHERS_S", 0.2)
     with (
         SessionStore.open(path) as other,
-        _writing(store._engine, "x.session"),
+        store._engine.execution_options(writes=True).begin(),
         pytest.raises(StoreError, match=r"must be free for writing\. Got database is locked"),
     ):
         other.append("error", {"message": "lost beam"})
-    assert store.events("error") == []
+    assert list(store.events(kind="error")) == []

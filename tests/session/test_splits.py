@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryoscout.core.errors import InputError
-from cryoscout.session.splits import folds_by, label_fraction, split_by
+from cryoscout.session.splits import folds_by, label_fraction, split_by, split_by_class
 
 LEVELS = st.lists(st.integers(0, 8), min_size=2, max_size=60).filter(lambda ids: len(set(ids)) > 1)
 
@@ -16,6 +16,44 @@ def test_a_split_keeps_members_together_and_leaves_neither_part_empty(ids, fract
     members = len(set(ids))
     inside = len({member for member, chosen in zip(ids, part, strict=True) if chosen})
     assert inside == min(max(1, round(fraction * members)), members - 1)
+
+
+@given(LEVELS, st.floats(0.01, 0.99), st.integers(0, 1000))
+def test_a_split_among_some_holes_is_that_of_them_alone(ids, fraction, seed):
+    rng = np.random.default_rng(seed)
+    level, among = np.array(ids), rng.random(len(ids)) < 0.7
+    if len(set(level[among])) < 2:
+        return
+    part = split_by(level, fraction, np.random.default_rng(seed), among=among)
+    assert not part[~among].any()
+    alone = split_by(level[among], fraction, np.random.default_rng(seed))
+    np.testing.assert_array_equal(part[among], alone)
+
+
+@given(LEVELS, st.floats(0.01, 0.99), st.integers(0, 1000))
+def test_the_members_chosen_are_the_first_of_a_shuffle_of_their_names(ids, fraction, seed):
+    """So that which holes an earlier training held out can still be told."""
+    part = split_by(ids, fraction, np.random.default_rng(seed))
+    shuffled = np.random.default_rng(seed).permutation(np.unique(ids))
+    count = min(max(1, round(fraction * len(shuffled))), len(shuffled) - 1)
+    np.testing.assert_array_equal(part, np.isin(ids, shuffled[:count]))
+
+
+@given(st.lists(st.integers(-1, 3), min_size=1, max_size=60), st.floats(0.0, 0.99), st.integers(0, 1000))
+def test_a_split_by_class_leaves_every_class_something(labels, share, seed):
+    whole = np.array(labels)
+    part = split_by_class(whole, share, np.random.default_rng(seed))
+    assert not part[whole == -1].any()
+    for label in set(labels) - {-1}:
+        n = int((whole == label).sum())
+        assert int(part[whole == label].sum()) == min(round(share * n), n - 1)
+
+
+def test_a_split_by_class_does_not_change_with_what_is_unlabelled():
+    labels = np.arange(60) % 3 - 1
+    part = split_by_class(labels, 0.4, np.random.default_rng(0))
+    alone = split_by_class(labels[labels >= 0], 0.4, np.random.default_rng(0))
+    np.testing.assert_array_equal(part[labels >= 0], alone)
 
 
 @given(LEVELS, st.integers(0, 1000))

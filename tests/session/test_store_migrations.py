@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from store_examples import assert_same, dump, full_session, small_session
+from store_examples import NAN, assert_same, dump, full_session, small_session
 
+from cryoscout.session.overrides import Overrides
 from cryoscout.session.store import DATABASE, SessionStore
 from cryoscout.session.store_layout import pack_payload, unpack_payload
 from cryoscout.session.store_schema import NEW_COLUMNS, NEW_TABLES, SCHEMA_VERSION
@@ -43,10 +44,23 @@ def without_schema(path, version):
         database.commit()
 
 
-def make_schema_2(store, path):
-    """A store as schema 2 had it: neither what was chosen, nor CTF runs, nor vendor fields."""
+def make_schema_3(store, path):
+    """A store as schema 3 had it: every row of predictions, any overrides, shots that were not unique."""
     session = store.load()
     store.close()
+    with closing(sqlite3.connect(path / DATABASE)) as database:
+        database.execute("DROP INDEX newest_prediction")
+        database.execute("DROP INDEX shot_of_hole")
+        database.execute("CREATE INDEX exposures_of_hole ON exposures (hole_id)")
+        database.execute("ALTER TABLE schema_version DROP COLUMN after_event")
+        database.execute("UPDATE schema_version SET version = 3")
+        database.commit()
+    return session
+
+
+def make_schema_2(store, path):
+    """A store as schema 2 had it: neither what was chosen, nor CTF runs, nor vendor fields."""
+    session = make_schema_3(store, path)
     without_schema(path, 3)
     return session
 
@@ -100,7 +114,7 @@ def test_a_store_of_schema_0_is_migrated_with_its_events(store, path):
     with SessionStore.open(path) as migrated:
         assert_same(migrated.load(), small_session())
         assert {event.kind for event in migrated.events()} == {"imported"}
-        assert migrated.events()[0].payload["source"] == "a store of schema 0"
+        assert next(migrated.events()).payload["source"] == "a store of schema 0"
         migrated.rebuild()
         assert_same(migrated.load(), small_session())
     assert of_schema_0(dump(path)) == before
@@ -122,7 +136,7 @@ def test_a_store_of_schema_1_gets_positions_that_are_not_known(store, path):
         assert migrated.files() == {}
         assert all(getattr(loaded, table)[column].isna().all() for table, column in STAGE)
         placed = replace(loaded, squares=pd.concat([loaded.squares, new_square("s2", 7.5)]))
-        migrated.save_update(placed, "later", files={"/data/run": {"a.xml": (10, 20)}})
+        migrated.save_update(lambda _: placed, "later", files={"/data/run": {"a.xml": (10, 20)}})
     with SessionStore.open(path) as again:
         assert again.load().squares["x_um"].tolist()[-1] == 7.5
         assert again.files() == {"/data/run": {"a.xml": (10, 20)}}
@@ -137,13 +151,67 @@ def test_a_store_of_schema_2_keeps_its_results_and_what_it_never_knew_is_unknown
             assert loaded.holes["chosen"].isna().all()
             assert len(loaded.ctf_runs) == len(loaded.vendor_fields) == 0
             migrated.rebuild()
-        migrated.save_update(full_session(), "later")
+        migrated.save_update(lambda _: full_session(), "later")
         assert_same(migrated.load(), full_session())
     with SessionStore.open(path) as again:
         again.rebuild()
         assert_same(again.load(), full_session())
     with closing(sqlite3.connect(path / DATABASE)) as database:
         assert database.execute("SELECT max(version) FROM schema_version").fetchone() == (SCHEMA_VERSION,)
+
+
+FREE_OVERRIDES = (
+    {"hole": "h2", "why": "dirt"},
+    {"kind": "ban", "hole_id": "h9"},
+    {"kind": 7},
+    {"kind": "explode"},
+)
+
+
+def test_a_store_of_schema_3_opens_whatever_its_overrides_say(store, path):
+    session = make_schema_3(store, path)
+    with closing(sqlite3.connect(path / DATABASE)) as database:
+        for payload in FREE_OVERRIDES:
+            database.execute(
+                "INSERT INTO events (kind, at, payload) VALUES ('overridden', '2024', ?)",
+                (pack_payload(payload),),
+            )
+        database.commit()
+    with SessionStore.open(path) as migrated:
+        for _ in range(2):
+            assert_same(migrated.load(), session)
+            assert migrated.load().overrides == Overrides()
+            assert [event.payload for event in migrated.events(kind="overridden")] == list(FREE_OVERRIDES)
+            migrated.rebuild()
+        migrated.append("overridden", {"kind": "ban", "hole_id": "h2"})
+    with SessionStore.open(path) as again:
+        assert again.load().overrides == Overrides(holes={"h2": "ban"})
+
+
+def test_a_store_of_schema_3_reads_the_newest_of_its_predictions(store, path):
+    runs = [[0.1, 0.2, 0.3], [0.7, 0.8, 0.9], [0.4, 0.5, 0.6]]
+    for p_good, day in zip(runs, ("2024-01-01", "2024-01-03", "2024-01-02"), strict=True):
+        rows = {
+            "model_id": "m",
+            "threshold_angstrom": 6.0,
+            "p_good": p_good,
+            "predicted_at": pd.Timestamp(day),
+        }
+        store.add_predictions(
+            pd.DataFrame({"hole_id": ["h1", "h2", "h3"], "ctf_predicted_angstrom": NAN, **rows})
+        )
+    expected = dump(path)
+    make_schema_3(store, path)
+    with closing(sqlite3.connect(path / DATABASE)) as database:
+        # Schema 3 kept the rows of all runs.
+        database.execute(
+            "INSERT INTO predictions (hole_id, model_id, threshold_angstrom, p_good, predicted_at) "
+            "SELECT hole_id, model_id, threshold_angstrom, 0.1, '2024-01-01' FROM predictions"
+        )
+        database.commit()
+    with SessionStore.open(path) as migrated:
+        assert migrated.load().prediction("m", 6.0).tolist() == runs[1]
+    assert [row[1:] for row in dump(path)["predictions"]] == [row[1:] for row in expected["predictions"]]
 
 
 def test_migrated_and_new_stores_have_the_same_tables(store, path, tmp_path):
@@ -158,7 +226,7 @@ def test_migrated_and_new_stores_have_the_same_tables(store, path, tmp_path):
             return sorted(rows), columns
 
     expected = layout(path)
-    for number, make in enumerate((make_schema_2, make_schema_1)):
+    for number, make in enumerate((make_schema_3, make_schema_2, make_schema_1)):
         with SessionStore.create(tmp_path / f"{number}.session") as old:
             old.save_import(small_session(), "by hand")
             make(old, tmp_path / f"{number}.session")

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from scipy.spatial import cKDTree
 
 from cryoscout.core.errors import DataError, InputError
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.problem import RoutingProblem
 from cryoscout.routing.time_fit import fit_time_model
 from cryoscout.simulate.physics import p_at_most, visible_ln_ctf
@@ -291,10 +292,8 @@ def test_the_fitted_time_model_recovers_the_simulated_one() -> None:
 def test_a_scene_can_be_planned_on() -> None:
     scene = simulate_scene(TINY, 14)
     problem = RoutingProblem(
-        patch_of_hole=scene.patch_of_hole,
-        square_of_patch=scene.square_of_patch,
-        grid_of_square=scene.grid_of_square,
-        p_good=scene.p_good(),
+        tree=HoleTree(scene.patch_of_hole, scene.square_of_patch, scene.grid_of_square),
+        prior_p_good=scene.p_good(),
         budget_min=60,
         time_model=scene.settings.time_model,
     )

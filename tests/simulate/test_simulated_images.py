@@ -14,12 +14,15 @@ from scipy.spatial import KDTree
 
 from cryoscout.core.errors import InputError
 from cryoscout.perception.hole_finding import find_holes
+from cryoscout.simulate.camera import averaging
 from cryoscout.simulate.frames import hole_centres_px, holes_of_patch, holes_of_square, square_centres_px
 from cryoscout.simulate.image_settings import ImageSettings
 from cryoscout.simulate.images import (
+    CROP_PX,
     _Beam,
+    _crop_corners_px,
     _rngs,
-    crops_from_patch_image,
+    _View,
     crops_in_order,
     hole_crops,
     patch_counts,
@@ -28,12 +31,24 @@ from cryoscout.simulate.images import (
     square_image,
 )
 from cryoscout.simulate.presets import IMAGE_PRESETS
-from cryoscout.simulate.scene import HoleKind
+from cryoscout.simulate.scene import HoleKind, Scene
 from cryoscout.simulate.specimen import look_of_square, specimen_of
 
 SETTINGS = ImageSettings()
 SHARP = ImageSettings(defocus_blur_nm=0, mtf_blur_px=0, readout_e=0, aim_error_um=0)
 NO_DIRT = ImageSettings(specks_per_um2=0)
+
+
+def cut_from_patch_image(
+    scene: Scene, patch: int, settings: ImageSettings, crop_px: int = CROP_PX
+) -> np.ndarray:
+    """(m, crop_px, crop_px) uint8: the slow way, cut from the full patch image and averaged over areas."""
+    image, _ = patch_image(scene, patch, settings)
+    corners = _crop_corners_px(_View.of_patch(scene, patch, settings), scene, patch)
+    side = settings.crop_full_px
+    weights = averaging(side, crop_px)
+    crops = [weights @ image[row : row + side, column : column + side] @ weights.T for row, column in corners]
+    return np.rint(np.array(crops)).astype(np.uint8)
 
 
 def _discs(image: np.ndarray, centres: np.ndarray, radius_px: float) -> list[np.ndarray]:
@@ -162,9 +177,7 @@ def test_y_points_up_on_the_stage_and_rows_go_down():
 def test_fast_crops_have_the_mean_variance_and_level_of_those_cut_from_the_full_image(crop_px):
     scene = small_scene(5, crystalline_logit=-1.0)
     fast = np.concatenate([hole_crops(scene, p, SETTINGS, crop_px) for p in range(4)]).astype(float)
-    slow = np.concatenate([crops_from_patch_image(scene, p, SETTINGS, crop_px) for p in range(4)]).astype(
-        float
-    )
+    slow = np.concatenate([cut_from_patch_image(scene, p, SETTINGS, crop_px) for p in range(4)]).astype(float)
     assert fast.shape == slow.shape == (48, crop_px, crop_px)
     assert fast.mean() == pytest.approx(slow.mean(), abs=2.0)
     # Each hole: the same things at the same places, and the same level.
@@ -291,6 +304,35 @@ def test_an_uneven_beam_is_a_slope_and_a_fall_of_the_settings_size():
     assert np.mean(falls) == pytest.approx(0.1 * np.sqrt(2 / np.pi), rel=0.15)
 
 
+def test_the_beams_slopes_lie_along_columns_and_rows():
+    at = np.linspace(-1.0, 1.0, 5)
+    along_x = _Beam((0.3, 0.0), 0.0, (0.0, 0.0)).brightness(at, at[:3])
+    assert along_x.shape == (3, 5)
+    assert np.log(along_x) == pytest.approx(np.broadcast_to(0.3 * at, (3, 5)), abs=1e-6)
+    along_y = _Beam((0.0, 0.3), 0.0, (0.0, 0.0)).brightness(at, at)
+    assert np.log(along_y) == pytest.approx(np.broadcast_to(0.3 * at[:, None], (5, 5)), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("slope", "ends"),
+    [((0.3, 0.0), (np.s_[:, :50], np.s_[:, -50:])), ((0.0, 0.3), (np.s_[-50:], np.s_[:50]))],
+)
+def test_a_slope_is_that_from_the_middle_to_the_border_and_y_points_up(slope, ends, monkeypatch):
+    monkeypatch.setattr(_Beam, "drawn", lambda spread, rng: _Beam(slope, 0.0, (0.0, 0.0)))
+    scene, uneven = clean_scene(40.0), NO_DIRT.model_copy(update={"uneven_illumination": 0.3})
+    ratio = patch_counts(scene, 0, uneven).astype(float) / patch_counts(scene, 0, NO_DIRT)
+    low, high = (np.log(np.median(ratio[end])) for end in ends)
+    assert (low, high) == pytest.approx((-0.3, 0.3), abs=0.03)
+
+
+def test_crops_and_patch_image_have_the_same_beam():
+    scene = small_scene(5)
+    settings = NO_DIRT.model_copy(update={"uneven_illumination": 0.4, "film_mottle": 0.0})
+    for patch in range(4):
+        fast, slow = hole_crops(scene, patch, settings), cut_from_patch_image(scene, patch, settings)
+        assert middle_of(fast.astype(float)) == pytest.approx(middle_of(slow.astype(float)), abs=6)
+
+
 def test_an_uneven_beam_shows_in_a_patch_image_and_leaves_all_else():
     scene = clean_scene(40.0)
     uneven = NO_DIRT.model_copy(update={"uneven_illumination": 0.3})
@@ -342,7 +384,7 @@ def test_another_process_makes_the_same_crops():
 def test_crops_of_the_preset_y3_have_the_level_of_those_cut_from_the_full_image():
     scene, settings = small_scene(5), IMAGE_PRESETS["y3"]
     fast = np.concatenate([hole_crops(scene, p, settings) for p in range(4)]).astype(float)
-    slow = np.concatenate([crops_from_patch_image(scene, p, settings) for p in range(4)]).astype(float)
+    slow = np.concatenate([cut_from_patch_image(scene, p, settings) for p in range(4)]).astype(float)
     assert np.abs(middle_of(fast) - middle_of(slow)).max() < 8
     assert fast.std(axis=(1, 2)) == pytest.approx(slow.std(axis=(1, 2)), rel=0.1)
 
@@ -379,7 +421,7 @@ def test_the_dirt_does_not_depend_on_what_is_asked_for():
     """A crop and the patch image show the same crystals: the darkest places agree."""
     scene = small_scene(5, contamination_logit=-1.5)
     fast = hole_crops(scene, 0, SETTINGS, 75).astype(float)
-    slow = crops_from_patch_image(scene, 0, SETTINGS, 75).astype(float)
+    slow = cut_from_patch_image(scene, 0, SETTINGS, 75).astype(float)
     dark = [ndimage.gaussian_filter(crops, (0, 1, 1)) < 60 for crops in (fast, slow)]
     assert dark[0].any()
     assert (dark[0] & dark[1]).sum() > 0.8 * (dark[0] | dark[1]).sum()

@@ -13,6 +13,7 @@ from cryoscout.simulate.summary import (
     summary_of_session,
     y1_in_split,
 )
+from hidden_outcomes import with_outcomes_hidden
 
 TINY = SceneSettings(holes=240, patches=12, squares=5, grids=3)
 
@@ -80,6 +81,6 @@ def test_a_scene_and_its_session_have_the_same_summary(exposed: float) -> None:
 
 
 def test_a_session_without_results_is_refused() -> None:
-    session = scene_to_session(simulate_scene(TINY, 3), "a").with_outcomes_hidden()
+    session = with_outcomes_hidden(scene_to_session(simulate_scene(TINY, 3), "a"))
     with pytest.raises(DataError, match="Remedy"):
         summary_of_session(session)

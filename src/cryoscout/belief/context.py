@@ -16,13 +16,13 @@ from scipy.optimize import minimize
 
 from cryoscout.belief.calibration import clipped_logit
 from cryoscout.belief.effects import (
-    EffectTree,
     EffectVariances,
     log_marginal_likelihood,
     log_marginal_likelihood_and_gradient,
     marginal_probability,
 )
 from cryoscout.core.errors import InputError
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.core.settings import Settings
 
 CONTEXT_SD = 0.3
@@ -51,21 +51,21 @@ class ContextModel(Settings):
     have moved them (Laplace's approximation at the fitted variances); empty where it was not kept."""
 
     def location(
-        self, score_p: NDArray[np.float64], patch_of_hole: NDArray[np.int32], tree: EffectTree
+        self, score_p: NDArray[np.float64], patch_of_hole: NDArray[np.int32], tree: HoleTree
     ) -> NDArray[np.float64]:
         """(n,) logit of each hole without effects."""
         weights = np.array([self.intercept, self.score, self.patch, self.square, self.grid])
         return np.asarray(context_features(score_p, patch_of_hole, tree) @ weights)
 
     def p_good(
-        self, score_p: NDArray[np.float64], patch_of_hole: NDArray[np.int32], tree: EffectTree
+        self, score_p: NDArray[np.float64], patch_of_hole: NDArray[np.int32], tree: HoleTree
     ) -> NDArray[np.float64]:
         """(n,) probability that one exposure is good, the effects integrated out; score_p (n,) in 0..1."""
         location = self.location(score_p, patch_of_hole, tree)
         return marginal_probability(location, np.full(len(location), self.effects.total))
 
     def loadings(
-        self, score_p: NDArray[np.float64], patch_of_hole: NDArray[np.int32], tree: EffectTree
+        self, score_p: NDArray[np.float64], patch_of_hole: NDArray[np.int32], tree: HoleTree
     ) -> NDArray[np.float64]:
         """(n, 5) change of each hole's logit with five independent standard normal errors of the fit.
 
@@ -78,7 +78,7 @@ class ContextModel(Settings):
 
 
 def context_features(
-    score_p: NDArray[np.float64], patch_of_hole: NDArray[np.int32], tree: EffectTree
+    score_p: NDArray[np.float64], patch_of_hole: NDArray[np.int32], tree: HoleTree
 ) -> NDArray[np.float64]:
     """(n, 5): 1, the logit of the score, and its mean over the holes of the patch, the square and the grid."""
     x = clipped_logit(score_p)
@@ -97,7 +97,7 @@ def fit_context(
     score_p: NDArray[np.float64],
     good: NDArray[np.float64],
     patch_of_hole: NDArray[np.int32],
-    tree: EffectTree,
+    tree: HoleTree,
     context_sd: float = CONTEXT_SD,
     variances_off_zero: bool = False,
 ) -> ContextModel:
@@ -137,7 +137,7 @@ def held_out_log_likelihood(
     score_p: NDArray[np.float64],
     good: NDArray[np.float64],
     patch_of_hole: NDArray[np.int32],
-    tree: EffectTree,
+    tree: HoleTree,
     context_sd: float,
     fold_of_patch: NDArray[np.int64],
 ) -> float:
@@ -160,7 +160,7 @@ def fit_effects(
     location: NDArray[np.float64],
     patch_of_hole: NDArray[np.int32],
     good: NDArray[np.float64],
-    tree: EffectTree,
+    tree: HoleTree,
 ) -> EffectVariances:
     """Effect variances of outcomes around given logits, up to a common offset that is fitted with them.
 
@@ -197,7 +197,7 @@ def _fit(
     prior_sd: NDArray[np.float64],
     patch_of_hole: NDArray[np.int32],
     good: NDArray[np.float64],
-    tree: EffectTree,
+    tree: HoleTree,
     offset: NDArray[np.float64] | float = 0.0,
     *,
     variances_off_zero: bool = False,
@@ -241,7 +241,7 @@ def _covariance(
     prior_sd: NDArray[np.float64],
     patch_of_hole: NDArray[np.int32],
     good: NDArray[np.float64],
-    tree: EffectTree,
+    tree: HoleTree,
     effects: EffectVariances,
 ) -> tuple[tuple[float, ...], ...]:
     """Inverse of minus the Hessian by the weights, (k, k), from central differences of the exact gradient.
@@ -280,7 +280,7 @@ def y1_context() -> ContextModel:
 
 
 def combined_p_good(
-    score_p: NDArray[np.float64], patch_of_hole: NDArray[np.int32], tree: EffectTree
+    score_p: NDArray[np.float64], patch_of_hole: NDArray[np.int32], tree: HoleTree
 ) -> NDArray[np.float64]:
     """The named prediction `combined`, (n,): a classifier's scores in context, by the model fitted on Y1 training."""
     return y1_context().p_good(score_p, patch_of_hole, tree)

@@ -3,18 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.belief.calibration import sigmoid
-from cryoscout.belief.effects import EffectBelief
+from cryoscout.core.ties import beats
 
 DRAWS = 2000
 
 
+class Belief(Protocol):
+    """What a forecast needs of a belief; `EffectBelief` and `MixtureBelief` have it."""
+
+    @property
+    def n_holes(self) -> int:
+        """Number of holes n."""
+        ...
+
+    def p_good(self) -> NDArray[np.float64]:
+        """(n,) probability that one exposure of each hole is good, given the outcomes so far."""
+        ...
+
+    def draw_logits(
+        self,
+        draws: int,
+        rng: np.random.Generator,
+        holes: NDArray[np.int64],
+        loadings: NDArray[np.float64] | None = None,
+    ) -> NDArray[np.float64]:
+        """Joint draws of the logits of these holes, (m,), given the outcomes so far, (draws, m)."""
+        ...
+
+
 def draw_truths(
-    belief: EffectBelief,
+    belief: Belief,
     draws: int,
     shots: int,
     rng: np.random.Generator,
@@ -30,23 +54,19 @@ def draw_truths(
 
 
 def draw_probabilities(
-    belief: EffectBelief,
+    belief: Belief,
     draws: int,
     rng: np.random.Generator,
     holes: NDArray[np.int64] | None = None,
     loadings: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """Each hole's probability under drawn effects, (draws, m).
+    """Each hole's probability in draws from the belief, (draws, m).
 
     loadings : (n, k) how the logit of each hole moves with k independent standard normal errors of the fit behind
         it (`ContextModel.loadings`); None takes the fit as exact. Outcomes do not narrow these errors.
     """
-    effects = belief.draw_effects(draws, rng)
     which = np.arange(belief.n_holes) if holes is None else holes
-    logits = belief.location[which] + effects[:, belief.patch_of_hole[which]]
-    if loadings is not None:
-        logits += rng.standard_normal((draws, loadings.shape[1])) @ loadings[which].T
-    return sigmoid(logits)
+    return sigmoid(belief.draw_logits(draws, rng, which, loadings))
 
 
 @dataclass(frozen=True)
@@ -59,7 +79,7 @@ class CountForecast:
 
 
 def forecast_count(
-    belief: EffectBelief,
+    belief: Belief,
     holes: NDArray[np.int64],
     shots: int,
     rng: np.random.Generator,
@@ -95,6 +115,6 @@ def nearest_interval(
     for first in (low, low + 1):
         for last in (high, high - 1):
             distance = abs(float(((counts >= first) & (counts <= last)).mean()) - probability)
-            if first <= min(last, inside_low) and last >= inside_high and distance < best_distance:
+            if first <= min(last, inside_low) and last >= inside_high and beats(-distance, -best_distance):
                 best, best_distance = (first, last), distance
     return float(best[0]), float(best[1])

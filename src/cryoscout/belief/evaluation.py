@@ -10,6 +10,7 @@ from scipy.stats import rankdata
 
 from cryoscout.belief.scores import expected_calibration_error, score_probabilities
 from cryoscout.core.errors import InputError
+from cryoscout.core.ties import at_least, ranks_best_first
 
 DRAWS = 1000
 INTERVAL = (0.025, 0.975)
@@ -64,7 +65,7 @@ def evaluate_predictions(
     order = rng.permutation(len(p))
     p, good, clusters = p[order], good[order], clusters[order]
     scores = score_probabilities(p, good, rng)
-    said, is_good = p >= 0.5, good >= 0.5
+    said, is_good = at_least(p, 0.5), good >= 0.5
     right = int((said & is_good).sum())
     ece, skill = _bootstrap(p, good, clusters, draws, rng)
     low, high = (2.0 * scores.ece - np.quantile(ece, INTERVAL[::-1])).tolist()
@@ -93,7 +94,7 @@ def area_under_curve(p: Numbers, good: Numbers) -> float | None:
     n_bad = len(good) - n_good
     if n_good == 0 or n_bad == 0:
         return None
-    rank_sum = float(rankdata(p)[is_good].sum())
+    rank_sum = float(rankdata(-ranks_best_first(p))[is_good].sum())
     return (rank_sum - n_good * (n_good + 1) / 2) / (n_good * n_bad)
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.belief.calibration import Calibration, clipped_logit, fit_calibration, sigmoid
-from cryoscout.belief.effects import EffectTree
 from cryoscout.belief.stage_process import TERMS, StageProcessModel, Term, check_holes, fit_stage_process
 from cryoscout.core.errors import UnknownNameError
+from cryoscout.core.hole_tree import HoleTree
 
 InSessionKind = Literal["temperature", "platt", "effects", "stage", "effects+stage"]
 
@@ -35,7 +35,7 @@ def predict_given_labels(
     score_p: NDArray[np.float64],
     labels: NDArray[np.float64],
     patch_of_hole: NDArray[np.int32],
-    tree: EffectTree,
+    tree: HoleTree,
     x_um: NDArray[np.float64],
     y_um: NDArray[np.float64],
     kind: InSessionKind = "effects+stage",
@@ -71,7 +71,7 @@ def unlearned_scores(
     score_p: NDArray[np.float64],
     learned: NDArray[np.bool_],
     patch_of_hole: NDArray[np.int32],
-    tree: EffectTree,
+    tree: HoleTree,
 ) -> NDArray[np.float64]:
     """(n,) scores, those of learned holes replaced by what the scores around them say.
 

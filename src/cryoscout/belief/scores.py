@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import InputError
+from cryoscout.core.ties import at_least, order_lowest_first
 
 BINS = 10
 BIAS_DRAWS = 1000
@@ -35,7 +36,7 @@ def _check_not_empty(p: NDArray[np.float64]) -> None:
 
 def _calibration_errors(p: NDArray[np.float64], good: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
     """ECE of each row of outcomes, (draws, n) -> (draws,)."""
-    order = np.argsort(p, kind="stable")
+    order = order_lowest_first(p)
     edges = np.linspace(0, len(p), min(bins, len(p)) + 1).round().astype(int)[:-1]
     sums = np.add.reduceat(p[order] - good[:, order], edges, axis=1)
     return np.asarray(np.abs(sums).sum(axis=1) / len(p))
@@ -84,7 +85,7 @@ def score_probabilities(
     inside = np.clip(p, 1e-12, 1.0 - 1e-12)
     return ProbabilityScores(
         holes=len(p),
-        accuracy=float(np.mean((p >= 0.5) == (good >= 0.5))),
+        accuracy=float(np.mean(at_least(p, 0.5) == (good >= 0.5))),
         brier=brier,
         brier_skill=1.0 - brier / (share * (1.0 - share)) if 0.0 < share < 1.0 else float("nan"),
         log_loss=float(-np.mean(good * np.log(inside) + (1.0 - good) * np.log1p(-inside))),

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 
+from cryoscout.core.ties import first_of_the_best
+
 _JITTER = 1e-6
 """Added to each correlation of 1, for positions that nearly coincide."""
 
@@ -21,7 +23,8 @@ Numbers = NDArray[np.float64]
 def inducing_positions(xy_um: Numbers, most: int) -> Numbers:
     """(i, 2) distinct positions of xy_um, (m, 2): all of them, or `most` spread out by farthest-point selection.
 
-    The first is the one farthest from the middle, each further one the farthest from those chosen (Gonzalez 1985).
+    The first is the one farthest from the middle, each further one the farthest from those chosen (Gonzalez 1985); of
+    equally far ones, which lattices are full of, the one of lowest x, then y.
     """
     distinct = np.unique(xy_um, axis=0)
     if len(distinct) <= most:
@@ -29,7 +32,7 @@ def inducing_positions(xy_um: Numbers, most: int) -> Numbers:
     nearest = np.linalg.norm(distinct - distinct.mean(axis=0), axis=1)
     chosen = np.empty(most, dtype=np.int64)
     for i in range(most):
-        chosen[i] = np.argmax(nearest)
+        chosen[i] = first_of_the_best(nearest)
         distance = np.linalg.norm(distinct - distinct[chosen[i]], axis=1)
         nearest = np.minimum(nearest, distance) if i else distance
     return np.asarray(distinct[chosen])

@@ -20,10 +20,11 @@ from scipy.optimize import minimize
 from scipy.spatial.distance import cdist
 
 from cryoscout.belief.context import CONTEXT_SD, context_features
-from cryoscout.belief.effects import EffectTree, EffectVariances, Variance, marginal_probability
+from cryoscout.belief.effects import EffectVariances, Variance, marginal_probability
 from cryoscout.belief.laplace import EvidenceGradient, LabelledBlock, LaplacePosterior, laplace_posterior
 from cryoscout.belief.stage_field import FieldBasis, inducing_positions
 from cryoscout.core.errors import InputError, UnknownNameError
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.core.settings import Settings
 
 Term = Literal["patch", "square", "grid", "stage"]
@@ -89,7 +90,7 @@ class StageProcessModel(Settings):
     """Number of labelled holes behind the fit."""
     priors: StagePriors
 
-    def location(self, score_p: Numbers, patch_of_hole: NDArray[np.int32], tree: EffectTree) -> Numbers:
+    def location(self, score_p: Numbers, patch_of_hole: NDArray[np.int32], tree: HoleTree) -> Numbers:
         """(n,) logit of each hole without effects and field."""
         weights = np.array([self.intercept, self.score, self.patch, self.square, self.grid])
         return np.asarray(context_features(score_p, patch_of_hole, tree) @ weights)
@@ -99,7 +100,7 @@ class StageProcessModel(Settings):
         score_p: Numbers,
         labels: Numbers,
         patch_of_hole: NDArray[np.int32],
-        tree: EffectTree,
+        tree: HoleTree,
         x_um: Numbers,
         y_um: Numbers,
     ) -> Numbers:
@@ -132,7 +133,7 @@ def fit_stage_process(
     score_p: Numbers,
     labels: Numbers,
     patch_of_hole: NDArray[np.int32],
-    tree: EffectTree,
+    tree: HoleTree,
     x_um: Numbers,
     y_um: Numbers,
     terms: tuple[Term, ...] = TERMS,
@@ -172,7 +173,7 @@ def check_holes(
     score_p: Numbers,
     labels: Numbers,
     patch_of_hole: NDArray[np.int32],
-    tree: EffectTree,
+    tree: HoleTree,
     x_um: Numbers,
     y_um: Numbers,
 ) -> None:
@@ -218,7 +219,7 @@ class _Holes:
 
     @classmethod
     def of(
-        cls, labels: Numbers, patch_of_hole: NDArray[np.int32], tree: EffectTree, x_um: Numbers, y_um: Numbers
+        cls, labels: Numbers, patch_of_hole: NDArray[np.int32], tree: HoleTree, x_um: Numbers, y_um: Numbers
     ) -> _Holes:
         """From arrays that `check_holes` has seen."""
         square_of_hole = tree.square_of_patch[patch_of_hole]

@@ -1,4 +1,4 @@
-"""Gaussian messages on the session > grid > square > patch tree, and the logistic sites on it, in numba.
+"""Gaussian messages on the session > grid > square > patch tree, and the sites of the patches' results, in numba.
 
 Evidence on a patch's effect e is kept as (precision, precision times mean); messages up are the same for the level
 above. Each change of one patch's evidence touches only its path, so a message down costs a few operations.
@@ -12,6 +12,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from cryoscout.belief.hole_results import site_of, tilted
+
 Messages = tuple[
     NDArray[np.float64],
     NDArray[np.float64],
@@ -22,11 +24,10 @@ Messages = tuple[
 ]
 """patch_up (P,2), square_sum (S,2), square_up (S,2), grid_sum (G,2), grid_up (G,2), session_sum (2,)."""
 
-
-@njit(cache=True)
-def _through(evidence, variance):  # type: ignore[no-untyped-def]
-    """Evidence on x + u as evidence on x, u ~ N(0, variance)."""
-    return evidence / (1.0 + variance * evidence[0])
+_SETTLED = 1e-8
+"""Logits, and logits squared: surroundings that moved by less leave a site as it is."""
+_WHOLE_STEPS = 30
+_MOST_SWEEPS = 200
 
 
 @njit(cache=True)
@@ -39,30 +40,43 @@ def _log_mass(mean, variance, evidence):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
+def _given(mean, variance, precision, shift):  # type: ignore[no-untyped-def]
+    """`with_evidence` with its two numbers: an array of two, made for every patch, would take most of the time."""
+    scale = 1.0 + variance * precision
+    return (mean + variance * shift) / scale, variance / scale
+
+
+@njit(cache=True)
 def with_evidence(mean, variance, evidence):  # type: ignore[no-untyped-def]
     """Mean and variance of N(mean, variance) after evidence."""
-    scale = 1.0 + variance * evidence[0]
-    return (mean + variance * evidence[1]) / scale, variance / scale
+    return _given(mean, variance, evidence[0], evidence[1])
 
 
 @njit(cache=True)
 def messages_up(evidence, square_of_patch, grid_of_square, variances):  # type: ignore[no-untyped-def]
     """All messages up from the patches' evidence, (P,2); see Messages."""
     n_squares, n_grids = len(grid_of_square), grid_of_square[-1] + 1
-    patch_up = np.empty_like(evidence)
-    square_sum, square_up = np.zeros((n_squares, 2)), np.empty((n_squares, 2))
-    grid_sum, grid_up = np.zeros((n_grids, 2)), np.empty((n_grids, 2))
+    patch_up = np.zeros_like(evidence)
+    square_sum, square_up = np.zeros((n_squares, 2)), np.zeros((n_squares, 2))
+    grid_sum, grid_up = np.zeros((n_grids, 2)), np.zeros((n_grids, 2))
     session_sum = np.zeros(2)
     for patch in range(len(evidence)):
-        patch_up[patch] = _through(evidence[patch], variances[0])
-        square_sum[square_of_patch[patch]] += patch_up[patch]
+        _replace(patch_up[patch], evidence[patch], variances[0], square_sum[square_of_patch[patch]])
     for square in range(n_squares):
-        square_up[square] = _through(square_sum[square], variances[1])
-        grid_sum[grid_of_square[square]] += square_up[square]
+        _replace(square_up[square], square_sum[square], variances[1], grid_sum[grid_of_square[square]])
     for grid in range(n_grids):
-        grid_up[grid] = _through(grid_sum[grid], variances[2])
-        session_sum += grid_up[grid]
+        _replace(grid_up[grid], grid_sum[grid], variances[2], session_sum)
     return patch_up, square_sum, square_up, grid_sum, grid_up, session_sum
+
+
+@njit(cache=True)
+def _replace(message, evidence, variance, total):  # type: ignore[no-untyped-def]
+    """Make one message up anew from its evidence, and let the sum it is part of follow; in place."""
+    scale = 1.0 + variance * evidence[0]
+    for part in range(2):
+        new = evidence[part] / scale
+        total[part] += new - message[part]
+        message[part] = new
 
 
 @njit(cache=True)
@@ -71,15 +85,9 @@ def update_path(patch, evidence, square_of_patch, grid_of_square, variances, mes
     patch_up, square_sum, square_up, grid_sum, grid_up, session_sum = messages
     square = square_of_patch[patch]
     grid = grid_of_square[square]
-    new = _through(evidence[patch], variances[0])
-    square_sum[square] += new - patch_up[patch]
-    patch_up[patch] = new
-    new = _through(square_sum[square], variances[1])
-    grid_sum[grid] += new - square_up[square]
-    square_up[square] = new
-    new = _through(grid_sum[grid], variances[2])
-    session_sum += new - grid_up[grid]
-    grid_up[grid] = new
+    _replace(patch_up[patch], evidence[patch], variances[0], square_sum[square])
+    _replace(square_up[square], square_sum[square], variances[1], grid_sum[grid])
+    _replace(grid_up[grid], grid_sum[grid], variances[2], session_sum)
 
 
 @njit(cache=True)
@@ -88,9 +96,12 @@ def given_others(patch, square_of_patch, grid_of_square, variances, messages):  
     patch_up, square_sum, square_up, grid_sum, grid_up, session_sum = messages
     square = square_of_patch[patch]
     grid = grid_of_square[square]
-    mean, variance = with_evidence(0.0, variances[3], session_sum - grid_up[grid])
-    mean, variance = with_evidence(mean, variance + variances[2], grid_sum[grid] - square_up[square])
-    mean, variance = with_evidence(mean, variance + variances[1], square_sum[square] - patch_up[patch])
+    up, down = grid_up[grid], session_sum
+    mean, variance = _given(0.0, variances[3], down[0] - up[0], down[1] - up[1])
+    up, down = square_up[square], grid_sum[grid]
+    mean, variance = _given(mean, variance + variances[2], down[0] - up[0], down[1] - up[1])
+    up, down = patch_up[patch], square_sum[square]
+    mean, variance = _given(mean, variance + variances[1], down[0] - up[0], down[1] - up[1])
     return mean, variance + variances[0]
 
 
@@ -106,70 +117,79 @@ def patch_marginals(evidence, square_of_patch, grid_of_square, variances):  # ty
 
 
 @njit(cache=True)
-def tilted(mean, variance, location, good, bad, nodes, weights):  # type: ignore[no-untyped-def]
-    """log mass, mean and variance of N(mean, variance) sigmoid(location + e)^good sigmoid(-location - e)^bad."""
-    scale = math.sqrt(variance)
-    log_likelihood = np.empty(len(nodes))
-    for k in range(len(nodes)):
-        f = location + mean + scale * nodes[k]
-        # log sigmoid(f) and log sigmoid(-f), stable at both ends.
-        log_good = -math.log1p(math.exp(-f)) if f > 0 else f - math.log1p(math.exp(f))
-        log_likelihood[k] = good * log_good + bad * (log_good - f)
-    # Zero but far in a tail, where the mass of an outcome that nobody expected would underflow to nothing.
-    shift = min(0.0, log_likelihood.max() + 500.0)
-    mass, first, second = 0.0, 0.0, 0.0
-    for k in range(len(nodes)):
-        w = weights[k] * math.exp(log_likelihood[k] - shift)
-        mass += w
-        first += w * nodes[k]
-        second += w * nodes[k] * nodes[k]
-    first /= mass
-    # The curvature of an outcome is at most 1/4 per shot, so the variance is no smaller than this; where the mass
-    # lies on one node alone, the quadrature would say 0.
-    least = 1.0 / (1.0 + 0.25 * (good + bad) * variance)
-    second = max(second / mass - first * first, least)
-    return math.log(mass) + shift, mean + scale * first, variance * second
+def settle_sites(  # type: ignore[no-untyped-def]
+    results, sites, seen, log_mass, evidence, square_of_patch, grid_of_square, variances
+):
+    """Expectation propagation to convergence, one site per hole with results, in place; the sweeps it took.
+
+    results : patch, location, good, bad, (m,) each: of the holes with results, and their shots with such a result
+    sites : (m, 2) from where they are     seen : (m, 2) mean and variance of the effect without the hole's results, as
+        each site was last made from them; NaN where results are new     log_mass : (m,) of the tilted distribution
+    evidence : (P, 2) is written: the sum of each patch's sites
+    Only sites whose surroundings have moved are made again, so one more result costs little. The point where nothing
+    moves any more is a function of the results alone, wherever the sites were before.
+    """
+    patch_of_row, location, good, bad = results
+    evidence[:] = 0.0
+    for i in range(len(sites)):
+        evidence[patch_of_row[i]] += sites[i]
+    for sweep in range(_MOST_SWEEPS):
+        messages = messages_up(evidence, square_of_patch, grid_of_square, variances)
+        settled = True
+        for i in range(len(sites)):
+            patch = patch_of_row[i]
+            here, site = evidence[patch], sites[i]
+            mean, variance = given_others(patch, square_of_patch, grid_of_square, variances, messages)
+            mean, variance = _given(mean, variance, here[0] - site[0], here[1] - site[1])
+            if abs(mean - seen[i, 0]) <= _SETTLED and abs(variance - seen[i, 1]) <= _SETTLED:
+                continue
+            settled = False
+            if sweep >= _WHOLE_STEPS:
+                # Whole steps converge in a few sweeps; where they should ever go round in circles, half steps end it.
+                mean, variance = 0.5 * (mean + seen[i, 0]), 0.5 * (variance + seen[i, 1])
+            seen[i, 0], seen[i, 1] = mean, variance
+            row = slice(i, i + 1)
+            log_mass[i], tilted_mean, tilted_variance, _ = tilted(
+                mean, variance, location[row], good[row], bad[row]
+            )
+            if variance <= 0.0:
+                continue
+            precision, shift = site_of(mean, variance, tilted_mean, tilted_variance)
+            here[0] += precision - site[0]
+            here[1] += shift - site[1]
+            site[0], site[1] = precision, shift
+            update_path(patch, evidence, square_of_patch, grid_of_square, variances, messages)
+        if settled:
+            return sweep
+    return _MOST_SWEEPS
 
 
 @njit(cache=True)
-def ep_sweep(  # type: ignore[no-untyped-def]
-    location,
-    patch_of_site,
-    sites,
-    order,
-    evidence,
-    square_of_patch,
-    grid_of_square,
-    variances,
-    nodes,
-    weights,
-):
-    """Refine the sites named in `order` once, in place: `sites` (m,4) and `evidence` (P,2)."""
+def third_moments(results, evidence, square_of_patch, grid_of_square, variances):  # type: ignore[no-untyped-def]
+    """Third central moment of every patch's effect given all its results at once, (P,); 0 where it has none.
+
+    results : as in `settle_sites`, sorted by patch. The Gaussian of the sites has none, but few results that all say
+    the same leave an effect skewed.
+    """
+    patch_of_row, location, good, bad = results
+    third = np.zeros(len(evidence))
     messages = messages_up(evidence, square_of_patch, grid_of_square, variances)
-    for i in order:
-        patch = patch_of_site[i]
-        mean, variance = given_others(patch, square_of_patch, grid_of_square, variances, messages)
-        if variance <= 0.0:
+    begin = 0
+    for end in range(1, len(location) + 1):
+        if end < len(location) and patch_of_row[end] == patch_of_row[begin]:
             continue
-        cavity = evidence[patch] - sites[i, 2:]
-        mean, variance = with_evidence(mean, variance, cavity)
-        _, tilted_mean, tilted_variance = tilted(
-            mean, variance, location[i], sites[i, 0], sites[i, 1], nodes, weights
-        )
-        # The logistic likelihood is log-concave: its site never takes precision away.
-        precision = max(1.0 / tilted_variance - 1.0 / variance, 0.0)
-        evidence[patch] = cavity
-        sites[i, 2] = precision
-        sites[i, 3] = tilted_mean * (precision + 1.0 / variance) - mean / variance
-        evidence[patch] += sites[i, 2:]
-        update_path(patch, evidence, square_of_patch, grid_of_square, variances, messages)
+        patch, rows = patch_of_row[begin], slice(begin, end)
+        mean, variance = given_others(patch, square_of_patch, grid_of_square, variances, messages)
+        third[patch] = tilted(mean, variance, location[rows], good[rows], bad[rows])[3]
+        begin = end
+    return third
 
 
 @njit(cache=True)
 def ep_log_likelihood(  # type: ignore[no-untyped-def]
-    location, patch_of_site, sites, evidence, square_of_patch, grid_of_square, variances, nodes, weights
+    sites, seen, log_mass, evidence, square_of_patch, grid_of_square, variances
 ):
-    """The approximate log marginal likelihood of the outcomes at converged sites."""
+    """The approximate log marginal likelihood of the results at converged sites; arguments as in `settle_sites`."""
     messages = messages_up(evidence, square_of_patch, grid_of_square, variances)
     _, square_sum, _, grid_sum, _, session_sum = messages
     total = _log_mass(0.0, variances[3], session_sum)
@@ -180,11 +200,7 @@ def ep_log_likelihood(  # type: ignore[no-untyped-def]
     for grid in range(len(grid_sum)):
         total += _log_mass(0.0, variances[2], grid_sum[grid])
     for i in range(len(sites)):
-        patch = patch_of_site[i]
-        mean, variance = given_others(patch, square_of_patch, grid_of_square, variances, messages)
-        mean, variance = with_evidence(mean, variance, evidence[patch] - sites[i, 2:])
-        log_mass, _, _ = tilted(mean, variance, location[i], sites[i, 0], sites[i, 1], nodes, weights)
-        total += log_mass - _log_mass(mean, variance, sites[i, 2:])
+        total += log_mass[i] - _log_mass(seen[i, 0], seen[i, 1], sites[i])
     return total
 
 
@@ -198,9 +214,9 @@ def _change_with_variance(mean, variance, evidence):  # type: ignore[no-untyped-
 
 @njit(cache=True)
 def ep_log_likelihood_gradient(  # type: ignore[no-untyped-def]
-    location, patch_of_site, sites, evidence, square_of_patch, grid_of_square, variances, nodes, weights
+    sites, seen, evidence, square_of_patch, grid_of_square, variances
 ):
-    """Derivatives of the log marginal likelihood: by the location of each site, (m,), and by the variances, (3,).
+    """Derivatives of the log marginal likelihood: by the location of each result, (m,), and by the variances, (3,).
 
     At converged sites the likelihood does not change with them (Seeger 2005), so only what stands outside of the
     sites is derived: the tilted mass by its location, the prior by the variances of patch, square and grid.
@@ -209,11 +225,8 @@ def ep_log_likelihood_gradient(  # type: ignore[no-untyped-def]
     _, square_sum, square_up, grid_sum, grid_up, session_sum = messages
     by_location = np.empty(len(sites))
     for i in range(len(sites)):
-        patch = patch_of_site[i]
-        mean, variance = given_others(patch, square_of_patch, grid_of_square, variances, messages)
-        mean, variance = with_evidence(mean, variance, evidence[patch] - sites[i, 2:])
-        _, tilted_mean, _ = tilted(mean, variance, location[i], sites[i, 0], sites[i, 1], nodes, weights)
-        by_location[i] = (tilted_mean - mean) / variance
+        tilted_mean, _ = with_evidence(seen[i, 0], seen[i, 1], sites[i])
+        by_location[i] = (tilted_mean - seen[i, 0]) / seen[i, 1]
     by_variance = np.zeros(3)
     for patch in range(len(evidence)):
         mean, variance = given_others(patch, square_of_patch, grid_of_square, variances, messages)

@@ -12,8 +12,8 @@ from cryoscout.cli.output import console, print_json, say
 from cryoscout.core.errors import InputError
 
 if TYPE_CHECKING:
+    from cryoscout.report.session_report import ReportRequest, SessionReplays
     from cryoscout.session.model import Session
-    from cryoscout.study.session_report import ReportRequest, SessionReplays
 
 MARK = "made-by-cryoscout-demo.txt"
 BUDGET_MIN = 480.0
@@ -38,16 +38,17 @@ def demo(
     Example:
       cryoscout demo
     """
-    from cryoscout.cli.plan import make_work_list
+    from cryoscout.advice.advise import advise
+    from cryoscout.advice.setting import AdviceRequest
     from cryoscout.cli.report import figures, make_report
-    from cryoscout.study.session_report import ReportRequest
+    from cryoscout.report.session_report import ReportRequest
 
     began = time.monotonic()
     claim_folder(output)
     session = import_session(output / "y1.session")
     say(f"1. Imported {output / 'y1.session'}: {session.n_holes} holes of {len(session.grids)} grids.")
 
-    work_list = make_work_list(session, budget_min=BUDGET_MIN, seed=seed)
+    work_list = advise(session, AdviceRequest(BUDGET_MIN, seed=seed)).work_list
     (output / "plan.csv").write_text(work_list.to_csv(), encoding="utf-8", newline="")
     (output / "plan.html").write_text(work_list.to_html(), encoding="utf-8", newline="")
     low, high = work_list.interval_80

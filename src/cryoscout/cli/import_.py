@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cryoscout.cli.import_images import ImagesRequest, cut_images, images_request
-from cryoscout.cli.output import console, print_json, progress, say, session_folder, session_name
-from cryoscout.core.errors import DataError, InputError
+from cryoscout.cli.output import TELLING, console, print_json, session_folder
+from cryoscout.cli.session_place import (
+    NewDatabaseUrl,
+    in_words,
+    is_there,
+    named_after,
+    place_of_new_session,
+    refuse_images_in_database,
+)
+from cryoscout.core.errors import InputError
+from cryoscout.intake.images import images_request
+from cryoscout.intake.take_in import (
+    Sources,
+    TakenIn,
+    fitted_or_why_not,
+    read_built_in,
+    read_session,
+    store_session,
+    update_session,
+    with_images,
+)
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from cryoscout.formats.generic_table import ColumnMap
-    from cryoscout.formats.sources import ReadOptions, ReadSources, ServerSession, Stamps
+    from cryoscout.formats.own.table import ColumnMap
+    from cryoscout.intake.read import ReadOptions, ServerSession
     from cryoscout.routing.time_fit import FittedTimeModel
-    from cryoscout.session.joins import JoinReport
-    from cryoscout.session.model import Session
 
-DEVIATIONS_SHOWN = 5
 
 # The options, by name, so that the command itself stays readable.
 _Paths = Annotated[
@@ -111,6 +123,7 @@ def import_(
     timeout_s: _TimeoutS = None,
     insecure: _Insecure = False,
     store_dir: _StoreDir = None,
+    database_url: NewDatabaseUrl = None,
     force: _Force = False,
     as_json: _AsJson = False,
 ) -> None:
@@ -128,13 +141,17 @@ def import_(
       cryoscout import https://smartscope.example.org --smartscope-session 20240105_run7
       cryoscout import tables -o run7.session --images patch-images
     """
-    from cryoscout.formats.sources import ReadOptions
+    from cryoscout.intake.read import ReadOptions
 
     built_in = _built_in(paths, split)
     if update:
-        _check_update(output, built_in=built_in is not None, images=images, force=force)
-    if output is not None:
-        _refuse_existing(session_folder(output, "", store_dir), update, force)
+        where = output if database_url is None else database_url
+        _check_update(where, built_in=built_in is not None, images=images, force=force)
+    named = None
+    if output is not None or database_url is not None:
+        named = place_of_new_session(output, "", store_dir, database_url)
+        _refuse_existing(named, update, force)
+        refuse_images_in_database(named, images)
     access = _ServerAccess(smartscope_session, token_file, timeout_s, insecure)
     wanted = images_request(images, crop_px)
     options = ReadOptions(
@@ -142,21 +159,23 @@ def import_(
     )
     sources = _sources([] if built_in else paths, access, options)
     if built_in is not None:
-        read = _read_built_in(built_in, split, options)
-    elif update and output is not None and (folder := session_folder(output, "", store_dir)).exists():
-        _tell(*_update(folder, sources), folder, as_json)
+        read = read_built_in(built_in, split, options)
+    elif update and named is not None and is_there(named):
+        _tell(*update_session(named, sources, TELLING), named, as_json)
         return
     else:
-        read = _read_files(sources)
-    folder = session_folder(output, read.session.name, store_dir)
-    if output is None and store_dir is None:
-        _refuse_source_folder(folder, sources.paths)
-    _refuse_existing(folder, update, force)
-    if output is not None:
-        read = replace(read, session=replace(read.session, name=session_name(folder)))
-    read = _with_images(read, wanted, permissive)
-    _store(read, folder, ", ".join(paths), force)
-    _tell(read, None, folder, as_json)
+        read = read_session(sources, TELLING)
+    if named is not None:
+        place = named
+        read = replace(read, session=named_after(place, read.session))
+    else:
+        place = folder = session_folder(None, read.session.name, store_dir)
+        if store_dir is None:
+            _refuse_source_folder(folder, sources.paths)
+        _refuse_existing(place, update, force)
+    read = with_images(read, wanted, permissive, TELLING)
+    store_session(read, place, ", ".join(paths), force, TELLING)
+    _tell(read, None, place, as_json)
 
 
 @dataclass(frozen=True)
@@ -167,29 +186,6 @@ class _ServerAccess:
     token_file: Path | None
     timeout_s: float | None
     insecure: bool
-
-
-@dataclass(frozen=True)
-class _Sources:
-    """What is to be read, and how."""
-
-    paths: Sequence[Path]
-    servers: Sequence[ServerSession]
-    options: ReadOptions
-    as_given: str  # all of them, as the user named them
-
-
-@dataclass(frozen=True)
-class _Read:
-    """What was read, before it is stored."""
-
-    session: Session
-    reports: Sequence[JoinReport] = ()
-    images: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
-    left_out: int = 0  # pieces that deviate
-    notes: Sequence[str] = ()
-    unchanged: Sequence[Path] = ()  # sources that were not read again
-    files: Mapping[str, Stamps] = field(default_factory=dict)  # source -> files that were read
 
 
 def _built_in(paths: Sequence[str], split: str | None) -> str | None:
@@ -210,7 +206,7 @@ def _built_in(paths: Sequence[str], split: str | None) -> str | None:
     return found[0] if found else None
 
 
-def _check_update(output: Path | None, *, built_in: bool, images: Path | None, force: bool) -> None:
+def _check_update(output: Path | str | None, *, built_in: bool, images: Path | None, force: bool) -> None:
     if built_in or images is not None or force or output is None:
         got = "a built-in session" if built_in else "--images" if images else "--force" if force else "no -o"
         raise InputError(
@@ -219,9 +215,9 @@ def _check_update(output: Path | None, *, built_in: bool, images: Path | None, f
         )
 
 
-def _sources(paths: Sequence[str], access: _ServerAccess, options: ReadOptions) -> _Sources:
+def _sources(paths: Sequence[str], access: _ServerAccess, options: ReadOptions) -> Sources:
     """Paths and servers told apart; a server is asked for its sessions where none is named."""
-    from cryoscout.formats.smartscope_rest import is_address
+    from cryoscout.formats.smartscope.rest import is_address
 
     addresses = [path for path in paths if is_address(path)]
     files = [Path(path) for path in paths if not is_address(path)]
@@ -243,18 +239,18 @@ def _sources(paths: Sequence[str], access: _ServerAccess, options: ReadOptions) 
             "Remedy: import them one by one."
         )
     servers = [_server_session(address, access) for address in addresses]
-    return _Sources(files, servers, options, ", ".join(paths))
+    return Sources(files, servers, options, ", ".join(paths))
 
 
 def _server_session(address: str, access: _ServerAccess) -> ServerSession:
-    from cryoscout.formats.smartscope_rest import (
+    from cryoscout.formats.smartscope.rest import (
         TIMEOUT_S,
         NotEncryptedError,
         SmartScopeClient,
         read_token,
         sessions_in_words,
     )
-    from cryoscout.formats.sources import ServerSession
+    from cryoscout.intake.read import ServerSession
 
     timeout_s = TIMEOUT_S if access.timeout_s is None else access.timeout_s
     try:
@@ -271,11 +267,11 @@ def _server_session(address: str, access: _ServerAccess) -> ServerSession:
     return ServerSession(client, access.session_id)
 
 
-def _refuse_existing(folder: Path, update: bool, force: bool) -> None:
-    if folder.exists() and not update and not force:
+def _refuse_existing(place: Path | str, update: bool, force: bool) -> None:
+    if not update and not force and is_there(place):
         raise InputError(
-            f"A new session must get a new place. Got {folder}, which exists, instead. Remedy: add what is new to "
-            "it with --update, replace it with --force, or choose another name with -o."
+            f"A new session must get a new place. Got {in_words(place)}, which exists, instead. Remedy: add what is "
+            "new to it with --update, replace it with --force, or choose another name with -o."
         )
 
 
@@ -283,7 +279,7 @@ def column_map_of(
     columns: Sequence[str] | None, mapping: Path | None, position_unit: str | None = None
 ) -> ColumnMap | Path | None:
     """What --column, --mapping and --position-unit say of the columns; None where none is given."""
-    from cryoscout.formats.generic_table import ColumnMap, checked_unit
+    from cryoscout.formats.own.table import ColumnMap, checked_unit
 
     if (columns or position_unit is not None) and mapping is not None:
         raise InputError(
@@ -301,168 +297,6 @@ def column_map_of(
     return ColumnMap({role: header for role, _, header in pairs}, checked_unit(position_unit))
 
 
-def _read_files(sources: _Sources) -> _Read:
-    from cryoscout.formats.assemble import assemble
-
-    found = _found(sources)
-    left_out = _say_left_out(_left_out(found))
-    only_leginon = found.leginon is not None and len(found.records) == 1
-    _refuse_leginon_options(found, only_leginon, sources.options)
-    radius_um = sources.options.cluster_radius_um
-    if found.leginon is not None and only_leginon:
-        leginon, joins = found.leginon, list(map(str, found.leginon.reports))
-        notes = [note for note in found.records[0].notes if note not in joins]
-        notes += _radius_without_effect(radius_um)
-        return _Read(leginon.session, leginon.reports, leginon.images, left_out, notes, files=found.files)
-    joined = assemble(found.records, cluster_radius_um=radius_um)
-    session = joined.session
-    if found.leginon is not None and session.info.format == "leginon":
-        session = replace(session, predictions=found.leginon.session.predictions)
-    return _Read(session, joined.reports, {}, left_out, joined.notes, files=found.files)
-
-
-def _found(
-    sources: _Sources, known: Mapping[str, Stamps] | None = None, stored: Session | None = None
-) -> ReadSources:
-    """What the sources say; where nothing is left of them, first what was left out."""
-    from cryoscout.formats.assemble import earlier_exposures
-    from cryoscout.formats.sources import NothingLeftError, read_sources
-
-    earlier = None if stored is None else earlier_exposures(stored)
-    stored_format = None if stored is None else stored.info.format
-    try:
-        with progress("reading", 1) as step:
-            found = read_sources(
-                sources.paths,
-                sources.options,
-                known,
-                earlier,
-                sources.servers,
-                stored_format=stored_format,
-            )
-            step()
-    except NothingLeftError as error:
-        _say_left_out(error.left_out)
-        raise
-    return found
-
-
-def _say_left_out(lines: Sequence[str]) -> int:
-    """Name what deviates before anything is joined: where too little is left, it says why. The number of lines."""
-    for line in lines[:DEVIATIONS_SHOWN]:
-        say(f"Left out: {line}")
-    if len(lines) > DEVIATIONS_SHOWN:
-        say(f"Left out: {len(lines) - DEVIATIONS_SHOWN} more lines; cryoscout validate FILE lists all.")
-    return len(lines)
-
-
-def _radius_without_effect(radius_um: float | None) -> list[str]:
-    if radius_um is None:
-        return []
-    return ["--cluster-radius-um does not act: the names of Leginon's images say the patches"]
-
-
-def _refuse_leginon_options(found: ReadSources, only_leginon: bool, options: ReadOptions) -> None:
-    """Predictions and hole images are read with Leginon tables alone."""
-    for name, value in (("--images", options.images), ("--model-id", options.model_id)):
-        if value is not None and not only_leginon:
-            formats = ", ".join(dict.fromkeys(records.format for records in found.records))
-            raise InputError(
-                f"{name} must go with Leginon tables alone. Got {formats} instead. Remedy: leave {name} out."
-            )
-
-
-def _left_out(found: ReadSources) -> tuple[str, ...]:
-    """What deviates, with its file."""
-    if found.leginon is not None and len(found.records) == 1:
-        return tuple(
-            f"{path}, line {deviation.line}: {deviation.message}"
-            for path, deviations in found.leginon.deviations.items()
-            for deviation in deviations
-        )
-    return tuple(
-        ", ".join(
-            [
-                str(records.path),
-                *([deviation.element] if deviation.element else []),
-                *([f"line {deviation.line}"] if deviation.line is not None else []),
-            ]
-        )
-        + f": {deviation.message}"
-        for records in found.records
-        for deviation in records.deviations
-    )
-
-
-def _update(folder: Path, sources: _Sources) -> tuple[_Read, dict[str, int]]:
-    """Add what is new to a stored session; what was there before stays."""
-    from cryoscout.formats.assemble import assemble
-    from cryoscout.formats.sources import source_key
-    from cryoscout.session.store import SessionStore
-
-    options = sources.options
-    with SessionStore.open(folder) as store:
-        stored, known = store.load(), store.files()
-        found = _found(sources, known, stored)
-        _refuse_leginon_options(found, only_leginon=False, options=options)
-        if not found.records:
-            why = "--cluster-radius-um does not act: all sources are unchanged"
-            notes = [] if options.cluster_radius_um is None else [why]
-            return _Read(stored, notes=notes, unchanged=found.unchanged), {}
-        left_out = _say_left_out(_left_out(found))
-        joined = assemble(
-            found.records,
-            stored,
-            cluster_radius_um=options.cluster_radius_um,
-            same_source=any(source_key(path) in known for path in sources.paths),
-        )
-        added = store.save_update(joined.session, sources.as_given, files=found.files)
-    read = _Read(joined.session, joined.reports, {}, left_out, joined.notes, found.unchanged)
-    return read, added
-
-
-def _with_images(read: _Read, wanted: ImagesRequest, permissive: bool) -> _Read:
-    """With the images of the holes that are cut from pictures, where that is asked for."""
-    cut = cut_images(read.session, wanted, permissive=permissive)
-    if cut is None:
-        return read
-    holes = read.session.holes.assign(image_row=cut.image_row)
-    return replace(
-        read,
-        session=replace(read.session, holes=holes),
-        reports=[*read.reports, cut.report],
-        images=cut.images,
-        left_out=read.left_out + len(cut.left_out),
-        notes=[*read.notes, *cut.notes],
-    )
-
-
-def _store(read: _Read, folder: Path, source: str, force: bool) -> None:
-    from cryoscout.session.store import SessionStore
-
-    with SessionStore.create(folder, force=force) as store, progress("storing", 1) as step:
-        store.save_import(read.session, source=source, images=read.images, files=read.files)
-        step()
-
-
-def _read_built_in(name: str, split: str | None, options: ReadOptions) -> _Read:
-    from cryoscout.formats.leginon_crops import read_crops
-    from cryoscout.routing.from_session import load_session
-
-    if options.model_id is not None:
-        raise InputError(
-            f"A model id must be given for files of predictions. Got {options.model_id!r} for the built-in session "
-            f"{name} instead. Remedy: leave --model-id out."
-        )
-    session = load_session(name, split)
-    notes = _radius_without_effect(options.cluster_radius_um)
-    if options.images is None:
-        return _Read(session, notes=notes)
-    crops, image_row, report = read_crops(options.images, session.holes)
-    holes = session.holes.assign(image_row=image_row)
-    return _Read(replace(session, holes=holes), [report], crops, notes=notes)
-
-
 def _refuse_source_folder(folder: Path, paths: Sequence[Path]) -> None:
     target = folder.parent.resolve()
     for path in paths:
@@ -475,9 +309,10 @@ def _refuse_source_folder(folder: Path, paths: Sequence[Path]) -> None:
             )
 
 
-def _tell(read: _Read, added: Mapping[str, int] | None, folder: Path, as_json: bool) -> None:
+def _tell(read: TakenIn, added: Mapping[str, int] | None, place: Path | str, as_json: bool) -> None:
     """Say what was read; added : by an update, new rows of each kind."""
-    fit, time_notes = _fitted(read.session)
+    folder = in_words(place)
+    fit, time_notes = fitted_or_why_not(read.session)
     notes = [*read.notes, *time_notes]
     told = _account(read, folder, fit, notes)
     if added is not None:
@@ -507,7 +342,7 @@ def _tell(read: _Read, added: Mapping[str, int] | None, folder: Path, as_json: b
         out.print(f"Note: {note}")
 
 
-def _account(read: _Read, folder: Path, fit: FittedTimeModel | None, notes: Sequence[str]) -> dict[str, Any]:
+def _account(read: TakenIn, folder: str, fit: FittedTimeModel | None, notes: Sequence[str]) -> dict[str, Any]:
     """The object of `--json`.
 
     Keys: session, format, grids, squares, patches, holes, exposures, outcomes {measured, failed, pending,
@@ -538,7 +373,7 @@ def _account(read: _Read, folder: Path, fit: FittedTimeModel | None, notes: Sequ
         **({"shots": read.session.info.shots} if several_shots else {}),
         "not_joined": sum(report.not_joined for report in read.reports),
         **times,
-        "folder": str(folder),
+        "folder": folder,
         "models": read.session.models(),
         "joins": [{**asdict(report), "not_joined": report.not_joined} for report in read.reports],
         "left_out": read.left_out,
@@ -546,36 +381,15 @@ def _account(read: _Read, folder: Path, fit: FittedTimeModel | None, notes: Sequ
     }
 
 
-def _fitted(session: Session) -> tuple[FittedTimeModel | None, tuple[str, ...]]:
-    """The session's own times, None where it has too few; and notes, also on why plans do not take them."""
-    from cryoscout.routing.from_session import fitted_times, time_model_for
-
-    _, plan_notes = time_model_for(session, None)
-    try:
-        fit = fitted_times(session)
-    except DataError as error:
-        return None, plan_notes or (f"The published time model cryorl is used. {error}",)
-    if session.info.default_time_model != "cryorl":
-        return fit, tuple(dict.fromkeys([*plan_notes, *fit.warnings]))
-    why = (
-        f"{session.name} is built in"
-        if session.info.built_in
-        else "the session holds only part of the timed exposures, so that steps between the others look longer"
-    )
-    return fit, (
-        *fit.warnings,
-        f"Plans use the published time model cryorl unless --time-model fitted is given: {why}.",
-    )
-
-
 def _by_tier(values: Sequence[Any]) -> dict[str, Any]:
-    return dict(zip(("same_patch", "new_patch", "new_square", "new_grid"), values, strict=True))
+    from cryoscout.core.units import TIER_NAMES
+
+    return dict(zip((name.replace(" ", "_") for name in TIER_NAMES), values, strict=True))
 
 
 def _in_words(fit: FittedTimeModel, shots: int) -> str:
     """Seconds of each tier and the timed steps behind them."""
-    from cryoscout.core.units import SECONDS_PER_MINUTE
-    from cryoscout.routing.time_fit import TIER_NAMES
+    from cryoscout.core.units import SECONDS_PER_MINUTE, TIER_NAMES
 
     tiers = ", ".join(
         f"{seconds:.0f} s {tier} ({_steps_in_words(events, pauses) if events > pauses else 'filled, not measured'})"

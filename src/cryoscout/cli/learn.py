@@ -36,7 +36,9 @@ _WHY_NOT_RES50 = (
 def learn(
     sessions: Annotated[
         list[str],
-        typer.Argument(help="NAME.session folders with outcomes, or a built-in session: y1, y1-2022."),
+        typer.Argument(
+            help="NAME.session folders or postgresql:// URLs with outcomes, or a built-in session: y1, y1-2022."
+        ),
     ],
     agent: Annotated[
         str | None,
@@ -105,7 +107,7 @@ def learn(
       cryoscout learn y1 --agent dqn --out mine
       cryoscout replay y1 --policies mine,adaptive --starts-from eliminated
     """
-    from cryoscout.learning.torch_needed import need_torch
+    from cryoscout.core.torch_needed import need_torch
 
     need_torch()
     view = {"candidates": candidates, "labels": labels, "history": history}
@@ -133,7 +135,9 @@ def learn(
 
 
 def _default_folder(agent: str, sessions: list[str]) -> Path:
-    return Path(f"learned-{agent}-{session_name(Path(sessions[0]))}")
+    from cryoscout.session.store_database import name_of_location
+
+    return Path(f"learned-{agent}-{session_name(Path(name_of_location(sessions[0])))}")
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,13 @@ class LearnRequest:
         for option, value in (("--split", self.split), ("--prediction", self.prediction)):
             options += [] if value is None else [option, value]
         options += ["--draws"] if self.draws else []
-        return shlex.join(["cryoscout", "learn", *self.sessions, *options])
+        return shlex.join(["cryoscout", "learn", *self.sessions_in_words(), *options])
+
+    def sessions_in_words(self) -> list[str]:
+        """The sessions as people may read them: without passwords of databases."""
+        from cryoscout.session.store_database import location_in_words
+
+        return [location_in_words(session) for session in self.sessions]
 
 
 def settings_from(
@@ -211,7 +221,7 @@ def run_learning(request: LearnRequest, settings: LearnSettings) -> dict[str, An
     for note in notes:
         say(f"Note: {note}")
     about: dict[str, Any] = {
-        "sessions": list(request.sessions),
+        "sessions": request.sessions_in_words(),
         "split": request.split,
         "draws": request.draws,
         TRAINED_ON: trained_parts,
@@ -238,7 +248,7 @@ def run_learning(request: LearnRequest, settings: LearnSettings) -> dict[str, An
     best = metrics[training.best_epoch - 1]
     return {
         "policy": str(policy),
-        "sessions": list(request.sessions),
+        "sessions": request.sessions_in_words(),
         "prediction": predictions,
         "draws": request.draws,
         "agent": settings.agent.name,
@@ -258,7 +268,7 @@ def _training_sessions(
     """(sessions, the prediction of each, what each is in the policy's notes, notes for the user)."""
     from cryoscout.learning.from_session import load_to_learn_from, training_session
     from cryoscout.learning.seen_holes import trained_part
-    from cryoscout.routing.from_session import PAPER_MODEL
+    from cryoscout.routing.predictions import PAPER_MODEL
 
     data, predictions, parts, notes = [], [], [], []
     for session in load_to_learn_from(request.sessions, request.split):
@@ -381,7 +391,7 @@ def _print(outcome: dict[str, Any], request: LearnRequest) -> None:
     )
     chosen = " (auto)" if outcome["settings"]["precision"] == "auto" else ""
     out.print(f"Trained in {outcome['precision']}{chosen}; it plans in float32")
-    name, session = shlex.quote(str(request.folder)), shlex.quote(request.sessions[0])
+    name, session = shlex.quote(str(request.folder)), shlex.quote(request.sessions_in_words()[0])
     starts = " --starts-from eliminated" if outcome["settings"]["elimination"] else ""
     out.print(f"Plan with it:   cryoscout plan {session} --budget-min 240 --policy {name}")
     out.print(f"Judge it:       cryoscout replay {session} --policies {name},adaptive{starts}")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from cryoscout.core.errors import InputError
+from cryoscout.core.new_files import finite
+from cryoscout.core.telling import Telling
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,17 +25,6 @@ SESSION_SUFFIX = ".session"
 def print_json(payload: Mapping[str, Any]) -> None:
     """Print one JSON object on stdout. NaN and infinities become null: JSON has no word for them."""
     typer.echo(json.dumps(finite(payload), allow_nan=False, ensure_ascii=False))
-
-
-def finite(value: Any) -> Any:
-    """The value with every float that is not finite replaced by None, in mappings and sequences too."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): finite(part) for key, part in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [finite(part) for part in value]
-    return value
 
 
 def console() -> Console:
@@ -66,25 +56,8 @@ def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
         yield lambda: bars.advance(task)
 
 
-def check_new_file(path: Path, force: bool) -> None:
-    """Refuse an output that exists, unless forced, and one whose folder does not exist.
-
-    Raises InputError. Called before the work starts, so that nothing is computed in vain.
-    """
-    if not path.parent.is_dir():
-        raise InputError(
-            f"The output's folder must exist. Got {path.parent} instead. Remedy: make it, or give another "
-            "-o FILE."
-        )
-    if path.is_dir():
-        raise InputError(
-            f"The output must be a file. Got the folder {path} instead. Remedy: give another -o FILE."
-        )
-    if path.exists() and not force:
-        raise InputError(
-            f"The output must be a new file. Got {path}, which exists, instead. Remedy: add --force to "
-            "overwrite it."
-        )
+TELLING = Telling(say, progress)
+"""What commands hand to the work below them."""
 
 
 def session_folder(output: Path | None, name: str, store_dir: Path | None = None) -> Path:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cryoscout.cli.export import (
+from cryoscout.advice.export import (
     ExportRequest,
     check_fits,
     export_request,
@@ -16,23 +15,19 @@ from cryoscout.cli.export import (
     write_export,
     write_good_micrographs_alone,
 )
-from cryoscout.cli.output import console, finite, print_json, progress, say
-from cryoscout.core.errors import DataError, InputError
+from cryoscout.cli.output import console, print_json, progress, say
+from cryoscout.cli.session_place import DatabaseUrl, SessionArgument, session_at
+from cryoscout.core.new_files import finite
 
 if TYPE_CHECKING:
-    from cryoscout.routing.problem import RoutingProblem
-    from cryoscout.routing.worklist import PatchStay, WorkList
+    from cryoscout.advice.work_list import PatchStay, WorkList
     from cryoscout.session.model import Session
 
 
-_LABELS_ALONE = "gives labels without probabilities: its intervals say nothing."
-
-
 def plan(
-    session: Annotated[
-        str, typer.Argument(help="A NAME.session folder, or a built-in session: y1, y1-2022.")
-    ],
     budget_min: Annotated[float, typer.Option(help="Minutes of microscope time left, above 0.")],
+    session: SessionArgument = None,
+    database_url: DatabaseUrl = None,
     policy: Annotated[
         str,
         typer.Option(
@@ -101,10 +96,13 @@ def plan(
       cryoscout plan y1 --budget-min 480 --policy dqn-y1
       cryoscout plan run7.session --budget-min 240 --from HOLE --export html -o list.html
     """
-    from cryoscout.routing.from_session import load_session
+    from cryoscout.advice.advise import advise
+    from cryoscout.advice.setting import AdviceRequest
     from cryoscout.routing.time_model import check_budget_min
+    from cryoscout.session.named import load_session
 
     check_budget_min(budget_min)
+    spec = session_at(session, database_url)
     request = export_request(
         export,
         output,
@@ -115,7 +113,7 @@ def plan(
         smartscope_address=smartscope_address,
         smartscope_token_file=smartscope_token_file,
     )
-    loaded = load_session(session, split)
+    loaded = load_session(spec, split)
     if request is not None:
         check_fits(request, loaded)
         if _is_finished_star(request, loaded, as_new):
@@ -123,15 +121,15 @@ def plan(
                 request,
                 loaded,
                 loaded.info.threshold_angstrom if threshold_angstrom is None else threshold_angstrom,
+                say,
             )
             say("Note: every hole is imaged, so there is nothing to plan.")
             if as_json:
                 print_json({"session": loaded.name, "holes": []})
             return
-    work_list = make_work_list(
-        loaded,
+    asked = AdviceRequest(
         budget_min=budget_min,
-        policy_spec=policy,
+        policy=policy,
         prediction=prediction,
         threshold_angstrom=threshold_angstrom,
         from_hole=from_hole,
@@ -139,151 +137,16 @@ def plan(
         time_model=time_model,
         seed=seed,
     )
+    work_list = advise(loaded, asked, progress=progress).work_list
     if request is not None:
-        write_export(request, loaded, work_list)
-    _remember(session, work_list)
+        write_export(request, loaded, work_list, say)
+    _remember(spec, work_list)
     if request is not None:
-        select_in_smartscope(request, work_list)
+        select_in_smartscope(request, work_list, say)
     if as_json:
         print_json(work_list.to_json())
     else:
         _print(work_list)
-
-
-def make_work_list(
-    session: Session,
-    *,
-    budget_min: float,
-    policy_spec: str = "adaptive",
-    prediction: str | None = None,
-    threshold_angstrom: float | None = None,
-    from_hole: str | None = None,
-    as_new: bool = False,
-    time_model: str | None = None,
-    seed: int = 0,
-) -> WorkList:
-    """The work list of a session; arguments as the options of `plan`.
-
-    Raises the errors of the parts, and DataError when no hole is left to plan.
-    """
-    from cryoscout.learning.registry import policy_named
-    from cryoscout.routing.from_session import (
-        place_names,
-        problem_from_session,
-        resolve_prediction,
-        start_of_plan,
-        time_model_for,
-    )
-    from cryoscout.routing.worklist import build_work_list
-
-    policy_name, named = split_policy_spec(policy_spec, prediction)
-    policy = policy_named(policy_name)
-    threshold = session.info.threshold_angstrom if threshold_angstrom is None else threshold_angstrom
-    prediction, prediction_notes = resolve_prediction(session, named, policy.default_prediction)
-    model, model_notes = time_model_for(session, time_model)
-    problem = problem_from_session(
-        session,
-        prediction=prediction,
-        budget_min=budget_min,
-        time_model=model,
-        threshold_angstrom=threshold,
-        as_new=as_new,
-    )
-    n_available = int(problem.available().sum())
-    if n_available == 0:
-        raise DataError(
-            f"Session {session.name} must have a hole that is not imaged yet. Got {problem.n_holes} "
-            "imaged holes "
-            "instead. Remedy: add --as-new to plan it as if nothing was imaged."
-        )
-    start = start_of_plan(session, from_hole, as_new)
-    visits_at_most = min(n_available, int(budget_min / model.tiers_min(problem.shots)[0]))
-    with progress("planning", visits_at_most) as step:
-        work_list = build_work_list(
-            problem,
-            policy,
-            place_names(session),
-            start_hole=start,
-            seed=seed,
-            session=session.name,
-            prediction=prediction,
-            threshold_angstrom=threshold,
-            notes=(
-                *prediction_notes,
-                *_notes_on_calibration(session, prediction),
-                *_notes_on_intervals(problem, prediction),
-                *model_notes,
-                *_notes_on_outcomes(session, problem, as_new),
-            ),
-            progress=step,
-        )
-    if work_list.visits:
-        return work_list
-    return replace(work_list, notes=(*work_list.notes, _note_on_an_empty_plan(problem, start)))
-
-
-def split_policy_spec(spec: str, prediction: str | None = None) -> tuple[str, str | None]:
-    """(policy, prediction or None) of `policy` or `policy@prediction`, and of --prediction beside it.
-
-    Raises InputError when both name a prediction and do not agree.
-    """
-    from cryoscout.learning.registry import policy_and_prediction
-
-    name, named = policy_and_prediction(spec)
-    if named and prediction is not None and prediction != named:
-        raise InputError(
-            f"The prediction must be named once. Got {named!r} in --policy and {prediction!r} in "
-            "--prediction instead. "
-            "Remedy: leave one out."
-        )
-    return name, named or prediction
-
-
-def _notes_on_calibration(session: Session, prediction: str) -> tuple[str, ...]:
-    from cryoscout.routing.from_session import COMBINED, FLAT, combined_is_checked
-
-    if prediction == FLAT:
-        return ()
-    if prediction == COMBINED:
-        is_checked, model = combined_is_checked(session)
-        if is_checked:
-            return ()
-        return (
-            f"combined was fitted to the ResNet-18 of the Y1 session; for model {model!r} its calibration is not "
-            "checked.",
-        )
-    return (
-        f"p_good of {prediction!r} is the model's own, not calibrated on outcomes: the expected number and "
-        "its intervals are only as good as that.",
-    )
-
-
-def _notes_on_intervals(problem: RoutingProblem, prediction: str) -> tuple[str, ...]:
-    """A prediction of labels, 0 or 1, says nothing of how often it is wrong."""
-    is_label = ((problem.p_good == 0) | (problem.p_good == 1)).all()
-    return (f"Prediction {prediction!r} {_LABELS_ALONE}",) if is_label else ()
-
-
-def _note_on_an_empty_plan(problem: RoutingProblem, start: int) -> str:
-    """Why nothing is planned; the first hole is the nearest one that is left."""
-    left = [hole for hole in problem.available().nonzero()[0].tolist() if hole != start]
-    if not left:
-        return "Nothing is left to plan: the only hole that is not imaged is the one the stage is at."
-    tiers_min = problem.time_model.tiers_min(problem.shots)
-    tier = min(problem.tier_between(start, hole) for hole in left)
-    first_min = problem.time_model.setup_min + float(tiers_min[tier])
-    if first_min > problem.budget_min:
-        return f"Nothing fits: the first hole takes {first_min:.4g} min."
-    return f"Nothing is planned: the policy chose no hole that fits; the nearest takes {first_min:.4g} min."
-
-
-def _notes_on_outcomes(session: Session, problem: RoutingProblem, as_new: bool) -> tuple[str, ...]:
-    if problem.imaged is None:
-        if as_new or session.info.built_in:
-            return ("Planned as new: outcomes are hidden.",)
-        return ()
-    imaged = int(problem.imaged.sum())
-    return (f"{imaged} holes are imaged already and not planned.",) if imaged else ()
 
 
 def _is_finished_star(request: ExportRequest, session: Session, as_new: bool) -> bool:
@@ -300,7 +163,7 @@ def _remember(spec: str, work_list: WorkList) -> None:
     from cryoscout.session.store import SessionStore
 
     if spec not in BUILTIN_SESSIONS:
-        with SessionStore.open(Path(spec)) as store:
+        with SessionStore.open(spec) as store:
             store.append("planned", finite(work_list.to_json()))
 
 
@@ -308,7 +171,8 @@ def _print(work_list: WorkList) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from cryoscout.routing.worklist import name_within
+    from cryoscout.advice.work_list import name_within
+    from cryoscout.routing.predictions import LABELS_ALONE
 
     # Ids are folded, never cut: an operator must be able to find the hole.
     table = Table(
@@ -335,7 +199,7 @@ def _print(work_list: WorkList) -> None:
     out = console()
     out.print(table)
     switches = work_list.switches
-    labels_alone = any(note.endswith(_LABELS_ALONE) for note in work_list.notes)
+    labels_alone = any(note.endswith(LABELS_ALONE) for note in work_list.notes)
     interval_50, interval_80 = (
         "-" if labels_alone else f"{low:.0f} to {high:.0f}"
         for low, high in (work_list.interval_50, work_list.interval_80)
@@ -355,7 +219,7 @@ def _print(work_list: WorkList) -> None:
 
 
 def _holes_of(stay: PatchStay) -> str:
-    from cryoscout.routing.worklist import name_within
+    from cryoscout.advice.work_list import name_within
 
     names = [name_within(visit.hole, visit.patch) for visit in stay.visits]
     return names[0] if len(names) == 1 else f"{len(names)}: {min(names)}…{max(names)}"

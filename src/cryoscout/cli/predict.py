@@ -5,13 +5,14 @@ from __future__ import annotations
 import shlex
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
 from cryoscout.cli.output import console, print_json
 from cryoscout.cli.train import stored_folder
 from cryoscout.core.errors import InputError, UnknownNameError
+from cryoscout.perception.predicting import ONNX_SUFFIX, image_p_good, in_context, load_predictor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from cryoscout.session.model import Session
 
 Context = Literal["none", "effects", "stage", "effects+stage"]
-ONNX_SUFFIX = ".onnx"
 
 
 def predict(
@@ -88,35 +88,9 @@ def predict(
         _print(told)
 
 
-def load_predictor(path: Path) -> Predictor:
-    """The classifier of a folder or file; torch is imported only where the file needs it.
-
-    Raises InputError, with the remedy, for anything else or where torch or onnxruntime is missing.
-    """
-    if path.suffix == ONNX_SUFFIX:
-        from cryoscout.perception.onnx_classifier import OnnxClassifier
-
-        return OnnxClassifier.load(path)
-    file = path / "classifier.safetensors" if path.is_dir() else path
-    if not file.is_file():
-        raise InputError(
-            f"A classifier must be a folder of cryoscout train, its classifier.safetensors, or a file .onnx. Got "
-            f"{path} instead. Remedy: name the folder of a training that ended."
-        )
-    from cryoscout.learning.torch_needed import need_torch
-
-    try:
-        need_torch()
-    except InputError as error:
-        raise InputError(f"{error} Or predict from an ONNX file: cryoscout train --onnx.") from None
-    from cryoscout.perception import Classifier
-
-    return Classifier.load(file)
-
-
 def _model_id(given: str | None, classifier: Path) -> str:
     """The name of the predictions, one that `plan` can be told."""
-    from cryoscout.routing.from_session import COMBINED, FLAT
+    from cryoscout.routing.predictions import COMBINED, FLAT
 
     file = classifier.resolve()
     of_file = file.parent.name if file.suffix == ".safetensors" else file.name.removesuffix(ONNX_SUFFIX)
@@ -135,90 +109,6 @@ def _threshold(given: float | None, predictor: Predictor, session: Session) -> f
         threshold = session.info.threshold_angstrom
     predictor.check_threshold(threshold)
     return threshold
-
-
-def image_p_good(
-    predictor: Predictor, crops: SessionCrops, threshold: float
-) -> tuple[NDArray[np.float64], float]:
-    """((n,) p_good of every hole from its image alone, what holes without a usable image get).
-
-    Planners need a p_good of every hole. Where nothing is seen it is the share of good ones among the classifier's
-    labels: the same that a crop gets that shows nothing.
-    """
-    import numpy as np
-
-    unseen = predictor.p_good_unseen(threshold)
-    p_good = np.full(crops.session.n_holes, unseen)
-    p_good[crops.hole] = predictor.p_good(crops.images, threshold)
-    return p_good, unseen
-
-
-class InContext(NamedTuple):
-    """Predictions, perhaps corrected by results."""
-
-    p_good: NDArray[np.float64]
-    context: str
-    labels: int
-    """Results that it rests on"""
-    notes: list[str]
-
-
-def in_context(
-    session: Session,
-    p_good: NDArray[np.float64],
-    fitted_to: NDArray[np.bool_],
-    threshold: float,
-    context: str | None,
-) -> InContext:
-    """The predictions given the results of the session.
-
-    fitted_to : (n,) holes that the classifier was fitted to
-    On holes that it was fitted to a network is surer than it is elsewhere: their scores are not used, their results
-    are, and how far scores can be trusted is learned from the others. Raises InputError where a context is asked for by
-    name and there are too few others.
-    """
-    import numpy as np
-
-    from cryoscout.belief.calibration import FEWEST_LABELS
-    from cryoscout.belief.effects import EffectTree
-    from cryoscout.belief.in_session import predict_given_labels
-    from cryoscout.perception.from_session import good_by_majority
-
-    if context == "none":
-        return InContext(p_good, "none", 0, [])
-    labels = good_by_majority(session, threshold)
-    known = labels[~np.isnan(labels) & ~fitted_to]
-    if len(known) < FEWEST_LABELS or len(np.unique(known)) < 2:
-        got = (
-            f"{len(known)} results of holes that the classifier was not fitted to, {int(known.sum())} of them good at "
-            f"{threshold:g} Å"
-        )
-        if context is not None:
-            raise InputError(
-                f"A context must have {FEWEST_LABELS} results, good and others. Got {got}, instead. Remedy: --context "
-                "none, train on fewer --labels, or import more results."
-            )
-        return InContext(p_good, "none", 0, [f"No context: {got}, are too few."])
-    patch_of_hole, square_of_patch, grid_of_square = session.tree()
-    x_um, y_um = (session.holes[name].to_numpy(dtype=np.float64) for name in ("x_um", "y_um"))
-    kind: Any = context or ("effects" if np.isnan(x_um).all() else "effects+stage")
-    found = predict_given_labels(
-        p_good,
-        labels,
-        patch_of_hole,
-        EffectTree(square_of_patch, grid_of_square),
-        x_um,
-        y_um,
-        kind,
-        fitted_to,
-    )
-    return InContext(
-        found.p_good, kind, int((~np.isnan(labels)).sum()),
-        [
-            "The predictions know results of this session: do not judge them by a replay on it, and plan with a policy "
-            "that does not count results again (expected, index)."
-        ],
-    )  # fmt: skip
 
 
 def _rows(session: Session, model_id: str, threshold: float, p_good: NDArray[np.float64]) -> pd.DataFrame:

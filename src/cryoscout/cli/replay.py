@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
-import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
 
 import typer
 
+from cryoscout.advice.compare import ReplayOutcome, ReplayRequest, StartsFrom, replay_session
+from cryoscout.advice.recorded import AS_RECORDED, words_on_as_recorded
+from cryoscout.advice.setting import split_policy_spec
 from cryoscout.cli.output import console, print_json, progress
-from cryoscout.cli.plan import split_policy_spec
-from cryoscout.core.errors import DataError, InputError, UnknownNameError
+from cryoscout.cli.session_place import DatabaseUrl, SessionArgument, session_at
+from cryoscout.core.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from cryoscout.routing.policies.base import Policy
-    from cryoscout.routing.problem import Crossing, RoutingProblem
-    from cryoscout.routing.replay import ReplanEvery, Truth
-    from cryoscout.routing.time_model import TimeModel
+    from cryoscout.routing.problem import Crossing
+    from cryoscout.routing.replay import ReplanEvery
     from cryoscout.session.model import Session
-
-StartsFrom = Literal["all", "eliminated"]
 
 
 def replay(
-    session: Annotated[
-        str, typer.Argument(help="A NAME.session folder, or a built-in session: y1, y1-2022.")
-    ],
+    session: SessionArgument = None,
+    database_url: DatabaseUrl = None,
     budget_min: Annotated[str, typer.Option(help="Budgets in minutes, by commas.")] = "120,240,360,480",
     policies: Annotated[
         str | None,
@@ -39,7 +29,7 @@ def replay(
             "--policies",
             "--policy",
             help="Policies by commas, each policy, policy@prediction or a trained policy's file. "
-            "Default: greedy,adaptive@combined.",
+            "Default: greedy,adaptive@combined, as far as the session serves them.",
         ),
     ] = None,
     starts: Annotated[
@@ -79,21 +69,23 @@ def replay(
         bool, typer.Option("--json", help="Print one JSON object instead of the table.")
     ] = False,
 ) -> None:
-    """What policies would have found on holes that were really imaged, beside the exact bound.
+    """What policies would have found on holes that were really imaged, beside the recorded order and the exact bound.
 
-    Every policy starts from the same holes. Holes without an outcome are left out. std is over starts.
+    Every policy starts from the same holes, and so does the recorded order: what the session itself found from there on
+    in the same minutes. Holes without an outcome are left out. std is over starts.
 
     \b
     Example:
       cryoscout replay y1 --budget-min 120,240 --policies greedy,adaptive@combined --starts 50
       cryoscout replay y1 --policy dqn-y1 --starts-from eliminated
     """
-    from cryoscout.routing.from_session import load_session
+    from cryoscout.session.named import load_session
 
-    loaded = load_session(session, split)
+    loaded = load_session(session_at(session, database_url), split)
+    chosen, notes = _default_policies(loaded) if policies is None else (_policies_of(policies), ())
     request = ReplayRequest(
         budgets_min=_budgets_of(budget_min),
-        policies=_policies_of(_default_policies(loaded) if policies is None else policies),
+        policies=chosen,
         starts=_starts_of(starts),
         starts_from=cast("StartsFrom", _one_of("--starts-from", starts_from, get_args(StartsFrom))),
         crossing=cast("Crossing", _one_of("--crossing", crossing, ("count", "drop"))),
@@ -102,243 +94,13 @@ def replay(
         ctf_delay_min=ctf_delay_min,
         replan_every=_replan_every_of(replan_every),
         seed=seed,
+        notes=notes,
     )
-    outcome = replay_session(loaded, request)
+    outcome = replay_session(loaded, request, progress)
     if as_json:
         print_json(outcome.to_json())
     else:
         _print(outcome)
-
-
-@dataclass(frozen=True)
-class ReplayRequest:
-    """What is replayed; fields as the options of `replay`."""
-
-    budgets_min: tuple[float, ...]
-    policies: tuple[str, ...]
-    starts: int | Literal["all"] = 50
-    starts_from: StartsFrom = "all"
-    crossing: Crossing = "count"
-    threshold_angstrom: float | None = None
-    time_model: str | None = None
-    ctf_delay_min: float = 0.0
-    replan_every: ReplanEvery = 1
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class PolicyRow:
-    """One policy's figures, one value per budget; means and population std over starts."""
-
-    kind: str
-    prediction: str
-    good_mean: tuple[float, ...]
-    good_std: tuple[float, ...]
-    visited_mean: tuple[float, ...]
-    reward_mean: tuple[float, ...]
-    runtime_s: float  # of all budgets and starts together
-
-
-@dataclass(frozen=True)
-class ReplayOutcome:
-    """Everything one replay command says."""
-
-    session: str
-    request: ReplayRequest
-    time_model: str
-    n_starts: tuple[int, ...]  # by budget
-    left_out: int  # holes without an outcome
-    bound_mean: tuple[float, ...]
-    rows: dict[str, PolicyRow]
-    notes: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """The object of `--json`.
-
-        Keys: session, budgets_min, crossing, starts_from, starts (how many, by budget), seed, time_model,
-        ctf_delay_min, replan_every,
-        left_out (holes without an outcome), notes, policies {as asked for: {kind, prediction, good_mean,
-        good_std,
-        visited_mean, reward_mean, bound_mean, runtime_s}}; lists have one value per budget.
-        """
-        return {
-            "session": self.session,
-            "budgets_min": list(self.request.budgets_min),
-            "crossing": self.request.crossing,
-            "starts_from": self.request.starts_from,
-            "starts": list(self.n_starts),
-            "seed": self.request.seed,
-            "time_model": self.time_model,
-            "ctf_delay_min": self.request.ctf_delay_min,
-            "replan_every": self.request.replan_every,
-            "left_out": self.left_out,
-            "notes": list(self.notes),
-            "policies": {
-                spec: {
-                    "kind": row.kind,
-                    "prediction": row.prediction,
-                    "good_mean": list(row.good_mean),
-                    "good_std": list(row.good_std),
-                    "visited_mean": list(row.visited_mean),
-                    "reward_mean": list(row.reward_mean),
-                    "bound_mean": list(self.bound_mean),
-                    "runtime_s": row.runtime_s,
-                }
-                for spec, row in self.rows.items()
-            },
-        }
-
-
-def replay_session(session: Session, request: ReplayRequest) -> ReplayOutcome:
-    """Replay every policy of the request on the session's outcomes, at every budget, from the same starts.
-
-    Raises the errors of the parts, and DataError when the session has no outcome.
-    """
-    from cryoscout.routing.from_session import time_model_for, truth_from_session
-
-    threshold = request.threshold_angstrom
-    truth = truth_from_session(session, session.info.threshold_angstrom if threshold is None else threshold)
-    left_out = int((~truth.measured).sum())
-    if left_out == session.n_holes:
-        raise DataError(
-            f"A replay must have holes with an outcome. Got none in session {session.name} instead. "
-            "Remedy: import the session with its CTF results."
-        )
-    model, notes = time_model_for(session, request.time_model)
-    stage = _Stage(session, request, truth, model)
-    for spec in request.policies:
-        stage.make(spec)
-    starts = stage.starts()
-    steps = sum(len(drawn) * len(request.policies) + len(set(drawn.tolist())) for drawn in starts)
-    with progress("replaying", steps) as step:
-        rows = {spec: stage.row(spec, starts, step) for spec in request.policies}
-        bound_mean = tuple(stage.bound_mean(at, drawn, step) for at, drawn in enumerate(starts))
-    return ReplayOutcome(
-        session=session.name,
-        request=request,
-        time_model=model.name,
-        n_starts=tuple(len(drawn) for drawn in starts),
-        left_out=left_out,
-        bound_mean=bound_mean,
-        rows=rows,
-        notes=(*notes, *stage.notes),
-    )
-
-
-class _Stage:
-    """The problems, policies and truth of one request; problems are made once per prediction."""
-
-    def __init__(self, session: Session, request: ReplayRequest, truth: Truth, model: TimeModel) -> None:
-        self.session = session
-        self.request = request
-        self.truth = truth
-        self.model = model
-        self.notes: list[str] = []
-        self._problems: dict[str, RoutingProblem] = {}
-
-    def make(self, spec: str) -> tuple[Policy, str]:
-        """The policy and the name of its prediction; what was chosen for the user becomes a note, once."""
-        from cryoscout.learning.registry import policy_named
-        from cryoscout.learning.seen_holes import note_on_seen_holes
-        from cryoscout.routing.from_session import resolve_prediction
-
-        name, named = split_policy_spec(spec)
-        policy = policy_named(name)
-        prediction, notes = resolve_prediction(self.session, named, policy.default_prediction)
-        if policy.drops_crossing and self.request.crossing == "count":
-            notes = (*notes, f"{name} drops its crossing visit, as published; the bound counts it.")
-        notes = (*notes, *note_on_seen_holes(policy, self.session))
-        self.notes.extend(note for note in notes if note not in self.notes)
-        self.problem(prediction, 0)
-        return policy, prediction
-
-    def problem(self, prediction: str, at: int) -> RoutingProblem:
-        """The problem with that prediction at the budget of index `at`; holes without outcome are out."""
-        from cryoscout.routing.from_session import problem_from_session
-
-        if prediction not in self._problems:
-            threshold = self.request.threshold_angstrom
-            problem = problem_from_session(
-                self.session,
-                prediction=prediction,
-                budget_min=self.request.budgets_min[0],
-                time_model=self.model,
-                threshold_angstrom=self.session.info.threshold_angstrom if threshold is None else threshold,
-                crossing=self.request.crossing,
-                as_new=True,
-            )
-            self._problems[prediction] = dataclasses.replace(problem, allowed=self.truth.measured.copy())
-        return self._problems[prediction].with_budget(self.request.budgets_min[at])
-
-    def starts(self) -> list[NDArray[np.int64]]:
-        """Start holes by budget, the same for every policy.
-
-        Elimination ranks by the papers' ResNet-50 where the session has it, else by its first model, so that
-        the starts do not depend on which policies are compared.
-        """
-        import numpy as np
-
-        from cryoscout.routing.elimination import BETA_TEST, eliminated_holes
-        from cryoscout.routing.from_session import PAPER_MODEL, resolve_prediction
-        from cryoscout.routing.replay import random_starts
-
-        drawn = []
-        for at in range(len(self.request.budgets_min)):
-            candidates = self.truth.measured
-            if self.request.starts_from == "eliminated":
-                prediction, _ = resolve_prediction(self.session, None, PAPER_MODEL)
-                candidates = candidates & eliminated_holes(self.problem(prediction, at), beta=BETA_TEST)
-            drawn.append(
-                random_starts(candidates, self.request.starts, np.random.default_rng(self.request.seed))
-            )
-        return drawn
-
-    def row(self, spec: str, starts: list[NDArray[np.int64]], step: Callable[[], None]) -> PolicyRow:
-        """Replay one policy at every budget."""
-        import numpy as np
-
-        from cryoscout.routing.replay import replay as replay_policy
-
-        policy, prediction = self.make(spec)
-        began = time.perf_counter()
-        good, visited, reward = [], [], []
-        for at, drawn in enumerate(starts):
-            results = replay_policy(
-                self.problem(prediction, at),
-                self.truth,
-                policy,
-                drawn.tolist(),
-                self.request.seed,
-                ctf_delay_min=self.request.ctf_delay_min,
-                replan_every=self.request.replan_every,
-                progress=step,
-            )
-            good.append([result.good_found for result in results])
-            visited.append([result.visited for result in results])
-            reward.append([result.reward for result in results])
-        return PolicyRow(
-            kind=policy.kind,
-            prediction=prediction,
-            good_mean=tuple(float(np.mean(found)) for found in good),
-            good_std=tuple(float(np.std(found)) for found in good),
-            visited_mean=tuple(float(np.mean(count)) for count in visited),
-            reward_mean=tuple(float(np.mean(value)) for value in reward),
-            runtime_s=time.perf_counter() - began,
-        )
-
-    def bound_mean(self, at: int, starts: NDArray[np.int64], step: Callable[[], None]) -> float:
-        """Mean over the starts of the most good micrographs any route could have found."""
-        import numpy as np
-
-        from cryoscout.routing.bound import good_holes_bound
-
-        problem = self.problem(next(iter(self._problems)), at)
-        distinct, times = np.unique(starts, return_counts=True)
-        bounds = []
-        for start in distinct.tolist():
-            bounds.append(good_holes_bound(problem, self.truth, start))
-            step()
-        return float(np.average(bounds, weights=times))
 
 
 def _budgets_of(text: str) -> tuple[float, ...]:
@@ -353,12 +115,18 @@ def _budgets_of(text: str) -> tuple[float, ...]:
         ) from None
 
 
-def _default_policies(session: Session) -> str:
-    """A session without a classifier of every hole has no `combined` to name; its policies take what it has."""
-    from cryoscout.routing.from_session import COMBINED, resolve_prediction
+def _default_policies(session: Session) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The policies and notes on them.
+
+    A session without a classifier of every hole has no `combined` to name; its policies take what it has.
+    """
+    from cryoscout.advice.recorded import default_policies
+    from cryoscout.routing.predictions import COMBINED, resolve_prediction
 
     prediction, _ = resolve_prediction(session, None, COMBINED)
-    return "greedy,adaptive@combined" if prediction == COMBINED else "greedy,adaptive"
+    return default_policies(
+        session, ("greedy", "adaptive@combined" if prediction == COMBINED else "adaptive")
+    )
 
 
 def _policies_of(text: str) -> tuple[str, ...]:
@@ -407,16 +175,22 @@ def _print(outcome: ReplayOutcome) -> None:
     table.add_column("runtime", justify="right")
     for spec, row in outcome.rows.items():
         cells = [
-            f"{mean:.1f} ± {std:.1f} ({_share(mean, bound)})"
-            for mean, std, bound in zip(row.good_mean, row.good_std, outcome.bound_mean, strict=True)
+            f"{mean:.1f} ± {std:.1f} ({'all holes' if outcome.images_all(row, at) else _share(mean, bound)})"
+            for at, (mean, std, bound) in enumerate(
+                zip(row.good_mean, row.good_std, outcome.bound_mean, strict=True)
+            )
         ]
-        table.add_row(split_policy_spec(spec)[0], row.prediction, *cells, f"{row.runtime_s:.1f} s")
+        name = spec if row.prediction is None else split_policy_spec(spec)[0]
+        table.add_row(name, row.prediction or "-", *cells, f"{row.runtime_s:.1f} s")
     table.add_row(
         "exact bound", "the truth", *(f"{bound:.1f}" for bound in outcome.bound_mean), "", end_section=True
     )
     out = console()
     out.print(table)
+    out.print(outcome.headline)
     out.print("In brackets: share of the exact bound, the most any route could have found knowing the truth.")
+    if AS_RECORDED in outcome.rows:
+        out.print(words_on_as_recorded(outcome.rows[AS_RECORDED].minutes_recorded_mean or ()))
     out.print(
         f"{'/'.join(str(count) for count in dict.fromkeys(outcome.n_starts))} starts from "
         f"{request.starts_from} holes, "

@@ -8,33 +8,35 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cryoscout.cli.output import check_new_file, print_json, progress, say
+from cryoscout.cli.output import print_json, progress, say
+from cryoscout.cli.session_place import DatabaseUrl, SessionArgument, in_words, session_at
 from cryoscout.core.errors import DataError, InputError
+from cryoscout.core.new_files import check_new_file
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from cryoscout.perception.from_session import SessionCrops
+    from cryoscout.report.results_curve import ResultsCurve
+    from cryoscout.report.session_report import ReportRequest, SessionReplays
     from cryoscout.session.model import Session
-    from cryoscout.study.results_curve import ResultsCurve
-    from cryoscout.study.session_report import ReportRequest, SessionReplays
 
-DEFAULT_POLICIES = "random,greedy,index,expected,adaptive"
+DEFAULT_POLICIES = ("random", "greedy", "index", "expected", "adaptive")
 
 
 def report(
-    session: Annotated[
-        str, typer.Argument(help="A NAME.session folder, or a built-in session: y1, y1-2022.")
-    ],
+    session: SessionArgument = None,
+    database_url: DatabaseUrl = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="HTML file to write.")] = Path("report.html"),
     budget_min: Annotated[float, typer.Option(help="Microscope time in minutes.")] = 480.0,
     policies: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Policies by commas, each policy or policy@prediction; the last one's route is drawn."
+            help="Policies by commas, each policy or policy@prediction; the last one's route is drawn. "
+            "Default: random,greedy,index,expected,adaptive, as far as the session serves them."
         ),
-    ] = DEFAULT_POLICIES,
+    ] = None,
     starts: Annotated[int, typer.Option(help="How many start holes are drawn for the replays.", min=1)] = 20,
     threshold_angstrom: Annotated[
         float | None,
@@ -65,22 +67,25 @@ def report(
 ) -> None:
     """One self-contained page about a session: route, good micrographs against time, predictions, settings.
 
-    Replays need outcomes; a session without any gets the plan alone. The page loads nothing from elsewhere.
+    Replays need outcomes; a session without any gets the plan alone. Where times or names say in which order the holes
+    were imaged, policies are compared with what that order found in the same minutes. The page loads nothing from
+    elsewhere.
 
     \b
     Example:
       cryoscout report y1 -o report.html --budget-min 240 --policies greedy,expected
     """
-    from cryoscout.routing.from_session import load_session
+    from cryoscout.advice.recorded import default_policies
+    from cryoscout.report.session_report import ReportRequest
     from cryoscout.routing.time_model import check_budget_min
-    from cryoscout.study.session_report import ReportRequest
+    from cryoscout.session.named import load_session
 
+    spec = session_at(session, database_url)
     for file in (output, picture):
         if file is not None:
             check_new_file(file, force)
-    chosen = tuple(dict.fromkeys(part.strip() for part in policies.split(",") if part.strip()))
-    if not chosen:
-        raise InputError("The policies must be at least one. Got none instead. Remedy: --policies adaptive.")
+    loaded = load_session(spec, split)
+    chosen, notes = default_policies(loaded, DEFAULT_POLICIES) if policies is None else _named(policies)
     options: list[str] = [
         "-o",
         output.name,
@@ -104,16 +109,24 @@ def report(
         seed=seed,
         threshold_angstrom=threshold_angstrom,
         time_model=time_model,
-        command=shlex.join(["cryoscout", "report", session, *options]),
+        command=shlex.join(["cryoscout", "report", in_words(spec), *options]),
+        notes=notes,
     )
-    crops, fitted_to = _images_of(Path(session), classifier or [])
-    loaded = load_session(session, split)
+    crops, fitted_to = _images_of(spec, classifier or [])
     replays = make_report(loaded, request, output, picture, crops=crops, fitted_to=fitted_to, with_curve=True)
     if as_json:
         print_json(
             {"report": str(output), "picture": None if picture is None else str(picture)}
             | figures(request, replays)
         )
+
+
+def _named(policies: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The policies by commas; there is nothing to note on them."""
+    chosen = tuple(dict.fromkeys(part.strip() for part in policies.split(",") if part.strip()))
+    if not chosen:
+        raise InputError("The policies must be at least one. Got none instead. Remedy: --policies adaptive.")
+    return chosen, ()
 
 
 def make_report(
@@ -131,12 +144,17 @@ def make_report(
     crops, fitted_to : as `session_page` takes them     with_curve : also learn from results, which takes seconds
     Raises InputError when a picture is asked for and there is nothing to replay.
     """
-    from cryoscout.study.report import write_report
-    from cryoscout.study.session_report import overview_png, replay_for_report, session_page
+    from cryoscout.report.page import write_report
+    from cryoscout.report.session_report import (
+        overview_png,
+        replay_for_report,
+        routes_to_replay,
+        session_page,
+    )
 
     replays = None
     if session.measured_by_hole().any():
-        with progress("replaying", request.starts * (len(request.policies) + 1)) as step:
+        with progress("replaying", routes_to_replay(session, request)) as step:
             replays = replay_for_report(session, request, step)
     elif picture is not None:
         raise InputError(
@@ -156,10 +174,10 @@ def make_report(
 def _results_curve(
     session: Session, request: ReportRequest, fitted_to: NDArray[np.bool_] | None
 ) -> ResultsCurve | None:
-    from cryoscout.study.results_curve import number_of_fits, results_curve
-    from cryoscout.study.session_report import threshold_of
+    from cryoscout.advice.setting import threshold_of
+    from cryoscout.report.results_curve import number_of_fits, results_curve
 
-    threshold = threshold_of(session, request)
+    threshold = threshold_of(session, request.threshold_angstrom)
     fits = number_of_fits(session, threshold, fitted_to)
     if fits == 0:
         return None
@@ -167,21 +185,22 @@ def _results_curve(
         return results_curve(session, threshold, fitted_to, step)
 
 
-def _images_of(folder: Path, classifiers: list[Path]) -> tuple[SessionCrops | None, NDArray[np.bool_] | None]:
+def _images_of(spec: str, classifiers: list[Path]) -> tuple[SessionCrops | None, NDArray[np.bool_] | None]:
     """(hole images of a stored session, None without any; (n,) holes that one of the classifiers was fitted to).
 
     Raises DataError where classifiers are named and there is no image to know the holes by.
     """
-    if not folder.is_dir():
+    if not Path(spec).is_dir():
         if classifiers:
             raise InputError(
-                f"--classifier must go with a session that has hole images. Got {folder} instead. Remedy: leave it out."
+                f"--classifier must go with a session that has hole images. Got {in_words(spec)} instead. "
+                "Remedy: leave it out."
             )
         return None, None
     from cryoscout.perception.from_session import fitted_holes, session_crops
     from cryoscout.session.store import SessionStore
 
-    with SessionStore.open(folder) as store:
+    with SessionStore.open(spec) as store:
         if not classifiers and not store.load().holes["image_row"].notna().any():
             return None, None
         try:
@@ -195,13 +214,17 @@ def _images_of(folder: Path, classifiers: list[Path]) -> tuple[SessionCrops | No
         return crops, None
     import numpy as np
 
-    from cryoscout.cli.predict import load_predictor
+    from cryoscout.perception.predicting import load_predictor
 
     return crops, np.any([fitted_holes(load_predictor(path), crops) for path in classifiers], axis=0)
 
 
 def figures(request: ReportRequest, replays: SessionReplays | None) -> dict[str, Any]:
-    """The figures of a report as JSON: budget_min, starts, bound_mean, policies by policy@prediction."""
+    """The figures of a report as JSON: budget_min, starts, bound_mean, policies by policy@prediction.
+
+    Where the recorded order is known the first policy is `as recorded`, with minutes_recorded_mean: what its routes
+    took by the session's own times, null where it has names alone.
+    """
     if replays is None:
         return {"budget_min": request.budget_min, "starts": 0, "bound_mean": None, "policies": {}}
     return {
@@ -214,6 +237,11 @@ def figures(request: ReportRequest, replays: SessionReplays | None) -> dict[str,
                 "good_mean": float(each.good.mean()),
                 "good_std": float(each.good.std()),
                 "visited_mean": float(each.visited.mean()),
+                **(
+                    {"minutes_recorded_mean": replays.minutes_recorded_mean}
+                    if each.kind == "recorded"
+                    else {}
+                ),
             }
             for each in replays.policies
         },

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cryoscout.cli.output import console, print_json, progress, session_folder, session_name
+from cryoscout.cli.output import console, print_json, progress, session_name
+from cryoscout.cli.session_place import (
+    NewDatabaseUrl,
+    in_words,
+    place_of_new_session,
+    refuse_images_in_database,
+)
 from cryoscout.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,7 +35,10 @@ def simulate(
             help="Kind of session. Tables: small, y1-like, daily, million. With images: y1-sim, y3, daily-images."
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The session folder to make, NAME.session.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The session folder to make, NAME.session.")
+    ] = None,
+    database_url: NewDatabaseUrl = None,
     holes: Annotated[int | None, typer.Option(help="Number of holes instead of the preset's.", min=1)] = None,
     seed: Annotated[int, typer.Option(help="Seed; the same seed gives the same session.", min=0)] = 0,
     images: Annotated[
@@ -63,17 +72,23 @@ def simulate(
 
     is_scene = _has_images(preset)
     _check_options(preset, is_scene, images, crop_px, mrc)
-    folder = session_folder(output, preset)
+    if output is None and database_url is None:
+        raise InputError(
+            "A session must go somewhere. Got neither -o nor --database-url instead. Remedy: -o NAME.session."
+        )
+    place = place_of_new_session(output, preset, database_url=database_url)
+    refuse_images_in_database(place, is_scene and images is not False)
+    name = session_name(place) if isinstance(place, Path) else preset
     if mrc is not None:
         _check_mrc_folder(mrc, force)
     # The store is made first: an output that may not be written is refused before the work, not after it.
-    with SessionStore.create(folder, force=force) as store:
+    with SessionStore.create(place, force=force) as store:
         source = f"simulate --preset {preset} --seed {seed}"
         if is_scene:
             settings = scene_named(preset) if holes is None else _smaller(scene_named(preset), holes)
             session, told = _with_images(
                 store,
-                folder,
+                name,
                 settings,
                 image_settings_named(preset),
                 seed,
@@ -83,22 +98,22 @@ def simulate(
                 mrc,
             )
         else:
-            session, told = _tables(store, folder, preset, holes, seed, source), {}
+            session, told = _tables(store, name, preset, holes, seed, source), {}
     summary = {"session": session.name, "preset": preset, "seed": seed, **session.counts(), **told}
     if as_json:
         print_json(summary)
         return
-    _print_summary(folder, session, seed, told, mrc)
+    _print_summary(in_words(place), session, seed, told, mrc)
 
 
-def _print_summary(folder: Path, session: Session, seed: int, told: dict[str, Any], mrc: Path | None) -> None:
+def _print_summary(place: str, session: Session, seed: int, told: dict[str, Any], mrc: Path | None) -> None:
     out = console()
-    out.print(f"Wrote {folder}: {session.n_holes} holes in {len(session.patches)} patches, seed {seed}")
+    out.print(f"Wrote {place}: {session.n_holes} holes in {len(session.patches)} patches, seed {seed}")
     if told:
         crops = f"{told['crops']} crops of {told['crop_px']} px" if told["crops"] else "no crops"
         files = f", {told['mrc_files']} MRC files in {mrc}" if mrc is not None else ""
         out.print(f"Images: {crops}{files}")
-    out.print(f"Next: cryoscout replay {folder} --budget-min 240")
+    out.print(f"Next: cryoscout replay {place} --budget-min 240")
 
 
 def _has_images(preset: str) -> bool:
@@ -129,7 +144,7 @@ def _check_options(
 
 
 def _tables(
-    store: SessionStore, folder: Path, preset: str, holes: int | None, seed: int, source: str
+    store: SessionStore, name: str, preset: str, holes: int | None, seed: int, source: str
 ) -> Session:
     from cryoscout.simulate.presets import simulation_named
     from cryoscout.simulate.session import to_session
@@ -142,7 +157,7 @@ def _tables(
     with progress("simulating", 3) as step:
         tables = simulate_tables(settings, seed)
         step()
-        session = to_session(tables, session_name(folder))
+        session = to_session(tables, name)
         step()
         store.save_import(session, source=source)
         step()
@@ -151,7 +166,7 @@ def _tables(
 
 def _with_images(
     store: SessionStore,
-    folder: Path,
+    name: str,
     settings: SceneSettings,
     optics: ImageSettings,
     seed: int,
@@ -169,7 +184,7 @@ def _with_images(
     steps = 2 + settings.patches * with_crops + (settings.patches + settings.squares) * (mrc is not None)
     with progress("simulating", steps) as step:
         scene = simulate_scene(settings, seed)
-        session = scene_to_session(scene, session_name(folder), images=optics if with_crops else None)
+        session = scene_to_session(scene, name, images=optics if with_crops else None)
         step()
         written = _write_mrc(mrc, scene, session, optics, step) if mrc is not None else 0
         crops = None

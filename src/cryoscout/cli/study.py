@@ -61,7 +61,7 @@ def study(
     Example:
       cryoscout study cryorl-table2 --profile quick --workers 2
     """
-    from cryoscout.study.catalogue import checked_profile, run_study, study_named
+    from cryoscout.study.engine.catalogue import checked_profile, run_study, study_named
 
     run = run_study(
         study_named(name, session),

@@ -84,7 +84,7 @@ def train(
       cryoscout train run7.session --labels 0.1 -o run7-fixmatch
       cryoscout predict run7.session run7-fixmatch
     """
-    from cryoscout.learning.torch_needed import need_torch
+    from cryoscout.core.torch_needed import need_torch
 
     need_torch()
     changes = {
@@ -151,7 +151,7 @@ def request_from(
             f"{request.threshold_angstrom:g} instead. Remedy: give it to cryoscout predict."
         )
     if request.threshold_angstrom is not None:
-        from cryoscout.routing.from_session import check_threshold_angstrom
+        from cryoscout.routing.predictions import check_threshold_angstrom
 
         check_threshold_angstrom(request.threshold_angstrom)
     request.settings()
@@ -167,7 +167,7 @@ def _method(dashed: str) -> str:
         raise InputError(
             "--method must be one that needs crops and results alone. Got pseudo-label, which must be given the labels "
             "of somebody else, instead. Remedy: --method iterative-fixmatch, which makes its own, or call "
-            "cryoscout.perception.fit with pseudo=."
+            "cryoscout.perception.fit with weights=."
         )
     if dashed not in known:
         raise UnknownNameError("--method", dashed, known)
@@ -231,9 +231,15 @@ def run_training(
 
 
 def stored_folder(session: str) -> Path:
-    """The folder of a session. Raises InputError for a built-in one: no images come with it."""
+    """The folder of a session. Raises InputError for a built-in one or a database: no images come with it."""
     from cryoscout.session.builtin import BUILTIN_SESSIONS
+    from cryoscout.session.store_database import is_url, location_in_words
 
+    if is_url(session):
+        raise InputError(
+            "A session with hole images must be a NAME.session folder: a database holds none. Got "
+            f"{location_in_words(session)} instead. Remedy: cryoscout import its files with --images FOLDER."
+        )
     if session in BUILTIN_SESSIONS:
         raise InputError(
             f"A session with hole images must be a NAME.session folder. Got the built-in session {session} instead. "
@@ -297,11 +303,13 @@ def _tested(
     classifier: Classifier, crops: SessionCrops, labels: CropLabels, threshold: float, level: Split | None
 ) -> dict[str, Any] | None:
     """Accuracy on the test part, at the threshold."""
+    from cryoscout.core.ties import at_least
+
     known = labels.test & (labels.truth >= 0) & ~crops.shows_nothing
     if level is None or not known.any():
         return None
     truth = labels.truth[known] == 1
-    right = (classifier.p_good(crops.images[known], threshold) >= 0.5) == truth
+    right = at_least(classifier.p_good(crops.images[known], threshold), 0.5) == truth
     return {
         "level": level,
         "holes": int(known.sum()),

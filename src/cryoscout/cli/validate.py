@@ -11,7 +11,7 @@ import typer
 from cryoscout.cli.output import print_json, say
 
 if TYPE_CHECKING:
-    from cryoscout.formats.findings import Deviation
+    from cryoscout.formats.text.findings import Deviation
 
 EXIT_DEVIATIONS = 1
 EXIT_UNREADABLE = 2
@@ -74,8 +74,8 @@ def validate(
     """
     from cryoscout.cli.import_ import column_map_of
     from cryoscout.formats import registry
-    from cryoscout.formats.findings import UnreadableError
-    from cryoscout.formats.generic_table import read_column_map
+    from cryoscout.formats.own.table import read_column_map
+    from cryoscout.formats.text.findings import UnreadableError
 
     column_map = column_map_of(column, mapping)
     if isinstance(column_map, Path):
@@ -109,6 +109,6 @@ def _kind(format_name: str | None, path: Path) -> str | None:
     """Which of Leginon's tables it is; for other formats the format's name."""
     if format_name != "leginon":
         return format_name
-    from cryoscout.formats.leginon_source import kind_of
+    from cryoscout.formats.leginon.source import kind_of
 
     return kind_of(path) or format_name

@@ -12,6 +12,9 @@ FAILED_FIT_ANGSTROM = 100.0
 GOOD_THRESHOLD_ANGSTROM = 6.0
 """Default rule of a good micrograph: CTF resolution at or below this (CryoRL, equation 2)."""
 
+TIER_NAMES = ("same patch", "new patch", "new square", "new grid")
+"""What the stage has to do for a visit, from the shortest to the longest; a time model has minutes for each."""
+
 
 def is_failed_fit(ctf_max_res_angstrom: float) -> bool:
     """Whether a CTF resolution means "imaged, no fit"; such a micrograph is never good."""

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from cryoscout.core.errors import FileFormatError
-from cryoscout.formats.findings import Deviation, UnreadableError, check_readable
-from cryoscout.formats.source import SourceRecords
+from cryoscout.formats.records import SourceRecords
+from cryoscout.formats.text.findings import Deviation, UnreadableError, check_readable
 
 if TYPE_CHECKING:
-    from cryoscout.formats.generic_table import ColumnMap
+    from cryoscout.formats.own.table import ColumnMap
 
 
 class FormatModule(Protocol):
@@ -51,19 +51,19 @@ class Format:
 
 
 FORMATS: tuple[Format, ...] = (
-    Format("epu", "epu", "EPU session", "places"),
-    Format("serialem", "serialem", "SerialEM .nav or .mdoc", "places"),
-    Format("athena", "athena", "Athena decision records", "targets"),
-    Format("smartscope-selection", "smartscope_selection", "SmartScope selection", "targets"),
-    Format("leginon-order", "leginon_order", "Leginon order of visit", "targets"),
-    Format("smartscope", "smartscope", "SmartScope export", "places"),
-    Format("cryosparc", "cryosparc", "cryoSPARC .cs", "results"),
-    Format("gctf", "gctf", "Gctf", "results"),
-    Format("relion", "relion", "RELION star", "results"),
-    Format("ctffind", "ctffind", "CTFFIND", "results"),
-    Format("leginon-export", "leginon_exports", "Leginon or Appion export", "table"),
-    Format("leginon", "leginon_source", "Leginon table", "places"),
-    Format("generic", "generic_table", "table with a header that names exposures", "table"),
+    Format("epu", "epu.session", "EPU session", "places"),
+    Format("serialem", "serialem.session", "SerialEM .nav or .mdoc", "places"),
+    Format("athena", "epu.athena", "Athena decision records", "targets"),
+    Format("smartscope-selection", "smartscope.selection", "SmartScope selection", "targets"),
+    Format("leginon-order", "leginon.order", "Leginon order of visit", "targets"),
+    Format("smartscope", "smartscope.records", "SmartScope export", "places"),
+    Format("cryosparc", "ctf.cryosparc", "cryoSPARC .cs", "results"),
+    Format("gctf", "ctf.gctf", "Gctf", "results"),
+    Format("relion", "ctf.relion", "RELION star", "results"),
+    Format("ctffind", "ctf.ctffind", "CTFFIND", "results"),
+    Format("leginon-export", "leginon.exports", "Leginon or Appion export", "table"),
+    Format("leginon", "leginon.source", "Leginon table", "places"),
+    Format("generic", "own.table", "table with a header that names exposures", "table"),
 )
 """In the order in which they are asked; where several give places, the first one's are taken."""
 
@@ -104,7 +104,7 @@ def validate(path: Path, column_map: ColumnMap | None = None) -> tuple[Format | 
     try:
         found = format_of(path, None if column_map is None else "generic")
         if found.name == "generic" and column_map is not None:
-            from cryoscout.formats import generic_table
+            from cryoscout.formats.own import table as generic_table
 
             deviations = generic_table.validate(path, column_map)
         else:

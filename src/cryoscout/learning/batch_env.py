@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import InputError
-from cryoscout.learning.draws import draw_outcomes
 from cryoscout.learning.settings import ViewSettings
 from cryoscout.learning.states import (
     NO_HOLE,
@@ -24,8 +23,9 @@ from cryoscout.learning.states import (
     visit,
 )
 from cryoscout.learning.tables import RouteTables, eliminated_problem, route_tables
+from cryoscout.routing.outcome_draws import draw_outcomes
 from cryoscout.routing.problem import RoutingProblem
-from cryoscout.routing.replay import Truth
+from cryoscout.routing.replay import PseudoRewards, Truth
 from cryoscout.routing.reward import reward_named
 from cryoscout.routing.time_model import ROUNDING_MIN
 
@@ -35,23 +35,57 @@ class TrainingSession:
     """A session whose outcomes an agent may learn from.
 
     problem : what an agent may know; its `allowed` already reduced by action elimination where that is asked for
-    truth : outcomes; routes visit holes with an outcome only, so holes without one must not be allowed
-    draws : draw new outcomes from the calibrated belief for every route; those of `truth` are not used then
+    outcomes : what was measured: routes visit holes with an outcome only, so holes without one must not be allowed;
+        or pseudo-rewards: routes visit every hole, labelled or not
+    draws : draw new outcomes from the calibrated belief for every route; measured ones are not used then
     """
 
     problem: RoutingProblem
-    truth: Truth
+    outcomes: Truth | PseudoRewards
     draws: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.outcomes, PseudoRewards):
+            _check_rewards(self.outcomes, self.problem, draws=self.draws)
+            return
         if self.draws:
             return
-        unknown = self.problem.available() & ~self.truth.measured
+        unknown = self.problem.available() & ~self.outcomes.measured
         if unknown.any():
             raise InputError(
                 "Training must have an outcome for every hole it may visit. Got "
                 f"{int(unknown.sum())} holes without one instead. Remedy: leave them out, or train on draws."
             )
+
+    @property
+    def truth(self) -> Truth:
+        """What was measured. Raises InputError on pseudo-rewards: nothing is judged by them."""
+        if isinstance(self.outcomes, PseudoRewards):
+            raise InputError(
+                "A policy must be judged on what was measured. Got pseudo-rewards instead. Remedy: a session with a "
+                "Truth."
+            )
+        return self.outcomes
+
+    @property
+    def good(self) -> NDArray[np.float64]:
+        """(n,) good micrographs that a visit gives in training; a fraction where it is predicted."""
+        return self.outcomes.reward if isinstance(self.outcomes, PseudoRewards) else self.outcomes.good
+
+
+def _check_rewards(rewards: PseudoRewards, problem: RoutingProblem, *, draws: bool) -> None:
+    if draws:
+        raise InputError(
+            "Training must be on draws or on pseudo-rewards. Got both instead. Remedy: leave one out."
+        )
+    if len(rewards.reward) != problem.n_holes:
+        raise InputError(
+            f"Pseudo-rewards must cover {problem.n_holes} holes. Got {len(rewards.reward)} instead."
+        )
+    if rewards.reward.max(initial=0.0) > problem.shots:
+        raise InputError(
+            f"Pseudo-rewards must be at most the {problem.shots} shots of a hole. Got {rewards.reward.max():g} instead."
+        )
 
 
 def check_holds_a_visit(problem: RoutingProblem) -> None:
@@ -147,7 +181,7 @@ class BatchedRoutes:
             start_hole = int(self.rng.choice(self._starts[session]))
         source = self.sessions[session]
         n = source.problem.n_holes
-        self.good[route, :n] = self._draw(session) if source.draws else source.truth.good
+        self.good[route, :n] = self._draw(session) if source.draws else source.good
         start_route(self.tables, self.states, route, session)
         visit(self.tables, self.states, route, start_hole, float(self.good[route, start_hole]))
         self.minutes[route] = self.rules.setup_min[session]

@@ -13,16 +13,14 @@ from numpy.typing import NDArray
 from cryoscout.core.errors import DataError, InputError
 from cryoscout.learning.batch_env import TrainingSession, check_holds_a_visit
 from cryoscout.learning.seen_holes import TRAINING_SPLIT
-from cryoscout.routing.from_session import (
-    PAPER_MODEL,
-    load_session,
-    problem_from_session,
-    resolve_prediction,
-    time_model_for,
-    truth_from_session,
-)
+from cryoscout.routing.from_session import problem_from_session, truth_from_session
+from cryoscout.routing.predictions import PAPER_MODEL, prediction_of
+from cryoscout.routing.problem import RoutingProblem
+from cryoscout.routing.replay import PseudoRewards, Truth
+from cryoscout.routing.times import time_model_for
 from cryoscout.session.builtin import BUILTIN_SESSIONS
 from cryoscout.session.model import Session
+from cryoscout.session.named import load_session
 
 
 def load_to_learn_from(specs: Sequence[str], split: str | None = None) -> list[Session]:
@@ -54,6 +52,7 @@ def training_session(
     default_prediction: str = PAPER_MODEL,
     time_model: str | None = None,
     draws: bool = False,
+    labelled: NDArray[np.bool_] | None = None,
 ) -> tuple[TrainingSession, str, tuple[str, ...]]:
     """(what is trained on, the name of its prediction, notes for the user on what was chosen for them).
 
@@ -61,15 +60,18 @@ def training_session(
         for all
     time_model : None for the session's default
     draws : outcomes are drawn from the calibrated belief, and those of the session are not used
-    Holes are as new; without draws, those without an outcome are left out.
-    Raises DataError for a session without outcomes, InputError for a budget that no visit fits into, and the errors
-    of the parts.
+    labelled : (n,) learn on pseudo-rewards: the outcomes of these holes and the prediction of all others, whose
+        outcomes are not read
+    Holes are as new; without draws and pseudo-rewards, those without an outcome are left out.
+    Raises DataError for a session without outcomes, InputError for a budget that no visit fits into or labelled holes
+    without an outcome, and the errors of the parts.
     """
-    named, notes = resolve_prediction(session, prediction, default_prediction)
-    model, model_notes = time_model_for(session, time_model)
     threshold = session.info.threshold_angstrom
+    predicted = prediction_of(session, prediction, default_prediction, threshold)
+    notes = predicted.notes
+    model, model_notes = time_model_for(session, time_model)
     truth = truth_from_session(session, threshold)
-    if not draws and not truth.measured.any():
+    if not draws and labelled is None and not truth.measured.any():
         raise DataError(
             f"Session {session.name} must have holes with an outcome to learn from. Got none of {session.n_holes} "
             "instead. Remedy: import it with its CTF results, or add --draws to learn from outcomes drawn from the "
@@ -77,7 +79,7 @@ def training_session(
         )
     problem = problem_from_session(
         session,
-        prediction=named,
+        prediction=predicted,
         budget_min=budget_min,
         time_model=model,
         threshold_angstrom=threshold,
@@ -85,12 +87,27 @@ def training_session(
         as_new=True,
     )
     check_holds_a_visit(problem)
+    if labelled is not None:
+        rewards = _pseudo_rewards(problem, truth, labelled)
+        return TrainingSession(problem, rewards, draws), predicted.name, (*notes, *model_notes)
     if not draws:
         left_out = int((~truth.measured).sum())
         problem = replace(problem, allowed=problem.available() & truth.measured)
         if left_out:
             notes = (*notes, f"{left_out} holes of session {session.name} without an outcome are left out.")
-    return TrainingSession(problem, truth, draws), named, (*notes, *model_notes)
+    return TrainingSession(problem, truth, draws), predicted.name, (*notes, *model_notes)
+
+
+def _pseudo_rewards(problem: RoutingProblem, truth: Truth, labelled: NDArray[np.bool_]) -> PseudoRewards:
+    if labelled.shape != (problem.n_holes,) or labelled.dtype != np.bool_:
+        raise InputError(
+            f"Labelled holes must be a boolean array of shape ({problem.n_holes},). Got {labelled.dtype} "
+            f"{labelled.shape} instead."
+        )
+    without = int((labelled & ~truth.measured).sum())
+    if without:
+        raise InputError(f"Labelled holes must have an outcome. Got {without} without one instead.")
+    return PseudoRewards.of(np.where(labelled, truth.good, np.nan), problem.prior_p_good, problem.shots)
 
 
 def data_digest(sessions: Sequence[TrainingSession]) -> str:
@@ -104,12 +121,14 @@ def data_digest(sessions: Sequence[TrainingSession]) -> str:
             problem.patch_of_hole,
             problem.square_of_patch,
             problem.grid_of_square,
-            problem.p_good,
+            problem.prior_p_good,
             problem.available(),
             problem.time_model.tiers_min(problem.shots),
-            session.truth.good,
+            session.good,
             np.array(drawn_from),
         )
+        if isinstance(session.outcomes, PseudoRewards):
+            arrays = (*arrays, session.outcomes.is_label)
         for array in arrays:
             digest.update(str((array.dtype, array.shape)).encode() + np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoscout.core.ties import relative_tolerance
 from cryoscout.learning.batch_env import BatchedRoutes, TrainingSession
 from cryoscout.learning.settings import ViewSettings
 from cryoscout.learning.states import NO_HOLE
@@ -61,9 +62,14 @@ def greedy_routes(
 
 
 def best_rows(scores: NDArray[np.floating], begin: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(E,) row of the highest score of every state, the first of equals. Every state must have a row."""
+    """(E,) row of the highest score of every state, the first of equals. Every state must have a row.
+
+    As `first_of_the_best` of each state's scores, for all of them at once.
+    """
     scores = np.where(np.isnan(scores), -np.inf, scores)  # diverged: the loss will say so
     best = np.maximum.reduceat(scores, begin[:-1])
-    is_best = scores == np.repeat(best, np.diff(begin))
+    largest = np.maximum.reduceat(np.where(np.isfinite(scores), np.abs(scores), 0.0), begin[:-1])
+    lowest_best = best - relative_tolerance(scores) * largest
+    is_best = scores >= np.repeat(lowest_best, np.diff(begin))
     rows = np.where(is_best, np.arange(len(scores)), len(scores))
     return np.asarray(np.minimum.reduceat(rows, begin[:-1]), dtype=np.int64)

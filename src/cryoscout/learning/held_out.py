@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from cryoscout.core.errors import InputError
 from cryoscout.learning.batch_env import TrainingSession
-from cryoscout.learning.draws import draw_outcomes
 from cryoscout.learning.greedy_routes import Scores, greedy_routes
 from cryoscout.learning.settings import LearnSettings
 from cryoscout.learning.tables import eliminated_problem
-from cryoscout.routing.bound import good_holes_bound
-from cryoscout.routing.replay import Truth
+from cryoscout.routing.bound import good_holes_bound, pseudo_reward_bound
+from cryoscout.routing.outcome_draws import draw_outcomes
+from cryoscout.routing.problem import RoutingProblem
+from cryoscout.routing.replay import PseudoRewards, Truth
+from cryoscout.session.splits import HELD_OUT_STREAM, split_by
 
 BUDGET_SHARES = (0.25, 0.5, 0.75, 1.0)
 """Budgets of the trial routes, as shares of the training budget: the held-out part is smaller than the session."""
@@ -53,11 +55,10 @@ def split_patches(
             f"A session to learn from must have two patches or more, one of them held out. Got {len(patches)} "
             "instead. Remedy: learn from a larger session."
         )
-    n_held = int(np.clip(round(share * len(patches)), 1, len(patches) - 1))
-    held = np.isin(problem.patch_of_hole, rng.permutation(patches)[:n_held])
+    held = split_by(problem.patch_of_hole, share, rng, among=free)
     return (
         replace(session, problem=replace(problem, allowed=free & ~held)),
-        replace(session, problem=replace(problem, allowed=free & held)),
+        replace(session, problem=replace(problem, allowed=held)),
     )
 
 
@@ -68,7 +69,7 @@ def kept_and_trials(
 
     Which patches are held out depends on the seed and on the sessions' patches, on no prediction.
     """
-    rng = np.random.default_rng([settings.seed, 1])
+    rng = np.random.default_rng([settings.seed, HELD_OUT_STREAM])
     parts = [split_patches(session, settings.held_out, rng) for session in sessions]
     trials = trials_of([held for _, held in parts if held is not None], settings, rng)
     return [kept for kept, _ in parts], trials, rng
@@ -99,21 +100,30 @@ def random_parts(session: TrainingSession, n_parts: int, rng: np.random.Generato
 def trials_of(
     sessions: Sequence[TrainingSession], settings: LearnSettings, rng: np.random.Generator
 ) -> list[Trial]:
-    """The trial routes on held-out sessions, with their real outcomes; where some are missing all are drawn once."""
+    """The trial routes on held-out sessions, with their real outcomes; where some are missing all are drawn once.
+
+    Of a session with pseudo-rewards these are the outcomes: an epoch is chosen by what the training may know.
+    """
     trials = []
     for session in sessions:
-        truth = session.truth
-        if not truth.measured[session.problem.available()].all():
+        outcomes = session.outcomes
+        if isinstance(outcomes, Truth) and not outcomes.measured[session.problem.available()].all():
             drawn = draw_outcomes(session.problem, rng)
-            truth = Truth(drawn, np.ones(len(drawn), dtype=bool))
+            outcomes = Truth(drawn, np.ones(len(drawn), dtype=bool))
         for share in BUDGET_SHARES:
             problem = replace(session.problem, budget_min=share * settings.budget_min, crossing="count")
             if settings.elimination:
                 problem = eliminated_problem(problem)
             starts = rng.choice(np.flatnonzero(problem.available()), STARTS)
-            bound = np.array([good_holes_bound(problem, truth, int(start)) for start in starts])
-            trials.append(Trial(TrainingSession(problem, truth), starts, bound))
+            bound = np.array([_bound(problem, outcomes, int(start)) for start in starts])
+            trials.append(Trial(TrainingSession(problem, outcomes), starts, bound))
     return trials
+
+
+def _bound(problem: RoutingProblem, outcomes: Truth | PseudoRewards, start: int) -> float:
+    if isinstance(outcomes, PseudoRewards):
+        return pseudo_reward_bound(problem, outcomes, start)
+    return good_holes_bound(problem, outcomes, start)
 
 
 def share_of_bound(trials: Sequence[Trial], settings: LearnSettings, scores: Scores) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoscout.core.ties import first_of_the_best
 from cryoscout.learning.numpy_network import NumpyNetwork
 from cryoscout.learning.settings import N_INPUTS
 from cryoscout.learning.states import (
@@ -17,16 +18,17 @@ from cryoscout.learning.states import (
 )
 from cryoscout.learning.tables import GOOD, RouteTables, eliminated_problem, route_tables
 from cryoscout.learning.weights import PolicyFile
-from cryoscout.routing.from_session import PAPER_MODEL
-from cryoscout.routing.policies.base import STOP, Observation, PolicyKind
+from cryoscout.routing.policies.base import STOP, AskedHoleByHole, Observation, PolicyKind
+from cryoscout.routing.predictions import PAPER_MODEL
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.time_model import ROUNDING_MIN
 
 
-class LearnedPolicy:
-    """Takes the candidate with the best score; needs numpy alone.
+class LearnedPolicy(AskedHoleByHole):
+    """Takes the candidate with the best score, of equal ones the first; needs numpy alone.
 
     A visit without a result (yet) counts as one that gave nothing until its result is known.
+    It does not restart: its inputs hold the last visits, and action elimination depends on the minutes at the start.
     """
 
     kind: PolicyKind = "learned"
@@ -52,10 +54,8 @@ class LearnedPolicy:
         self._rows = np.empty((n, N_INPUTS), dtype=np.float32)
         self._holes = np.empty(n, dtype=np.int64)
         start_route(self._tables, self._states, 0, 0)
-        self._counted = (
-            np.zeros(problem.n_holes, dtype=bool) if problem.outcome is None else ~np.isnan(problem.outcome)
-        )
-        self._outcomes_seen = -1
+        self._good, self._results = problem.known_results()  # counted so far
+        self._news_seen = -1
         if start_hole != NOWHERE:
             visit(self._tables, self._states, 0, start_hole, 0.0)
 
@@ -64,7 +64,7 @@ class LearnedPolicy:
         if self._nothing_left:
             return STOP
         self._follow(observation)
-        if observation.n_outcomes != self._outcomes_seen:
+        if observation.news != self._news_seen:
             self._take_in(observation)
         count = n_candidates(self._tables, self._states, 0)
         if count == 0:
@@ -75,7 +75,7 @@ class LearnedPolicy:
         fits = self._fits(observation, self._holes[:count])
         if not fits.any():
             return STOP
-        return int(self._holes[int(np.argmax(np.where(fits, scores, -np.inf)))])
+        return int(self._holes[first_of_the_best(np.where(fits, scores, -np.inf))])
 
     def _follow(self, observation: Observation) -> None:
         """Make the visits since the last decision: the chosen one, or those the operator made instead."""
@@ -98,16 +98,15 @@ class LearnedPolicy:
         return np.asarray(observation.minutes_used + tiers_min[tier] <= problem.budget_min + ROUNDING_MIN)
 
     def _take_in(self, observation: Observation) -> None:
-        """Add new outcomes to the counters."""
-        new = np.flatnonzero(~np.isnan(observation.outcome) & ~self._counted)
-        for hole in new:
-            good = np.float32(observation.outcome[hole])
+        """Add new results to the counters, later shots of known holes too."""
+        before = self._good.copy()
+        for hole in observation.new_results(self._good, self._results, self._problem.shots):
+            good = np.float32(self._good[hole] - before[hole])
             patch = int(self._tables.patch_of_hole[hole])
             square = int(self._tables.square_of_patch[patch])
             grid = int(self._tables.grid_of_square[square])
             self._states.patch[0, patch, GOOD] += good
             self._states.square[0, square, GOOD] += good
             self._states.grid[0, grid, GOOD] += good
-            self._states.recent_good[0][self._states.recent[0] == hole] = good
-        self._counted[new] = True
-        self._outcomes_seen = observation.n_outcomes
+            self._states.recent_good[0][self._states.recent[0] == hole] = np.float32(self._good[hole])
+        self._news_seen = observation.news

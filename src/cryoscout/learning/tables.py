@@ -15,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import InputError
+from cryoscout.core.ties import ROUNDING, ranks_best_first
 from cryoscout.learning.settings import ViewSettings
 from cryoscout.routing.elimination import BETA_TEST, eliminated_holes
+from cryoscout.routing.policies.fixed_order import predicted_good
 from cryoscout.routing.problem import RoutingProblem
-
-GOOD_FROM = 0.5
-"""p_good from which a hole is predicted good."""
 
 UNVISITED, PREDICTED_GOOD, VISITED, GOOD = range(4)
 """Columns of every counter: unvisited holes, those predicted good among them, visited holes, good micrographs."""
@@ -46,11 +45,6 @@ class RouteTables(NamedTuple):
     patch0: NDArray[np.float32]  # (P, 4) counters before the route starts
     square0: NDArray[np.float32]  # (S, 4)
     grid0: NDArray[np.float32]  # (G, 4)
-
-    @property
-    def n_sessions(self) -> int:
-        """Number of sessions."""
-        return len(self.hole_begin) - 1
 
 
 def eliminated_problem(problem: RoutingProblem, beta: float = BETA_TEST) -> RoutingProblem:
@@ -101,14 +95,15 @@ def _one_session(problem: RoutingProblem, view: ViewSettings, place: int) -> Rou
             f"Every session must have a hole that may be visited. Got none in session {place} instead. "
             "Remedy: leave out sessions that are imaged to the end."
         )
-    hard = problem.p_good >= GOOD_FROM
-    predicted = (hard if view.labels == "hard" else problem.p_good).astype(np.float32)
+    hard = view.labels == "hard"
+    predicted = (predicted_good(problem) if hard else problem.prior_p_good).astype(np.float32)
     if view.candidates == "classes" and view.labels == "soft":
-        predicted = np.round(predicted, 1).astype(np.float32)
+        predicted = _to_tenths(problem.prior_p_good)
     kind = _kind(problem, predicted, view)
     holes = np.flatnonzero(available)
     # Within a queue the surest first: holes that look alike to the agent need not be alike to the microscope.
-    holes = holes[np.lexsort((holes, -problem.p_good[holes], kind[holes], problem.patch_of_hole[holes]))]
+    surest = ranks_best_first(problem.prior_p_good)
+    holes = holes[np.lexsort((holes, surest[holes], kind[holes], problem.patch_of_hole[holes]))]
     pairs = np.stack([problem.patch_of_hole[holes], kind[holes]], axis=1)
     first = np.concatenate([[True], np.any(pairs[1:] != pairs[:-1], axis=1)])
     queue_of_hole = np.full(problem.n_holes, -1, dtype=np.int32)
@@ -143,6 +138,11 @@ def _one_session(problem: RoutingProblem, view: ViewSettings, place: int) -> Rou
         square0=square0,
         grid0=grid0,
     )
+
+
+def _to_tenths(p_good: NDArray[np.float64]) -> NDArray[np.float32]:
+    """p_good rounded to one decimal, (n,); what lies half way goes up, and so does what rounding put just below."""
+    return (np.floor(p_good * 10.0 * (1.0 + ROUNDING) + 0.5) / 10.0).astype(np.float32)
 
 
 def _kind(problem: RoutingProblem, predicted: NDArray[np.float32], view: ViewSettings) -> NDArray[np.float64]:

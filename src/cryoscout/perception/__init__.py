@@ -10,13 +10,11 @@ from cryoscout.core.errors import InputError
 if TYPE_CHECKING:
     from cryoscout.perception.classifier import Classifier
     from cryoscout.perception.fitting import fit, fit_ctf
-    from cryoscout.perception.methods.iterative_fixmatch import PseudoLabels
 
-__all__ = ["Classifier", "PseudoLabels", "fit", "fit_ctf"]
+__all__ = ["Classifier", "fit", "fit_ctf"]
 
 _HOMES = {
     "Classifier": "cryoscout.perception.classifier",
-    "PseudoLabels": "cryoscout.perception.methods.iterative_fixmatch",
     "fit": "cryoscout.perception.fitting",
     "fit_ctf": "cryoscout.perception.fitting",
 }

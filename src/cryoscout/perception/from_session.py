@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from cryoscout.core.errors import DataError, InputError
 from cryoscout.core.units import FAILED_FIT_ANGSTROM
-from cryoscout.perception.predictor import Predictor
-from cryoscout.perception.prepare import UNLABELLED, split_held_out, unusable
+from cryoscout.perception.predictor import HELD_OUT_GIVEN, Predictor
+from cryoscout.perception.prepare import UNLABELLED, drawn_held_out, unusable
 from cryoscout.perception.scaling import scale_crops
 from cryoscout.session.model import Session
 from cryoscout.session.splits import label_fraction, split_by
@@ -118,7 +118,7 @@ def _patch_array(store: SessionStore, patch_id: str) -> NDArray[np.uint8] | str:
     """The images of a patch, or why they cannot be used."""
     try:
         array = store.images(patch_id)
-    except (ValueError, OSError, EOFError):
+    except (ValueError, OSError):
         return "the images of its patch cannot be read"
     if array is None:
         return "the images of its patch are missing"
@@ -183,7 +183,7 @@ def label_crops(
             f"Hole images must show something. Got {len(crops.hole)} of one grey level each instead. Remedy: import "
             "the session again with other --images."
         )
-    good, ctf = good_by_majority(session, threshold_angstrom), median_ctf_by_hole(session)
+    good, ctf = session.good_by_majority(threshold_angstrom), median_ctf_by_hole(session)
     has_result = ~np.isnan(good)
     n_images = f"{len(crops.hole)} holes with an image"
     if not has_result[crops.hole].any():
@@ -227,13 +227,6 @@ def _test_part(crops: SessionCrops, level: Level | None, seed: int) -> NDArray[n
     return split_by(members, TEST_SHARE, np.random.default_rng([seed, _TEST_STREAM]))
 
 
-def good_by_majority(session: Session, threshold_angstrom: float) -> NDArray[np.float64]:
-    """(n,) 1 where at least half of a hole's results are good, 0 where fewer are, NaN where it has none."""
-    return np.where(
-        session.measured_by_hole(), median_ctf_by_hole(session) <= threshold_angstrom, np.nan
-    ).astype(np.float64)
-
-
 def median_ctf_by_hole(session: Session) -> NDArray[np.float64]:
     """(n,) CTF resolution, angstrom; of several results the median, the better of two in the middle; NaN without any.
 
@@ -252,28 +245,38 @@ def rows_trained_on(classifier: Predictor, labels: CropLabels) -> NDArray[np.boo
     """
     rows = training_rows(labels)
     classes = np.where(labels.labels == UNLABELLED, np.nan, labels.labels)
-    # Crops that are set aside have no label here.
     known = labels.ctf_angstrom if classifier.edges_angstrom else classes
     trained = np.zeros(len(labels.labels), dtype=np.bool_)
     trained[rows] = learned_from(classifier, known[rows])
     return trained
 
 
-def learned_from(classifier: Predictor, known: NDArray[np.float64]) -> NDArray[np.bool_]:
+def learned_from(
+    classifier: Predictor, known: NDArray[np.float64], held_out: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_]:
     """(n,) which of the crops that `fit` or `fit_ctf` was given the weights were fitted to: labelled, not held out.
 
-    known : (n,) class, of a regression CTF resolution in angstrom; NaN where unlabelled, and of crops set aside, so
-    that leaving those out, as a training does, changes no draw
+    known : (n,) class, of a regression CTF resolution in angstrom; NaN where unlabelled
+    held_out : (n,) as `fit` got it
+    Raises InputError where the training got `held_out` and it is not given here: the seed does not tell it.
     """
-    classes = known
+    classes = known.astype(np.float64)
+    # Crops set aside have no label to a training, and leaving them out changes no draw.
+    classes[np.asarray(classifier.set_aside, dtype=np.int64)] = np.nan
     if classifier.edges_angstrom:
         edges = np.asarray(classifier.edges_angstrom)
-        bins = np.clip(np.searchsorted(edges, known, side="left") - 1, 0, len(edges) - 2)
-        classes = np.where(np.isnan(known), np.nan, bins)
+        bins = np.clip(np.searchsorted(edges, classes, side="left") - 1, 0, len(edges) - 2)
+        classes = np.where(np.isnan(classes), np.nan, bins)
     labels = np.where(np.isnan(classes), UNLABELLED, classes).astype(np.int64)
-    settings = classifier.settings
+    if held_out is None:
+        if classifier.notes.get(HELD_OUT_GIVEN):
+            raise InputError(
+                "What a classifier learned from must be told with the crops that were held out of its training. Got "
+                "none instead. Remedy: give the held_out that fit got."
+            )
+        held_out = drawn_held_out(labels, classifier.settings)
     trained: NDArray[np.bool_] = labels != UNLABELLED
-    return trained & ~split_held_out(labels, settings.held_out, settings.seed)
+    return trained & ~held_out
 
 
 def crop_digests(crops: SessionCrops) -> list[str]:

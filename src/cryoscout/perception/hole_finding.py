@@ -75,7 +75,7 @@ NO_HOLES = FoundHoles(None, None, ())
 
 
 def find_holes(image: NDArray[np.generic]) -> FoundHoles:
-    """The intact holes of an image: bright discs on a lattice.
+    """The intact holes of an image: bright discs on a lattice. Where none shows, the smoothed image is tried.
 
     image : (h, w) finite numbers, any brightness
     Raises InputError for another shape, or where a value is not finite.

@@ -18,6 +18,8 @@ from cryoscout.perception.settings import FitSettings
 from cryoscout.perception.temperature import apply_slope
 
 KIND = "perception classifier"
+HELD_OUT_GIVEN = "held_out_given"
+"""In the notes where the caller of a training said which labels are held out: the seed does not tell them."""
 
 
 class Predictor(ABC):

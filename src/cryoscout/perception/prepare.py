@@ -1,16 +1,46 @@
-"""What a training is given, checked: crops, labels, crops set aside, and the labels held out. Needs no torch."""
+"""What a training is given, checked: crops, labels, their weights, those held out, crops set aside. Needs no torch."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from cryoscout.core.errors import InputError
+from cryoscout.perception.settings import FitSettings
+from cryoscout.session.splits import HELD_OUT_STREAM, split_by_class
+from cryoscout.session.splits import UNLABELLED as UNLABELLED
 
 SMALLEST_SIDE_PX = 8
-UNLABELLED = -1
+FURTHEST_FROM_ONE = 1e-6
+"""A row of soft labels may sum to 1 within this."""
+
+Labels = NDArray[np.int64] | NDArray[np.float64]
+"""(n,) class, -1 = unlabelled; or soft ones, (n, classes) probabilities, rows summing to 1"""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What a training is told of n crops, checked by `targets_of`."""
+
+    labels: Labels
+    weights: NDArray[np.float64]
+    """(n,) 0 where a crop has no label, or shows nothing"""
+    held_out: NDArray[np.bool_]
+    """(n,) labelled crops that are not trained on"""
+    classes: int
+
+    def of(self, rows: NDArray[np.bool_]) -> Targets:
+        """Those of some crops, (n,) bool."""
+        return Targets(self.labels[rows], self.weights[rows], self.held_out[rows], self.classes)
+
+    @property
+    def classes_held_out(self) -> NDArray[np.int64]:
+        """(k,) class of every held-out crop; such labels are sure."""
+        labels = self.labels[self.held_out]
+        return np.asarray(labels if labels.ndim == 1 else labels.argmax(axis=1), dtype=np.int64)
 
 
 def check_images(images: NDArray[Any]) -> NDArray[np.uint8]:
@@ -44,16 +74,45 @@ def check_labels(labels: NDArray[Any], n: int, what: str = "Labels") -> NDArray[
     return whole
 
 
-def check_confidence(confidence: NDArray[Any], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Confidences in 0..1 wherever there is a pseudo-label. Raises InputError naming the first that is not."""
-    found = np.asarray(confidence, dtype=np.float64)
-    if found.shape != labels.shape:
+def check_soft_labels(labels: NDArray[Any], n: int) -> NDArray[np.float64]:
+    """The labels, if they are n distributions over two classes or more. Raises InputError naming the first other."""
+    found = np.asarray(labels, dtype=np.float64)
+    if len(found) != n or found.shape[1] < 2:
         raise InputError(
-            f"Confidence must be one number per image: {labels.shape}. Got {found.shape} instead."
+            f"Soft labels must be a row of two or more probabilities per image, {n} in all. Got {found.shape} instead."
         )
-    wrong = np.flatnonzero(~((found >= 0.0) & (found <= 1.0)) & (labels != UNLABELLED))
+    # A NaN fails every comparison.
+    right = (found >= 0.0).all(axis=1) & (np.abs(found.sum(axis=1) - 1.0) <= FURTHEST_FROM_ONE)
+    wrong = np.flatnonzero(~right)
     if len(wrong):
-        raise InputError(f"Confidence must lie in 0..1. Got {found[wrong[0]]} for image {wrong[0]} instead.")
+        raise InputError(
+            "Soft labels must be probabilities of 0 or more that sum to 1. Got "
+            f"{found[wrong[0]].tolist()} for image {wrong[0]} instead. Remedy: for an image without a label, any such "
+            "row with weight 0."
+        )
+    return found
+
+
+def check_weights(
+    weights: NDArray[Any] | None, labelled: NDArray[np.bool_], what: str = "Weights"
+) -> NDArray[np.float64]:
+    """(n,) weights, 1 where None are given, 0 without a label. Raises InputError naming the first that is wrong.
+
+    labelled : (n,); weights of other images are not read
+    """
+    if weights is None:
+        return labelled.astype(np.float64)
+    found = np.asarray(weights)
+    if found.shape != labelled.shape or found.dtype.kind not in "iuf":
+        raise InputError(
+            f"{what} must be one number per image, {len(labelled)} in all. Got {found.dtype} {found.shape} instead."
+        )
+    found = np.where(labelled, found.astype(np.float64), 0.0)
+    wrong = np.flatnonzero(~((found >= 0.0) & np.isfinite(found)))
+    if len(wrong):
+        raise InputError(
+            f"{what} must be finite and 0 or more. Got {found[wrong[0]]} for image {wrong[0]} instead."
+        )
     return found
 
 
@@ -90,14 +149,103 @@ def unusable(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return np.asarray(images.min(axis=(1, 2)) == images.max(axis=(1, 2)))
 
 
-def split_held_out(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:
-    """(n,) which labelled crops are held out: the share of every class, rounded; always at least one is trained on.
+def targets_of(
+    labels: NDArray[Any],
+    weights: NDArray[Any] | None,
+    held_out: ArrayLike | None,
+    shows_nothing: NDArray[np.bool_],
+    settings: FitSettings,
+    classes: int | None = None,
+) -> Targets:
+    """What a training with these settings is told of n crops.
 
-    seed : of the training, so that anyone can tell afterwards which labels a network learned from
+    labels : as `Labels`     weights : (n,) 0 or more, 0 = unlabelled; None: 1 for every label
+    held_out : (n,) labelled crops that are not trained on; None: those that `drawn_held_out` draws
+    shows_nothing : (n,) crops that are left out with their labels     classes : None takes what the labels say
+    Raises InputError for anything that is not so; for a class that no label is left of; for labels with weights, or
+    soft ones, without `held_out`: a guess must not choose the weights.
     """
-    rng = np.random.default_rng([seed, 1])
-    held = np.zeros(len(labels), dtype=np.bool_)
-    for label in np.unique(labels[labels != UNLABELLED]):
-        rows = rng.permutation(np.flatnonzero(labels == label))
-        held[rows[: min(round(share * len(rows)), len(rows) - 1)]] = True
-    return held
+    if shows_nothing.all() and len(shows_nothing):
+        raise InputError(
+            f"Images must show something. Got {len(shows_nothing)} crops of one grey level each instead."
+        )
+    n, soft = len(shows_nothing), np.ndim(labels) == 2
+    told: Labels = check_soft_labels(labels, n) if soft else check_labels(labels, n)
+    labelled = np.ones(n, dtype=np.bool_) if soft else np.asarray(told != UNLABELLED)
+    weight = check_weights(weights, labelled)
+    drawn = held_out is None
+    held = _drawn(told, weights, shows_nothing, settings) if drawn else _given(held_out, told, weight > 0.0)
+    weight[shows_nothing], held = 0.0, held & ~shows_nothing
+    if told.ndim == 1:
+        told = np.where(weight > 0.0, told, UNLABELLED)
+        return Targets(told, weight, held, _classes_of_hard(told, held, classes))
+    return Targets(told, weight, held, _classes_of_soft(told, np.where(held, 0.0, weight), classes))
+
+
+def drawn_held_out(labels: NDArray[np.int64], settings: FitSettings) -> NDArray[np.bool_]:
+    """(n,) which labelled crops a training with these settings holds out, where nobody says them.
+
+    labels : (n,) class, -1 = unlabelled and for crops that show nothing
+    A function of the settings, so that anyone can tell afterwards which labels a network learned from.
+    """
+    rng = np.random.default_rng([settings.seed, HELD_OUT_STREAM])
+    return split_by_class(labels, settings.held_out, rng)
+
+
+def _drawn(
+    labels: Labels, weights: NDArray[Any] | None, shows_nothing: NDArray[np.bool_], settings: FitSettings
+) -> NDArray[np.bool_]:
+    if weights is None and labels.ndim == 1:
+        whole = np.where(shows_nothing, UNLABELLED, labels).astype(np.int64)
+        return drawn_held_out(whole, settings)
+    if settings.held_out > 0.0:
+        raise InputError(
+            "Labels with weights, and soft ones, must come with those that are held out, because a guess must not "
+            "choose the weights. Got none instead. Remedy: held_out, a mask of measured labels, or held_out=0 for none."
+        )
+    return np.zeros(len(labels), dtype=np.bool_)
+
+
+def _given(held_out: ArrayLike | None, labels: Labels, known: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    held = np.asarray(held_out)
+    if held.shape != known.shape or held.dtype != np.bool_:
+        raise InputError(
+            f"Held-out crops must be a boolean array of shape {known.shape}. Got {held.dtype} {held.shape} instead."
+        )
+    without = np.flatnonzero(held & ~known)
+    if len(without):
+        raise InputError(
+            f"Held-out crops must have a label with a weight above 0. Got none for image {without[0]} instead."
+        )
+    unsure = np.flatnonzero(held & (labels.max(axis=1) < 1.0)) if labels.ndim == 2 else without
+    if len(unsure):
+        raise InputError(
+            "Held-out labels must be sure: one class with probability 1. Got "
+            f"{labels[unsure[0]].tolist()} for image {unsure[0]} instead. Remedy: hold out measured labels."
+        )
+    return held.astype(np.bool_)
+
+
+def _classes_of_hard(labels: NDArray[Any], held: NDArray[np.bool_], classes: int | None) -> int:
+    n = class_count(labels, classes)
+    left = np.bincount(labels[(labels != UNLABELLED) & ~held], minlength=n)
+    return _every_class_is_left(left, n)
+
+
+def _classes_of_soft(labels: NDArray[Any], weights: NDArray[np.float64], classes: int | None) -> int:
+    n = int(labels.shape[1])
+    if classes not in (None, n):
+        raise InputError(
+            f"Soft labels must have a column for each of the {classes} classes. Got {n} instead."
+        )
+    return _every_class_is_left(weights @ labels, n)
+
+
+def _every_class_is_left(left: NDArray[Any], n: int) -> int:
+    missing = np.flatnonzero(left <= 0)
+    if len(missing):
+        raise InputError(
+            f"Every one of the {n} classes must have a label that is trained on. Got none of class "
+            f"{', '.join(map(str, missing))} instead. Remedy: hold out fewer, or label such crops."
+        )
+    return n

@@ -65,6 +65,11 @@ class FitSettings(Settings):
     """Of the averaged weights, after warm-up: min(ema_decay, (1 + t) / (10 + t))."""
     held_out: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
     """Share of the labels that only choose the weights and the temperature; their crops are not trained on."""
+    weights_in_loss: bool = True
+    """A label's weight multiplies its loss."""
+    weights_in_sampling: bool = True
+    """A labelled crop is drawn with chance proportional to its weight. With both, as in SSL2-RL, a weight counts twice;
+    with neither it only says, by 0, which crops have no label."""
     evaluate_every: Count = 100
     """Steps between two looks at the held-out labels; a stopped run goes on from the last one."""
     rounds: Annotated[int, Field(ge=1, le=100)] = 3

@@ -24,7 +24,7 @@ from cryoscout.perception import augment
 from cryoscout.perception.methods import STAGES
 from cryoscout.perception.methods.barlow_twins import projector
 from cryoscout.perception.methods.base import Method, Outcome, Seen, View, move_average, warm_decay
-from cryoscout.perception.methods.iterative_fixmatch import PseudoLabels, own_pseudo_labels
+from cryoscout.perception.methods.iterative_fixmatch import Guesses, own_guesses
 from cryoscout.perception.resnet import ResNet, seeded_resnet
 from cryoscout.perception.scaling import scale_crops
 from cryoscout.perception.settings import FitSettings, MethodName
@@ -62,13 +62,15 @@ class Pool:
     images: Tensor
     """(n, 1, s, s) uint8"""
     labels: Tensor
-    """(n,) int64, -1 unlabelled"""
+    """(n,) int64, -1 unlabelled; or (n, classes) float32 probabilities"""
+    weights: Tensor
+    """(n,) float32, 0 unlabelled"""
     held_out: Tensor
     """(n,) bool; only labelled ones"""
+    classes_held_out: Tensor
+    """(k,) int64, of the held-out ones"""
     truth: Tensor
     """(n,) int64, -1 unknown; written to the metrics, never learned from"""
-    pseudo: PseudoLabels | None
-    """Of the caller, for `pseudo_label`"""
     mean: float
     spread: float
     """Grey levels 0..1 are shifted and scaled by these"""
@@ -222,9 +224,8 @@ class Training:
         self.accuracy = self.held_out_loss = self.mask_rate = math.nan
         self.saved_step = 0  # of this stage
         self.last_look: dict[str, Any] = {}  # the last line of the metrics
-        self.pseudo = pool.pseudo
-        labelled = (pool.labels >= 0) & ~pool.held_out
-        self.prior = torch.bincount(pool.labels[labelled], minlength=pool.classes) / labelled.sum()
+        self.guesses: Guesses | None = None  # of a round of iterative_fixmatch
+        self.prior = _shares(pool)
         self.images = pool.images[~pool.held_out].to(self.device)
         self.truth = pool.truth[~pool.held_out].to(self.device)
         self._begin_stage(start)
@@ -297,15 +298,18 @@ class Training:
         self._set_draws(name)
 
     def _set_draws(self, name: str) -> None:
-        """Labels, weights and chances of the supervised part: true labels, for `pseudo_label` the others too."""
-        kept = ~self.pool.held_out
-        labels = self.pool.labels.clone()
-        weight = (labels >= 0).float()
-        if name == "pseudo_label" and self.pseudo is not None:
-            guessed = (labels < 0) & (torch.from_numpy(self.pseudo.labels) >= 0)
-            labels[guessed] = torch.from_numpy(self.pseudo.labels)[guessed]
-            weight[guessed] = torch.from_numpy(self.pseudo.confidence).float()[guessed]
-        self.labels, self.weight = labels[kept].to(self.device), weight[kept].to(self.device)
+        """Labels, weights and chances of the supervised part; in rounds by oneself, one's own guesses too."""
+        labels, weights = self.pool.labels.clone(), self.pool.weights.clone()
+        if name == "pseudo_label" and self.guesses is not None:
+            guessed = weights <= 0.0
+            own = torch.from_numpy(self.guesses.labels)[guessed]
+            labels[guessed] = own if labels.ndim == 1 else _one_hot(own, self.pool.classes)
+            weights[guessed] = torch.from_numpy(self.guesses.confidence).float()[guessed]
+        kept, even = ~self.pool.held_out, (weights > 0.0).float()
+        in_loss = weights if self.settings.weights_in_loss else even
+        in_sampling = weights if self.settings.weights_in_sampling else even
+        self.labels, self.weight = labels[kept].to(self.device), in_loss[kept].to(self.device)
+        self.chance = in_sampling[kept].to(self.device)
 
     def _next_stage(self) -> None:
         weights = self.best.weights
@@ -314,9 +318,7 @@ class Training:
             p = probabilities_of(
                 network, self.pool.images, self.pool.mean, self.pool.spread, bf16=self.precision == "bfloat16"
             )
-            self.pseudo = own_pseudo_labels(
-                p.double().numpy(), (self.pool.labels >= 0).numpy()
-            )  # fmt: skip
+            self.guesses = own_guesses(p.double().numpy(), (self.pool.weights > 0.0).numpy())
         self.stage += 1
         self._begin_stage(weights)
 
@@ -329,7 +331,7 @@ class Training:
         settings = self.settings
         seed = int(np.random.SeedSequence([settings.seed, self.stage, self.step]).generate_state(1)[0])
         generator = torch.Generator(self.device).manual_seed(seed)
-        rows = torch.multinomial(self.weight, settings.batch_size, replacement=True, generator=generator)
+        rows = torch.multinomial(self.chance, settings.batch_size, replacement=True, generator=generator)
         n_others = settings.batch_size * settings.unlabelled_ratio
         others = torch.randint(len(self.images), (n_others,), generator=generator, device=self.device)
         views = {view: self._view(view, rows, others, generator) for view in self.method.views}
@@ -401,7 +403,7 @@ class Training:
                 self.pool.spread,
                 bf16=self.precision == "bfloat16",
             )
-            labels = self.pool.labels[held]
+            labels = self.pool.classes_held_out
             self.accuracy = float((p.argmax(dim=1) == labels).float().mean())
             self.held_out_loss = self.method.held_out_loss(p, labels)
             # A bin that is right does not make a distribution right: ordinal regression is judged by its loss.
@@ -455,12 +457,12 @@ class Training:
             for part, tensors in parts.items()
             for name, tensor in tensors.items()
         }
-        if self.pseudo is not None:
-            arrays["pseudo.labels"], arrays["pseudo.confidence"] = self.pseudo
+        if self.guesses is not None:
+            arrays["guesses.labels"], arrays["guesses.confidence"] = self.guesses
         header = {
             "kind": "perception checkpoint", "settings": self.settings.model_dump(mode="json"),
-            "precision": self.precision,
-            "data": self.digest, "stage": self.stage, "step": self.step, "lines": self.lines,
+            "precision": self.precision, "data": self.digest,
+            "stage": self.stage, "step": self.step, "lines": self.lines,
             "accuracy": _or_none(self.accuracy),
             "best": _best_header(self.best), "best_of_all": _best_header(self.best_of_all),
         }  # fmt: skip
@@ -471,9 +473,9 @@ class Training:
         arrays, header = read_arrays(path, "perception checkpoint")
         _check_same_run(path, header, self.settings, self.digest)
         self.precision = precision_to_go_on_in(path, header, self.settings.precision, self.precision)
-        if "pseudo.labels" in arrays:
-            labels, confidence = arrays["pseudo.labels"], arrays["pseudo.confidence"]
-            self.pseudo = PseudoLabels(labels.astype(np.int64), confidence.astype(np.float64))
+        if "guesses.labels" in arrays:
+            labels, confidence = arrays["guesses.labels"], arrays["guesses.confidence"]
+            self.guesses = Guesses(labels.astype(np.int64), confidence.astype(np.float64))
         self.stage = int(header["stage"])
         self._begin_stage(None)
         self.network.load_state_dict(_part(arrays, "network"))
@@ -504,8 +506,9 @@ def _check_same_run(path: Path, header: dict[str, Any], settings: FitSettings, d
         )
     if header.get("data") != digest:
         raise InputError(
-            f"{path} must be of a run on the same images and labels to go on from it. Got others instead. Remedy: give "
-            "those it was begun with, or another folder."
+            f"{path} must be of a run on the same images and labels to go on from it, with the same weights, held-out "
+            "labels and classifier to begin with. Got others instead. Remedy: give those it was begun with, or another "
+            "folder."
         )
 
 
@@ -528,6 +531,18 @@ def _device(name: str | None) -> torch.device:
     if device.type == "cuda" and not gpu:
         raise InputError(f"Device {name!r} must be there. Got no GPU instead. Remedy: device cpu.")
     return device
+
+
+def _shares(pool: Pool) -> Tensor:
+    """(classes,) shares of the labels trained on, by weight."""
+    weights = torch.where(pool.held_out, 0.0, pool.weights)
+    labels = pool.labels if pool.labels.ndim == 2 else _one_hot(pool.labels.clamp(min=0), pool.classes)
+    return (weights @ labels) / weights.sum()
+
+
+def _one_hot(labels: Tensor, classes: int) -> Tensor:
+    """(n, classes) float32 of (n,) classes."""
+    return torch.nn.functional.one_hot(labels, classes).float()
 
 
 def _channels_last(images: Tensor) -> Tensor:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from cryoscout.routing.knapsack import TreeKnapsack
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoscout.routing.knapsack import TreeKnapsack, steps_of
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
-from cryoscout.routing.replay import Truth
+from cryoscout.routing.replay import PseudoRewards, Truth
+from cryoscout.routing.time_model import ROUNDING_MIN
 
 
 def good_holes_bound(problem: RoutingProblem, truth: Truth, start_hole: int) -> float:
@@ -17,10 +21,39 @@ def good_holes_bound(problem: RoutingProblem, truth: Truth, start_hole: int) -> 
     down to 0.1 min, so that no route exceeds the bound.
     Checked against exhaustive search in tests/routing/test_bound.py.
     """
+    return _most(problem, truth.good, problem.available() & truth.measured, start_hole)
+
+
+def good_holes_bound_course(
+    problem: RoutingProblem, truth: Truth, start_hole: int, moments_min: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(t,) `good_holes_bound` at each moment, all from one solution of the knapsack: it holds every budget below.
+
+    moments_min : (t,) minutes, 0 or more, none beyond the problem's budget
+    A visit that crosses the budget counts at the budget alone; before it, what has ended by the moment.
+    """
     free = problem.available() & truth.measured
     if start_hole != NOWHERE:
         free[start_hole] = False
+    setup_min = problem.time_model.setup_min
+    minutes = problem.budget_min - setup_min
+    solved = TreeKnapsack(problem, rounding="down").solve(truth.good, free, start_hole, minutes, plan=False)
+    steps = steps_of(problem.time_model.tiers_min(problem.shots), "down")
+    in_steps = np.array([steps.in_budget(float(moment) - setup_min) for moment in moments_min])
+    by_moment = np.where(in_steps < 0, 0.0, solved.within[np.clip(in_steps, 0, len(solved.within) - 1)])
+    return np.where(moments_min >= problem.budget_min - ROUNDING_MIN, solved.value, by_moment)
+
+
+def pseudo_reward_bound(problem: RoutingProblem, rewards: PseudoRewards, start_hole: int) -> float:
+    """The same of pseudo-rewards: what the trial routes of a training on them are measured by, and nothing else."""
+    return _most(problem, rewards.reward, problem.available(), start_hole)
+
+
+def _most(
+    problem: RoutingProblem, values: NDArray[np.float64], free: NDArray[np.bool_], start_hole: int
+) -> float:
+    """free : (n,) a new array"""
+    if start_hole != NOWHERE:
+        free[start_hole] = False
     minutes = problem.budget_min - problem.time_model.setup_min
-    return (
-        TreeKnapsack(problem, rounding="down").solve(truth.good, free, start_hole, minutes, plan=False).value
-    )
+    return TreeKnapsack(problem, rounding="down").solve(values, free, start_hole, minutes, plan=False).value

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import InputError
+from cryoscout.core.ties import at_least
 from cryoscout.routing.policies.fixed_order import best_patches_of_best_grids, count_by_patch, predicted_good
 from cryoscout.routing.problem import RoutingProblem
 from cryoscout.routing.time_model import ROUNDING_MIN
@@ -35,7 +36,7 @@ def eliminated_holes(problem: RoutingProblem, beta: float = BETA_TEST) -> NDArra
     n_good = count_by_patch(problem, free & predicted_good(problem))
     ranked = best_patches_of_best_grids(problem, n_good)
     needed = beta * most_holes_in_order(problem, ranked, count_by_patch(problem, free))
-    reached = np.flatnonzero(np.cumsum(n_good[ranked]) >= needed)
+    reached = np.flatnonzero(at_least(np.cumsum(n_good[ranked]), needed))
     kept = ranked[: reached[0] + 1] if len(reached) else ranked
     mask = np.isin(problem.patch_of_hole, kept)
     return mask if problem.allowed is None else mask & problem.allowed

@@ -3,6 +3,9 @@
 A route's minutes depend only on the tree: t0 holes + (t1-t0) patches + (t2-t1) squares + (t3-t2) grids, less the
 entries the start already paid. So the best set of holes is a knapsack over the tree, solved by dynamic programming
 over minutes; holes of a patch cost the same, so a patch is left with its best k holes for some k.
+
+Of sets that are equally good (core/ties.py) the plan is the one that takes the fewest holes from the last patch, then
+from the one before it, and so on. Its first visit made, the rest of it is then the plan of what is left.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import InputError
+from cryoscout.core.ties import ROUNDING, sort_best_first
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.time_model import ROUNDING_MIN
 
@@ -26,7 +30,10 @@ Rounding = Literal["up", "down"]
 """`up` for a plan, which must fit in the budget; `down` for a bound, which no route may exceed."""
 
 _MOST_PLAN_STATES = 500_000_000
-"""A plan keeps about eleven bytes for each (patch, step): at most 5.5 GB."""
+"""A plan keeps about five bytes for each (patch, step), twice that with crossing `count`: at most 5 GB."""
+
+_BETTER = 1.0 + ROUNDING
+"""Of two sums of values the larger one is better when it exceeds the other by this factor."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,10 @@ class Steps:
     def in_budget(self, budget_min: float) -> int:
         """Whole steps that fit in the budget (-1 when it is negative)."""
         return math.floor((budget_min + ROUNDING_MIN) / self.step_min + 1e-9)
+
+    def of_tier(self, tier: int) -> int:
+        """Steps of a visit of that tier, 0..3: its hole and what it enters."""
+        return self.hole + sum((self.patch_entry, self.square_entry, self.grid_entry)[:tier])
 
 
 def steps_of(tiers_min: NDArray[np.float64], rounding: Rounding) -> Steps:
@@ -64,7 +75,7 @@ def steps_of(tiers_min: NDArray[np.float64], rounding: Rounding) -> Steps:
 
 
 @dataclass(frozen=True)
-class HoleTree:
+class TreeRanges:
     """The tree of a problem in the form the programme walks: contiguous ranges."""
 
     patch_start: NDArray[np.int64]  # (P+1,) first hole of each patch
@@ -72,7 +83,7 @@ class HoleTree:
     grid_start: NDArray[np.int64]  # (G+1,) first square of each grid
 
     @classmethod
-    def of(cls, problem: RoutingProblem) -> HoleTree:
+    def of(cls, problem: RoutingProblem) -> TreeRanges:
         """The tree of a problem."""
         return cls(
             _ranges(problem.patch_of_hole, len(problem.square_of_patch)),
@@ -92,6 +103,19 @@ class Plan:
     value: float  # sum of the chosen holes' values, the crossing hole included
     patches: NDArray[np.int64]  # (m,) chosen patches, ascending
     counts: NDArray[np.int64]  # (m,) how many of the patch's best holes, the crossing hole not among them
+    gains: NDArray[np.float64]  # (m,) sum of the values of these holes
+    holes: NDArray[np.int64]  # (counts.sum(),) the chosen holes, patch after patch, each from its best
+    within: NDArray[np.float64]  # (b,) most value of holes paid for within 0, 1, ... b - 1 steps; b >= 1
+
+
+_NOTHING = Plan(
+    0.0,
+    np.empty(0, dtype=np.int64),
+    np.empty(0, dtype=np.int64),
+    np.empty(0),
+    np.empty(0, dtype=np.int64),
+    np.zeros(1),
+)
 
 
 class TreeKnapsack:
@@ -99,9 +123,9 @@ class TreeKnapsack:
 
     def __init__(self, problem: RoutingProblem, rounding: Rounding = "up") -> None:
         self._problem = problem
-        self._tree = HoleTree.of(problem)
-        self._steps = steps_of(problem.time_model.tiers_min(problem.shots), rounding)
+        self._tree = TreeRanges.of(problem)
         self._crossing = problem.crossing == "count"
+        self.steps = steps_of(problem.time_model.tiers_min(problem.shots), rounding)
 
     def solve(
         self,
@@ -117,11 +141,10 @@ class TreeKnapsack:
         values : (n,) >= 0 per hole     free : (n,) holes that may be visited     here : hole index or NOWHERE
         minutes_left : budget that is left; with crossing `count` one more visit may begin while it is >= 0
         """
-        budget = self._steps.in_budget(minutes_left)
-        nothing = np.empty(0, dtype=np.int64)
+        budget = self.steps.in_budget(minutes_left)
         if budget < 0:
-            return Plan(0.0, nothing, nothing)
-        tree, steps, problem = self._tree, self._steps, self._problem
+            return _NOTHING
+        tree, steps, problem = self._tree, self.steps, self._problem
         n_patches = len(problem.square_of_patch)
         # No plan costs more than every hole and every entry, so more states than that are never reached.
         everything = (
@@ -136,12 +159,12 @@ class TreeKnapsack:
                 f"The budget must be below {_MOST_PLAN_STATES * steps.step_min / n_patches:.0f} minutes for a plan "
                 f"of {n_patches} patches. Got {minutes_left:.0f} instead. Remedy: plan a shorter session."
             )
-        sorted_values, counts = sorted_by_patch(values, free, tree.patch_start)
+        in_order, counts = sorted_by_patch(values, free, tree.patch_start)
         patch = NOWHERE if here == NOWHERE else int(problem.patch_of_hole[here])
         square = NOWHERE if patch == NOWHERE else int(problem.square_of_patch[patch])
         grid = NOWHERE if square == NOWHERE else int(problem.grid_of_square[square])
-        best, took = _solve(
-            sorted_values,
+        best, took, within = _solve(
+            values[in_order],
             counts,
             (tree.patch_start, tree.square_start, tree.grid_start),
             (steps.hole, steps.patch_entry, steps.square_entry, steps.grid_entry),
@@ -150,27 +173,35 @@ class TreeKnapsack:
             self._crossing,
             plan,
         )
-        chosen = np.flatnonzero(took)
-        return Plan(best, chosen, took[chosen])
+        patches = np.flatnonzero(took)
+        first, taken = tree.patch_start[patches], took[patches]
+        holes = [in_order[begin : begin + count] for begin, count in zip(first, taken, strict=True)]
+        gains = np.array([values[of_patch].sum() for of_patch in holes], dtype=np.float64)
+        return Plan(
+            best, patches, taken, gains, np.concatenate([np.empty(0, dtype=np.int64), *holes]), within
+        )
 
 
 @njit(cache=True)
 def sorted_by_patch(
     values: NDArray[np.float64], free: NDArray[np.bool_], patch_start: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Free holes' positive values, highest first in each patch's range, and their number per patch, (n,), (P,)."""
-    out = np.zeros(len(values))
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Free holes of positive value, the best first in each patch's range, and their number per patch, (n,), (P,).
+
+    Equal ones in order of index. What stands behind a patch's number of holes in its range means nothing.
+    """
+    holes = np.zeros(len(values), dtype=np.int64)
     counts = np.zeros(len(patch_start) - 1, dtype=np.int64)
     for patch in range(len(patch_start) - 1):
         begin = patch_start[patch]
         k = 0
         for hole in range(begin, patch_start[patch + 1]):
             if free[hole] and values[hole] > 0.0:
-                out[begin + k] = -values[hole]
+                holes[begin + k] = hole
                 k += 1
-        out[begin : begin + k] = -np.sort(out[begin : begin + k])
+        sort_best_first(values, holes[begin : begin + k])
         counts[patch] = k
-    return out, counts
+    return holes, counts
 
 
 @njit(cache=True)
@@ -183,52 +214,60 @@ def _shifted(source, cost):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _add_holes(state, took, values, hole_cost):  # type: ignore[no-untyped-def]
-    """0/1 knapsack of equal costs, best first; `took` counts the holes behind each state."""
-    for value in values:
-        for b in range(len(state) - 1, hole_cost - 1, -1):
-            better = state[b - hole_cost] + value
-            if better > state[b]:
-                state[b] = better
-                took[b] = took[b - hole_cost] + 1
+def _offer(state, decision, source, cost, gain, code):  # type: ignore[no-untyped-def]
+    """Where the state of b - cost in `source` and the gain together are better, take them, and note the code."""
+    if cost >= len(state):
+        return
+    # Written without branches, which the compiler turns into vector instructions.
+    into, noted = state[cost:], decision[cost:]
+    for b in range(len(into)):
+        offered = source[b] + gain
+        better = offered > into[b] * _BETTER
+        into[b] = offered if better else into[b]
+        noted[b] = code if better else noted[b]
 
 
 @njit(cache=True)
-def _fill_patch(state, took, crossed, values, hole_cost):  # type: ignore[no-untyped-def]
-    """Take holes of one opened patch in every layer; `crossed` marks where its best hole crosses the budget."""
+def _add_patch(state, decision, own, entry_cost, hole_cost):  # type: ignore[no-untyped-def]
+    """Take the best k holes of a patch, or none, in every layer; own: its values, the best first.
+
+    decision : (layers, width) 0 nothing, k > 0 the best k holes, and in layer 1 also -(k + 1): the patch's best hole is
+    the visit that crosses the budget, and the k next ones are paid for.
+    """
+    width = state.shape[1]
+    most = len(own)
+    if hole_cost > 0:
+        most = max(min(most, (width - 1 - entry_cost) // hole_cost), 0)
+    before = state.copy()
+    gain = 0.0
+    for k in range(1, most + 1):
+        gain += own[k - 1]
+        for layer in range(state.shape[0]):
+            _offer(state[layer], decision[layer], before[layer], entry_cost + k * hole_cost, gain, k)
     if state.shape[0] == 2:
-        crossing = state[0] + values[0]
-        crossing_took = np.zeros(state.shape[1], dtype=np.int32)
-        _add_holes(crossing, crossing_took, values[1:], hole_cost)
-        _add_holes(state[1], took[1], values, hole_cost)
-        for b in range(state.shape[1]):
-            if crossing[b] > state[1, b]:
-                state[1, b] = crossing[b]
-                took[1, b] = crossing_took[b]
-                crossed[b] = True
-    _add_holes(state[0], took[0], values, hole_cost)
+        gain = own[0]
+        for k in range(1, min(most, len(own) - 1) + 1):
+            gain += own[k]
+            _offer(state[1], decision[1], before[0], entry_cost + k * hole_cost, gain, -(k + 1))
+        _offer(state[1], decision[1], before[0], 0, own[0], -1)
 
 
 @njit(cache=True)
-def _close(parent, child, best_inside, entered, crossed):  # type: ignore[no-untyped-def]
-    """Leave a patch, square or grid: keep the better of having opened it or not, in every layer.
+def _close(parent, child, best_inside, entered):  # type: ignore[no-untyped-def]
+    """Leave a square or grid: keep the better of having opened it or not, in every layer.
 
-    The hole that crosses the budget may also be the best one inside something that was never paid for: `crossed`.
+    entered : (layers, width) 0 not opened, 1 opened, and in layer 1 also 2: its best hole is the visit that crosses the
+    budget, inside something that was never paid for.
     """
     for layer in range(parent.shape[0] - 1, -1, -1):
-        for b in range(parent.shape[1]):
-            if child[layer, b] > parent[layer, b]:
-                parent[layer, b] = child[layer, b]
-                entered[layer, b] = True
-            if layer == 1 and parent[0, b] + best_inside > parent[1, b]:
-                parent[1, b] = parent[0, b] + best_inside
-                entered[1, b] = False
-                crossed[b] = True
+        _offer(parent[layer], entered[layer], child[layer], 0, 0.0, 1)
+        if layer == 1:
+            _offer(parent[1], entered[1], parent[0], 0, best_inside, 2)
 
 
 @njit(cache=True)
 def _solve(values, counts, tree, costs, start, budget, crossing, want_plan):  # type: ignore[no-untyped-def]
-    """Best value, and with `want_plan` the holes taken per patch, (P,) (zeros without).
+    """Best value, with `want_plan` the holes taken per patch, (P,) (zeros without), and `Plan.within`.
 
     Layer 0 holds plans of cost <= b. Layer 1, only with crossing, holds plans of cost <= b plus the one visit that
     crosses the budget, which costs nothing and may stand anywhere.
@@ -238,17 +277,10 @@ def _solve(values, counts, tree, costs, start, budget, crossing, want_plan):  # 
     layers, width = (2 if crossing else 1), budget + 1
     # One row per node when the plan is wanted, else one row that every node overwrites.
     rows = (n_patches, n_squares, n_grids) if want_plan else (1, 1, 1)
-    took = np.zeros((rows[0], layers, width), dtype=np.int32)
-    best_crosses = np.zeros((rows[0], width), dtype=np.bool_)
+    decision = np.zeros((rows[0], layers, width), dtype=np.int32)
     entered = (
-        np.zeros((rows[0], layers, width), dtype=np.bool_),
-        np.zeros((rows[1], layers, width), dtype=np.bool_),
-        np.zeros((rows[2], layers, width), dtype=np.bool_),
-    )
-    crossed = (
-        np.zeros((rows[0], width), dtype=np.bool_),
-        np.zeros((rows[1], width), dtype=np.bool_),
-        np.zeros((rows[2], width), dtype=np.bool_),
+        np.zeros((rows[1], layers, width), dtype=np.int32),
+        np.zeros((rows[2], layers, width), dtype=np.int32),
     )
     top = np.full((layers, width), -np.inf)
     top[0, :] = 0.0
@@ -263,47 +295,40 @@ def _solve(values, counts, tree, costs, start, budget, crossing, want_plan):  # 
                     continue
                 own = values[patch_start[patch] : patch_start[patch] + counts[patch]]
                 best_of_square = max(best_of_square, own[0])
-                in_patch = _shifted(in_square, 0 if patch == start[0] else costs[1])
-                row = patch if want_plan else 0
-                _fill_patch(in_patch, took[row], best_crosses[row], own, costs[0])
-                _close(in_square, in_patch, own[0], entered[0][row], crossed[0][row])
+                entry_cost = 0 if patch == start[0] else costs[1]
+                _add_patch(in_square, decision[patch if want_plan else 0], own, entry_cost, costs[0])
+            if best_of_square == -np.inf:
+                continue
             best_of_grid = max(best_of_grid, best_of_square)
-            row = square if want_plan else 0
-            _close(in_grid, in_square, best_of_square, entered[1][row], crossed[1][row])
-        row = grid if want_plan else 0
-        _close(top, in_grid, best_of_grid, entered[2][row], crossed[2][row])
-    layer = 1 if crossing and top[1, budget] > top[0, budget] else 0
+            _close(in_grid, in_square, best_of_square, entered[0][square if want_plan else 0])
+        if best_of_grid > -np.inf:
+            _close(top, in_grid, best_of_grid, entered[1][grid if want_plan else 0])
+    layer = 1 if crossing and top[1, budget] > top[0, budget] * _BETTER else 0
     chosen = np.zeros(n_patches, dtype=np.int64)
     if want_plan:
-        _walk_back(took, best_crosses, entered, crossed, tree, costs, start, budget, layer, chosen)
-    return top[layer, budget], chosen
+        _walk_back(decision, entered, tree, costs, start, budget, layer, chosen)
+    return top[layer, budget], chosen, top[0]
 
 
 @njit(cache=True)
-def _walk_back(took, best_crosses, entered, crossed, tree, costs, start, b, layer, chosen):  # type: ignore[no-untyped-def]
+def _walk_back(decision, entered, tree, costs, start, b, layer, chosen):  # type: ignore[no-untyped-def]
     """Read the decisions from the last state backwards into `chosen`, (P,) paid holes per patch."""
     _, square_start, grid_start = tree
     for grid in range(len(grid_start) - 2, -1, -1):
-        if layer == 1 and crossed[2][grid, b]:
-            layer = 0
-            continue
-        if not entered[2][grid, layer, b]:
+        if entered[1][grid, layer, b] != 1:
+            layer = 0 if entered[1][grid, layer, b] == 2 else layer
             continue
         for square in range(grid_start[grid + 1] - 1, grid_start[grid] - 1, -1):
-            if layer == 1 and crossed[1][square, b]:
-                layer = 0
-                continue
-            if not entered[1][square, layer, b]:
+            if entered[0][square, layer, b] != 1:
+                layer = 0 if entered[0][square, layer, b] == 2 else layer
                 continue
             for patch in range(square_start[square + 1] - 1, square_start[square] - 1, -1):
-                if layer == 1 and crossed[0][patch, b]:
+                code = decision[patch, layer, b]
+                paid = code if code >= 0 else -code - 1
+                if code < 0:
                     layer = 0
-                    continue
-                if not entered[0][patch, layer, b]:
-                    continue
-                chosen[patch] = took[patch, layer, b]
-                if layer == 1 and best_crosses[patch, b]:
-                    layer = 0
-                b -= costs[0] * chosen[patch] + (0 if patch == start[0] else costs[1])
+                if paid > 0:
+                    chosen[patch] = paid
+                    b -= costs[0] * paid + (0 if patch == start[0] else costs[1])
             b -= 0 if square == start[1] else costs[2]
         b -= 0 if grid == start[2] else costs[3]

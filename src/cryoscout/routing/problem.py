@@ -8,17 +8,16 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscout.belief.effects import Y1_EFFECTS, EffectBelief, EffectTree, EffectVariances, location_of
+from cryoscout.belief.effects import Y1_EFFECTS, EffectBelief, EffectVariances, location_of
 from cryoscout.belief.mixture import MixtureBelief
 from cryoscout.core.errors import InputError
+from cryoscout.core.hole_tree import NOWHERE as NOWHERE
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.time_model import PRESETS, TimeModel, check_budget_min
 
 Crossing = Literal["count", "drop"]
 """Whether the visit that crosses the budget counts: `count` is the published environment (it ends once the time
 used is greater than the budget), `drop` is what a real session allows."""
-
-NOWHERE = -1
-"""The value of `here` before the first visit: the first hole then costs a grid switch."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +28,10 @@ class RoutingProblem:
     positive.
     """
 
-    patch_of_hole: NDArray[np.int32]  # (n,) int32, sorted
-    square_of_patch: NDArray[np.int32]  # (P,) int32, sorted
-    grid_of_square: NDArray[np.int32]  # (S,) int32, sorted
-    p_good: NDArray[np.float64]  # (n,) probability that one exposure of the hole is good
+    tree: HoleTree
+    prior_p_good: NDArray[
+        np.float64
+    ]  # (n,) probability that one exposure of the hole is good, by the prediction alone
     budget_min: float
     time_model: TimeModel = PRESETS["cryorl"]
     shots: int = 1
@@ -49,24 +48,18 @@ class RoutingProblem:
 
     def __post_init__(self) -> None:
         check_budget_min(self.budget_min)
-        n = len(self.p_good)
+        n = len(self.prior_p_good)
         if n == 0:
             raise InputError("A routing problem must have at least one hole. Got 0 instead.")
-        if len(self.patch_of_hole) != n:
-            raise InputError(f"patch_of_hole must have {n} entries. Got {len(self.patch_of_hole)} instead.")
-        for name, index, upper in (
-            ("patch_of_hole", self.patch_of_hole, len(self.square_of_patch)),
-            ("square_of_patch", self.square_of_patch, len(self.grid_of_square)),
-        ):
-            if np.any(np.diff(index) < 0) or index[0] < 0 or index[-1] >= upper:
-                raise InputError(f"{name} must be sorted indices below {upper}. Got {index} instead.")
-        if np.any(np.diff(self.grid_of_square) < 0) or self.grid_of_square[0] < 0:
-            raise InputError(f"grid_of_square must be sorted indices. Got {self.grid_of_square} instead.")
-        bad = ~((self.p_good >= 0) & (self.p_good <= 1))
+        if self.tree.n_holes != n:
+            raise InputError(
+                f"The tree must have {n} holes, as prior_p_good. Got {self.tree.n_holes} instead."
+            )
+        bad = ~((self.prior_p_good >= 0) & (self.prior_p_good <= 1))
         if bad.any():
             first = int(np.flatnonzero(bad)[0])
             raise InputError(
-                f"p_good must be between 0 and 1. Got {self.p_good[first]} at hole {first} instead "
+                f"p_good must be between 0 and 1. Got {self.prior_p_good[first]} at hole {first} instead "
                 f"({int(bad.sum())} such holes). Remedy: predict the session again."
             )
         for name in ("fit_loadings", "imaged", "outcome", "results", "allowed"):
@@ -81,34 +74,41 @@ class RoutingProblem:
     @property
     def n_holes(self) -> int:
         """Number of holes n."""
-        return len(self.p_good)
+        return len(self.prior_p_good)
+
+    @property
+    def patch_of_hole(self) -> NDArray[np.int32]:
+        """(n,) int32."""
+        return self.tree.patch_of_hole
+
+    @property
+    def square_of_patch(self) -> NDArray[np.int32]:
+        """(P,) int32."""
+        return self.tree.square_of_patch
+
+    @property
+    def grid_of_square(self) -> NDArray[np.int32]:
+        """(S,) int32."""
+        return self.tree.grid_of_square
 
     @property
     def square_of_hole(self) -> NDArray[np.int32]:
         """(n,) int32."""
-        return self.square_of_patch[self.patch_of_hole]
+        return self.tree.square_of_hole
 
     @property
     def grid_of_hole(self) -> NDArray[np.int32]:
         """(n,) int32."""
-        return self.grid_of_square[self.square_of_hole]
+        return self.tree.grid_of_hole
 
     @property
     def grid_of_patch(self) -> NDArray[np.int32]:
         """(P,) int32."""
-        return self.grid_of_square[self.square_of_patch]
+        return self.tree.grid_of_patch
 
     def tier_between(self, here: int, there: int) -> int:
         """0 same patch, 1 same square, 2 same grid, 3 other grid or `here` is NOWHERE."""
-        if here == NOWHERE:
-            return 3
-        a, b = int(self.patch_of_hole[here]), int(self.patch_of_hole[there])
-        if a == b:
-            return 0
-        a, b = int(self.square_of_patch[a]), int(self.square_of_patch[b])
-        if a == b:
-            return 1
-        return 2 if self.grid_of_square[a] == self.grid_of_square[b] else 3
+        return self.tree.tier_between(here, there)
 
     def with_budget(self, budget_min: float) -> RoutingProblem:
         """The same problem with another budget."""
@@ -117,9 +117,9 @@ class RoutingProblem:
     def belief(self) -> EffectBelief:
         """What is believed when the plan starts: p_good, the effects' prior, and the outcomes known so far."""
         belief = EffectBelief(
-            location_of(self.p_good, self.effects.total),
+            location_of(self.prior_p_good, self.effects.total),
             self.patch_of_hole,
-            EffectTree(self.square_of_patch, self.grid_of_square),
+            self.tree,
             self.effects,
         )
         self._tell_outcomes(belief)
@@ -127,22 +127,27 @@ class RoutingProblem:
 
     def mixture_belief(self) -> MixtureBelief:
         """As `belief`, and learning from the outcomes how far to trust p_good."""
-        tree = EffectTree(self.square_of_patch, self.grid_of_square)
-        belief = MixtureBelief(self.p_good, self.patch_of_hole, tree, self.effects)
+        belief = MixtureBelief(self.prior_p_good, self.patch_of_hole, self.tree, self.effects)
         self._tell_outcomes(belief)
         return belief
 
-    def _tell_outcomes(self, belief: EffectBelief | MixtureBelief) -> None:
+    def known_results(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Good micrographs and shots with a result of every hole when the plan starts, (n,) and (n,), 0 where none."""
         if self.outcome is None:
-            return
-        known = np.flatnonzero(~np.isnan(self.outcome))
-        shots = self.shots if self.results is None else self.results[known]
-        belief.observe_many(known, self.outcome[known], shots)
+            return np.zeros(self.n_holes), np.zeros(self.n_holes)
+        known = ~np.isnan(self.outcome)
+        shots = self.shots if self.results is None else self.results
+        return np.where(known, self.outcome, 0.0), np.where(known, shots, 0.0)
+
+    def _tell_outcomes(self, belief: EffectBelief | MixtureBelief) -> None:
+        good, results = self.known_results()
+        known = np.flatnonzero(results)
+        belief.observe_many(known, good[known], results[known])
 
     def expected_good(self) -> NDArray[np.float64]:
         """(n,) good micrographs each hole is expected to give, the outcomes known so far taken in."""
         nothing_known = self.outcome is None or bool(np.isnan(self.outcome).all())
-        return self.shots * (self.p_good if nothing_known else self.belief().p_good())
+        return self.shots * (self.prior_p_good if nothing_known else self.belief().p_good())
 
     def available(self) -> NDArray[np.bool_]:
         """(n,) holes that may be visited when the plan starts: allowed and not imaged yet."""

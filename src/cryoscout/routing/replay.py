@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscout.core.errors import CryoscoutError, InputError
-from cryoscout.routing.policies.base import STOP, Observation, Policy
+from cryoscout.core.errors import InputError
+from cryoscout.routing.course import Course, check_start
+from cryoscout.routing.policies.base import STOP, Policy
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.reward import Reward, reward_named
-from cryoscout.routing.time_model import ROUNDING_MIN
 
 ReplanEvery = int | Literal["square"]
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What the holes really gave. Only `replay` and `good_holes_bound` take it; no policy ever does."""
+    """What the holes really gave. `replay`, `good_holes_bound` and a training take it; no policy ever does."""
 
     good: NDArray[np.float64]  # (n,) good micrographs each hole gave, 0..shots; 0 where not measured
     measured: NDArray[np.bool_]  # (n,) whether the hole was imaged and has a result
@@ -32,6 +32,61 @@ class Truth:
                 f"Truth must have one `good` and one `measured` per hole. Got {len(self.good)} and "
                 f"{len(self.measured)} instead."
             )
+
+
+REWARD_STEP = 2.0**-12
+"""Pseudo-rewards are multiples of this: the sum of a route is exact in 32 bits, in whatever order it is visited."""
+
+
+@dataclass(frozen=True)
+class PseudoRewards:
+    """What the holes are taken to give where few are measured: outcomes of labelled holes, predictions of the others.
+
+    A policy may be trained on them (`learning`); it is never judged on them: `replay` and `good_holes_bound` take a
+    `Truth`. Outcomes of holes without a label are not in here at all.
+    Raises InputError for another shape, and rewards that are not finite and 0 or more.
+    """
+
+    reward: NDArray[
+        np.float64
+    ]  # (n,) good micrographs, 0..shots; a fraction where predicted, kept to REWARD_STEP
+    is_label: NDArray[np.bool_]  # (n,) whether it was measured
+
+    def __post_init__(self) -> None:
+        if (
+            self.reward.ndim != 1
+            or self.is_label.shape != self.reward.shape
+            or self.is_label.dtype != np.bool_
+        ):
+            raise InputError(
+                f"Pseudo-rewards must have one number and one bool per hole. Got {self.reward.dtype} "
+                f"{self.reward.shape} and {self.is_label.dtype} {self.is_label.shape} instead."
+            )
+        wrong = np.flatnonzero(~((self.reward >= 0.0) & np.isfinite(self.reward)))
+        if len(wrong):
+            raise InputError(
+                f"Pseudo-rewards must be finite and 0 or more. Got {self.reward[wrong[0]]} for hole {wrong[0]} instead."
+            )
+        object.__setattr__(self, "reward", np.round(self.reward / REWARD_STEP) * REWARD_STEP)
+
+    @classmethod
+    def of(cls, labels: NDArray[np.float64], p_good: NDArray[np.float64], shots: int = 1) -> PseudoRewards:
+        """The outcome where there is a label, else the good micrographs to be expected.
+
+        labels : (n,) good micrographs of labelled holes, NaN of the others     p_good : (n,) 0..1
+        Raises InputError for two lengths, and for a p_good outside 0..1 where there is no label.
+        """
+        if labels.shape != p_good.shape:
+            raise InputError(
+                f"Labels and p_good must be of the same holes. Got {labels.shape} and {p_good.shape} instead."
+            )
+        is_label = ~np.isnan(labels)
+        wrong = np.flatnonzero(~is_label & ~((p_good >= 0.0) & (p_good <= 1.0)))
+        if len(wrong):
+            raise InputError(
+                f"p_good of a pseudo-reward must lie in 0..1. Got {p_good[wrong[0]]} for hole {wrong[0]} instead."
+            )
+        return cls(np.where(is_label, labels, shots * p_good), is_label)
 
 
 @dataclass(frozen=True)
@@ -53,10 +108,6 @@ class ReplayResult:
     def visited(self) -> int:
         """Number of visits that count."""
         return len(self.route)
-
-
-class PolicyError(CryoscoutError):
-    """A policy broke its contract: a hole twice, a hole that is not allowed, a hole without an outcome."""
 
 
 def replay(
@@ -90,21 +141,15 @@ def replay(
         raise InputError(
             f"replan_every must be a number of holes >= 1 or 'square'. Got {replan_every!r} instead."
         )
-    tiers_min = problem.time_model.tiers_min(problem.shots)
-    reward_rule = reward_named(reward, tiers_min)
+    reward_rule = reward_named(reward, problem.time_model.tiers_min(problem.shots))
     starts = list(starts)
     for start in starts:
-        if not NOWHERE <= start < problem.n_holes:
-            raise InputError(
-                f"A start must be a hole index below {problem.n_holes} or NOWHERE ({NOWHERE}). Got {start} instead."
-            )
+        check_start(problem, start)
     generators = [np.random.default_rng([seed, index]) for index in range(len(starts))]
     results = []
     for start, rng in zip(starts, generators, strict=True):
         results.append(
-            _replay_one(
-                problem, truth, policy, start, rng, tiers_min, reward_rule, ctf_delay_min, replan_every
-            )
+            _replay_one(problem, truth, policy, start, rng, reward_rule, ctf_delay_min, replan_every)
         )
         if progress is not None:
             progress()
@@ -117,62 +162,38 @@ def _replay_one(
     policy: Policy,
     start: int,
     rng: np.random.Generator,
-    tiers_min: NDArray[np.float64],
     reward_rule: Reward,
     ctf_delay_min: float,
     replan_every: ReplanEvery,
 ) -> ReplayResult:
-    free = problem.available() & truth.measured
-    visited = np.zeros(problem.n_holes, dtype=bool) if problem.imaged is None else problem.imaged.copy()
-    known = np.full(problem.n_holes, np.nan) if problem.outcome is None else problem.outcome.copy()
-    if start != NOWHERE:
-        visited[start], free[start] = True, False
-        if truth.measured[start]:
-            known[start] = truth.good[start]
-    count_crossing = problem.crossing == "count" and not policy.drops_crossing
-    seen_visited, seen_known = _read_only_view(visited), _read_only_view(known)
+    course = Course(
+        problem,
+        start,
+        start_good=float(truth.good[start]) if start != NOWHERE and truth.measured[start] else None,
+        may_visit=truth.measured,
+        counts_crossing=problem.crossing == "count" and not policy.drops_crossing,
+    )
     policy.reset(problem, start, rng)
     pending: deque[tuple[float, int]] = deque()
-    here, used, n_outcomes, collected = start, problem.time_model.setup_min, 0, 0.0
-    route: list[int] = []
-    minutes: list[float] = []
+    collected = 0.0
     handed_square = -1
-    latest = problem.budget_min + ROUNDING_MIN
-    while used <= latest:
-        square = -1 if here == NOWHERE else int(problem.square_of_patch[problem.patch_of_hole[here]])
-        due = square != handed_square if replan_every == "square" else len(route) % replan_every == 0
+    while not course.is_over():
+        square = -1
+        if course.here != NOWHERE:
+            square = int(problem.square_of_patch[problem.patch_of_hole[course.here]])
+        due = square != handed_square if replan_every == "square" else len(course) % replan_every == 0
         if due:
             handed_square = square
-            while pending and pending[0][0] <= used:
-                hole = pending.popleft()[1]
-                known[hole] = truth.good[hole]
-                n_outcomes += 1
-        hole = policy.next_hole(Observation(seen_visited, here, used, seen_known, n_outcomes))
+            while pending and pending[0][0] <= course.minutes_used:
+                known = pending.popleft()[1]
+                course.take_result(known, float(truth.good[known]))
+        hole = course.ask(policy)
         if hole == STOP:
             break
-        if not (0 <= hole < problem.n_holes) or not free[hole]:
-            raise PolicyError(
-                f"Policy {policy.name!r} must choose an allowed, unvisited hole with an outcome. Got {hole} instead."
-            )
-        tier = problem.tier_between(here, hole)
-        used += float(tiers_min[tier])
-        if used > latest and not count_crossing:
-            break
-        visited[hole], free[hole] = True, False
-        pending.append((used + ctf_delay_min, hole))
-        route.append(hole)
-        minutes.append(used)
+        tier = course.visit(hole)
+        pending.append((course.minutes_used + ctf_delay_min, hole))
         collected += reward_rule.of_visit(float(truth.good[hole]), tier)
-        here = hole
-    visits = np.array(route, dtype=np.int64)
-    return ReplayResult(start, visits, np.array(minutes), truth.good[visits], collected)
-
-
-def _read_only_view(array: NDArray[Any]) -> NDArray[Any]:
-    """The same memory, so that it shows every later change, but not to be written by whoever gets it."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
+    return ReplayResult(start, course.route, course.minutes, truth.good[course.route], collected)
 
 
 def random_starts(
@@ -183,3 +204,30 @@ def random_starts(
     if len(holes) == 0:
         raise InputError("Starts must be drawn from at least one hole. Got none instead.")
     return holes if how_many == "all" else rng.choice(holes, size=how_many)
+
+
+def good_course(result: ReplayResult, moments: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(t,) good micrographs by each moment; the visit that crosses the budget belongs to the last moment."""
+    return value_at_minutes(np.minimum(result.minutes, moments[-1]), result.good, moments)
+
+
+def visited_course(result: ReplayResult, moments: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(t,) visits by each moment; the visit that crosses the budget belongs to the last moment."""
+    return value_at_minutes(np.minimum(result.minutes, moments[-1]), np.ones(result.visited), moments)
+
+
+def only_measured(problem: RoutingProblem, truth: Truth) -> RoutingProblem:
+    """The problem without holes that have no outcome: replay cannot say what they would have given."""
+    return replace(problem, allowed=problem.available() & truth.measured)
+
+
+def value_at_minutes(
+    minutes: NDArray[np.float64], amounts: NDArray[np.float64], grid_min: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Total of `amounts` of the visits that had ended by each moment.
+
+    minutes : (visits,) ascending ends of visits     amounts : (visits,)     grid_min : (t,) moments
+    Returns (t,) float64.
+    """
+    totals = np.concatenate([[0.0], np.cumsum(amounts)])
+    return totals[np.searchsorted(minutes, grid_min, side="right")]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
 from cryoscout.core.errors import DataError, InputError
-from cryoscout.core.units import SECONDS_PER_MINUTE
+from cryoscout.core.units import SECONDS_PER_MINUTE, TIER_NAMES
 from cryoscout.routing.time_model import PRESETS, TimeModel
 
 PAUSE_FACTOR = 3.0
@@ -23,7 +23,6 @@ FEW_EVENTS = 10
 FILLED_BY = "cryorl"
 """The preset whose ratios between tiers fill a tier that no step measures."""
 
-TIER_NAMES = ("same patch", "new patch", "new square", "new grid")
 _NAME_A_PRESET = "Remedy: name a preset, for example --time-model cryorl."
 
 

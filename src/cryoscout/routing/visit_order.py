@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoscout.core.ties import ranks_best_first
+from cryoscout.routing.knapsack import Plan
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 
 
@@ -21,6 +23,17 @@ class PatchSet:
     patches: NDArray[np.int64]  # (m,) int64
     counts: NDArray[np.int64]  # (m,) holes taken, >= 1
     gains: NDArray[np.float64]  # (m,) sum of the values of these holes
+
+
+def planned_route(problem: RoutingProblem, plan: Plan, here: int) -> list[int]:
+    """The holes of a plan in order of visit: patch after patch as `ordered_patches` says, the best of each first."""
+    first = np.cumsum(plan.counts) - plan.counts
+    holes = {
+        int(patch): plan.holes[begin : begin + count].tolist()
+        for patch, begin, count in zip(plan.patches, first, plan.counts, strict=True)
+    }
+    chosen = PatchSet(plan.patches, plan.counts, plan.gains)
+    return [hole for patch in ordered_patches(problem, chosen, here) for hole in holes[patch]]
 
 
 def ordered_patches(problem: RoutingProblem, chosen: PatchSet, here: int) -> list[int]:
@@ -46,20 +59,11 @@ def _rank(
     minutes: NDArray[np.float64],
     entry_min: float,
     opened: int,
-) -> NDArray[np.float64]:
-    """A sort key for each member: minus its group's gain per minute, the opened group before all; (m,)."""
+) -> NDArray[np.int64]:
+    """A sort key for each member: its group's place by gain per minute, the opened group before all; (m,)."""
     rate = np.bincount(group, weights=gains) / np.maximum(
         np.bincount(group, weights=minutes) + entry_min, 1e-12
     )
-    key = -rate[group]
-    key[group == opened] = -np.inf
+    key = ranks_best_first(rate)[group]
+    key[group == opened] = -1
     return np.asarray(key)
-
-
-def best_hole_of(
-    patch: int, values: NDArray[np.float64], free: NDArray[np.bool_], problem: RoutingProblem
-) -> int:
-    """The free hole of a patch with the highest value, the first of equals; values, free (n,)."""
-    begin, end = np.searchsorted(problem.patch_of_hole, [patch, patch + 1])
-    inside = np.where(free[begin:end], values[begin:end], -np.inf)
-    return int(begin) + int(np.argmax(inside))

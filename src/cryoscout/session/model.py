@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from cryoscout.core.errors import DataError, InputError, UnknownNameError
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.core.settings import Settings
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM, is_failed_fit
 from cryoscout.session.ctf_runs import check_ctf_runs
+from cryoscout.session.overrides import Overrides
+from cryoscout.session.recorded_order import NUMBERED_IN_ORDER, RecordedOrder, recorded_order_of
 from cryoscout.session.tables import CTF_COLUMNS, OPTIONAL_COLUMNS, TABLES, empty_table, typed_table
 from cryoscout.session.vendor_fields import unpacked
 
@@ -86,6 +89,7 @@ class Session:
     predictions : hole_id, model_id, threshold_angstrom (NaN for a model that predicts a CTF resolution),
         p_good (NaN for such a model), ctf_predicted_angstrom (NaN for others), predicted_at (NaT: not known)
     provenance : table, field, file, reader
+    overrides : what operators said against the plan, as it holds now (see `overrides`)
 
     Order: grids as given; squares, patches, holes, exposures, ctf_runs sorted by their parent's place, else as given.
     Raises DataError when a table breaks a rule: unknown columns, ids twice, parents that do not exist, outcomes, CTF
@@ -104,6 +108,7 @@ class Session:
     provenance: pd.DataFrame = field(default_factory=lambda: empty_table("provenance"))
     ctf_runs: pd.DataFrame = field(default_factory=lambda: empty_table("ctf_runs"))
     vendor_fields: pd.DataFrame = field(default_factory=lambda: empty_table("vendor_fields"))
+    overrides: Overrides = field(default_factory=Overrides)
 
     def __post_init__(self) -> None:
         for table in TABLES:
@@ -141,9 +146,9 @@ class Session:
         """Number of holes n."""
         return len(self.holes)
 
-    def tree(self) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
-        """(patch_of_hole (n,), square_of_patch (P,), grid_of_square (S,)), each int32 and sorted."""
-        return (
+    def tree(self) -> HoleTree:
+        """Which patch, square and grid each hole is in, by the tables' order."""
+        return HoleTree(
             _places("holes", "patch_id", self.holes, self.patches).astype(np.int32),
             _places("patches", "square_id", self.patches, self.squares).astype(np.int32),
             _places("squares", "grid_id", self.squares, self.grids).astype(np.int32),
@@ -183,6 +188,15 @@ class Session:
         count[~self.measured_by_hole()] = np.nan
         return count
 
+    def good_by_majority(self, threshold_angstrom: float) -> NDArray[np.float64]:
+        """(n,) 1 where at least half of a hole's results are good, 0 where fewer are, NaN where it has none.
+
+        `good_by_hole` counts micrographs, which is what a route collects; this is the one label of a hole, which is
+        what its one image can be asked for. They agree where each hole has one result.
+        """
+        count, results = self.good_by_hole(threshold_angstrom), self.results_by_hole()
+        return np.where(results > 0, 2.0 * count >= results, np.nan).astype(np.float64)
+
     def results_by_hole(self) -> NDArray[np.float64]:
         """(n,) exposures of each hole that have a result (measured or failed): the shots behind `good_by_hole`."""
         has_result = self.exposures["outcome"].isin(("measured", "failed")).to_numpy()
@@ -221,6 +235,14 @@ class Session:
             return None
         last = self.exposures["started_at"].where(imaged).argmax()
         return int(self._hole_of_exposure()[last])
+
+    def recorded_order(self) -> RecordedOrder | None:
+        """The holes with a result in the order they were imaged, and whether times or names say so.
+
+        None where neither does, or no hole has a result.
+        """
+        numbered = self.info.format in NUMBERED_IN_ORDER
+        return recorded_order_of(self.exposures, self._hole_of_exposure(), self.n_holes, numbered)
 
     def counts(self) -> dict[str, object]:
         """Sizes for people and JSON: of each level, exposures taken, and outcomes of all shots."""
@@ -349,23 +371,6 @@ class Session:
             gone |= (ids.isin(getattr(self, table)[column]) & ~ids.isin(kept[column])).to_numpy()
         return self.vendor_fields[~gone]
 
-    def with_outcomes_hidden(self) -> Session:
-        """The session as new: nothing imaged, no CTF results, of the vendor's fields only those of squares and holes;
-        predictions kept."""
-        hidden = self.exposures.assign(
-            outcome="none", started_at=np.datetime64("NaT", "ns"), ctf_max_res_angstrom=np.nan
-        )
-        # Files may say a result of anything that is or names an exposure.
-        ids = self.vendor_fields["record_id"]
-        of_places = ids.isin(self.squares["square_id"]) | ids.isin(self.holes["hole_id"]) | (ids == "")
-        of_places &= ~ids.isin(self.exposures["exposure_id"])
-        return replace(
-            self,
-            exposures=hidden,
-            ctf_runs=empty_table("ctf_runs"),
-            vendor_fields=self.vendor_fields[of_places],
-        )
-
 
 def outcome_of_ctf(ctf_max_res_angstrom: float) -> tuple[Outcome, float]:
     """(outcome, CTF to keep): inf and >= 100 angstrom are failed and keep NaN; NaN is pending."""
@@ -399,7 +404,9 @@ def session_from_holes(
         if "image_row" in holes
         else pd.array([pd.NA] * len(holes), dtype="Int64")
     )
-    return Session(name, info, grids, squares, patches, own, exposures, **(dict(tables) if tables else {}))
+    session = Session(name, info, grids, squares, patches, own, exposures)
+    further: dict[str, Any] = dict(tables or {})
+    return replace(session, **further) if further else session
 
 
 def _check_unique(table: str, column: str, frame: pd.DataFrame) -> None:

@@ -1,25 +1,55 @@
-"""Parts of a session by patch, square or grid, and the few labelled holes of an experiment, by generator."""
+"""Parts of a session by patch, square, grid or class, and the few labelled holes of an experiment, by generator.
+
+Perception and learning both draw here what they hold out, so that with one seed they hold out the same patches.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cryoscout.core.errors import DataError, InputError
-from cryoscout.session.model import Session
+from cryoscout.core.errors import InputError
+
+HELD_OUT_STREAM = 1
+"""What a training with a seed holds out is drawn by `numpy.random.default_rng([seed, HELD_OUT_STREAM])`."""
+UNLABELLED = -1
 
 
-def split_by(level_ids: ArrayLike, fraction: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+def split_by(
+    level_ids: ArrayLike,
+    fraction: float,
+    rng: np.random.Generator,
+    *,
+    among: NDArray[np.bool_] | None = None,
+) -> NDArray[np.bool_]:
     """Holes of a random part of a level; holes of one patch (square, grid) stay together.
 
     level_ids : (n,) the patch, square or grid of each hole     fraction : share of the level's members, 0..1
+    among : (n,) holes to split, None for all; the others are in neither part, and a member with none of them is none
     Returns (n,) bool, True in the part. The number of members is rounded, but neither part is empty for
     0 < fraction < 1. Raises InputError for another fraction, or fewer than two members then.
     """
-    members, member_of_hole = np.unique(np.asarray(level_ids), return_inverse=True)
+    ids = np.asarray(level_ids)
+    inside = np.ones(len(ids), dtype=np.bool_) if among is None else among
+    members, member_of_hole = np.unique(ids[inside], return_inverse=True)
     chosen = np.zeros(len(members), dtype=bool)
     chosen[rng.permutation(len(members))[: _how_many(len(members), fraction, "members")]] = True
-    return np.asarray(chosen[member_of_hole], dtype=np.bool_)
+    part = np.zeros(len(ids), dtype=np.bool_)
+    part[inside] = chosen[member_of_hole]
+    return part
+
+
+def split_by_class(labels: NDArray[np.int64], fraction: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Single labelled holes, the same share of every class: for images of which nobody says the patch.
+
+    labels : (n,) class, -1 = unlabelled     fraction : 0 up to below 1
+    Returns (n,) bool, True in the part. The number is rounded class by class; one of each stays outside.
+    """
+    part = np.zeros(len(labels), dtype=np.bool_)
+    for label in np.unique(labels[labels != UNLABELLED]):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        part[rows[: min(round(fraction * len(rows)), len(rows) - 1)]] = True
+    return part
 
 
 def folds_by(level_ids: ArrayLike, k: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -56,25 +86,6 @@ def label_fraction(
     labelled = np.zeros(len(candidates), dtype=bool)
     labelled[rng.permutation(holes)[:count]] = True
     return labelled
-
-
-def check_train_and_validation(train: Session, validation: Session) -> None:
-    """Raise DataError when validation holes could have been seen in training.
-
-    The two must come from one published dataset (its splits are disjoint, those of two datasets with shared
-    holes are not), and share no hole.
-    """
-    if train.info.dataset != validation.info.dataset:
-        raise DataError(
-            f"Training and validation must come from one dataset. Got {train.info.dataset!r} and "
-            f"{validation.info.dataset!r} instead. Remedy: take both splits from the same session."
-        )
-    shared = train.holes["hole_id"].isin(validation.holes["hole_id"])
-    if shared.any():
-        raise DataError(
-            f"Training and validation must share no hole. Got {int(shared.sum())} shared instead "
-            f"(first: {train.holes.loc[shared, 'hole_id'].iloc[0]}). Remedy: split by patch or square."
-        )
 
 
 def _how_many(members: int, fraction: float, what: str) -> int:

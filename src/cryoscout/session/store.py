@@ -8,29 +8,35 @@ later and the tables can be rebuilt.
 from __future__ import annotations
 
 import glob
-import json
 import shutil
-import sqlite3
 import tempfile
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 from numpy.typing import NDArray
-from sqlalchemy.pool import NullPool
 
 from cryoscout.core.errors import InputError, StoreError, UnknownNameError
+from cryoscout.session import store_records
 from cryoscout.session.file_systems import refuse_network_file_system
-from cryoscout.session.model import Session, SessionInfo, outcome_of_ctf
+from cryoscout.session.model import Session, SessionInfo
+from cryoscout.session.overrides import Overrides
+from cryoscout.session.store_database import (
+    engine_of,
+    is_url,
+    keep_write_ahead_log,
+    location_in_words,
+    readable,
+    reading,
+    write,
+)
 from cryoscout.session.store_events import (
     apply_event,
     clear_tables,
@@ -47,10 +53,17 @@ from cryoscout.session.store_layout import (
     FILES,
     SESSION_ROW,
     SESSION_TABLES,
-    insert_event,
     unpack_payload,
 )
-from cryoscout.session.store_schema import SCHEMA_VERSION, check_version, create_schema, migrate
+from cryoscout.session.store_schema import (
+    SCHEMA_VERSION,
+    check_version,
+    create_schema,
+    drop_schema,
+    last_event_id,
+    migrate,
+    schema_version,
+)
 from cryoscout.session.store_update import changes_between, counts_of_changes
 from cryoscout.session.tables import typed_table
 
@@ -59,20 +72,17 @@ IMAGES = "images"
 COMPLETE = "complete"
 """The file that says that the first import ended; it is written last, before the folder gets its name."""
 
-_BUSY_TIMEOUT_S = 30
-_WRITES = "writes"
 _REPLACED = ".replaced"
-_HELD = frozenset(
-    (
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_CANTOPEN,
-    )
-)
-"""SQLite's codes for a database that is whole, but held by another program or by the disk."""
+_EVENTS_PER_PIECE = 200
+_READS_BEFORE_LOCKING = 3
+
+
+class EventMark(NamedTuple):
+    """Which event is meant: the id alone would be that of another one where the store was replaced."""
+
+    id: int
+    kind: str
+    at: str
 
 
 @dataclass(frozen=True)
@@ -84,20 +94,51 @@ class Event:
     at: str  # UTC, ISO 8601
     payload: dict[str, Any]
 
+    @property
+    def mark(self) -> EventMark:
+        """Which event it is."""
+        return EventMark(self.id, self.kind, self.at)
+
+
+@dataclass(frozen=True)
+class StoredTables:
+    """What a store holds after one of its events: the tables in the order the rows came, not yet checked."""
+
+    name: str
+    info: SessionInfo
+    tables: dict[str, pd.DataFrame]
+    overrides: Overrides
+    last_event: EventMark
+
+    def session(self) -> Session:
+        """The session of these tables. Raises DataError as Session does."""
+        return Session(self.name, self.info, **self.tables, overrides=self.overrides)
+
 
 class SessionStore:
     """One stored session; open it with `create` or `open`, and close it, or use it in a `with` block."""
 
-    def __init__(self, engine: sa.Engine, location: str, folder: Path | None, target: Path | None) -> None:
+    def __init__(
+        self,
+        engine: sa.Engine,
+        location: str,
+        folder: Path | None,
+        target: Path | None,
+        is_to_be_made: bool = False,
+        force: bool = False,
+    ) -> None:
         """Use `create` or `open`.
 
         folder : where the database lies now, None behind a URL
         target : where the folder goes when the first import is complete, None afterwards
+        is_to_be_made : behind a URL, whether the first import makes the tables     force : and drops those there are
         """
         self._engine = engine
         self._location = location
         self._folder = folder
         self._target = target
+        self._is_to_be_made = is_to_be_made
+        self._force = force
 
     @classmethod
     def create(cls, location: Path | str, force: bool = False) -> Self:
@@ -109,28 +150,21 @@ class SessionStore:
         Raises StoreError when something is there already and may not be replaced, or on a network file
         system.
         """
-        if _is_url(location):
-            return cls._create_behind_url(str(location))
+        if is_url(location):
+            engine = engine_of(str(location))
+            with reading(engine, str(location)) as connection:
+                _refuse_tables(connection, str(location), force)
+            keep_write_ahead_log(engine)
+            return cls(engine, str(location), None, None, is_to_be_made=True, force=force)
         target = Path(location)
         refuse_network_file_system(target.parent)
         _refuse_occupied(target, force)
         target.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
-        engine = _engine(folder / DATABASE)
-        _keep_write_ahead_log(engine)
-        with _writing(engine, str(target)) as connection:
-            create_schema(connection)
+        engine = engine_of(folder / DATABASE)
+        keep_write_ahead_log(engine)
+        write(engine, str(target), create_schema)
         return cls(engine, str(target), folder, target)
-
-    @classmethod
-    def _create_behind_url(cls, url: str) -> Self:
-        engine = _engine(url)
-        with _writing(engine, url) as connection:
-            if sa.inspect(connection).get_table_names():
-                raise StoreError(f"A new store must start in an empty database. Got tables in {url} instead.")
-            create_schema(connection)
-        _keep_write_ahead_log(engine)
-        return cls(engine, url, None, None)
 
     @classmethod
     def open(cls, location: Path | str) -> Self:
@@ -139,24 +173,25 @@ class SessionStore:
         Raises StoreError when there is none, its first import never ended, its schema is newer than this
         version of cryoscout, or it lies on a network file system. A refused store is left as it is.
         """
-        if _is_url(location):
-            engine, folder = _engine(str(location)), None
+        if is_url(location):
+            engine, folder = engine_of(str(location)), None
         else:
             folder = Path(location)
             _refuse_incomplete(folder)
             refuse_network_file_system(folder)
-            engine = _engine(folder / DATABASE)
+            engine = engine_of(folder / DATABASE)
         try:
-            with _reading(str(location)), engine.connect() as connection:
-                current = check_version(connection, str(location)) == SCHEMA_VERSION
+            with reading(engine, str(location)) as connection:
+                current = check_version(connection, location_in_words(location)) == SCHEMA_VERSION
             if not current:
-                with _writing(engine, str(location)) as connection:
-                    migrate(connection, str(location))
+                write(
+                    engine, str(location), lambda connection: migrate(connection, location_in_words(location))
+                )
         except StoreError:
             engine.dispose()
             raise
         # Only now: a database in another journal mode would be changed by it, and a refused one must not be.
-        _keep_write_ahead_log(engine)
+        keep_write_ahead_log(engine)
         return cls(engine, str(location), folder, None)
 
     def __enter__(self) -> Self:
@@ -189,52 +224,86 @@ class SessionStore:
         Raises StoreError when the store holds a session, InputError for wrong images.
         """
         tables = {table: columns_of_frame(table, getattr(session, table)) for table in SESSION_TABLES}
-        with _writing(self._engine, self._location) as connection:
+        if self._folder is None and images:
+            raise StoreError(f"Images must go into a store in a folder. Got {self._in_words} instead.")
+
+        def save(connection: sa.Connection) -> None:
+            self._make_behind_url(connection)
             if connection.execute(sa.select(SESSION_ROW.c.name)).first() is not None:
                 raise StoreError(
-                    f"A store must be imported into once. Got {self._location}, which holds a session, "
+                    f"A store must be imported into once. Got {self._in_words}, which holds a session, "
                     f"instead. "
                     "Remedy: import into a new store, or with --force."
                 )
             info = session.info.model_dump_json()
             rows = events_of_rows(session.name, info, source, tables)
             for payload in (*rows, *events_of_files(files or {})):
-                insert_event(connection, "imported", payload, at)
-                apply_event(connection, "imported", payload)
+                store_records.append_event(connection, "imported", payload, at)
+
+        write(self._engine, self._location, save)
+        self._is_to_be_made = False
         if images:
             self._save_images(session, images.items() if isinstance(images, Mapping) else images)
         if self._target is not None:
             self._put_in_place(self._target)
 
+    @property
+    def _in_words(self) -> str:
+        return location_in_words(self._location)
+
+    def _make_behind_url(self, connection: sa.Connection) -> None:
+        """The tables come with the first import, in one transaction: a failed one leaves the database as it was."""
+        if self._is_to_be_made:
+            _refuse_tables(connection, self._location, self._force)
+            if schema_version(connection) is not None:
+                drop_schema(connection)
+            create_schema(connection)
+
     def save_update(
         self,
-        session: Session,
+        extend: Callable[[Session], Session],
         source: str,
         at: datetime | None = None,
         files: Mapping[str, Mapping[str, tuple[int, int]]] | None = None,
     ) -> dict[str, int]:
-        """Write what a session has more than the store: new rows, results of pending exposures, files read.
+        """Write what an import adds: new rows, results of pending exposures, files read.
 
-        session : what the store holds, extended     source, at, files : as in `save_import`
+        extend : the stored session -> the session with what is new; it is called again where something was recorded
+        meanwhile, so that nothing is lost     source, at, files : as in `save_import`
         Returns how many of each were written: squares, patches, holes, exposures, outcomes, predictions. Nothing
         at all is written where there is nothing new. Raises StoreError when the session changes or lacks anything
         that the store holds, which is left as it is.
         """
-        with _writing(self._engine, self._location) as connection:
-            payloads = changes_between(_load(connection, self._location), session)
-            counts = counts_of_changes(payloads)
-            payloads += events_of_files({name: stamps for name, stamps in (files or {}).items() if stamps})
-            if payloads:
-                payloads.insert(0, {"part": "again", "source": source})
-            for payload in payloads:
-                insert_event(connection, "imported", payload, at)
-                apply_event(connection, "imported", payload)
-        return counts
+        read_files = events_of_files({name: stamps for name, stamps in (files or {}).items() if stamps})
+        of_files = list(read_files)
+        for _ in range(_READS_BEFORE_LOCKING):
+            stored = self.load_tables()
+            session = stored.session()
+            changes = changes_between(session, extend(session))
+
+            def save(
+                connection: sa.Connection, seen: int = stored.last_event.id, changes: Any = changes
+            ) -> bool:
+                is_current = last_event_id(connection) == seen
+                if is_current:
+                    _append_update(connection, changes, of_files, source, at)
+                return is_current
+
+            if write(self._engine, self._location, save):
+                return counts_of_changes(changes)
+
+        def save_holding_the_lock(connection: sa.Connection) -> dict[str, int]:
+            session = _load_tables(connection, self._location).session()
+            changes = changes_between(session, extend(session))
+            _append_update(connection, changes, of_files, source, at)
+            return counts_of_changes(changes)
+
+        return write(self._engine, self._location, save_holding_the_lock)
 
     def files(self) -> dict[str, dict[str, tuple[int, int]]]:
         """Source -> file -> (size in bytes, mtime in ns) of every file that was imported, as it was then."""
         found: dict[str, dict[str, tuple[int, int]]] = {}
-        with _reading(self._location), self._engine.connect() as connection:
+        with reading(self._engine, self._location) as connection:
             for row in connection.execute(sa.select(FILES)).all():
                 found.setdefault(row.source, {})[row.file] = (row.size, row.mtime_ns)
         return found
@@ -253,11 +322,12 @@ class SessionStore:
         if old is not None:
             shutil.rmtree(old)
         self._folder, self._target = target, None
-        self._engine = _engine(target / DATABASE)
+        self._engine = engine_of(target / DATABASE)
+        keep_write_ahead_log(self._engine)
 
     def _save_images(self, session: Session, images: Iterable[tuple[str, NDArray[np.uint8]]]) -> None:
         if self._folder is None:
-            raise StoreError(f"Images must go into a store in a folder. Got {self._location} instead.")
+            raise StoreError(f"Images must go into a store in a folder. Got {self._in_words} instead.")
         (self._folder / IMAGES).mkdir(exist_ok=True)
         rows_needed = session.holes.groupby("patch_id")["image_row"].max()
         for patch_id, array in images:
@@ -272,33 +342,48 @@ class SessionStore:
             np.save(self._folder / IMAGES / _image_file(patch_id), array, allow_pickle=False)
 
     def images(self, patch_id: str) -> NDArray[np.uint8] | None:
-        """The image array of a patch, (m, h, w) uint8, row = `holes.image_row`; None where there is none."""
+        """The image array of a patch, (m, h, w) uint8, row = `holes.image_row`; None where there is none.
+
+        Raises ValueError or OSError for a file that is not a whole array.
+        """
         if self._folder is None:
             return None
         path = self._folder / IMAGES / _image_file(patch_id)
         if not path.is_file():
             return None
-        array: NDArray[np.uint8] = np.load(path, allow_pickle=False)
+        # Mapped, so that a header that promises more than the file holds is refused before memory is taken, and an
+        # archive by another name is not opened.
+        array: NDArray[np.uint8] = np.array(np.lib.format.open_memmap(path, mode="r"))
         return array
 
     def load(self) -> Session:
         """The session as it is known now. Raises StoreError when nothing was imported yet or it cannot be read."""
-        with _reading(self._location), self._engine.connect() as connection:
-            return _load(connection, self._location)
+        return self.load_tables().session()
 
-    def append(self, kind: str, payload: Mapping[str, object], at: datetime | None = None) -> None:
-        """Append one event and fold it into the tables.
+    def load_tables(self) -> StoredTables:
+        """What `load` makes the session of, and the last event in it. Raises StoreError as `load` does."""
+        if self._is_to_be_made:
+            raise _still_empty(self._location)
+        with reading(self._engine, self._location) as connection:
+            return _load_tables(connection, self._location)
 
-        kind : planned, overridden or error (any JSON object); imaged and measured as in `store_events`
+    def append(self, kind: str, payload: Mapping[str, object], at: datetime | None = None) -> int:
+        """Append one event, fold it into the tables and return its id.
+
+        kind : planned or error (any JSON object); overridden (see `overrides`); imaged and measured as in
+        `store_events`
         Raises UnknownNameError for another kind, InputError when the payload does not fit. Imports and
         predictions have their own methods, which check the rows.
         """
         allowed = [known for known in EVENT_KINDS if known not in ("imported", "predicted")]
         if kind not in allowed:
             raise UnknownNameError("The kind of an appended event", kind, allowed)
-        with _writing(self._engine, self._location) as connection:
-            insert_event(connection, kind, payload, at)
-            apply_event(connection, kind, payload)
+
+        def save(connection: sa.Connection) -> int:
+            checked = store_records.checked_override(connection, payload) if kind == "overridden" else payload
+            return store_records.append_event(connection, kind, checked, at)
+
+        return write(self._engine, self._location, save)
 
     def record_imaged(
         self,
@@ -309,145 +394,127 @@ class SessionStore:
     ) -> str:
         """Record that a shot of a hole was taken; its result is pending. Returns the exposure's id.
 
-        started_at : naive microscope time     exposure_id : the vendor's, HOLE#SHOT when None
-        Raises InputError when the hole or shot does not exist or was imaged already.
+        started_at : naive microscope time     exposure_id : the vendor's; None: the one the shot has, else HOLE#SHOT,
+        which becomes the vendor's when that is known
+        A shot that is recorded already is left as it is, but for an id and a time that were missing.
+        Raises InputError when the hole or shot does not exist, was imaged under another id of the vendor, or the id is
+        another shot's.
         """
-        exposure_id = exposure_id or f"{hole_id}#{shot}"
-        started = None if started_at is None else pd.Timestamp(started_at).isoformat(timespec="nanoseconds")
-        payload = {"exposure_id": exposure_id, "hole_id": hole_id, "shot": shot, "started_at": started}
-        holes = SESSION_TABLES["holes"]
-        with _writing(self._engine, self._location) as connection:
-            there = connection.execute(sa.select(holes.c.hole_id).where(holes.c.hole_id == hole_id)).first()
-            info = connection.execute(sa.select(SESSION_ROW.c.info)).scalar_one()
-            with _reading(self._location):
-                shots = SessionInfo.model_validate_json(info).shots
-            if there is None or not 1 <= shot <= shots:
-                raise InputError(
-                    f"An exposure must be a shot (1 to {shots}) of a hole of the session. "
-                    f"Got shot {shot} of {hole_id!r} instead."
-                )
-            insert_event(connection, "imaged", payload)
-            apply_event(connection, "imaged", payload)
-        return exposure_id
+        return write(
+            self._engine,
+            self._location,
+            lambda connection: store_records.record_imaged(
+                connection, self._location, hole_id, started_at, shot, exposure_id
+            ),
+        )
 
-    def record_outcome(self, exposure_id: str, ctf_max_res_angstrom: float) -> None:
+    def record_outcome(self, exposure_id: str, ctf_max_res_angstrom: float) -> str:
         """Record the result of an exposure that was taken; a later result of the same exposure replaces it.
 
-        ctf_max_res_angstrom : > 0; infinity and >= 100 mean that the fit failed
-        Raises InputError for another value or an exposure that was not taken.
+        exposure_id : the vendor's, or HOLE#SHOT     ctf_max_res_angstrom : > 0; infinity and >= 100 mean that the fit
+        failed
+        Returns the exposure's id. The result that it has already is not written again. Raises InputError for another
+        value or an exposure that was not taken.
         """
-        outcome, kept = outcome_of_ctf(ctf_max_res_angstrom)
-        if outcome == "pending" or ctf_max_res_angstrom <= 0:
-            raise InputError(
-                f"A CTF resolution must be above 0 angstrom. Got {ctf_max_res_angstrom} for {exposure_id!r} "
-                f"instead."
-            )
-        value = kept if outcome == "measured" else None
-        payload = {"exposure_id": exposure_id, "outcome": outcome, "ctf_max_res_angstrom": value}
-        self.append("measured", payload)
+        return write(
+            self._engine,
+            self._location,
+            lambda connection: store_records.record_outcome(connection, exposure_id, ctf_max_res_angstrom),
+        )
 
     def add_predictions(self, predictions: pd.DataFrame, at: datetime | None = None) -> None:
-        """Add rows of predictions; none is ever overwritten, reading takes the newest.
+        """Add rows of predictions; the events keep them all, of each hole, model and threshold the newest is read.
 
         predictions : table as in Session     Raises DataError as Session does.
         """
         rows = typed_table("predictions", predictions)
-        session = self.load()
-        session.with_predictions(rows)
-        with _writing(self._engine, self._location) as connection:
-            for chunk in row_chunks(columns_of_frame("predictions", rows)):
-                payload = {"columns": chunk}
-                insert_event(connection, "predicted", payload, at)
-                apply_event(connection, "predicted", payload)
+        self.load().with_predictions(rows)
 
-    def events(self, kind: str | None = None) -> list[Event]:
-        """The events in the order they came; of one kind when named."""
+        def save(connection: sa.Connection) -> None:
+            for chunk in row_chunks(columns_of_frame("predictions", rows)):
+                store_records.append_event(connection, "predicted", {"columns": chunk}, at)
+
+        write(self._engine, self._location, save)
+
+    def events(self, after: int = 0, kind: str | None = None) -> Iterator[Event]:
+        """The events in the order they came, a few at a time: what is added meanwhile comes too.
+
+        after : id of an event; only later ones     kind : only these
+        Raises UnknownNameError for an unknown kind.
+        """
         if kind is not None and kind not in EVENT_KINDS:
             raise UnknownNameError("The kind of an event", kind, EVENT_KINDS)
-        with _reading(self._location), self._engine.connect() as connection:
-            return list(_read_events(connection, kind))
+        return self._read_events(after, kind)
+
+    def _read_events(self, after: int, kind: str | None) -> Iterator[Event]:
+        while True:
+            with reading(self._engine, self._location) as connection:
+                piece = _events_after(connection, after, kind)
+            yield from piece
+            if len(piece) < _EVENTS_PER_PIECE:
+                return
+            after = piece[-1].id
 
     def rebuild(self) -> None:
         """Empty the tables and fold all events again, in one transaction."""
-        with _writing(self._engine, self._location) as connection:
+
+        def fold(connection: sa.Connection) -> None:
             clear_tables(connection)
-            with _reading(self._location):
-                events = list(_read_events(connection, None))
-            for event in events:
-                apply_event(connection, event.kind, event.payload)
+            after = 0
+            while piece := _events_after(connection, after, None):
+                for event in piece:
+                    apply_event(connection, event.kind, event.payload)
+                after = piece[-1].id
+
+        with readable(self._location):
+            write(self._engine, self._location, fold)
 
 
-def _load(connection: sa.Connection, location: str) -> Session:
+def _append_update(
+    connection: sa.Connection,
+    changes: list[dict[str, Any]],
+    of_files: list[dict[str, object]],
+    source: str,
+    at: datetime | None,
+) -> None:
+    payloads = [*changes, *of_files]
+    if payloads:
+        payloads.insert(0, {"part": "again", "source": source})
+    for payload in payloads:
+        store_records.append_event(connection, "imported", payload, at)
+
+
+def _load_tables(connection: sa.Connection, location: str) -> StoredTables:
     row = connection.execute(sa.select(SESSION_ROW)).mappings().first()
     if row is None:
-        raise StoreError(f"A store must hold a session. Got {location}, still empty, instead.")
-    with _reading(location):
+        raise _still_empty(location)
+    with readable(location):
         tables = {table: frame_of_columns(table, read_rows(connection, table)) for table in SESSION_TABLES}
         info = SessionInfo.model_validate_json(row["info"])
-    return Session(row["name"], info, **tables)
+        overrides = store_records.stored_overrides(connection)
+        last = connection.execute(
+            sa.select(EVENTS.c.id, EVENTS.c.kind, EVENTS.c.at).order_by(EVENTS.c.id.desc()).limit(1)
+        ).first()
+        if last is None:
+            raise ValueError("a session without events")
+    return StoredTables(row["name"], info, tables, overrides, EventMark(*last))
 
 
-def _read_events(connection: sa.Connection, kind: str | None) -> Iterator[Event]:
-    query = sa.select(EVENTS).order_by(EVENTS.c.id)
+def _events_after(connection: sa.Connection, after: int, kind: str | None) -> list[Event]:
+    """The next few events behind an id."""
+    query = sa.select(EVENTS).where(EVENTS.c.id > after).order_by(EVENTS.c.id).limit(_EVENTS_PER_PIECE)
     if kind is not None:
         query = query.where(EVENTS.c.kind == kind)
-    for row in connection.execute(query).all():
-        yield Event(row.id, row.kind, row.at, unpack_payload(row.payload))
+    return [
+        Event(row.id, row.kind, row.at, unpack_payload(row.payload))
+        for row in connection.execute(query).all()
+    ]
 
 
-@contextmanager
-def _reading(location: str) -> Iterator[None]:
-    """What cannot be read is told as a StoreError: a damaged file, a table or column missing, rows of no sense."""
-    try:
-        yield
-    except sa.exc.DatabaseError as error:
-        raise _refusal(error, location) from None
-    except (zlib.error, ValueError, TypeError) as error:
-        # What JSON, the text encoding and SessionInfo raise are ValueErrors.
-        what = "; ".join(line.strip() for line in str(error).splitlines())
-        raise _cannot_be_read(location, what) from None
-
-
-@contextmanager
-def _writing(engine: sa.Engine, location: str) -> Iterator[sa.Connection]:
-    """One transaction that holds the write lock from its start; rows that do not fit together undo it."""
-    try:
-        with engine.execution_options(**{_WRITES: True}).begin() as connection:
-            yield connection
-    except sa.exc.IntegrityError as error:
-        raise StoreError(
-            f"The rows of a store must fit together. Got {error.orig} instead; nothing was written."
-        ) from None
-    except sa.exc.DatabaseError as error:
-        raise _refusal(error, location) from None
-    except (zlib.error, json.JSONDecodeError) as error:
-        raise _cannot_be_read(location, str(error)) from None
-
-
-def _refusal(error: sa.exc.DatabaseError, location: str) -> StoreError:
-    """Someone else holds the database, or the disk does not take it: try again. Anything else: it is damaged."""
-    if isinstance(error.orig, sqlite3.Error):
-        # Extended codes hold the primary one in their low byte; errors of the driver itself have none.
-        is_held = (getattr(error.orig, "sqlite_errorcode", 0) & 0xFF) in _HELD
-    else:
-        is_held = isinstance(error, sa.exc.OperationalError)
-    if not is_held:
-        return _cannot_be_read(location, str(error.orig))
+def _still_empty(location: str) -> StoreError:
     return StoreError(
-        f"A store must be free for writing. Got {error.orig} instead; nothing was written. "
-        "Remedy: end other programs that write to it, and see that the disk has room."
+        f"A store must hold a session. Got {location_in_words(location)}, still empty, instead."
     )
-
-
-def _cannot_be_read(location: str, what: str) -> StoreError:
-    return StoreError(
-        f"{location} must be a session store. Got a database that cannot be read instead ({what}). "
-        "Remedy: restore it from a copy, or import the session again with --force."
-    )
-
-
-def _is_url(location: Path | str) -> bool:
-    return isinstance(location, str) and "://" in location
 
 
 def _image_file(patch_id: str) -> str:
@@ -455,41 +522,26 @@ def _image_file(patch_id: str) -> str:
     return quote(patch_id, safe="") + ".npy"
 
 
-def _engine(database: Path | str) -> sa.Engine:
-    url = database if isinstance(database, str) else sa.URL.create("sqlite", database=str(database))
-    try:
-        engine = sa.create_engine(url, poolclass=NullPool)
-    except (sa.exc.ArgumentError, ModuleNotFoundError) as error:
+def _refuse_tables(connection: sa.Connection, url: str, force: bool) -> None:
+    """A database holds one session, and nothing that is not ours is ever dropped."""
+    if not sa.inspect(connection).get_table_names():
+        return
+    if not force:
         raise StoreError(
-            f"A store must be a folder or a database URL. Got {database} instead: {error}."
-        ) from None
-    if engine.dialect.name == "sqlite":
-        _prepare_sqlite(engine)
-    return engine
+            f"A new store must start in an empty database. Got tables in {location_in_words(url)} instead. "
+            "Remedy: name another database, or replace the session with --force."
+        )
+    if schema_version(connection) is None:
+        raise StoreError(
+            f"Only a session store may be replaced. Got tables of something else in {location_in_words(url)} instead. "
+            "Remedy: name another database."
+        )
 
 
-def _prepare_sqlite(engine: sa.Engine) -> None:
-    def on_connect(connection: Any, _record: object) -> None:
-        connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_S * 1000}")
-        connection.execute("PRAGMA synchronous = NORMAL")
-
-    def on_begin(connection: sa.Connection) -> None:
-        # The driver alone would begin only at the first row written, after a change of the schema.
-        writes = connection.get_execution_options().get(_WRITES, False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    sa.event.listen(engine, "connect", on_connect)
-    sa.event.listen(engine, "begin", on_begin)
-
-
-def _keep_write_ahead_log(engine: sa.Engine) -> None:
-    """SQLite gets a write-ahead log, so that a page can read while the watcher writes."""
-
-    def on_connect(connection: Any, _record: object) -> None:
-        connection.execute("PRAGMA journal_mode = WAL")
-
-    if engine.dialect.name == "sqlite":
-        sa.event.listen(engine, "connect", on_connect)
+def database_is_filled(url: str) -> bool:
+    """Whether a database has tables. Raises StoreError where it does not answer."""
+    with reading(engine_of(url), url) as connection:
+        return bool(sa.inspect(connection).get_table_names())
 
 
 def _refuse_occupied(target: Path, force: bool) -> None:

@@ -13,11 +13,13 @@ Payloads (JSON objects):
                 {"part": "better", "columns"}            results of exposures that had a worse one
                 {"part": "taken", "columns"}             the CTF run that counts now (exposure_id, run)
                 {"part": "chosen", "columns"}            holes that are chosen now, or no more (hole_id, chosen)
+                {"part": "renamed", "columns"}           vendor's ids of shots recorded before (exposure_id, new_id)
                 {"part": "filled", "table", "columns"}   values that were missing (id, then all of GAPS)
-    predicted   {"columns"}: rows of predictions, in chunks
+    predicted   {"columns"}: rows of predictions, in chunks; the newest of a hole, model and threshold is in the table
     imaged      {"exposure_id", "hole_id", "shot", "started_at"}
     measured    {"exposure_id", "outcome": "measured" | "failed", "ctf_max_res_angstrom": number or null}
-    planned, overridden, error    for people and the advisor; they change no table
+    overridden  a model of `overrides`: what holds is folded from these events alone
+    planned, error    for people and the advisor; they change no table
 `columns` maps each column to its list of values, null where there is none; of new rows, a column without any value
 may be left out: most sessions have many such columns, and a million nulls are not free.
 """
@@ -31,16 +33,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from cryoscout.core.errors import InputError
-from cryoscout.session.store_layout import FILES, SESSION_ROW, SESSION_TABLES
+from cryoscout.session.live_exposures import live_exposure_id, shot_of_live_id
+from cryoscout.session.store_layout import FILES, PREDICTION_KEY, SESSION_ROW, SESSION_TABLES
 from cryoscout.session.tables import TABLES, empty_table, may_be_missing, missing_column, typed_table
 
 ROWS_PER_EVENT = 5000
 _IDS_PER_STATEMENT = 500
+_ROWS_PER_PIECE = 500
 
 Columns = dict[str, list[Any]]
 
+_EXPOSURE = sa.select(
+    *(
+        SESSION_TABLES["exposures"].c[name]
+        for name in ("exposure_id", "hole_id", "shot", "outcome", "ctf_max_res_angstrom", "started_at")
+    )
+)
 _NEEDED = {
     "imaged": ("exposure_id", "hole_id", "shot", "started_at"),
     "measured": ("exposure_id", "outcome", "ctf_max_res_angstrom"),
@@ -139,12 +150,13 @@ def read_rows(connection: sa.Connection, table: str, names: Sequence[str] | None
     """
     layout = SESSION_TABLES[table]
     names = _names_with_values(connection, table) if names is None else names
-    rows = connection.execute(
-        sa.select(*(layout.c[name] for name in names)).order_by(layout.c.row_number)
-    ).all()
-    if not rows:
-        return {name: [] for name in names}
-    return {name: list(values) for name, values in zip(names, zip(*rows, strict=True), strict=True)}
+    columns: Columns = {name: [] for name in names}
+    rows = connection.execute(sa.select(*(layout.c[name] for name in names)).order_by(layout.c.row_number))
+    # Rows in small pieces are gone before the garbage collector counts them: half the time of all at once.
+    for piece in rows.partitions(_ROWS_PER_PIECE):
+        for name, values in zip(names, zip(*piece, strict=True), strict=True):
+            columns[name].extend(values)
+    return columns
 
 
 def _names_with_values(connection: sa.Connection, table: str) -> list[str]:
@@ -173,7 +185,7 @@ def apply_event(connection: sa.Connection, kind: str, payload: Mapping[str, Any]
     if kind == "imported":
         _fold_imported(connection, payload)
     elif kind == "predicted":
-        _insert_rows(connection, "predictions", payload["columns"])
+        upsert_predictions(connection, payload["columns"])
     elif kind == "imaged":
         _fold_imaged(connection, payload)
     elif kind == "measured":
@@ -185,7 +197,10 @@ def _fold_imported(connection: sa.Connection, payload: Mapping[str, Any]) -> Non
     if part == "session":
         connection.execute(sa.insert(SESSION_ROW).values(name=payload["name"], info=payload["info"]))
     elif part == "rows":
-        _insert_rows(connection, payload["table"], payload["columns"])
+        if payload["table"] == "predictions":
+            upsert_predictions(connection, payload["columns"])
+        else:
+            _insert_rows(connection, payload["table"], payload["columns"])
     elif part == "files":
         _fold_files(connection, payload["source"], payload["columns"])
     elif part == "info":
@@ -205,18 +220,26 @@ def _fold_imported(connection: sa.Connection, payload: Mapping[str, Any]) -> Non
         _fold_taken(connection, payload["columns"])
     elif part == "chosen":
         _update_rows(connection, "holes", payload["columns"])
+    elif part == "renamed":
+        for table in ("exposures", "ctf_runs"):
+            _update_rows(connection, table, payload["columns"], {"new_id": "exposure_id"})
     elif part == "filled":
         _update_rows(connection, payload["table"], payload["columns"])
 
 
-def _update_rows(connection: sa.Connection, table: str, columns: Columns) -> None:
-    """Set columns of existing rows; the first column is the id that finds them."""
+def _update_rows(
+    connection: sa.Connection, table: str, columns: Columns, named: Mapping[str, str] | None = None
+) -> None:
+    """Set columns of existing rows; the first column is the id that finds them.
+
+    named : column of the payload -> column of the table, where it is another one
+    """
     names = list(columns)
     layout = SESSION_TABLES[table]
     update = (
         sa.update(layout)
         .where(layout.c[names[0]] == sa.bindparam("row_id"))
-        .values({name: sa.bindparam(f"new_{name}") for name in names[1:]})
+        .values({(named or {}).get(name, name): sa.bindparam(f"new_{name}") for name in names[1:]})
     )
     keys = ["row_id", *(f"new_{name}" for name in names[1:])]
     rows = [dict(zip(keys, row, strict=True)) for row in zip(*columns.values(), strict=True)]
@@ -250,13 +273,44 @@ def _insert_rows(connection: sa.Connection, table: str, columns: Columns) -> Non
         connection.execute(sa.insert(SESSION_TABLES[table]), rows)
 
 
+def upsert_predictions(connection: sa.Connection, columns: Columns) -> None:
+    """Add predictions; of each hole, model and threshold the newest stays, of equally old ones the last."""
+    table = SESSION_TABLES["predictions"]
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    insert = dialect.insert(table)
+    key = {"hole_id", "model_id", "threshold_angstrom"}
+    is_newer = table.c.predicted_at.is_(None) | (insert.excluded.predicted_at >= table.c.predicted_at)
+    upsert = insert.on_conflict_do_update(
+        index_elements=[sa.text(part) for part in PREDICTION_KEY],
+        set_={name: insert.excluded[name] for name in TABLES["predictions"] if name not in key},
+        where=is_newer,
+    )
+    names = list(columns)
+    rows = [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    if rows:
+        connection.execute(upsert, rows)
+
+
+def exposure_at(connection: sa.Connection, hole_id: str, shot: int) -> sa.Row[Any] | None:
+    """The stored exposure (exposure_id, outcome, ctf_max_res_angstrom, started_at) of a shot; None without one."""
+    exposures = SESSION_TABLES["exposures"]
+    return connection.execute(
+        _EXPOSURE.where(exposures.c.hole_id == hole_id, exposures.c.shot == shot)
+    ).first()
+
+
+def exposure_called(connection: sa.Connection, exposure_id: str) -> sa.Row[Any] | None:
+    """The stored exposure of that id, or of the shot that the id HOLE#SHOT names; None without one."""
+    found = connection.execute(
+        _EXPOSURE.where(SESSION_TABLES["exposures"].c.exposure_id == exposure_id)
+    ).first()
+    shot = shot_of_live_id(exposure_id)
+    return exposure_at(connection, *shot) if found is None and shot is not None else found
+
+
 def _fold_imaged(connection: sa.Connection, payload: Mapping[str, Any]) -> None:
     exposures = SESSION_TABLES["exposures"]
-    there = connection.execute(
-        sa.select(exposures.c.exposure_id, exposures.c.outcome).where(
-            exposures.c.hole_id == payload["hole_id"], exposures.c.shot == payload["shot"]
-        )
-    ).first()
+    there = exposure_at(connection, payload["hole_id"], payload["shot"])
     values = {**{key: payload[key] for key in _NEEDED["imaged"]}, "outcome": "pending"}
     if there is None:
         connection.execute(sa.insert(exposures).values(ctf_max_res_angstrom=None, **values))
@@ -264,6 +318,13 @@ def _fold_imaged(connection: sa.Connection, payload: Mapping[str, Any]) -> None:
         connection.execute(
             sa.update(exposures).where(exposures.c.exposure_id == there.exposure_id).values(**values)
         )
+    elif there.exposure_id in (payload["exposure_id"], live_exposure_id(payload["hole_id"], payload["shot"])):
+        if there.exposure_id != payload["exposure_id"]:
+            ids = {"exposure_id": [there.exposure_id], "new_id": [payload["exposure_id"]]}
+            _fold_imported(connection, {"part": "renamed", "columns": ids})
+        if there.started_at is None:
+            mine = exposures.c.exposure_id == payload["exposure_id"]
+            connection.execute(sa.update(exposures).where(mine).values(started_at=payload["started_at"]))
     else:
         raise InputError(
             f"A shot must be imaged once. Got shot {payload['shot']} of hole {payload['hole_id']!r} again "
@@ -274,17 +335,17 @@ def _fold_imaged(connection: sa.Connection, payload: Mapping[str, Any]) -> None:
 
 def _fold_measured(connection: sa.Connection, payload: Mapping[str, Any]) -> None:
     exposures = SESSION_TABLES["exposures"]
-    done = connection.execute(
-        sa.update(exposures)
-        .where(exposures.c.exposure_id == payload["exposure_id"], exposures.c.outcome != "none")
-        .values(outcome=payload["outcome"], ctf_max_res_angstrom=payload["ctf_max_res_angstrom"])
-    )
-    if done.rowcount != 1:
+    there = exposure_called(connection, payload["exposure_id"])
+    if there is None or there.outcome == "none":
         raise InputError(
             f"A result must belong to an exposure that was taken. Got {payload['exposure_id']!r} instead. "
             "Remedy: record that it was imaged first."
         )
+    values = {name: payload[name] for name in ("outcome", "ctf_max_res_angstrom")}
+    connection.execute(
+        sa.update(exposures).where(exposures.c.exposure_id == there.exposure_id).values(**values)
+    )
     # The result that was recorded counts now, and is none of the runs.
     runs = SESSION_TABLES["ctf_runs"]
-    mine = (runs.c.exposure_id == payload["exposure_id"]) & runs.c.taken
+    mine = (runs.c.exposure_id == there.exposure_id) & runs.c.taken
     connection.execute(sa.update(runs).where(mine).values(taken=sa.false()))

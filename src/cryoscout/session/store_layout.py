@@ -62,8 +62,17 @@ def _session_table(table: str) -> sa.Table:
 
 
 SESSION_TABLES: dict[str, sa.Table] = {table: _session_table(table) for table in TABLES}
-sa.Index("exposures_of_hole", SESSION_TABLES["exposures"].c.hole_id)
+sa.Index("shot_of_hole", *(SESSION_TABLES["exposures"].c[name] for name in ("hole_id", "shot")), unique=True)
 sa.Index("ctf_runs_of_exposure", SESSION_TABLES["ctf_runs"].c.exposure_id)
+PREDICTION_KEY = ("hole_id", "model_id", "coalesce(threshold_angstrom, 0)")
+"""A row of predictions is the newest of its hole, model and threshold; the events hold the earlier ones."""
+sa.Index(
+    "newest_prediction",
+    SESSION_TABLES["predictions"].c.hole_id,
+    SESSION_TABLES["predictions"].c.model_id,
+    sa.text(PREDICTION_KEY[2]),
+    unique=True,
+)
 
 SESSION_ROW = sa.Table(
     "session",
@@ -81,7 +90,13 @@ FILES = sa.Table(
     sa.UniqueConstraint("source", "file"),
 )
 """What every imported file was when it was read, so that the next import reads only what has changed."""
-SCHEMA = sa.Table("schema_version", METADATA, sa.Column("version", sa.Integer, nullable=False))
+SCHEMA = sa.Table(
+    "schema_version",
+    METADATA,
+    sa.Column("version", sa.Integer, nullable=False),
+    # The last event from before the store got this version; NULL in a store that began with it.
+    sa.Column("after_event", sa.BigInteger),
+)
 EVENTS = sa.Table(
     "events",
     METADATA,
@@ -111,7 +126,9 @@ def unpack_payload(packed: bytes) -> dict[str, Any]:
 
 def insert_event(
     connection: sa.Connection, kind: str, payload: Mapping[str, object], at: datetime | None = None
-) -> None:
-    """Append one event.     at : aware time, now when None"""
+) -> int:
+    """Append one event and return its id.     at : aware time, now when None"""
     moment = (at or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="milliseconds")
-    connection.execute(sa.insert(EVENTS).values(kind=kind, at=moment, payload=pack_payload(payload)))
+    values = {"kind": kind, "at": moment, "payload": pack_payload(payload)}
+    number: int = connection.execute(sa.insert(EVENTS).returning(EVENTS.c.id), values).scalar_one()
+    return number

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from cryoscout.core.errors import StoreError
-from cryoscout.session.store_events import events_of_rows, read_rows
+from cryoscout.session.store_events import events_of_rows, read_rows, upsert_predictions
 from cryoscout.session.store_layout import (
     EVENTS,
     FILES,
@@ -14,10 +14,11 @@ from cryoscout.session.store_layout import (
     SESSION_ROW,
     SESSION_TABLES,
     insert_event,
+    unpack_payload,
 )
 from cryoscout.session.tables import TABLES
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 NEW_COLUMNS: dict[int, dict[str, tuple[str, ...]]] = {
     2: {
@@ -28,6 +29,8 @@ NEW_COLUMNS: dict[int, dict[str, tuple[str, ...]]] = {
     3: {"holes": ("chosen",)},
 }
 """Schema -> table -> columns that it added; all of them may be missing."""
+OVERRIDES_ARE_CHECKED_SINCE = 4
+"""The schema from which on the payload of an `overridden` event has a checked form; before it was any JSON object."""
 NEW_TABLES: dict[int, tuple[str, ...]] = {3: ("ctf_runs", "vendor_fields")}
 """Schema -> tables of a session that it added."""
 
@@ -51,6 +54,13 @@ def create_schema(connection: sa.Connection) -> None:
     METADATA.create_all(connection)
     _guard_events(connection)
     connection.execute(sa.insert(SCHEMA).values(version=SCHEMA_VERSION))
+
+
+def drop_schema(connection: sa.Connection) -> None:
+    """Drop every table of a store, whatever it holds, with its guards."""
+    METADATA.drop_all(connection)
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("DROP FUNCTION IF EXISTS events_append_only()")
 
 
 def schema_version(connection: sa.Connection) -> int | None:
@@ -83,7 +93,21 @@ def migrate(connection: sa.Connection, location: str) -> None:
     for step in MIGRATIONS[version:]:
         step(connection)
         version += 1
-        connection.execute(sa.insert(SCHEMA).values(version=version))
+        row: dict[str, object] = {"version": version}
+        if version >= OVERRIDES_ARE_CHECKED_SINCE:
+            row["after_event"] = last_event_id(connection)
+        connection.execute(sa.insert(SCHEMA), row)
+
+
+def last_event_id(connection: sa.Connection) -> int:
+    """Id of the newest event; 0 where there is none."""
+    return int(connection.execute(sa.select(sa.func.max(EVENTS.c.id))).scalar() or 0)
+
+
+def last_free_override(connection: sa.Connection) -> int:
+    """Id of the last event of a time when overrides were any JSON object; 0 in a store that began later."""
+    boundary = sa.select(SCHEMA.c.after_event).where(SCHEMA.c.version == OVERRIDES_ARE_CHECKED_SINCE)
+    return int(connection.execute(boundary).scalar() or 0)
 
 
 def _from_0_to_1(connection: sa.Connection) -> None:
@@ -121,6 +145,23 @@ def _from_2_to_3(connection: sa.Connection) -> None:
     METADATA.create_all(connection, tables=[SESSION_TABLES[table] for table in NEW_TABLES[3]])
 
 
+def _from_3_to_4(connection: sa.Connection) -> None:
+    """Schema 3 kept every row of predictions beside the events, and a shot had two ids when two were recorded."""
+    if "after_event" not in {column["name"] for column in sa.inspect(connection).get_columns(SCHEMA.name)}:
+        connection.exec_driver_sql(f"ALTER TABLE {SCHEMA.name} ADD COLUMN after_event BIGINT")
+    connection.exec_driver_sql("DROP INDEX IF EXISTS exposures_of_hole")
+    predictions = SESSION_TABLES["predictions"]
+    connection.execute(sa.delete(predictions))
+    for table in (SESSION_TABLES["exposures"], predictions):
+        for index in table.indexes:
+            connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
+    with_rows = sa.select(EVENTS.c.kind, EVENTS.c.payload).where(EVENTS.c.kind.in_(("imported", "predicted")))
+    for kind, packed in connection.execute(with_rows.order_by(EVENTS.c.id)).all():
+        payload = unpack_payload(packed)
+        if kind == "predicted" or (payload.get("table") == "predictions" and payload["part"] == "rows"):
+            upsert_predictions(connection, payload["columns"])
+
+
 def _add_columns(connection: sa.Connection, version: int) -> None:
     for table, columns in NEW_COLUMNS[version].items():
         for column in columns:
@@ -128,7 +169,7 @@ def _add_columns(connection: sa.Connection, version: int) -> None:
             connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
 
 
-MIGRATIONS = (_from_0_to_1, _from_1_to_2, _from_2_to_3)
+MIGRATIONS = (_from_0_to_1, _from_1_to_2, _from_2_to_3, _from_3_to_4)
 """Step i brings schema i to schema i + 1."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import StoreError
+from cryoscout.session.live_exposures import renamed, with_vendor_ids
 from cryoscout.session.model import Session
 from cryoscout.session.store_events import Columns, columns_of_frame, row_chunks
 from cryoscout.session.tables import GAPS, with_gaps_filled
@@ -22,7 +24,8 @@ _ID_OF = {
     "exposures": "exposure_id",
 }
 _RESULT = ["outcome", "ctf_max_res_angstrom"]
-_REMEDY = "Remedy: import into a new place with -o, or replace the session with --force."
+_SHOT = ["exposure_id", "hole_id", "shot"]
+_REMEDY = "Remedy: import into a new place with -o; what is stored stays as it is."
 
 
 def changes_between(stored: Session, extended: Session) -> list[dict[str, Any]]:
@@ -31,13 +34,17 @@ def changes_between(stored: Session, extended: Session) -> list[dict[str, Any]]:
     May differ: rows more in any table; the outcome of exposures that were pending, or of which a CTF run is taken now;
     which run is taken; what holes the operator had chosen; positions and times that were missing; the patch of holes
     that had no image and no exposure with a known stage position, and with it patches that nothing is left in; more
-    shots per hole; the time model, from the published one to the fitted one.
+    shots per hole; the time model, from the published one to the fitted one; the id of a shot that was recorded live,
+    before the vendor's was known.
     Raises StoreError for any other difference.
     """
     payloads: list[dict[str, Any]] = []
     changes = _info_changes(stored, extended)
     if changes:
         payloads.append({"part": "info", "changes": changes})
+    new_ids = with_vendor_ids(stored.exposures[_SHOT], extended.exposures[_SHOT])
+    payloads += _chunks("renamed", {"exposure_id": list(new_ids), "new_id": list(new_ids.values())})
+    stored = _with_new_ids(stored, new_ids)
     moved = _moved_holes(stored, extended)
     emptied = sorted(set(stored.patches["patch_id"]) - set(extended.patches["patch_id"]))
     for table in (*_ID_OF, "ctf_runs", "vendor_fields", "predictions", "provenance"):
@@ -59,6 +66,16 @@ def changes_between(stored: Session, extended: Session) -> list[dict[str, Any]]:
     chosen = _chosen_instead(stored, extended)
     payloads += _chunks("chosen", columns_of_frame("holes", chosen, ("hole_id", "chosen")))
     return payloads
+
+
+def _with_new_ids(stored: Session, new_ids: dict[str, str]) -> Session:
+    if not new_ids:
+        return stored
+    return replace(
+        stored,
+        exposures=renamed(stored.exposures, new_ids),
+        ctf_runs=renamed(stored.ctf_runs, new_ids),
+    )
 
 
 def _info_changes(stored: Session, extended: Session) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from cryoscout.core.grey_levels import BRIGHTEST_PERCENT, DARKEST_PERCENT
 from cryoscout.core.settings import Settings
 
 PixelNm = Annotated[float, Field(ge=1.0, le=1000.0)]
-LengthUm = Annotated[float, Field(ge=0.0, le=200.0)]
 OpticalDepth = Annotated[float, Field(ge=0.0, le=5.0)]
 SidePx = Annotated[int, Field(ge=16, le=8192)]
 Dose = Annotated[float, Field(gt=0.0, le=1e6)]

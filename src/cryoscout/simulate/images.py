@@ -4,7 +4,7 @@ A patch image is Beer and Lambert's law through ice and film, I = I0 exp(-thickn
 J. Struct. Biol. 204:38), blurred by defocus, with shot noise, spread by the detector, and scaled to 8 bits as a whole.
 
 Crops are not cut from a full image but made at their own size: the same specimen seen at larger pixels, the noise that
-averaging over them leaves, and the scaling that the patch image would get. `crops_from_patch_image` is the slow way.
+averaging over them leaves, and the scaling that the patch image would get.
 """
 
 from __future__ import annotations
@@ -107,19 +107,6 @@ def hole_crops(
     )
     dark, bright = camera.expected_limits_e(view.whole(view.frame.coarser(COARSE)), settings)
     return camera.averaged_8_bit(electrons / np.float32(scale**2), dark, bright, settings, crop_px)
-
-
-def crops_from_patch_image(
-    scene: Scene, patch: int, settings: ImageSettings, crop_px: int = CROP_PX
-) -> NDArray[np.uint8]:
-    """(m, crop_px, crop_px) the slow way: cut from the full patch image and averaged over areas. Raises InputError."""
-    check_crop_px(crop_px, settings)
-    image, _ = patch_image(scene, patch, settings)
-    corners = _crop_corners_px(_View.of_patch(scene, patch, settings), scene, patch)
-    side = settings.crop_full_px
-    weights = camera.averaging(side, crop_px)
-    crops = [weights @ image[row : row + side, column : column + side] @ weights.T for row, column in corners]
-    return np.rint(np.array(crops)).astype(np.uint8)
 
 
 def check_crop_px(crop_px: int, settings: ImageSettings) -> None:

@@ -74,7 +74,8 @@ def summary_of_session(
         )
     ctf = exposures["ctf_max_res_angstrom"].reindex(session.holes["hole_id"])
     has_result = session.holes["hole_id"].isin(exposures.index).to_numpy()
-    patch, square_of_patch, grid_of_square = session.tree()
+    tree = session.tree()
+    patch, square_of_patch, grid_of_square = tree.patch_of_hole, tree.square_of_patch, tree.grid_of_square
     values = np.where(np.isnan(ctf.to_numpy()), np.inf, ctf.to_numpy())
     square = square_of_patch[patch]
     return _summary(values, has_result, (patch, square, grid_of_square[square]), threshold_angstrom)

@@ -15,6 +15,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, ndtri
 
 from cryoscout.core.errors import InputError
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
 from cryoscout.routing.problem import RoutingProblem
 from cryoscout.routing.replay import Truth
@@ -65,10 +66,8 @@ class SimulatedTables:
     def problem(self, budget_min: float) -> RoutingProblem:
         """The planning problem of this session, as new, with the raw score as p_good."""
         return RoutingProblem(
-            patch_of_hole=self.patch_of_hole,
-            square_of_patch=self.square_of_patch,
-            grid_of_square=self.grid_of_square,
-            p_good=self.score,
+            tree=HoleTree(self.patch_of_hole, self.square_of_patch, self.grid_of_square),
+            prior_p_good=self.score,
             budget_min=budget_min,
             time_model=self.settings.time_model,
             shots=self.settings.shots,

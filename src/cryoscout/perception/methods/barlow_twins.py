@@ -2,7 +2,7 @@
 
 Loss: (1 / D) (sum_i (1 - C_ii)^2 + w sum_{i != j} C_ij^2), C = the D x D correlation over the batch of the views'
 embeddings.
-A stage before supervised learning; it reads no labels.
+A stage before supervised learning; it reads no labels. Of a classifier to begin with it takes all but the head.
 Paper: Zbontar et al. 2021.
 Departures: SGD in place of LARS, an embedding of 128 numbers behind one hidden layer in place of 8192 behind two,
 for batches of hundreds; divided by D, so that a learning rate means the same for every D.

@@ -22,9 +22,9 @@ class Seen:
 
     outputs: Mapping[View, Tensor]
     labels: Tensor
-    """(B,) int64, true or pseudo"""
+    """(B,) int64 classes, or (B, classes) probabilities; measured or guessed"""
     weights: Tensor
-    """(B,) of the labels: 1 for true ones"""
+    """(B,) of the labels in the loss"""
     step: int
     """Updates before this one, of this stage"""
 
@@ -79,7 +79,7 @@ class Method:
 
 
 def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """sum_i w_i CE(logits_i, label_i) / B."""
+    """sum_i w_i CE(logits_i, label_i) / B; labels as in `Seen`, soft ones by their cross-entropy."""
     return (functional.cross_entropy(logits, labels, reduction="none") * weights).mean()
 
 

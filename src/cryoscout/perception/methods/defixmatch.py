@@ -3,7 +3,8 @@
 Loss: FixMatch's - lambda / B sum 1(max q_i >= tau) H(q_i, f(strong(x_i))) over the labelled crops, their labels not
 read: in expectation the two unlabelled parts cancel, so that the whole is an unbiased estimate of the risk.
 Paper: Schmutz, Humbert and Mattei 2023 (Don't fear the unlabelled).
-Departures: none but those of `fixmatch`.
+Departures: those of `fixmatch`. With weights in the sampling, labelled crops are no sample of all crops, and the parts
+do not cancel.
 """
 
 from __future__ import annotations

@@ -15,19 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class PseudoLabels(NamedTuple):
-    """Labels of the unlabelled crops by somebody who may be wrong."""
+class Guesses(NamedTuple):
+    """A network's own labels of the crops that nobody labelled."""
 
     labels: NDArray[np.int64]
-    """(n,) class, -1 where there is none"""
+    """(n,) class, -1 where there is a label"""
     confidence: NDArray[np.float64]
-    """(n,) 0..1; not read where there is no label"""
+    """(n,) 0..1; not read where there is a label"""
 
 
-def own_pseudo_labels(probabilities: NDArray[np.float64], labelled: NDArray[np.bool_]) -> PseudoLabels:
-    """A network's own predictions as pseudo-labels of what is not labelled.
+def own_guesses(probabilities: NDArray[np.float64], labelled: NDArray[np.bool_]) -> Guesses:
+    """The likelier class of what is not labelled, and its probability.
 
     probabilities : (n, classes)     labelled : (n,)
     """
     labels = np.where(labelled, -1, probabilities.argmax(axis=1)).astype(np.int64)
-    return PseudoLabels(labels, probabilities.max(axis=1))
+    return Guesses(labels, probabilities.max(axis=1))

@@ -32,10 +32,13 @@ class Regression(Method):
 def ordinal_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """(n,) mean over edges k of the binary cross-entropy of P(bin <= k).
 
-    logits : (n, bins), bins >= 2     labels : (n,) bin
+    logits : (n, bins), bins >= 2     labels : (n,) bin, or (n, bins) probabilities, whose loss is the mean over bins
     """
     log_p = functional.log_softmax(logits, dim=1)
     up_to = torch.logcumsumexp(log_p, dim=1)[:, :-1]
     above = torch.logcumsumexp(log_p.flip(1), dim=1).flip(1)[:, 1:]
+    if labels.ndim == 2:
+        chance = labels.cumsum(dim=1)[:, :-1]
+        return -(chance * up_to + (1.0 - chance) * above).mean(dim=1)
     edges = torch.arange(logits.shape[1] - 1, device=logits.device)
     return -torch.where(labels[:, None] <= edges, up_to, above).mean(dim=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -13,10 +14,11 @@ from cryoscout.belief.effects import EffectBelief
 from cryoscout.belief.mixture import MixtureBelief
 from cryoscout.core.errors import InputError
 from cryoscout.core.settings import Settings
-from cryoscout.routing.knapsack import TreeKnapsack
-from cryoscout.routing.policies.base import STOP, Observation, PolicyKind
+from cryoscout.core.ties import first_of_the_best
+from cryoscout.routing.knapsack import Steps, TreeKnapsack
+from cryoscout.routing.policies.base import STOP, AskedHoleByHole, Observation, PolicyKind
 from cryoscout.routing.problem import RoutingProblem
-from cryoscout.routing.visit_order import PatchSet, best_hole_of, ordered_patches
+from cryoscout.routing.visit_order import planned_route
 
 
 class AdaptiveSettings(Settings):
@@ -27,17 +29,48 @@ class AdaptiveSettings(Settings):
     more explores. Chosen by replay on the training split (docs/results/adaptive-selection.md)."""
 
 
-class Adaptive:
-    """Plans on p_good given the outcomes so far, and plans again before every visit.
+@dataclass
+class _Ahead:
+    """A plan that was solved, as long as nothing came in between: its rest is then the plan of what is left."""
+
+    problem: RoutingProblem
+    steps: Steps
+    route: list[int]
+    visited: NDArray[np.bool_]  # (n,) before the next hole of the route
+    here: int
+    steps_left: int
+
+    def next_hole(self, observation: Observation, steps_left: int) -> int | None:
+        """The next hole of the route; None where the route has ended or the observation is not the one planned for.
+
+        Steps are part of it: minutes that rounding had kept back may allow a better plan.
+        """
+        if self.route and observation.here == self.route[0]:
+            tier = self.problem.tier_between(self.here, self.route[0])
+            self.visited[self.route[0]] = True
+            self.here, self.steps_left = self.route[0], self.steps_left - self.steps.of_tier(tier)
+            self.route = self.route[1:]
+        expected = (
+            observation.here == self.here
+            and steps_left == self.steps_left
+            and np.array_equal(observation.visited, self.visited)
+        )
+        return self.route[0] if self.route and expected else None
+
+
+class Adaptive(AskedHoleByHole):
+    """Plans on p_good given the outcomes so far, as if it planned again before every visit.
 
     Within the open patch it takes the hole with the highest p_good as long as the best plan takes one there;
-    otherwise it moves to the patch that the plan visits next.
+    otherwise it moves to the patch that the plan visits next. Without news it follows the plan it has, as long as
+    solving again would give the rest of it (which it does where a crossing visit is dropped; see routing/knapsack.py).
     """
 
     name: ClassVar[str] = "adaptive"
     kind: ClassVar[PolicyKind] = "planner"
     default_prediction: ClassVar[str] = "combined"
     drops_crossing: ClassVar[bool] = False
+    restarts: bool = True
     settings_type: ClassVar[type[AdaptiveSettings] | None] = AdaptiveSettings
 
     def __init__(self, settings: AdaptiveSettings | None = None) -> None:
@@ -49,12 +82,18 @@ class Adaptive:
         self._knapsack = TreeKnapsack(problem)
         self._allowed = problem.available()
         self._belief = self._first_belief(problem)
-        self._taken_in = ~np.isnan(problem.outcome) if problem.outcome is not None else self._allowed & False
-        self._outcomes_seen = -1
+        self._good, self._results = problem.known_results()  # taken in so far
+        self._news_seen = -1
+        self._ahead: _Ahead | None = None
         self._set_values()
 
     def _first_belief(self, problem: RoutingProblem) -> EffectBelief | MixtureBelief:
         return problem.belief()
+
+    @property
+    def belief(self) -> EffectBelief | MixtureBelief:
+        """What is believed after the outcomes handed over so far: what it plans on."""
+        return self._belief
 
     @property
     def effect_belief(self) -> EffectBelief:
@@ -65,31 +104,35 @@ class Adaptive:
 
     def next_hole(self, observation: Observation) -> int:
         """The first hole of the best plan on the belief, or STOP when nothing fits in the budget."""
-        if observation.n_outcomes != self._outcomes_seen:
+        if observation.news != self._news_seen:
             self._take_in(observation)
-        problem, free = self._problem, self._allowed & ~observation.visited
+            self._ahead = None
+        problem = self._problem
+        left = problem.budget_min - observation.minutes_used
+        steps_left = self._knapsack.steps.in_budget(left)
+        if self._ahead is not None and (hole := self._ahead.next_hole(observation, steps_left)) is not None:
+            return hole
+        free = self._allowed & ~observation.visited
         if not free.any():
             return STOP
-        left = problem.budget_min - observation.minutes_used
         best = self._knapsack.solve(self._values, free, observation.here, left, plan=True)
         if len(best.patches) == 0:
             if problem.crossing == "drop" or left < 0:
                 return STOP
-            return int(np.argmax(np.where(free, self._values, -np.inf)))
-        gains = np.array(
-            [self._gain(patch, count, free) for patch, count in zip(best.patches, best.counts, strict=True)]
-        )
-        patch = ordered_patches(problem, PatchSet(best.patches, best.counts, gains), observation.here)[0]
-        return best_hole_of(patch, self._values, free, problem)
+            return first_of_the_best(np.where(free, self._values, -np.inf))
+        route = planned_route(problem, best, observation.here)
+        if problem.crossing == "drop":
+            self._ahead = _Ahead(
+                problem, self._knapsack.steps, route, observation.visited.copy(), observation.here, steps_left
+            )
+        return route[0]
 
     def _take_in(self, observation: Observation) -> None:
-        """Hand new outcomes to the belief and let its probabilities follow."""
-        new = np.flatnonzero(~np.isnan(observation.outcome) & ~self._taken_in)
-        for hole in new:
-            self._belief.observe(int(hole), float(observation.outcome[hole]), self._problem.shots)
-        self._taken_in[new] = True
-        self._outcomes_seen = observation.n_outcomes
+        """Hand new results to the belief, later shots of known holes too, and let its probabilities follow."""
+        new = observation.new_results(self._good, self._results, self._problem.shots)
+        self._news_seen = observation.news
         if len(new):
+            self._belief.observe_many(new, self._good[new], self._results[new])
             self._set_values()
 
     def _set_values(self) -> None:
@@ -100,11 +143,6 @@ class Adaptive:
             odds = np.log(values) - np.log1p(-values)
             values = sigmoid(odds + self.settings.optimism * np.sqrt(self._belief.variance[patch]))
         self._values: NDArray[np.float64] = self._problem.shots * values
-
-    def _gain(self, patch: int, count: int, free: NDArray[np.bool_]) -> float:
-        begin, end = np.searchsorted(self._problem.patch_of_hole, [patch, patch + 1])
-        inside = self._values[begin:end][free[begin:end]]
-        return float(np.sort(inside)[::-1][:count].sum())
 
 
 class AdaptiveTrust(Adaptive):

@@ -8,9 +8,11 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoscout.belief.counts import Belief
 from cryoscout.routing.problem import RoutingProblem
 
-PolicyKind = Literal["planner", "learned", "baseline"]
+PolicyKind = Literal["planner", "learned", "baseline", "recorded"]
+"""`recorded` is the order in which a session was really imaged."""
 
 STOP = -1
 """What `next_hole` returns when the policy wants nothing more."""
@@ -18,13 +20,46 @@ STOP = -1
 
 @dataclass(frozen=True)
 class Observation:
-    """What a policy sees before each visit. Outcomes still on their way are unknown: NaN."""
+    """What a policy sees before each visit. Outcomes still on their way are unknown: NaN.
+
+    The results of a hole's shots may come one by one: `outcome` and `results` of the hole then grow together.
+    """
 
     visited: NDArray[np.bool_]  # (n,) holes imaged so far, the start hole included
     here: int  # the last hole imaged, NOWHERE before the first
     minutes_used: float
-    outcome: NDArray[np.float64]  # (n,) good micrographs the hole gave, 0..shots; NaN where not known (yet)
-    n_outcomes: int  # how many results were handed over so far; grows when `outcome` changed
+    outcome: NDArray[
+        np.float64
+    ]  # (n,) good micrographs so far, 0..results; NaN where no shot has a result (yet)
+    news: int  # how often results were handed over so far; another number whenever `outcome` or `results` changed
+    results: NDArray[np.float64] | None = (
+        None  # (n,) shots behind each outcome; None: all shots have a result
+    )
+
+    def new_results(
+        self, outcome: NDArray[np.float64], results: NDArray[np.float64], shots: int
+    ) -> NDArray[np.int64]:
+        """Holes whose results are others than these, (m,): for a policy that keeps what it has taken in so far.
+
+        outcome, results : (n,) what was taken in, 0 where nothing was; both are brought up to date, in place
+        shots : of every hole, the problem's
+        """
+        known = ~np.isnan(self.outcome)
+        now_good = np.where(known, self.outcome, 0.0)
+        now_shots = np.where(known, shots if self.results is None else self.results, 0.0)
+        new = np.flatnonzero((now_good != outcome) | (now_shots != results))
+        outcome[new], results[new] = now_good[new], now_shots[new]
+        return new
+
+
+@runtime_checkable
+class PlansOnBelief(Protocol):
+    """A policy that plans on a belief of its own; what is stated about its plan is stated on that belief."""
+
+    @property
+    def belief(self) -> Belief:
+        """What the policy believes after `reset` and the outcomes handed over since."""
+        ...
 
 
 @runtime_checkable
@@ -37,6 +72,9 @@ class Policy(Protocol):
     drops_crossing: (
         bool  # True: its crossing visit is dropped whatever the replay says (the published greedy)
     )
+    restarts: bool
+    """True: started anew on what is known meanwhile (holes imaged, their results, the last hole, the minutes that are
+    left) it goes on as if it had run on."""
 
     def reset(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> None:
         """Start a route. start_hole : index, already imaged, or NOWHERE."""
@@ -45,3 +83,33 @@ class Policy(Protocol):
     def next_hole(self, observation: Observation) -> int:
         """The next hole: an allowed one that is not visited, or STOP."""
         ...
+
+    def plan(self, observation: Observation) -> list[int]:
+        """The holes from here to the end of the budget, in order, if no further result came.
+
+        The same holes as `next_hole` would give one by one, and the policy is left as it was. The last one may cross
+        the budget where a crossing visit counts. `AskedHoleByHole` is a `plan` for every policy.
+        """
+        ...
+
+
+class AskedHoleByHole:
+    """The `plan` of a policy that has none of its own: it is asked hole by hole."""
+
+    restarts: bool = False
+    _problem: RoutingProblem  # of the last reset
+
+    def plan(self: _PolicyOnProblem, observation: Observation) -> list[int]:
+        """The holes from here to the end of the budget, in order, if no further result came."""
+        from cryoscout.routing.course import route_hole_by_hole
+
+        return route_hole_by_hole(self, self._problem, observation)
+
+
+class _PolicyOnProblem(Policy, Protocol):
+    _problem: RoutingProblem
+
+
+def belief_of(policy: Policy, problem: RoutingProblem) -> Belief:
+    """The belief that the policy plans on: its own, or the problem's where it has none. Ask after `reset`."""
+    return policy.belief if isinstance(policy, PlansOnBelief) else problem.belief()

@@ -6,11 +6,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from cryoscout.core.ties import first_of_the_best
 from cryoscout.routing.knapsack import TreeKnapsack
 from cryoscout.routing.policies.base import PolicyKind
 from cryoscout.routing.policies.fixed_order import FixedOrder, free_holes
 from cryoscout.routing.problem import RoutingProblem
-from cryoscout.routing.visit_order import PatchSet, ordered_patches
+from cryoscout.routing.visit_order import planned_route
 
 
 class Expected(FixedOrder):
@@ -25,24 +26,16 @@ class Expected(FixedOrder):
     default_prediction: ClassVar[str] = "combined"
     drops_crossing: ClassVar[bool] = False
 
-    def plan(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> list[int]:
+    def whole_route(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> list[int]:
         """The whole route; the visit that may cross the budget is the best hole left."""
         values = problem.expected_good()
         free = free_holes(problem, start_hole)
         minutes = problem.budget_min - problem.time_model.setup_min
         best = TreeKnapsack(problem).solve(values, free, start_hole, minutes, plan=True)
-        by_value = np.lexsort((-np.where(free, values, -np.inf), problem.patch_of_hole))
-        first = np.searchsorted(problem.patch_of_hole, best.patches)
-        taken = {
-            int(patch): by_value[begin : begin + count]
-            for patch, begin, count in zip(best.patches, first, best.counts, strict=True)
-        }
-        gains = np.array([values[holes].sum() for holes in taken.values()])
-        chosen = PatchSet(best.patches, best.counts, gains)
-        route = [int(hole) for patch in ordered_patches(problem, chosen, start_hole) for hole in taken[patch]]
+        route = planned_route(problem, best, start_hole)
         if problem.crossing == "count":
             rest = free.copy()
             rest[route] = False
             if rest.any():
-                route.append(int(np.argmax(np.where(rest, values, -np.inf))))
+                route.append(first_of_the_best(np.where(rest, values, -np.inf)))
         return route

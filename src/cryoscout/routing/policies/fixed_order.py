@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscout.routing.policies.base import STOP, Observation, PolicyKind
+from cryoscout.core.ties import at_least
+from cryoscout.routing.policies.base import STOP, AskedHoleByHole, Observation, PolicyKind
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.time_model import ROUNDING_MIN
 
@@ -19,7 +19,7 @@ PREDICTED_GOOD = 0.5
 
 def predicted_good(problem: RoutingProblem) -> NDArray[np.bool_]:
     """Hard labels, (n,) bool."""
-    return problem.p_good >= PREDICTED_GOOD
+    return at_least(problem.prior_p_good, PREDICTED_GOOD)
 
 
 def free_holes(problem: RoutingProblem, start_hole: int) -> NDArray[np.bool_]:
@@ -72,11 +72,13 @@ def tiers_from(problem: RoutingProblem, here: int) -> NDArray[np.int64]:
     ).astype(np.int64)
 
 
-class FixedOrder(ABC):
+class FixedOrder(AskedHoleByHole, ABC):
     """A planner that writes down its route in `reset` and follows it.
 
     A hole that was imaged meanwhile is passed over; the route ends where the next visit would cross the
     budget and a crossing visit does not count.
+    It does not restart: what came out meanwhile changes nothing while it runs, but a new start plans anew from there,
+    with the holes, the minutes and the results as they are then.
     """
 
     name: ClassVar[str]
@@ -89,21 +91,23 @@ class FixedOrder(ABC):
         self._problem = problem
         self._tiers_min = problem.time_model.tiers_min(problem.shots)
         self._drops = self.drops_crossing or problem.crossing == "drop"
-        self._rest = iter(self.plan(problem, start_hole, rng))
+        self._route = self.whole_route(problem, start_hole, rng)
+        self._at = 0
 
     @abstractmethod
-    def plan(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> Iterable[int]:
+    def whole_route(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> list[int]:
         """The holes to visit, in order; allowed ones, none twice, the start hole not among them."""
 
     def next_hole(self, observation: Observation) -> int:
         """The next hole of the route, or STOP where it ends or does not fit any more."""
-        for hole in self._rest:
-            if observation.visited[hole]:
-                continue
-            tier = self._problem.tier_between(observation.here, hole)
-            ends_min = observation.minutes_used + float(self._tiers_min[tier])
-            if self._drops and ends_min > self._problem.budget_min + ROUNDING_MIN:
-                self._rest = iter(())
-                return STOP
-            return int(hole)
-        return STOP
+        while self._at < len(self._route) and observation.visited[self._route[self._at]]:
+            self._at += 1
+        if self._at == len(self._route):
+            return STOP
+        hole = self._route[self._at]
+        ends_min = observation.minutes_used + float(
+            self._tiers_min[self._problem.tier_between(observation.here, hole)]
+        )
+        if self._drops and ends_min > self._problem.budget_min + ROUNDING_MIN:
+            return STOP
+        return hole

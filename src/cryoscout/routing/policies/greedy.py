@@ -30,7 +30,7 @@ class Greedy(FixedOrder):
     name: ClassVar[str] = "greedy"
     drops_crossing: ClassVar[bool] = True
 
-    def plan(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> list[int]:
+    def whole_route(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> list[int]:
         """The whole route; nothing is random but the start."""
         good = good_to_visit(problem, start_hole)
         return holes_patch_by_patch(good, problem, self._patches(problem, start_hole, good))

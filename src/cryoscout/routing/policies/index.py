@@ -8,7 +8,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cryoscout.routing.knapsack import HoleTree, sorted_by_patch
+from cryoscout.core.ties import beats
+from cryoscout.routing.knapsack import TreeRanges, sorted_by_patch
 from cryoscout.routing.policies.base import PolicyKind
 from cryoscout.routing.policies.fixed_order import FixedOrder, free_holes
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
@@ -27,7 +28,7 @@ class RateIndex(FixedOrder):
     default_prediction: ClassVar[str] = "combined"
     drops_crossing: ClassVar[bool] = False
 
-    def plan(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> list[int]:
+    def whole_route(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> list[int]:
         """The whole route."""
         minutes = problem.budget_min - problem.time_model.setup_min
         return rate_route(
@@ -46,11 +47,12 @@ def rate_route(
 
     values : (n,) expected good micrographs     free : (n,) holes that may be visited     here : hole or NOWHERE
     """
-    tree = HoleTree.of(problem)
+    tree = TreeRanges.of(problem)
     # The smallest value keeps holes that are surely bad in the list: a budget without end visits them last.
-    in_order, counts = sorted_by_patch(np.maximum(values, np.finfo(float).tiny), free, tree.patch_start)
+    values = np.maximum(values, np.finfo(float).tiny)
+    in_order, counts = sorted_by_patch(values, free, tree.patch_start)
     visits = _rate_route(
-        in_order,
+        values[in_order],
         counts,
         tree.patch_start,
         problem.square_of_patch,
@@ -60,8 +62,7 @@ def rate_route(
         minutes_left + ROUNDING_MIN,
         problem.crossing == "count",
     )
-    by_value = np.lexsort((-np.where(free, values, -np.inf), problem.patch_of_hole))
-    return [int(hole) for hole in by_value[visits]]
+    return [int(hole) for hole in in_order[visits]]
 
 
 @njit(cache=True)
@@ -120,7 +121,7 @@ def _rate_route(  # type: ignore[no-untyped-def]
                 rate = rates[patch, level]
             else:
                 rate = _best_rate(own, taken[patch], entry, tiers[0], most)
-            if rate > best:
+            if beats(rate, best):
                 best, best_patch, best_level = rate, patch, level
         if best_patch < 0:
             break

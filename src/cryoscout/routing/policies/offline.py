@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import ClassVar
 
 import numpy as np
@@ -30,8 +29,7 @@ class Offline(FixedOrder):
     alone, so this is a heuristic: the visited holes are not part of the state.
 
     Cost for n holes and K visits: at most O(K n^2) time, in practice about O(K n log n) since the best path
-    to extend is found near the top of a list sorted once per visit; O(n^2 / 8 + K n) bytes. `last_plan_s`
-    holds the seconds of the last plan.
+    to extend is found near the top of a list sorted once per visit; O(n^2 / 8 + K n) bytes.
     Source: CryoRL, section 5.2 and Table 2 (there with reference to Sutton and Barto, 2018): 44.3 / 84.6 /
     121.4 / 166.6 good in 120 / 240 / 360 / 480 min on Y1 validation, "prohibitively costly in computation".
     docs/results/cryorl-table2.md has what this one finds there.
@@ -40,15 +38,9 @@ class Offline(FixedOrder):
     name: ClassVar[str] = "offline"
     drops_crossing: ClassVar[bool] = False
 
-    def __init__(self) -> None:
-        self.last_plan_s = 0.0
-
-    def plan(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> list[int]:
+    def whole_route(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> list[int]:
         """The whole route; nothing is random. Raises InputError beyond 20,000 holes."""
-        began_s = time.perf_counter()
-        path = best_path(problem, start_hole)
-        self.last_plan_s = time.perf_counter() - began_s
-        return path
+        return best_path(problem, start_hole)
 
 
 def best_path(problem: RoutingProblem, start_hole: int) -> list[int]:

@@ -15,9 +15,13 @@ from numpy.typing import NDArray
 from cryoscout.routing.policies.fixed_order import count_by_patch, good_to_visit
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.reward import reward_named
+from cryoscout.routing.time_model import ROUNDING_MIN
 
 TOURNAMENT = 3
 """Members that compete to become a parent."""
+
+_FRACTIONS = 2.0**30
+"""Values and minutes are whole multiples of 1 / 2**30 inside: their sums are exact, so equal orders tie exactly."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class PatchOrders:
     count: NDArray[np.int64]  # (m,) predicted-good holes to visit
     tiers_min: NDArray[np.float64]  # (4,)
     tier_value: NDArray[np.float64]  # (4,) 1 - c(t) of a predicted-good hole
-    minutes: float  # the budget less the set-up
+    minutes: float  # the budget less the set-up, with the slack of a rounding
 
     @classmethod
     def of(cls, problem: RoutingProblem, start_hole: int) -> PatchOrders:
@@ -47,9 +51,9 @@ class PatchOrders:
             patch=patch,
             place=place,
             count=count[patch].astype(np.int64),
-            tiers_min=tiers_min,
-            tier_value=reward.tier_value - reward.tier_cost,
-            minutes=problem.budget_min - problem.time_model.setup_min,
+            tiers_min=_exact_in_sums(tiers_min),
+            tier_value=_exact_in_sums(reward.tier_value - reward.tier_cost),
+            minutes=problem.budget_min - problem.time_model.setup_min + ROUNDING_MIN,
         )
 
     def objective(self, order: NDArray[np.int64]) -> float:
@@ -93,6 +97,10 @@ class PatchOrders:
             self.minutes,
         )
         return best
+
+
+def _exact_in_sums(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.rint(numbers * _FRACTIONS) / _FRACTIONS
 
 
 @njit(cache=True)

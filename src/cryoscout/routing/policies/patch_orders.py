@@ -55,7 +55,7 @@ class _PatchOrderPolicy(FixedOrder):
 
     drops_crossing: ClassVar[bool] = True
 
-    def plan(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> list[int]:
+    def whole_route(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> list[int]:
         """The whole route."""
         orders = PatchOrders.of(problem, start_hole)
         if len(orders.count) == 0:

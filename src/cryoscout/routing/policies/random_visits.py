@@ -6,18 +6,19 @@ from typing import ClassVar
 
 import numpy as np
 
-from cryoscout.routing.policies.base import STOP, Observation, PolicyKind
+from cryoscout.routing.policies.base import STOP, AskedHoleByHole, Observation, PolicyKind
 from cryoscout.routing.policies.fixed_order import tiers_from
 from cryoscout.routing.problem import RoutingProblem
 from cryoscout.routing.time_model import ROUNDING_MIN
 
 
-class RandomVisits:
+class RandomVisits(AskedHoleByHole):
     """Visits a uniformly random hole among those that are allowed and not visited; uses no prediction.
 
     Where a crossing visit is dropped it draws among the holes that still fit the budget.
     Published (CryoRL, Table 2): 2.6 / 5.1 / 7.3 / 9.8 good holes of the Y1 validation split in 120 / 240 /
     360 / 480 min.
+    It does not restart: a new start draws anew.
     """
 
     name: ClassVar[str] = "random"

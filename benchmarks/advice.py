@@ -1,0 +1,111 @@
+"""How fast an advice follows: a whole plan, the next hole after a result, a stored event, and a new file of EPU.
+
+    OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 python benchmarks/advice.py [--json]
+
+On one thread, as `make bench` runs it; every figure is the median of 20 after a warm-up. Plans are of `adaptive` for
+480 minutes on simulated sessions: `y1-like` with 2,400 holes and `daily` with 100,000.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from advice_epu import epu_one_new_file_20k_ms
+from advice_store import fold_event_100k_ms
+
+from cryoscout.advice.setting import AdviceRequest, setting_of
+from cryoscout.routing.course import Course
+from cryoscout.routing.plan_route import plan_route
+from cryoscout.routing.policies import make_policy
+from cryoscout.routing.problem import NOWHERE, RoutingProblem
+from cryoscout.simulate.presets import simulation_named
+from cryoscout.simulate.session import to_session
+from cryoscout.simulate.tables import simulate_tables
+from cryoscout.study.engine.runner import machine_in_words
+
+BUDGET_MIN = 480.0
+REPEATS = 20
+SIZES = {"2400": ("y1-like", 2_400), "100k": ("daily", 100_000)}
+TARGETS_MS: dict[str, float] = {
+    "plan_2400_ms": 60.0,
+    "plan_100k_ms": 300.0,
+    "result_to_next_2400_ms": 10.0,
+    "result_to_next_100k_ms": 150.0,
+    "fold_event_100k_ms": 20.0,
+    "epu_one_new_file_20k_ms": 100.0,
+}
+"""Milliseconds that each figure should stay below."""
+
+
+def median_ms(steps: Iterator[Callable[[], object]]) -> float:
+    """Median milliseconds of REPEATS steps after one that warms up; what prepares a step is not in it."""
+    milliseconds = []
+    for _ in range(REPEATS + 1):
+        step = next(steps)
+        gc.collect()
+        began = time.perf_counter()
+        step()
+        milliseconds.append(1000.0 * (time.perf_counter() - began))
+    return statistics.median(milliseconds[1:])
+
+
+def simulated_problem(preset: str, holes: int) -> RoutingProblem:
+    """A new session of that size as `adaptive` faces it."""
+    settings = simulation_named(preset).model_copy(update={"holes": holes})
+    session = to_session(simulate_tables(settings, seed=0), "benchmark")
+    return setting_of(session, AdviceRequest(BUDGET_MIN, as_new=True)).problem
+
+
+def whole_plans(problem: RoutingProblem) -> Iterator[Callable[[], object]]:
+    """From a new policy to the last hole of its plan."""
+    while True:
+        yield lambda: plan_route(problem, make_policy("adaptive"), NOWHERE, 0)
+
+
+def next_holes(problem: RoutingProblem) -> Iterator[Callable[[], object]]:
+    """From a result to the hole that comes next, in a session where every visit gives one."""
+    policy, course = make_policy("adaptive"), Course(problem)
+    policy.reset(problem, NOWHERE, np.random.default_rng(0))
+    results = np.random.default_rng(0)
+
+    def take_in_and_choose() -> None:
+        if len(course):
+            hole = course.here
+            course.take_result(hole, float(results.random() < problem.prior_p_good[hole]))
+        course.visit(course.ask(policy))
+
+    while True:
+        yield take_in_and_choose
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    arguments = parser.parse_args()
+    figures: dict[str, float] = {}
+    for name, (preset, holes) in SIZES.items():
+        problem = simulated_problem(preset, holes)
+        figures[f"plan_{name}_ms"] = median_ms(whole_plans(problem))
+        figures[f"result_to_next_{name}_ms"] = median_ms(next_holes(problem))
+    figures["fold_event_100k_ms"] = fold_event_100k_ms()
+    figures["epu_one_new_file_20k_ms"] = epu_one_new_file_20k_ms()
+    missed = [name for name, target in TARGETS_MS.items() if figures[name] > target]
+    if arguments.json:
+        told = {name: round(figures[name], 2) for name in TARGETS_MS}
+        print(json.dumps({**told, "missed": missed, "machine": machine_in_words()}))
+        return
+    for name, target in TARGETS_MS.items():
+        print(f"{name:28} {figures[name]:9.2f} (aim {target:g}){' missed' if name in missed else ''}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""One advice: from a session, what is asked and where the microscope stands, to a route, its forecast and reasons.
+
+`plan`, the report and the live advisor all take theirs from here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cryoscout.advice.setting import AdviceRequest, Setting, setting_of
+from cryoscout.advice.work_list import PlannedRoute, WorkList, place_names, planned_route, work_list_of
+from cryoscout.core.errors import DataError
+from cryoscout.core.telling import Progress, no_progress
+from cryoscout.routing.course import Course
+from cryoscout.routing.from_session import start_of_plan
+from cryoscout.routing.problem import RoutingProblem
+
+if TYPE_CHECKING:
+    from cryoscout.session.model import Session
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to image next, what it will give, and why."""
+
+    setting: Setting
+    planned: PlannedRoute  # from where the microscope stands to the end of the budget
+    work_list: WorkList  # the same with names, reasons and notes
+
+    @property
+    def problem(self) -> RoutingProblem:
+        """What was planned: holes imaged, results known and minutes left, all as of now."""
+        return self.planned.course.problem
+
+
+def advise(
+    session: Session, request: AdviceRequest, course: Course | None = None, progress: Progress = no_progress
+) -> Advice:
+    """The advice for a session as it stands.
+
+    course : the visits and results since the session was read, on the problem of `setting_of`; the advice is then for
+        what it leaves, with the minutes that are left. None starts at the session's last imaged hole, or at the
+        request's hole, with the whole budget.
+    Raises the errors of `setting_of`, DataError when no hole is left to plan, PolicyError when the policy breaks its
+    contract.
+    """
+    setting = setting_of(session, request)
+    if course is None:
+        problem, start = setting.problem, start_of_plan(session, request.from_hole, request.as_new)
+    else:
+        problem, start = course.remaining(), course.here
+    n_available = int(problem.available().sum())
+    if n_available == 0:
+        raise DataError(
+            f"Session {session.name} must have a hole that is not imaged yet. Got {problem.n_holes} "
+            "imaged holes "
+            "instead. Remedy: add --as-new to plan it as if nothing was imaged."
+        )
+    visits_at_most = min(
+        n_available, int(problem.budget_min / problem.time_model.tiers_min(problem.shots)[0])
+    )
+    with progress("planning", visits_at_most) as step:
+        planned = planned_route(problem, setting.policy, start_hole=start, seed=request.seed, progress=step)
+    work_list = work_list_of(
+        planned,
+        place_names(session),
+        session=session.name,
+        policy=setting.policy.name,
+        prediction=setting.prediction.name,
+        threshold_angstrom=setting.threshold_angstrom,
+        notes=(
+            *setting.prediction.notes,
+            *setting.prediction.cautions,
+            *setting.time_notes,
+            *_notes_on_outcomes(session, problem, request.as_new),
+            *(() if len(planned.course) else (_note_on_an_empty_plan(problem, start),)),
+        ),
+    )
+    return Advice(setting, planned, work_list)
+
+
+def _note_on_an_empty_plan(problem: RoutingProblem, start: int) -> str:
+    """Why nothing is planned; the first hole is the nearest one that is left."""
+    left = [hole for hole in problem.available().nonzero()[0].tolist() if hole != start]
+    if not left:
+        return "Nothing is left to plan: the only hole that is not imaged is the one the stage is at."
+    tiers_min = problem.time_model.tiers_min(problem.shots)
+    tier = min(problem.tier_between(start, hole) for hole in left)
+    first_min = problem.time_model.setup_min + float(tiers_min[tier])
+    if first_min > problem.budget_min:
+        return f"Nothing fits: the first hole takes {first_min:.4g} min."
+    return f"Nothing is planned: the policy chose no hole that fits; the nearest takes {first_min:.4g} min."
+
+
+def _notes_on_outcomes(session: Session, problem: RoutingProblem, as_new: bool) -> tuple[str, ...]:
+    if problem.imaged is None:
+        if as_new or session.info.built_in:
+            return ("Planned as new: outcomes are hidden.",)
+        return ()
+    imaged = int(problem.imaged.sum())
+    return (f"{imaged} holes are imaged already and not planned.",) if imaged else ()

@@ -1,0 +1,332 @@
+"""What `plan --export` writes: the work list in the form that the microscope's own software, or a person, takes.
+
+A format that names the vendor's own targets fits only a session of that vendor. Every file is written beside its place
+and then moved there, so that a failure leaves neither half a file nor an overwritten one.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cryoscout.core.errors import DataError, InputError, UnknownNameError
+from cryoscout.core.new_files import check_new_file
+from cryoscout.core.telling import Say
+
+if TYPE_CHECKING:
+    from cryoscout.advice.work_list import WorkList
+    from cryoscout.session.model import Session
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What the options of `plan` ask for; checked by `check_request`."""
+
+    format: str
+    file: Path
+    force: bool = False
+    nav: Path | None = None
+    """The operator's own navigator file."""
+    star: Path | None = None
+    """RELION's table of all micrographs, whose columns are kept."""
+    athena_session: str | None = None
+    smartscope_address: str | None = None
+    smartscope_token_file: Path | None = None
+
+
+@dataclass(frozen=True)
+class ExportFormat:
+    """One format: which sessions it fits, who writes it, how its file is loaded."""
+
+    of: str | None
+    """Format of the sessions it fits; None for all."""
+    write: Callable[[ExportRequest, Session, WorkList, Path], tuple[str, ...]]
+    """Writes the file to the given path and returns notes for the operator."""
+    load: str
+    """How to load the file, for people; empty where the notes say it."""
+
+
+@dataclass(frozen=True)
+class _Option:
+    name: str
+    formats: tuple[str, ...]
+    needed: bool
+    remedy: str
+
+
+_OPTIONS: dict[str, _Option] = {
+    "nav": _Option("--nav", ("nav",), True, "--nav FILE, the navigator file that the session was read from"),
+    "star": _Option("--star", ("star",), False, "--star FILE, RELION's table of all micrographs"),
+    "athena_session": _Option(
+        "--athena-session",
+        ("athena-json",),
+        True,
+        "--athena-session UUID, from the Athena Decision Service, /api/v1/Sessions",
+    ),
+    "smartscope_address": _Option(
+        "--smartscope-address", ("smartscope",), False, "--smartscope-address https://HOST"
+    ),
+    "smartscope_token_file": _Option(
+        "--smartscope-token-file", ("smartscope",), False, "--smartscope-token-file FILE"
+    ),
+}
+
+
+def export_request(
+    export: str | None,
+    output: Path | None,
+    force: bool,
+    *,
+    nav: Path | None = None,
+    star: Path | None = None,
+    athena_session: str | None = None,
+    smartscope_address: str | None = None,
+    smartscope_token_file: Path | None = None,
+) -> ExportRequest | None:
+    """The checked request, or None where nothing is to be exported.
+
+    Raises InputError for a format without a file or the reverse, an option that another format needs or that is
+    missing, an output that exists (unless forced) or is one of the inputs; UnknownNameError for an unknown format.
+    """
+    given = {
+        "nav": nav,
+        "star": star,
+        "athena_session": athena_session,
+        "smartscope_address": smartscope_address,
+        "smartscope_token_file": smartscope_token_file,
+    }
+    _check_options(export, given)
+    if export is None or output is None:
+        if export is not None or output is not None:
+            named, missing = ("--export", "-o FILE") if output is None else ("-o", "--export FORMAT")
+            raise InputError(
+                f"An export must have a format and a file. Got only {named} instead. Remedy: add {missing}."
+            )
+        return None
+    for name, option in _OPTIONS.items():
+        if option.needed and export in option.formats and given[name] is None:
+            raise InputError(
+                f"--export {export} must have {option.name}. Got none instead. Remedy: add {option.remedy}."
+            )
+    check_new_file(output, force)
+    for source in (nav, star):
+        if source is not None and output.exists() and source.exists() and output.samefile(source):
+            raise InputError(
+                f"The output must be another file than the one it is made from. Got {output} for both instead. "
+                "Remedy: give another -o FILE; your own file is never overwritten."
+            )
+    if smartscope_address is not None:
+        from cryoscout.formats.smartscope.rest import SmartScopeClient, read_token
+
+        # Before the work starts, so that nothing is planned in vain.
+        SmartScopeClient(smartscope_address, read_token(smartscope_token_file))
+    if athena_session is not None:
+        from cryoscout.formats.epu.athena import check_session_id
+
+        athena_session = check_session_id(athena_session)
+    return ExportRequest(
+        export, output, force, nav, star, athena_session, smartscope_address, smartscope_token_file
+    )
+
+
+def _check_options(export: str | None, given: Mapping[str, object]) -> None:
+    """Raise where the format is unknown, or where an option is given that it does not have."""
+    if export is not None and export not in EXPORTS:
+        raise UnknownNameError("The export format", export, EXPORTS)
+    for name, option in _OPTIONS.items():
+        if given[name] is not None and export not in option.formats:
+            raise InputError(
+                f"{option.name} must go with --export {option.formats[0]}. "
+                f"Got {'no export' if export is None else f'--export {export}'} instead. Remedy: leave it out."
+            )
+
+
+def check_fits(request: ExportRequest, session: Session) -> None:
+    """Raise InputError, naming what fits, where the format is of another vendor than the session."""
+    wanted = EXPORTS[request.format].of
+    got = session.info.format
+    if wanted is not None and got != wanted:
+        fitting = ", ".join(name for name, each in EXPORTS.items() if each.of in (None, got))
+        raise InputError(
+            f"--export {request.format} must be of a session read from {wanted} files. Got {session.name}, read from "
+            f"{got}, instead. Remedy: for {got} use one of {fitting}."
+        )
+
+
+def write_export(request: ExportRequest, session: Session, work_list: WorkList, say: Say) -> None:
+    """Write the file of a request that fits the session, and tell how to load it.
+
+    Raises the errors of the format's writer; then nothing is at the output that was not there before.
+    """
+    _put_in_place(request, lambda path: EXPORTS[request.format].write(request, session, work_list, path), say)
+
+
+def write_good_micrographs_alone(
+    request: ExportRequest, session: Session, threshold_angstrom: float, say: Say
+) -> None:
+    """The file of --export star for a session that has no hole left to plan. Raises as `write_export`."""
+    _put_in_place(
+        request,
+        lambda path: _write_good_micrographs(session, threshold_angstrom, request.star, path),
+        say,
+    )
+
+
+def select_in_smartscope(request: ExportRequest, work_list: WorkList, say: Say) -> None:
+    """Select the planned holes at the request's SmartScope address; nothing where it has none.
+
+    Raises ServiceError, FileFormatError and InputError as `smartscope_rest.select_holes` does.
+    """
+    from cryoscout.formats.smartscope.rest import SmartScopeClient, read_token, select_holes
+
+    if request.smartscope_address is None:
+        return
+    client = SmartScopeClient(request.smartscope_address, read_token(request.smartscope_token_file))
+    visits = work_list.visits
+    report = select_holes(client, [visit.grid for visit in visits], [visit.hole for visit in visits])
+    say(
+        f"Selected in SmartScope: {report.selected} of {len(visits)} planned holes; it will image {report.images} "
+        "holes, whole groups in its own order."
+    )
+    if report.not_open:
+        say(
+            f"Note: {len(report.not_open)} planned holes are queued or imaged there already and were left as they are "
+            f"(first: {', '.join(report.not_open[:3])})."
+        )
+
+
+def _put_in_place(request: ExportRequest, write: Callable[[Path], tuple[str, ...]], say: Say) -> None:
+    # In a folder of its own beside the output: the writers refuse a file that exists, and name the file in their notes.
+    with tempfile.TemporaryDirectory(prefix=".cryoscout-", dir=request.file.parent) as folder:
+        written = Path(folder) / request.file.name
+        notes = write(written)
+        check_new_file(request.file, request.force)
+        written.replace(request.file)
+    say(f"Wrote {request.file}")
+    for note in (EXPORTS[request.format].load, *notes):
+        if note:
+            say(f"Note: {note}")
+
+
+def _write_csv(_: ExportRequest, _session: Session, work_list: WorkList, path: Path) -> tuple[str, ...]:
+    path.write_text(work_list.to_csv(), encoding="utf-8", newline="")
+    return ()
+
+
+def _write_html(_: ExportRequest, _session: Session, work_list: WorkList, path: Path) -> tuple[str, ...]:
+    path.write_text(work_list.to_html(), encoding="utf-8", newline="")
+    return ()
+
+
+def _write_nav(request: ExportRequest, _: Session, work_list: WorkList, path: Path) -> tuple[str, ...]:
+    from cryoscout.formats.serialem.nav import read_nav
+    from cryoscout.formats.serialem.nav_writer import PlannedHole, write_nav
+
+    if request.nav is None:
+        raise InputError("--export nav must have --nav. Got none instead. Remedy: add --nav FILE.")
+    # Places that cannot be read are kept as they are, and the notes count them.
+    source = read_nav(request.nav, permissive=True)
+    route = [PlannedHole(visit.hole, visit.patch, visit.p_good) for visit in work_list.visits]
+    return write_nav(source, route, path)
+
+
+def _write_star(request: ExportRequest, session: Session, work_list: WorkList, path: Path) -> tuple[str, ...]:
+    return _write_good_micrographs(session, work_list.threshold_angstrom, request.star, path)
+
+
+def _write_good_micrographs(
+    session: Session, threshold_angstrom: float, source: Path | None, path: Path
+) -> tuple[str, ...]:
+    """Of the measured micrographs, hidden from the plan or not, the good ones; a note says how many."""
+    from cryoscout.formats.ctf.relion import write_good_micrographs, write_micrographs
+
+    exposures = session.exposures
+    measured = (exposures["outcome"] == "measured").to_numpy()
+    good = measured & (exposures["ctf_max_res_angstrom"] <= threshold_angstrom).to_numpy()
+    if not good.any():
+        raise DataError(
+            f"Session {session.name} must have a micrograph with a CTF resolution of {threshold_angstrom:g} angstrom "
+            f"or better. Got {int(measured.sum())} measured ones and no such one instead. "
+            "Remedy: import the CTF results, or raise --threshold-angstrom."
+        )
+    names = exposures.loc[good, "exposure_id"].tolist()
+    if source is not None:
+        return (str(write_good_micrographs(source, path, names)),)
+    write_micrographs(path, names, exposures.loc[good, "ctf_max_res_angstrom"].tolist())
+    return (
+        f"{len(names)} good micrographs, by name alone: add --star micrographs_ctf.star to keep folders, columns and "
+        "optics groups.",
+    )
+
+
+def _write_athena(
+    request: ExportRequest, session: Session, work_list: WorkList, path: Path
+) -> tuple[str, ...]:
+    import cryoscout
+    from cryoscout.formats.epu.athena import LABEL, SquarePlan, decisions_of, write_decisions
+
+    if request.athena_session is None:
+        raise InputError(
+            "--export athena-json must have --athena-session. Got none instead. Remedy: add --athena-session UUID."
+        )
+    holes = session.holes.assign(imaged=session.imaged_by_hole()).merge(session.patches, on="patch_id")
+    open_holes = holes.loc[~holes["imaged"] & (holes["hole_id"] != work_list.start)]
+    of_square = {str(square): list(rows["hole_id"]) for square, rows in open_holes.groupby("square_id")}
+    squares = []
+    for square in dict.fromkeys(visit.square for visit in work_list.visits):
+        places = {visit.hole: visit.order for visit in work_list.visits if visit.square == square}
+        left_out = [hole for hole in of_square.get(square, []) if hole not in places]
+        squares.append(SquarePlan(square, places, left_out))
+    records = decisions_of(
+        request.athena_session,
+        squares,
+        decided_by=f"cryoscout {cryoscout.__version__}, {work_list.policy}@{work_list.prediction}",
+        details=f"plan of {session.name} for {work_list.budget_min:g} min",
+    )
+    write_decisions(path, records)
+    return (f"The decisions are {LABEL}: try them on a test session first.",)
+
+
+def _write_leginon(_: ExportRequest, session: Session, work_list: WorkList, path: Path) -> tuple[str, ...]:
+    from cryoscout.formats.leginon.order import LeginonOrder, write_order
+
+    about = {
+        "session": session.name,
+        "policy": f"{work_list.policy}@{work_list.prediction}",
+        "minutes": f"{work_list.minutes_used:.1f} of {work_list.budget_min:g}",
+    }
+    write_order(path, LeginonOrder(tuple(visit.hole for visit in work_list.visits), about))
+    return ()
+
+
+def _write_smartscope(request: ExportRequest, _: Session, work_list: WorkList, path: Path) -> tuple[str, ...]:
+    from cryoscout.formats.smartscope.rest import write_selection
+
+    write_selection(path, [[visit.hole for visit in stay.visits] for stay in work_list.stays()])
+    if request.smartscope_address is not None:
+        return ()
+    return ("Nothing was sent: add --smartscope-address https://HOST to select the holes in SmartScope.",)
+
+
+EXPORTS: dict[str, ExportFormat] = {
+    "csv": ExportFormat(
+        None, _write_csv, "One line per hole, in order of visit, for a spreadsheet or a script."
+    ),
+    "html": ExportFormat(None, _write_html, "Open it in a browser, or print it, and tick off hole by hole."),
+    "star": ExportFormat(None, _write_star, "Load it in RELION with Import, or as input of a later job."),
+    "nav": ExportFormat("serialem", _write_nav, ""),
+    "athena-json": ExportFormat(
+        "epu",
+        _write_athena,
+        "Post the records one by one to /api/v1/Decision of the Athena Decision Service; EPU then asks it.",
+    ),
+    "leginon": ExportFormat(
+        "leginon",
+        _write_leginon,
+        "Leginon does not load target lists: queue the named targets, patch by patch, in this order.",
+    ),
+    "smartscope": ExportFormat("smartscope", _write_smartscope, ""),
+}

@@ -1,0 +1,99 @@
+"""What is asked of a session, resolved once: who plans, on which prediction, with which times, on which problem.
+
+Plans, reports and replays all start from it, so that they cannot contradict each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cryoscout.core.errors import InputError
+
+if TYPE_CHECKING:
+    from cryoscout.routing.policies.base import Policy
+    from cryoscout.routing.predictions import Prediction
+    from cryoscout.routing.problem import Crossing, RoutingProblem
+    from cryoscout.routing.time_model import TimeModel
+    from cryoscout.session.model import Session
+
+
+@dataclass(frozen=True)
+class AdviceRequest:
+    """What is asked; fields as the options of `plan`."""
+
+    budget_min: float
+    policy: str = "adaptive"
+    """A policy, policy@prediction, or a trained policy's file."""
+    prediction: str | None = None
+    threshold_angstrom: float | None = None
+    """None takes the session's."""
+    from_hole: str | None = None
+    as_new: bool = False
+    time_model: str | None = None
+    crossing: Crossing = "drop"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A request resolved on a session."""
+
+    policy: Policy
+    policy_name: str
+    prediction: Prediction
+    threshold_angstrom: float
+    time_model: TimeModel
+    problem: RoutingProblem
+    time_notes: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """policy@prediction."""
+        return f"{self.policy_name}@{self.prediction.name}"
+
+
+def setting_of(session: Session, request: AdviceRequest) -> Setting:
+    """Resolve a request. Raises the errors of the parts: unknown names, a prediction with gaps, too few times."""
+    from cryoscout.learning.registry import policy_named
+    from cryoscout.routing.from_session import problem_from_session
+    from cryoscout.routing.predictions import prediction_of
+    from cryoscout.routing.times import time_model_for
+
+    name, named = split_policy_spec(request.policy, request.prediction)
+    policy = policy_named(name)
+    threshold_angstrom = threshold_of(session, request.threshold_angstrom)
+    prediction = prediction_of(session, named, policy.default_prediction, threshold_angstrom)
+    time_model, time_notes = time_model_for(session, request.time_model)
+    problem = problem_from_session(
+        session,
+        prediction=prediction,
+        budget_min=request.budget_min,
+        time_model=time_model,
+        threshold_angstrom=threshold_angstrom,
+        crossing=request.crossing,
+        as_new=request.as_new,
+    )
+    return Setting(policy, name, prediction, threshold_angstrom, time_model, problem, time_notes)
+
+
+def threshold_of(session: Session, asked_angstrom: float | None) -> float:
+    """The threshold that is asked for, else the session's, angstrom."""
+    return session.info.threshold_angstrom if asked_angstrom is None else asked_angstrom
+
+
+def split_policy_spec(spec: str, prediction: str | None = None) -> tuple[str, str | None]:
+    """(policy, prediction or None) of `policy` or `policy@prediction`, and of a prediction named beside it.
+
+    Raises InputError when both name a prediction and do not agree.
+    """
+    from cryoscout.learning.registry import policy_and_prediction
+
+    name, named = policy_and_prediction(spec)
+    if named and prediction is not None and prediction != named:
+        raise InputError(
+            f"The prediction must be named once. Got {named!r} in --policy and {prediction!r} in "
+            "--prediction instead. "
+            "Remedy: leave one out."
+        )
+    return name, named or prediction

@@ -1,0 +1,84 @@
+"""The tree of holes: which patch a hole is in, which square a patch, which grid a square. The one type of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoscout.core.errors import InputError
+
+NOWHERE = -1
+"""In place of a hole: outside every grid, where a route may start."""
+
+
+@dataclass(frozen=True)
+class HoleTree:
+    """Holes sorted by grid, square, patch; a patch, square or grid without a hole is allowed.
+
+    Raises InputError when an index is not sorted or names a parent that is not there.
+    """
+
+    patch_of_hole: NDArray[np.int32]  # (n,) int32, sorted
+    square_of_patch: NDArray[np.int32]  # (P,) int32, sorted
+    grid_of_square: NDArray[np.int32]  # (S,) int32, sorted
+
+    def __post_init__(self) -> None:
+        for name, index, upper in (
+            ("patch_of_hole", self.patch_of_hole, len(self.square_of_patch)),
+            ("square_of_patch", self.square_of_patch, len(self.grid_of_square)),
+        ):
+            if len(index) and (np.any(np.diff(index) < 0) or index[0] < 0 or index[-1] >= upper):
+                raise InputError(f"{name} must be sorted indices below {upper}. Got {index} instead.")
+        if len(self.grid_of_square) and (
+            np.any(np.diff(self.grid_of_square) < 0) or self.grid_of_square[0] < 0
+        ):
+            raise InputError(f"grid_of_square must be sorted indices. Got {self.grid_of_square} instead.")
+
+    @property
+    def n_holes(self) -> int:
+        """Number of holes n."""
+        return len(self.patch_of_hole)
+
+    @property
+    def n_patches(self) -> int:
+        """Number of patches P."""
+        return len(self.square_of_patch)
+
+    @property
+    def n_squares(self) -> int:
+        """Number of squares S."""
+        return len(self.grid_of_square)
+
+    @property
+    def n_grids(self) -> int:
+        """Number of grids."""
+        return int(self.grid_of_square[-1]) + 1 if len(self.grid_of_square) else 0
+
+    @property
+    def square_of_hole(self) -> NDArray[np.int32]:
+        """(n,) int32."""
+        return self.square_of_patch[self.patch_of_hole]
+
+    @property
+    def grid_of_hole(self) -> NDArray[np.int32]:
+        """(n,) int32."""
+        return self.grid_of_square[self.square_of_hole]
+
+    @property
+    def grid_of_patch(self) -> NDArray[np.int32]:
+        """(P,) int32."""
+        return self.grid_of_square[self.square_of_patch]
+
+    def tier_between(self, here: int, there: int) -> int:
+        """0 same patch, 1 same square, 2 same grid, 3 other grid or `here` is NOWHERE."""
+        if here == NOWHERE:
+            return 3
+        a, b = int(self.patch_of_hole[here]), int(self.patch_of_hole[there])
+        if a == b:
+            return 0
+        a, b = int(self.square_of_patch[a]), int(self.square_of_patch[b])
+        if a == b:
+            return 1
+        return 2 if self.grid_of_square[a] == self.grid_of_square[b] else 3

@@ -1,0 +1,1 @@
+"""CTF results of the programs that fit them: CTFFIND, GCTF, RELION, cryoSPARC."""

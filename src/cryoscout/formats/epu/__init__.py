@@ -1,0 +1,1 @@
+"""EPU session folders and the records of the Athena decision service."""

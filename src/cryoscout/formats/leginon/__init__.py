@@ -1,0 +1,1 @@
+"""Leginon's names, tables and downloads."""

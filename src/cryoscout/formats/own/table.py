@@ -1,0 +1,525 @@
+"""A site's own table as CSV or TSV: one line per exposure, columns known by their header or named by the reader.
+
+The first line that is no comment (#) is the header. Between values stands a comma, a semicolon or a tab, whichever the
+header has most of; values may be in double quotes; numbers have a decimal point. Case, blanks and separators of a
+header are ignored, so "CTF max res (A)" is `ctfmaxresa`. Recognised headers:
+
+    grid        grid, gridid, gridname, atlas, atlasid, sample, slot
+    square      square, squareid, squarename, gridsquare, gridsquareid
+    patch       patch, patchid, group, groupid, cluster, clusterid, bisgroup, holegroup, hl
+    hole        hole, holeid, holename, foilhole, foilholeid, target, targetid, holenumber
+    exposure    exposure, exposureid, name, micrograph, micrographname, micrographid, rlnmicrographname, image,
+                imagename, filename, file, path, movie, moviename, micrographblobpath
+    x           x, xpx, xpixel, dx, xum, stagex, stagexum, stageposx, coordinatex, xcoord, xcoordinate
+    y           y, ypx, ypixel, dy, yum, stagey, stageyum, stageposy, coordinatey, ycoord, ycoordinate
+    time        time, timestamp, datetime, startedat, acquisitiontime, acquisitiondatetime, acquiredat, starttime,
+                completiontime, date
+    ctf         ctf, ctfmaxres, ctfmaxresangstrom, ctfmaxresa, ctfmaxresolution, rlnctfmaxresolution, maxres,
+                maxresolution, maxresa, ctfresolution, ctfresolutionang, ctfresolutionangstrom, ctfres, ctffit,
+                ctffittoa, ctfstatsctffittoa, ctfctffittoa, resolution, resolutiona, resolutionangstrom, res
+
+Where a site's headers are others, `columns` (role -> header) or a small TOML file says which is which:
+
+    position_unit = "um"
+    [columns]
+    exposure = "Image"
+    ctf = "Thon rings to"
+
+x and y are um of the stage when their header says um or stage, or `position_unit` does, else px of the parent image.
+An exposure or a hole is needed, and stands once (a hole as often as it has exposures). Where numbers begin again in
+each parent, the first place keeps the plain id and the others are called PARENT/ID, so that a table that grows gives
+the same ids again. An empty CTF resolution means
+"no result yet"; a line with a hole whose exposure, time and result are all empty, a hole that is not imaged yet. There
+is no specification of such tables; this page is ours.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import numpy as np
+import pandas as pd
+
+from cryoscout.core.errors import FileFormatError, InputError
+from cryoscout.formats.ctf.names import exposure_name
+from cryoscout.formats.ctf.records import (
+    LARGEST_TABLE_BYTES,
+    deviations_of,
+    head_text,
+    parse_number,
+    resolution_problem,
+    shown,
+)
+from cryoscout.formats.own.times import parse_time
+from cryoscout.formats.records import EXPOSURE_COLUMNS, HOLE_COLUMNS, SQUARE_COLUMNS, SourceRecords
+from cryoscout.formats.text.findings import (
+    LONGEST_LINE,
+    Deviation,
+    Findings,
+    lines_of,
+    read_lines,
+    read_text,
+)
+
+Role = Literal["grid", "square", "patch", "hole", "exposure", "x", "y", "time", "ctf"]
+PositionUnit = Literal["um", "px"]
+ROLES: tuple[Role, ...] = get_args(Role)
+
+_POSITION = (
+    *("{}", "{}px", "{}pixel", "d{}", "{}um", "stage{}", "stage{}um", "stagepos{}", "coordinate{}"),
+    *("{}coord", "{}coordinate"),
+)
+HEADER_ALIASES: dict[Role, tuple[str, ...]] = {
+    "grid": ("grid", "gridid", "gridname", "atlas", "atlasid", "sample", "slot"),
+    "square": ("square", "squareid", "squarename", "gridsquare", "gridsquareid"),
+    "patch": ("patch", "patchid", "group", "groupid", "cluster", "clusterid", "bisgroup", "holegroup", "hl"),
+    "hole": ("hole", "holeid", "holename", "foilhole", "foilholeid", "target", "targetid", "holenumber"),
+    "exposure": (
+        *(
+            "exposure",
+            "exposureid",
+            "name",
+            "micrograph",
+            "micrographname",
+            "micrographid",
+            "rlnmicrographname",
+        ),
+        *("image", "imagename", "filename", "file", "path", "movie", "moviename", "micrographblobpath"),
+    ),
+    "x": tuple(pattern.format("x") for pattern in _POSITION),
+    "y": tuple(pattern.format("y") for pattern in _POSITION),
+    "time": (
+        *(
+            "time",
+            "timestamp",
+            "datetime",
+            "startedat",
+            "acquisitiontime",
+            "acquisitiondatetime",
+            "acquiredat",
+        ),
+        *("starttime", "completiontime", "date"),
+    ),
+    "ctf": (
+        *("ctf", "ctfmaxres", "ctfmaxresangstrom", "ctfmaxresa", "ctfmaxresolution", "rlnctfmaxresolution"),
+        *("maxres", "maxresolution", "maxresa", "ctfresolution", "ctfresolutionang", "ctfresolutionangstrom"),
+        *("ctfres", "ctffit", "ctffittoa", "ctfstatsctffittoa", "ctfctffittoa", "resolution", "resolutiona"),
+        *("resolutionangstrom", "res"),
+    ),
+}
+"""Role -> headers that mean it, as `plain_header` writes them."""
+
+NO_VALUE = frozenset(("", "nan", "na", "n/a", "none", "null", "-"))
+"""Texts (in any case) that mean an empty cell."""
+
+_DELIMITERS = (",", ";", "\t")
+_ROLE_OF = {alias: role for role, aliases in HEADER_ALIASES.items() for alias in aliases}
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
+
+
+@dataclass(frozen=True)
+class ColumnMap:
+    """Which column means what, where the headers do not say it."""
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Role -> header as in the file (case and separators ignored)."""
+    position_unit: PositionUnit | None = None
+
+
+def read_column_map(path: Path) -> ColumnMap:
+    """Read a column map from a TOML file (see the module).
+
+    Raises FileFormatError when it is not TOML or has other keys, InputError for an unknown role or unit.
+    """
+    try:
+        content = tomllib.loads(read_text(path, LONGEST_LINE))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise FileFormatError(
+            path, None, f"a column map must be TOML. Got {shown(str(error))} instead."
+        ) from None
+    columns = content.get("columns", {})
+    unknown = sorted(content.keys() - {"columns", "position_unit"})
+    is_right = isinstance(columns, dict) and all(isinstance(header, str) for header in columns.values())
+    if unknown or not is_right:
+        raise FileFormatError(
+            path,
+            None,
+            "a column map must have [columns] with texts, and position_unit. "
+            f"Got {', '.join(unknown) or 'another value'} instead.",
+        )
+    return _checked(ColumnMap(columns, content.get("position_unit")))
+
+
+def _checked(column_map: ColumnMap) -> ColumnMap:
+    unknown = sorted(set(column_map.columns) - set(ROLES))
+    if unknown:
+        raise InputError(f"A role must be one of {', '.join(ROLES)}. Got {', '.join(unknown)} instead.")
+    checked_unit(column_map.position_unit)
+    return column_map
+
+
+def checked_unit(unit: str | None) -> PositionUnit | None:
+    """The unit of x and y, None where their headers say it. Raises InputError for another one."""
+    if unit not in (None, "um", "px"):
+        raise InputError(f"The position unit must be um or px. Got {unit!r} instead.")
+    return cast("PositionUnit | None", unit)
+
+
+def plain_header(header: str) -> str:
+    """A header without case, blanks and separators: letters (Å as a, µ as u) and digits alone."""
+    text = header.lower().replace("å", "a").replace("\u212b", "a").replace("µ", "u").replace("μ", "u")
+    return re.sub(r"[^a-z0-9]", "", text)
+
+
+@dataclass
+class GenericTable:
+    """A table as it is: header, rows as text, and which column means what."""
+
+    delimiter: str
+    header: list[str]
+    roles: dict[Role, int]
+    """Role -> column."""
+    position_unit: PositionUnit
+    rows: list[list[str]] = field(default_factory=list)
+    row_lines: list[int] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def detect(path: Path) -> bool:
+    """Whether a file begins with a header that names an exposure or hole and something else that we know."""
+    for line in lines_of(head_text(path))[0][:100]:
+        if line.strip() and not line.startswith("#"):
+            cells = _cells(line, _delimiter(line))
+            roles = {_ROLE_OF[plain_header(cell)] for cell in cells if plain_header(cell) in _ROLE_OF}
+            return len(roles) > 1 and bool(roles & {"exposure", "hole"})
+    return False
+
+
+def _delimiter(header: str) -> str:
+    unquoted = re.sub(r'"[^"]*"', "", header)
+    return max(_DELIMITERS, key=unquoted.count)
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error:
+        return []
+
+
+def read_source(
+    path: Path, permissive: bool = False, column_map: ColumnMap | Path | None = None
+) -> SourceRecords:
+    """Read a table into records.
+
+    permissive : leave deviating lines out and list them, instead of raising at the first
+    column_map : which column means what, or a TOML file that says it; headers are recognised otherwise
+    Raises FileFormatError (file, line) at the first deviation, and always when the header does not name an exposure
+    or hole; InputError for a map that names what is not there.
+    """
+    findings = Findings(path, permissive)
+    return _records(read_generic(path, findings, column_map), findings)
+
+
+def validate(path: Path, column_map: ColumnMap | None = None) -> list[Deviation]:
+    """Every deviation of a file, by line; an empty list for a clean one.
+
+    column_map : which column means what; headers are recognised otherwise
+    Raises InputError for a map that names what is not there.
+    """
+    return deviations_of(
+        path, lambda file, findings: _records(read_generic(file, findings, column_map), findings)
+    )
+
+
+def read_generic(path: Path, findings: Findings, column_map: ColumnMap | Path | None = None) -> GenericTable:
+    """The rows of a table as text; lines of another length are reported and left out."""
+    mapped = (
+        read_column_map(column_map) if isinstance(column_map, Path) else _checked(column_map or ColumnMap())
+    )
+    lines, is_complete = read_lines(findings, LARGEST_TABLE_BYTES)
+    skipped = 0
+    while skipped < len(lines) and (not lines[skipped].strip() or lines[skipped].startswith("#")):
+        skipped += 1
+    if skipped == len(lines):
+        raise FileFormatError(path, None, "a table must have a header. Got a file without lines instead.")
+    delimiter = _delimiter(lines[skipped])
+    reader = csv.reader(io.StringIO("\n".join(lines[skipped:]), newline=""), delimiter=delimiter, strict=True)
+    table: GenericTable | None = None
+    last_line = skipped
+    try:
+        for cells in reader:
+            first_line, last_line = last_line + 1, skipped + reader.line_num
+            if table is None:
+                table = _table(path, first_line, delimiter, cells, mapped)
+            elif len(cells) > 1 or (cells and cells[0].strip()):
+                _take_cells(table, findings, first_line, cells)
+    except csv.Error as error:
+        raise FileFormatError(
+            path, last_line + 1, f"a value in quotes must end with its quote. Got {error} instead."
+        ) from None
+    if table is None:
+        raise FileFormatError(path, None, "a table must have a header. Got none instead.")
+    if not is_complete and table.rows:
+        table.notes.append("the last line has no line break and was taken as whole")
+    return table
+
+
+def _take_cells(table: GenericTable, findings: Findings, line: int, cells: list[str]) -> None:
+    if len(cells) == len(table.header):
+        table.rows.append(cells)
+        table.row_lines.append(line)
+        return
+    message = f"a line must have {len(table.header)} values, as the header. Got {len(cells)} instead."
+    if table.delimiter == "," and len(cells) > len(table.header):
+        message += (
+            " Remedy: if numbers are written with a decimal comma, export them with a decimal point, "
+            "or with semicolons between the values."
+        )
+    findings.deviates(message, line)
+
+
+def _table(path: Path, line: int, delimiter: str, header: list[str], mapped: ColumnMap) -> GenericTable:
+    plain = [plain_header(cell) for cell in header]
+    roles: dict[Role, int] = {}
+    for role in ROLES:
+        if role in mapped.columns:
+            wanted = plain_header(mapped.columns[role])
+            found = [place for place, name in enumerate(plain) if name == wanted]
+            if len(found) != 1:
+                raise InputError(
+                    f"The column for {role} must be one of {', '.join(header)}. "
+                    f"Got {mapped.columns[role]!r} for {path.name} instead."
+                )
+        else:
+            taken = {plain_header(name) for name in mapped.columns.values()}
+            found = [
+                place for place, name in enumerate(plain) if _ROLE_OF.get(name) == role and name not in taken
+            ]
+        if len(found) > 1:
+            raise FileFormatError(
+                path,
+                line,
+                f"a header must name {role} once. Got {', '.join(header[place] for place in found)} instead. "
+                f"Remedy: say which one it is (columns: {role}).",
+            )
+        if found:
+            roles[role] = found[0]
+    if "exposure" not in roles and "hole" not in roles:
+        raise FileFormatError(
+            path,
+            line,
+            f"the header of a table must name an exposure or a hole. Got {shown(delimiter.join(header))} instead. "
+            f"Remedy: name the column {', '.join(HEADER_ALIASES['exposure'][:4])} ..., or say which one it is.",
+        )
+    if ("x" in roles) != ("y" in roles):
+        raise FileFormatError(path, line, "a header must name x and y. Got only one of them instead.")
+    notes = []
+    unit: PositionUnit = "px"
+    if "x" in roles:
+        says_um = any(word in plain[roles["x"]] for word in ("um", "stage"))
+        unit = mapped.position_unit or ("um" if says_um else "px")
+        if mapped.position_unit is None and not says_um and "p" not in plain[roles["x"]]:
+            notes.append(
+                f"{header[roles['x']]} names no unit and was read as px of the parent image; for um of the stage, "
+                "import it anew with --position-unit um"
+            )
+    ignored = [cell for place, cell in enumerate(header) if place not in roles.values()]
+    if ignored:
+        notes.append(f"columns kept but not used: {', '.join(ignored)}")
+    return GenericTable(delimiter, header, roles, unit, notes=notes)
+
+
+@dataclass
+class _Columns:
+    """What the rows say, one entry per good row, hole or square."""
+
+    exposures: dict[str, list[Any]] = field(
+        default_factory=lambda: {name: [] for name in EXPOSURE_COLUMNS[:6]}
+    )
+    holes: dict[str, tuple[object, ...]] = field(default_factory=dict)
+    hole_lines: dict[str, int] = field(default_factory=dict)
+    squares: dict[str, str] = field(default_factory=dict)
+    told_apart: dict[str, str] = field(default_factory=dict)
+    """Holes and squares whose id stands for another place too: id that we gave -> "hole" or "square"."""
+    exposure_lines: dict[str, int] = field(default_factory=dict)
+    ctf: list[tuple[str, float, int]] = field(default_factory=list)
+    shots: dict[str, int] = field(default_factory=dict)
+    kept: list[list[str]] = field(default_factory=list)
+    """The whole row, as written."""
+
+
+def _records(table: GenericTable, findings: Findings) -> SourceRecords:
+    columns = _Columns()
+    for line, row in zip(table.row_lines, table.rows, strict=True):
+        problem = _take(table, columns, line, row)
+        if problem is not None:
+            findings.deviates(problem, line)
+    notes = list(table.notes)
+    without = len(columns.kept) - len(columns.ctf)
+    if "ctf" in table.roles and without:
+        notes.append(f"{without} of {len(columns.kept)} exposures have no CTF result yet")
+    repeated = sum(shots > 1 for shots in columns.shots.values())
+    if repeated and "x" in table.roles:
+        notes.append(f"{repeated} holes have several exposures; their position is that of the first")
+    for what in ("hole", "square"):
+        given = [given_id for given_id, level in columns.told_apart.items() if level == what]
+        if given:
+            notes.append(
+                f"{len(given)} {what}s have the id of a {what} of another place and were told apart by what they "
+                f"are in, such as {given[0]}"
+            )
+    ctf = pd.DataFrame(columns.ctf, columns=["name", "ctf_max_res_angstrom", "line"])
+    square_rows = [(square, grid, np.nan, np.nan) for square, grid in columns.squares.items()]
+    return SourceRecords(
+        format="generic",
+        path=findings.path,
+        squares=pd.DataFrame(square_rows, columns=list(SQUARE_COLUMNS)),
+        holes=pd.DataFrame(list(columns.holes.values()), columns=list(HOLE_COLUMNS)),
+        exposures=_exposures(table, columns),
+        ctf=ctf.astype({"name": "str", "ctf_max_res_angstrom": "float64", "line": "Int64"}),
+        deviations=tuple(findings.deviations),
+        notes=tuple(notes),
+    )
+
+
+def _exposures(table: GenericTable, columns: _Columns) -> pd.DataFrame:
+    """The exposures, with the columns that we do not know beside them."""
+    frame = pd.DataFrame({**columns.exposures, **dict.fromkeys(EXPOSURE_COLUMNS[6:], np.nan)})
+    frame["started_at"] = pd.Series(columns.exposures["started_at"], dtype="datetime64[ns]")
+    for place, header in enumerate(table.header):
+        if place not in table.roles.values():
+            name = f"{header} (column {place + 1})" if header in frame or not header else header
+            frame[name] = [row[place] for row in columns.kept]
+    return frame
+
+
+def _take(table: GenericTable, columns: _Columns, line: int, row: list[str]) -> str | None:
+    """Take one row, or say what is wrong with it and leave it out."""
+    # An absent role reads the empty text at the end.
+    cells = [*map(str.strip, row), ""]
+    grid_id, square_id, patch_id, hole_id, written, x_text, y_text, time, resolution = [
+        cells[table.roles.get(role, -1)] for role in ROLES
+    ]
+    named = (hole_id, square_id)
+    placed = _told_apart(columns, (hole_id, patch_id, square_id, grid_id))
+    if isinstance(placed, tuple):
+        hole_id, square_id = placed
+    exposure_id = exposure_name(written if "exposure" in table.roles else named[0])
+    if "exposure" not in table.roles and hole_id != named[0]:
+        exposure_id = hole_id
+    # Nothing says that the hole was imaged: no exposure of its own, no time, no result.
+    told = (written if "exposure" in table.roles else "", time, resolution)
+    is_hole_alone = bool(hole_id) and all(text.lower() in NO_VALUE for text in told)
+    written = hole_id if is_hole_alone else written
+    exposure_id = "" if is_hole_alone else exposure_id
+    problem = _ids_problem(table, columns, hole_id, exposure_id, written)
+    if problem is not None or isinstance(placed, str):
+        return problem or str(placed)
+    x, y = _number(x_text, "x"), _number(y_text, "y")
+    for value in (x, y):
+        if isinstance(value, str):
+            return value
+    started_at = None if time.lower() in NO_VALUE else parse_time(time)
+    if isinstance(started_at, str):
+        return started_at
+    if resolution.lower() not in NO_VALUE:
+        problem = resolution_problem(resolution)
+        if problem is not None:
+            remedy = " Remedy: leave the cell of an exposure without result empty."
+            return _decimal_comma(resolution, "ctf") or problem + (
+                remedy if resolution.startswith("-") else ""
+            )
+        columns.ctf.append((exposure_id, float(resolution), line))
+    if hole_id and hole_id not in columns.holes:
+        unknown = (np.nan, np.nan)
+        places = (x, y, *unknown) if table.position_unit == "um" else (*unknown, x, y)
+        columns.holes[hole_id] = (hole_id, patch_id, square_id, grid_id, *places, pd.NA)
+        columns.hole_lines[hole_id] = line
+    if square_id:
+        columns.squares.setdefault(square_id, grid_id)
+    for what, given, own in zip(("hole", "square"), (hole_id, square_id), named, strict=True):
+        if given != own:
+            columns.told_apart[given] = what
+    if is_hole_alone:
+        return None
+    columns.exposure_lines[exposure_id] = line
+    shot_key = ""
+    if hole_id:
+        columns.shots[hole_id] = shot = columns.shots.get(hole_id, 0) + 1
+        shot_key = str(shot)
+    values = (exposure_id, hole_id, square_id, grid_id, shot_key, started_at)
+    for column, entry in zip(columns.exposures.values(), values, strict=True):
+        column.append(entry)
+    columns.kept.append(row)
+    return None
+
+
+def _ids_problem(
+    table: GenericTable, columns: _Columns, hole_id: str, exposure_id: str, written: str
+) -> str | None:
+    """What is wrong with the hole and exposure of a row."""
+    if "exposure" in table.roles and written.lower() in NO_VALUE:
+        return f"a line must name its exposure. Got {written!r} instead."
+    if "hole" in table.roles and hole_id.lower() in NO_VALUE:
+        return f"a line must name its hole. Got {hole_id!r} instead."
+    if exposure_id in columns.exposure_lines:
+        return (
+            f"an exposure must stand once. Got {shown(exposure_id)} again instead "
+            f"(first on line {columns.exposure_lines[exposure_id]})."
+        )
+    return None
+
+
+def _told_apart(columns: _Columns, place: tuple[str, str, str, str]) -> tuple[str, str] | str:
+    """Ids of hole and square that mean this place alone, or what is wrong.
+
+    place : hole, patch, square, grid as written. An id that another place has already gets its parents before it.
+    """
+    hole_id, patch_id, square_id, grid_id = place
+    grid_of_square = columns.squares.get(square_id, grid_id)
+    if square_id and grid_of_square != grid_id:
+        if not (grid_of_square and grid_id):
+            return (
+                f"a square must be in one grid. Got {shown(square_id)} in another instead. "
+                "Remedy: name the grid in every line of the square, or in none."
+            )
+        square_id = f"{grid_id}/{square_id}"
+    above = (patch_id, square_id, grid_id)
+    parent = square_id or grid_id
+    for key in (hole_id, f"{parent}/{hole_id}", f"{parent}/{patch_id}/{hole_id}"):
+        known = columns.holes.get(key)
+        if not hole_id or known is None or known[1:4] == above:
+            return key, square_id
+        if not any(one and other and one != other for one, other in zip(known[1:4], above, strict=True)):
+            break
+    return (
+        f"a hole must be in one patch, square and grid. Got {shown(hole_id)} in another instead "
+        f"(first on line {columns.hole_lines[key]}). Remedy: name the same ones in every line of the hole."
+    )
+
+
+def _number(text: str, role: str) -> float | str:
+    """A coordinate, NaN for an empty cell; or what is wrong with it."""
+    if text.lower() in NO_VALUE:
+        return float("nan")
+    value = parse_number(text)
+    if value is None or not abs(value) < float("inf"):
+        return _decimal_comma(text, role) or f"{role} must be a finite number. Got {shown(text)} instead."
+    return value
+
+
+def _decimal_comma(text: str, role: str) -> str | None:
+    if _DECIMAL_COMMA.fullmatch(text) is None:
+        return None
+    return (
+        f"{role} must be a number with a decimal point. Got {shown(text)} instead. "
+        "Remedy: export the table with decimal points."
+    )

@@ -1,0 +1,1 @@
+"""SerialEM navigator files and image metadata, read and written."""

@@ -1,0 +1,455 @@
+"""SerialEM navigator files (.nav): items as faithful records, from the autodoc form and from its XML form.
+
+A file is recognised by its first lines: `AdocVersion`, an `[Item = label]` header, or XML with such parts. The
+tab-delimited form from before SerialEM 3.6 is recognised and refused. Stage positions are um. Pixels are
+right-handed, (0, 0) in the lower left corner of the map image. The unique key of an item is MapID; labels repeat.
+Fields: "Navigator Files" and "Importing Externally Defined Navigator Items" of
+https://bio3d.colorado.edu/SerialEM/hlp/html/about_formats.htm, and what SerialEM itself requires when it loads a file.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from cryoscout.core.errors import FileFormatError
+from cryoscout.formats.ctf.records import deviations_of
+from cryoscout.formats.serialem.autodoc import (
+    Autodoc,
+    Section,
+    file_name,
+    parse_autodoc,
+    read_autodoc_file,
+    start_of,
+)
+from cryoscout.formats.serialem.autodoc_xml import looks_like_xml, parse_autodoc_xml
+from cryoscout.formats.text.findings import Deviation, Findings
+
+ITEM = "Item"
+POINT, POLYGON, MAP = 0, 1, 2
+
+Needed = Literal["always", "map", "no"]
+
+
+@dataclass(frozen=True)
+class NavField:
+    """One key of an item: int, float or text, how many values (None: any number), unit, whether an item needs it."""
+
+    kind: Literal["int", "float", "text"]
+    count: int | None = 1
+    unit: str = ""
+    needed: Needed = "no"
+
+
+def _int(count: int | None = 1, unit: str = "", needed: Needed = "no") -> NavField:
+    return NavField("int", count, unit, needed)
+
+
+def _float(count: int | None = 1, unit: str = "", needed: Needed = "no") -> NavField:
+    return NavField("float", count, unit, needed)
+
+
+_TEXT = NavField("text", None)
+
+COORDS_IN = ("CoordsInMap", "CoordsInAliMont", "CoordsInAliMontVS", "CoordsInPiece")
+"""An item made outside SerialEM gives one of these in place of StageXYZ: px, px, and the stage Z in um."""
+
+NAV_FIELDS: dict[str, NavField] = {
+    # Every item
+    "Color": _int(needed="always"),
+    "NumPts": _int(needed="always"),
+    "Regis": _int(unit="registration", needed="always"),
+    "Type": _int(unit="0 point, 1 polygon, 2 map", needed="always"),
+    # StageXYZ or one of COORDS_IN
+    "StageXYZ": _float(3, "um"),
+    **{key: _float(3, "px, px, um") for key in COORDS_IN},
+    # NumPts values each; px instead of um in an item with one of COORDS_IN
+    "PtsX": _float(None, "um"),
+    "PtsY": _float(None, "um"),
+    "MapID": _int(unit="unique id of any item", needed="map"),
+    "GroupID": _int(),
+    "DrawnID": _int(unit="MapID of the map it was drawn on"),
+    "Acquire": _int(unit="1: to be acquired"),
+    "Note": _TEXT,
+    "Corner": _int(),
+    "Draw": _int(),
+    "RegPt": _int(unit="registration point number"),
+    "PolyID": _int(),
+    "FitToPolygonID": _int(),
+    "Imported": _int(),
+    "RegisteredToID": _int(),
+    "SuperMontXY": _int(2),
+    "OrigReg": _int(),
+    "Flags": _int(),
+    "BklshXY": _float(2, "um"),
+    "SamePosId": _int(),
+    "RawStageXY": _float(2, "um"),
+    "PieceOn": _int(),
+    "XYinPc": _float(2, "px"),
+    "FocusAxisPos": _float(unit="um"),
+    "LDAxisAngle": _int(2, "flag, degrees"),
+    "FocusOffsets": _int(2, "px"),
+    "HoleArray": _int(2, "holes in x and y"),
+    "SkipHoles": _int(None, "pairs of indices into HoleArray"),
+    "HoleISXspacing": _float(3, "image shift"),
+    "HoleISYspacing": _float(3, "image shift"),
+    "HoleSizeSpacing": _float(2, "um"),
+    "IStargets": _float(None, "image shift"),
+    "TargetMag": _int(),
+    "TSstartEndAngles": _float(2, "degrees"),
+    "TSbidirAngle": _float(unit="degrees"),
+    "TargetDefocus": _float(unit="um"),
+    "FileToOpen": _TEXT,
+    "TSparamIndex": _int(),
+    "MontParamIndex": _int(),
+    "FilePropIndex": _int(),
+    "StateIndex": _int(),
+    "MarkerShift": _float(2, "um"),
+    "ShiftCohortID": _int(),
+    **{f"UserValue{number}": _TEXT for number in range(1, 9)},
+    "EDMPercent": _float(unit="percent"),
+    # Maps
+    "MapFile": NavField("text", None, "a name; its folder is the microscope's", "map"),
+    "MapMontage": _int(needed="map"),
+    "MapSection": _int(needed="map"),
+    "MapBinning": _int(needed="map"),
+    "MapMagInd": _int(needed="map"),
+    "MapCamera": _int(needed="map"),
+    "MapScaleMat": _float(4, "px per um: xpx, xpy, ypx, ypy", "map"),
+    "MapWidthHeight": _int(2, "px", "map"),
+    "GridMapXform": _float(6),
+    "MapMinMaxScale": _float(2),
+    "MapFramesXY": _int(2),
+    "MontBinning": _int(),
+    "MapExposure": _float(unit="s"),
+    "MapSettling": _float(unit="s"),
+    "ShutterMode": _int(),
+    "K2ReadMode": _int(),
+    "MapSpotSize": _int(),
+    "MapIntensity": _float(),
+    "MapSlitIn": _int(),
+    "MapSlitWidth": _float(unit="eV"),
+    "RotOnLoad": _int(),
+    "RealignedID": _int(),
+    "RealignErrXY": _float(2, "um"),
+    "LocalErrXY": _float(2, "um"),
+    "RealignReg": _int(),
+    "AcquiredAtID": _int(),
+    "ImageType": _int(unit="0 MRC, 1 IMOD, 2 TIFF, 3 IDOC"),
+    "MontUseStage": _int(),
+    "DefocusOffset": _float(unit="um"),
+    "NetViewShiftXY": _float(2, "image shift"),
+    "MapAlpha": _int(),
+    "ViewBeamShiftXY": _float(2),
+    "ViewBeamTiltXY": _float(2),
+    "MapProbeMode": _int(),
+    "MapLDConSet": _int(),
+    "MapTiltAngle": _float(unit="degrees"),
+}
+
+_FIRST_LINES = re.compile(r"^\s*(?:AdocVersion\s*=|\[Item\s*=)", re.MULTILINE)
+_XML_PARTS = re.compile(r"<(?:AdocVersion>|LastSavedAs>|Item\s+name=)")
+_TAB_DELIMITED = re.compile(r"\s*(?:Version\t[^\n]*\n)?Label\t")
+_SHOWN = 60
+
+
+@dataclass(frozen=True, eq=False)
+class NavItem:
+    """One item; everything it does not name is in `section`."""
+
+    id: str
+    """The label where no other item has it, else `label#MapID`."""
+    label: str
+    type: int  # POINT, POLYGON, MAP
+    regis: int
+    map_id: int  # 0: none
+    group_id: int  # 0: none
+    drawn_id: int  # MapID of the map it was drawn on, 0: none
+    acquire: bool
+    stage_um: tuple[float, float, float]  # x, y, z; x and y NaN where only pixels are given
+    coords_in: tuple[str, tuple[float, float, float]] | None  # key of COORDS_IN, (px, px, um)
+    points_x: tuple[float, ...]  # (NumPts,) um; px where coords_in
+    points_y: tuple[float, ...]
+    map_file: str  # name without folder, "" for what is no map
+    is_montage: bool
+    scale: tuple[float, float, float, float] | None  # px per um: xpx, xpy, ypx, ypy
+    size_px: tuple[int, int] | None  # width, height of the image that `scale` is for
+    place: int  # index into NavFile.document.sections
+    section: Section = field(repr=False)
+
+    @property
+    def is_hole(self) -> bool:
+        """Whether it is a point to image: no registration point, no corner of a supermontage."""
+        return (
+            self.type == POINT
+            and self.section.get("RegPt") in (None, "0")
+            and self.section.get("Corner") in (None, "0")
+        )
+
+
+@dataclass(frozen=True)
+class NavFile:
+    """A navigator file; `document` has all of it, `items` what could be read."""
+
+    path: Path
+    document: Autodoc
+    items: tuple[NavItem, ...]  # in file order
+    deviations: tuple[Deviation, ...] = ()
+
+    @property
+    def maps(self) -> list[NavItem]:
+        """The map items in file order."""
+        return [item for item in self.items if item.type == MAP]
+
+    @property
+    def holes(self) -> list[NavItem]:
+        """The points to image in file order."""
+        return [item for item in self.items if item.is_hole]
+
+    @cached_property
+    def by_id(self) -> dict[str, NavItem]:
+        """The items by `NavItem.id`."""
+        return {item.id: item for item in self.items}
+
+
+def detect(path: Path) -> bool:
+    """Whether a file is a navigator file, in any of its three forms; reads its first 8 kB."""
+    start = start_of(path)
+    if looks_like_xml(start):
+        return _XML_PARTS.search(start) is not None
+    return _FIRST_LINES.search(start) is not None or _TAB_DELIMITED.match(start) is not None
+
+
+def read_nav(path: Path, permissive: bool = False) -> NavFile:
+    """Read a navigator file.
+
+    permissive : leave deviating lines, keys and items out and list them; they stay in the document all the same
+    Raises FileFormatError (file, line) at the first deviation unless permissive; always when the file cannot be read,
+    is the tab-delimited form, is no navigator file, or is beyond the limits of `autodoc`.
+    """
+    return _read(path, Findings(path, permissive))
+
+
+def _read(path: Path, findings: Findings) -> NavFile:
+    start = start_of(path)
+    if _TAB_DELIMITED.match(start):
+        raise FileFormatError(
+            path,
+            1,
+            "must be a navigator file in autodoc or XML form. Got the tab-delimited form from before SerialEM 3.6 "
+            "instead. Remedy: open it in SerialEM 3.6 or newer and save it.",
+        )
+    data = read_autodoc_file(findings)
+    document = parse_autodoc_xml(data, findings) if looks_like_xml(start) else parse_autodoc(data, findings)
+    if not document.of_kind(ITEM) and document.globals.get("AdocVersion") is None:
+        raise FileFormatError(
+            path,
+            None,
+            "must be a navigator file: AdocVersion and [Item = label] sections. Got neither instead.",
+        )
+    if document.globals.get("AdocVersion") is None:
+        findings.deviates(
+            "must begin with AdocVersion, or SerialEM cannot load it. Got no such line instead.", 1
+        )
+    return NavFile(path, document, tuple(_items(document, findings)), tuple(findings.deviations))
+
+
+def validate(path: Path) -> list[Deviation]:
+    """Every deviation of a navigator file, by line, what ends the reading among them."""
+    return deviations_of(path, _read)
+
+
+def _items(document: Autodoc, findings: Findings) -> list[NavItem]:
+    sections = [(place, part) for place, part in enumerate(document.sections) if place and part.kind == ITEM]
+    labels = Counter(section.name for _, section in sections)
+    items: list[NavItem] = []
+    line_of_id: dict[int, int] = {}
+    repeats: Counter[str] = Counter()
+    for place, section in sections:
+        item = _item(place, section, findings, labels, repeats)
+        if item is None:
+            continue
+        if item.map_id and item.map_id in line_of_id:
+            findings.deviates(
+                f"MapID must be unique. Got {item.map_id} again instead (first in the item of line "
+                f"{line_of_id[item.map_id]}).",
+                section.line_of("MapID"),
+                _element(section),
+            )
+            continue
+        line_of_id[item.map_id] = section.line
+        items.append(item)
+    return items
+
+
+def _item(
+    place: int, section: Section, findings: Findings, labels: Counter[str], repeats: Counter[str]
+) -> NavItem | None:
+    """The item of a section; None, with its deviations noted, where SerialEM would not load it either."""
+    numbers = _numbers(section, findings)
+    if numbers is None:
+        return None
+    kind = int(numbers["Type"][0])
+    coords = _coords_in(section, numbers, findings)
+    points = _points(section, numbers, coords is not None, findings)
+    if points is None or ("StageXYZ" in numbers) == (coords is not None):
+        return None
+    stage = numbers.get("StageXYZ", (math.nan, math.nan, coords[1][2] if coords else math.nan))
+    map_id = int(numbers.get("MapID", (0,))[0])
+    scale, size = numbers.get("MapScaleMat"), numbers.get("MapWidthHeight")
+    return NavItem(
+        id=_unique_id(section.name, map_id, labels, repeats),
+        label=section.name,
+        type=kind,
+        regis=int(numbers["Regis"][0]),
+        map_id=map_id,
+        group_id=int(numbers.get("GroupID", (0,))[0]),
+        drawn_id=int(numbers.get("DrawnID", (0,))[0]),
+        acquire=bool(numbers.get("Acquire", (0,))[0]),
+        stage_um=(stage[0], stage[1], stage[2]),
+        coords_in=coords,
+        points_x=points[0],
+        points_y=points[1],
+        map_file=file_name(section.get("MapFile")) if kind == MAP else "",
+        is_montage=bool(numbers.get("MapMontage", (0,))[0]),
+        scale=(scale[0], scale[1], scale[2], scale[3]) if scale else None,
+        size_px=(int(size[0]), int(size[1])) if size else None,
+        place=place,
+        section=section,
+    )
+
+
+def _numbers(section: Section, findings: Findings) -> dict[str, tuple[float, ...]] | None:
+    """The numbers of all known keys; a wrong optional one is left out, without a needed one there is no item."""
+    numbers: dict[str, tuple[float, ...]] = {}
+    wrong: set[str] = set()
+    for key in section.key_names():
+        described = NAV_FIELDS.get(key)
+        if described is None or described.kind == "text":
+            continue
+        values = _values(section, key, described, findings)
+        if values is None:
+            wrong.add(key)
+        else:
+            numbers[key] = values
+    kind = numbers.get("Type", (None,))[0]
+    if "Type" in numbers and kind not in (POINT, POLYGON, MAP):
+        findings.deviates(
+            f"Type must be 0 (point), 1 (polygon) or 2 (map). Got {section.get('Type')} instead.",
+            section.line_of("Type"),
+            _element(section),
+        )
+        return None
+    needed = [
+        key
+        for key, described in NAV_FIELDS.items()
+        if described.needed == "always" or (described.needed == "map" and kind == MAP)
+    ]
+    for key in needed:
+        if section.get(key) is None:
+            findings.deviates(f"an item must have {key}. Got none instead.", section.line, _element(section))
+            wrong.add(key)
+    has_position = any(key in numbers for key in ("StageXYZ", *COORDS_IN))
+    if not has_position and not wrong & {"StageXYZ", *COORDS_IN}:
+        findings.deviates(
+            f"an item must have StageXYZ or one of {', '.join(COORDS_IN)}. Got none instead.",
+            section.line,
+            _element(section),
+        )
+    return None if wrong & set(needed) or not has_position else numbers
+
+
+def _values(section: Section, key: str, described: NavField, findings: Findings) -> tuple[float, ...] | None:
+    text = section.get(key) or ""
+    words = text.split()
+    values = [_number(word, described.kind == "int") for word in words]
+    of_kind = "whole numbers" if described.kind == "int" else "numbers"
+    if None in values:
+        bad = words[values.index(None)]
+        message = f"{key} must hold {of_kind}. Got {bad[:_SHOWN]!r} instead."
+    elif described.count is not None and len(values) != described.count:
+        message = f"{key} must hold {described.count} {of_kind}. Got {len(values)} instead."
+    else:
+        return tuple(value for value in values if value is not None)
+    findings.deviates(message, section.line_of(key), _element(section))
+    return None
+
+
+def _number(word: str, whole: bool) -> float | None:
+    if whole:
+        return int(word) if re.fullmatch(r"[+-]?[0-9]{1,18}", word) else None
+    if (
+        not re.fullmatch(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?", word)
+        or len(word) > 400
+    ):
+        return None
+    value = float(word)
+    return value if math.isfinite(value) else None
+
+
+def _coords_in(
+    section: Section, numbers: dict[str, tuple[float, ...]], findings: Findings
+) -> tuple[str, tuple[float, float, float]] | None:
+    given = [key for key in ("StageXYZ", *COORDS_IN) if key in numbers]
+    if len(given) > 1:
+        findings.deviates(
+            f"an item must have one of StageXYZ, {', '.join(COORDS_IN)}. Got {', '.join(given)} instead.",
+            section.line,
+            _element(section),
+        )
+    for key in given:
+        if key != "StageXYZ":
+            x_px, y_px, z_um = numbers[key]
+            return key, (x_px, y_px, z_um)
+    return None
+
+
+def _points(
+    section: Section, numbers: dict[str, tuple[float, ...]], in_pixels: bool, findings: Findings
+) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """PtsX and PtsY; an external point may do without."""
+    count = int(numbers["NumPts"][0])
+    if count == 0 and in_pixels and numbers["Type"][0] == POINT:
+        return (), ()
+    if count < 1:
+        findings.deviates(
+            f"NumPts must be at least 1. Got {count} instead.",
+            section.line_of("NumPts"),
+            _element(section),
+        )
+        return None
+    for key in ("PtsX", "PtsY"):
+        if key in numbers and len(numbers[key]) == count:
+            continue
+        # A list that was refused above is not reported twice.
+        if key in numbers or section.get(key) is None:
+            got = len(numbers.get(key, ()))
+            findings.deviates(
+                f"{key} must hold {count} numbers (NumPts). Got {got} instead.",
+                section.line_of(key),
+                _element(section),
+            )
+        return None
+    return numbers["PtsX"], numbers["PtsY"]
+
+
+def _unique_id(label: str, map_id: int, labels: Counter[str], repeats: Counter[str]) -> str:
+    """The label where it is unique; else with the MapID, else with a running number that makes no other label."""
+    if labels[label] == 1:
+        return label
+    if map_id and f"{label}#{map_id}" not in labels:
+        return f"{label}#{map_id}"
+    while True:
+        repeats[label] += 1
+        wanted = f"{label}#no{repeats[label]}"
+        if wanted not in labels:
+            return wanted
+
+
+def _element(section: Section) -> str:
+    return f"[{section.kind} = {section.name[:_SHOWN]}]"

@@ -1,0 +1,204 @@
+"""A route as a SerialEM navigator file: the operator's own, its holes in order of visit and marked for acquisition.
+
+SerialEM acquires the items marked Acquire from the top of its table to the bottom, those of the current registration
+only. So the chosen holes stand below everything that is no hole and above the other holes, they alone are marked, and
+nothing else is changed: maps, notes, unknown keys and sections are written byte for byte.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryoscout.core.errors import InputError
+from cryoscout.formats.serialem.autodoc import UNREADABLE, Autodoc, Section
+from cryoscout.formats.serialem.nav import ITEM, NavFile, NavItem
+
+FIRST_MADE_ID = 50_000
+"""Ids that SerialEM makes itself are 100,000 and more."""
+
+USER_VALUE = "UserValue1"
+
+
+@dataclass(frozen=True)
+class PlannedHole:
+    """One hole of a route, as the writer needs it."""
+
+    hole_id: str  # NavItem.id
+    patch_id: str
+    p_good: float  # 0..1
+
+
+def write_nav(source: NavFile, route: Sequence[PlannedHole], path: Path) -> tuple[str, ...]:
+    """Write a navigator file that acquires the holes of a route in its order; returns notes for the operator.
+
+    source : as read; files of the XML form are written in the autodoc form, which SerialEM reads just as well
+    route : in order of visit, each hole once, not empty     path : a file that does not exist yet
+    Of the chosen holes Acquire, GroupID (one per patch) and UserValue1 (p_good) are set, of all other items Acquire is
+    taken off; registrations are never changed, because positions of two registrations cannot be compared.
+    Raises InputError for a route that is empty, repeats a hole or has a p_good outside 0..1, and for a path that
+    exists or cannot be written, a hole that the file does not have (with the nearest), and a source with a header that
+    cannot be read or, in the XML form, with any deviation.
+    """
+    _check_whole(source)
+    chosen = _chosen(source, route)
+    sections = list(source.document.sections)
+    unmarked = _unmark(sections, {item.place for item in chosen})
+    groups = _group_of_patch(source, route, chosen)
+    replaced = sum(item.section.get(USER_VALUE) is not None for item in chosen)
+    for hole, item in zip(route, chosen, strict=True):
+        section = sections[item.place].with_value("Acquire", "1")
+        section = section.with_value("GroupID", str(groups[hole.patch_id]))
+        sections[item.place] = section.with_value(USER_VALUE, f"{hole.p_good:.4f}")
+    document = _in_order_of_visit(source, sections, chosen)
+    _write_new_file(path, document.to_bytes())
+    return _notes(source, path, chosen, unmarked, replaced)
+
+
+def _check_whole(source: NavFile) -> None:
+    """Nothing of the operator's may get lost, and no lines may come under another item's header.
+
+    Lines below a header that cannot be read would overwrite the position of the item that they are put under; what
+    deviates in an XML file is not in the document, and could not be written.
+    """
+    if source.document.from_xml and source.deviations:
+        raise InputError(
+            f"The XML navigator {source.path.name} must be read without deviations before it is written. "
+            f"Got {len(source.deviations)} instead (first: {source.deviations[0].message}). "
+            "Remedy: save it in SerialEM again."
+        )
+    for section in source.document.of_kind(UNREADABLE):
+        raise InputError(
+            f"The headers of {source.path.name} must be readable before its items are put in order. "
+            f"Got {section.raw[0].strip()[:60]!r} on line {section.line} instead. Remedy: save it in SerialEM again."
+        )
+
+
+def _chosen(source: NavFile, route: Sequence[PlannedHole]) -> list[NavItem]:
+    """The items of the route."""
+    if not route:
+        raise InputError(
+            "A route must have at least one hole. Got none instead. Remedy: plan with more minutes."
+        )
+    holes = {item.id: item for item in source.holes}
+    seen: set[str] = set()
+    for hole in route:
+        if hole.hole_id not in holes:
+            raise InputError(_unknown_hole(source, hole.hole_id, holes))
+        if hole.hole_id in seen:
+            raise InputError(f"A route must visit a hole once. Got {hole.hole_id!r} again instead.")
+        if not 0.0 <= hole.p_good <= 1.0:
+            raise InputError(
+                f"p_good must be between 0 and 1. Got {hole.p_good!r} for {hole.hole_id!r} instead."
+            )
+        seen.add(hole.hole_id)
+    return [holes[hole.hole_id] for hole in route]
+
+
+def _unknown_hole(source: NavFile, hole_id: str, holes: dict[str, NavItem]) -> str:
+    same_label = [item.id for item in holes.values() if item.label == hole_id]
+    near = same_label or difflib.get_close_matches(hole_id, holes, n=1, cutoff=0.4)
+    hint = f" Did you mean {' or '.join(near[:3])}?" if near else ""
+    return f"A route must name holes of {source.path.name}. Got {hole_id!r} instead.{hint}"
+
+
+def _unmark(sections: list[Section], chosen_places: set[int]) -> int:
+    """Take the mark off every item that is not chosen, items that could not be read among them; how many had one."""
+    unmarked = 0
+    for place, section in enumerate(sections):
+        if (
+            place
+            and section.kind == ITEM
+            and place not in chosen_places
+            and section.get("Acquire") is not None
+        ):
+            unmarked += section.get("Acquire") != "0"
+            sections[place] = section.without("Acquire")
+    return unmarked
+
+
+def _group_of_patch(
+    source: NavFile, route: Sequence[PlannedHole], chosen: Sequence[NavItem]
+) -> dict[str, int]:
+    """GroupID of each patch: the one its holes share already, where no other patch has it; else a new one."""
+    had: dict[str, set[int]] = {}
+    for hole, item in zip(route, chosen, strict=True):
+        had.setdefault(hole.patch_id, set()).add(item.group_id)
+    patches_of: dict[int, int] = {}
+    for group_ids in had.values():
+        for group_id in group_ids:
+            patches_of[group_id] = patches_of.get(group_id, 0) + 1
+    items = source.document.of_kind(ITEM)
+    taken = {section.get(key) for section in items for key in ("MapID", "GroupID", "DrawnID")}
+    groups: dict[str, int] = {}
+    made = FIRST_MADE_ID - 1
+    for patch_id, group_ids in had.items():
+        group_id = next(iter(group_ids))
+        if len(group_ids) > 1 or group_id == 0 or patches_of[group_id] > 1:
+            made += 1
+            while str(made) in taken:
+                made += 1
+            group_id = made
+        groups[patch_id] = group_id
+    return groups
+
+
+def _in_order_of_visit(source: NavFile, sections: list[Section], chosen: Sequence[NavItem]) -> Autodoc:
+    """Globals, items that are no holes, chosen holes, other holes, other sections; all but the chosen in file order."""
+    visits = [item.place for item in chosen]
+    holes = {item.place for item in source.holes}
+    places = range(1, len(sections))
+    order = [
+        *(place for place in places if sections[place].kind == ITEM and place not in holes),
+        *visits,
+        *sorted(holes - set(visits)),
+        *(place for place in places if sections[place].kind != ITEM),
+    ]
+    line_end = source.document.line_end
+    ordered = [sections[0], *(sections[place] for place in order)]
+    separated = [section.separated(line_end) for section in ordered[:-1]]
+    return Autodoc((*separated, ordered[-1]), source.document.encoding)
+
+
+def _write_new_file(path: Path, data: bytes) -> None:
+    try:
+        with path.open("xb") as file:
+            file.write(data)
+    except FileExistsError:
+        raise InputError(
+            f"The navigator must be written to a new file. Got {path}, which exists, instead. "
+            "Remedy: name another file; the operator's own is never overwritten."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"The navigator must be written to a file. Got {path} ({error}) instead.") from None
+
+
+def _notes(
+    source: NavFile, path: Path, chosen: Sequence[NavItem], unmarked: int, replaced: int
+) -> tuple[str, ...]:
+    notes = [
+        f"Load {path.name} in SerialEM with Navigator > Read & Open. Do not merge it: a merge skips items that are "
+        "in the table already, so marks and order would not change.",
+    ]
+    registration = max(item.regis for item in source.items)
+    elsewhere = sum(item.regis != registration for item in chosen)
+    if elsewhere:
+        notes.append(
+            f"{elsewhere} chosen holes are not at registration {registration}, the highest of the file, which SerialEM "
+            "takes on loading: set the current registration to theirs, or they are not acquired."
+        )
+    if unmarked:
+        notes.append(
+            f"{unmarked} items were marked for acquisition and are not in the route: the marks are taken off."
+        )
+    if replaced:
+        notes.append(f"{USER_VALUE} of {replaced} chosen holes held another value and now holds p_good.")
+    if source.document.from_xml:
+        notes.append("The navigator was XML and is written in the autodoc form.")
+    if source.deviations:
+        notes.append(
+            f"{len(source.deviations)} places of the navigator could not be read: they are written as they are."
+        )
+    return tuple(notes)

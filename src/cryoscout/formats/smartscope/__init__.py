@@ -1,0 +1,1 @@
+"""SmartScope exports, its server, and the selection written back."""

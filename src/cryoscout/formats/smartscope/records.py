@@ -1,0 +1,348 @@
+"""SmartScope sessions: grids, squares, holes and high-magnification images, from its export YAML or its REST records.
+
+    record   field                    unit    becomes
+    grid     grid_id (REST) or name           grid_id of what is below it
+    square   square_id or name                squares.square_id
+    hole     hole_id or name                  holes.hole_id
+             bis_group                        holes.patch_id: holes imaged from one stage position; none: ""
+             selected                         holes.chosen
+    highmag  name                             exposures.exposure_id, ctf.name
+             number                           exposures.shot_key
+             is_x, is_y               um      exposures.shift_x_um, shift_y_um: stage position less target's, as written
+             ctffit                   A       ctf.ctf_max_res_angstrom; null: no result yet
+             defocus, astig           A       ctf.defocus_um, astigmatism_um
+             angast                   degrees ctf.defocus_angle_deg
+             ice_thickness            nm      ctf.ice_thickness_nm
+             tilt_angle               degrees ctf.tilt_angle_deg
+             completion_time                  extra only: when it was finished, not when it was started
+    finder   stage_x, stage_y         um      x_um, y_um of the square or hole (the first finder, as SmartScope)
+             x, y                     px      x_px, y_px of a hole on its square's image
+
+Status words: none, queued, started, acquired, processed, targets_selected (also written selected), targets_picked,
+completed, skipped, error. A highmag record is an exposure once it is acquired, processed or completed. The YAML is what
+SmartScope's `export_grid` writes (atlas > targets > targets > targets); it leaves all ids out, so names stand for them.
+The file is read as text and never made into objects (see `yaml_values`).
+Specification: NIEHS/SmartScope, `Smartscope/server/api/serializers/export_serializers.py` and `core/models/`.
+Doubt: whether x, y of a finder are columns and rows from the upper left corner is not said.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cryoscout.core.errors import FileFormatError
+from cryoscout.formats.ctf.names import exposure_name
+from cryoscout.formats.ctf.records import (
+    UM_PER_ANGSTROM,
+    CtfRows,
+    deviations_of,
+    head_text,
+    parse_number,
+    shown,
+)
+from cryoscout.formats.records import EXPOSURE_COLUMNS, HOLE_COLUMNS, SQUARE_COLUMNS, SourceRecords
+from cryoscout.formats.text.findings import Deviation, Findings
+from cryoscout.formats.text.json_values import JsonValue
+from cryoscout.formats.text.yaml_values import YamlMapping, YamlValue, read_yaml
+
+FORMAT = "smartscope"
+STATUSES = (
+    "queued",
+    "started",
+    "acquired",
+    "processed",
+    "targets_selected",
+    "selected",
+    "targets_picked",
+    "completed",
+    "skipped",
+    "error",
+)
+IMAGED = ("acquired", "processed", "completed")
+CTF_FIELDS: dict[str, tuple[str, float]] = {
+    "defocus": ("defocus_um", UM_PER_ANGSTROM),
+    "astig": ("astigmatism_um", UM_PER_ANGSTROM),
+    "angast": ("defocus_angle_deg", 1.0),
+    "ice_thickness": ("ice_thickness_nm", 1.0),
+    "tilt_angle": ("tilt_angle_deg", 1.0),
+    "tilt_axis_angle": ("tilt_axis_angle_deg", 1.0),
+}
+_PARTS = ("targets", "finders", "classifiers", "selectors")
+_INFINITE, _INFINITE_IN_YAML = "inf", (".inf", ".Inf", ".INF", "+.inf")
+_HEAD_BYTES = 64 * 1024
+
+Record = Mapping[str, JsonValue] | Mapping[str, YamlValue]
+
+
+@dataclass
+class FoundRecords:
+    """What was read of one session, before it becomes tables."""
+
+    squares: dict[str, tuple[object, ...]] = field(default_factory=dict)
+    holes: dict[str, tuple[object, ...]] = field(default_factory=dict)
+    exposures: dict[str, tuple[object, ...]] = field(default_factory=dict)
+    ctf: CtfRows = field(default_factory=CtfRows)
+    extra: dict[str, dict[str, str]] = field(default_factory=dict)
+    stage_of_hole: dict[str, tuple[float, float]] = field(default_factory=dict)
+    stage_of_group: dict[str, tuple[float, float]] = field(default_factory=dict)
+    group_of_hole: dict[str, str] = field(default_factory=dict)
+
+    def add_square(self, record: Record, grid_id: str, findings: Findings) -> str | None:
+        """Take a square; its id, or None after reporting what is wrong with it."""
+        reader = _Reader(record, "square", findings)
+        square_id = reader.identifier("square_id", self.squares)
+        if square_id is None or not reader.status_is_known():
+            return None
+        x_um, y_um, _, _ = reader.position()
+        self.squares[square_id] = (square_id, grid_id, x_um, y_um)
+        self.extra[square_id] = reader.rest("square_id")
+        return square_id
+
+    def add_hole(self, record: Record, square_id: str, grid_id: str, findings: Findings) -> str | None:
+        """Take a hole of a square that was taken; its id, or None after reporting what is wrong with it."""
+        reader = _Reader(record, "hole", findings)
+        hole_id = reader.identifier("hole_id", self.holes)
+        if hole_id is None or not reader.status_is_known():
+            return None
+        place = reader.position()
+        group = reader.text("bis_group")
+        patch_id = f"{square_id}/{group}" if group else ""
+        self.stage_of_hole[hole_id] = place[:2]
+        if patch_id:
+            self.group_of_hole[hole_id] = patch_id
+            if reader.text("bis_type") == "center":
+                self.stage_of_group[patch_id] = place[:2]
+        self.holes[hole_id] = (hole_id, patch_id, square_id, grid_id, *place, reader.flag("selected"))
+        self.extra[hole_id] = reader.rest("hole_id")
+        return hole_id
+
+    def add_exposure(
+        self, record: Record, hole_id: str, square_id: str, grid_id: str, findings: Findings
+    ) -> None:
+        """Take a high-magnification image of a hole that was taken, where it was acquired."""
+        reader = _Reader(record, "highmag", findings)
+        name = reader.text("name") or reader.text("hm_id")
+        exposure_id = exposure_name(name) if name else ""
+        if not exposure_id:
+            reader.deviates("a highmag record must have a name. Got none instead.")
+            return
+        if exposure_id in self.exposures:
+            reader.deviates(f"an exposure must stand once. Got {shown(exposure_id)} again instead.")
+            return
+        if not reader.status_is_known() or reader.text("status") not in IMAGED:
+            return
+        patch_id = self.group_of_hole.get(hole_id, "")
+        stage = self.stage_of_group.get(patch_id, self.stage_of_hole.get(hole_id, (math.nan, math.nan)))
+        shift = (reader.number("is_x"), reader.number("is_y"))
+        number = reader.text("number") or "1"
+        self.exposures[exposure_id] = (exposure_id, hole_id, square_id, grid_id, number, None, *stage, *shift)
+        self.extra[exposure_id] = reader.rest("hm_id")
+        resolution = reader.text("ctffit")
+        resolution = _INFINITE if resolution in _INFINITE_IN_YAML else resolution
+        if resolution is not None:
+            further: dict[str, float | str | None] = {
+                column: reader.number(label) * factor for label, (column, factor) in CTF_FIELDS.items()
+            }
+            self.ctf.add(findings, name or "", resolution, further, line=reader.line, element=reader.element)
+
+    def source_records(
+        self, path: Path, findings: Findings, session_name: str | None, notes: Sequence[str] = ()
+    ) -> SourceRecords:
+        """The tables of everything taken."""
+        exposures = pd.DataFrame(list(self.exposures.values()), columns=list(EXPOSURE_COLUMNS))
+        numbers = ["stage_x_um", "stage_y_um", "shift_x_um", "shift_y_um"]
+        exposures = exposures.astype(dict.fromkeys(numbers, np.float64))
+        all_notes = [*notes, *self.ctf.notes()]
+        if len(exposures):
+            all_notes.append(
+                "SmartScope does not write when an exposure was started: times must come from elsewhere"
+            )
+        unknown = sum(math.isnan(x_um) for x_um, _ in self.stage_of_hole.values())
+        if unknown:
+            all_notes.append(f"{unknown} of {len(self.holes)} holes have no stage position")
+        holes = pd.DataFrame(list(self.holes.values()), columns=list(HOLE_COLUMNS))
+        places = dict.fromkeys(("x_um", "y_um", "x_px", "y_px"), np.float64)
+        squares = pd.DataFrame(list(self.squares.values()), columns=list(SQUARE_COLUMNS))
+        return SourceRecords(
+            format=FORMAT,
+            path=path,
+            squares=squares.astype({"x_um": np.float64, "y_um": np.float64}),
+            holes=holes.astype(places | {"chosen": "boolean"}),
+            exposures=exposures.assign(started_at=exposures["started_at"].astype("datetime64[ns]")),
+            ctf=self.ctf.frame([column for column, _ in CTF_FIELDS.values()]),
+            session_name=session_name,
+            extra=self.extra,
+            deviations=tuple(findings.deviations),
+            notes=tuple(all_notes),
+        )
+
+
+class _Reader:
+    """Values of one record, by name, whether they came as text (YAML) or typed (JSON)."""
+
+    def __init__(self, record: Record, kind: str, findings: Findings) -> None:
+        self.record = record
+        self.line = record.line if isinstance(record, YamlMapping) else None
+        name = next((self.text(key) for key in (f"{kind}_id", "hm_id", "name") if self.text(key)), "?")
+        self.element = f"{kind} {name[:60] if name else name}"
+        self.findings = findings
+
+    def deviates(self, message: str) -> None:
+        self.findings.deviates(message, self.line, self.element)
+
+    def text(self, key: str) -> str | None:
+        """A scalar as text; None where it is null, missing, empty or no scalar."""
+        value = self.record.get(key)
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        if isinstance(value, (int, float)):
+            return repr(value)
+        return value if isinstance(value, str) and value else None
+
+    def identifier(self, key: str, taken: Mapping[str, object]) -> str | None:
+        found = self.text(key) or self.text("name")
+        if found is None:
+            self.deviates(f"a record must have {key} or a name. Got none instead.")
+        elif found in taken:
+            self.deviates(f"{key} must be unique. Got {shown(found)} again instead.")
+            found = None
+        return found
+
+    def status_is_known(self) -> bool:
+        status = self.text("status")
+        if status is not None and status not in STATUSES:
+            self.deviates(
+                f"status must be null or one of {', '.join(STATUSES)}. Got {shown(status)} instead."
+            )
+            return False
+        return True
+
+    def flag(self, key: str) -> object:
+        text = (self.text(key) or "").lower()
+        if text not in ("true", "false", ""):
+            self.deviates(f"{key} must be true or false. Got {shown(text)} instead.")
+        return {"true": True, "false": False}.get(text, pd.NA)
+
+    def number(self, key: str) -> float:
+        """A finite number; NaN where it is null or, after reporting it, none."""
+        return self._number(key, self.text(key))
+
+    def _number(self, key: str, text: str | None) -> float:
+        if text is None:
+            return math.nan
+        value = parse_number(text)
+        if value is None or not math.isfinite(value):
+            self.deviates(f"{key} must be a finite number. Got {shown(text)} instead.")
+            return math.nan
+        return value
+
+    def position(self) -> tuple[float, float, float, float]:
+        """Stage x, y (um) and image x, y (px) of the first finder, which SmartScope itself takes; NaN without one."""
+        finders = self.record.get("finders")
+        if finders is None or finders == []:
+            return (math.nan,) * 4
+        first = finders[0] if isinstance(finders, list) else None
+        if not isinstance(first, dict):
+            self.deviates("finders must be a list of records. Got something else instead.")
+            return (math.nan,) * 4
+        finder = _Reader(first, "finder", self.findings)
+        finder.line, finder.element = finder.line or self.line, self.element
+        x_um, y_um, x_px, y_px = (finder.number(key) for key in ("stage_x", "stage_y", "x", "y"))
+        return x_um, y_um, x_px, y_px
+
+    def rest(self, own_id: str) -> dict[str, str]:
+        """Every scalar of the record, and labels of classifiers and selectors by their method."""
+        texts = {key: self.text(key) for key in self.record if key not in (*_PARTS, own_id)}
+        for part in ("classifiers", "selectors"):
+            labels = self.record.get(part)
+            for label in labels if isinstance(labels, list) else []:
+                if isinstance(label, dict):
+                    method = _Reader(label, part, self.findings)
+                    words = [method.text("label"), method.text("value")]
+                    texts[f"{part}/{method.text('method_name')}"] = " ".join(word for word in words if word)
+        return {key: text for key, text in texts.items() if text is not None}
+
+
+def detect(path: Path) -> bool:
+    """Whether a file begins as the YAML that SmartScope exports for a grid; reads its first kB.
+
+    Keys are sorted or not by version, so `atlas` may stand first or late; a grid's own fields tell it.
+    """
+    head = head_text(path, _HEAD_BYTES)
+    if head.lstrip()[:1] in ("{", "["):
+        return False
+    keys = {line.partition(":")[0] for line in head.splitlines() if line[:1].isalpha() and ":" in line}
+    return "atlas" in keys and ("targets:" in head or bool(keys & {"params_id", "session_id"}))
+
+
+def read_source(path: Path, permissive: bool = False) -> SourceRecords:
+    """Read the export of one grid.
+
+    permissive : leave deviating records out and list them
+    Raises FileFormatError (file, line) at the first deviation unless permissive, and always for what is no YAML and
+    for YAML that is no exported grid.
+    """
+    return _read(path, Findings(path, permissive))
+
+
+def validate(path: Path) -> list[Deviation]:
+    """Every deviation of an export, by line; an empty list for a clean one."""
+    return deviations_of(path, _read)
+
+
+def _read(path: Path, findings: Findings) -> SourceRecords:
+    grid = read_yaml(path)
+    if not isinstance(grid, YamlMapping) or "atlas" not in grid:
+        raise FileFormatError(
+            path, 1, "must be the export of a grid: a mapping with `atlas`. Got something else instead."
+        )
+    grid_reader = _Reader(grid, "grid", findings)
+    grid_id = grid_reader.text("grid_id") or grid_reader.text("name")
+    if grid_id is None:
+        raise FileFormatError(path, grid.line, "a grid must have a name. Got none instead.")
+    found = FoundRecords()
+    for atlas in _mappings(grid, "atlas", findings):
+        for square in _mappings(atlas, "targets", findings):
+            square_id = found.add_square(square, grid_id, findings)
+            for hole in _mappings(square, "targets", findings) if square_id else []:
+                found.add_hole(hole, square_id or "", grid_id, findings)
+            _add_exposures(found, square, square_id, grid_id, findings)
+    found.extra[grid_id] = grid_reader.rest("grid_id")
+    session = grid.get("session_id")
+    name = _Reader(session, "session", findings).text("session") if isinstance(session, YamlMapping) else None
+    notes = [] if grid_reader.text("grid_id") else ["the export has no ids: names stand for them"]
+    return found.source_records(path, findings, name or grid_id, notes)
+
+
+def _add_exposures(
+    found: FoundRecords, square: YamlMapping, square_id: str | None, grid_id: str, findings: Findings
+) -> None:
+    """After all holes of the square, because the stage position of a group is that of its centre."""
+    for hole in _mappings(square, "targets", Findings(findings.path, permissive=True)) if square_id else []:
+        hole_id = next((str(hole[key]) for key in ("hole_id", "name") if hole.get(key)), "")
+        if hole_id in found.holes:
+            for image in _mappings(hole, "targets", findings):
+                found.add_exposure(image, hole_id, square_id or "", grid_id, findings)
+
+
+def _mappings(parent: YamlMapping, key: str, findings: Findings) -> list[YamlMapping]:
+    """The records of a list in a record; what is no record is reported and left out."""
+    value = parent.get(key)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        findings.deviates(f"{key} must be a list. Got {shown(str(value))} instead.", parent.line, key)
+        return []
+    records = []
+    for item in value:
+        if isinstance(item, YamlMapping):
+            records.append(item)
+        else:
+            findings.deviates(f"{key} must hold records. Got {shown(str(item))} instead.", parent.line, key)
+    return records

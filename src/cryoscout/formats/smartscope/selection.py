@@ -1,0 +1,79 @@
+"""The selection that a plan for SmartScope is written as: known and checked, and never taken for a session.
+
+    [{"type": "holes", "key": "selected", "new_value": "1", "ids": ["...", ...]}, ...]
+
+One body of a request for each stay of the plan, in order of visit; `smartscope_rest` writes and sends them. It says
+which holes to image, and nothing of where they are or of what was imaged.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import NoReturn
+
+from cryoscout.core.errors import FileFormatError
+from cryoscout.formats.ctf.records import deviations_of, head_text, shown
+from cryoscout.formats.text.findings import Deviation, Findings, read_text
+from cryoscout.formats.text.json_values import JsonValue, parse_json
+
+FORMAT = "smartscope-selection"
+LARGEST_SELECTION_BYTES = 64 * 1024 * 1024
+
+_HEAD_BYTES = 4096
+_MARKS = (re.compile(r'"key"\s*:\s*"selected"'), re.compile(r'"new_value"\s*:'))
+
+
+def detect(path: Path) -> bool:
+    """Whether a file begins as JSON with the selection of holes; reads its first 4 kB."""
+    head = head_text(path, _HEAD_BYTES).lstrip()
+    return head[:1] in ("[", "{") and all(mark.search(head) for mark in _MARKS)
+
+
+def read_source(path: Path, permissive: bool = False) -> NoReturn:
+    """Raise FileFormatError, which says what the file is: there is no session in it."""
+    raise FileFormatError(
+        path,
+        None,
+        "must be a session, a table or results. Got a selection of holes for SmartScope instead: a target list, which "
+        "says which holes to image and nothing of what was imaged. Remedy: import the session that was planned.",
+    )
+
+
+def validate(path: Path) -> list[Deviation]:
+    """Every deviation of a file, by request; an empty list for a clean one."""
+    return deviations_of(path, _check)
+
+
+def _check(path: Path, findings: Findings) -> None:
+    bodies = parse_json(read_text(path, LARGEST_SELECTION_BYTES), path)
+    first: dict[str, int] = {}
+    for number, body in enumerate(bodies if isinstance(bodies, list) else [bodies], start=1):
+        element = f"request {number}"
+        ids = _ids(body)
+        if ids is None:
+            findings.deviates(
+                'must be {"type": "holes", "key": "selected", "new_value": "1", "ids": ["...", ...]}. '
+                f"Got {shown(json.dumps(body))} instead.",
+                element=element,
+            )
+            continue
+        for hole in ids:
+            if hole in first:
+                findings.deviates(
+                    f"a hole must stand once. Got {shown(hole)} again instead (first in request {first[hole]}).",
+                    element=element,
+                )
+            first.setdefault(hole, number)
+
+
+def _ids(body: JsonValue) -> list[str] | None:
+    """The holes of a request; None where it is none."""
+    from cryoscout.formats.smartscope.rest import selection_body
+
+    ids = body.get("ids") if isinstance(body, dict) else None
+    if not isinstance(ids, list) or not ids:
+        return None
+    holes = [each for each in ids if isinstance(each, str) and each]
+    return holes if len(holes) == len(ids) and body == selection_body(holes) else None

@@ -1,0 +1,1 @@
+"""What readers of text share: findings with lines, values of JSON and YAML."""

@@ -1,0 +1,287 @@
+"""From what sources say to one session: places from one format, results of every source joined by name.
+
+    level      from
+    squares    the source of the places; those without holes are left out, because nothing can be planned in them
+    patches    as the reader gives them, else clusters of positions, else the square (see `assemble_places`)
+    shots      what the source declares or what most imaged holes have, whichever is more; the same for all holes
+    exposures  of the source of the places; one without a result is pending, a failed fit is a result
+    results    of all sources, each a CTF run that is kept; of several the best resolution counts, a failed one only
+               where all failed (see `assemble_ctf`)
+    the rest   of all sources, as vendor fields (see `assemble_fields`)
+
+A stored session can be extended: what is new is added, pending exposures get their results and others a better one,
+missing positions are filled, and a hole that is imaged now comes into the patch it was imaged in; nothing else changes,
+but what holes are chosen. Importing in steps gives what importing at once does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from cryoscout.core.errors import DataError
+from cryoscout.formats.records import EXPOSURE_COLUMNS, SourceRecords
+from cryoscout.formats.registry import BY_NAME, FORMATS
+from cryoscout.intake.assemble_ctf import with_results
+from cryoscout.intake.assemble_fields import vendor_fields
+from cryoscout.intake.assemble_names import joined_by_name
+from cryoscout.intake.assemble_places import Places, places_of_sources
+from cryoscout.session.joins import NAMES_SHOWN, JoinReport
+from cryoscout.session.live_exposures import renamed, shots_of_vendor_exposures, with_vendor_ids
+from cryoscout.session.model import Session, SessionInfo
+from cryoscout.session.tables import TABLES, empty_table, with_gaps_filled
+
+_NOT_IN_A_NAME = re.compile(r"[^\w.+-]+")
+_LONGEST_NAME = 100
+_EPU_AREA = re.compile(r"FoilHole_[0-9]+_Data_([0-9]+)_")
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """A session, and what became of everything the sources said."""
+
+    session: Session
+    reports: list[JoinReport] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def assemble(
+    sources: Sequence[SourceRecords],
+    stored: Session | None = None,
+    *,
+    name: str | None = None,
+    cluster_radius_um: float | None = None,
+    same_source: bool = False,
+) -> Assembled:
+    """Join sources into a session, or extend a stored one with them.
+
+    sources : what was read; later ones fill what earlier ones leave open     stored : the session to extend
+    name : of the session, else as the source of the places has it
+    cluster_radius_um : for holes that the reader gives no patch, else as the source has it
+    same_source : the stored session was imported from the same paths, so that all of it may be new
+    Raises DataError where there are no holes, places of two formats, or a session other than the stored one.
+    """
+    chosen, tables = _choose_places(sources, stored)
+    places = places_of_sources(chosen, stored, cluster_radius_um)
+    if stored is not None:
+        _refuse_other_session(places, stored, same_source)
+    notes = [f"{source.path.name}: {note}" for source in sources for note in source.notes]
+    notes += [
+        f"{table.path.name}: its holes were not taken; results and times join by name" for table in tables
+    ]
+    notes += places.notes
+    exposures, reports, shots, shot_notes, new_ids = _exposures(chosen, places, stored)
+    exposures, time_reports = _with_times(exposures, tables)
+    results = with_results(exposures, sources, renamed(_stored_table("ctf_runs", stored), new_ids))
+    session = Session(
+        stored.name if stored is not None else _plain_name(name or _name_of(chosen)),
+        _info(chosen, stored, shots, results.exposures),
+        places.grids,
+        places.squares,
+        places.patches,
+        places.holes,
+        results.exposures[list(TABLES["exposures"])],
+        _stored_table("predictions", stored),
+        _provenance(sources, chosen, stored),
+        results.runs,
+        vendor_fields(sources, _stored_table("vendor_fields", stored)),
+    )
+    return Assembled(session, reports + time_reports + results.reports, notes + shot_notes + results.notes)
+
+
+def earlier_exposures(session: Session) -> pd.DataFrame:
+    """The exposures of a stored session as EXPOSURE_COLUMNS, for readers that go on from them."""
+    placed = session.exposures.merge(session.holes[["hole_id", "patch_id"]], on="hole_id", how="left")
+    placed = placed.merge(session.patches, on="patch_id", how="left")
+    placed = placed.merge(session.squares[["square_id", "grid_id"]], on="square_id", how="left")
+    placed = placed.assign(shot_key="", shift_x_um=np.nan, shift_y_um=np.nan)
+    return placed[list(EXPOSURE_COLUMNS)]
+
+
+def _choose_places(
+    sources: Sequence[SourceRecords], stored: Session | None
+) -> tuple[list[SourceRecords], list[SourceRecords]]:
+    """The sources that say where things are, all of one format, and tables that repeat it in their own words."""
+    saying = [source for source in sources if _says_places(source)]
+    present = [each.name for each in FORMATS if any(source.format == each.name for source in saying)]
+    vendors = [name for name in present if BY_NAME[name].gives == "places"]
+    own = [stored.info.format] if stored is not None else []
+    if len(set(vendors + own) - {"generic", "leginon-export"}) > 1:
+        raise DataError(
+            "Squares and holes must come from one format. "
+            f"Got {', '.join(dict.fromkeys(own + vendors))} instead. Remedy: import them one by one."
+        )
+    lead = own[0] if own else (vendors or present or [""])[0]
+    if vendors and vendors[0] != lead:
+        raise DataError(
+            f"A later import must be of the session's own format, {lead}, or of results. Got {vendors[0]} instead. "
+            "Remedy: import it into a new place with -o."
+        )
+    if not lead:
+        got = ", ".join(f"{source.path.name} ({source.format})" for source in sources) or "nothing"
+        raise DataError(
+            f"A session must have holes or exposures. Got only results or squares instead: {got}. Remedy: add the "
+            "folder of the session, a .nav file or a table with holes; or add results to a session that was "
+            "imported before, with --update -o NAME.session."
+        )
+    chosen = [source for source in saying if source.format == lead]
+    chosen += [source for source in sources if source.format == lead and not _says_places(source)]
+    return chosen, [source for source in saying if source.format != lead]
+
+
+def _says_places(source: SourceRecords) -> bool:
+    return bool(len(source.holes) or len(source.exposures))
+
+
+def _refuse_other_session(places: Places, stored: Session, same_source: bool) -> None:
+    if same_source or places.shares_with_stored or not places.n_new_holes:
+        return
+    raise DataError(
+        f"A later import must be of the same session. Got {places.n_new_holes} holes and none of the squares or "
+        f"holes of session {stored.name} instead. Remedy: import it into a new place with -o."
+    )
+
+
+def _exposures(
+    chosen: Sequence[SourceRecords], places: Places, stored: Session | None
+) -> tuple[pd.DataFrame, list[JoinReport], int, list[str], dict[str, str]]:
+    """Stored and new exposures, each a shot of its hole; what found no hole; shots per hole; notes; and the vendor's
+    ids of shots that were recorded live, which stand in the rows in place of theirs."""
+    before = _stored_table("exposures", stored)
+    before = with_gaps_filled("exposures", before, places.exposures)
+    new = places.exposures[~places.exposures["exposure_id"].isin(before["exposure_id"])]
+    placed = new["hole_id"].isin(places.holes["hole_id"])
+    lost = new.loc[~placed, "exposure_id"]
+    report = JoinReport(
+        what=f"exposures of {', '.join(source.path.name for source in chosen if len(source.exposures))}",
+        found=len(places.exposures),
+        joined=len(places.exposures) - len(lost),
+        first_not_joined=tuple(lost.head(NAMES_SHOWN)),
+        why="they name no hole" if len(lost) else "",
+    )
+    new = new[placed].assign(is_new=True, outcome="pending", ctf_max_res_angstrom=np.nan)
+    rows = _concatenated([before.assign(is_new=False), new.assign(shot=0)])
+    rows = rows.assign(shot_key=[_shot_key(exposure_id) for exposure_id in rows["exposure_id"]])
+    rows = rows.sort_values(["is_new", "started_at", "exposure_id"], kind="stable")
+    again = (rows["shot_key"] != "") & rows.duplicated(["hole_id", "shot_key"]) & rows["is_new"]
+    notes = []
+    if again.any():
+        notes.append(
+            f"left out: {int(again.sum())} exposures of a shot that was taken before, such as "
+            f"{rows.loc[again, 'exposure_id'].iloc[0]}; the first one counts"
+        )
+    rows = rows[~again].reset_index(drop=True)
+    new = rows[rows["is_new"]]
+    new = new.assign(shot=shots_of_vendor_exposures(before, new))
+    key = ["exposure_id", "hole_id", "shot"]
+    new_ids = with_vendor_ids(before[key], new[key])
+    before = with_gaps_filled("exposures", renamed(before, new_ids), places.exposures)
+    new = new[~new["exposure_id"].isin(before["exposure_id"])]
+    rows = _concatenated([before.assign(is_new=False), new])
+    shots = _shots(chosen, rows, 1 if stored is None else stored.info.shots)
+    many = rows["shot"] > shots
+    if many.any():
+        notes.append(
+            f"left out: {int(many.sum())} exposures of holes that have more than {shots} (shots per hole), such as "
+            f"{rows.loc[many, 'exposure_id'].iloc[0]}"
+        )
+    reports = [report] if len(places.exposures) else []
+    return rows[~many].reset_index(drop=True), reports, shots, notes, new_ids
+
+
+def _shot_key(exposure_id: str) -> str:
+    """The acquisition area in EPU's name of an exposure: which shot of its hole it is, whatever source names it."""
+    found = _EPU_AREA.match(exposure_id)
+    return "" if found is None else found[1]
+
+
+def _shots(chosen: Sequence[SourceRecords], rows: pd.DataFrame, stored_shots: int) -> int:
+    """What is declared or what most imaged holes have; holes with fewer are incomplete."""
+    declared = max((source.shots or 1 for source in chosen), default=1)
+    seen = rows.groupby("hole_id").size().value_counts()
+    usual = int(seen.index[seen == seen.max()].max()) if len(seen) else 1
+    return max(declared, usual, stored_shots)
+
+
+def _with_times(rows: pd.DataFrame, tables: Sequence[SourceRecords]) -> tuple[pd.DataFrame, list[JoinReport]]:
+    """Times of tables for new exposures that have none."""
+    reports = []
+    for table in tables:
+        timed = table.exposures[table.exposures["started_at"].notna()]
+        if timed.empty:
+            continue
+        what = f"times of {table.path.name}"
+        place, report = joined_by_name(
+            timed["exposure_id"].tolist(), None, rows["exposure_id"].tolist(), what
+        )
+        times = rows["started_at"].to_numpy(copy=True)
+        known = place >= 0
+        open_rows = rows["is_new"].to_numpy() & np.isnat(times)
+        given = np.full(len(rows), np.datetime64("NaT", "ns"))
+        given[place[known]] = timed["started_at"].to_numpy(dtype="datetime64[ns]")[known]
+        rows = rows.assign(started_at=np.where(open_rows, given, times))
+        reports.append(report)
+    return rows, reports
+
+
+def _info(
+    chosen: Sequence[SourceRecords], stored: Session | None, shots: int, exposures: pd.DataFrame
+) -> SessionInfo:
+    has_times = int(exposures["started_at"].notna().sum()) > 1
+    if stored is None:
+        model = "fitted" if has_times else "cryorl"
+        return SessionInfo(format=chosen[0].format, shots=shots, default_time_model=model)
+    had_times = int(stored.exposures["started_at"].notna().sum()) > 1
+    changes: dict[str, object] = {"shots": shots}
+    if has_times and not had_times:
+        changes["default_time_model"] = "fitted"
+    return stored.info.model_copy(update=changes)
+
+
+def _provenance(
+    sources: Sequence[SourceRecords], chosen: Sequence[SourceRecords], stored: Session | None
+) -> pd.DataFrame:
+    """One row for each table that a file fills; rows of earlier imports stay, first."""
+    rows = []
+    for source in sources:
+        says_places = any(source is each for each in chosen)
+        filled = [
+            ("holes", "x_um, y_um, x_px, y_px", len(source.holes) and says_places),
+            ("holes", "chosen", says_places and source.holes["chosen"].notna().any()),
+            ("exposures", "started_at", len(source.exposures)),
+            ("exposures", "ctf_max_res_angstrom", len(source.ctf)),
+        ]
+        rows += [
+            (table, column, source.path.name, source.format) for table, column, is_there in filled if is_there
+        ]
+    new = pd.DataFrame(rows, columns=list(TABLES["provenance"]), dtype="str")
+    before = _stored_table("provenance", stored)
+    known = set(before.itertuples(index=False, name=None))
+    fresh = [row not in known for row in new.itertuples(index=False, name=None)]
+    return _concatenated([before, new[fresh]])
+
+
+def _stored_table(table: str, stored: Session | None) -> pd.DataFrame:
+    found: pd.DataFrame = empty_table(table) if stored is None else getattr(stored, table)
+    return found
+
+
+def _concatenated(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The frames below each other; those without rows only where none has rows."""
+    filled = [frame for frame in frames if len(frame)] or [frames[0]]
+    return pd.concat(filled, ignore_index=True)
+
+
+def _name_of(chosen: Sequence[SourceRecords]) -> str:
+    named = (source.session_name for source in chosen if source.session_name)
+    return next(named, None) or chosen[0].path.resolve().stem
+
+
+def _plain_name(name: str) -> str:
+    """A name that can be a folder's, whatever the file says."""
+    plain = _NOT_IN_A_NAME.sub("_", name).strip("._ ")[:_LONGEST_NAME]
+    return plain or "session"

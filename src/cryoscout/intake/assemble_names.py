@@ -1,0 +1,63 @@
+"""To which exposure of a session a name in another source belongs, and an account of what found none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cryoscout.formats.ctf.names import exposure_name
+from cryoscout.formats.epu.names import parse_exposure
+from cryoscout.session.joins import NAMES_SHOWN, JoinReport, leginon_stem
+
+
+def joined_by_name(
+    names: list[str], other_ids: list[str] | None, exposure_ids: list[str], what: str
+) -> tuple[NDArray[np.int64], JoinReport]:
+    """Place of each name among the exposures, (len(names),), -1 where it has none, and the report.
+
+    A name joins as it is written, as a pipeline's name, as EPU's or as Leginon's image.
+    other_ids : a second name of each, tried last     what : for the report
+    """
+    place = _places(names, exposure_ids)
+    attempts = [(names, exposure_name), (names, _epu_stem), (names, leginon_stem)]
+    if other_ids is not None:
+        attempts.append((other_ids, str))
+    for written, plain in attempts:
+        left = np.flatnonzero(place < 0)
+        if len(left):
+            place[left] = _places(
+                [plain(written[row]) for row in left], [plain(each) for each in exposure_ids]
+            )
+    lost = np.flatnonzero(place < 0)
+    return place, JoinReport(
+        what=what,
+        found=len(names),
+        joined=len(names) - len(lost),
+        first_not_joined=tuple(names[row] for row in lost[:NAMES_SHOWN]),
+        why="no exposure of a hole has the name" if len(lost) else "",
+        without=len(exposure_ids) - len(np.unique(place[place >= 0])),
+        target="exposures",
+    )
+
+
+def name_of_source(path: Path) -> str:
+    """What a source is called in tables: its last part, also where it was given as `.`."""
+    return path.name or path.resolve().name or str(path)
+
+
+def _places(names: Sequence[str], targets: Sequence[str]) -> NDArray[np.int64]:
+    """Place of each name among the targets; -1 for none, and for one that two targets share."""
+    index = pd.Index(np.array(targets, dtype=object))
+    unique = ~index.duplicated(keep=False)
+    found = index[unique].get_indexer(pd.Index(np.array(names, dtype=object)))
+    rows = np.flatnonzero(unique)
+    return np.where(found < 0, -1, rows[found] if len(rows) else -1).astype(np.int64)
+
+
+def _epu_stem(name: str) -> str:
+    parsed = parse_exposure(name)
+    return name if parsed is None else parsed.stem

@@ -1,0 +1,340 @@
+"""The places of a session from what sources say: which grid, square, patch and hole everything is in.
+
+A hole's patch is what the reader says. Where it says none: a cluster of positions, `<square>_cluster_<first hole>`, if
+a radius is known; `<square>_square`, the whole square as one patch, if not; `<square>_unplaced` for a hole without a
+position among clusters. A patch's name that several squares have is kept by the first and becomes `<square>/<patch>` in
+the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from cryoscout.core.errors import DataError
+from cryoscout.formats.clusters import cluster_positions, notes_on_radius
+from cryoscout.formats.records import SourceRecords
+from cryoscout.session.model import Session
+from cryoscout.session.tables import TABLES, empty_table, with_gaps_filled
+
+_SQUARES = ("square_id", "grid_id", "x_um", "y_um")
+_HOLES = ("hole_id", "patch_id", "square_id", "grid_id", "x_um", "y_um", "x_px", "y_px", "chosen")
+_EXPOSURES = (
+    "exposure_id",
+    "hole_id",
+    "square_id",
+    "grid_id",
+    "started_at",
+    "stage_x_um",
+    "stage_y_um",
+)
+
+
+@dataclass
+class Places:
+    """Tables of a session, and the exposures with the hole of each."""
+
+    grids: pd.DataFrame
+    squares: pd.DataFrame
+    patches: pd.DataFrame
+    holes: pd.DataFrame
+    exposures: pd.DataFrame
+    """exposure_id, hole_id ("" unknown), started_at, stage_x_um, stage_y_um; those of the sources alone."""
+    n_new_holes: int
+    shares_with_stored: bool
+    """Whether a square or hole of the sources is one of the stored session."""
+    notes: list[str] = field(default_factory=list)
+
+
+def places_of_sources(
+    chosen: Sequence[SourceRecords], stored: Session | None, cluster_radius_um: float | None
+) -> Places:
+    """The places that sources of one format say, added to those of a stored session.
+
+    Stored holes stay as they are, but for one of which it is known only now where the stage stood when it was imaged:
+    it comes into the patch it was imaged in. Missing positions are filled. What holes are chosen is what the file says
+    now, but an imaged hole stays chosen: programs take their mark off what is done. Raises DataError where an id stands
+    for two places.
+    """
+    squares = _merged([source.squares for source in chosen], _SQUARES, "square_id", ["grid_id"])
+    holes = _merged([source.holes for source in chosen], _HOLES, "hole_id", ["square_id", "grid_id"])
+    exposures = _merged([source.exposures for source in chosen], _EXPOSURES, "exposure_id", ["hole_id"])
+    notes: list[str] = []
+    exposures = _own_holes(exposures, holes, stored, notes)
+    known = _flat(stored)
+    holes = _with_holes_of_exposures(holes, exposures, known, notes)
+    holes = _in_grids(holes, squares, known, _grid_otherwise(chosen, known), notes)
+    shares = bool(
+        holes["hole_id"].isin(known["hole_id"]).any() or holes["square_id"].isin(known["square_id"]).any()
+    )
+    given = holes["patch_id"] != ""
+    if cluster_radius_um is not None:
+        notes += notes_on_radius(holes, known, chosen[0].format)
+    radius_um = cluster_radius_um or next(
+        (each.cluster_radius_um for each in chosen if each.cluster_radius_um), None
+    )
+    holes = holes.assign(patch_id=_patches(holes, radius_um, notes))
+    holes = holes.assign(patch_id=_told_apart(holes, known))
+    is_new = ~holes["hole_id"].isin(known["hole_id"])
+    moved = _moved(holes[given & ~is_new], exposures, stored)
+    before, emptied = _stored_holes(stored, moved)
+    before = _chosen_now(with_gaps_filled("holes", before, holes), holes, exposures, stored)
+    new = holes[is_new].assign(image_row=pd.array([pd.NA] * int(is_new.sum()), dtype="Int64"))
+    used = pd.concat([holes[is_new], holes[holes["hole_id"].isin(moved["hole_id"])]])
+    return Places(
+        grids=_extended("grids", stored, used, "grid_id"),
+        squares=with_gaps_filled(
+            "squares", _extended("squares", stored, _placed_squares(used, squares), "square_id"), squares
+        ),
+        patches=_extended("patches", stored, used, "patch_id", emptied),
+        holes=_joined_rows([before, new[list(TABLES["holes"])]]),
+        exposures=exposures,
+        n_new_holes=int(is_new.sum()),
+        shares_with_stored=shares,
+        notes=notes + _notes_on_squares(squares, holes, known),
+    )
+
+
+def _merged(
+    frames: Sequence[pd.DataFrame], columns: Sequence[str], id_column: str, places: list[str]
+) -> pd.DataFrame:
+    """One row per id with what the first source says that says anything; DataError where two places are said."""
+    filled = [_normal(frame, columns) for frame in frames if len(frame)]
+    if not filled:
+        return _normal(pd.DataFrame(columns=list(columns)), columns)
+    rows = pd.concat(filled, ignore_index=True)
+    if not rows[id_column].duplicated().any():
+        return rows
+    texts = [column for column in columns if _kind(column) == "str"]
+    rows[texts] = rows[texts].mask(rows[texts] == "")
+    groups = rows.groupby(id_column, sort=False)
+    for place in places:
+        several = groups[place].nunique()
+        if (several > 1).any():
+            raise DataError(
+                f"A {id_column} must stand for one place. Got {several.index[several > 1][0]!r} with several "
+                f"{place} instead. Remedy: import the sessions one by one."
+            )
+    merged = groups.first().reset_index()[list(columns)]
+    return merged.fillna(dict.fromkeys(texts, ""))
+
+
+def _kind(column: str) -> str:
+    if column == "started_at":
+        return "datetime64[ns]"
+    if column == "chosen":
+        return "boolean"
+    return "float64" if column.endswith(("_um", "_px")) else "str"
+
+
+def _normal(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The columns with their types, "" for a missing text."""
+    made = {}
+    for column in columns:
+        values = frame[column]
+        made[column] = (
+            values.where(values.notna(), "").astype("str")
+            if _kind(column) == "str"
+            else values.astype(pd.api.types.pandas_dtype(_kind(column)))
+        )
+    return pd.DataFrame(made).reset_index(drop=True)
+
+
+def _own_holes(
+    exposures: pd.DataFrame, holes: pd.DataFrame, stored: Session | None, notes: list[str]
+) -> pd.DataFrame:
+    """Where no source knows holes, each exposure is its own; also later, where the stored session began so."""
+    began_so = stored is None
+    if stored is not None and len(stored.exposures):
+        began_so = bool((stored.exposures["hole_id"] == stored.exposures["exposure_id"]).all())
+    if exposures.empty or len(holes) or (exposures["hole_id"] != "").any() or not began_so:
+        return exposures
+    notes.append("no source names holes: every exposure is its own hole")
+    return exposures.assign(hole_id=exposures["exposure_id"])
+
+
+def _flat(stored: Session | None) -> pd.DataFrame:
+    """hole_id, patch_id, square_id, grid_id of a stored session."""
+    if stored is None:
+        return pd.DataFrame(
+            dict.fromkeys(("hole_id", "patch_id", "square_id", "grid_id"), pd.Series([], dtype="str"))
+        )
+    flat = stored.holes[["hole_id", "patch_id"]].merge(stored.patches, on="patch_id", how="left")
+    return flat.merge(stored.squares[["square_id", "grid_id"]], on="square_id", how="left")
+
+
+def _with_holes_of_exposures(
+    holes: pd.DataFrame, exposures: pd.DataFrame, known: pd.DataFrame, notes: list[str]
+) -> pd.DataFrame:
+    """Holes that only exposures name, at the stage position of the first one."""
+    is_there = exposures["hole_id"].isin(holes["hole_id"]) | exposures["hole_id"].isin(known["hole_id"])
+    only = exposures[~is_there & (exposures["hole_id"] != "")].drop_duplicates("hole_id")
+    if only.empty:
+        return holes
+    if only["stage_x_um"].notna().any():
+        notes.append(f"{len(only)} holes that only exposures name have the stage position of the first one")
+    made = only.rename(columns={"stage_x_um": "x_um", "stage_y_um": "y_um"}).assign(
+        patch_id="", x_px=np.nan, y_px=np.nan, chosen=pd.array([pd.NA] * len(only), dtype="boolean")
+    )
+    return _joined_rows([holes, made[list(_HOLES)]])
+
+
+def _grid_otherwise(chosen: Sequence[SourceRecords], known: pd.DataFrame) -> str:
+    """The grid of what names none: the only one that is stored, else the session's name."""
+    grids = known["grid_id"].unique().tolist()
+    if len(grids) == 1:
+        return str(grids[0])
+    names = (source.session_name or source.path.resolve().stem for source in chosen)
+    return next(names, "") or "grid"
+
+
+def _in_grids(
+    holes: pd.DataFrame, squares: pd.DataFrame, known: pd.DataFrame, otherwise: str, notes: list[str]
+) -> pd.DataFrame:
+    """Square and grid of every hole, as stored where they are stored."""
+    stored_square = dict(zip(known["hole_id"], known["square_id"], strict=True))
+    square = _looked_up(holes["hole_id"], stored_square, holes["square_id"])
+    grid = holes["grid_id"].mask(holes["grid_id"] == "", otherwise)
+    nameless = square == ""
+    if nameless.any():
+        square = square.mask(nameless, grid + "_square")
+        notes.append(f"{int(nameless.sum())} holes name no square: they are in one square of their grid")
+    # The first that names a grid decides: stored session, table of squares, holes.
+    says = pd.concat(
+        [
+            known[["square_id", "grid_id"]],
+            squares[["square_id", "grid_id"]],
+            pd.DataFrame({"square_id": square, "grid_id": holes["grid_id"]}),
+        ]
+    )
+    says = says[says["grid_id"] != ""].drop_duplicates("square_id")
+    grid_of = dict(zip(says["square_id"], says["grid_id"], strict=True))
+    return holes.assign(square_id=square, grid_id=_looked_up(square, grid_of, grid))
+
+
+def _looked_up(keys: pd.Series[str], found: Mapping[str, str], otherwise: pd.Series[str]) -> pd.Series[str]:
+    values = [found.get(key, other) for key, other in zip(keys, otherwise, strict=True)]
+    return pd.Series(values, index=keys.index, dtype="str")
+
+
+def _patches(holes: pd.DataFrame, radius_um: float | None, notes: list[str]) -> list[str]:
+    """Patch of each hole: the reader's, else a cluster, else the square."""
+    patch_ids: list[str] = holes["patch_id"].tolist()
+    open_rows = np.flatnonzero(holes["patch_id"] == "")
+    if not len(open_rows):
+        return patch_ids
+    hole_ids, left = holes["hole_id"].tolist(), holes.iloc[open_rows]
+    clustered = whole = 0
+    for square, rows in left.groupby("square_id", sort=False).indices.items():
+        inside = left.iloc[rows]
+        has_position = np.isfinite(inside[["x_um", "y_um"]].to_numpy()).all(axis=1)
+        if radius_um is None or not has_position.any():
+            whole += len(rows)
+            for row in rows:
+                patch_ids[open_rows[row]] = f"{square}_square"
+            continue
+        labels = cluster_positions(inside["x_um"], inside["y_um"], radius_um)
+        clustered += int((labels >= 0).sum())
+        first: dict[int, str] = {}
+        members = [(hole_ids[open_rows[row]], int(open_rows[row])) for row in rows]
+        for (hole_id, row), label in sorted(
+            zip(members, labels.tolist(), strict=True), key=lambda pair: _by_number(pair[0][0])
+        ):
+            named = f"cluster_{first.setdefault(label, hole_id)}" if label >= 0 else "unplaced"
+            patch_ids[row] = f"{square}_{named}"
+    if clustered:
+        notes.append(f"{clustered} holes without a patch were put into clusters of radius {radius_um:g} um")
+    if whole:
+        has_positions = radius_um is None and bool(left["x_um"].notna().any())
+        remedy = "; --cluster-radius-um divides it by position" if has_positions else ""
+        notes.append(f"{whole} holes without a patch: their square is one patch{remedy}")
+    return patch_ids
+
+
+def _by_number(hole_id: str) -> tuple[int, str]:
+    return len(hole_id), hole_id
+
+
+def _told_apart(holes: pd.DataFrame, known: pd.DataFrame) -> list[str]:
+    """Patch ids that stand for one square each."""
+    first = dict(zip(known["patch_id"], known["square_id"], strict=True))
+    told = []
+    for patch, square in zip(holes["patch_id"].tolist(), holes["square_id"].tolist(), strict=True):
+        told.append(patch if first.setdefault(patch, square) == square else f"{square}/{patch}")
+    return told
+
+
+def _moved(holes: pd.DataFrame, exposures: pd.DataFrame, stored: Session | None) -> pd.DataFrame:
+    """hole_id, patch_id of stored holes without an image that are imaged now, or of whose exposures the stage
+    position is known only now."""
+    if stored is None or holes.empty:
+        return holes[["hole_id", "patch_id"]].iloc[:0]
+    placed_before = stored.exposures.loc[stored.exposures["stage_x_um"].notna(), "hole_id"]
+    free = stored.holes[~stored.holes["hole_id"].isin(placed_before) & stored.holes["image_row"].isna()]
+    imaged_before = free["hole_id"].isin(stored.exposures["hole_id"])
+    placed_now = exposures.loc[exposures["stage_x_um"].notna(), "hole_id"]
+    free = free[~imaged_before | free["hole_id"].isin(placed_now)]
+    imaged = holes[holes["hole_id"].isin(exposures["hole_id"]) & holes["hole_id"].isin(free["hole_id"])]
+    both = imaged[["hole_id", "patch_id"]].merge(
+        free[["hole_id", "patch_id"]], on="hole_id", suffixes=("", "_before")
+    )
+    return both.loc[both["patch_id"] != both["patch_id_before"], ["hole_id", "patch_id"]]
+
+
+def _stored_holes(stored: Session | None, moved: pd.DataFrame) -> tuple[pd.DataFrame, set[str]]:
+    """The stored holes with the patches they are in now, and patches that nothing is left in."""
+    if stored is None:
+        return empty_table("holes"), set()
+    patch = dict(zip(moved["hole_id"], moved["patch_id"], strict=True))
+    now = _looked_up(stored.holes["hole_id"], patch, stored.holes["patch_id"])
+    left = set(stored.holes.loc[stored.holes["hole_id"].isin(moved["hole_id"]), "patch_id"])
+    return stored.holes.assign(patch_id=now), left - set(now)
+
+
+def _chosen_now(
+    before: pd.DataFrame, holes: pd.DataFrame, exposures: pd.DataFrame, stored: Session | None
+) -> pd.DataFrame:
+    """Stored holes with what is chosen now, where a source says it."""
+    if stored is None:
+        return before
+    says = holes.loc[holes["chosen"].notna()]
+    place = pd.Index(says["hole_id"]).get_indexer(pd.Index(before["hole_id"]))
+    now = says["chosen"].reset_index(drop=True).reindex(place).set_axis(before.index)
+    imaged = before["hole_id"].isin(exposures["hole_id"]) | before["hole_id"].isin(
+        stored.exposures["hole_id"]
+    )
+    stays = now.isna() | (imaged & before["chosen"].fillna(False))
+    return before.assign(chosen=before["chosen"].where(stays, now))
+
+
+def _placed_squares(holes: pd.DataFrame, squares: pd.DataFrame) -> pd.DataFrame:
+    """Squares of holes, with their positions where a table of squares has them."""
+    used = holes[["square_id", "grid_id"]].drop_duplicates("square_id")
+    return used.merge(squares[["square_id", "x_um", "y_um"]], on="square_id", how="left")
+
+
+def _extended(
+    table: str, stored: Session | None, rows: pd.DataFrame, id_column: str, emptied: set[str] | None = None
+) -> pd.DataFrame:
+    """The stored table and the new rows by id, without those that are emptied."""
+    before = empty_table(table) if stored is None else getattr(stored, table)
+    new = rows[list(TABLES[table])].drop_duplicates(id_column).sort_values(id_column, kind="stable")
+    new = new[~new[id_column].isin(before[id_column])]
+    # A patch that is emptied by one hole may be filled by another.
+    gone = (emptied or set()) - set(rows[id_column])
+    return _joined_rows([before[~before[id_column].isin(gone)], new])
+
+
+def _joined_rows(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    filled = [frame for frame in frames if len(frame)] or [frames[0]]
+    return pd.concat(filled, ignore_index=True)
+
+
+def _notes_on_squares(squares: pd.DataFrame, holes: pd.DataFrame, known: pd.DataFrame) -> list[str]:
+    empty = ~squares["square_id"].isin(holes["square_id"]) & ~squares["square_id"].isin(known["square_id"])
+    if not empty.any():
+        return []
+    return [f"{int(empty.sum())} squares without holes yet were left out"]

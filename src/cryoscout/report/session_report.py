@@ -1,0 +1,464 @@
+"""What a report says of one session: the plan for what is left, and policies replayed on what was imaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoscout.advice.advise import advise
+from cryoscout.advice.recorded import (
+    AS_RECORDED,
+    LongBudget,
+    headline,
+    long_budget,
+    mean_minutes_recorded,
+    notes_on_order,
+    reference_among,
+    words_on_as_recorded,
+)
+from cryoscout.advice.setting import AdviceRequest, setting_of, threshold_of
+from cryoscout.core.errors import DataError
+from cryoscout.core.ties import first_of_the_best
+from cryoscout.core.units import TIER_NAMES
+from cryoscout.learning.seen_holes import note_on_seen_holes
+from cryoscout.perception.from_session import SessionCrops
+from cryoscout.report.figures import (
+    Curve,
+    curves_figure,
+    overview_figure,
+    png_bytes,
+    route_figure,
+    svg_text,
+)
+from cryoscout.report.map_scene import MapScene, RouteOnMap, scene_of_session
+from cryoscout.report.page import ReportPage, ReportSection, ReportTable
+from cryoscout.report.prediction_section import prediction_sections
+from cryoscout.report.results_curve import ResultsCurve, results_section
+from cryoscout.report.statistics import mean_and_std, paired_difference
+from cryoscout.routing.bound import good_holes_bound_course
+from cryoscout.routing.from_session import (
+    is_planned_as_new,
+    truth_from_session,
+)
+from cryoscout.routing.policies.as_recorded import policy_as_recorded
+from cryoscout.routing.problem import RoutingProblem
+from cryoscout.routing.replay import (
+    ReplayResult,
+    Truth,
+    good_course,
+    only_measured,
+    random_starts,
+    replay,
+    visited_course,
+)
+from cryoscout.routing.time_model import TimeModel
+from cryoscout.routing.times import time_model_for
+from cryoscout.session.model import Session
+
+CURVE_STEPS = 48
+_NOTE_ON_BOUND = (
+    "The bound is the most any route could have found, knowing every outcome beforehand. The visit that "
+    "crosses the "
+    "budget counts (greedy drops it), as in the published comparison."
+)
+_NOTE_ON_DIFFERENCE = (
+    " The difference pairs routes from the same start; its 95 % interval says what the choice of start "
+    "explains, on "
+    "this session alone."
+)
+
+
+@dataclass(frozen=True)
+class ReportRequest:
+    """What to report.
+
+    policies : `policy` or `policy@prediction`; the last one is the one whose plan and route are drawn
+    notes : what was chosen for the user, said on the page
+    """
+
+    budget_min: float
+    policies: tuple[str, ...]
+    starts: int = 20
+    seed: int = 0
+    threshold_angstrom: float | None = None
+    time_model: str | None = None
+    command: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PolicyReplays:
+    """One policy's routes from the shared starts."""
+
+    label: str  # policy@prediction, or AS_RECORDED
+    kind: str
+    problem: RoutingProblem
+    results: tuple[ReplayResult, ...]  # one per start
+
+    @property
+    def good(self) -> NDArray[np.float64]:
+        """(k,) good micrographs per start."""
+        return np.array([result.good_found for result in self.results])
+
+    @property
+    def visited(self) -> NDArray[np.float64]:
+        """(k,) visits per start."""
+        return np.array([result.visited for result in self.results], dtype=np.float64)
+
+    def typical(self) -> ReplayResult:
+        """The route whose count is nearest to the mean: neither the best nor the worst."""
+        return self.results[first_of_the_best(-np.abs(self.good - self.good.mean()))]
+
+
+@dataclass(frozen=True)
+class SessionReplays:
+    """All policies from the same starts, with the bound's course."""
+
+    starts: NDArray[np.int64]  # (k,)
+    truth: Truth
+    policies: tuple[PolicyReplays, ...]  # the recorded order first, where it is known
+    bound_moments_min: NDArray[np.float64]  # (t,) from 0 to the budget
+    bound: NDArray[np.float64]  # (k, t)
+    left_out: int
+    notes: tuple[str, ...]
+    minutes_recorded_mean: float | None  # of the recorded routes by the session's own times; None: not known
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the first of the policies is the recorded order."""
+        return self.policies[0].label == AS_RECORDED
+
+    @property
+    def long_budget(self) -> LongBudget | None:
+        """What is to be said where the budget holds every measured hole."""
+        visited = {each.label: float(each.visited.mean()) for each in self.policies}
+        return long_budget(self.policies[-1].problem, visited)
+
+
+def replay_for_report(
+    session: Session, request: ReportRequest, progress: Callable[[], None] | None = None
+) -> SessionReplays:
+    """Replay the recorded order and every policy from the same drawn starts among the holes with an outcome.
+
+    progress : called after every route and every start of the bound
+    Raises DataError when no hole has an outcome.
+    """
+    threshold = threshold_of(session, request.threshold_angstrom)
+    truth = truth_from_session(session, threshold)
+    if not truth.measured.any():
+        raise DataError(
+            f"A replay must have holes with an outcome. Got none in session {session.name} instead. "
+            "Remedy: import the session with its CTF results."
+        )
+    _, notes = time_model_for(session, request.time_model)
+    starts = random_starts(truth.measured, request.starts, np.random.default_rng(request.seed))
+    policies, said = [], [*request.notes, *notes]
+    for spec in request.policies:
+        setting = setting_of(session, _asked(request, spec, replayed=True))
+        problem, policy = only_measured(setting.problem, truth), setting.policy
+        results = replay(problem, truth, policy, starts.tolist(), request.seed, progress=progress)
+        policies.append(PolicyReplays(setting.label, policy.kind, problem, tuple(results)))
+        more = (*setting.prediction.notes, *note_on_seen_holes(policy, session))
+        said.extend(note for note in more if note not in said)
+    problem, order, minutes_recorded = policies[0].problem, session.recorded_order(), None
+    said.extend(notes_on_order(session, order))
+    if order is not None:
+        recorded = policy_as_recorded(order)
+        results = replay(problem, truth, recorded, starts.tolist(), request.seed, progress=progress)
+        policies.insert(0, PolicyReplays(AS_RECORDED, recorded.kind, problem, tuple(results)))
+        minutes_recorded = mean_minutes_recorded(order, problem, results)
+    moments = np.linspace(0.0, request.budget_min, CURVE_STEPS + 1)
+    by_start: dict[int, NDArray[np.float64]] = {}
+    for start in starts.tolist():
+        if start not in by_start:
+            by_start[start] = good_holes_bound_course(problem, truth, start, moments)
+        if progress is not None:
+            progress()
+    bound = np.array([by_start[start] for start in starts.tolist()])
+    left_out = int((~truth.measured).sum())
+    return SessionReplays(
+        starts, truth, tuple(policies), moments, bound, left_out, tuple(said), minutes_recorded
+    )
+
+
+def routes_to_replay(session: Session, request: ReportRequest) -> int:
+    """How often `replay_for_report` calls its progress."""
+    rows = len(request.policies) + (session.recorded_order() is not None)
+    return request.starts * (rows + 1)
+
+
+def _asked(request: ReportRequest, spec: str, *, replayed: bool) -> AdviceRequest:
+    """What a plan or a replay of one policy asks for; a replay counts its crossing visit and hides outcomes."""
+    return AdviceRequest(
+        budget_min=request.budget_min,
+        policy=spec,
+        threshold_angstrom=request.threshold_angstrom,
+        as_new=replayed,
+        time_model=request.time_model,
+        crossing="count" if replayed else "drop",
+        seed=request.seed,
+    )
+
+
+def session_page(
+    session: Session,
+    request: ReportRequest,
+    replays: SessionReplays | None,
+    crops: SessionCrops | None = None,
+    fitted_to: NDArray[np.bool_] | None = None,
+    curve: ResultsCurve | None = None,
+) -> ReportPage:
+    """The report of a session.
+
+    replays : of `replay_for_report`, None for a session without outcomes (then it shows the plan alone)
+    crops, fitted_to : of `prediction_sections`     curve : of `results_curve`
+    Raises DataError when there is neither a hole to plan nor an outcome to replay.
+    """
+    sections: list[ReportSection] = []
+    lead = ""
+    if replays is not None:
+        lead = _lead(request, replays)
+        sections += [_table_section(request, replays), *_curve_sections(request, replays)]
+        sections.append(_replayed_map(session, replays))
+    if replays is None or not is_planned_as_new(session, as_new=False):
+        planned = _plan_section(session, request)
+        if planned is not None:
+            lead, section = planned
+            sections.insert(0, section)
+    if not sections:
+        raise DataError(
+            f"A report must have holes to plan or outcomes to replay. Got neither in session "
+            f"{session.name} instead."
+        )
+    sections += prediction_sections(
+        session, threshold_of(session, request.threshold_angstrom), crops, fitted_to
+    )
+    sections += [] if curve is None else [results_section(curve)]
+    model, _ = time_model_for(session, request.time_model)
+    facts = _facts(session, request, replays, model)
+    return ReportPage(f"Session {session.name}", lead, sections, facts, request.command)
+
+
+def _lead(request: ReportRequest, replays: SessionReplays) -> str:
+    found = {each.label: float(each.good.mean()) for each in replays.policies}
+    bound = float(replays.bound[:, -1].mean())
+    return f"Replayed on what was really imaged. {headline(found, bound, request.budget_min, replays.long_budget)}"
+
+
+def _table_section(request: ReportRequest, replays: SessionReplays) -> ReportSection:
+    bound = float(replays.bound[:, -1].mean())
+    reference = reference_among([each.label for each in replays.policies])
+    compared = next((each for each in replays.policies if each.label == reference), None)
+    header = ["policy", "good found", "of the bound", "holes visited", _share_in_words(replays)]
+    header += [f"more than {compared.label}"] if compared is not None else []
+    rows: list[list[str]] = []
+    for each in replays.policies:
+        mean, std = mean_and_std(each.good)
+        visited = float(each.visited.mean())
+        taken = visited * each.problem.shots
+        row = [
+            each.label,
+            f"{mean:.1f} ± {std:.1f}",
+            f"{100 * mean / bound:.0f} %" if bound > 0 else "-",
+            f"{visited:.0f}",
+            f"{100 * mean / taken:.0f} %" if taken > 0 else "-",
+        ]
+        if compared is not None:
+            more = "-" if each is compared else str(paired_difference(each.good, compared.good, request.seed))
+            row.append(more)
+        rows.append(row)
+    last_column = [] if compared is None else [""]
+    mean, std = mean_and_std(replays.bound[:, -1])
+    rows.append(["exact bound", f"{mean:.1f} ± {std:.1f}", "100 %", "", "", *last_column])
+    return ReportSection(
+        f"What each policy finds in {request.budget_min:g} minutes",
+        [words_on_as_recorded([replays.minutes_recorded_mean]).capitalize()] if replays.is_recorded else [],
+        table=ReportTable(
+            f"Good micrographs, mean ± standard deviation over {len(replays.starts)} start holes",
+            header,
+            rows,
+            strong_row=len(replays.policies) - 1,
+        ),
+        note=_NOTE_ON_BOUND + (_NOTE_ON_DIFFERENCE if compared is not None else ""),
+    )
+
+
+def _share_in_words(replays: SessionReplays) -> str:
+    """What the share of good ones is of: a hole gives one micrograph, or each of its shots one."""
+    return "good among visited" if replays.policies[0].problem.shots == 1 else "good among micrographs"
+
+
+@dataclass(frozen=True)
+class Courses:
+    """Curves of all policies and of the bound."""
+
+    found: tuple[Curve, ...]
+    share: tuple[Curve, ...]
+    bound: Curve
+
+
+def courses(request: ReportRequest, replays: SessionReplays) -> Courses:
+    """Good micrographs and their share among the visits, by time, with the middle 80 % of the starts."""
+    moments = np.linspace(0.0, request.budget_min, CURVE_STEPS + 1)
+    found, share = [], []
+    for each in replays.policies:
+        good = np.array([good_course(result, moments) for result in each.results])
+        visits = np.array([visited_course(result, moments) for result in each.results])
+        found.append(Curve(each.label, moments, good.mean(axis=0), *np.quantile(good, [0.1, 0.9], axis=0)))
+        # Before every route has ended three visits a share is noise.
+        shown = (visits >= min(3.0, float(visits[:, -1].min()))).all(axis=0) & (visits > 0).all(axis=0)
+        ratio = good[:, shown] / (visits[:, shown] * each.problem.shots)
+        share.append(
+            Curve(each.label, moments[shown], ratio.mean(axis=0), *np.quantile(ratio, [0.1, 0.9], axis=0))
+        )
+    bound = replays.bound.mean(axis=0)
+    bound_curve = Curve("bound", replays.bound_moments_min, bound, bound, bound)
+    return Courses(tuple(found), tuple(each for each in share if len(each.minutes)), bound_curve)
+
+
+def _curve_sections(request: ReportRequest, replays: SessionReplays) -> list[ReportSection]:
+    drawn = courses(request, replays)
+    band = "Line: mean over start holes. Band: the middle 80 % of them."
+    return [
+        ReportSection(
+            "Good micrographs against time",
+            svg=svg_text(
+                curves_figure(drawn.found, "good micrographs found", bound=drawn.bound),
+                f"Good micrographs found against minutes used, by policy, with the exact bound. "
+                f"{_ends(drawn.found)}",
+                "found",
+            ),
+            note=f"{band} Dashed: the exact bound at that moment.",
+        ),
+        ReportSection(
+            f"Share of {_share_in_words(replays)}",
+            svg=svg_text(
+                curves_figure(drawn.share, f"{_share_in_words(replays)} (%)", percent=True),
+                f"Percentage of good micrographs among those taken so far, by policy. "
+                f"{_ends(drawn.share, 100)}",
+                "share",
+            ),
+            note=f"{band} Higher means less microscope time spent on bad holes.",
+        ),
+    ]
+
+
+def _ends(curves: Sequence[Curve], factor: float = 1.0) -> str:
+    ends = [f"{each.label} {factor * each.middle[-1]:.1f}" for each in curves if len(each.minutes)]
+    return "At the end: " + ", ".join(ends) + "."
+
+
+def replayed_route(replays: SessionReplays) -> tuple[PolicyReplays, RouteOnMap]:
+    """The typical route of the last policy, ready to draw."""
+    drawn = replays.policies[-1]
+    result = drawn.typical()
+    return drawn, RouteOnMap(result.route, result.start_hole, result.good > 0)
+
+
+def _replayed_map(session: Session, replays: SessionReplays) -> ReportSection:
+    policy, drawn = replayed_route(replays)
+    scene = scene_of_session(session, policy.problem, drawn)
+    good = int(drawn.good.sum()) if drawn.good is not None else 0
+    title = f"A replayed route of {policy.label}: {len(drawn.route)} holes visited, {good} of them good"
+    return ReportSection(
+        "A replayed route",
+        [f"{title}. Of {len(replays.starts)} routes it is the one nearest to the mean."],
+        svg=svg_text(route_figure(scene), title, "route"),
+        note=_map_words(scene),
+    )
+
+
+def overview_png(session: Session, request: ReportRequest, replays: SessionReplays) -> bytes:
+    """Route and curves of a report as one picture."""
+    policy, drawn = replayed_route(replays)
+    curves = courses(request, replays)
+    scene = scene_of_session(session, policy.problem, drawn)
+    title = f"{policy.label} on session {session.name}, {request.budget_min:g} min"
+    return png_bytes(overview_figure(scene, curves.found, curves.bound, curves.share, title))
+
+
+def _map_words(scene: MapScene) -> str:
+    """How to read a map, said once below each."""
+    left_out = (
+        f" {scene.squares_left_out} squares that the route does not enter are not drawn."
+        if scene.squares_left_out
+        else ""
+    )
+    return (
+        "Boxes are grids, squares and patches in the order of their names, not at their place on the stage. "
+        f"Numbers count the patches in the order they are entered; a thicker line is a longer way.{left_out}"
+    )
+
+
+def _plan_section(session: Session, request: ReportRequest) -> tuple[str, ReportSection] | None:
+    """The last policy's plan for the holes that are left: a sentence and a section; None without any."""
+    asked = _asked(request, request.policies[-1], replayed=False)
+    if not setting_of(session, asked).problem.available().any():
+        return None
+    advice = advise(session, asked)
+    course, work_list = advice.planned.course, advice.work_list
+    where = "outside every grid" if work_list.start is None else f"at {work_list.start}"
+    low, high = work_list.interval_80
+    title = (
+        f"The plan of {advice.setting.label}: {len(course)} holes in {work_list.minutes_used:.0f} of "
+        f"{request.budget_min:g} minutes, of which about {work_list.expected_good:.0f} micrographs should be good"
+    )
+    believed = replace(advice.problem, prior_p_good=advice.planned.p_good)
+    scene = scene_of_session(
+        session, believed, RouteOnMap(course.route, course.start_hole, None, advice.problem.imaged)
+    )
+    section = ReportSection(
+        "The plan for the holes that are left",
+        [
+            f"It starts {where}. With a probability of 80 % it gives {low:.0f} to {high:.0f}.",
+            *work_list.notes,
+        ],
+        svg=svg_text(route_figure(scene), title, "plan"),
+        note=_map_words(scene),
+    )
+    return f"{title}.", section
+
+
+def _facts(
+    session: Session, request: ReportRequest, replays: SessionReplays | None, model: TimeModel
+) -> list[tuple[str, str]]:
+    info, counts = session.info, session.counts()
+    times = session.exposures["started_at"].dropna()
+    outcomes = counts["outcomes"]
+    listed = (
+        ", ".join(f"{count} {name}" for name, count in outcomes.items()) if isinstance(outcomes, dict) else ""
+    )
+    facts = [
+        ("Session", " ".join(part for part in (session.name, info.split, info.description) if part)),
+        ("Format", info.format),
+        (
+            "Date of the data",
+            f"{times.min():%Y-%m-%d %H:%M} to {times.max():%Y-%m-%d %H:%M}" if len(times) else "-",
+        ),
+        ("Origin and licence", ", ".join(part for part in (info.origin, info.licence) if part) or "-"),
+        ("Size", ", ".join(f"{counts[name]} {name}" for name in ("grids", "squares", "patches", "holes"))),
+        ("Outcomes of exposures", listed),
+        ("Good means", f"CTF resolution at or below {threshold_of(session, request.threshold_angstrom):g} Å"),
+        ("Time model", _tiers_in_words(model)),
+        ("Budget", f"{request.budget_min:g} min"),
+    ]
+    if replays is not None:
+        facts += [
+            (
+                "Starts",
+                f"{len(replays.starts)} holes drawn with seed {request.seed}, the same for every policy",
+            ),
+            ("Left out", f"{replays.left_out} holes without an outcome"),
+        ]
+        facts += [("Note", note) for note in replays.notes]
+    return facts
+
+
+def _tiers_in_words(model: TimeModel) -> str:
+    tiers = ", ".join(
+        f"{name} {minutes:.3g}" for name, minutes in zip(TIER_NAMES, model.tiers_min(), strict=True)
+    )
+    return f"{model.name}: {tiers} min"

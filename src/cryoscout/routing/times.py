@@ -1,0 +1,66 @@
+"""The time model of a session: by name, or fitted to the session's own times."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cryoscout.core.errors import DataError
+from cryoscout.core.units import TIER_NAMES
+from cryoscout.routing.time_model import PRESETS, TimeModel, time_model_named
+from cryoscout.session.model import Session
+
+if TYPE_CHECKING:
+    from cryoscout.routing.time_fit import FittedTimeModel
+
+
+FITTED = "fitted"
+
+
+def time_model_for(session: Session, name: str | None) -> tuple[TimeModel, tuple[str, ...]]:
+    """The time model by name, or the session's default, and notes for the user.
+
+    name : a preset, `fitted`, or None: `cryorl` for built-in and simulated sessions and where times are missing or
+        too few to tell a visit from a pause (no tier with FEW_EVENTS steps that are no pauses), else `fitted`
+    Raises UnknownNameError; DataError when `fitted` is named and the session has too few times.
+    """
+    if name == FITTED:
+        fit = fitted_times(session)
+        return fit.time_model, fit.warnings
+    if name is not None:
+        return time_model_named(name), ()
+    if session.info.default_time_model == "cryorl":
+        return PRESETS["cryorl"], ()
+    from cryoscout.routing.time_fit import FEW_EVENTS
+
+    try:
+        fit = fitted_times(session)
+    except DataError as error:
+        return PRESETS["cryorl"], (f"The published time model cryorl is used. {error}",)
+    if not fit.well_measured.any():
+        kept = zip((fit.events - fit.pauses).tolist(), TIER_NAMES, strict=True)
+        return PRESETS["cryorl"], (
+            "The published time model cryorl is used: the session's times hold "
+            f"{', '.join(f'{steps} {name}' for steps, name in kept)} steps without pauses, every one fewer than "
+            f"{FEW_EVENTS}. --time-model fitted uses them all the same.",
+        )
+    return fit.time_model, fit.warnings
+
+
+def fitted_times(session: Session) -> FittedTimeModel:
+    """The time model fitted to the session's own times, with the steps it rests on.
+
+    Raises DataError when the session has too few times.
+    """
+    from cryoscout.routing.time_fit import fit_time_model
+    from cryoscout.session.builtin import load_builtin
+
+    if session.info.built_in:
+        # A split leaves gaps between its exposures; only the whole session shows which ones were consecutive.
+        session = load_builtin(session.info.dataset, split="all")
+    exposures = session.exposures.merge(session.holes[["hole_id", "patch_id"]], on="hole_id")
+    exposures = exposures.merge(session.patches, on="patch_id").merge(session.squares, on="square_id")
+    started_at = exposures["started_at"]
+    return fit_time_model(
+        (started_at - started_at.min()).dt.total_seconds().to_numpy(),
+        *(exposures[column].to_numpy() for column in ("patch_id", "square_id", "grid_id", "hole_id")),
+    )

@@ -1,0 +1,1 @@
+"""How a study runs: trials, rows on disk, tables and figures; what the papers published."""

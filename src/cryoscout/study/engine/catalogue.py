@@ -1,0 +1,205 @@
+"""The studies by name, and the one way of running them: trials, then a page, a figure and a JSON file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Literal, Protocol, cast, runtime_checkable
+
+from cryoscout.core.errors import InputError, UnknownNameError
+from cryoscout.study.engine.runner import (
+    Json,
+    Trial,
+    TrialRow,
+    TrialStore,
+    code_digest,
+    in_words,
+    machine_in_words,
+    run_trials,
+)
+
+Profile = Literal["quick", "paper"]
+PROFILES: tuple[Profile, ...] = ("quick", "paper")
+
+STUDIES: dict[str, str] = {
+    "cryorl-table2": "cryoscout.study.routes.table2",
+    "cryorl-figure5": "cryoscout.study.routes.figure5",
+    "delay": "cryoscout.study.routes.delay",
+    "prediction": "cryoscout.study.routes.prediction",
+    "coverage": "cryoscout.study.routes.coverage",
+    "adaptive-selection": "cryoscout.study.routes.selection",
+    "cryorl-table3": "cryoscout.study.learned.table3",
+    "cryorl-figure6": "cryoscout.study.learned.figure6",
+    "cryorl-table4": "cryoscout.study.learned.table4",
+    "cryorl-ablation-duration": "cryoscout.study.learned.ablation:DURATION",
+    "cryorl-ablation-reward": "cryoscout.study.learned.ablation:REWARD",
+    "cryorl-resnet18": "cryoscout.study.learned.resnet18",
+    "learned-selection": "cryoscout.study.learned.selection",
+    "beyond": "cryoscout.study.routes.beyond",
+    "perception": "cryoscout.study.images.perception",
+    "simulator": "cryoscout.study.images.simulator",
+}
+"""Name -> module with a `STUDY`, or module:NAME where it holds several."""
+
+KEPT_FOLDER = "kept"
+"""Folder of what trials keep, beside the folders of the studies' trials."""
+
+PACKAGES_BEHIND_RESULTS = ("core", "session", "belief", "routing", "simulate")
+"""A trial is kept only while these are unchanged: after an edit, `--resume` runs everything again."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a study shows.
+
+    markdown : the body of the page     figure_png : its figure     rows : the figures as JSON, one per cell
+    more : further keys of NAME.json
+    """
+
+    markdown: str
+    figure_png: bytes
+    rows: list[Json]
+    more: Json = field(default_factory=dict)
+
+
+@runtime_checkable
+class KeepsFiles(Protocol):
+    """A `run_one` whose trials keep files that other trials and other studies use again."""
+
+    def in_folder(self, folder: Path) -> Callable[[Trial], Json]:
+        """The same, with its files in this folder."""
+        ...
+
+
+@dataclass(frozen=True)
+class Study:
+    """One table or figure: what to run, and how to show it.
+
+    run_one : a function of a module, because worker processes import it, or an object that KeepsFiles
+    packages : sub-packages whose source and data decide the results
+    options : what the command needs besides the name and the profile
+    """
+
+    name: str
+    title: str
+    trials: Callable[[Profile], list[Trial]]
+    run_one: Callable[[Trial], Json]
+    page: Callable[[Sequence[TrialRow], Profile], Page]
+    packages: tuple[str, ...] = PACKAGES_BEHIND_RESULTS
+    options: str = ""
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """The files a study wrote, its rows, and how many of its trials failed."""
+
+    markdown_file: Path
+    figure_file: Path
+    json_file: Path
+    content: Json
+    failed: Mapping[str, str]  # trial name -> error
+
+
+def study_named(name: str, session: str | None = None) -> Study:
+    """The study of that name.
+
+    session : a session of the user's to be studied too, where the study takes one
+    Raises UnknownNameError with the nearest name, InputError for a session that the study does not take.
+    """
+    try:
+        place, _, attribute = STUDIES[name].partition(":")
+    except KeyError:
+        raise UnknownNameError("The study", name, STUDIES) from None
+    module = import_module(place)
+    if session is None:
+        return cast("Study", getattr(module, attribute or "STUDY"))
+    with_session: Callable[[str], Study] | None = getattr(module, "with_session", None)
+    if with_session is None:
+        raise InputError(f"Study {name} must be run on its own sessions. Got --session {session} instead.")
+    return with_session(session)
+
+
+def checked_profile(name: str) -> Profile:
+    """The profile of that name. Raises UnknownNameError."""
+    for profile in PROFILES:
+        if profile == name:
+            return profile
+    raise UnknownNameError("The profile", name, PROFILES)
+
+
+def run_study(
+    study: Study,
+    profile: Profile,
+    output: Path,
+    *,
+    work: Path | None = None,
+    resume: bool = False,
+    workers: int = 1,
+    progress: Callable[[str], None] | None = None,
+) -> StudyRun:
+    """Run a study and write NAME.md, NAME.png and NAME.json into the output folder.
+
+    work : folder of the trial rows; None for `.study/NAME-PROFILE` in the output folder
+    A failed trial leaves its cell missing in all three files and stands in `failed`.
+    """
+    if output.exists() and not output.is_dir():
+        raise InputError(
+            f"The output must be a folder. Got the file {output} instead. Remedy: give another -o DIR."
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    folder = work or output / ".study" / f"{study.name}-{profile}"
+    code = code_digest(study.packages)
+    store = TrialStore(folder, code)
+    trials = study.trials(profile)
+    run_one = study.run_one
+    if isinstance(run_one, KeepsFiles):
+        # Beside the folders of all studies, by code: no study takes a file that other code made.
+        run_one = run_one.in_folder(folder.parent / KEPT_FOLDER / code)
+    rows = run_trials(trials, run_one, store, resume=resume, workers=workers, progress=progress)
+    page = study.page(rows, profile)
+    failed = {row.trial.name: row.error for row in rows if row.error is not None}
+    content: Json = {
+        "command": f"cryoscout study {study.name} --profile {profile}{study.options and ' '}{study.options}",
+        "profile": profile,
+        "seeds": sorted({trial.seed for trial in trials}),
+        "machine": machine_in_words(study.packages),
+        "trials": len(trials),
+        "trial_seconds": round(sum(row.seconds for row in rows), 1),
+        "failed": failed,
+        "rows": page.rows,
+        **page.more,
+    }
+    stem = output / study.name
+    run = StudyRun(
+        markdown_file=stem.with_suffix(".md"),
+        figure_file=stem.with_suffix(".png"),
+        json_file=stem.with_suffix(".json"),
+        content=content,
+        failed=failed,
+    )
+    run.figure_file.write_bytes(page.figure_png)
+    run.json_file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    run.markdown_file.write_text(_markdown(study, page, content, failed), encoding="utf-8")
+    return run
+
+
+def _markdown(study: Study, page: Page, content: Json, failed: Mapping[str, str]) -> str:
+    parts = [f"# {study.title}", page.markdown, f"![{study.title}]({study.name}.png)"]
+    if failed:
+        listed = "\n".join(f"- {name}: {error}" for name, error in failed.items())
+        parts.append(
+            f"## Missing\n\n{len(failed)} of {content['trials']} trials failed; their cells are missing.\n\n"
+            f"{listed}"
+        )
+    parts.append(
+        "## How it was made\n\n"
+        f"```\n{content['command']}\n```\n\n"
+        f"Profile `{content['profile']}`, seed {', '.join(map(str, content['seeds']))}, "
+        f"{content['trials']} trials, "
+        f"{in_words(content['trial_seconds'])} of computing on {content['machine']}. "
+        f"The figures of this page: [`{study.name}.json`]({study.name}.json)."
+    )
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,1 @@
+"""Studies of hole images: perception and the simulator."""

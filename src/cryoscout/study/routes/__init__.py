@@ -1,0 +1,1 @@
+"""Studies of planners and predictions by replay."""

@@ -1,0 +1,24 @@
+"""Names find their exposures, whatever a pipeline put around them; what finds none is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cryoscout.intake.assemble_names import joined_by_name, name_of_source
+
+
+def test_names_join_as_written_first_then_as_other_programs_write_them():
+    ids = ["m1", "m1_Fractions", "FoilHole_1_Data_2_3_20240101_100000"]
+    names = ["m1", "m1_Fractions", "FoilHole_1_Data_2_3_20240101_100000_mc2", "m9", "m8"]
+    place, report = joined_by_name(names, ["", "", "", "", "m1"], ids, "times of a.csv")
+    assert place.tolist() == [0, 1, 2, -1, 0]
+    assert str(report) == (
+        "times of a.csv: 4 of 5 joined; 1 not (no exposure of a hole has the name; first: m9)"
+    )
+
+
+def test_a_source_that_was_named_by_a_dot_has_the_name_of_its_folder(tmp_path, monkeypatch):
+    (tmp_path / "run7").mkdir()
+    monkeypatch.chdir(tmp_path / "run7")
+    assert name_of_source(Path()) == "run7"
+    assert name_of_source(Path("/data/a.star")) == "a.star"

@@ -1,0 +1,131 @@
+"""Trials survive being stopped, failing and being run by several processes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cryoscout.core.errors import InputError
+from cryoscout.study.engine import runner
+from cryoscout.study.engine.runner import Trial, TrialStore, machine_in_words, run_trials
+
+
+def square_of(trial: Trial) -> dict[str, object]:
+    number = trial.parameters["number"]
+    if number == 3:
+        raise ValueError("three is refused")
+    return {"square": number * number, "seed": trial.seed}
+
+
+def well_behaved(trial: Trial) -> dict[str, object]:
+    return {"square": trial.parameters["number"] ** 2}
+
+
+def trials(count: int) -> list[Trial]:
+    return [Trial(f"number {number}", {"number": number}, seed=5) for number in range(count)]
+
+
+def test_rows_stand_in_the_order_of_the_trials_and_on_disk(tmp_path):
+    rows = run_trials(trials(3), well_behaved, TrialStore(tmp_path))
+    assert [row.result["square"] for row in rows] == [0, 1, 4]
+    assert len((tmp_path / "trials.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_failing_trial_is_a_row_with_its_error_and_the_others_still_run(tmp_path):
+    rows = run_trials(trials(5), square_of, TrialStore(tmp_path))
+    assert [row.error for row in rows] == [None, None, None, "ValueError: three is refused", None]
+    assert rows[3].result is None
+
+
+def test_resume_runs_only_what_is_missing_and_failed(tmp_path):
+    run_trials(trials(4), square_of, TrialStore(tmp_path))
+    ran = []
+
+    def recording(trial: Trial) -> dict[str, object]:
+        ran.append(trial.name)
+        return well_behaved(trial)
+
+    rows = run_trials(trials(5), recording, TrialStore(tmp_path), resume=True)
+    assert ran == ["number 3", "number 4"]
+    assert [row.result["square"] for row in rows] == [0, 1, 4, 9, 16]
+
+
+def test_a_half_written_row_is_run_again_and_does_not_spoil_the_next(tmp_path):
+    store = TrialStore(tmp_path)
+    run_trials(trials(3), well_behaved, store)
+    text = store.path.read_text()
+    store.path.write_text(text[:-25])
+    assert len(store.finished()) == 2
+    run_trials(trials(4), well_behaved, store, resume=True)
+    assert len(store.finished()) == 4
+
+
+def test_without_resume_everything_runs_again(tmp_path):
+    store = TrialStore(tmp_path)
+    run_trials(trials(3), well_behaved, store)
+    run_trials(trials(2), well_behaved, store)
+    assert len(store.finished()) == 2
+
+
+def test_a_changed_parameter_or_seed_is_another_trial():
+    trial = Trial("a", {"x": 1}, 0)
+    assert trial.key == Trial("a", {"x": 1}, 0).key
+    assert (
+        len(
+            {trial.key, Trial("a", {"x": 2}, 0).key, Trial("a", {"x": 1}, 1).key, Trial("b", {"x": 1}, 0).key}
+        )
+        == 4
+    )
+
+
+def test_rows_of_other_code_are_run_again(tmp_path):
+    run_trials(trials(3), well_behaved, TrialStore(tmp_path, code="old"))
+    assert len(TrialStore(tmp_path, code="old").finished()) == 3
+    assert TrialStore(tmp_path, code="new").finished() == {}
+
+
+def test_the_code_digest_changes_with_a_file_and_only_then(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "files", lambda name: tmp_path)
+    (tmp_path / "routing").mkdir()
+    (tmp_path / "routing" / "a.py").write_text("x = 1")
+    first = runner.code_digest(["routing"])
+    (tmp_path / "routing" / "a.pyc").write_text("compiled")
+    assert runner.code_digest(["routing"]) == first
+    (tmp_path / "routing" / "a.py").write_text("x = 2")
+    assert runner.code_digest(["routing"]) != first
+
+
+def test_worker_processes_give_the_same_rows_as_one(tmp_path):
+    alone = run_trials(trials(5), square_of, TrialStore(tmp_path / "one"))
+    together = run_trials(trials(5), square_of, TrialStore(tmp_path / "two"), workers=2)
+    assert [(row.trial, row.result, row.error) for row in alone] == [
+        (row.trial, row.result, row.error) for row in together
+    ]
+
+
+def test_progress_counts_names_failures_and_says_what_is_left(tmp_path):
+    said = []
+    run_trials(trials(4), square_of, TrialStore(tmp_path), progress=said.append)
+    assert [line.split("]")[0] for line in said] == ["[1/4", "[2/4", "[3/4", "[4/4"]
+    assert "FAILED: ValueError: three is refused" in said[3]
+    assert "left" in said[0]
+
+
+def test_a_result_that_json_cannot_hold_is_a_failed_trial(tmp_path):
+    rows = run_trials(trials(1), lambda trial: {"set": {1, 2}}, TrialStore(tmp_path))
+    assert rows[0].error.startswith("TypeError")
+
+
+def test_repeated_trials_and_no_workers_are_refused(tmp_path):
+    with pytest.raises(InputError, match="1 repeats"):
+        run_trials([*trials(1), *trials(1)], well_behaved, TrialStore(tmp_path))
+    with pytest.raises(InputError, match="workers must be 1 or more"):
+        run_trials(trials(1), well_behaved, TrialStore(tmp_path), workers=0)
+
+
+def test_the_machine_is_named_with_versions():
+    words = machine_in_words()
+    assert "cores" in words
+    assert "numpy" in words
+    assert json.dumps(words)
