@@ -231,7 +231,9 @@ def test_up_to_30_shots_of_a_hole_give_the_p_good_of_exact_integrals_in_any_orde
 
 
 def test_confident_scores_that_are_wrong_in_every_one_of_five_shots_are_overruled():
-    effects = EffectVariances(patch=Y1_FLAT_EFFECTS.patch * 2.5, square=Y1_FLAT_EFFECTS.square * 2.5, grid=3.0)
+    effects = EffectVariances(
+        patch=Y1_FLAT_EFFECTS.patch * 2.5, square=Y1_FLAT_EFFECTS.square * 2.5, grid=3.0
+    )
     tree, patch_of_hole = make_tree([[2]]), np.array([0, 0, 0, 1], dtype=np.int32)
     location = location_of(np.array([0.99, 0.01, 0.98, 0.9]), effects.total)
     good, shots = np.array([0.0, 5.0, 1.0, 0.0]), np.array([5.0, 5.0, 5.0, 0.0])

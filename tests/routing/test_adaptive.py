@@ -155,9 +155,7 @@ def test_a_hole_s_shots_one_by_one_and_a_session_opened_again_give_the_belief_of
             one_by_one.next_hole(Observation(visited, 1, 20.0, seen, 2 * shot + hole, results.copy()))
     at_once.reset(problem, NOWHERE, np.random.default_rng(0))
     at_once.next_hole(Observation(visited, 1, 20.0, good, 1, results))
-    again.reset(
-        replace(problem, imaged=visited, outcome=good, results=results), 1, np.random.default_rng(0)
-    )
+    again.reset(replace(problem, imaged=visited, outcome=good, results=results), 1, np.random.default_rng(0))
     for other in (at_once, again):
         np.testing.assert_allclose(one_by_one.belief.p_good(), other.belief.p_good(), atol=1e-6)
     assert one_by_one.belief.p_good()[2] > 0.65

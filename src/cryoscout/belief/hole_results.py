@@ -1,9 +1,9 @@
 """What the results of holes of one patch say of its effect: one exact integral for any number of shots, in numba.
 
-The likelihood of the results is a log-concave function of the patch's effect. Its product with a Gaussian is summed over
-equal steps around its highest point: for smooth functions that fall off on both sides this rule gains digits with every
-halving of the step (Trefethen & Weideman, SIAM Rev. 56, 385, 2014), however narrow the likelihood is and however far it
-lies from the Gaussian. Nodes that are fixed to the Gaussian miss a narrow one.
+The likelihood of the results is a log-concave function of the patch's effect. Its product with a Gaussian is summed
+over equal steps around its highest point: for smooth functions that fall off on both sides this rule gains digits with
+every halving of the step (Trefethen & Weideman, SIAM Rev. 56, 385, 2014), however narrow the likelihood is and however
+far it lies from the Gaussian. Nodes that are fixed to the Gaussian miss a narrow one.
 """
 
 from __future__ import annotations

@@ -72,8 +72,9 @@ class Rollout:
         problem = self._problem
         here_patch = int(problem.patch_of_hole[observation.here])
         last = observation.outcome[observation.here]
+        shots = problem.shots if observation.results is None else observation.results[observation.here]
         stays = int(problem.patch_of_hole[planned]) == here_patch
-        if stays and not last < problem.shots / 2:
+        if stays and not last < shots / 2:
             return planned  # a good hole is no reason to look elsewhere
         left = problem.budget_min - observation.minutes_used + ROUNDING_MIN
         free = self._allowed & ~observation.visited

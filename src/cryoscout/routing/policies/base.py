@@ -27,9 +27,13 @@ class Observation:
     visited: NDArray[np.bool_]  # (n,) holes imaged so far, the start hole included
     here: int  # the last hole imaged, NOWHERE before the first
     minutes_used: float
-    outcome: NDArray[np.float64]  # (n,) good micrographs so far, 0..results; NaN where no shot has a result (yet)
+    outcome: NDArray[
+        np.float64
+    ]  # (n,) good micrographs so far, 0..results; NaN where no shot has a result (yet)
     news: int  # how often results were handed over so far; another number whenever `outcome` or `results` changed
-    results: NDArray[np.float64] | None = None  # (n,) shots behind each outcome; None: all shots have a result
+    results: NDArray[np.float64] | None = (
+        None  # (n,) shots behind each outcome; None: all shots have a result
+    )
 
     def new_results(
         self, outcome: NDArray[np.float64], results: NDArray[np.float64], shots: int
