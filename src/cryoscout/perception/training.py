@@ -163,7 +163,6 @@ def optimizer_for(network: torch.nn.Module, settings: FitSettings) -> torch.opti
         lr=settings.learning_rate,
         momentum=settings.momentum,
         nesterov=settings.momentum > 0.0,
-        fused=True,  # one pass over the weights
     )
 
 
