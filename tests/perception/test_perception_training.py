@@ -319,8 +319,8 @@ def test_pseudo_labels_are_drawn_and_weighed_by_their_confidence(monkeypatch: py
     monkeypatch.setattr(Method, "supervised", watched)
     weights = np.where(labels < 0, confidence, 1.0)
     held_out = drawn_held_out(labels, FitSettings())
-    fast = {**TINY, "steps": 10, "batch_size": 80, "unlabelled_ratio": 1}
-    fit(images, truth, "pseudo_label", weights=weights, held_out=held_out, **fast)
+    few = {"steps": 10, "batch_size": 80, "unlabelled_ratio": 1}
+    fit(images, truth, "pseudo_label", weights=weights, held_out=held_out, **{**TINY, **few})
     # 48 labelled crops of weight 1 and 50 of weight 1/4: 12.5 / 60.5 of the draws.
     assert set(drawn) == {1.0, 0.25}
     assert np.mean(np.array(drawn) == 0.25) == pytest.approx(12.5 / 60.5, abs=0.05)

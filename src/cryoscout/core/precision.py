@@ -40,8 +40,8 @@ def precision_taken(asked: AskedPrecision, device: str = "cpu") -> Precision:
 def computes_in_bfloat16(device: str = "cpu") -> bool:
     """Whether the device has instructions for bfloat16.
 
-    A GPU by its compute capability; x86 by the processor's flags and by what oneDNN is allowed to use of them; any
-    other processor by a short measurement, once per process.
+    A GPU is known by its compute capability; x86 by the processor's flags and by what oneDNN may use of them; any other
+    processor is measured for a moment, once per process.
     """
     if device.startswith("cuda"):
         import torch
