@@ -90,7 +90,9 @@ def test_it_stays_within_the_holes_that_action_elimination_keeps() -> None:
     problem = session.problem.with_budget(60.0)
     kept = eliminated_holes(problem)
     assert 8 < kept.sum() < problem.n_holes - 8
-    start = problem.n_holes - 1  # of the last grid, which is left out; equal scores alone would lead to the first
+    start = (
+        problem.n_holes - 1
+    )  # of the last grid, which is left out; equal scores alone would lead to the first
     for seed in range(5):
         (result,) = replay(problem, session.truth, random_policy(quick(), seed), [start], 0)
         assert result.visited > 3
