@@ -13,7 +13,7 @@ import shutil
 import sqlite3
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -52,6 +52,7 @@ from cryoscout.session.store_layout import (
 )
 from cryoscout.session.store_schema import SCHEMA_VERSION, check_version, create_schema, migrate
 from cryoscout.session.store_update import changes_between, counts_of_changes
+from cryoscout.session.stored_rows import StoredRows
 from cryoscout.session.tables import typed_table
 
 DATABASE = "session.db"
@@ -230,6 +231,24 @@ class SessionStore:
                 insert_event(connection, "imported", payload, at)
                 apply_event(connection, "imported", payload)
         return counts
+
+    def save_changes(
+        self, changes: Callable[[StoredRows], list[dict[str, Any]]], source: str, at: datetime | None = None
+    ) -> tuple[list[dict[str, Any]], int]:
+        """Write a few changes without loading the session, in the transaction in which they are found out.
+
+        changes : given the stored rows, the payloads of `imported` events (see `store_events`) that change them; it
+            may look at rows and must not judge by what it saw before     source, at : as in `save_import`
+        Returns the payloads and the id of the newest event. Nothing is written where there are none, or where
+        `changes` raises. The caller answers for what the payloads say, as `changes_between` does for `save_update`.
+        """
+        with _writing(self._engine, self._location) as connection:
+            rows = StoredRows(connection)
+            payloads = changes(rows)
+            for payload in [{"part": "again", "source": source}, *payloads] if payloads else []:
+                insert_event(connection, "imported", payload, at)
+                apply_event(connection, "imported", payload)
+            return payloads, rows.last_event()
 
     def files(self) -> dict[str, dict[str, tuple[int, int]]]:
         """Source -> file -> (size in bytes, mtime in ns) of every file that was imported, as it was then."""
