@@ -198,7 +198,9 @@ def _shots(chosen: Sequence[SourceRecords], rows: pd.DataFrame, stored_shots: in
     """What is declared or what most imaged holes have; holes with fewer are incomplete."""
     declared = max((source.shots or 1 for source in chosen), default=1)
     seen = rows.groupby("hole_id").size().value_counts()
-    return max(declared, usual_shots({int(n): int(holes) for n, holes in seen.items()}), stored_shots)
+    return max(
+        declared, usual_shots(dict(zip(seen.index.tolist(), seen.tolist(), strict=True))), stored_shots
+    )
 
 
 def usual_shots(holes_by_exposures: Mapping[int, int]) -> int:

@@ -43,7 +43,7 @@ class TakenOn:
     whole_because: str = ""
     """Why all sources were read as a whole; "" where only what had changed was."""
     waiting: tuple[Path, ...] = ()
-    """Files that are not whole, deviate so that nothing is left of them, or are not there yet: read when they change."""
+    """Files that are not whole, deviate so that nothing is left of them, or are not there: read when they change."""
     broken: tuple[Path, ...] = ()
     """Those of them that were so at the call before and have not changed since."""
     left_out: tuple[str, ...] = ()
@@ -65,9 +65,10 @@ class FollowedSources:
         self._telling = telling
         self._epu: FollowedFolder | None = None
         self._results: list[FollowedResults] = []
-        self._whole_always = _BEGIN
+        self._whole_because = _BEGIN
         self._fields = KnownFields(set(), set())
         self._imported = 0
+        self._late: list[Path] = []
         self._waited: dict[Path, FileStamp | None] = {}
 
     def take_in(self, changed: Collection[Path] | None = None) -> TakenOn:
@@ -77,24 +78,27 @@ class FollowedSources:
             at everything
         Raises the errors of `update_session`, and StoreError; what was not written is taken in by the next call.
         """
-        if changed is None and not self._whole_always:
+        if changed is None and not self._whole_because:
             return self._as_a_whole(_ASKED)
-        if self._whole_always or self._epu is None:
-            return self._as_a_whole(self._whole_always)
+        if self._whole_because or self._epu is None:
+            return self._as_a_whole(self._whole_because)
         try:
             return self._what_changed(self._epu, list(changed or ()))
         except WholeReadingNeededError as why:
             return self._as_a_whole(str(why))
 
     def _what_changed(self, epu: FollowedFolder, changed: Sequence[Path]) -> TakenOn:
+        changed = [self._as_given(path) for path in changed]
         few = epu.read(changed)
-        unread = self._read_results(changed)
+        self._results += self._late_results()
+        for each in self._results:
+            each.read_on(changed)
         joined = JoinedRows()
         ids: list[str] = []
         notes: list[str] = []
 
         def changes(stored: StoredRows) -> list[dict[str, Any]]:
-            if stored.last_event("imported") != self._imported:
+            if stored.last_event("imported") > self._imported:
                 raise WholeReadingNeededError("another import wrote to the session")
             nonlocal joined
             joined = joined_rows(few, stored, self._fields)
@@ -115,17 +119,36 @@ class FollowedSources:
             for each in self._results:
                 each.stored(ids)
         left_out = [f"{epu.path}, {each.element}: {each.message}" for each in few.deviations]
-        return self._told(counts_of_changes(payloads) if payloads else {}, "", left_out, notes, unread)
+        return self._told(counts_of_changes(payloads) if payloads else {}, "", left_out, notes)
 
-    def _read_results(self, changed: Sequence[Path]) -> list[Path]:
-        """Read on in the results; those that cannot be read now."""
-        unread = []
-        for each in self._results:
+    def _as_given(self, path: Path) -> Path:
+        """The path of a file as it stands below its source, however the source was named."""
+        for source in self._sources.paths:
+            if path.is_relative_to(source):
+                return path
+        for source in self._sources.paths:
+            if path.resolve().is_relative_to(source.resolve()):
+                return source / path.resolve().relative_to(source.resolve())
+        return path
+
+    def _late_results(self) -> list[FollowedResults]:
+        """Results that were not there or could not be read at the last whole reading, and now can."""
+        found = []
+        for path in self._late:
+            stamp = _stamp(path)
+            if stamp is None or self._waited.get(path) == stamp:
+                continue
             try:
-                each.read_on(changed)
+                of = format_of(path)
+                if of.gives != "results":
+                    raise WholeReadingNeededError(f"{path.name} is new")
+                each = FollowedResults(path, of)
+                each.read_all()
             except FileFormatError:
-                unread.append(each.path)
-        return unread
+                continue
+            found.append(each)
+        self._late = [path for path in self._late if path not in [each.path for each in found]]
+        return found
 
     def _result_changes(
         self, new_exposure_ids: Sequence[str], stored: StoredRows, ids: list[str], notes: list[str]
@@ -143,30 +166,41 @@ class FollowedSources:
             name, reader = name_of_source(each.path), each.format.name
             if each.new_stamps():
                 payloads += new_fields(each.new_extra(), name, reader, stored, self._fields)
-        rows = [("exposures", "ctf_max_res_angstrom", one.path.name, one.format) for one in records]
-        return payloads + new_provenance(list(dict.fromkeys(rows)), stored)
+        rows = [
+            ("exposures", "ctf_max_res_angstrom", each.path.name, each.format.name)
+            for each in self._results
+            if each.new_stamps() and each.has_results
+        ]
+        return payloads + (new_provenance(rows, stored) if rows else [])
 
     def _as_a_whole(self, why: str) -> TakenOn:
         """Read everything there is by `update_session`, and go on from it."""
-        self._whole_always = why
+        self._whole_because = why
         present = [path for path in self._sources.paths if path.exists()]
+        late = [path for path in self._sources.paths if path not in present]
+        for path in present:
+            try:
+                format_of(path)
+            except FileFormatError:
+                late.append(path)
+        present = [path for path in present if path not in late]
         epu, results, always = self._parts(present)
-        unread = []
         for each in results:
             try:
                 each.read_all()
             except FileFormatError:
-                unread.append(each.path)
+                late.append(each.path)
             except WholeReadingNeededError as error:
                 always = str(error)
-        sources = replace(self._sources, paths=[path for path in present if path not in unread])
+        sources = replace(self._sources, paths=[path for path in present if path not in late])
         left_out: list[str] = []
         read, added = update_session(self._folder, sources, Telling(left_out.append, self._telling.progress))
         with SessionStore.open(self._folder) as store:
-            session, known, events = store.load(), store.files(), store.events("imported")
-        self._imported = events[-1].id if events else 0
+            _, self._imported = store.save_changes(lambda _: [], "")
+            session, known = store.load(), store.files()
         self._fields = KnownFields.of(session.vendor_fields)
-        self._results = [each for each in results if each.path not in unread]
+        self._late = late
+        self._results = [each for each in results if each.path not in late]
         exposures = earlier_exposures(session)
         names = exposures["exposure_id"].tolist()
         for each in self._results:
@@ -176,8 +210,9 @@ class FollowedSources:
             epu.begin({file: FileStamp(*stamp) for file, stamp in stamps.items()}, exposures)
             if not all(names_to_join(name) == (name,) for name in names):
                 always = "the session has exposures with names that EPU does not give"
-        self._epu, self._whole_always = epu, always
-        return self._told(added, why, left_out, read.notes, unread)
+        self._epu, self._whole_because = epu, always
+        lines = [line.removeprefix("Left out: ") for line in left_out]
+        return self._told(added, why, lines, read.notes)
 
     def _parts(self, paths: Sequence[Path]) -> tuple[FollowedFolder | None, list[FollowedResults], str]:
         """The EPU folder and the results among the paths; and why they must always be read as a whole, "" for not."""
@@ -186,10 +221,7 @@ class FollowedSources:
         for path in paths:
             if path in folders:
                 continue
-            try:
-                of = format_of(path)
-            except FileFormatError:
-                continue
+            of = format_of(path)
             if of.gives == "results":
                 results.append(FollowedResults(path, of))
             elif of.name != "epu":
@@ -199,15 +231,10 @@ class FollowedSources:
         return FollowedFolder(folders[0], self._sources.options.cluster_radius_um), results, ""
 
     def _told(
-        self,
-        added: Mapping[str, int],
-        why: str,
-        left_out: Sequence[str],
-        notes: Sequence[str],
-        unread: Sequence[Path],
+        self, added: Mapping[str, int], why: str, left_out: Sequence[str], notes: Sequence[str]
     ) -> TakenOn:
-        absent = [path for path in self._sources.paths if not path.exists()]
-        waiting = [*(self._epu.left_out if self._epu is not None else ()), *unread, *absent]
+        waiting = [*(self._epu.left_out if self._epu is not None else ()), *self._late]
+        waiting += [file for each in self._results for file in each.unread]
         now = {path: _stamp(path) for path in waiting}
         broken = [path for path in waiting if path in self._waited and self._waited[path] == now[path]]
         self._waited = now

@@ -56,6 +56,7 @@ class FollowedResults:
     def _forget(self) -> None:
         self._read: Stamps = {}
         self._stored: Stamps = {}
+        self._failed: Stamps = {}
         self._table: _Table | None = None
         self._names: set[str] = set()
         self._records: dict[int, SourceRecords] = {}
@@ -66,34 +67,58 @@ class FollowedResults:
         self._new_extra: dict[str, Mapping[str, str]] = {}
 
     def read_all(self) -> None:
-        """Read everything anew, after a whole reading of the session. Raises the errors of the reader."""
+        """Read everything anew, as a whole reading of the session does. Raises the errors of the reader."""
         self._forget()
-        self._read = stamps_of(self.path)
-        self._keep(self._whole(self.path))
+        stamps = stamps_of(self.path)
+        self._keep(self._whole())
+        self._read = stamps
 
     def read_on(self, changed: Collection[Path]) -> None:
         """Read what has changed; the results wait until `records_for` asks for them.
 
         changed : files that may have; of a folder only these are looked at
-        Raises FileFormatError for what cannot be read, WholeReadingNeededError where a file takes back what it said.
+        A file that cannot be read now is `unread`, until it changes. Raises WholeReadingNeededError where a file takes
+        back what it said.
         """
         stamps = self._stamps_now(changed)
-        files = [key for key, stamp in stamps.items() if self._read.get(key) != stamp]
-        if not files:
-            return
-        if self.path.is_dir():
-            detected = [
-                file for file in (self.path / key for key in files) if self.format.load().detect(file)
-            ]
-            found = [replace(self._whole(file), path=self.path) for file in detected]
-            names = [name for records in found for name in records.ctf["name"].tolist()]
-            if self._names.intersection(names) or len(set(names)) < len(names):
-                raise WholeReadingNeededError(f"{self.path.name} has several results of one micrograph")
-        else:
-            found = [self._appended() or self._whole(self.path)]
+        new = {key: stamp for key, stamp in stamps.items() if stamp != self._read.get(key)}
+        new = {key: stamp for key, stamp in new.items() if stamp != self._failed.get(key)}
+        found = []
+        for key, stamp in new.items():
+            try:
+                found += (
+                    self._of_file(self.path / key)
+                    if self.path.is_dir()
+                    else [self._appended() or self._whole()]
+                )
+            except FileFormatError:
+                self._failed[key] = stamp
+                continue
+            self._failed.pop(key, None)
+            self._read[key] = stamp
         for records in found:
             self._keep(records)
-        self._read |= stamps
+
+    def _of_file(self, file: Path) -> list[SourceRecords]:
+        """The results of one file of a folder, none where it is not one."""
+        if not self.format.load().detect(file):
+            return []
+        records = replace(self.format.load().read_source(file, True), path=self.path)
+        names = records.ctf["name"].tolist()
+        if self._names.intersection(names):
+            raise WholeReadingNeededError(f"{self.path.name} has several results of one micrograph")
+        self._names.update(names)
+        return [records]
+
+    @property
+    def unread(self) -> list[Path]:
+        """Files that could not be read as they are now."""
+        return [self.path / key if self.path.is_dir() else self.path for key in self._failed]
+
+    @property
+    def has_results(self) -> bool:
+        """Whether any were read."""
+        return bool(self._names)
 
     def _stamps_now(self, changed: Collection[Path]) -> Stamps:
         files = [path for path in changed if path.parent == self.path] if self.path.is_dir() else [self.path]
@@ -145,12 +170,13 @@ class FollowedResults:
         self._extra |= self._new_extra
         self._new_extra = {}
 
-    def _whole(self, path: Path) -> SourceRecords:
-        records = self.format.load().read_source(path, True)
+    def _whole(self) -> SourceRecords:
+        records = self.format.load().read_source(self.path, True)
         if len(records.exposures) or len(records.holes):
-            raise WholeReadingNeededError(f"{path.name} says more than results")
-        if self.path.is_file():
-            self._table, self._names = _table_of(path, records), set()
+            raise WholeReadingNeededError(f"{self.path.name} says more than results")
+        self._table = _table_of(self.path, records) if self.path.is_file() else None
+        # What joined nothing before is what the file said then.
+        self._names, self._records, self._waiting, self._names_of = set(), {}, {}, {}
         return records
 
     def _appended(self) -> SourceRecords | None:
