@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from cryoscout.core.errors import FileFormatError
 from cryoscout.core.telling import SILENT, Telling
@@ -70,6 +71,22 @@ class FollowedSources:
         self._imported = 0
         self._late: list[Path] = []
         self._waited: dict[Path, FileStamp | None] = {}
+        self._store: SessionStore | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the store; a later `take_in` reads everything again."""
+        if self._store is not None:
+            self._store.close()
+        self._store = None
+        self._whole_because = self._whole_because or _BEGIN
 
     def take_in(self, changed: Collection[Path] | None = None) -> TakenOn:
         """Take in what is new in the sources, and write it.
@@ -80,14 +97,14 @@ class FollowedSources:
         """
         if changed is None and not self._whole_because:
             return self._as_a_whole(_ASKED)
-        if self._whole_because or self._epu is None:
+        if self._whole_because or self._epu is None or self._store is None:
             return self._as_a_whole(self._whole_because)
         try:
-            return self._what_changed(self._epu, list(changed or ()))
+            return self._what_changed(self._epu, self._store, list(changed or ()))
         except WholeReadingNeededError as why:
             return self._as_a_whole(str(why))
 
-    def _what_changed(self, epu: FollowedFolder, changed: Sequence[Path]) -> TakenOn:
+    def _what_changed(self, epu: FollowedFolder, store: SessionStore, changed: Sequence[Path]) -> TakenOn:
         changed = [self._as_given(path) for path in changed]
         few = epu.read(changed)
         self._results += self._late_results()
@@ -98,7 +115,7 @@ class FollowedSources:
         notes: list[str] = []
 
         def changes(stored: StoredRows) -> list[dict[str, Any]]:
-            if stored.last_event("imported") > self._imported:
+            if stored.last_event("imported") != self._imported:
                 raise WholeReadingNeededError("another import wrote to the session")
             nonlocal joined
             joined = joined_rows(few, stored, self._fields)
@@ -110,8 +127,7 @@ class FollowedSources:
 
         payloads: list[dict[str, Any]] = []
         if few.stamps or few.deviations or any(each.new_stamps() for each in self._results):
-            with SessionStore.open(self._folder) as store:
-                payloads, newest = store.save_changes(changes, self._sources.as_given)
+            payloads, newest = store.save_changes(changes, self._sources.as_given)
             if payloads:
                 self._imported = newest
             epu.stored(few, joined.exposures)
@@ -120,6 +136,17 @@ class FollowedSources:
                 each.stored(ids)
         left_out = [f"{epu.path}, {each.element}: {each.message}" for each in few.deviations]
         return self._told(counts_of_changes(payloads) if payloads else {}, "", left_out, notes)
+
+    def _last_import(self, store: SessionStore) -> int:
+        """Id of the newest event of an import."""
+        newest = []
+
+        def look(stored: StoredRows) -> list[dict[str, Any]]:
+            newest.append(stored.last_event("imported"))
+            return []
+
+        store.save_changes(look, "")
+        return newest[0]
 
     def _as_given(self, path: Path) -> Path:
         """The path of a file as it stands below its source, however the source was named."""
@@ -194,10 +221,12 @@ class FollowedSources:
                 always = str(error)
         sources = replace(self._sources, paths=[path for path in present if path not in late])
         left_out: list[str] = []
+        self.close()
         read, added = update_session(self._folder, sources, Telling(left_out.append, self._telling.progress))
-        with SessionStore.open(self._folder) as store:
-            _, self._imported = store.save_changes(lambda _: [], "")
-            session, known = store.load(), store.files()
+        # It stays open: what is prepared for a statement once is not prepared for each file again.
+        self._store = SessionStore.open(self._folder)
+        self._imported = self._last_import(self._store)
+        session, known = self._store.load(), self._store.files()
         self._fields = KnownFields.of(session.vendor_fields)
         self._late = late
         self._results = [each for each in results if each.path not in late]

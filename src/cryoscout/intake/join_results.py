@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cryoscout.formats.records import SourceRecords
@@ -13,7 +16,6 @@ from cryoscout.session.store_events import columns_of_frame, row_chunks
 from cryoscout.session.stored_rows import StoredRows
 from cryoscout.session.tables import typed_table
 
-_RESULT = ("exposure_id", "outcome", "ctf_max_res_angstrom")
 _HAS_RESULT = ("measured", "failed")
 
 
@@ -27,32 +29,46 @@ def joined_results(
 
     pending : ids of exposures that the same transaction adds, without a result yet
     """
-    before = stored.frame("exposures", "exposure_id", list(exposure_ids))[list(_RESULT)]
-    added = pd.DataFrame(
-        {"exposure_id": list(pending), "outcome": "pending", "ctf_max_res_angstrom": float("nan")}
+    rows = stored.where("exposures", "exposure_id", exposure_ids)
+    before = [(row["exposure_id"], row["outcome"], row["ctf_max_res_angstrom"]) for row in rows]
+    before += [(exposure_id, "pending", None) for exposure_id in pending]
+    ids, outcomes, resolutions = map(list, zip(*before, strict=True))
+    exposures = pd.DataFrame(
+        {
+            "exposure_id": pd.Series(ids, dtype="str"),
+            "outcome": pd.Series(outcomes, dtype="str"),
+            "ctf_max_res_angstrom": np.array(resolutions, dtype=np.float64),
+        }
     )
-    exposures = pd.concat([part for part in (before, added) if len(part)] or [before], ignore_index=True)
-    runs = stored.frame("ctf_runs", "exposure_id", list(exposure_ids))
+    runs = stored.frame("ctf_runs", "exposure_id", exposure_ids)
     found = with_results(exposures, sources, runs)
-    new_runs = typed_table("ctf_runs", found.runs.iloc[len(runs) :])
-    payloads: list[Payload] = [
-        {"part": "rows", "table": "ctf_runs", "columns": columns}
-        for columns in row_chunks(columns_of_frame("ctf_runs", new_runs))
+    payloads: list[Payload] = []
+    if len(found.runs) > len(runs):
+        new = columns_of_frame("ctf_runs", typed_table("ctf_runs", found.runs.iloc[len(runs) :]))
+        payloads += [{"part": "rows", "table": "ctf_runs", "columns": columns} for columns in row_chunks(new)]
+    now = [
+        (exposure_id, outcome, None if math.isnan(resolution) else resolution)
+        for exposure_id, outcome, resolution in zip(
+            ids,
+            found.exposures["outcome"].tolist(),
+            found.exposures["ctf_max_res_angstrom"].tolist(),
+            strict=True,
+        )
     ]
-    now = found.exposures
-    changed = (now["outcome"] != exposures["outcome"]) | (
-        now["ctf_max_res_angstrom"] != exposures["ctf_max_res_angstrom"]
-    )
-    changed &= now["outcome"].isin(_HAS_RESULT)
-    # NaN differs from itself: a failed fit that stays one has not changed.
-    changed &= ~((now["outcome"] == "failed") & (exposures["outcome"] == "failed"))
-    had_one = exposures["outcome"].isin(_HAS_RESULT)
-    for part, which in (("outcomes", changed & ~had_one), ("better", changed & had_one)):
-        columns = columns_of_frame("exposures", now[which], _RESULT)
-        payloads += [{"part": part, "columns": chunk} for chunk in row_chunks(columns)]
-    taken_now = found.runs["taken"].iloc[: len(runs)].to_numpy()
-    others = set(runs.loc[runs["taken"].to_numpy() != taken_now, "exposure_id"].tolist())
-    taken = found.runs[found.runs["taken"].astype(bool) & found.runs["exposure_id"].isin(others)]
-    columns = columns_of_frame("ctf_runs", taken, ("exposure_id", "run"))
-    payloads += [{"part": "taken", "columns": chunk} for chunk in row_chunks(columns)]
-    return payloads, found.notes
+    changed = [(was[1] in _HAS_RESULT, row) for was, row in zip(before, now, strict=True) if row != was]
+    names = ("exposure_id", "outcome", "ctf_max_res_angstrom")
+    for part, is_better in (("outcomes", False), ("better", True)):
+        payloads += _chunks(part, names, [row for had_one, row in changed if had_one == is_better])
+    taken = found.runs["taken"].tolist()
+    was_taken = runs["taken"].tolist()
+    of, number = found.runs["exposure_id"].tolist(), found.runs["run"].tolist()
+    others = {of[row] for row, was in enumerate(was_taken) if was != taken[row]}
+    counts = [(of[row], number[row]) for row in range(len(of)) if taken[row] and of[row] in others]
+    return payloads + _chunks("taken", ("exposure_id", "run"), counts), found.notes
+
+
+def _chunks(part: str, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> list[Payload]:
+    if not rows:
+        return []
+    columns = {name: list(values) for name, values in zip(names, zip(*rows, strict=True), strict=True)}
+    return [{"part": part, "columns": chunk} for chunk in row_chunks(columns)]

@@ -306,6 +306,8 @@ def new_fields(
     extra : record id -> fields     source, reader : of the rows
     """
     records = {record_id: fields for record_id, fields in extra.items() if fields}
+    if not records:
+        return []
     again = [record_id for record_id in records if record_id in known.record_ids]
     if again:
         before = unpacked(stored.frame("vendor_fields", "record_id", ["", *again]))

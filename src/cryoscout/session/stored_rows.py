@@ -59,7 +59,9 @@ class StoredRows:
     def holes_by_exposures(self) -> dict[int, int]:
         """Number of exposures -> how many holes have so many; holes without any are left out."""
         exposures = SESSION_TABLES["exposures"]
-        per_hole = sa.select(sa.func.count(exposures.c.hole_id).label("n")).group_by(exposures.c.hole_id).subquery()
+        per_hole = (
+            sa.select(sa.func.count(exposures.c.hole_id).label("n")).group_by(exposures.c.hole_id).subquery()
+        )
         counts = sa.select(per_hole.c.n, sa.func.count()).group_by(per_hole.c.n)
         return {int(n): int(holes) for n, holes in self._connection.execute(counts).all()}
 
