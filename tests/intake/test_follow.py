@@ -16,7 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cryoscout.core.errors import StoreError
 from cryoscout.core.telling import SILENT
+from cryoscout.formats.ctf import relion
 from cryoscout.intake.follow import FollowedSources
 from cryoscout.intake.read import ReadOptions
 from cryoscout.intake.take_in import Sources, read_session, store_session, update_session
@@ -226,3 +228,272 @@ def follow_and_read_again(live, made, random_, batch):
         assert stamps == other_stamps
     assert update_session(followed_place, sources, SILENT)[1] == {}
     return whole
+
+
+def begun(place, *, extra=(), **changes):
+    """A session with its squares and nothing imaged, followed; `changes` as of `live_session`."""
+    made = {"exposures": 8, "shots": 2, "along": 3, "seed": 1}
+    made |= {"has_session": True, "has_squares": True, "is_named": False} | changes
+    live = live_session(place, **made)
+    live.to_come = {key: content for key, content in live.to_come.items() if "Images-Disc2" not in key}
+    live.write_star()
+    sources, followed_place, again_place = stored_twice(live, PERMISSIVE, [live.star, *extra])
+    followed = FollowedSources(followed_place, sources)
+    followed.take_in()
+    return live, followed, sources, followed_place, again_place
+
+
+def exposures_to_come(live):
+    """Keys of the exposures, in the order of time."""
+    return sorted((key for key in live.to_come if "_Data_" in key), key=lambda key: key[-19:])
+
+
+def test_what_comes_one_by_one_is_what_one_import_of_everything_gives(tmp_path):
+    live, followed, sources, place, _ = begun(tmp_path)
+    images = sorted(key for key in live.to_come if "FoilHoles" in key)
+    for key in [*images, *exposures_to_come(live)]:
+        changed = [live.write(key, live.to_come[key])]
+        if "_Data_" in key:
+            live.rows.append(f"{Path(key).stem}.mrc 11000.5 10500.25 {3.0 + len(live.rows)} \n")
+            changed.append(live.write_star())
+        assert followed.take_in(changed).whole_because == ""
+    one, other = loaded(place)[0], read_session(sources, SILENT).session
+    # Where an exposure lies in its patch needs several at once to be told; all else is the same.
+    shifts = ("shift_x_um", "shift_y_um")
+    fields = [
+        {key: {name: text for name, text in of.items() if name not in shifts} for key, of in all_.items()}
+        for all_ in (unpacked(one.vendor_fields), unpacked(other.vendor_fields))
+    ]
+    assert fields[0] == fields[1]
+    for table, frame in everything(one).items():
+        pd.testing.assert_frame_equal(frame, everything(other)[table], obj=table)
+    assert one.info == other.info
+    assert len(one.exposures) == 8
+    assert (one.exposures["outcome"] == "measured").all()
+
+
+def test_a_half_written_file_is_kept_and_named_once_it_stays_so(tmp_path):
+    live, followed, _, place, _ = begun(tmp_path)
+    first, second = exposures_to_come(live)[:2]
+    half = live.write(first, live.to_come[first][:4000])
+    told = followed.take_in([half])
+    assert (told.waiting, told.broken, told.added, told.whole_because) == ((half,), (), {}, "")
+    assert "half" not in told.notes
+    told = followed.take_in([live.write(second, live.to_come[second])])
+    assert (told.waiting, told.broken, told.added["exposures"]) == ((half,), (half,), 1)
+    live.write(first, live.to_come[first])
+    # Nobody need say that it has changed: what is waited for is looked at.
+    told = followed.take_in([])
+    assert (told.waiting, told.broken, told.added["exposures"]) == ((), (), 1)
+    assert set(loaded(place)[0].exposures["exposure_id"]) == {Path(first).stem, Path(second).stem}
+
+
+def test_a_file_that_deviates_is_left_out_and_named(tmp_path):
+    live, followed, _, _, _ = begun(tmp_path)
+    key = exposures_to_come(live)[0]
+    path = live.write(key, live.to_come[key].replace(b"MicroscopeImage", b"SomethingElse"))
+    told = followed.take_in([path])
+    assert told.waiting == (path,)
+    assert any(path.name in line for line in told.left_out)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("EpuSession.dm", r"EpuSession\.dm is new or has changed"),
+     ("Metadata/GridSquare_1000.dm", r"GridSquare_1000\.dm is new or has changed")],
+)  # fmt: skip
+def test_what_changes_more_than_its_own_rows_is_read_with_everything_and_said(tmp_path, name, why):
+    live, followed, sources, place, again_place = begun(tmp_path)
+    content = (live.folder / name).read_bytes()
+    key = exposures_to_come(live)[0]
+    changed = [live.write(name, content + b"\n"), live.write(key, live.to_come[key])]
+    told = followed.take_in(changed)
+    assert re.search(why, told.whole_because)
+    assert told.added["exposures"] == 1
+    update_session(again_place, sources, SILENT)
+    assert_same(loaded(place)[0], loaded(again_place)[0])
+    key = exposures_to_come(live)[1]
+    assert followed.take_in([live.write(key, live.to_come[key])]).whole_because == ""
+
+
+def test_a_file_that_goes_away_asks_for_everything(tmp_path):
+    live, followed, _, _, _ = begun(tmp_path)
+    key = exposures_to_come(live)[0]
+    path = live.write(key, live.to_come[key])
+    followed.take_in([path])
+    path.unlink()
+    assert "went away" in followed.take_in([path]).whole_because
+    assert followed.take_in([path]).whole_because == ""
+
+
+def test_exposures_of_many_holes_at_once_are_placed_by_their_beam_shift_as_by_an_import(tmp_path):
+    live, followed, sources, place, again_place = begun(tmp_path, exposures=16, shots=1, along=5)
+    changed = [live.write(key, live.to_come[key]) for key in exposures_to_come(live)]
+    assert re.search(r"exposures of \d+ holes came at once", followed.take_in(changed).whole_because)
+    update_session(again_place, sources, SILENT)
+    one, other = loaded(place)[0], loaded(again_place)[0]
+    assert_same(one, other)
+    assert "shift_x_um" in one.fields_of(one.exposures["exposure_id"].iloc[-1])
+
+
+def test_another_import_in_between_is_seen(tmp_path):
+    live, followed, sources, place, _ = begun(tmp_path)
+    first, second = exposures_to_come(live)[:2]
+    live.write(first, live.to_come[first])
+    update_session(place, sources, SILENT)
+    told = followed.take_in([live.write(second, live.to_come[second])])
+    assert (told.whole_because, told.added["exposures"]) == ("another import wrote to the session", 1)
+    assert len(loaded(place)[0].exposures) == 2
+
+
+def test_a_result_that_is_recorded_in_between_stays(tmp_path):
+    live, followed, _, place, _ = begun(tmp_path)
+    first, second = exposures_to_come(live)[:2]
+    followed.take_in([live.write(first, live.to_come[first])])
+    with SessionStore.open(place) as store:
+        store.record_outcome(Path(first).stem, 3.5)
+    told = followed.take_in([live.write(second, live.to_come[second])])
+    assert (told.whole_because, told.added["exposures"]) == ("", 1)
+    session = loaded(place)[0]
+    outcomes = dict(zip(session.exposures["exposure_id"], session.exposures["outcome"], strict=True))
+    assert outcomes == {Path(first).stem: "measured", Path(second).stem: "pending"}
+
+
+def test_what_could_not_be_written_is_written_by_the_next_call(tmp_path, monkeypatch):
+    live, followed, _, place, _ = begun(tmp_path)
+    key = exposures_to_come(live)[0]
+    live.rows.append(f"{Path(key).stem}.mrc 11000.5 10500.25 3.5 \n")
+    with monkeypatch.context() as patch:
+        patch.setattr(SessionStore, "save_changes", _held)
+        with pytest.raises(StoreError):
+            followed.take_in([live.write(key, live.to_come[key]), live.write_star()])
+    told = followed.take_in([])
+    assert (told.added["exposures"], told.whole_because) == (1, "")
+    assert loaded(place)[0].exposures["outcome"].tolist() == ["measured"]
+
+
+def _held(*_):
+    raise StoreError("A store must be free for writing. Got one that is held instead.")
+
+
+def test_a_result_that_comes_before_its_exposure_waits_for_it(tmp_path):
+    live, followed, _, place, _ = begun(tmp_path)
+    key = exposures_to_come(live)[0]
+    live.rows.append(f"Movies/{Path(key).stem}_Fractions.mrc 11000.5 10500.25 3.5 \n")
+    assert followed.take_in([live.write_star()]).added["outcomes"] == 0
+    told = followed.take_in([live.write(key, live.to_come[key])])
+    assert (told.added["exposures"], told.whole_because) == (1, "")
+    assert loaded(place)[0].exposures["ctf_max_res_angstrom"].tolist() == [3.5]
+
+
+def test_of_a_table_that_grows_only_the_new_rows_are_read(tmp_path, monkeypatch):
+    live, followed, _, place, _ = begun(tmp_path)
+    keys = exposures_to_come(live)[:3]
+    followed.take_in([live.write(key, live.to_come[key]) for key in keys])
+    read = []
+    whole = relion.read_source
+    monkeypatch.setattr(relion, "read_source", lambda *how: read.append(whole(*how)) or read[-1])
+    for row, key in enumerate(keys):
+        live.rows.append(f"{Path(key).stem}.mrc 11000.5 10500.25 {3.5 + row} \n")
+        assert followed.take_in([live.write_star()]).added["outcomes"] == 1
+    assert [len(records.ctf) for records in read] == [1, 1, 1]
+    runs = loaded(place)[0].ctf_runs
+    assert runs["line"].tolist() == [10, 11, 12]
+    assert set(runs["source"]) == {live.star.name}
+
+
+def test_a_table_that_is_written_anew_says_other_results(tmp_path):
+    live, followed, sources, place, again_place = begun(tmp_path)
+    keys = exposures_to_come(live)[:2]
+    live.rows = [f"{Path(key).stem}.mrc 11000.5 10500.25 8.5 \n" for key in keys]
+    changed = [live.write(key, live.to_come[key]) for key in keys]
+    followed.take_in([*changed, live.write_star()])
+    update_session(again_place, sources, SILENT)
+    live.rows = [f"{Path(key).stem}.mrc 11000.5 10500.25 {3.5 + 9 * row} \n" for row, key in enumerate(keys)]
+    told = followed.take_in([live.write_star()])
+    assert told.added["further_ctf_runs"] == 2
+    assert any("another CTF result than before" in note for note in told.notes)
+    update_session(again_place, sources, SILENT)
+    assert_same(loaded(place)[0], loaded(again_place)[0])
+
+
+def test_results_that_are_not_there_yet_are_waited_for(tmp_path):
+    late = tmp_path / "late_ctf.star"
+    live, followed, sources, place, again_place = begun(tmp_path, extra=[late])
+    key = exposures_to_come(live)[0]
+    told = followed.take_in([live.write(key, live.to_come[key])])
+    assert (told.waiting, told.added["exposures"]) == ((late,), 1)
+    live.star = late
+    live.rows = [f"{Path(key).stem}.mrc 11000.5 10500.25 3.5 \n"]
+    live.write_star()
+    late.write_text("not yet")
+    assert followed.take_in([late]).broken == ()
+    assert followed.take_in([late]).broken == (late,)
+    live.write_star()
+    told = followed.take_in([late])
+    assert (told.waiting, told.added["outcomes"], told.whole_because) == ((), 1, "")
+    update_session(again_place, sources, SILENT)
+    assert_same(loaded(place)[0], loaded(again_place)[0])
+
+
+CTFFIND = (
+    "# Output from CTFFind version 4.1.14, run on 2025-03-03 10:00:00\n"
+    "# Input file: {name} ; Number of micrographs: 1\n"
+    "# Pixel size: 0.83 Angstroms ; acceleration voltage: 300.0 keV ; spherical aberration: 2.70 mm ; "
+    "amplitude contrast: 0.07\n"
+    "# Box size: 512 pixels ; min. res.: 30.0 Angstroms ; max. res.: 5.0 Angstroms ; min. def.: 5000.0 um; "
+    "max. def. 50000.0 um\n"
+    "# Columns: #1 - micrograph number; #2 - defocus 1 [Angstroms]; #3 - defocus 2; #4 - azimuth of astigmatism; "
+    "#5 - additional phase shift [radians]; #6 - cross correlation; #7 - spacing (in Angstroms) up to which CTF "
+    "rings were fit successfully\n"
+    "1.000000 11000.0 10500.0 45.0 0.0 0.12 {resolution}\n"
+)
+
+
+def test_of_a_folder_of_results_the_new_files_are_read(tmp_path):
+    results = tmp_path / "ctf"
+    results.mkdir()
+    (results / "other.txt").write_text(CTFFIND.format(name="other.mrc", resolution=4.5))
+    live, followed, sources, place, again_place = begun(tmp_path, extra=[results])
+    for row, key in enumerate(exposures_to_come(live)[:3]):
+        assert followed.take_in([live.write(key, live.to_come[key])]).added["exposures"] == 1
+        file = results / f"{row}.txt"
+        file.write_text(CTFFIND.format(name=f"{Path(key).stem}_Fractions.mrc", resolution=3.5 + row))
+        told = followed.take_in([file])
+        assert (told.added["outcomes"], told.whole_because) == (1, "")
+        update_session(again_place, sources, SILENT)
+        assert_same(loaded(place)[0], loaded(again_place)[0])
+    assert loaded(place)[1] == loaded(again_place)[1]
+
+
+def test_sources_of_another_kind_are_read_as_a_whole_each_time(tmp_path):
+    table = tmp_path / "site.csv"
+    table.write_text("micrograph,resolution\nx,3.0\n")
+    live, followed, _, place, _ = begun(tmp_path, extra=[table])
+    key = exposures_to_come(live)[0]
+    told = followed.take_in([live.write(key, live.to_come[key])])
+    assert (told.whole_because, told.added["exposures"]) == (
+        "site.csv is of a format that is not followed",
+        1,
+    )
+    assert len(loaded(place)[0].exposures) == 1
+
+
+def test_paths_may_be_named_in_another_way_than_the_source(tmp_path, monkeypatch):
+    live, followed, _, _, _ = begun(tmp_path)
+    key = exposures_to_come(live)[0]
+    live.write(key, live.to_come[key])
+    monkeypatch.chdir(live.folder)
+    assert followed.take_in([Path(key)]).added["exposures"] == 1
+    assert followed.take_in([Path("elsewhere/FoilHole_1_Data_1_1_20250303_100000.xml")]).added == {}
+
+
+def test_a_call_without_paths_looks_at_everything(tmp_path):
+    live, followed, _, _, _ = begun(tmp_path)
+    key = exposures_to_come(live)[0]
+    live.write(key, live.to_come[key])
+    told = followed.take_in()
+    assert (told.whole_because, told.added["exposures"]) == ("everything was asked for", 1)
+    with followed:
+        pass
+    assert followed.take_in([]).whole_because == "the first reading"
