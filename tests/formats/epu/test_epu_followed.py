@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pandas as pd
 from hypothesis import given, settings
@@ -64,7 +66,7 @@ def test_runs_that_go_on_are_those_of_everything_at_once(rows, cuts, random_):
     random_.shuffle(read)
     stored, so_far = _StoredRuns([]), []
     borders = [0, *sorted(min(cut, len(read)) for cut in cuts), len(read)]
-    for first, end in zip(borders, borders[1:], strict=False):
+    for first, end in itertools.pairwise(borders):
         new = read[first:end]
         expected = labels_of_everything([*so_far, *new])
         holes = {each.hole_id for each in new}

@@ -56,11 +56,8 @@ class FollowedFolder:
         """
         files = self._listing.files
         self._known = dict(known)
-        counted = [file for file, _ in files.exposures.values()]
-        counted += [*files.square_metadata, *files.square_images.values(), *files.hole_images.values()]
-        counted += [file for file in (files.session, files.atlas) if file is not None]
         # Files that a whole reading left out are as they were until they change.
-        self._left_out = {file.key: file for file in counted if file.key not in self._known}
+        self._left_out = {file.key: file for file in self._listed() if file.key not in self._known}
         self._pending = {}
         if files.session is not None and files.session.key in self._known:
             reader = FileReader(permissive=True, retries=0, retry_wait_s=0.0)
@@ -124,6 +121,13 @@ class FollowedFolder:
             for each in exposures
         )
 
+    def _listed(self) -> list[FoundFile]:
+        """The files that count."""
+        files = self._listing.files
+        listed = [file for file, _ in files.exposures.values()]
+        listed += [*files.square_metadata, *files.square_images.values(), *files.hole_images.values()]
+        return listed + [file for file in (files.session, files.atlas) if file is not None]
+
     def _taken(self, path: Path) -> FoundFile | None:
         """The file as it is listed now, where it is one to read; None where it is not, or is as it was."""
         try:
@@ -140,7 +144,7 @@ class FollowedFolder:
         try:
             status = path.stat()
         except OSError:
-            if key in self._known:
+            if key in self._known and any(file.key == key for file in self._listed()):
                 raise WholeReadingNeededError(f"{key} went away") from None
             self._left_out.pop(key, None)
             self._pending.pop(key, None)
