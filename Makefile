@@ -50,6 +50,7 @@ docs: $(DEV) ## the documentation as web pages under site/
 bench: $(DEV) ## every benchmark, one JSON object each
 	$(RUN) benchmarks/routing.py --json
 	$(RUN) benchmarks/formats.py --json
+	$(ONE_THREAD) $(RUN) benchmarks/advice_epu.py --json
 	$(ONE_THREAD) $(RUN) benchmarks/learning.py --json
 	$(ONE_THREAD) $(RUN) benchmarks/perception.py --json
 

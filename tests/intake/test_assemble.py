@@ -454,6 +454,8 @@ def test_the_choice_of_today_counts_but_what_was_imaged_stays_chosen():
     assert chosen_holes(done)["h1"] is True
 
 
-@pytest.mark.parametrize(("holes", "shots"), [({}, 1), ({1: 5, 4: 9}, 4), ({2: 3, 5: 3, 9: 1}, 5), ({3: 1}, 3)])
+@pytest.mark.parametrize(
+    ("holes", "shots"), [({}, 1), ({1: 5, 4: 9}, 4), ({2: 3, 5: 3, 9: 1}, 5), ({3: 1}, 3)]
+)
 def test_the_usual_number_of_shots_is_that_of_most_holes_and_of_equal_ones_the_larger(holes, shots):
     assert usual_shots(holes) == shots

@@ -1,8 +1,9 @@
 """An EPU session from its folder: squares, holes, exposures and their patches in our words and units.
 
-What is read where: `epu_files` (which files), `epu_dm` (EpuSession, GridSquare, Atlas), `epu_images` (XML beside
-images), `epu_names` (what names tell), `epu_xml` (safe XML), `epu_tables` (the tables), `epu_patches` (which holes
-share a stage position), `epu_beam_shift` (where in its patch an exposure lies).
+What is read where: `files` (which files), `file_reader` (one after the other), `dm` (EpuSession, GridSquare, Atlas),
+`images` (XML beside images), `names` (what names tell), `data_contract_xml` (safe XML), `tables` (the tables), `patches`
+(which holes share a stage position), `beam_shift` (where in its patch an exposure lies), `followed` (single images that
+are new).
 
     table      from
     squares    list in EpuSession.dm; position: GridSquare_*.dm, else the square's newest image, else Atlas.dm
