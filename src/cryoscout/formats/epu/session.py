@@ -1,9 +1,9 @@
 """An EPU session from its folder: squares, holes, exposures and their patches in our words and units.
 
 What is read where: `files` (which files), `file_reader` (one after the other), `dm` (EpuSession, GridSquare, Atlas),
-`images` (XML beside images), `names` (what names tell), `data_contract_xml` (safe XML), `tables` (the tables), `patches`
-(which holes share a stage position), `beam_shift` (where in its patch an exposure lies), `followed` (single images that
-are new).
+`images` (XML beside images), `names` (what names tell), `data_contract_xml` (safe XML), `tables` (the tables),
+`patches` (which holes share a stage position), `beam_shift` (where in its patch an exposure lies), `followed` (single
+images that are new).
 
     table      from
     squares    list in EpuSession.dm; position: GridSquare_*.dm, else the square's newest image, else Atlas.dm
