@@ -65,6 +65,7 @@ from cryoscout.session.store_schema import (
     schema_version,
 )
 from cryoscout.session.store_update import changes_between, counts_of_changes
+from cryoscout.session.stored_rows import StoredRows
 from cryoscout.session.tables import typed_table
 
 DATABASE = "session.db"
@@ -299,6 +300,26 @@ class SessionStore:
             return counts_of_changes(changes)
 
         return write(self._engine, self._location, save_holding_the_lock)
+
+    def save_changes(
+        self, changes: Callable[[StoredRows], list[dict[str, Any]]], source: str, at: datetime | None = None
+    ) -> tuple[list[dict[str, Any]], int]:
+        """Write a few changes without loading the session, in the transaction in which they are found out.
+
+        changes : given the stored rows, the payloads of `imported` events (see `store_events`) that change them; it
+            may look at rows and must not judge by what it saw before     source, at : as in `save_import`
+        Returns the payloads and the id of the newest event. Nothing is written where there are none, or where
+        `changes` raises. The caller answers for what the payloads say, as `changes_between` does for `save_update`.
+        """
+
+        def save(connection: sa.Connection) -> tuple[list[dict[str, Any]], int]:
+            rows = StoredRows(connection)
+            payloads = changes(rows)
+            for payload in [{"part": "again", "source": source}, *payloads] if payloads else []:
+                store_records.append_event(connection, "imported", payload, at)
+            return payloads, rows.last_event()
+
+        return write(self._engine, self._location, save)
 
     def files(self) -> dict[str, dict[str, tuple[int, int]]]:
         """Source -> file -> (size in bytes, mtime in ns) of every file that was imported, as it was then."""
