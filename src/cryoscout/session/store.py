@@ -140,6 +140,7 @@ class SessionStore:
         self._target = target
         self._is_to_be_made = is_to_be_made
         self._force = force
+        self._kept_open: sa.Connection | None = None
 
     @classmethod
     def create(cls, location: Path | str, force: bool = False) -> Self:
@@ -205,9 +206,22 @@ class SessionStore:
 
     def close(self) -> None:
         """Release the database; a store that was never filled leaves nothing behind."""
+        if self._kept_open is not None:
+            self._kept_open.close()
         self._engine.dispose()
         if self._target is not None and self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+    def keep_open(self) -> None:
+        """Hold a connection to the database that is at the place now, until `close`.
+
+        Whenever nobody else has it open, SQLite moves its log into the database and waits for the disk: that would
+        cost more than all else of one new event. On Windows a store that is held cannot be replaced.
+        """
+        if self._kept_open is not None:
+            self._kept_open.close()
+        with readable(self._location):
+            self._kept_open = self._engine.connect()
 
     def save_import(
         self,
