@@ -33,7 +33,7 @@ LEARNED_ON, MEANT_FOR = "res18", "res50"
 
 def settings() -> LearnSettings:
     """The default settings of `dqn`, with action elimination."""
-    return settings_of("dqn", elimination=True, seed=SEED)
+    return settings_of("dqn", elimination=True, seed=SEED, precision="bfloat16")
 
 
 def train(chosen: LearnSettings, folder: Path) -> Path:

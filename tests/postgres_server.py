@@ -21,7 +21,6 @@ PASSWORD = "s3cret-of-the-tests"  # noqa: S105
 _PLACES = (
     "/usr/lib/postgresql/*/bin",
     "/usr/pgsql-*/bin",
-    "/opt/homebrew/opt/postgresql*/bin",
     "/usr/local/bin",
 )
 

@@ -332,3 +332,12 @@ def test_a_work_list_states_its_number_and_intervals_on_the_belief_that_its_poli
     assert plan.expected_good == pytest.approx(p_good[holes].sum())
     assert plan.expected_good != pytest.approx(problem.belief().p_good()[holes].sum(), abs=0.1)
     assert plan.interval_80[0] < plan.expected_good < plan.interval_80[1]
+
+
+def test_a_list_of_several_shots_says_that_p_is_of_one_exposure(two_grids):
+    plan = listed(replace(two_grids, shots=3), [0, 2])
+    assert plan.to_json()["shots"] == 3
+    assert plan.expected_good == pytest.approx(3 * sum(visit.p_good for visit in plan.visits))
+    said = "probability that one exposure is good; every hole gets 3"
+    assert said in plan.to_html()
+    assert said not in listed(two_grids, [0, 2]).to_html()

@@ -33,16 +33,19 @@ class Simulated:
     """Scores that resemble within a patch, square and grid, and outcomes of the model with TRUTH and EFFECTS."""
 
     def __init__(self, grids=30, squares=3, patches=4, holes_per_patch=8, seed=0):
+        # By Cholesky: the eigenvectors of equal eigenvalues, and with them the draws, differ between processors.
         rng = np.random.default_rng(seed)
         self.tree = make_tree([[patches] * squares] * grids)
         n_patches = grids * squares * patches
         self.patch_of_hole = np.repeat(np.arange(n_patches, dtype=np.int32), holes_per_patch)
         likeness = prior_covariance(self.tree, EffectVariances(patch=0.6, square=0.6, grid=0.6))
-        x = rng.multivariate_normal(np.zeros(n_patches), likeness)[self.patch_of_hole]
+        x = rng.multivariate_normal(np.zeros(n_patches), likeness, method="cholesky")[self.patch_of_hole]
         self.score_p = expit(x + rng.normal(0.0, 1.0, len(x)))
         model = ContextModel(**TRUTH, effects=EFFECTS, log_likelihood=0.0, context_sd=1.0, holes=0)
         self.location = model.location(self.score_p, self.patch_of_hole, self.tree)
-        effects = rng.multivariate_normal(np.zeros(n_patches), prior_covariance(self.tree, EFFECTS))
+        effects = rng.multivariate_normal(
+            np.zeros(n_patches), prior_covariance(self.tree, EFFECTS), method="cholesky"
+        )
         p = expit(self.location + effects[self.patch_of_hole])
         self.good = (rng.random(len(p)) < p).astype(float)
 

@@ -164,7 +164,9 @@ def test_the_truth_lies_in_the_intervals_as_often_as_they_say(effects):
     inside_50 = inside_80 = 0
     for rng in np.random.default_rng(0).spawn(sessions):
         belief = new_belief(tree, effects, holes_per_patch=15, seed=int(rng.integers(2**32)))
-        truth = rng.multivariate_normal(np.zeros(len(covariance)), covariance)[belief.patch_of_hole]
+        truth = rng.multivariate_normal(np.zeros(len(covariance)), covariance, method="cholesky")[
+            belief.patch_of_hole
+        ]
         good = (rng.random(belief.n_holes) < expit(belief.location + truth)).astype(float)
         order = rng.permutation(belief.n_holes)
         told, ahead = order[:40], order[40:]

@@ -12,7 +12,7 @@ from cryoscout.belief.hole_results import site_of, tilted
 
 
 def by_many_points(mean, variance, location, good, bad):
-    """Log mass and the first three moments of the tilted Gaussian by a sum over 400,001 points that reach far."""
+    """Log mass and three moments of the tilted Gaussian by a sum over 400,001 points that reach far enough."""
     reach = 12.0 * np.sqrt(variance)
     # The results move the highest point by no more than `variance` per shot, and never past where they are explained.
     explained = np.clip(-location, mean - variance * bad.sum(), mean + variance * good.sum())
@@ -66,8 +66,7 @@ def test_very_many_shots_never_take_the_whole_variance_away():
 
 
 def test_the_highest_point_is_found_where_newton_s_steps_go_round_in_circles():
-    # All of 140 shots good at a hole that was given up: from the prior's mean Newton's step goes far past the other
-    # side.
+    # All of 140 shots good at a hole that was given up: from the prior's mean Newton's step goes far past it.
     case = one_hole(-0.25, 0.8, -2.4, 140.0, 0.0)
     assert tilted(*case) == pytest.approx(by_many_points(*case), abs=1e-6)
 

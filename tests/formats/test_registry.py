@@ -205,7 +205,8 @@ def test_formats_are_imported_only_when_they_are_asked():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert sorted(eval(out)) == [  # noqa: S307
-        "cryoscout.formats.text.findings",
-        "cryoscout.formats.registry",
         "cryoscout.formats.records",
+        "cryoscout.formats.registry",
+        "cryoscout.formats.text",
+        "cryoscout.formats.text.findings",
     ]

@@ -18,7 +18,7 @@ from cryoscout.formats.records import (
     SQUARE_COLUMNS,
     SourceRecords,
 )
-from cryoscout.intake.assemble import assemble, earlier_exposures
+from cryoscout.intake.assemble import assemble, earlier_exposures, usual_shots
 from cryoscout.session.store import SessionStore
 from cryoscout.session.store_update import changes_between, counts_of_changes
 from examples import share
@@ -454,3 +454,10 @@ def test_the_choice_of_today_counts_but_what_was_imaged_stays_chosen():
     assert changes_between(session, assemble([places(later)], session).session) == []
     done = assemble([places(later)], session).session
     assert chosen_holes(done)["h1"] is True
+
+
+@pytest.mark.parametrize(
+    ("holes", "shots"), [({}, 1), ({1: 5, 4: 9}, 4), ({2: 3, 5: 3, 9: 1}, 5), ({3: 1}, 3)]
+)
+def test_the_usual_number_of_shots_is_that_of_most_holes_and_of_equal_ones_the_larger(holes, shots):
+    assert usual_shots(holes) == shots

@@ -25,7 +25,7 @@ class SlowState:
         p = float(self.problem.prior_p_good[hole])
         if self.view.labels == "hard":
             return 1.0 if p >= 0.5 else 0.0
-        return float(np.round(np.float32(p), 1)) if self.view.candidates == "classes" else p
+        return float(np.floor(round(10.0 * p, 6) + 0.5) / 10.0) if self.view.candidates == "classes" else p
 
     def may_be_visited(self, hole: int) -> bool:
         allowed = self.problem.allowed is None or bool(self.problem.allowed[hole])

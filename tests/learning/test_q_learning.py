@@ -11,6 +11,7 @@ import torch
 from learning_samples import best_return, even_session, quick, state_by_state, tiny_session
 
 from cryoscout.core.hole_tree import HoleTree
+from cryoscout.core.ties import first_of_the_best
 from cryoscout.learning.batch_env import BatchedRoutes, TrainingSession
 from cryoscout.learning.greedy_routes import Scores, best_rows
 from cryoscout.learning.networks import score_states
@@ -147,7 +148,7 @@ def test_a_distribution_is_shifted_shrunk_and_projected_onto_the_support(
         if len(after):
             target = raw(learner, "target", after)
             chooser = raw(learner, "network", after) if settings.agent.double else target
-            best = int(learner.network.expectation(chooser).argmax())
+            best = first_of_the_best(learner.network.expectation(chooser).numpy())
             chances = target.softmax(-1)[best].numpy().astype(np.float64)
         reward, discount = float(batch.reward[b]), float(batch.discount[b])
         np.testing.assert_allclose(got[b], projected(chances, support, reward, discount), atol=1e-5)

@@ -59,7 +59,8 @@ def metrics_of(folder: Path) -> list[dict[str, Any]]:
 def test_every_method_tells_two_textures_apart(method: str) -> None:
     images, labels, truth = partly_labelled()
     told, given = told_to(method, truth, labels, 1)
-    found = fit(images, told, method, seed=1, **given, **{**TINY, "steps": 60})
+    steps = 100 if method == "defixmatch" else 60  # with which every seed tried learns it
+    found = fit(images, told, method, seed=1, **given, **{**TINY, "steps": steps})
     new, right = textures(150, 7)
     p = found.predict_proba(new)
     assert p.shape == (150, 2)

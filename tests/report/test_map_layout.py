@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cryoscout.core.hole_tree import HoleTree
 from cryoscout.report.map_layout import Box, lay_out
 from cryoscout.testing import random_problem
 
@@ -54,7 +55,9 @@ def test_every_level_lies_in_its_parent_and_siblings_do_not_overlap(seed, n_hole
 def test_known_offsets_keep_their_shape_and_direction():
     problem = random_problem(np.random.default_rng(0), 1)
     problem = type(problem)(
-        np.zeros(3, np.int32), np.zeros(1, np.int32), np.zeros(1, np.int32), np.full(3, 0.5), budget_min=10.0
+        HoleTree(np.zeros(3, np.int32), np.zeros(1, np.int32), np.zeros(1, np.int32)),
+        np.full(3, 0.5),
+        budget_min=10.0,
     )
     points = lay_out(problem, np.array([[0.0, 0.0], [200.0, 0.0], [0.0, 200.0]])).hole_xy
     assert points[1] - points[0] == pytest.approx([1.0, 0.0])
@@ -64,7 +67,9 @@ def test_known_offsets_keep_their_shape_and_direction():
 def test_one_unknown_offset_puts_the_patch_on_a_lattice():
     problem = random_problem(np.random.default_rng(0), 1)
     problem = type(problem)(
-        np.zeros(4, np.int32), np.zeros(1, np.int32), np.zeros(1, np.int32), np.full(4, 0.5), budget_min=10.0
+        HoleTree(np.zeros(4, np.int32), np.zeros(1, np.int32), np.zeros(1, np.int32)),
+        np.full(4, 0.5),
+        budget_min=10.0,
     )
     offsets = np.array([[0.0, 0.0], [200.0, 0.0], [0.0, 200.0], [np.nan, 0.0]])
     points = lay_out(problem, offsets).hole_xy

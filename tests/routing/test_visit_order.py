@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryoscout.core.hole_tree import HoleTree
+from cryoscout.routing.knapsack import TreeKnapsack
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
-from cryoscout.routing.visit_order import PatchSet, ordered_patches
+from cryoscout.routing.visit_order import PatchSet, ordered_patches, planned_route
 from cryoscout.testing import random_problem
 
 
@@ -122,3 +123,30 @@ def test_an_open_square_without_a_chosen_patch_opens_nothing() -> None:
 def test_nothing_to_visit_is_an_empty_order() -> None:
     empty = np.empty(0, dtype=np.int64)
     assert ordered_patches(five_patches(), PatchSet(empty, empty, np.empty(0)), NOWHERE) == []
+
+
+@given(seed=st.integers(0, 10_000), n_holes=st.integers(1, 60))
+def test_a_planned_route_takes_the_best_holes_of_each_patch_best_first_and_patches_in_order(
+    seed: int, n_holes: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    problem = random_problem(rng, n_holes, share_imaged=0.2)
+    here = int(rng.integers(NOWHERE, n_holes))
+    free = problem.available()
+    if here != NOWHERE:
+        free[here] = False
+    values = problem.prior_p_good
+    plan = TreeKnapsack(problem).solve(values, free, here, problem.budget_min, plan=True)
+    expected = []
+    for patch in ordered_patches(problem, PatchSet(plan.patches, plan.counts, plan.gains), here):
+        count = int(plan.counts[plan.patches == patch][0])
+        inside = np.flatnonzero(free & (problem.patch_of_hole == patch)).tolist()
+        expected += sorted(inside, key=lambda hole: (-values[hole], hole))[:count]
+    assert planned_route(problem, plan, here) == expected
+    assert plan.gains.sum() == pytest.approx(values[expected].sum())
+
+
+def test_equal_rates_go_by_id_whatever_rounding_says() -> None:
+    gains = np.full(5, 2.0) * (1.0 + 1e-12 * np.array([0.0, 1.0, 2.0, 3.0, 4.0]))
+    chosen = PatchSet(np.arange(5), np.full(5, 4), gains)
+    assert ordered_patches(five_patches(), chosen, NOWHERE) == [0, 1, 2, 3, 4]

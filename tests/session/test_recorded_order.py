@@ -15,6 +15,7 @@ from cryoscout.session.model import Session, SessionInfo, session_from_holes
 from cryoscout.simulate.presets import simulation_named
 from cryoscout.simulate.session import to_session
 from cryoscout.simulate.tables import simulate_tables
+from hidden_outcomes import with_outcomes_hidden
 
 MORNING = pd.Timestamp("2024-01-05 09:00:00")
 NEVER = None
@@ -133,7 +134,7 @@ def test_names_that_count_up_stand_in_for_times_and_ten_follows_nine():
 
 def test_without_a_result_there_is_no_order():
     assert session_of([("a", 0, 1.0, "pending")], 2).recorded_order() is None
-    assert load_builtin("y1").with_outcomes_hidden().recorded_order() is None
+    assert with_outcomes_hidden(load_builtin("y1")).recorded_order() is None
 
 
 def test_the_order_of_a_simulated_session_is_that_of_its_visits():

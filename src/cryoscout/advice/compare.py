@@ -17,7 +17,6 @@ from cryoscout.advice.recorded import (
 from cryoscout.advice.setting import AdviceRequest, Setting, setting_of, threshold_of
 from cryoscout.core.errors import DataError
 from cryoscout.core.telling import Progress, no_progress
-from cryoscout.routing.replay import only_measured
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -221,6 +220,8 @@ class _Stage:
 
     def _setting(self, spec: str) -> Setting:
         """The policy on its prediction; its problem, without holes that have no outcome, is kept."""
+        from cryoscout.routing.replay import only_measured
+
         asked = AdviceRequest(
             budget_min=self.request.budgets_min[0],
             policy=spec,
@@ -267,6 +268,7 @@ class _Stage:
         """On the prediction that elimination ranks by, see `starts`."""
         from cryoscout.routing.from_session import problem_from_session
         from cryoscout.routing.predictions import PAPER_MODEL, prediction_of
+        from cryoscout.routing.replay import only_measured
 
         threshold_angstrom = threshold_of(self.session, self.request.threshold_angstrom)
         problem = problem_from_session(

@@ -56,7 +56,7 @@ class PlannedVisit:
     grid: str
     x_um: float | None  # stage position of the hole; None where it is not known
     y_um: float | None
-    p_good: float  # as believed when the plan is made
+    p_good: float  # that one exposure of the hole is good, as believed when the plan is made
     tier: int  # 0 same patch, 1 new patch, 2 new square, 3 new grid
     minutes: float  # of this visit, its switch included
     minutes_used: float  # when the visit has ended
@@ -96,7 +96,7 @@ class PatchStay:
 
 @dataclass(frozen=True)
 class WorkList:
-    """A plan for one budget. Minutes are the time model's; counts are good micrographs."""
+    """A plan for one budget. Minutes are the time model's; counts are good micrographs, all shots of all holes."""
 
     session: str
     policy: str
@@ -111,6 +111,7 @@ class WorkList:
     interval_50: tuple[float, float]
     interval_80: tuple[float, float]
     notes: tuple[str, ...] = ()
+    shots: int = 1  # exposures per hole: a hole is expected to give shots * p_good good micrographs
 
     @property
     def minutes_used(self) -> float:
@@ -138,12 +139,13 @@ class WorkList:
         """The plan as one JSON-able object.
 
         Keys: session, policy, prediction, budget_min, time_model, threshold_angstrom, start (hole id or
-        null),
+        null), shots (exposures per hole),
         holes [{hole, patch, square, grid, x_um, y_um (stage, null where not known), p_good, tier, minutes,
         minutes_used}], expected_good, interval_50,
         interval_80 ([low, high] good micrographs), minutes_used, switches {patch, square, grid},
         switch_cost_min,
-        notes. `tier` is 0 same patch, 1 new patch, 2 new square, 3 new grid.
+        notes. `tier` is 0 same patch, 1 new patch, 2 new square, 3 new grid. p_good is of one exposure;
+        expected_good is of all exposures of all holes, the sum of shots * p_good.
         """
         return {
             "session": self.session,
@@ -153,6 +155,7 @@ class WorkList:
             "time_model": self.time_model,
             "threshold_angstrom": self.threshold_angstrom,
             "start": self.start,
+            "shots": self.shots,
             "holes": [{name: getattr(visit, name) for name in CSV_COLUMNS[1:]} for visit in self.visits],
             "expected_good": self.expected_good,
             "interval_50": list(self.interval_50),
@@ -164,7 +167,10 @@ class WorkList:
         }
 
     def to_csv(self) -> str:
-        """One line per hole under the header CSV_COLUMNS, unknown positions empty; lines end in a line feed."""
+        """One line per hole under the header CSV_COLUMNS, unknown positions empty; lines end in a line feed.
+
+        p_good is of one exposure: a hole of several shots is expected to give shots times as many good micrographs.
+        """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(CSV_COLUMNS)
@@ -277,6 +283,7 @@ def work_list_of(
         interval_50=forecast.interval_50,
         interval_80=forecast.interval_80,
         notes=notes,
+        shots=problem.shots,
     )
 
 

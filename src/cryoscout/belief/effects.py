@@ -138,11 +138,8 @@ class EffectBelief:
         known = np.union1d(self._known, holes)
         known = known[self._shots[known] > 0]
         known = known[np.argsort(self.patch_of_hole[known], kind="stable")]
-        sites, seen, log_mass = (
-            np.zeros((len(known), 2)),
-            np.full((len(known), 2), np.nan),
-            np.zeros(len(known)),
-        )
+        sites, seen = np.zeros((len(known), 2)), np.full((len(known), 2), np.nan)
+        log_mass = np.zeros(len(known))
         kept = np.isin(known, self._known) & ~np.isin(known, holes)
         by_hole = np.argsort(self._known)
         rows = by_hole[np.searchsorted(self._known, known[kept], sorter=by_hole)]
@@ -203,8 +200,9 @@ class EffectBelief:
 
     def log_likelihood_gradient(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Derivatives of `log_likelihood`: by the location of each hole with an outcome, (m,), in the order of patches
-        and within them of holes, and by the prior variances of patch, square and grid, (3,). Needs a patch variance
-        above 0.
+        and within them of holes, and by the prior variances of patch, square and grid, (3,).
+
+        Needs a patch variance above 0.
         """
         tree = self._tree
         by_location, by_variance = ep_log_likelihood_gradient(

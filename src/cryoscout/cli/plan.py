@@ -214,6 +214,10 @@ def _print(work_list: WorkList) -> None:
         f"Switches: {switches['patch']} patch, {switches['square']} square, {switches['grid']} grid; "
         f"together {work_list.switch_cost_min:.1f} min"
     )
+    if work_list.shots > 1:
+        out.print(
+            f"p is of one exposure; every hole gets {work_list.shots}, all of them in the number expected"
+        )
     for note in work_list.notes:
         out.print(f"Note: {note}")
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from cryoscout.formats.text.findings import Deviation
@@ -73,3 +74,55 @@ class SourceRecords:
     """For the join report: what was chosen, repeated, left out and why."""
     stamps: dict[str, FileStamp] = field(default_factory=dict)
     """Stamps of the files read whole, by path below `path`, where the reader can skip files it knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadExposure:
+    """One exposure of a few files; fields as the columns of EXPOSURE_COLUMNS."""
+
+    exposure_id: str
+    hole_id: str
+    square_id: str
+    started_at: np.datetime64
+    """In ns, NaT unknown."""
+    stage_x_um: float
+    stage_y_um: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReadHole:
+    """One hole of a few files, or of which an exposure is among them."""
+
+    hole_id: str
+    square_id: str
+    x_um: float
+    """Stage position by the hole's own image, NaN where it has none here."""
+    y_um: float
+    patch_id: str | None
+    """As `SourceRecords.holes` would have it; None where all holes of its square tell."""
+    may_stand_elsewhere: bool
+    """A file that is not among these may say its position."""
+
+
+@dataclass(frozen=True)
+class FewRecords:
+    """What a reader found in the files that are new since: single rows of what SourceRecords says of everything.
+
+    A whole reading of the source would say the same of these exposures and holes, and nothing else that is new.
+    """
+
+    path: Path
+    format: str
+    exposures: tuple[ReadExposure, ...] = ()
+    """In the order of time, those without one last."""
+    holes: tuple[ReadHole, ...] = ()
+    """In the order of a whole reading."""
+    extra: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Of holes, then of exposures."""
+    shots: int | None = None
+    deviations: tuple[Deviation, ...] = ()
+    stamps: dict[str, FileStamp] = field(default_factory=dict)
+
+
+class WholeReadingNeededError(Exception):
+    """What has changed changes more than the records of its own files: the sources must be read as a whole."""

@@ -17,7 +17,7 @@ but what holes are chosen. Importing in steps gives what importing at once does.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -165,7 +165,7 @@ def _exposures(
     )
     new = new[placed].assign(is_new=True, outcome="pending", ctf_max_res_angstrom=np.nan)
     rows = _concatenated([before.assign(is_new=False), new.assign(shot=0)])
-    rows = rows.assign(shot_key=[_shot_key(exposure_id) for exposure_id in rows["exposure_id"]])
+    rows = rows.assign(shot_key=[shot_key_of(exposure_id) for exposure_id in rows["exposure_id"]])
     rows = rows.sort_values(["is_new", "started_at", "exposure_id"], kind="stable")
     again = (rows["shot_key"] != "") & rows.duplicated(["hole_id", "shot_key"]) & rows["is_new"]
     notes = []
@@ -193,7 +193,7 @@ def _exposures(
     return rows[~many].reset_index(drop=True), reports, shots, notes, new_ids
 
 
-def _shot_key(exposure_id: str) -> str:
+def shot_key_of(exposure_id: str) -> str:
     """The acquisition area in EPU's name of an exposure: which shot of its hole it is, whatever source names it."""
     found = _EPU_AREA.match(exposure_id)
     return "" if found is None else found[1]
@@ -203,8 +203,18 @@ def _shots(chosen: Sequence[SourceRecords], rows: pd.DataFrame, stored_shots: in
     """What is declared or what most imaged holes have; holes with fewer are incomplete."""
     declared = max((source.shots or 1 for source in chosen), default=1)
     seen = rows.groupby("hole_id").size().value_counts()
-    usual = int(seen.index[seen == seen.max()].max()) if len(seen) else 1
-    return max(declared, usual, stored_shots)
+    return max(
+        declared, usual_shots(dict(zip(seen.index.tolist(), seen.tolist(), strict=True))), stored_shots
+    )
+
+
+def usual_shots(holes_by_exposures: Mapping[int, int]) -> int:
+    """What most imaged holes have; of equal numbers of holes the larger, 1 where none is imaged.
+
+    holes_by_exposures : number of exposures -> how many holes have so many
+    """
+    most = max(holes_by_exposures.values(), default=0)
+    return max((n for n, holes in holes_by_exposures.items() if holes == most), default=1)
 
 
 def _with_times(rows: pd.DataFrame, tables: Sequence[SourceRecords]) -> tuple[pd.DataFrame, list[JoinReport]]:

@@ -156,6 +156,8 @@ def _identities(runs: pd.DataFrame) -> list[tuple[str, ...]]:
 
 def _changed_results(new: pd.DataFrame, known: pd.DataFrame) -> list[str]:
     """A note for each file whose results are others than those that a file of its name had before."""
+    if known.empty:
+        return []
     before = known.drop_duplicates(["exposure_id", "source", "reader"], keep="last")
     key = ["exposure_id", "source", "reader"]
     both = new[new[_IS_CHOICE]].merge(

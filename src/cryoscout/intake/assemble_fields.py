@@ -15,6 +15,8 @@ from cryoscout.formats.records import EXPOSURE_COLUMNS, HOLE_COLUMNS, SQUARE_COL
 from cryoscout.intake.assemble_names import name_of_source
 from cryoscout.session.vendor_fields import VendorFields, packed, unpacked
 
+NO_ID = "(no id)"
+"""The id of a record whose source gives it none."""
 _ONLY_READERS_NEED = ("shot_key", "shift_x_um", "shift_y_um")
 _LEVELS = (
     ("squares", "square_id", SQUARE_COLUMNS),
@@ -31,7 +33,7 @@ def vendor_fields(sources: Sequence[SourceRecords], stored: pd.DataFrame) -> pd.
         if len(table) and records:
             known = unpacked(table, list(records))
             records = {
-                record_id: _not_known(fields, known.get((source.format, record_id)))
+                record_id: not_known(fields, known.get((source.format, record_id)))
                 for record_id, fields in records.items()
             }
         # Records of one level resemble each other: they share more than all of them together.
@@ -44,7 +46,7 @@ def vendor_fields(sources: Sequence[SourceRecords], stored: pd.DataFrame) -> pd.
 
 def _records(source: SourceRecords) -> dict[str, Mapping[str, str]]:
     """Every record of a source by its id, with all that has no place in the tables."""
-    records = {record_id or "(no id)": fields for record_id, fields in source.extra.items()}
+    records = {record_id or NO_ID: fields for record_id, fields in source.extra.items()}
     for table, id_column, columns in _LEVELS:
         frame = getattr(source, table)
         further = [column for column in frame.columns if column not in columns]
@@ -77,7 +79,8 @@ def _with_more(fields: Mapping[str, str] | None, more: dict[str, str]) -> Mappin
     return fields.with_more(more) if isinstance(fields, VendorFields) else {**more, **fields}
 
 
-def _not_known(fields: Mapping[str, str], known: Mapping[str, str] | None) -> Mapping[str, str]:
+def not_known(fields: Mapping[str, str], known: Mapping[str, str] | None) -> Mapping[str, str]:
+    """The fields of a record that are new or others than before.     known : None for a record without any"""
     if known is None:
         return fields
     return {name: text for name, text in fields.items() if known.get(name) != text}

@@ -136,6 +136,7 @@ class FollowedSession:
         return min(places[exposures.value(row, "hole_id")] for row in latest)
 
     def _load(self) -> None:
+        self.store.keep_open()
         stored = self.store.load_tables()
         session = stored.session()
         self.last_event = stored.last_event

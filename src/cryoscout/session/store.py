@@ -65,6 +65,7 @@ from cryoscout.session.store_schema import (
     schema_version,
 )
 from cryoscout.session.store_update import changes_between, counts_of_changes
+from cryoscout.session.stored_rows import StoredRows
 from cryoscout.session.tables import typed_table
 
 DATABASE = "session.db"
@@ -139,6 +140,7 @@ class SessionStore:
         self._target = target
         self._is_to_be_made = is_to_be_made
         self._force = force
+        self._kept_open: sa.Connection | None = None
 
     @classmethod
     def create(cls, location: Path | str, force: bool = False) -> Self:
@@ -204,9 +206,22 @@ class SessionStore:
 
     def close(self) -> None:
         """Release the database; a store that was never filled leaves nothing behind."""
+        if self._kept_open is not None:
+            self._kept_open.close()
         self._engine.dispose()
         if self._target is not None and self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+    def keep_open(self) -> None:
+        """Hold a connection to the database that is at the place now, until `close`.
+
+        Whenever nobody else has it open, SQLite moves its log into the database and waits for the disk: that would
+        cost more than all else of one new event. On Windows a store that is held cannot be replaced.
+        """
+        if self._kept_open is not None:
+            self._kept_open.close()
+        with readable(self._location):
+            self._kept_open = self._engine.connect()
 
     def save_import(
         self,
@@ -299,6 +314,26 @@ class SessionStore:
             return counts_of_changes(changes)
 
         return write(self._engine, self._location, save_holding_the_lock)
+
+    def save_changes(
+        self, changes: Callable[[StoredRows], list[dict[str, Any]]], source: str, at: datetime | None = None
+    ) -> tuple[list[dict[str, Any]], int]:
+        """Write a few changes without loading the session, in the transaction in which they are found out.
+
+        changes : given the stored rows, the payloads of `imported` events (see `store_events`) that change them; it
+            may look at rows and must not judge by what it saw before     source, at : as in `save_import`
+        Returns the payloads and the id of the newest event. Nothing is written where there are none, or where
+        `changes` raises. The caller answers for what the payloads say, as `changes_between` does for `save_update`.
+        """
+
+        def save(connection: sa.Connection) -> tuple[list[dict[str, Any]], int]:
+            rows = StoredRows(connection)
+            payloads = changes(rows)
+            for payload in [{"part": "again", "source": source}, *payloads] if payloads else []:
+                store_records.append_event(connection, "imported", payload, at)
+            return payloads, rows.last_event()
+
+        return write(self._engine, self._location, save)
 
     def files(self) -> dict[str, dict[str, tuple[int, int]]]:
         """Source -> file -> (size in bytes, mtime in ns) of every file that was imported, as it was then."""

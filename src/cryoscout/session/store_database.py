@@ -84,7 +84,9 @@ def engine_of(database: Path | str) -> sa.Engine:
         )
         if url.drivername in ("postgresql", "postgres"):
             url = url.set(drivername="postgresql+psycopg")
-        engine = sa.create_engine(url, poolclass=NullPool)
+        # A connection is used by one thread at a time, but not always closed by the one that opened it.
+        arguments = {"check_same_thread": False} if url.get_backend_name() == "sqlite" else {}
+        engine = sa.create_engine(url, poolclass=NullPool, connect_args=arguments)
     except ModuleNotFoundError as error:
         raise StoreError(
             f"The driver of a database must be installed. Got {location_in_words(str(database))} without {error.name} "

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cryoscout.core.errors import FileFormatError, InputError
+from cryoscout.formats.epu import file_reader
 from cryoscout.formats.epu import session as epu
 from cryoscout.formats.epu.images import read_image
 from cryoscout.formats.epu.session import detect, read_source, validate
@@ -422,7 +423,8 @@ def test_files_that_are_known_and_unchanged_are_not_read(written, monkeypatch):
     first = read_source(folder)
     assert len(first.stamps) == 1 + 2 + 2 + 120
     read = []
-    monkeypatch.setattr(epu, "read_image", lambda path, findings: read.append(path))
+    for module in (epu, file_reader):
+        monkeypatch.setattr(module, "read_image", lambda path, findings: read.append(path))
     again = read_source(folder, known=first.stamps)
     assert (len(again.squares), len(again.holes), len(again.exposures), read) == (0, 0, 0, [])
     assert (again.session_name, again.shots) == (first.session_name, first.shots)

@@ -29,7 +29,8 @@ from cryoscout.formats.records import FileStamp
 SESSION_FILE = "EpuSession.dm"
 ATLAS_FILE = "Atlas.dm"
 _INNER_FOLDERS = ("Metadata", "FoilHoles", "Data")
-_DEEPEST = 4
+DEEPEST = 4
+"""Folders below the one that is read, each inside the other."""
 _START_BYTES = 4096
 _FILES_TO_RECOGNISE = 50
 _OTHER_NAMES = ".dm files with names that EPU does not give"
@@ -133,9 +134,9 @@ def _one_file(path: Path) -> EpuFiles:
     start = start_of(path)
     kind = dm_kind(start)
     if kind is not None:
-        _take_dm(found, kind, _found_file(path, _square_above(path)))
+        _take_dm(found, kind, _found_file(path, square_above(path)))
     elif is_image_xml(start):
-        file = _found_file(path, _square_above(path))
+        file = _found_file(path, square_above(path))
         name = epu_names.exposure_of_xml(path.name)
         hole = epu_names.hole_image(path.name)
         if name is not None:
@@ -164,8 +165,8 @@ def _found_file(path: Path, square_id: str) -> FoundFile:
     return FoundFile(str(path), path.name, FileStamp(status.st_size, status.st_mtime_ns), square_id)
 
 
-def _square_above(path: Path) -> str:
-    """Square id of the nearest folder that names one, from the path as given."""
+def square_above(path: Path) -> str:
+    """Square id of the nearest folder that names one, from the path as given; "" for none."""
     for part in reversed(path.parts):
         square_id = epu_names.square_folder(part)
         if square_id is not None:
@@ -173,8 +174,11 @@ def _square_above(path: Path) -> str:
     return ""
 
 
-class _Listing:
-    """Collects what `_folder` meets; the newest of repeated images wins, whatever the order of the listing."""
+class Listing:
+    """Collects the files of a session, in any order and at any time: of repeats the same one wins whatever comes first.
+
+    A file that is taken again, because it has changed, replaces what was known of it.
+    """
 
     def __init__(self) -> None:
         self.files = EpuFiles()
@@ -185,27 +189,66 @@ class _Listing:
         """.dm files with names that EPU does not give."""
 
     def leave_out(self, why: str, key: str) -> None:
+        """Count a file that is not read; one is named as an example."""
         self.left_out[why] += 1
         self.example[why] = min(key, self.example.get(why, key))
 
-    def take_newest(
+    def take_image(self, file: FoundFile, name: str) -> bool:
+        """Take an XML file by its name; whether it is the one that counts now, and is to be read."""
+        exposure = epu_names.exposure_of_xml(name)
+        if exposure is not None:
+            return self._take_exposure(file, exposure)
+        image = epu_names.hole_image(name)
+        if image is not None:
+            hole_id, when = image
+            of_hole = replace(file, hole_id=hole_id)
+            return self._take_newest(self.files.hole_images, hole_id, when, of_hole, "hole")
+        square_at = epu_names.square_image(name)
+        if square_at is not None and file.square_id:
+            return self._take_newest(self.files.square_images, file.square_id, square_at, file, "square")
+        if epu_names.is_fractions(name):
+            self.leave_out("XML files of frames (_Fractions, _EER)", file.key)
+        else:
+            self.leave_out("XML files with names that EPU does not give", file.key)
+        return False
+
+    def _take_exposure(self, file: FoundFile, name: ExposureName) -> bool:
+        """Of copies the one counts whose folder comes first by name, the folder itself before those below it."""
+        before = self.files.exposures.get(name.stem)
+        if before is not None and before[0].key != file.key:
+            key, other = file.key, before[0].key
+            is_first = key.split("/")[:-1] < other.split("/")[:-1]
+            self.leave_out("copies of an exposure in another folder", other if is_first else key)
+            if not is_first:
+                return False
+        self.files.exposures[name.stem] = (file, name)
+        return True
+
+    def _take_newest(
         self, images: dict[str, FoundFile], record_id: str, when: str, file: FoundFile, what: str
-    ) -> None:
+    ) -> bool:
         """Keep the image with the latest time in its name; of equal ones the last by path."""
         order = f"{when} {file.key}"
         before = self.newest.get((what, record_id))
-        if before is not None:
+        if before is not None and before != order:
             self.leave_out(f"older images of a {what} imaged again", min(order, before).partition(" ")[2])
-        if before is None or order > before:
-            self.newest[what, record_id] = order
-            images[record_id] = file
+        if before is not None and order < before:
+            return False
+        self.newest[what, record_id] = order
+        images[record_id] = file
+        return True
 
 
 def _folder(path: Path) -> EpuFiles:
+    return listing_of(path).files
+
+
+def listing_of(path: Path) -> Listing:
+    """What there is below a folder, to be amended later. Raises FileFormatError where a folder cannot be listed."""
     if not path.is_dir():
         raise FileFormatError(path, None, "must be a folder or a file. Got nothing instead.")
-    listing = _Listing()
-    for key, entry, square_id in _entries(path, "", _square_above(path), 0):
+    listing = Listing()
+    for key, entry, square_id in _entries(path, "", square_above(path), 0):
         _take(listing, key, entry, square_id)
     _take_only_dm(listing)
     files = listing.files
@@ -215,7 +258,7 @@ def _folder(path: Path) -> EpuFiles:
         f"left out: {count} {why}, such as {listing.example[why]}"
         for why, count in sorted(listing.left_out.items())
     ]
-    return files
+    return listing
 
 
 def _entries(
@@ -229,7 +272,7 @@ def _entries(
                 name = entry.name
                 if name.endswith((".xml", ".dm")):
                     yield prefix + name, entry, square_id
-                elif depth < _DEEPEST and is_entered(name):
+                elif depth < DEEPEST and is_entered(name):
                     folders.append(name)
     except OSError as error:
         raise FileFormatError(
@@ -249,7 +292,7 @@ def is_entered(name: str) -> bool:
     )
 
 
-def _take(listing: _Listing, key: str, entry: os.DirEntry[str], square_id: str) -> None:
+def _take(listing: Listing, key: str, entry: os.DirEntry[str], square_id: str) -> None:
     try:
         status = entry.stat()
     except OSError:
@@ -259,30 +302,11 @@ def _take(listing: _Listing, key: str, entry: os.DirEntry[str], square_id: str) 
     name = entry.name
     if name.endswith(".dm"):
         _take_dm_of_folder(listing, file, name)
-        return
-    exposure = epu_names.exposure_of_xml(name)
-    if exposure is not None:
-        # Folders are listed by name: the first disc that has it.
-        if exposure.stem in listing.files.exposures:
-            listing.leave_out("copies of an exposure in another folder", key)
-        else:
-            listing.files.exposures[exposure.stem] = (file, exposure)
-        return
-    image = epu_names.hole_image(name)
-    if image is not None:
-        hole_id, when = image
-        listing.take_newest(listing.files.hole_images, hole_id, when, replace(file, hole_id=hole_id), "hole")
-        return
-    square_at = epu_names.square_image(name)
-    if square_at is not None and square_id:
-        listing.take_newest(listing.files.square_images, square_id, square_at, file, "square")
-    elif epu_names.is_fractions(name):
-        listing.leave_out("XML files of frames (_Fractions, _EER)", key)
     else:
-        listing.leave_out("XML files with names that EPU does not give", key)
+        listing.take_image(file, name)
 
 
-def _take_dm_of_folder(listing: _Listing, file: FoundFile, name: str) -> None:
+def _take_dm_of_folder(listing: Listing, file: FoundFile, name: str) -> None:
     """Take a .dm file by its name; its root is checked when it is read. Copies under other names are left out."""
     if name == SESSION_FILE:
         if "/" in file.key or listing.files.session is not None:
@@ -299,7 +323,7 @@ def _take_dm_of_folder(listing: _Listing, file: FoundFile, name: str) -> None:
             listing.other_names[kind].append(file)
 
 
-def _take_only_dm(listing: _Listing) -> None:
+def _take_only_dm(listing: Listing) -> None:
     """A .dm file under another name counts where it is the only one of its kind; else it may be a copy."""
     files = listing.files
     has_own = {"session": files.session, "square": files.square_metadata, "atlas": files.atlas}

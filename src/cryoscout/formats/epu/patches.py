@@ -39,20 +39,41 @@ def image_shift_runs(
     ids, holes, squares = (exposures[name].tolist() for name in ("exposure_id", "hole_id", "square_id"))
     in_order = sorted(np.flatnonzero(known).tolist(), key=lambda row: (times[row], ids[row]))
     x_um, y_um = stage_um[:, 0].tolist(), stage_um[:, 1].tolist()
-    begun: Counter[str] = Counter()
-    label, first = "", -1
+    runs = ImageShiftRuns(tolerance_um)
     for row in in_order:
-        if (
-            first < 0
-            or squares[row] != squares[first]
-            or math.hypot(x_um[row] - x_um[first], y_um[row] - y_um[first]) > tolerance_um
-        ):
-            first = row
-            name = f"{squares[row]}_run_{holes[row] or ids[row]}"
-            begun[name] += 1
-            label = name if begun[name] == 1 else f"{name}_{begun[name]}"
-        labels[row] = label
+        labels[row] = runs.label_of_next(squares[row], holes[row] or ids[row], x_um[row], y_um[row])
     return labels
+
+
+class ImageShiftRuns:
+    """The runs of exposures that are told one after the other, in the order of their times."""
+
+    def __init__(self, tolerance_um: float = STAGE_TOLERANCE_UM) -> None:
+        """tolerance_um : as in `image_shift_runs`."""
+        self._tolerance_um = tolerance_um
+        self._first: tuple[str, float, float] | None = None
+        self._begun: Counter[str] = Counter()
+        self._label = ""
+
+    def label_of_next(self, square_id: str, hole_id: str, x_um: float, y_um: float) -> str:
+        """Label of the run of the next exposure, whose stage position is x_um, y_um (finite)."""
+        first = self._first
+        if (
+            first is None
+            or square_id != first[0]
+            or math.hypot(x_um - first[1], y_um - first[2]) > self._tolerance_um
+        ):
+            self._first = (square_id, x_um, y_um)
+            name = f"{square_id}_run_{hole_id}"
+            self._begun[name] += 1
+            self._label = name if self._begun[name] == 1 else f"{name}_{self._begun[name]}"
+        return self._label
+
+    def copy(self) -> ImageShiftRuns:
+        """The same runs so far, to go on from twice."""
+        other = ImageShiftRuns(self._tolerance_um)
+        other._first, other._begun, other._label = self._first, self._begun.copy(), self._label
+        return other
 
 
 def runs_of_holes(exposures: pd.DataFrame, labels: NDArray[np.object_]) -> dict[str, str]:

@@ -1,8 +1,9 @@
 """An EPU session from its folder: squares, holes, exposures and their patches in our words and units.
 
-What is read where: `epu_files` (which files), `epu_dm` (EpuSession, GridSquare, Atlas), `epu_images` (XML beside
-images), `epu_names` (what names tell), `epu_xml` (safe XML), `epu_tables` (the tables), `epu_patches` (which holes
-share a stage position), `epu_beam_shift` (where in its patch an exposure lies).
+What is read where: `files` (which files), `file_reader` (one after the other), `dm` (EpuSession, GridSquare, Atlas),
+`images` (XML beside images), `names` (what names tell), `data_contract_xml` (safe XML), `tables` (the tables),
+`patches` (which holes share a stage position), `beam_shift` (where in its patch an exposure lies), `followed` (single
+images that are new).
 
     table      from
     squares    list in EpuSession.dm; position: GridSquare_*.dm, else the square's newest image, else Atlas.dm
@@ -17,27 +18,29 @@ has (image_width_px, image_height_px); its jpg is smaller, and no position is ta
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import FileFormatError, InputError
-from cryoscout.formats.epu.beam_shift import BeamShift, placed_by_beam_shift
-from cryoscout.formats.epu.data_contract_xml import NotWholeError
+from cryoscout.formats.epu.beam_shift import placed_by_beam_shift
 from cryoscout.formats.epu.dm import EpuSession, GridSquare, read_atlas, read_epu_session, read_grid_square
+from cryoscout.formats.epu.file_reader import (
+    FileReader,
+    fields_of_image,
+    take_exposures,
+    take_hole_images,
+)
 from cryoscout.formats.epu.files import EpuFiles, FoundFile, detect, find_files
-from cryoscout.formats.epu.images import FieldsBySquare, ImageRecord, read_image
-from cryoscout.formats.epu.names import ExposureName, parse_exposure
+from cryoscout.formats.epu.images import FieldsBySquare, read_image
+from cryoscout.formats.epu.names import parse_exposure
 from cryoscout.formats.epu.patches import image_shift_runs, patch_ids, runs_of_holes
 from cryoscout.formats.epu.tables import FoundSession, exposure_table, hole_table, square_table
 from cryoscout.formats.records import FileStamp, SourceRecords
-from cryoscout.formats.text.findings import Deviation, Findings
+from cryoscout.formats.text.findings import Deviation
 
 __all__ = [
     "detect",
@@ -48,8 +51,6 @@ __all__ = [
 ]
 
 FORMAT = "epu"
-
-T = TypeVar("T")
 
 
 def read_source(
@@ -81,12 +82,12 @@ def read_source(
             "retries must be >= 0 and retry_wait_s between 0 and 60. "
             f"Got {retries} and {retry_wait_s} instead. Remedy: leave them out."
         )
-    reader = _Reader(permissive, retries, retry_wait_s)
+    reader = FileReader(permissive, retries, retry_wait_s)
     files = find_files(path)
     if atlas is not None:
         files.atlas = _atlas_file(atlas)
     found = _read(files, reader, {} if known is None else known)
-    radius_um, clusters = _clustering(found.session, cluster_radius_um)
+    radius_um, clusters = clustering(found.session, cluster_radius_um)
     exposures, holes = _holes_and_exposures(found, earlier, radius_um, clusters)
     return SourceRecords(
         format=FORMAT,
@@ -112,55 +113,6 @@ def validate(path: Path) -> list[Deviation]:
     return list(read_source(path, permissive=True, retries=0).deviations)
 
 
-@dataclass
-class _Reader:
-    """Reads files one by one, collects their deviations and stamps, and comes back to those that are not whole."""
-
-    permissive: bool
-    retries: int
-    retry_wait_s: float
-    deviations: list[Deviation] = field(default_factory=list)
-    stamps: dict[str, FileStamp] = field(default_factory=dict)
-
-    def read(
-        self, files: Iterable[FoundFile], read: Callable[[Path, Findings], T]
-    ) -> Iterator[tuple[FoundFile, T]]:
-        """Each file and its record; a file that raises is a deviation, or raises when strict."""
-        pending = list(files)
-        for attempt in range(self.retries + 1):
-            not_whole: list[tuple[FoundFile, NotWholeError]] = []
-            for file in pending:
-                findings = Findings(Path(file.path), self.permissive)
-                try:
-                    record = read(findings.path, findings)
-                except NotWholeError as error:
-                    not_whole.append((file, error))
-                    continue
-                except FileFormatError as error:
-                    self._leave_out(file, error)
-                    continue
-                self._keep(file, findings)
-                yield file, record
-            pending = [file for file, _ in not_whole]
-            if not pending:
-                return
-            if attempt < self.retries:
-                time.sleep(self.retry_wait_s)
-        for file, still in not_whole:
-            self._leave_out(file, still)
-
-    def _keep(self, file: FoundFile, findings: Findings) -> None:
-        self.stamps[file.key] = file.stamp
-        for deviation in findings.deviations:
-            element = f"{file.key}: {deviation.element}" if deviation.element else file.key
-            self.deviations.append(Deviation(deviation.line, deviation.message, element))
-
-    def _leave_out(self, file: FoundFile, error: FileFormatError) -> None:
-        if not self.permissive:
-            raise error
-        self.deviations.append(Deviation(error.line, error.detail, file.key))
-
-
 def _atlas_file(path: Path) -> FoundFile:
     files = find_files(path) if path.is_file() else EpuFiles()
     if files.atlas is None:
@@ -170,7 +122,7 @@ def _atlas_file(path: Path) -> FoundFile:
     return files.atlas
 
 
-def _read(files: EpuFiles, reader: _Reader, known: Mapping[str, FileStamp]) -> FoundSession:
+def _read(files: EpuFiles, reader: FileReader, known: Mapping[str, FileStamp]) -> FoundSession:
     def changed(file: FoundFile) -> bool:
         return known.get(file.key) != file.stamp
 
@@ -198,11 +150,11 @@ def _read(files: EpuFiles, reader: _Reader, known: Mapping[str, FileStamp]) -> F
     for file, image in reader.read(square_images, read_image):
         found.square_images[file.square_id] = image
     hole_images = [file for file in files.hole_images.values() if file.square_id in touched]
-    by_square = FieldsBySquare()
-    for file, image in reader.read(hole_images, read_image):
-        found.hole_positions[file.hole_id] = (file.square_id, image.stage_x_um, image.stage_y_um)
-        found.hole_fields[file.hole_id] = by_square.of(file.square_id, _of_image(image))
-    _read_exposures(found, reader, exposures)
+    take_hole_images(found, reader, hole_images, FieldsBySquare())
+    square_of = {
+        hole.hole_id: square_id for square_id, square in found.squares.items() for hole in square.holes
+    }
+    take_exposures(found, reader, exposures, square_of, FieldsBySquare())
     _add_named_exposures(found, files)
     _add_extra(found)
     return found
@@ -214,28 +166,6 @@ def _take_square(found: FoundSession, square: GridSquare, file: FoundFile) -> No
         found.notes.append(f"square {square_id} stands in two files; left out: {file.key}")
     else:
         found.squares[square_id] = square
-
-
-def _read_exposures(
-    found: FoundSession, reader: _Reader, files: list[tuple[FoundFile, ExposureName]]
-) -> None:
-    names = {file.key: name for file, name in files}
-    square_of = {
-        hole.hole_id: square_id for square_id, square in found.squares.items() for hole in square.holes
-    }
-    by_square = FieldsBySquare()
-    presets: dict[str, str] = {}
-    for file, image in reader.read((file for file, _ in files), read_image):
-        name = names[file.key]
-        square_id = file.square_id or square_of.get(name.hole_id, "")
-        found.exposures.append((name, square_id, image.acquired_at, image.stage_x_um, image.stage_y_um))
-        numbers, preset = image.numbers, image.preset
-        if "beam_shift_x" in numbers and "beam_shift_y" in numbers:
-            found.beam_shifts[name.stem] = BeamShift(
-                numbers["beam_shift_x"], numbers["beam_shift_y"], presets.setdefault(preset, preset)
-            )
-        extra = image.extra(is_placed=True) | {"setting_id": name.setting_id}
-        found.exposure_fields[name.stem] = by_square.of(square_id, extra)
 
 
 def _add_named_exposures(found: FoundSession, files: EpuFiles) -> None:
@@ -292,15 +222,10 @@ def _add_extra(found: FoundSession) -> None:
                 else imaged.of(square_id, {**hole.extra, **image_fields})
             )
     for square_id, image in found.square_images.items():
-        found.extra.setdefault(square_id, {}).update(_of_image(image))
+        found.extra.setdefault(square_id, {}).update(fields_of_image(image))
 
 
-def _of_image(image: ImageRecord) -> dict[str, str]:
-    """Fields of the image of a square or hole, told apart from the fields of the square or hole itself."""
-    return {f"image_{name}": text for name, text in image.extra().items()}
-
-
-def _clustering(session: EpuSession | None, radius_um: float | None) -> tuple[float | None, bool | None]:
+def clustering(session: EpuSession | None, radius_um: float | None) -> tuple[float | None, bool | None]:
     """Radius of a cluster and whether the session images clusters; None unknown."""
     clusters = None if session is None else session.clusters
     if radius_um is not None:

@@ -60,6 +60,15 @@ class FoundSession:
 
 def exposure_table(found: FoundSession) -> pd.DataFrame:
     """EXPOSURE_COLUMNS in the order of time; adds to the notes."""
+    table = pd.DataFrame(exposure_rows(found), columns=list(EXPOSURE_COLUMNS))
+    table["started_at"] = table["started_at"].astype("datetime64[ns]")
+    numbers = ["stage_x_um", "stage_y_um", "shift_x_um", "shift_y_um"]
+    table[numbers] = table[numbers].astype(np.float64)
+    return table.sort_values(["started_at", "exposure_id"], ignore_index=True)
+
+
+def exposure_rows(found: FoundSession) -> list[tuple[Any, ...]]:
+    """EXPOSURE_COLUMNS of each exposure, in the order they were found; adds to the notes."""
     zone = _zone_of_clock(found)
     rows = []
     named_only = 0
@@ -74,11 +83,7 @@ def exposure_table(found: FoundSession) -> pd.DataFrame:
         rows.append((name.stem, name.hole_id, square_id, found.grid_id, name.area_id, started_at, *place))
     if named_only:
         found.notes.append(f"{named_only} exposures have their time from their name alone")
-    table = pd.DataFrame(rows, columns=list(EXPOSURE_COLUMNS))
-    table["started_at"] = table["started_at"].astype("datetime64[ns]")
-    numbers = ["stage_x_um", "stage_y_um", "shift_x_um", "shift_y_um"]
-    table[numbers] = table[numbers].astype(np.float64)
-    return table.sort_values(["started_at", "exposure_id"], ignore_index=True)
+    return rows
 
 
 def _zone_of_clock(found: FoundSession) -> timedelta | None:

@@ -104,4 +104,4 @@ def warm_decay(largest: float, t: int) -> float:
 def move_average(average: Tensor, value: Tensor, decay: float) -> None:
     """average <- decay average + (1 - decay) value, in place."""
     with torch.no_grad():
-        average.mul_(decay).add_(value, alpha=1.0 - decay)
+        average.lerp_(value.to(average.dtype), 1.0 - decay)
