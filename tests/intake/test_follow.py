@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import os
 import random
@@ -26,6 +27,7 @@ from cryoscout.session.store import SessionStore
 from cryoscout.session.vendor_fields import unpacked
 from examples import share
 
+DATA = Path(__file__).parents[1] / "formats" / "data"
 _GENERATOR = Path(__file__).resolve().parents[2] / "benchmarks" / "formats_data.py"
 _ACQUISITION = "KeyValuePairOfintParticleAcquisitionDataXmlBpEWF4JT"
 
@@ -497,3 +499,30 @@ def test_a_call_without_paths_looks_at_everything(tmp_path):
     with followed:
         pass
     assert followed.take_in([]).whole_because == "the first reading"
+
+
+def test_an_atlas_beside_the_session_is_read_with_everything(tmp_path):
+    atlas = tmp_path / "Atlas.dm"
+    atlas.write_bytes(gzip.decompress((DATA / "epu" / "Atlas.dm.gz").read_bytes()))
+    live, followed, _, _, _ = begun(tmp_path, extra=[atlas])
+    key = exposures_to_come(live)[0]
+    assert followed.take_in([live.write(key, live.to_come[key])]).whole_because == ""
+    atlas.write_bytes(atlas.read_bytes() + b"\n")
+    assert followed.take_in([atlas]).whole_because == "Atlas.dm is new or has changed"
+
+
+def test_results_of_several_files_are_numbered_as_by_an_import(tmp_path):
+    folder, late = tmp_path / "ctf", tmp_path / "late_ctf.star"
+    folder.mkdir()
+    (folder / "other.txt").write_text(CTFFIND.format(name="other.mrc", resolution=4.5))
+    live, followed, sources, place, again_place = begun(tmp_path, extra=[folder, late])
+    key = exposures_to_come(live)[0]
+    live.rows = [f"{Path(key).stem}.mrc 11000.5 10500.25 3.5 \n"]
+    live.write_star()
+    late.write_bytes(live.star.read_bytes().replace(b"3.5", b"3.4"))
+    (folder / "one.txt").write_text(CTFFIND.format(name=f"{Path(key).stem}.mrc", resolution=3.6))
+    changed = [late, folder / "one.txt", live.star, live.write(key, live.to_come[key])]
+    assert followed.take_in(changed).whole_because == ""
+    update_session(again_place, sources, SILENT)
+    assert_same(loaded(place)[0], loaded(again_place)[0])
+    assert loaded(place)[0].ctf_runs["ctf_max_res_angstrom"].tolist() == [3.5, 3.4, 3.6]
