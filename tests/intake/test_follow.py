@@ -238,6 +238,9 @@ def begun(place, *, extra=(), **changes):
     made |= {"has_session": True, "has_squares": True, "is_named": False} | changes
     live = live_session(place, **made)
     live.to_come = {key.replace("Disc2", "Disc1"): content for key, content in live.to_come.items()}
+    if not made["has_squares"]:
+        first = exposures_to_come(live)[0]
+        live.write(first, live.to_come.pop(first))
     live.write_star()
     sources, followed_place, again_place = stored_twice(live, PERMISSIVE, [live.star, *extra])
     followed = FollowedSources(followed_place, sources)
@@ -248,6 +251,39 @@ def begun(place, *, extra=(), **changes):
 def exposures_to_come(live):
     """Keys of the exposures, in the order of time."""
     return sorted((key for key in live.to_come if "_Data_" in key), key=lambda key: key[-19:])
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"is_named": True},
+        {"has_session": False, "shots": 3},
+        {"has_session": False, "has_squares": False, "shots": 2},
+    ],
+    ids=["named-before", "shots-not-declared", "holes-not-listed"],
+)
+def test_what_comes_one_by_one_is_what_an_update_after_each_gives(tmp_path, how):
+    live, followed, sources, place, again_place = begun(tmp_path, **how)
+    images = sorted(key for key in live.to_come if "FoilHoles" in key)
+    for key in [*images[:2], *exposures_to_come(live), *images[2:]]:
+        followed.take_in([live.write(key, live.to_come[key])])
+        update_session(again_place, sources, SILENT)
+    one, other = loaded(place), loaded(again_place)
+    assert_same(one[0], other[0])
+    assert one[1] == other[1]
+
+
+def test_a_shot_that_is_taken_again_is_left_out_and_said(tmp_path):
+    live, followed, sources, place, again_place = begun(tmp_path)
+    key = exposures_to_come(live)[0]
+    again = key[:-10] + "235959.xml"
+    followed.take_in([live.write(key, live.to_come[key])])
+    update_session(again_place, sources, SILENT)
+    told = followed.take_in([live.write(again, live.to_come[key])])
+    assert any("of a shot that was taken before" in note for note in told.notes)
+    update_session(again_place, sources, SILENT)
+    assert_same(loaded(place)[0], loaded(again_place)[0])
+    assert loaded(place)[0].fields_of(Path(again).stem)
 
 
 def test_what_comes_one_by_one_is_what_one_import_of_everything_gives(tmp_path):
