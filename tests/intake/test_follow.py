@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import os
 import random
@@ -26,6 +27,7 @@ from cryoscout.session.store import SessionStore
 from cryoscout.session.vendor_fields import unpacked
 from examples import share
 
+DATA = Path(__file__).parents[1] / "formats" / "data"
 _GENERATOR = Path(__file__).resolve().parents[2] / "benchmarks" / "formats_data.py"
 _ACQUISITION = "KeyValuePairOfintParticleAcquisitionDataXmlBpEWF4JT"
 
@@ -236,6 +238,9 @@ def begun(place, *, extra=(), **changes):
     made |= {"has_session": True, "has_squares": True, "is_named": False} | changes
     live = live_session(place, **made)
     live.to_come = {key.replace("Disc2", "Disc1"): content for key, content in live.to_come.items()}
+    if not made["has_squares"]:
+        first = exposures_to_come(live)[0]
+        live.write(first, live.to_come.pop(first))
     live.write_star()
     sources, followed_place, again_place = stored_twice(live, PERMISSIVE, [live.star, *extra])
     followed = FollowedSources(followed_place, sources)
@@ -246,6 +251,39 @@ def begun(place, *, extra=(), **changes):
 def exposures_to_come(live):
     """Keys of the exposures, in the order of time."""
     return sorted((key for key in live.to_come if "_Data_" in key), key=lambda key: key[-19:])
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"is_named": True},
+        {"has_session": False, "shots": 3},
+        {"has_session": False, "has_squares": False, "shots": 2},
+    ],
+    ids=["named-before", "shots-not-declared", "holes-not-listed"],
+)
+def test_what_comes_one_by_one_is_what_an_update_after_each_gives(tmp_path, how):
+    live, followed, sources, place, again_place = begun(tmp_path, **how)
+    images = sorted(key for key in live.to_come if "FoilHoles" in key)
+    for key in [*images[:2], *exposures_to_come(live), *images[2:]]:
+        followed.take_in([live.write(key, live.to_come[key])])
+        update_session(again_place, sources, SILENT)
+    one, other = loaded(place), loaded(again_place)
+    assert_same(one[0], other[0])
+    assert one[1] == other[1]
+
+
+def test_a_shot_that_is_taken_again_is_left_out_and_said(tmp_path):
+    live, followed, sources, place, again_place = begun(tmp_path)
+    key = exposures_to_come(live)[0]
+    again = key[:-10] + "235959.xml"
+    followed.take_in([live.write(key, live.to_come[key])])
+    update_session(again_place, sources, SILENT)
+    told = followed.take_in([live.write(again, live.to_come[key])])
+    assert any("of a shot that was taken before" in note for note in told.notes)
+    update_session(again_place, sources, SILENT)
+    assert_same(loaded(place)[0], loaded(again_place)[0])
+    assert loaded(place)[0].fields_of(Path(again).stem)
 
 
 def test_what_comes_one_by_one_is_what_one_import_of_everything_gives(tmp_path):
@@ -497,3 +535,30 @@ def test_a_call_without_paths_looks_at_everything(tmp_path):
     with followed:
         pass
     assert followed.take_in([]).whole_because == "the first reading"
+
+
+def test_an_atlas_beside_the_session_is_read_with_everything(tmp_path):
+    atlas = tmp_path / "Atlas.dm"
+    atlas.write_bytes(gzip.decompress((DATA / "epu" / "Atlas.dm.gz").read_bytes()))
+    live, followed, _, _, _ = begun(tmp_path, extra=[atlas])
+    key = exposures_to_come(live)[0]
+    assert followed.take_in([live.write(key, live.to_come[key])]).whole_because == ""
+    atlas.write_bytes(atlas.read_bytes() + b"\n")
+    assert followed.take_in([atlas]).whole_because == "Atlas.dm is new or has changed"
+
+
+def test_results_of_several_files_are_numbered_as_by_an_import(tmp_path):
+    folder, late = tmp_path / "ctf", tmp_path / "late_ctf.star"
+    folder.mkdir()
+    (folder / "other.txt").write_text(CTFFIND.format(name="other.mrc", resolution=4.5))
+    live, followed, sources, place, again_place = begun(tmp_path, extra=[folder, late])
+    key = exposures_to_come(live)[0]
+    live.rows = [f"{Path(key).stem}.mrc 11000.5 10500.25 3.5 \n"]
+    live.write_star()
+    late.write_bytes(live.star.read_bytes().replace(b"3.5", b"3.4"))
+    (folder / "one.txt").write_text(CTFFIND.format(name=f"{Path(key).stem}.mrc", resolution=3.6))
+    changed = [late, folder / "one.txt", live.star, live.write(key, live.to_come[key])]
+    assert followed.take_in(changed).whole_because == ""
+    update_session(again_place, sources, SILENT)
+    assert_same(loaded(place)[0], loaded(again_place)[0])
+    assert loaded(place)[0].ctf_runs["ctf_max_res_angstrom"].tolist() == [3.5, 3.4, 3.6]

@@ -106,8 +106,12 @@ class FollowedSources:
 
     def _what_changed(self, epu: FollowedFolder, store: SessionStore, changed: Sequence[Path]) -> TakenOn:
         changed = [self._as_given(path) for path in changed]
+        followed = {epu.path, *self._late, *(each.path for each in self._results)}
+        for source in self._sources.paths:
+            if source not in followed and any(path.is_relative_to(source) for path in changed):
+                raise WholeReadingNeededError(f"{source.name} is new or has changed")
         few = epu.read(changed)
-        self._results += self._late_results()
+        self._results = self._in_order([*self._results, *self._late_results()])
         for each in self._results:
             each.read_on(changed)
         joined = JoinedRows()
@@ -157,6 +161,15 @@ class FollowedSources:
             if path.resolve().is_relative_to(source.resolve()):
                 return source / path.resolve().relative_to(source.resolve())
         return path
+
+    def _in_order(self, results: Sequence[FollowedResults]) -> list[FollowedResults]:
+        """As `read_sources` has them: format by format, as the paths were named. Runs are numbered so."""
+        place = {path: number for number, path in enumerate(self._sources.paths)}
+        formats = dict.fromkeys(
+            each.format.name for each in sorted(results, key=lambda each: place[each.path])
+        )
+        first = {name: number for number, name in enumerate(formats)}
+        return sorted(results, key=lambda each: (first[each.format.name], place[each.path]))
 
     def _late_results(self) -> list[FollowedResults]:
         """Results that were not there or could not be read at the last whole reading, and now can."""
@@ -229,7 +242,7 @@ class FollowedSources:
         session, known = self._store.load(), self._store.files()
         self._fields = KnownFields.of(session.vendor_fields)
         self._late = late
-        self._results = [each for each in results if each.path not in late]
+        self._results = self._in_order([each for each in results if each.path not in late])
         exposures = earlier_exposures(session)
         names = exposures["exposure_id"].tolist()
         for each in self._results:

@@ -30,8 +30,6 @@ class FileReader:
     retry_wait_s: float
     deviations: list[Deviation] = field(default_factory=list)
     stamps: dict[str, FileStamp] = field(default_factory=dict)
-    not_whole: list[FoundFile] = field(default_factory=list)
-    """Files that were left out because they are not written to their end."""
 
     def read(
         self, files: Iterable[FoundFile], read: Callable[[Path, Findings], T]
@@ -59,7 +57,6 @@ class FileReader:
                 time.sleep(self.retry_wait_s)
         for file, still in not_whole:
             self._leave_out(file, still)
-            self.not_whole.append(file)
 
     def _keep(self, file: FoundFile, findings: Findings) -> None:
         self.stamps[file.key] = file.stamp
