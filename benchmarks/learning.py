@@ -40,7 +40,7 @@ from cryoscout.learning.tables import route_tables
 from cryoscout.learning.training import Training
 from cryoscout.learning.transitions import VisitBuffer
 from cryoscout.learning.weights import PolicyFile
-from cryoscout.routing.policies.base import Observation
+from cryoscout.routing.course import Course
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.simulate.presets import simulation_named
 from cryoscout.simulate.tables import simulate_tables
@@ -252,22 +252,20 @@ def million_transitions_mb(data: TrainingSession, prioritized: bool) -> float:
 def decision_s(holes: int) -> float:
     """Median seconds of one decision of a trained policy without elimination, on a simulated day's tree."""
     settings = simulation_named("daily").model_copy(update={"holes": holes})
-    problem = simulate_tables(settings, seed=0).problem(480.0)
+    problem = simulate_tables(settings, seed=0).problem(1e6)  # so that no decision is the last one
     policy = LearnedPolicy("untrained", _untrained())
     policy.reset(problem, NOWHERE, np.random.default_rng(0))
     return _median_decision_s(policy, problem)
 
 
 def _median_decision_s(policy: LearnedPolicy, problem: RoutingProblem) -> float:
-    visited = np.zeros(problem.n_holes, dtype=bool)
-    outcome = np.full(problem.n_holes, np.nan)
-    here, seconds = NOWHERE, []
+    course, seconds = Course(problem), []
     for _ in range(DECISIONS):
-        observation = Observation(visited, here, 0.0, outcome, 0)
+        observation = course.observation()
         began = time.perf_counter()
-        here = policy.next_hole(observation)
+        hole = policy.next_hole(observation)
         seconds.append(time.perf_counter() - began)
-        visited[here] = True
+        course.visit(hole)
     return statistics.median(seconds[1:])
 
 

@@ -26,10 +26,11 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
 from cryoscout.routing.bound import good_holes_bound
+from cryoscout.routing.course import Course
 from cryoscout.routing.from_session import problem_from_session, truth_from_session
 from cryoscout.routing.knapsack import TreeKnapsack
 from cryoscout.routing.policies import make_policy
-from cryoscout.routing.policies.base import STOP, Observation
+from cryoscout.routing.policies.base import STOP
 from cryoscout.routing.policies.patch_order_search import PatchOrders
 from cryoscout.routing.predictions import prediction_of
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
@@ -100,31 +101,23 @@ def adaptive_next_s(problem: RoutingProblem, truth: Truth, routes: int) -> tuple
 
     Mid route is between a quarter and three quarters of the budget; every visit's outcome is known at once.
     """
-    tiers_min = problem.time_model.tiers_min(problem.shots)
     starts = random_starts(truth.measured, routes + 1, np.random.default_rng(0))
     seconds: list[float] = []
     for number, start in enumerate(starts.tolist()):
-        policy = make_policy("adaptive")
+        policy, course = make_policy("adaptive"), Course(problem, start, start_good=float(truth.good[start]))
         policy.reset(problem, start, np.random.default_rng(0))
-        visited = np.zeros(problem.n_holes, dtype=bool)
-        outcome = np.full(problem.n_holes, np.nan)
-        here, used_min, outcomes = start, 0.0, 1
-        visited[start], outcome[start] = True, truth.good[start]
         while True:
-            observation = Observation(visited, here, used_min, outcome, outcomes)
+            observation = course.observation()
             began = time.perf_counter()
             hole = policy.next_hole(observation)
             took = time.perf_counter() - began
-            if hole == STOP:
+            if hole == STOP or course.ends_min(hole) > BUDGET_MIN:
                 break
             # The first route warms up.
-            if number > 0 and BUDGET_MIN / 4 <= used_min <= 3 * BUDGET_MIN / 4:
+            if number > 0 and BUDGET_MIN / 4 <= course.minutes_used <= 3 * BUDGET_MIN / 4:
                 seconds.append(took)
-            used_min += float(tiers_min[problem.tier_between(here, hole)])
-            if used_min > BUDGET_MIN:
-                break
-            visited[hole], outcome[hole] = True, truth.good[hole]
-            here, outcomes = hole, outcomes + 1
+            course.visit(hole)
+            course.take_result(hole, float(truth.good[hole]))
     return statistics.median(seconds), float(np.quantile(seconds, 0.95))
 
 
