@@ -246,7 +246,7 @@ def test_a_policy_that_keeps_its_contract_passes(kept: type[First]) -> None:
         (OwnRandomness, "same seed"),
         (RemembersRoutes, "reset must forget"),
         (MarksObservation, "write into"),
-        (MarksProblemByForce, r"write into .*\(p_good\)"),
+        (MarksProblemByForce, r"write into .*\(prior_p_good\)"),
         (AssumesItsOwnVisits, "overridden.*visited or imaged"),
         (HoldsTruth, "hold a Truth"),
     ],

@@ -21,20 +21,20 @@ def looked_up(store, look):
     found = []
     payloads, newest = store.save_changes(lambda rows: found.append(look(rows)) or [], "looking")
     assert payloads == []
-    assert newest == store.events()[-1].id
+    assert newest == list(store.events())[-1].id
     return found[0]
 
 
 def test_rows_are_those_of_the_loaded_session(store):
     session = store.load()
-    before = len(store.events())
+    before = len(list(store.events()))
     for table, column in (("holes", "hole_id"), ("exposures", "hole_id"), ("ctf_runs", "exposure_id")):
         for value in getattr(session, table)[column].unique():
             whole = getattr(session, table)
             expected = whole[whole[column] == value].reset_index(drop=True)
             found = looked_up(store, lambda rows, at=(table, column, value): rows.frame(*at[:2], [at[2]]))
             pd.testing.assert_frame_equal(found, expected)
-    assert len(store.events()) == before
+    assert len(list(store.events())) == before
 
 
 def test_of_many_values_each_row_comes_once_and_in_its_order(store):
@@ -63,7 +63,7 @@ def test_changes_are_written_as_events_and_folded(store):
     payloads, newest = store.save_changes(lambda _: [payload], "more shots")
     assert payloads == [payload]
     assert store.load().info.shots == 7
-    events = store.events("imported")
+    events = list(store.events(kind="imported"))
     assert [event.payload for event in events[-2:]] == [{"part": "again", "source": "more shots"}, payload]
     assert events[-1].id == newest
     store.rebuild()
@@ -71,7 +71,7 @@ def test_changes_are_written_as_events_and_folded(store):
 
 
 def test_nothing_is_written_where_finding_out_fails(store):
-    before = len(store.events())
+    before = len(list(store.events()))
 
     def fails(rows):
         rows.info()
@@ -79,12 +79,12 @@ def test_nothing_is_written_where_finding_out_fails(store):
 
     with pytest.raises(KeyError):
         store.save_changes(fails, "failing")
-    assert len(store.events()) == before
+    assert len(list(store.events())) == before
     store.append("planned", {"holes": []})
 
 
 def test_the_newest_event_of_a_kind_is_known(store):
-    imported = store.events("imported")[-1].id
+    imported = list(store.events(kind="imported"))[-1].id
     store.append("planned", {"holes": []})
     assert looked_up(store, lambda rows: rows.last_event("imported")) == imported
     assert looked_up(store, lambda rows: rows.last_event()) == imported + 1
