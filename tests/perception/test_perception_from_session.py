@@ -14,6 +14,7 @@ from cryoscout.core.errors import DataError, InputError
 from cryoscout.perception import fit, fit_ctf
 from cryoscout.perception.from_session import (
     SessionCrops,
+    held_out_crops,
     label_crops,
     median_ctf_by_hole,
     rows_trained_on,
@@ -258,6 +259,29 @@ def test_one_patch_cannot_be_split(tmp_path: Path) -> None:
         label_crops(crops, threshold_angstrom=6.0, test_level="patch")
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_training_holds_out_whole_patches(tmp_path: Path, seed: int) -> None:
+    crops = crops_of(tmp_path, tiny_session())
+    labels = label_crops(crops, threshold_angstrom=6.0, fraction=0.5)
+    held = held_out_crops(crops, labels, 0.25, seed)
+    told, patches = labels.labels >= 0, np.asarray(crops.patch_ids)
+    assert held.any()
+    assert not (held & ~told).any()
+    assert not set(patches[held]) & set(patches[told & ~held])
+
+
+def test_where_one_patch_alone_has_labels_single_holes_are_held_out_class_by_class(tmp_path: Path) -> None:
+    crops = crops_of(tmp_path, tiny_session())
+    labels = label_crops(crops, threshold_angstrom=6.0)
+    patches, counts = np.unique(np.asarray(crops.patch_ids), return_counts=True)
+    in_one = np.asarray(crops.patch_ids) == patches[counts.argmax()]
+    labels = replace(labels, labels=np.where(in_one, labels.labels, -1))
+    held = held_out_crops(crops, labels, 0.5, seed=0)
+    kept = in_one & ~held
+    assert held.any()
+    assert set(labels.labels[kept]) == set(labels.labels[in_one])
+
+
 @pytest.mark.parametrize("method", ["supervised", "regression"])
 def test_rows_trained_on_are_those_that_were_not_held_out(tmp_path: Path, method: str) -> None:
     pixels = bright(truth())
@@ -267,14 +291,17 @@ def test_rows_trained_on_are_those_that_were_not_held_out(tmp_path: Path, method
     crops = crops_of(tmp_path, session, images_of(session, pixels))
     labels = label_crops(crops, threshold_angstrom=6.0, fraction=0.7, test_level="patch")
     rows = training_rows(labels)
+    held_out = held_out_crops(crops, labels, 0.25, seed=0)
+    tiny = {**TINY, "held_out": held_out[rows]}
     if method == "regression":
-        classifier = fit_ctf(crops.images[rows], labels.ctf_angstrom[rows], **TINY)
+        classifier = fit_ctf(crops.images[rows], labels.ctf_angstrom[rows], **tiny)
     else:
-        classifier = fit(crops.images[rows], labels.labels[rows], method, threshold_angstrom=6.0, **TINY)
-    trained = rows_trained_on(classifier, labels)
+        classifier = fit(crops.images[rows], labels.labels[rows], method, threshold_angstrom=6.0, **tiny)
+    trained = rows_trained_on(classifier, labels, held_out)
     told = labels.labels >= 0
     assert not (trained & ~told).any()
     held = told & ~trained
+    np.testing.assert_array_equal(held, held_out)
     assert held.sum() == classifier.notes["held_out_labels"]
     if method == "supervised":
         raw = classifier.raw_proba(crops.images[held]).argmax(axis=1)

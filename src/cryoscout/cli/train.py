@@ -17,6 +17,9 @@ from cryoscout.cli.output import console, print_json, say, session_name
 from cryoscout.core.errors import FileFormatError, InputError, UnknownNameError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from cryoscout.perception.classifier import Classifier
     from cryoscout.perception.from_session import CropLabels, SessionCrops
     from cryoscout.perception.settings import FitSettings
@@ -184,7 +187,12 @@ def run_training(
     (of the training), set_aside, set_aside_file, results_without_image, seconds, notes.
     """
     from cryoscout.perception.fitting import CLASSIFIER_FILE
-    from cryoscout.perception.from_session import label_crops, session_crops, write_set_aside
+    from cryoscout.perception.from_session import (
+        held_out_crops,
+        label_crops,
+        session_crops,
+        write_set_aside,
+    )
     from cryoscout.perception.onnx_classifier import need_onnx
     from cryoscout.session.store import SessionStore
 
@@ -202,8 +210,9 @@ def run_training(
     if not goes_on:
         (folder / REQUEST_FILE).write_text(json.dumps(asdict(request), indent=1) + "\n", encoding="utf-8")
     write_set_aside(crops.set_aside, folder / SET_ASIDE_FILE)
-    classifier = _fit(request, crops, labels, threshold, folder, resume=resume, device=device)
-    classifier = _with_notes(classifier, request, crops, labels)
+    held_out = held_out_crops(crops, labels, request.settings().held_out, request.seed)
+    classifier = _fit(request, crops, labels, held_out, threshold, folder, resume=resume, device=device)
+    classifier = _with_notes(classifier, request, crops, labels, held_out)
     classifier.save(folder / CLASSIFIER_FILE)
     if onnx is not None:
         classifier.export_onnx(onnx)
@@ -252,6 +261,7 @@ def _fit(
     request: TrainRequest,
     crops: SessionCrops,
     labels: CropLabels,
+    held_out: NDArray[np.bool_],
     threshold: float,
     folder: Path,
     *,
@@ -264,8 +274,8 @@ def _fit(
     from cryoscout.perception.training import CHECKPOINT_FILE
 
     rows, settings = training_rows(labels), request.settings()
-    given: dict[str, Any] = settings.model_dump(exclude={"method", "seed"})
-    options = {"folder": folder, "resume": resume, "device": device, **given}
+    given: dict[str, Any] = settings.model_dump(exclude={"method", "seed", "held_out"})
+    options = {"folder": folder, "resume": resume, "device": device, "held_out": held_out[rows], **given}
     images = crops.images[rows]
     try:
         with _progress_bar(settings) as step:
@@ -288,13 +298,19 @@ def _fit(
 
 
 def _with_notes(
-    classifier: Classifier, request: TrainRequest, crops: SessionCrops, labels: CropLabels
+    classifier: Classifier,
+    request: TrainRequest,
+    crops: SessionCrops,
+    labels: CropLabels,
+    held_out: NDArray[np.bool_],
 ) -> Classifier:
     """The classifier that also says what it was trained on: `predict` must not learn from those holes again."""
     from cryoscout.perception.from_session import crop_digests, rows_trained_on
 
     hole_ids, digests = crops.hole_ids, crop_digests(crops)
-    trained = {hole_ids[row]: digests[row] for row in rows_trained_on(classifier, labels).nonzero()[0]}
+    trained = {
+        hole_ids[row]: digests[row] for row in rows_trained_on(classifier, labels, held_out).nonzero()[0]
+    }
     about = {"session": crops.session.name, "trained_holes": trained, "request": asdict(request)}
     return replace(classifier, notes={**classifier.notes, **about})
 

@@ -147,7 +147,10 @@ def fit_ctf(
             f"CTF resolution must be above 0 Å, NaN for none. Got {values[wrong[0]]} for image {wrong[0]} instead."
         )
     if start_from is None:
-        edges = _bin_edges(values[np.isfinite(values) & ~unusable(pixels)], bins)
+        held = options.get("held_out")
+        # Of the labels that are trained on, so that each bin has some whatever is held out.
+        kept = ~held if isinstance(held, np.ndarray) and held.shape == values.shape else True
+        edges = _bin_edges(values[np.isfinite(values) & ~unusable(pixels) & kept], bins)
     else:
         edges = np.asarray(start_from.edges_angstrom)
         if not len(edges):
