@@ -6,5 +6,5 @@ from hypothesis import settings
 
 
 def share(per_cent: int) -> int:
-    """That many of the 100 examples of a usual run; at least one. For `@settings(max_examples=share(25))`."""
+    """That share of the examples of the profile, 25 of them or thorough 100; at least one. For `@settings(max_examples=share(25))`."""
     return max(1, settings.default.max_examples * per_cent // 100)
