@@ -17,8 +17,9 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 # `default`: the same examples every time, so a red test is red for everyone. No deadline: the first call of a
-# numba function compiles it. `thorough` (make test-slow): four times as many of the same. `fuzz` (make fuzz, which repeats the tests until its time is over and watches for what
-# hangs): new examples every time; what it finds it prints.
+# numba function compiles it. `thorough` (make test-slow): four times as many of the same. `fuzz` (make fuzz, which
+# repeats the tests until its time is over and watches for what hangs): new examples every time; what it finds it
+# prints.
 settings.register_profile("default", derandomize=True, deadline=None, max_examples=25)
 settings.register_profile("thorough", derandomize=True, deadline=None, max_examples=100)
 settings.register_profile(

@@ -1,10 +1,31 @@
-"""How many examples a property-based test gets: a share of what the profile gives, so that fuzzing reaches each."""
+"""How much of a test every run does: a share of the profile's examples, so that fuzzing reaches each; some values."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import pytest
 from hypothesis import settings
+
+T = TypeVar("T")
 
 
 def share(per_cent: int) -> int:
-    """That share of the examples of the profile, 25 of them or thorough 100; at least one. For `@settings(max_examples=share(25))`."""
+    """That share of the examples of the profile (25, thorough 100); at least one.
+
+    For `@settings(max_examples=share(25))`.
+    """
     return max(1, settings.default.max_examples * per_cent // 100)
+
+
+def slow_but(fast: Iterable[T], values: Iterable[T]) -> list[Any]:
+    """The values of a parametrised test: those of `fast` in every run, the others in `make test-slow`.
+
+    Raises ValueError where one of `fast` is no value, so that a renamed one does not leave the usual run in silence.
+    """
+    kept, values = list(fast), list(values)
+    missing = [each for each in kept if each not in values]
+    if missing:
+        raise ValueError(f"Values for every run must be among all of them. Got {missing} instead.")
+    return [each if each in kept else pytest.param(each, marks=pytest.mark.slow) for each in values]

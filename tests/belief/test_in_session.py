@@ -63,6 +63,7 @@ def test_effects_and_field_beat_the_scores_alone_where_they_are_strong():
     assert loss["stage"] < loss["platt"] - 0.05
 
 
+@pytest.mark.slow
 def test_the_field_pays_in_patches_without_a_label_where_neighbours_resemble():
     none = dict.fromkeys(("patch_effect_sd", "square_effect_sd", "grid_effect_sd"), 0.0)
     sessions = [

@@ -256,8 +256,8 @@ def exposures_to_come(live):
 @pytest.mark.parametrize(
     "how",
     [
-        {"is_named": True},
-        {"has_session": False, "shots": 3},
+        pytest.param({"is_named": True}, marks=pytest.mark.slow),
+        pytest.param({"has_session": False, "shots": 3}, marks=pytest.mark.slow),
         {"has_session": False, "has_squares": False, "shots": 2},
     ],
     ids=["named-before", "shots-not-declared", "holes-not-listed"],

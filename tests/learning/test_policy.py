@@ -26,6 +26,7 @@ from cryoscout.routing.policies.base import STOP, Observation
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
 from cryoscout.routing.replay import replay
 from cryoscout.testing import check_policy, random_problem
+from examples import slow_but
 
 MAY_IMPORT_TORCH = {"a2c", "checkpoint", "networks", "q_learning", "training"}
 
@@ -47,12 +48,14 @@ def states_of(policy: LearnedPolicy) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("elimination", [True, False])
-@pytest.mark.parametrize("view", VIEWS, ids=lambda view: f"{view.candidates}-{view.labels}-{view.history}")
+@pytest.mark.parametrize(
+    "view", slow_but(VIEWS[::4], VIEWS), ids=lambda view: f"{view.candidates}-{view.labels}-{view.history}"
+)
 def test_it_keeps_the_contract_of_policies(view: ViewSettings, elimination: bool) -> None:
     check_policy(partial(random_policy, quick(view=view, elimination=elimination)), seed=1)
 
 
-@pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize("agent", slow_but(["dqn", "rainbow", "a2c"], AGENTS))
 def test_every_agents_policy_keeps_the_contract(agent: str) -> None:
     check_policy(partial(random_policy, quick(agent, hidden=(8,))), seed=2)
 

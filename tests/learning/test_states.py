@@ -28,6 +28,7 @@ from cryoscout.learning.states import FULL_PATCH, empty_states, look, start_rout
 from cryoscout.learning.tables import route_tables
 from cryoscout.routing.problem import RoutingProblem
 from cryoscout.routing.replay import Truth
+from examples import share
 
 
 def assert_sees_what_the_reference_sees(routes: BatchedRoutes, route: int, slow: SlowState) -> None:
@@ -40,7 +41,7 @@ def assert_sees_what_the_reference_sees(routes: BatchedRoutes, route: int, slow:
 
 
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: f"{view.candidates}-{view.labels}-{view.history}")
-@settings(max_examples=12)
+@settings(max_examples=share(20))
 @given(
     seed=st.integers(0, 2**32 - 1),
     share_imaged=st.sampled_from([0.0, 0.3]),

@@ -121,10 +121,10 @@ def test_it_can_be_killed_again_and_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"elimination": False, "held_out": 0.0},
+        pytest.param({"elimination": False, "held_out": 0.0}, marks=pytest.mark.slow),
         {"view": {"candidates": "dominant", "labels": "soft", "history": "candidate"}},
         {"precision": "bfloat16", "updates_per_step": 0.73},  # an update is owed at the end of an epoch
-        {"parts": 5},
+        pytest.param({"parts": 5}, marks=pytest.mark.slow),
         {
             "steps_per_epoch": 70,
             "environments": 9,

@@ -22,6 +22,7 @@ from cryoscout.perception.prepare import drawn_held_out, targets_of
 from cryoscout.perception.settings import METHODS, FitSettings
 from cryoscout.perception.training import CHECKPOINT_FILE, Progress
 from cryoscout.session.splits import split_by
+from examples import slow_but
 
 SMALL: dict[str, Any] = {**TINY, "width": 8, "steps": 10, "evaluate_every": 5}
 SHORT: dict[str, Any] = {**SMALL, "steps": 4, "evaluate_every": 2, "pretrain_steps": 4}
@@ -51,7 +52,7 @@ def test_the_plain_training_is_the_one_with_weight_1_and_the_drawn_labels_held_o
     assert_same_weights(plain, told)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", slow_but(["supervised", "fixmatch", "pseudo_label"], METHODS))
 def test_every_method_learns_soft_labels_with_weights(method: str) -> None:
     given = {"weights": np.ones(160), "held_out": HELD}
     found = fit(IMAGES, SOFT, method, **given, **{**SMALL, "steps": 40})
@@ -112,11 +113,11 @@ def test_every_method_begins_with_the_given_classifier(method: str) -> None:
 @pytest.mark.parametrize(
     ("method", "form"),
     [
-        ("iterative_fixmatch", "hard"),
+        pytest.param("iterative_fixmatch", "hard", marks=pytest.mark.slow),
         ("iterative_fixmatch", "soft"),
-        ("barlow_twins", "soft"),
+        pytest.param("barlow_twins", "soft", marks=pytest.mark.slow),
         ("pseudo_label", "hard"),
-        ("regression", "soft"),
+        pytest.param("regression", "soft", marks=pytest.mark.slow),
     ],
 )
 def test_a_killed_training_with_all_of_them_goes_on_to_the_same_file(

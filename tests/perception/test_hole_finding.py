@@ -21,7 +21,7 @@ from cryoscout.simulate.frames import hole_centres_px
 from cryoscout.simulate.images import patch_counts
 from cryoscout.simulate.presets import IMAGE_PRESETS, SCENE_PRESETS
 from cryoscout.simulate.scene import simulate_scene
-from examples import share
+from examples import share, slow_but
 
 DATA = Path(__file__).parent / "data"
 
@@ -138,7 +138,7 @@ def test_centres_are_found_to_a_fraction_of_a_pixel():
     assert off_px.max() < 0.5
 
 
-@pytest.mark.parametrize("factor", [4, 6])
+@pytest.mark.parametrize("factor", slow_but([4], [4, 6]))
 def test_a_larger_picture_gives_the_same_holes_in_its_own_pixels(factor):
     drawn = draw(Look(noise=2, contrast=15, shape=(450, 450)), seed=3)
     small = find_holes(drawn.image)
@@ -224,6 +224,7 @@ def test_only_what_reaches_the_border_counts_as_not_recorded():
     assert recorded[40:].all()
 
 
+@pytest.mark.slow
 def test_a_lattice_under_noise_and_frost_is_found_once_the_image_is_calmed(monkeypatch):
     scene, settings = simulate_scene(SCENE_PRESETS["y3"], 3), IMAGE_PRESETS["y3"]
     image, centres = patch_counts(scene, 384, settings), hole_centres_px(scene, 384, settings)

@@ -36,6 +36,7 @@ from cryoscout.perception.training import (
     torch_threads,
     update_average,
 )
+from examples import slow_but
 
 
 class KilledError(Exception):
@@ -55,7 +56,7 @@ def metrics_of(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", slow_but(["supervised", "fixmatch", "iterative_fixmatch"], METHODS))
 def test_every_method_tells_two_textures_apart(method: str) -> None:
     images, labels, truth = partly_labelled()
     told, given = told_to(method, truth, labels, 1)
@@ -68,7 +69,13 @@ def test_every_method_tells_two_textures_apart(method: str) -> None:
     assert (p.argmax(axis=1) == right).mean() > 0.85
 
 
-@pytest.mark.parametrize("method", ["softmatch", "iterative_fixmatch", "barlow_twins", "pseudo_label"])
+@pytest.mark.parametrize(
+    "method",
+    slow_but(
+        ["iterative_fixmatch", "barlow_twins"],
+        ["softmatch", "iterative_fixmatch", "barlow_twins", "pseudo_label"],
+    ),
+)
 def test_a_killed_run_goes_on_to_the_same_result(method: str, tmp_path: Path) -> None:
     images, labels, truth = partly_labelled()
     labels, options = told_to(method, truth, labels)

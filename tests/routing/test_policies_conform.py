@@ -17,6 +17,7 @@ from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
 from cryoscout.routing.replay import Truth, replay
 from cryoscout.routing.time_model import PRESETS, TimeModel
 from cryoscout.testing import check_policy, random_problem
+from examples import slow_but
 
 QUICK: dict[str, dict[str, object]] = {"genetic": {"evaluations": 60}, "annealing": {"evaluations": 60}}
 """Settings that make a policy's search short: its contract does not depend on how long it searches."""
@@ -66,7 +67,7 @@ def problems_that_just_fit() -> dict[str, RoutingProblem]:
     return problems
 
 
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("name", slow_but([each for each in POLICIES if each != "adaptive-trust"], POLICIES))
 def test_every_policy_keeps_its_contract_when_budgets_just_fit(name: str) -> None:
     check_policy(partial(quick, name), problems_that_just_fit(), seed=3)
 

@@ -108,8 +108,16 @@ def test_greedy_finds_what_was_published(y1: Session, truth: Truth, budget_min: 
     assert mean_found(y1, truth, "greedy", budget_min) == pytest.approx(mean, abs=3.0)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("budget_min", [120, 240, 360, 480])
+@pytest.mark.parametrize(
+    ("policy", "budget_min"),
+    [
+        pytest.param(
+            policy, budget, marks=[pytest.mark.slow] if policy == "adaptive-trust" and budget > 120 else []
+        )
+        for policy in POLICIES
+        for budget in (120, 240, 360, 480)
+    ],
+)
 def test_no_policy_passes_the_bound_of_its_start(
     y1: Session, truth: Truth, bounds: dict[int, np.ndarray], policy: str, budget_min: int
 ) -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from cryoscout.study.engine.runner import Trial, TrialRow
 from cryoscout.study.learned.selection import DEFAULT, STUDY, VARIANTS, page, results_by_variant, trials
+from examples import slow_but
 
 
 def _rows(failed=None):
@@ -34,7 +35,7 @@ def test_a_variant_with_a_failed_split_is_missing_and_so_are_all_differences_fro
     assert rows.rows[0]["share_mean"] is None
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", slow_but(["default", "as-published", "on-resnet50"], VARIANTS))
 def test_every_variant_trains_and_is_judged(name, tmp_path):
     trial = next(trial for trial in trials("quick") if trial.parameters["variant"] == name)
     short = {**trial.parameters["training"], "epochs": 1, "steps_per_epoch": 40}

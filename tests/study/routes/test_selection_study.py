@@ -58,6 +58,7 @@ def test_the_scale_multiplies_the_fitted_variances_and_leaves_p_good_alone(quick
     assert one.crossing == "count"
 
 
+@pytest.mark.slow
 def test_a_trial_is_the_same_twice_and_routes_stay_in_the_subset(quick_p_good, monkeypatch):
     candidates = [["index", "index", 2.0, []], ["adaptive, optimism", "adaptive", 1.0, [["optimism", 0.5]]]]
     trial = Trial("subset 1", {"subset": 0, "candidates": candidates}, 0)
