@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscout.routing.knapsack import TreeKnapsack, steps_of
+from cryoscout.routing.knapsack import TreeKnapsack
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.replay import PseudoRewards, Truth
 from cryoscout.routing.time_model import ROUNDING_MIN
@@ -17,8 +17,8 @@ def good_holes_bound(problem: RoutingProblem, truth: Truth, start_hole: int) -> 
     start_hole : index into holes, already imaged, not counted, or NOWHERE
     Holes without an outcome are left out. With crossing `count` the visit that crosses the budget counts too.
     Method: tree knapsack over patch, square, grid; exact for the count because costs depend only on the tree
-    (not for the shaped reward: there, entering a patch through a bad hole can pay). Fitted tiers are rounded
-    down to 0.1 min, so that no route exceeds the bound.
+    (not for the shaped reward: there, entering a patch through a bad hole can pay). Of fitted tiers the same-patch one
+    is exact and the others are rounded down by less than a step (`knapsack.steps_of`): no route exceeds the bound.
     Checked against exhaustive search in tests/routing/test_bound.py.
     """
     return _most(problem, truth.good, problem.available() & truth.measured, start_hole)
@@ -37,9 +37,9 @@ def good_holes_bound_course(
         free[start_hole] = False
     setup_min = problem.time_model.setup_min
     minutes = problem.budget_min - setup_min
-    solved = TreeKnapsack(problem, rounding="down").solve(truth.good, free, start_hole, minutes, plan=False)
-    steps = steps_of(problem.time_model.tiers_min(problem.shots), "down")
-    in_steps = np.array([steps.in_budget(float(moment) - setup_min) for moment in moments_min])
+    knapsack = TreeKnapsack(problem, rounding="down")
+    solved = knapsack.solve(truth.good, free, start_hole, minutes, plan=False)
+    in_steps = np.array([knapsack.steps.in_budget(float(moment) - setup_min) for moment in moments_min])
     by_moment = np.where(in_steps < 0, 0.0, solved.within[np.clip(in_steps, 0, len(solved.within) - 1)])
     return np.where(moments_min >= problem.budget_min - ROUNDING_MIN, solved.value, by_moment)
 

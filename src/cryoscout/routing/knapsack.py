@@ -23,8 +23,23 @@ from cryoscout.core.ties import ROUNDING, sort_best_first
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.time_model import ROUNDING_MIN
 
-FITTED_STEP_MIN = 0.1
-"""Fitted tiers are rounded to this step; presets are exact in steps of their common divisor."""
+EXACT_STEP_MIN = 0.1
+"""Tiers that share a divisor of at least this are exact in steps of it, as all presets are."""
+
+FINEST_STEP_MIN, COARSEST_STEP_MIN = 0.001, 0.05
+"""Other tiers have steps that divide the same-patch tier; the shortest ones, for few holes and for very many."""
+
+_HOLES_PER_STEP_MIN = 120_000
+"""In between the shortest step grows with the holes, because a solution takes time in proportion to holes and steps."""
+
+_LONGER, _SHORTER = 2.5, 2.5
+"""Steps are offered from so much shorter than the shortest usual one to so much longer."""
+
+_ENTRIES = 40
+"""About how many patches a plan enters."""
+
+_VISITS_BY_TIER = np.array([0.0, 1.0, 0.3, 0.03])
+"""About how often routes enter a patch, square and grid: what a step rounds there is weighed with it."""
 
 Rounding = Literal["up", "down"]
 """`up` for a plan, which must fit in the budget; `down` for a bound, which no route may exceed."""
@@ -50,21 +65,55 @@ class Steps:
         """Whole steps that fit in the budget (-1 when it is negative)."""
         return math.floor((budget_min + ROUNDING_MIN) / self.step_min + 1e-9)
 
+    def tiers_min(self) -> NDArray[np.float64]:
+        """The tiers as rounded, (4,) minutes."""
+        return np.array([self.of_tier(tier) * self.step_min for tier in range(4)])
+
     def of_tier(self, tier: int) -> int:
         """Steps of a visit of that tier, 0..3: its hole and what it enters."""
         return self.hole + sum((self.patch_entry, self.square_entry, self.grid_entry)[:tier])
 
 
-def steps_of(tiers_min: NDArray[np.float64], rounding: Rounding) -> Steps:
-    """Tiers, (4,) minutes non-decreasing, as whole steps; exact where they share a divisor of 0.1 min or more."""
+def steps_of(tiers_min: NDArray[np.float64], rounding: Rounding, n_holes: int = 1) -> Steps:
+    """Tiers, (4,) minutes non-decreasing, as whole steps.
+
+    Exact where the tiers share a divisor of EXACT_STEP_MIN or more. Otherwise the same-patch tier, that of most visits,
+    is exact, and the step is the one, of those that divide it, which rounds the other tiers least: by less than a step
+    of a few hundredths of a minute a visit, and usually by a fraction of it.
+    n_holes : of the problem, so that a solution takes no more time with many
+    """
     hundredths = np.rint(tiers_min * 100)
     if np.allclose(hundredths, tiers_min * 100, rtol=0.0, atol=1e-6):
         divisor = int(np.gcd.reduce(hundredths.astype(np.int64)))
-        step_min = divisor / 100 if divisor >= 100 * FITTED_STEP_MIN else FITTED_STEP_MIN
-    else:
-        step_min = FITTED_STEP_MIN
-    in_steps = tiers_min / step_min
-    units = (np.ceil(in_steps - 1e-6) if rounding == "up" else np.floor(in_steps + 1e-6)).astype(np.int64)
+        if divisor >= 100 * EXACT_STEP_MIN:
+            return _in_steps(tiers_min, divisor / 100, rounding)
+    finest_min = min(max(n_holes / _HOLES_PER_STEP_MIN, FINEST_STEP_MIN), COARSEST_STEP_MIN)
+    # A same-patch tier of less than a tenth of the shortest step would take ten times the work and is rounded.
+    offered_min = np.maximum(
+        tiers_min[0] / np.arange(1, max(1.0, _SHORTER * tiers_min[0] / finest_min) + 1e-9), 0.1 * finest_min
+    )
+    in_steps = _units(tiers_min, offered_min[:, None], rounding)
+    rounded_min = np.round(np.abs(in_steps * offered_min[:, None] - tiers_min), 9) @ _VISITS_BY_TIER
+    # A plan is made anew whenever what rounding kept back makes a step; a bound is solved once.
+    solutions = (
+        1.0 + _ENTRIES * rounded_min / offered_min if rounding == "up" else 1.0 + rounded_min / finest_min
+    )
+    cost = np.where(
+        offered_min <= max(_LONGER * finest_min, offered_min[-1]), solutions / offered_min, np.inf
+    )
+    return _in_steps(tiers_min, float(offered_min[cost.argmin()]), rounding)
+
+
+def _units(
+    tiers_min: NDArray[np.float64], step_min: float | NDArray[np.float64], rounding: Rounding
+) -> NDArray[np.int64]:
+    in_steps: NDArray[np.float64] = tiers_min / step_min
+    units = np.ceil(in_steps - 1e-6) if rounding == "up" else np.floor(in_steps + 1e-6)
+    return units.astype(np.int64)
+
+
+def _in_steps(tiers_min: NDArray[np.float64], step_min: float, rounding: Rounding) -> Steps:
+    units = _units(tiers_min, step_min, rounding)
     return Steps(
         step_min,
         int(units[0]),
@@ -125,7 +174,7 @@ class TreeKnapsack:
         self._problem = problem
         self._tree = TreeRanges.of(problem)
         self._crossing = problem.crossing == "count"
-        self.steps = steps_of(problem.time_model.tiers_min(problem.shots), rounding)
+        self.steps = steps_of(problem.time_model.tiers_min(problem.shots), rounding, problem.n_holes)
 
     def solve(
         self,

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscout.core.ties import ranks_best_first
-from cryoscout.routing.knapsack import Plan
+from cryoscout.core.ties import first_of_the_best, ranks_best_first
+from cryoscout.routing.knapsack import Plan, TreeKnapsack
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
+from cryoscout.routing.time_model import ROUNDING_MIN
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,69 @@ def planned_route(problem: RoutingProblem, plan: Plan, here: int) -> list[int]:
     }
     chosen = PatchSet(plan.patches, plan.counts, plan.gains)
     return [hole for patch in ordered_patches(problem, chosen, here) for hole in holes[patch]]
+
+
+def plan_without_news(
+    knapsack: TreeKnapsack,
+    problem: RoutingProblem,
+    values: NDArray[np.float64],
+    free: NDArray[np.bool_],
+    here: int,
+    minutes_left: float,
+) -> list[int]:
+    """The holes of the best plan in order of visit, planned again where rounding had kept minutes back.
+
+    values : (n,) >= 0 per hole     free : (n,) holes that may be visited     here : hole index or NOWHERE
+    Minutes are rounded up where a patch, square or grid is entered; as soon as what was kept back makes a whole step,
+    what is left is planned anew with it, so that the plan never gets worse and no minutes are left unused. Without the
+    hole that may cross the budget.
+    """
+    tiers_min = problem.time_model.tiers_min(problem.shots)
+    route: list[int] = []
+    free = free.copy()
+    while True:
+        steps_left = knapsack.steps.in_budget(minutes_left)
+        part = planned_route(problem, knapsack.solve(values, free, here, minutes_left, plan=True), here)
+        if not part and (last := last_that_fits(problem, values, free, here, minutes_left)) != NOWHERE:
+            part = [last]
+        if not part:
+            return route
+        for hole in part:
+            tier = problem.tier_between(here, hole)
+            route.append(hole)
+            free[hole] = False
+            here, minutes_left = hole, minutes_left - float(tiers_min[tier])
+            steps_left -= knapsack.steps.of_tier(tier)
+            if knapsack.steps.in_budget(minutes_left) != steps_left:
+                break
+
+
+def last_that_fits(
+    problem: RoutingProblem,
+    values: NDArray[np.float64],
+    free: NDArray[np.bool_],
+    here: int,
+    minutes_left: float,
+) -> int:
+    """The most valuable hole whose visit ends in the minutes left, NOWHERE without any; for when no plan is left.
+
+    A visit that just fits is none to a plan whose minutes are rounded up.
+    """
+    here_patch = NOWHERE if here == NOWHERE else int(problem.patch_of_hole[here])
+    fits = free & (values > 0.0) & reachable(problem, here_patch, minutes_left + ROUNDING_MIN)
+    return first_of_the_best(np.where(fits, values, -np.inf)) if fits.any() else NOWHERE
+
+
+def reachable(problem: RoutingProblem, here_patch: int, left_min: float) -> NDArray[np.bool_]:
+    """(n,) holes whose visit ends within the minutes left."""
+    tiers = problem.time_model.tiers_min(problem.shots)
+    minutes = np.full(len(problem.square_of_patch), tiers[3])
+    if here_patch >= 0:
+        square = problem.square_of_patch
+        minutes[problem.grid_of_patch == problem.grid_of_patch[here_patch]] = tiers[2]
+        minutes[square == square[here_patch]] = tiers[1]
+        minutes[here_patch] = tiers[0]
+    return np.asarray((minutes <= left_min)[problem.patch_of_hole])
 
 
 def ordered_patches(problem: RoutingProblem, chosen: PatchSet, here: int) -> list[int]:

@@ -17,8 +17,8 @@ from cryoscout.core.settings import Settings
 from cryoscout.core.ties import first_of_the_best
 from cryoscout.routing.knapsack import Steps, TreeKnapsack
 from cryoscout.routing.policies.base import STOP, AskedHoleByHole, Observation, PolicyKind
-from cryoscout.routing.problem import RoutingProblem
-from cryoscout.routing.visit_order import planned_route
+from cryoscout.routing.problem import NOWHERE, RoutingProblem
+from cryoscout.routing.visit_order import last_that_fits, planned_route
 
 
 class AdaptiveSettings(Settings):
@@ -117,7 +117,10 @@ class Adaptive(AskedHoleByHole):
             return STOP
         best = self._knapsack.solve(self._values, free, observation.here, left, plan=True)
         if len(best.patches) == 0:
-            if problem.crossing == "drop" or left < 0:
+            if problem.crossing == "drop":
+                last = last_that_fits(problem, self._values, free, observation.here, left)
+                return STOP if last == NOWHERE else last
+            if left < 0:
                 return STOP
             return first_of_the_best(np.where(free, self._values, -np.inf))
         route = planned_route(problem, best, observation.here)

@@ -18,6 +18,7 @@ from cryoscout.core.ties import ROUNDING, beats, ranks_best_first
 from cryoscout.routing.policies.base import STOP, AskedHoleByHole, Observation, PolicyKind
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.time_model import ROUNDING_MIN
+from cryoscout.routing.visit_order import reachable
 
 BISECTIONS = 14
 
@@ -223,15 +224,3 @@ class PricePlan(AskedHoleByHole):
             tree, problem.shots * self._belief.p_good(), free, here_patch, left, *self._scratch
         )
         return STOP if patch < 0 else int(best_free(tree, free, patch))
-
-
-def reachable(problem: RoutingProblem, here_patch: int, left_min: float) -> NDArray[np.bool_]:
-    """(n,) holes whose visit ends within the minutes left."""
-    tiers = problem.time_model.tiers_min(problem.shots)
-    minutes = np.full(len(problem.square_of_patch), tiers[3])
-    if here_patch >= 0:
-        square = problem.square_of_patch
-        minutes[problem.grid_of_patch == problem.grid_of_patch[here_patch]] = tiers[2]
-        minutes[square == square[here_patch]] = tiers[1]
-        minutes[here_patch] = tiers[0]
-    return np.asarray((minutes <= left_min)[problem.patch_of_hole])
