@@ -200,3 +200,26 @@ def test_labels_without_probabilities_get_no_interval(cli):
         "Prediction 'regress50-2022' gives labels without probabilities: its intervals say nothing." in text
     )
     assert "(50 %: -" not in cli("plan y1 --budget-min 60 --policy greedy").out
+
+
+def holes_of_a_table(ctf_of: dict[int, str]) -> list[str]:
+    """Lines of a table: four squares, holes 1 to 48 that differ in nothing but place and result."""
+    return [
+        f"g{hole % 2},s{hole % 4},p{hole % 8},h{hole},{10 * hole % 70},{7 * hole % 90},{ctf_of.get(hole, '')}"
+        for hole in range(1, 49)
+    ]
+
+
+@pytest.mark.parametrize("policy", ["adaptive", "adaptive-trust", "expected", "index", "random"])
+def test_the_order_of_a_tables_lines_changes_nothing(cli, tmp_path, policy):
+    lines = holes_of_a_table({3: "3.5", 7: "9", 8: "4.1", 20: "12", 31: "3.9", 44: "8"})
+    orders = [lines, lines[::-1], lines[17:] + lines[:17]]
+    plans = []
+    for order in orders:
+        table = "\n".join(["grid,square,patch,hole,x_px,y_px,ctf_max_res_angstrom", *order])
+        (tmp_path / "own.csv").write_text(table + "\n")
+        assert cli("import own.csv -o own.session --force").code == 0
+        plans.append(json.loads(cli(f"plan own.session --budget-min 70 --policy {policy} --from h5 --json").out))
+    assert len(plans[0]["holes"]) > 5
+    assert plans[1] == plans[0]
+    assert plans[2] == plans[0]

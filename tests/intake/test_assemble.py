@@ -303,7 +303,7 @@ def test_a_hole_that_is_imaged_later_comes_into_the_patch_it_was_imaged_in():
     stored = assemble([before]).session
     session = assemble([after], stored).session
     assert patches(session) == {"h1": "run2", "h2": "cluster", "h3": "run1"}
-    assert session.patches["patch_id"].tolist() == ["cluster", "run1", "run2"]
+    assert session.patches["patch_id"].tolist() == ["run1", "run2", "cluster"]
 
 
 def test_what_was_missing_is_filled_and_what_was_known_stays():

@@ -32,6 +32,13 @@ OUTCOMES: tuple[str, ...] = ("measured", "failed", "pending", "none")
 """`measured`: it has a CTF resolution; `failed`: imaged, no fit, not good; `pending`: imaged, no result yet;
 `none`: not imaged."""
 
+_IDS = {
+    "grids": "grid_id",
+    "squares": "square_id",
+    "patches": "patch_id",
+    "holes": "hole_id",
+    "exposures": "exposure_id",
+}
 _PARENTS = (
     ("squares", "grid_id", "grids"),
     ("patches", "square_id", "squares"),
@@ -91,7 +98,8 @@ class Session:
     provenance : table, field, file, reader
     overrides : what operators said against the plan, as it holds now (see `overrides`)
 
-    Order: grids as given; squares, patches, holes, exposures, ctf_runs sorted by their parent's place, else as given.
+    Order: grids, squares, patches and holes by their parent's place, then by id, shorter ids first (10 after 9);
+    exposures by hole and shot, ctf_runs by exposure and run. So the order of a file's lines decides nothing.
     Raises DataError when a table breaks a rule: unknown columns, ids twice, parents that do not exist, outcomes, CTF
     values or probabilities out of range, a run that is taken and is not the result, more shots than the session has,
     a refused model.
@@ -113,19 +121,14 @@ class Session:
     def __post_init__(self) -> None:
         for table in TABLES:
             object.__setattr__(self, table, typed_table(table, getattr(self, table)))
-        for table, id_column in (
-            ("grids", "grid_id"),
-            ("squares", "square_id"),
-            ("patches", "patch_id"),
-            ("holes", "hole_id"),
-            ("exposures", "exposure_id"),
-        ):
+        for table, id_column in _IDS.items():
             _check_unique(table, id_column, getattr(self, table))
         _check_models(self.predictions, self.info)
+        self._sort_by_id("grids", np.zeros(len(self.grids), dtype=np.int64))
         for table, column, parent in _PARENTS:
             place = _places(table, column, getattr(self, table), getattr(self, parent))
             if table in ("squares", "patches", "holes"):
-                self._sort(table, place)
+                self._sort_by_id(table, place)
             elif table == "exposures":
                 self._sort(table, place, self.exposures["shot"].to_numpy())
             elif table == "ctf_runs":
@@ -134,6 +137,18 @@ class Session:
         _check_exposures(self.exposures, self.info.shots)
         check_ctf_runs(self.ctf_runs, self.exposures, runs_place)
         _check_predictions(self.predictions)
+
+    def _sort_by_id(self, table: str, place: NDArray[np.int64]) -> None:
+        """By place, then by length of the id, then by id; a table that is in order already costs little."""
+        ids = getattr(self, table)[_IDS[table]]
+        lengths = ids.str.len().to_numpy(dtype=np.int64)
+        texts = ids.to_numpy(dtype=object)
+        before, after = (place[:-1], lengths[:-1]), (place[1:], lengths[1:])
+        equal = (before[0] == after[0]) & (before[1] == after[1])
+        rises = (before[0] < after[0]) | ((before[0] == after[0]) & (before[1] < after[1]))
+        if not np.all(rises | (equal & (texts[:-1] <= texts[1:]))):
+            order = sorted(range(len(place)), key=lambda row: (place[row], lengths[row], texts[row]))
+            object.__setattr__(self, table, getattr(self, table).iloc[order].reset_index(drop=True))
 
     def _sort(self, table: str, place: NDArray[np.int64], then_by: NDArray[np.int64] | None = None) -> None:
         keys = (place,) if then_by is None else (then_by, place)
