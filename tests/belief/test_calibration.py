@@ -143,3 +143,12 @@ def test_a_label_that_is_neither_0_nor_1_is_refused(strange):
         InputError, match=rf"^Labels must be 0 or 1\. Got {strange} instead \(1 such labels\)"
     ):
         fit_calibration(np.full(12, 0.5), good)
+
+
+@pytest.mark.parametrize("method", ["platt", "temperature"])
+def test_scores_that_are_lower_for_good_holes_are_refused(method):
+    score = np.linspace(0.05, 0.95, 40)
+    good = (score < 0.5).astype(float)
+    good[[3, 36]] = 1.0 - good[[3, 36]]
+    with pytest.raises(InputError, match=r"Scores must be higher for good holes.*Remedy: give 1 - score"):
+        fit_calibration(score, good, method)

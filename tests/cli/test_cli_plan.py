@@ -219,7 +219,9 @@ def test_the_order_of_a_tables_lines_changes_nothing(cli, tmp_path, policy):
         table = "\n".join(["grid,square,patch,hole,x_px,y_px,ctf_max_res_angstrom", *order])
         (tmp_path / "own.csv").write_text(table + "\n")
         assert cli("import own.csv -o own.session --force").code == 0
-        plans.append(json.loads(cli(f"plan own.session --budget-min 70 --policy {policy} --from h5 --json").out))
+        plans.append(
+            json.loads(cli(f"plan own.session --budget-min 70 --policy {policy} --from h5 --json").out)
+        )
     assert len(plans[0]["holes"]) > 5
     assert plans[1] == plans[0]
     assert plans[2] == plans[0]

@@ -54,8 +54,8 @@ def fit_calibration(
     """Maximum-likelihood calibration on held-out labels.
 
     score : (n,) in 0..1, clipped to clip..1 - clip     good : (n,) 0 or 1
-    Raises InputError when there are fewer than 10 labels or only one class: then nothing can be fitted; and when a
-    label is neither 0 nor 1.
+    Raises InputError when there are fewer than 10 labels or only one class: then nothing can be fitted; when a label is
+    neither 0 nor 1; and when good holes have the lower scores, a slope of 0 or less, which would turn the order round.
     """
     if len(score) != len(good):
         raise InputError(
@@ -81,4 +81,10 @@ def fit_calibration(
 
     start = np.array([1.0, 0.0]) if method == "platt" else np.array([1.0])
     best = minimize(loss, start, method="L-BFGS-B").x
+    if best[0] <= 0.0:
+        raise InputError(
+            f"Scores must be higher for good holes than for others. Got the opposite on {len(good)} labels instead "
+            f"(a slope of {best[0]:.2f}). Remedy: give 1 - score if the classifier's score is that of a bad hole; "
+            "otherwise leave the classifier out."
+        )
     return Calibration(slope=float(best[0]), offset=float(best[1]) if method == "platt" else 0.0)

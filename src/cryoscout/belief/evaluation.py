@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from cryoscout.belief.scores import expected_calibration_error, score_probabilities
+from cryoscout.belief.calibration_interval import calibration_error_interval
+from cryoscout.belief.scores import score_probabilities
 from cryoscout.core.errors import InputError
 from cryoscout.core.ties import at_least, ranks_best_first
 
@@ -23,7 +24,7 @@ class Evaluation:
     """Scores of probabilities against outcomes; a hole is called good at p 0.5 or more.
 
     A score is None where it is not defined: precision where no hole is called good, recall where none is good, AUC
-    and Brier skill where all outcomes are of one class. Intervals: 95 %, bootstrap over clusters.
+    and Brier skill where all outcomes are of one class. Intervals: 95 %, over clusters.
     """
 
     holes: int
@@ -39,9 +40,7 @@ class Evaluation:
     ece: float  # plug-in, 10 equal-mass bins
     ece_debiased: float
     ece_interval: tuple[float, float]
-    """Basic bootstrap interval of the plug-in ECE, (2 ECE - upper, 2 ECE - lower quantile), floored at 0: a resampled
-    ECE lies too high by about as much as the ECE itself, so the interval needs no further correction. Where p is far
-    off, `ece_debiased` can lie below it, because it takes off what calibrated probabilities would show."""
+    """95 % interval of the true calibration error (`calibration_interval`): 0 is in it for 95 % of calibrated p."""
 
 
 def evaluate_predictions(
@@ -67,8 +66,7 @@ def evaluate_predictions(
     scores = score_probabilities(p, good, rng)
     said, is_good = at_least(p, 0.5), good >= 0.5
     right = int((said & is_good).sum())
-    ece, skill = _bootstrap(p, good, clusters, draws, rng)
-    low, high = (2.0 * scores.ece - np.quantile(ece, INTERVAL[::-1])).tolist()
+    skill = _bootstrap_skill(p, good, clusters, draws, rng)
     both_classes = 0.0 < good.mean() < 1.0
     return Evaluation(
         holes=len(p),
@@ -83,7 +81,7 @@ def evaluate_predictions(
         log_loss=scores.log_loss,
         ece=scores.ece,
         ece_debiased=scores.ece_debiased,
-        ece_interval=(max(0.0, low), max(0.0, high)),
+        ece_interval=calibration_error_interval(p, good, clusters, rng, draws),
     )
 
 
@@ -118,22 +116,20 @@ def _check(p: Numbers, good: Numbers, clusters: NDArray[np.integer], draws: int)
         raise InputError(f"draws must be at least 1. Got {draws} instead.")
 
 
-def _bootstrap(
+def _bootstrap_skill(
     p: Numbers, good: Numbers, clusters: NDArray[np.integer], draws: int, rng: np.random.Generator
-) -> tuple[Numbers, Numbers]:
-    """Plug-in ECE, (draws,), and Brier skill, (drawn samples of both classes,), of samples of whole clusters."""
-    members, member_of_hole = np.unique(clusters, return_inverse=True)
-    holes_by_member = np.argsort(member_of_hole, kind="stable")
-    holes_of = np.split(holes_by_member, np.cumsum(np.bincount(member_of_hole))[:-1])
-    ece, skill = np.empty(draws), np.full(draws, np.nan)
-    for draw in range(draws):
-        drawn = rng.integers(0, len(members), len(members))
-        sample = rng.permutation(np.concatenate([holes_of[member] for member in drawn]))
-        share = good[sample].mean()
-        ece[draw] = expected_calibration_error(p[sample], good[sample])
-        if 0.0 < share < 1.0:
-            skill[draw] = 1.0 - np.mean((p[sample] - good[sample]) ** 2) / (share * (1.0 - share))
-    return ece, skill[~np.isnan(skill)]
+) -> Numbers:
+    """Brier skill of samples of whole clusters, (drawn samples of both classes,)."""
+    _, member_of_hole = np.unique(clusters, return_inverse=True)
+    holes = np.bincount(member_of_hole)
+    n_good = np.bincount(member_of_hole, weights=good)
+    lost = np.bincount(member_of_hole, weights=(p - good) ** 2)
+    drawn = rng.integers(0, len(holes), (draws, len(holes)))
+    n = holes[drawn].sum(axis=1)
+    share = n_good[drawn].sum(axis=1) / n
+    both = (share > 0.0) & (share < 1.0)
+    skill = 1.0 - (lost[drawn].sum(axis=1) / n)[both] / (share * (1.0 - share))[both]
+    return np.asarray(skill)
 
 
 def _pair(values: Numbers) -> tuple[float, float]:

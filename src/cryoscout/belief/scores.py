@@ -22,11 +22,12 @@ def expected_calibration_error(p: NDArray[np.float64], good: NDArray[np.float64]
     one bin each
     Raises InputError when there are no holes.
     """
-    _check_not_empty(p)
+    check_not_empty(p)
     return float(_calibration_errors(p, good[None, :], bins)[0])
 
 
-def _check_not_empty(p: NDArray[np.float64]) -> None:
+def check_not_empty(p: NDArray[np.float64]) -> None:
+    """Raise InputError when there are no holes."""
     if len(p) == 0:
         raise InputError(
             "Probabilities must be scored on at least one hole. Got none instead. "
@@ -34,11 +35,22 @@ def _check_not_empty(p: NDArray[np.float64]) -> None:
         )
 
 
+def bins_of(p: NDArray[np.float64], bins: int = BINS) -> NDArray[np.int64]:
+    """(n,) equal-mass bin of each hole, the lowest p in bin 0; at most as many bins as holes."""
+    bin_of_hole = np.empty(len(p), dtype=np.int64)
+    first = _first_of_bins(len(p), bins)
+    bin_of_hole[order_lowest_first(p)] = np.repeat(np.arange(len(first)), np.diff(first, append=len(p)))
+    return bin_of_hole
+
+
+def _first_of_bins(n: int, bins: int) -> NDArray[np.int64]:
+    return np.linspace(0, n, min(bins, n) + 1).round().astype(np.int64)[:-1]
+
+
 def _calibration_errors(p: NDArray[np.float64], good: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
     """ECE of each row of outcomes, (draws, n) -> (draws,)."""
     order = order_lowest_first(p)
-    edges = np.linspace(0, len(p), min(bins, len(p)) + 1).round().astype(int)[:-1]
-    sums = np.add.reduceat(p[order] - good[:, order], edges, axis=1)
+    sums = np.add.reduceat(p[order] - good[:, order], _first_of_bins(len(p), bins), axis=1)
     return np.asarray(np.abs(sums).sum(axis=1) / len(p))
 
 
@@ -50,7 +62,7 @@ def debiased_calibration_error(
     The expected ECE under calibration is its mean over 1,000 draws good ~ Bernoulli(p).
     Raises InputError when there are no holes.
     """
-    _check_not_empty(p)
+    check_not_empty(p)
     errors = []
     # A part of the draws at a time, so that 100,000 holes do not take gigabytes.
     for first in range(0, BIAS_DRAWS, at_once := max(1, MOST_DRAWN_AT_ONCE // len(p))):
@@ -79,7 +91,7 @@ def score_probabilities(
 
     Raises InputError when there are no holes.
     """
-    _check_not_empty(p)
+    check_not_empty(p)
     share = float(good.mean())
     brier = float(np.mean((p - good) ** 2))
     inside = np.clip(p, 1e-12, 1.0 - 1e-12)

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from cryoscout.belief.calibration import FEWEST_LABELS, Calibration, fit_calibration
+from cryoscout.core.errors import InputError
 
 _SMALLEST = 1e-12
 _CLIP = 1e-6
@@ -23,7 +24,12 @@ def fit_slope(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> 
     if len(labels) < FEWEST_LABELS or len(np.unique(labels)) < 2:
         return None
     if probabilities.shape[1] == 2:
-        slope = fit_calibration(probabilities[:, 1], labels.astype(np.float64), "temperature", _CLIP).slope
+        try:
+            slope = fit_calibration(
+                probabilities[:, 1], labels.astype(np.float64), "temperature", _CLIP
+            ).slope
+        except InputError:  # the order would be turned round
+            return None
     else:
 
         def loss(slope: float) -> float:

@@ -190,3 +190,18 @@ def test_other_text_is_not_detected_and_not_read(tmp_path):
         assert not detect(path)
         with pytest.raises(FileFormatError):
             read_source(path)
+
+
+@pytest.mark.parametrize(
+    ("angle", "turned"), [(45.0, -45.0), (-45.0, 45.0), (0.0, 90.0), (90.0, 0.0), (-90.0, 0.0)]
+)
+def test_where_the_smaller_defocus_stands_first_the_two_are_exchanged_and_the_angle_turned(
+    tmp_path, angle, turned
+):
+    row = ROW_4.split()
+    row[1:4] = ["18000.0", "20000.0", str(angle)]
+    source = read_source(written(tmp_path, header() + " ".join(row) + "\n"))
+    got = source.ctf.iloc[0]
+    assert (got["defocus_u_um"], got["defocus_v_um"]) == (pytest.approx(2.0), pytest.approx(1.8))
+    assert got["defocus_angle_deg"] == pytest.approx(turned)
+    assert any("1 of 1 fits name the smaller defocus first" in note for note in source.notes)

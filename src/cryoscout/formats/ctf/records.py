@@ -4,7 +4,8 @@ The `ctf` table of SourceRecords has, besides `name`, `ctf_max_res_angstrom` and
 format gives them; what has no place here keeps the format's own label, as text:
 
     defocus_u_um, defocus_v_um    um, larger and smaller defocus, positive = underfocus
-    defocus_angle_deg             degrees, of the larger defocus from the x axis
+    defocus_angle_deg             degrees, of the larger defocus from the x axis; a file that has the smaller
+                                  one first gets the two exchanged and the angle turned by 90 degrees
     astigmatism_um                um
     phase_shift_deg               degrees
     figure_of_merit               the program's own, higher is better
@@ -105,6 +106,8 @@ class CtfRows:
     resolutions: list[float] = field(default_factory=list)
     lines: list[int | None] = field(default_factory=list)
     others: dict[str, list[float | str | None]] = field(default_factory=dict)
+    exchanged: int = 0
+    """Results whose file has the smaller defocus first."""
     _first: dict[str, str] = field(default_factory=dict)
 
     def add(
@@ -139,6 +142,8 @@ class CtfRows:
             findings.deviates(problem, line, element)
             return False
         self._first[name] = where
+        others, exchanged = _larger_first(others)
+        self.exchanged += exchanged
         for column in others.keys() - self.others.keys():
             self.others[column] = [None] * len(self.names)
         for column, values in self.others.items():
@@ -163,12 +168,28 @@ class CtfRows:
 
     def notes(self) -> list[str]:
         """What the join report should say of the results as a whole."""
-        failed = sum(is_failed_fit(value) for value in self.resolutions)
-        return (
-            [f"{failed} of {len(self.resolutions)} fits failed (inf or at least 100 angstrom)"]
-            if failed
-            else []
-        )
+        failed, n = sum(is_failed_fit(value) for value in self.resolutions), len(self.resolutions)
+        notes = [f"{failed} of {n} fits failed (inf or at least 100 angstrom)"] if failed else []
+        if self.exchanged:
+            notes.append(
+                f"{self.exchanged} of {n} fits name the smaller defocus first: the two were exchanged and the angle "
+                "turned by 90 degrees"
+            )
+        return notes
+
+
+def _larger_first(
+    others: Mapping[str, float | str | None],
+) -> tuple[Mapping[str, float | str | None], bool]:
+    """The columns with the larger defocus as defocus_u_um, and whether that is another order than the file's."""
+    u, v, angle = (others.get(name) for name in ("defocus_u_um", "defocus_v_um", "defocus_angle_deg"))
+    if not (isinstance(u, float) and isinstance(v, float) and u < v):
+        return others, False
+    turned = dict(others) | {"defocus_u_um": v, "defocus_v_um": u}
+    if isinstance(angle, float):
+        # An axis: the same as the one 180 degrees on, here within -90 (left out) to 90.
+        turned["defocus_angle_deg"] = 90.0 - (-angle) % 180.0
+    return turned, True
 
 
 def scaled(
