@@ -182,7 +182,7 @@ def test_a_failed_import_leaves_the_database_empty_and_a_replacement_is_whole(ur
             store.save_import(small_session(), "by hand", files={"/x": {"a": (NAN, 1)}})
         assert not database_is_filled(url)
         store.save_import(small_session(), "by hand")
-    with pytest.raises(StoreError, match=r"must start in an empty database.*--force"):
+    with pytest.raises(StoreError, match=r"must start in an empty database.*--update"):
         SessionStore.create(url)
     with SessionStore.create(url, force=True) as other:
         other.save_import(full_session(), "anew")

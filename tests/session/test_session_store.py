@@ -165,7 +165,9 @@ def test_a_second_import_is_refused(store):
 
 
 def test_an_existing_store_is_kept_unless_forced(store, path):
-    with pytest.raises(StoreError, match=r"must get a new place.*-o, or replace it with --force"):
+    with pytest.raises(
+        StoreError, match=r"must get a new place.*-o, or add to it with cryoscout import --update"
+    ):
         SessionStore.create(path)
     with SessionStore.create(path, force=True):
         pass

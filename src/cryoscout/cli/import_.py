@@ -142,6 +142,7 @@ def import_(
       cryoscout import tables -o run7.session --images patch-images
     """
     from cryoscout.intake.read import ReadOptions
+    from cryoscout.session.place import mark_of_place
 
     built_in = _built_in(paths, split)
     if update:
@@ -152,6 +153,7 @@ def import_(
         named = place_of_new_session(output, "", store_dir, database_url)
         _refuse_existing(named, update, force)
         refuse_images_in_database(named, images)
+    was = None if named is None else mark_of_place(named)
     access = _ServerAccess(smartscope_session, token_file, timeout_s, insecure)
     wanted = images_request(images, crop_px)
     options = ReadOptions(
@@ -174,7 +176,7 @@ def import_(
             _refuse_source_folder(folder, sources.paths)
         _refuse_existing(place, update, force)
     read = with_images(read, wanted, permissive, TELLING)
-    store_session(read, place, ", ".join(paths), force, TELLING)
+    store_session(read, place, ", ".join(paths), force, TELLING, was)
     _tell(read, None, place, as_json)
 
 
@@ -271,7 +273,7 @@ def _refuse_existing(place: Path | str, update: bool, force: bool) -> None:
     if not update and not force and is_there(place):
         raise InputError(
             f"A new session must get a new place. Got {in_words(place)}, which exists, instead. Remedy: add what is "
-            "new to it with --update, replace it with --force, or choose another name with -o."
+            "new to it with --update, or choose another name with -o."
         )
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cryoscout.routing.time_fit import FittedTimeModel
     from cryoscout.session.joins import JoinReport
     from cryoscout.session.model import Session
+    from cryoscout.session.place import PlaceMark
 
 DEVIATIONS_SHOWN = 5
 
@@ -196,11 +197,22 @@ def with_images(read: TakenIn, wanted: ImagesRequest, permissive: bool, telling:
     )
 
 
-def store_session(read: TakenIn, place: Path | str, source: str, force: bool, telling: Telling) -> None:
-    """Write what was read into a new store; place : folder or database URL     force : replace what is there."""
+def store_session(
+    read: TakenIn,
+    place: Path | str,
+    source: str,
+    force: bool,
+    telling: Telling,
+    was: PlaceMark | None = None,
+) -> None:
+    """Write what was read into a new store.
+
+    place : folder or database URL     force : replace what is there
+    was : what stood at the place before anything was read, see `SessionStore.create`
+    """
     from cryoscout.session.store import SessionStore
 
-    with SessionStore.create(place, force=force) as store, telling.progress("storing", 1) as step:
+    with SessionStore.create(place, force=force, was=was) as store, telling.progress("storing", 1) as step:
         store.save_import(read.session, source=source, images=read.images, files=read.files)
         step()
 

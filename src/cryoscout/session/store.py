@@ -28,7 +28,19 @@ from cryoscout.session import store_records
 from cryoscout.session.file_systems import refuse_network_file_system
 from cryoscout.session.model import Session, SessionInfo
 from cryoscout.session.overrides import Overrides
+from cryoscout.session.place import (
+    DATABASE,
+    PlaceMark,
+    identity_of,
+    mark_of_place,
+    mark_of_tables,
+    prefix_of_partial,
+    refuse_changed_place,
+    remove_leftovers,
+    write_lock,
+)
 from cryoscout.session.store_database import (
+    Result,
     engine_of,
     is_url,
     keep_write_ahead_log,
@@ -68,7 +80,6 @@ from cryoscout.session.store_update import changes_between, counts_of_changes
 from cryoscout.session.stored_rows import StoredRows
 from cryoscout.session.tables import typed_table
 
-DATABASE = "session.db"
 IMAGES = "images"
 COMPLETE = "complete"
 """The file that says that the first import ended; it is written last, before the folder gets its name."""
@@ -127,12 +138,14 @@ class SessionStore:
         target: Path | None,
         is_to_be_made: bool = False,
         force: bool = False,
+        was: PlaceMark | None = None,
     ) -> None:
         """Use `create` or `open`.
 
         folder : where the database lies now, None behind a URL
         target : where the folder goes when the first import is complete, None afterwards
         is_to_be_made : behind a URL, whether the first import makes the tables     force : and drops those there are
+        was : what stood at the place of a new store
         """
         self._engine = engine
         self._location = location
@@ -140,33 +153,42 @@ class SessionStore:
         self._target = target
         self._is_to_be_made = is_to_be_made
         self._force = force
+        self._was = was or PlaceMark()
+        self._at = None if folder is None or target is not None else identity_of(folder / DATABASE)
         self._kept_open: sa.Connection | None = None
 
     @classmethod
-    def create(cls, location: Path | str, force: bool = False) -> Self:
+    def create(cls, location: Path | str, force: bool = False, was: PlaceMark | None = None) -> Self:
         """A new store, waiting for `save_import`; until that ends nothing stands at its place.
 
         location : folder NAME.session, or a database URL (postgresql://..., sqlite:///...), which holds no
         images
         force : replace the store that is there, once the new one is complete
+        was : what stood at the place when the command began (`mark_of_place`), None: what stands there now; where
+        another command has stored something there since, `save_import` is refused and replaces nothing
         Raises StoreError when something is there already and may not be replaced, or on a network file
         system.
         """
         if is_url(location):
             engine = engine_of(str(location))
+            seen = mark_of_place(location) if was is None else was
             with reading(engine, str(location)) as connection:
                 _refuse_tables(connection, str(location), force)
             keep_write_ahead_log(engine)
-            return cls(engine, str(location), None, None, is_to_be_made=True, force=force)
+            return cls(engine, str(location), None, None, is_to_be_made=True, force=force, was=seen)
         target = Path(location)
         refuse_network_file_system(target.parent)
+        target = target.resolve() if target.is_symlink() else target
+        seen = mark_of_place(target) if was is None else was
+        refuse_interrupted_replacement(target)
         _refuse_occupied(target, force)
         target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
+        remove_leftovers(target)
+        folder = Path(tempfile.mkdtemp(prefix=prefix_of_partial(target), dir=target.parent))
         engine = engine_of(folder / DATABASE)
         keep_write_ahead_log(engine)
         write(engine, str(target), create_schema)
-        return cls(engine, str(target), folder, target)
+        return cls(engine, str(target), folder, target, was=seen)
 
     @classmethod
     def open(cls, location: Path | str) -> Self:
@@ -248,14 +270,14 @@ class SessionStore:
                 raise StoreError(
                     f"A store must be imported into once. Got {self._in_words}, which holds a session, "
                     f"instead. "
-                    "Remedy: import into a new store, or with --force."
+                    "Remedy: import into a new store."
                 )
             info = session.info.model_dump_json()
             rows = events_of_rows(session.name, info, source, tables)
             for payload in (*rows, *events_of_files(files or {})):
                 store_records.append_event(connection, "imported", payload, at)
 
-        write(self._engine, self._location, save)
+        self._write(save)
         self._is_to_be_made = False
         if images:
             self._save_images(session, images.items() if isinstance(images, Mapping) else images)
@@ -270,6 +292,7 @@ class SessionStore:
         """The tables come with the first import, in one transaction: a failed one leaves the database as it was."""
         if self._is_to_be_made:
             _refuse_tables(connection, self._location, self._force)
+            refuse_changed_place(self._location, self._was, mark_of_tables(connection))
             if schema_version(connection) is not None:
                 drop_schema(connection)
             create_schema(connection)
@@ -304,7 +327,7 @@ class SessionStore:
                     _append_update(connection, changes, of_files, source, at)
                 return is_current
 
-            if write(self._engine, self._location, save):
+            if self._write(save):
                 return counts_of_changes(changes)
 
         def save_holding_the_lock(connection: sa.Connection) -> dict[str, int]:
@@ -313,7 +336,7 @@ class SessionStore:
             _append_update(connection, changes, of_files, source, at)
             return counts_of_changes(changes)
 
-        return write(self._engine, self._location, save_holding_the_lock)
+        return self._write(save_holding_the_lock)
 
     def save_changes(
         self, changes: Callable[[StoredRows], list[dict[str, Any]]], source: str, at: datetime | None = None
@@ -333,7 +356,7 @@ class SessionStore:
                 store_records.append_event(connection, "imported", payload, at)
             return payloads, rows.last_event()
 
-        return write(self._engine, self._location, save)
+        return self._write(save)
 
     def files(self) -> dict[str, dict[str, tuple[int, int]]]:
         """Source -> file -> (size in bytes, mtime in ns) of every file that was imported, as it was then."""
@@ -343,20 +366,42 @@ class SessionStore:
                 found.setdefault(row.source, {})[row.file] = (row.size, row.mtime_ns)
         return found
 
+    def _write(self, work: Callable[[sa.Connection], Result]) -> Result:
+        """The result of `work` in a transaction; refused where the store is no longer the one that was opened."""
+        if self._at is None or self._folder is None:
+            return write(self._engine, self._location, work)
+        folder = self._folder
+        with write_lock(folder):
+            if identity_of(folder / DATABASE) != self._at:
+                raise StoreError(
+                    f"A store must stay at its place while it is used. Got {folder}, which another command has "
+                    "replaced or removed meanwhile, instead; nothing was written. Remedy: run this command again, on "
+                    "the session that is there now."
+                )
+            return write(self._engine, self._location, work)
+
     def _put_in_place(self, target: Path) -> None:
         if self._folder is None:
             raise StoreError(f"A store with a place must have a folder. Got none for {target} instead.")
         self._engine.dispose()
         (self._folder / COMPLETE).write_text("The first import into this session store is complete.\n")
         self._folder.chmod(0o755)
-        old = None
-        if target.exists():
-            old = target.with_name(f"{self._folder.name}{_REPLACED}")
-            target.rename(old)
-        self._folder.rename(target)
-        if old is not None:
+        if self._was.folder is None:
+            try:
+                # A folder does not take the place of one that is filled, whoever fills it first.
+                self._folder.rename(target)
+            except OSError:
+                refuse_changed_place(target, self._was, mark_of_place(target))
+                raise
+        else:
+            with write_lock(target):
+                refuse_changed_place(target, self._was, mark_of_place(target))
+                old = target.with_name(f"{self._folder.name}{_REPLACED}")
+                target.rename(old)
+                self._folder.rename(target)
             shutil.rmtree(old)
         self._folder, self._target = target, None
+        self._at = identity_of(target / DATABASE)
         self._engine = engine_of(target / DATABASE)
         keep_write_ahead_log(self._engine)
 
@@ -418,7 +463,7 @@ class SessionStore:
             checked = store_records.checked_override(connection, payload) if kind == "overridden" else payload
             return store_records.append_event(connection, kind, checked, at)
 
-        return write(self._engine, self._location, save)
+        return self._write(save)
 
     def record_imaged(
         self,
@@ -435,9 +480,7 @@ class SessionStore:
         Raises InputError when the hole or shot does not exist, was imaged under another id of the vendor, or the id is
         another shot's.
         """
-        return write(
-            self._engine,
-            self._location,
+        return self._write(
             lambda connection: store_records.record_imaged(
                 connection, self._location, hole_id, started_at, shot, exposure_id
             ),
@@ -451,9 +494,7 @@ class SessionStore:
         Returns the exposure's id. The result that it has already is not written again. Raises InputError for another
         value or an exposure that was not taken.
         """
-        return write(
-            self._engine,
-            self._location,
+        return self._write(
             lambda connection: store_records.record_outcome(connection, exposure_id, ctf_max_res_angstrom),
         )
 
@@ -469,7 +510,7 @@ class SessionStore:
             for chunk in row_chunks(columns_of_frame("predictions", rows)):
                 store_records.append_event(connection, "predicted", {"columns": chunk}, at)
 
-        write(self._engine, self._location, save)
+        self._write(save)
 
     def events(self, after: int = 0, kind: str | None = None) -> Iterator[Event]:
         """The events in the order they came, a few at a time: what is added meanwhile comes too.
@@ -502,7 +543,7 @@ class SessionStore:
                 after = piece[-1].id
 
         with readable(self._location):
-            write(self._engine, self._location, fold)
+            self._write(fold)
 
 
 def _append_update(
@@ -564,7 +605,7 @@ def _refuse_tables(connection: sa.Connection, url: str, force: bool) -> None:
     if not force:
         raise StoreError(
             f"A new store must start in an empty database. Got tables in {location_in_words(url)} instead. "
-            "Remedy: name another database, or replace the session with --force."
+            "Remedy: name another database, or add to the session with cryoscout import --update."
         )
     if schema_version(connection) is None:
         raise StoreError(
@@ -585,7 +626,7 @@ def _refuse_occupied(target: Path, force: bool) -> None:
     if not force:
         raise StoreError(
             f"A new session must get a new place. Got {target}, which exists, instead. "
-            "Remedy: choose another name with -o, or replace it with --force."
+            "Remedy: choose another name with -o, or add to it with cryoscout import --update."
         )
     if not (target / DATABASE).is_file():
         raise StoreError(

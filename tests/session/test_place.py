@@ -1,0 +1,105 @@
+"""Two commands at one place: nothing that was reported as stored is lost, and the later one is told."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from store_examples import small_session
+
+from cryoscout.core.errors import StoreError
+from cryoscout.session.model import Session
+from cryoscout.session.place import mark_of_place, prefix_of_partial
+from cryoscout.session.store import SessionStore
+
+
+def named(name: str) -> Session:
+    return replace(small_session(), name=name)
+
+
+def name_at(place: Path) -> str:
+    with SessionStore.open(place) as store:
+        return store.load().name
+
+
+def test_of_two_imports_to_one_new_place_the_first_stays_and_the_second_is_refused(tmp_path: Path) -> None:
+    place = tmp_path / "run.session"
+    with SessionStore.create(place) as one, SessionStore.create(place) as other:
+        one.save_import(named("one"), "by hand")
+        with pytest.raises(StoreError, match="Got a session that was stored meanwhile"):
+            other.save_import(named("other"), "by hand")
+    assert name_at(place) == "one"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run.session"]
+
+
+@pytest.mark.parametrize("seen_at_the_start", [True, False])
+def test_a_forced_import_does_not_replace_what_was_stored_since_it_began(
+    tmp_path: Path, seen_at_the_start: bool
+) -> None:
+    place = tmp_path / "run.session"
+    with SessionStore.create(place) as store:
+        store.save_import(named("one"), "by hand")
+    was = mark_of_place(place) if seen_at_the_start else None
+    hole = small_session().holes["hole_id"].iloc[-1]
+    with SessionStore.create(place, force=True, was=was) as other:
+        with SessionStore.open(place) as store:
+            store.record_imaged(hole)
+            events = [event.kind for event in store.events()]
+        with pytest.raises(StoreError, match="Got another session or new results that was stored meanwhile"):
+            other.save_import(named("other"), "by hand")
+    with SessionStore.open(place) as store:
+        assert [event.kind for event in store.events()] == events
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run.session"]
+
+
+def test_a_writer_whose_store_was_replaced_is_refused_and_the_new_one_stays_as_it_is(tmp_path: Path) -> None:
+    place = tmp_path / "run.session"
+    with SessionStore.create(place) as store:
+        store.save_import(named("one"), "by hand")
+    with SessionStore.open(place) as old:
+        with SessionStore.create(place, force=True) as other:
+            other.save_import(named("other"), "by hand")
+        with pytest.raises(StoreError, match="which another command has replaced or removed meanwhile"):
+            old.record_imaged(small_session().holes["hole_id"].iloc[-1])
+    assert name_at(place) == "other"
+
+
+def test_a_forced_import_onto_a_link_replaces_what_it_leads_to(tmp_path: Path) -> None:
+    place, link = tmp_path / "disk" / "run.session", tmp_path / "run.session"
+    with SessionStore.create(place) as store:
+        store.save_import(named("one"), "by hand")
+    link.symlink_to(place)
+    with SessionStore.create(link, force=True) as other:
+        other.save_import(named("other"), "by hand")
+    assert link.is_symlink()
+    assert name_at(place) == name_at(link) == "other"
+
+
+def test_leftovers_of_killed_runs_are_removed_and_those_of_running_ones_stay(tmp_path: Path) -> None:
+    place = tmp_path / "run.session"
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    killed = tmp_path / prefix_of_partial(place).replace(f"-{os.getpid()}-", f"-{ended.pid}-").__add__("abc")
+    running = tmp_path / f"{prefix_of_partial(place)}abc"
+    for folder in (killed, running):
+        folder.mkdir()
+        (folder / "session.db").write_text("half")
+    with SessionStore.create(place) as store:
+        store.save_import(named("one"), "by hand")
+    assert not killed.exists()
+    assert running.exists()
+
+
+def test_a_session_that_was_set_aside_is_offered_back_and_not_imported_over(tmp_path: Path) -> None:
+    place = tmp_path / "run.session"
+    with SessionStore.create(place) as store:
+        store.save_import(named("one"), "by hand")
+    aside = tmp_path / ".run.session.partial-1-abc.replaced"
+    place.rename(aside)
+    with pytest.raises(StoreError, match=r"Remedy: rename .*replaced back to"):
+        SessionStore.create(place)
+    assert aside.is_dir()
