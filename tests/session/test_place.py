@@ -12,8 +12,9 @@ import pytest
 from store_examples import small_session
 
 from cryoscout.core.errors import StoreError
+from cryoscout.core.new_files import prefix_of_partial
 from cryoscout.session.model import Session
-from cryoscout.session.place import mark_of_place, prefix_of_partial
+from cryoscout.session.place import mark_of_place
 from cryoscout.session.store import SessionStore
 
 

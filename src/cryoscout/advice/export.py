@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryoscout.core.errors import DataError, InputError, UnknownNameError
-from cryoscout.core.new_files import check_new_file
+from cryoscout.core.new_files import check_new_file, prefix_of_partial, remove_leftovers, write_whole
 from cryoscout.core.telling import Say
 
 if TYPE_CHECKING:
@@ -200,7 +200,9 @@ def select_in_smartscope(request: ExportRequest, work_list: WorkList, say: Say) 
 
 def _put_in_place(request: ExportRequest, write: Callable[[Path], tuple[str, ...]], say: Say) -> None:
     # In a folder of its own beside the output: the writers refuse a file that exists, and name the file in their notes.
-    with tempfile.TemporaryDirectory(prefix=".cryoscout-", dir=request.file.parent) as folder:
+    remove_leftovers(request.file)
+    prefix = prefix_of_partial(request.file)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=request.file.parent) as folder:
         written = Path(folder) / request.file.name
         notes = write(written)
         check_new_file(request.file, request.force)
@@ -212,12 +214,12 @@ def _put_in_place(request: ExportRequest, write: Callable[[Path], tuple[str, ...
 
 
 def _write_csv(_: ExportRequest, _session: Session, work_list: WorkList, path: Path) -> tuple[str, ...]:
-    path.write_text(work_list.to_csv(), encoding="utf-8", newline="")
+    write_whole(path, work_list.to_csv())
     return ()
 
 
 def _write_html(_: ExportRequest, _session: Session, work_list: WorkList, path: Path) -> tuple[str, ...]:
-    path.write_text(work_list.to_html(), encoding="utf-8", newline="")
+    write_whole(path, work_list.to_html())
     return ()
 
 

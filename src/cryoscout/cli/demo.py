@@ -10,6 +10,7 @@ import typer
 
 from cryoscout.cli.output import console, print_json, say
 from cryoscout.core.errors import InputError
+from cryoscout.core.new_files import write_whole
 
 if TYPE_CHECKING:
     from cryoscout.report.session_report import ReportRequest, SessionReplays
@@ -49,8 +50,8 @@ def demo(
     say(f"1. Imported {output / 'y1.session'}: {session.n_holes} holes of {len(session.grids)} grids.")
 
     work_list = advise(session, AdviceRequest(BUDGET_MIN, seed=seed)).work_list
-    (output / "plan.csv").write_text(work_list.to_csv(), encoding="utf-8", newline="")
-    (output / "plan.html").write_text(work_list.to_html(), encoding="utf-8", newline="")
+    write_whole(output / "plan.csv", work_list.to_csv())
+    write_whole(output / "plan.html", work_list.to_html())
     low, high = work_list.interval_80
     say(
         f"2. Planned {BUDGET_MIN:g} minutes without knowing any outcome: {len(work_list.visits)} holes, "
@@ -90,7 +91,7 @@ def claim_folder(folder: Path) -> None:
             "Remedy: cryoscout demo -o OTHER-FOLDER."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    mark.write_text("`cryoscout demo` made this folder and writes it again.\n", encoding="utf-8")
+    write_whole(mark, "`cryoscout demo` made this folder and writes it again.\n")
 
 
 def import_session(folder: Path) -> Session:

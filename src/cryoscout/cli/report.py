@@ -11,7 +11,7 @@ import typer
 from cryoscout.cli.output import print_json, progress, say
 from cryoscout.cli.session_place import DatabaseUrl, SessionArgument, in_words, session_at
 from cryoscout.core.errors import DataError, InputError
-from cryoscout.core.new_files import check_new_file
+from cryoscout.core.new_files import check_new_file, write_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -166,7 +166,7 @@ def make_report(
     write_report(session_page(session, request, replays, crops, fitted_to, curve), output)
     say(f"Wrote {output}")
     if picture is not None and replays is not None:
-        picture.write_bytes(overview_png(session, request, replays))
+        write_whole(picture, overview_png(session, request, replays))
         say(f"Wrote {picture}")
     return replays
 

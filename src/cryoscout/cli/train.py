@@ -15,6 +15,7 @@ import typer
 
 from cryoscout.cli.output import console, print_json, say, session_name
 from cryoscout.core.errors import FileFormatError, InputError, UnknownNameError
+from cryoscout.core.new_files import write_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -208,7 +209,7 @@ def run_training(
     )  # fmt: skip
     goes_on = _claim(folder, resume=resume)
     if not goes_on:
-        (folder / REQUEST_FILE).write_text(json.dumps(asdict(request), indent=1) + "\n", encoding="utf-8")
+        write_whole(folder / REQUEST_FILE, json.dumps(asdict(request), indent=1) + "\n")
     write_set_aside(crops.set_aside, folder / SET_ASIDE_FILE)
     held_out = held_out_crops(crops, labels, request.settings().held_out, request.seed)
     classifier = _fit(request, crops, labels, held_out, threshold, folder, resume=resume, device=device)

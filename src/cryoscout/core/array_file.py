@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from cryoscout import __version__
 from cryoscout.core.errors import InputError
+from cryoscout.core.new_files import write_whole
 
 FORMAT_VERSION = 1
 _KEY = "cryoscout"
@@ -27,12 +27,7 @@ def write_arrays(arrays: Arrays, header: Mapping[str, Any], path: Path) -> None:
     text = json.dumps({"format": FORMAT_VERSION, "cryoscout": __version__, **header}, sort_keys=True)
     content = save(whole, metadata={_KEY: text})
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    with unfinished.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    write_whole(path, content)
 
 
 def read_arrays(

@@ -1,13 +1,22 @@
-"""New files: never over one that is there unasked, and numbers that JSON has words for."""
+"""New files: whole or not at all, never over one that is there unasked, and numbers that JSON has words for."""
 
 from __future__ import annotations
 
+import glob
 import math
-from collections.abc import Mapping, Sequence
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from cryoscout.core.errors import InputError
+
+REPLACED = ".replaced"
+"""How the name of a session ends that a forced import has set aside for the moment of the exchange."""
 
 
 def finite(value: Any) -> Any:
@@ -40,3 +49,79 @@ def check_new_file(path: Path, force: bool) -> None:
             f"The output must be a new file. Got {path}, which exists, instead. Remedy: add --force to "
             "overwrite it."
         )
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file so that, whenever the computer or the program stops, the old one or the new one stands there.
+
+    content : text is written as UTF-8, its line ends as they are
+    Raises OSError where it cannot be written; what stood there is then as it was.
+    """
+    with whole_file(path) as unfinished:
+        unfinished.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A file beside `path`, to be filled in the block, that takes its place when the block ends without an error.
+
+    It has the suffix of `path`. Leftovers of killed runs beside it are removed. A link is followed: what it leads to
+    is replaced, and the link stays.
+    """
+    target = path.resolve() if path.is_symlink() else path
+    if (
+        target.exists() and not target.is_file()
+    ):  # a pipe or a device, such as /dev/stdout, is written as it is
+        yield target
+        return
+    remove_leftovers(target)
+    handle, name = tempfile.mkstemp(target.suffix, prefix_of_partial(target), target.parent)
+    os.close(handle)
+    unfinished = Path(name)
+    try:
+        unfinished.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
+        yield unfinished
+        with unfinished.open("rb+") as file:
+            os.fsync(file.fileno())
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def prefix_of_partial(target: Path) -> str:
+    """How names of unfinished files and folders of this process begin, beside what they are to become."""
+    return f".{target.name}.partial-{os.getpid()}-"
+
+
+def remove_leftovers(target: Path) -> None:
+    """Remove what killed runs left unfinished for this place: its process is gone, and nobody else's is touched.
+
+    A session that was set aside half-way (`.replaced`) is no leftover: it may be the only one.
+    """
+    for left in target.parent.glob(f".{glob.escape(target.name)}.partial-*"):
+        rest = left.name.split(".partial-", 1)[1]
+        pid = re.match(r"([0-9]+)-", rest)
+        if rest.endswith(REPLACED) or pid is None or _is_running(int(pid[1])):
+            continue
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def _is_running(pid: int) -> bool:
+    if os.name == "nt":  # there a signal of 0 is one that ends programs
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cryoscout.core.errors import FileFormatError
+from cryoscout.core.new_files import write_whole
 
 
 class Settings(BaseModel):
@@ -34,4 +35,4 @@ class Settings(BaseModel):
 
     def save(self, path: Path) -> None:
         """Write the settings as indented JSON (UTF-8, final newline)."""
-        path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        write_whole(path, self.model_dump_json(indent=2) + "\n")

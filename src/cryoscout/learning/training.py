@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cryoscout.core.array_file import read_arrays, write_arrays
 from cryoscout.core.errors import InputError
+from cryoscout.core.new_files import write_whole
 from cryoscout.core.precision import precision_to_go_on_in
 from cryoscout.learning.a2c import ActorCritic, RolloutStep
 from cryoscout.learning.batch_env import BatchedRoutes, Step, TrainingSession, session_to_learn_from
@@ -144,7 +145,7 @@ class Training:
             self.folder.mkdir(parents=True, exist_ok=True)
             # Or a run stopped in its first epoch would go on from another one.
             (self.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
-            (self.folder / METRICS_FILE).write_text("", encoding="utf-8")
+            write_whole(self.folder / METRICS_FILE, "")
         share = float("nan")
         while self.epoch < self.settings.epochs:
             began = time.monotonic()
@@ -351,7 +352,7 @@ class Training:
         self.rng.bit_generator.state = header["rng"]
         metrics = self.folder / METRICS_FILE
         lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True) if metrics.exists() else []
-        metrics.write_text("".join(lines[: self.epoch]), encoding="utf-8")
+        write_whole(metrics, "".join(lines[: self.epoch]))
 
 
 def _check_holds_a_route(buffer: VisitBuffer, routes: BatchedRoutes) -> None:

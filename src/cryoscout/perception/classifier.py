@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from cryoscout import __version__
 from cryoscout.core.array_file import FORMAT_VERSION, read_arrays, write_arrays
 from cryoscout.core.errors import InputError
+from cryoscout.core.new_files import whole_file
 from cryoscout.perception.onnx_classifier import INPUT, METADATA_KEY, OUTPUT, need_onnx
 from cryoscout.perception.predictor import KIND, Predictor, fields_of
 from cryoscout.perception.prepare import check_images
@@ -93,17 +94,16 @@ class Classifier(Predictor):
 
         side = self.settings.size_px
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(path.name + ".part")
-        with warnings.catch_warnings():
-            # torch's other exporter needs one package more, onnxscript, and gives the same graph of a plain ResNet.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            torch.onnx.export(
-                self.network().eval(), (torch.zeros(1, 1, side, side),), str(unfinished), dynamo=False,
-                input_names=[INPUT], output_names=[OUTPUT], opset_version=ONNX_OPSET,
-                dynamic_axes={INPUT: {0: "n"}, OUTPUT: {0: "n"}},
-            )  # fmt: skip
-        model = onnx.load(str(unfinished))
-        header = {"format": FORMAT_VERSION, "cryoscout": __version__, **self.header()}
-        onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(header, sort_keys=True)})
-        unfinished.write_bytes(model.SerializeToString())
-        unfinished.replace(path)
+        with whole_file(path) as unfinished:
+            with warnings.catch_warnings():
+                # torch's other exporter needs one package more, onnxscript, and gives the same graph of a plain ResNet.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                torch.onnx.export(
+                    self.network().eval(), (torch.zeros(1, 1, side, side),), str(unfinished), dynamo=False,
+                    input_names=[INPUT], output_names=[OUTPUT], opset_version=ONNX_OPSET,
+                    dynamic_axes={INPUT: {0: "n"}, OUTPUT: {0: "n"}},
+                )  # fmt: skip
+            model = onnx.load(str(unfinished))
+            header = {"format": FORMAT_VERSION, "cryoscout": __version__, **self.header()}
+            onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(header, sort_keys=True)})
+            unfinished.write_bytes(model.SerializeToString())

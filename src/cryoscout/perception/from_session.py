@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import DataError, InputError
+from cryoscout.core.new_files import write_whole
 from cryoscout.core.units import FAILED_FIT_ANGSTROM
 from cryoscout.perception.predictor import HELD_OUT_GIVEN, Predictor
 from cryoscout.perception.prepare import UNLABELLED, drawn_held_out, unusable
@@ -330,4 +331,4 @@ def write_set_aside(set_aside: tuple[SetAside, ...], path: Path) -> None:
 
     columns = ("hole_id", "patch_id", "why")
     table = pd.DataFrame([[getattr(each, name) for name in columns] for each in set_aside], columns=columns)
-    table.to_csv(path, index=False)
+    write_whole(path, table.to_csv(index=False))

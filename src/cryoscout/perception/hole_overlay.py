@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoscout.core.new_files import whole_file
 from cryoscout.perception.hole_finding import FoundHoles
 
 LONGEST_SIDE_PX = 1600
@@ -37,4 +38,5 @@ def write_overlay(image: NDArray[np.floating], found: FoundHoles, path: Path) ->
             reach = radius + wider
             box = (column - reach, row - reach, column + reach, row + reach)
             pen.ellipse(box, outline=colour, width=width + 2 * wider)
-    picture.save(path, format="PNG")
+    with whole_file(path) as unfinished:
+        picture.save(unfinished, format="PNG")

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cryoscout.core.array_file import read_arrays, write_arrays
 from cryoscout.core.errors import InputError
+from cryoscout.core.new_files import write_whole
 from cryoscout.core.precision import Precision, precision_taken, precision_to_go_on_in
 from cryoscout.perception import augment
 from cryoscout.perception.methods import STAGES
@@ -250,7 +251,7 @@ class Training:
             elif self.folder is not None:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 (self.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
-                (self.folder / METRICS_FILE).write_text("", encoding="utf-8")
+                write_whole(self.folder / METRICS_FILE, "")
             while True:
                 self._run_stage(progress)
                 if after_stage is not None:
@@ -491,7 +492,7 @@ class Training:
         self.best_of_all = _best_from(header["best_of_all"], _part(arrays, "best_of_all"))
         metrics = path.with_name(METRICS_FILE)
         lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True) if metrics.exists() else []
-        metrics.write_text("".join(lines[: self.lines]), encoding="utf-8")
+        write_whole(metrics, "".join(lines[: self.lines]))
         self.last_look = json.loads(lines[self.lines - 1]) if 0 < self.lines <= len(lines) else {}
 
 

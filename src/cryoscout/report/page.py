@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cryoscout import __version__
+from cryoscout.core.new_files import write_whole
 
 
 @dataclass(frozen=True)
@@ -68,4 +69,4 @@ def report_html(page: ReportPage) -> str:
 
 def write_report(page: ReportPage, path: Path) -> None:
     """Write the page as UTF-8."""
-    path.write_text(report_html(page), encoding="utf-8", newline="\n")
+    write_whole(path, report_html(page))

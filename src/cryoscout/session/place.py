@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import glob
-import os
-import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,38 +70,6 @@ def refuse_changed_place(place: Path | str, was: PlaceMark, now: PlaceMark) -> N
         f"The place of a new session must be as it was when the command began. Got {what} that was stored meanwhile "
         f"at {in_words} instead; nothing was replaced. Remedy: store this session at another place with -o."
     )
-
-
-def prefix_of_partial(target: Path) -> str:
-    """How names of unfinished files and folders of this process begin, beside what they are to become."""
-    return f".{target.name}.partial-{os.getpid()}-"
-
-
-def remove_leftovers(target: Path) -> None:
-    """Remove what killed runs left unfinished for this place: its process is gone, and nobody else's is touched.
-
-    A session that was set aside half-way (`.replaced`) is no leftover: it may be the only one.
-    """
-    for left in target.parent.glob(f".{glob.escape(target.name)}.partial-*"):
-        pid = re.fullmatch(r"([0-9]+)-[^.]*", left.name.split(".partial-", 1)[1])
-        if pid is None or _is_running(int(pid[1])):
-            continue
-        if left.is_dir() and not left.is_symlink():
-            shutil.rmtree(left, ignore_errors=True)
-        else:
-            left.unlink(missing_ok=True)
-
-
-def _is_running(pid: int) -> bool:
-    if os.name == "nt":  # there a signal of 0 is one that ends programs
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 @contextmanager

@@ -24,6 +24,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import InputError, StoreError, UnknownNameError
+from cryoscout.core.new_files import REPLACED, prefix_of_partial, remove_leftovers
 from cryoscout.session import store_records
 from cryoscout.session.file_systems import refuse_network_file_system
 from cryoscout.session.model import Session, SessionInfo
@@ -34,9 +35,7 @@ from cryoscout.session.place import (
     identity_of,
     mark_of_place,
     mark_of_tables,
-    prefix_of_partial,
     refuse_changed_place,
-    remove_leftovers,
     write_lock,
 )
 from cryoscout.session.store_database import (
@@ -84,7 +83,6 @@ IMAGES = "images"
 COMPLETE = "complete"
 """The file that says that the first import ended; it is written last, before the folder gets its name."""
 
-_REPLACED = ".replaced"
 _EVENTS_PER_PIECE = 200
 _READS_BEFORE_LOCKING = 3
 
@@ -396,7 +394,7 @@ class SessionStore:
         else:
             with write_lock(target):
                 refuse_changed_place(target, self._was, mark_of_place(target))
-                old = target.with_name(f"{self._folder.name}{_REPLACED}")
+                old = target.with_name(f"{self._folder.name}{REPLACED}")
                 target.rename(old)
                 self._folder.rename(target)
             shutil.rmtree(old)
@@ -639,7 +637,7 @@ def refuse_interrupted_replacement(folder: Path) -> None:
     """Raise StoreError where no store is, but the one that --force was replacing lies beside, set aside."""
     if folder.exists() or not folder.parent.is_dir():
         return
-    pattern = f".{glob.escape(folder.name)}.partial-*{_REPLACED}"
+    pattern = f".{glob.escape(folder.name)}.partial-*{REPLACED}"
     aside = [old for old in sorted(folder.parent.glob(pattern)) if (old / COMPLETE).is_file()]
     if aside:
         raise StoreError(

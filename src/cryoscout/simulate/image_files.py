@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import InputError
+from cryoscout.core.new_files import whole_file
 from cryoscout.simulate.image_settings import ImageSettings
 from cryoscout.simulate.images import patch_counts, square_counts
 from cryoscout.simulate.scene import Scene
@@ -59,7 +60,7 @@ def write_mrc(path: Path, counts: NDArray[np.float32], pixel_nm: float) -> None:
 
     data = np.rint(np.clip(counts, 0, np.iinfo(np.uint16).max)).astype(np.uint16)
     try:
-        with mrcfile.new(path, data, overwrite=True) as file:
+        with whole_file(path) as unfinished, mrcfile.new(unfinished, data, overwrite=True) as file:
             file.voxel_size = 10 * pixel_nm
     except OSError as error:
         raise InputError(

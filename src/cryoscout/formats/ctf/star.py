@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from cryoscout.core.errors import FileFormatError, InputError
+from cryoscout.core.new_files import write_whole
 from cryoscout.formats.ctf.records import LARGEST_TABLE_BYTES, deviations_of, head_text, shown
 from cryoscout.formats.text.findings import Deviation, Findings, lines_of, read_lines
 
@@ -268,7 +269,7 @@ def write_star(path: Path, tables: Sequence[StarTable]) -> None:
 
     Raises InputError when a row is not as long as its table, or a value or name cannot be written in this format.
     """
-    path.write_text(star_text(tables), encoding="utf-8", newline="\n")
+    write_whole(path, star_text(tables))
 
 
 def star_text(tables: Sequence[StarTable]) -> str:

@@ -33,6 +33,7 @@ import numpy as np
 import pandas as pd
 
 from cryoscout.core.errors import FileFormatError, InputError
+from cryoscout.core.new_files import write_whole
 from cryoscout.formats.ctf.records import deviations_of, head_text, shown
 from cryoscout.formats.records import HOLE_COLUMNS, SourceRecords
 from cryoscout.formats.text.findings import TARGETS_ALONE, Deviation, Findings, read_text
@@ -157,7 +158,7 @@ def area_id(name: str) -> int:
 
 def write_decisions(path: Path, records: Sequence[DecisionRecord]) -> None:
     """Write records as a JSON array that `read_decisions` gives back equal; without `further`."""
-    path.write_text(json.dumps([_to_json(record) for record in records], indent=2) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps([_to_json(record) for record in records], indent=2) + "\n")
 
 
 def _to_json(record: DecisionRecord) -> dict[str, str | int]:

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from cryoscout.core.errors import FileFormatError, InputError
+from cryoscout.core.new_files import write_whole
 from cryoscout.formats.ctf.records import LARGEST_TABLE_BYTES, deviations_of, head_text, shown
 from cryoscout.formats.leginon.names import LeginonName, parse_name
 from cryoscout.formats.records import HOLE_COLUMNS, SourceRecords
@@ -63,7 +64,7 @@ def write_order(path: Path, order: LeginonOrder) -> None:
                 f"What is said about an order must be words of one line. Got {shown(key)}: {shown(value)} instead."
             )
         lines.append(line)
-    path.write_text("\n".join([*lines, *order.targets]) + "\n", encoding="utf-8", newline="\n")
+    write_whole(path, "\n".join([*lines, *order.targets]) + "\n")
 
 
 def detect(path: Path) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryoscout.core.errors import InputError
+from cryoscout.core.new_files import write_whole
 from cryoscout.formats.serialem.autodoc import UNREADABLE, Autodoc, Section
 from cryoscout.formats.serialem.nav import ITEM, NavFile, NavItem
 
@@ -164,13 +165,12 @@ def _in_order_of_visit(source: NavFile, sections: list[Section], chosen: Sequenc
 
 def _write_new_file(path: Path, data: bytes) -> None:
     try:
-        with path.open("xb") as file:
-            file.write(data)
-    except FileExistsError:
-        raise InputError(
-            f"The navigator must be written to a new file. Got {path}, which exists, instead. "
-            "Remedy: name another file; the operator's own is never overwritten."
-        ) from None
+        if path.exists():
+            raise InputError(
+                f"The navigator must be written to a new file. Got {path}, which exists, instead. "
+                "Remedy: name another file; the operator's own is never overwritten."
+            )
+        write_whole(path, data)
     except (OSError, ValueError) as error:
         raise InputError(f"The navigator must be written to a file. Got {path} ({error}) instead.") from None
 

@@ -32,6 +32,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlencode, urlsplit
 
 from cryoscout.core.errors import FileFormatError, InputError, ServiceError
+from cryoscout.core.new_files import write_whole
 from cryoscout.formats.ctf.records import shown
 from cryoscout.formats.records import SourceRecords
 from cryoscout.formats.smartscope.exchange import (
@@ -400,7 +401,7 @@ def write_selection(path: Path, patches: Sequence[Sequence[str]]) -> None:
             f"holes, {len(set(holes))} of them different, instead. Remedy: plan with more minutes."
         )
     bodies = [selection_body(patch) for patch in patches]
-    path.write_text(json.dumps(bodies, indent=2) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(bodies, indent=2) + "\n")
 
 
 def read_selection(path: Path) -> list[list[str]]:

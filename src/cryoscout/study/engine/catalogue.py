@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, Protocol, cast, runtime_checkable
 
 from cryoscout.core.errors import InputError, UnknownNameError
+from cryoscout.core.new_files import write_whole
 from cryoscout.study.engine.runner import (
     Json,
     Trial,
@@ -180,9 +181,9 @@ def run_study(
         content=content,
         failed=failed,
     )
-    run.figure_file.write_bytes(page.figure_png)
-    run.json_file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    run.markdown_file.write_text(_markdown(study, page, content, failed), encoding="utf-8")
+    write_whole(run.figure_file, page.figure_png)
+    write_whole(run.json_file, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_whole(run.markdown_file, _markdown(study, page, content, failed))
     return run
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cryoscout.core.errors import InputError
 from cryoscout.core.hole_tree import HoleTree
+from cryoscout.core.new_files import whole_file
 from cryoscout.core.ties import order_lowest_first
 from cryoscout.core.units import FAILED_FIT_ANGSTROM, GOOD_THRESHOLD_ANGSTROM
 from cryoscout.perception.settings import PROFILES
@@ -167,9 +168,8 @@ def crops_of(preset: str, seed: int, folder: Path) -> Crops:
             ids = [str(patch) for patch in range(len(scene.square_of_patch))]
             optics = image_settings_named(preset)
             made = np.concatenate([crops for _, crops in crops_in_order(scene, ids, optics)])
-            part = file.with_suffix(".part.npy")
-            np.save(part, made, allow_pickle=False)
-            part.replace(file)
+            with whole_file(file) as unfinished:
+                np.save(unfinished, made, allow_pickle=False)
     images = np.load(file, allow_pickle=False)
     return Crops(images, scene.ctf_max_res_angstrom[:, 0], scene)
 
