@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple
@@ -21,6 +22,11 @@ from cryoscout.core.errors import CryoscoutError, UnknownNameError
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: what a command began is cleaned up as after Ctrl-C."""
 
 
 class LazyCommand(NamedTuple):
@@ -86,10 +92,10 @@ def build_app(called: str | None) -> typer.Typer:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command line and return its exit code: 0 done, 1 deviations, 2 bad input, 130 interrupted.
+    """Run the command line and return its exit code: 0 done, 1 deviations, 2 bad input, 130 interrupted, 143
+    terminated.
 
-    Every CryoscoutError becomes its message alone on stderr; any other exception is a defect and is not
-    caught.
+    Every CryoscoutError becomes its message alone on stderr; any other exception is a defect and is not caught.
     """
     try:
         called = next((word for word in arguments if not word.startswith("-")), None)
@@ -98,7 +104,8 @@ def main(arguments: Sequence[str]) -> int:
         get_command(build_app(called)).main(args=list(arguments), prog_name="cryoscout")
     except SystemExit as leaving:
         # typer and rich have quietened a reader that went away; they leave with 1.
-        return leaving.code if isinstance(leaving.code, int) else EXIT_BAD_INPUT
+        code = leaving.code if isinstance(leaving.code, int) else EXIT_BAD_INPUT
+        return EXIT_TERMINATED if code == EXIT_INTERRUPTED and _terminated else code
     except CryoscoutError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return EXIT_BAD_INPUT
@@ -107,8 +114,17 @@ def main(arguments: Sequence[str]) -> int:
         print(_message_of(error), file=sys.stderr)  # noqa: T201
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+        return EXIT_TERMINATED if _terminated else EXIT_INTERRUPTED
     return 0
+
+
+_terminated: list[int] = []
+"""SIGTERM, when it came: typer knows an interruption only."""
+
+
+def _terminate(number: int, _frame: object) -> None:
+    _terminated.append(number)
+    raise Terminated
 
 
 def run() -> None:
@@ -116,6 +132,9 @@ def run() -> None:
     # Read when numpy is imported, which is later, and by the workers of a study. The matrices of a trained policy are
     # small: on a busy machine two threads for one of them are many times slower than one.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if sys.stdout is None:  # closed by the caller (>&-); what would go there has nowhere to go
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(main(sys.argv[1:]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -63,14 +64,20 @@ def study(
     """
     from cryoscout.study.engine.catalogue import checked_profile, run_study, study_named
 
-    run = run_study(
-        study_named(name, session),
-        checked_profile(profile),
-        output or default_output(),
-        resume=resume,
-        workers=workers,
-        progress=say,
-    )
+    chosen, checked, folder = study_named(name, session), checked_profile(profile), output or default_output()
+    try:
+        run = run_study(chosen, checked, folder, resume=resume, workers=workers, progress=say)
+    except KeyboardInterrupt:
+        more = "".join(
+            f" {option} {shlex.quote(str(value))}"
+            for option, value in (("--session", session), ("--output", output))
+            if value is not None
+        )
+        say(
+            "\nStopped. Every finished trial is kept. Go on with:\n"
+            f"  cryoscout study {name} --profile {profile} --workers {workers}{more} --resume"
+        )
+        raise
     files = {"page": run.markdown_file, "figure": run.figure_file, "numbers": run.json_file}
     if as_json:
         print_json({**run.content, "files": {what: str(path) for what, path in files.items()}})

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from cryoscout.core.errors import InputError, UnknownNameError
 from cryoscout.session.model import Session
-
-if TYPE_CHECKING:
-    pass
 
 
 _SESSION_FOLDER_SUFFIX = ".session"
@@ -31,6 +28,11 @@ def load_session(spec: str, split: str | None = None) -> Session:
         return load_builtin(spec) if split is None else load_builtin(spec, split=cast("Split", split))
     folder = Path(spec)
     if not is_url(spec) and not folder.is_dir():
+        if folder.exists():
+            raise InputError(
+                f"A session must be a folder NAME.session, a built-in one or a database URL. Got the file {spec} "
+                "instead. Remedy: make a session of it with cryoscout import."
+            )
         if folder.suffix == _SESSION_FOLDER_SUFFIX:
             refuse_interrupted_replacement(folder)
         parent = folder.parent

@@ -183,10 +183,14 @@ class SessionStore:
         target.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(target)
         folder = Path(tempfile.mkdtemp(prefix=prefix_of_partial(target), dir=target.parent))
-        engine = engine_of(folder / DATABASE)
-        keep_write_ahead_log(engine)
-        write(engine, str(target), create_schema)
-        return cls(engine, str(target), folder, target, was=seen)
+        try:
+            engine = engine_of(folder / DATABASE)
+            keep_write_ahead_log(engine)
+            write(engine, str(target), create_schema)
+            return cls(engine, str(target), folder, target, was=seen)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
     @classmethod
     def open(cls, location: Path | str) -> Self:

@@ -8,12 +8,13 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from importlib.resources import files
 from importlib.util import find_spec
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -158,25 +159,36 @@ def run_trials(
 
 
 def _run(trials: Sequence[Trial], run_one: Callable[[Trial], Json], workers: int) -> Iterator[TrialRow]:
-    """Rows in the order they finish."""
+    """Rows in the order they finish. What interrupts it ends the workers at once; what they had finished is lost to
+    nobody, because each row was given out when it was there."""
+    if workers == 1:
+        # In this very thread, so that an interruption reaches the trial.
+        yield from (_row(trial, partial(_timed, run_one, trial)) for trial in trials)
+        return
     if not trials:
         return
-    executor: Executor
-    if workers == 1:
-        executor = ThreadPoolExecutor(max_workers=1)
-    else:
-        executor = ProcessPoolExecutor(min(workers, len(trials)), mp_context=get_context("spawn"))
-    with executor:
+    executor = ProcessPoolExecutor(min(workers, len(trials)), mp_context=get_context("spawn"))
+    before = set(active_children())
+    try:
         futures: dict[Future[tuple[float, Json]], Trial] = {
             executor.submit(_timed, run_one, trial): trial for trial in trials
         }
         for future in as_completed(futures):
-            trial, error = futures[future], future.exception()
-            if error is None:
-                seconds, result = future.result()
-                yield TrialRow(trial, seconds, result, None)
-            else:
-                yield TrialRow(trial, 0.0, None, f"{type(error).__name__}: {error}")
+            yield _row(futures[future], future.result)
+    except BaseException:
+        executor.shutdown(wait=False, cancel_futures=True)
+        for worker in set(active_children()) - before:
+            worker.terminate()
+        raise
+    executor.shutdown()
+
+
+def _row(trial: Trial, result_of: Callable[[], tuple[float, Json]]) -> TrialRow:
+    try:
+        seconds, result = result_of()
+    except Exception as error:  # noqa: BLE001  whatever a trial does, the others still run
+        return TrialRow(trial, 0.0, None, f"{type(error).__name__}: {error}")
+    return TrialRow(trial, seconds, result, None)
 
 
 def _timed(run_one: Callable[[Trial], Json], trial: Trial) -> tuple[float, Json]:
