@@ -113,7 +113,7 @@ def plan(
         smartscope_address=smartscope_address,
         smartscope_token_file=smartscope_token_file,
     )
-    loaded = load_session(spec, split)
+    loaded = load_session(spec, split, say)
     if request is not None:
         check_fits(request, loaded)
         if _is_finished_star(request, loaded, as_new):
@@ -159,12 +159,16 @@ def _is_finished_star(request: ExportRequest, session: Session, as_new: bool) ->
 
 def _remember(spec: str, work_list: WorkList) -> None:
     """Append the plan to the events of a stored session, so that what was advised can be read later."""
+    from cryoscout.core.errors import StoreHeldError
     from cryoscout.session.builtin import BUILTIN_SESSIONS
     from cryoscout.session.store import SessionStore
 
     if spec not in BUILTIN_SESSIONS:
-        with SessionStore.open(spec) as store:
-            store.append("planned", finite(work_list.to_json()))
+        try:
+            with SessionStore.open(spec) as store:
+                store.append("planned", finite(work_list.to_json()))
+        except StoreHeldError:
+            say(f"Note: this list is not kept among the events of {spec}, which cannot be written to.")
 
 
 def _print(work_list: WorkList) -> None:

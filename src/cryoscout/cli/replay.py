@@ -9,7 +9,7 @@ import typer
 from cryoscout.advice.compare import ReplayOutcome, ReplayRequest, StartsFrom, replay_session
 from cryoscout.advice.recorded import AS_RECORDED, words_on_as_recorded
 from cryoscout.advice.setting import split_policy_spec
-from cryoscout.cli.output import console, print_json, progress
+from cryoscout.cli.output import console, print_json, progress, say
 from cryoscout.cli.session_place import DatabaseUrl, SessionArgument, session_at
 from cryoscout.core.errors import InputError, UnknownNameError
 
@@ -81,7 +81,7 @@ def replay(
     """
     from cryoscout.session.named import load_session
 
-    loaded = load_session(session_at(session, database_url), split)
+    loaded = load_session(session_at(session, database_url), split, say)
     chosen, notes = _default_policies(loaded) if policies is None else (_policies_of(policies), ())
     request = ReplayRequest(
         budgets_min=_budgets_of(budget_min),

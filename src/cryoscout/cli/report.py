@@ -84,7 +84,7 @@ def report(
     for file in (output, picture):
         if file is not None:
             check_new_file(file, force)
-    loaded = load_session(spec, split)
+    loaded = load_session(spec, split, say)
     chosen, notes = default_policies(loaded, DEFAULT_POLICIES) if policies is None else _named(policies)
     options: list[str] = [
         "-o",
@@ -200,7 +200,7 @@ def _images_of(spec: str, classifiers: list[Path]) -> tuple[SessionCrops | None,
     from cryoscout.perception.from_session import fitted_holes, session_crops
     from cryoscout.session.store import SessionStore
 
-    with SessionStore.open(spec) as store:
+    with SessionStore.open_for_reading(spec) as store:
         if not classifiers and not store.load().holes["image_row"].notna().any():
             return None, None
         try:

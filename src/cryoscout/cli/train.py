@@ -200,7 +200,7 @@ def run_training(
     began = time.monotonic()
     if onnx is not None:
         need_onnx("onnx")
-    with SessionStore.open(stored_folder(request.session)) as store:
+    with SessionStore.open_for_reading(stored_folder(request.session)) as store:
         crops = session_crops(store)
     threshold = request.threshold_angstrom or crops.session.info.threshold_angstrom
     labels = label_crops(

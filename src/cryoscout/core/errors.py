@@ -60,5 +60,9 @@ class StoreError(CryoscoutError):
     """A session store cannot be opened, read or written."""
 
 
+class StoreHeldError(StoreError):
+    """The database of a store does not take or give anything now: held by others, no room, no permission."""
+
+
 class DataError(CryoscoutError):
     """A session lacks what the asked-for step needs (predictions, outcomes, times)."""

@@ -44,17 +44,26 @@ def refuse_network_file_system(folder: Path, mounts: str | None = None) -> None:
 
     mounts : text in the form of /proc/mounts; None reads it, and nothing is refused where the system has none
     """
-    if mounts is None:
-        if not _MOUNTS.is_file():
-            return
-        mounts = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
-    kind = file_system_of(folder.resolve(), mounts)
+    kind = _kind_of(folder, mounts)
     if kind in NETWORK_FILE_SYSTEMS:
         raise StoreError(
             f"A session store must lie on a local disk. Got {folder} on a network file system ({kind}) "
             "instead; its write-ahead log would lose data there. Remedy: put the session on a local disk, "
             "for example with -o, or --store-dir of cryoscout import."
         )
+
+
+def is_on_network(folder: Path, mounts: str | None = None) -> bool:
+    """Whether the folder lies on a network file system; mounts as in `refuse_network_file_system`."""
+    return _kind_of(folder, mounts) in NETWORK_FILE_SYSTEMS
+
+
+def _kind_of(folder: Path, mounts: str | None) -> str:
+    if mounts is None:
+        if not _MOUNTS.is_file():
+            return ""
+        mounts = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
+    return file_system_of(folder.resolve(), mounts)
 
 
 def _unescaped(field: str) -> str:

@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import cast
 
 from cryoscout.core.errors import InputError, UnknownNameError
+from cryoscout.core.telling import Say
 from cryoscout.session.model import Session
-
 
 _SESSION_FOLDER_SUFFIX = ".session"
 
 
-def load_session(spec: str, split: str | None = None) -> Session:
+def load_session(spec: str, split: str | None = None, say: Say | None = None) -> Session:
     """The session a person means by a built-in name, a NAME.session folder or a database URL.
 
     split : of a built-in session, its default when None
+    say : told when a copy is read, because the folder may not be written
     Raises UnknownNameError with the nearest name, InputError for a split of a stored session, StoreError
     when the
     folder cannot be read.
@@ -44,5 +45,9 @@ def load_session(spec: str, split: str | None = None) -> Session:
             f"{split!r} of {location_in_words(spec)} "
             "instead. Remedy: leave --split out."
         )
-    with SessionStore.open(spec) as store:
+    with SessionStore.open_for_reading(spec) as store:
+        if store.as_of is not None and say is not None:
+            say(
+                f"{spec} may only be read: as of {store.as_of:%Y-%m-%d %H:%M:%S}, when it was last written to."
+            )
         return store.load()

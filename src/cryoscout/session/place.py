@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -16,6 +21,7 @@ from cryoscout.session.store_schema import last_event_id, schema_version
 
 DATABASE = "session.db"
 LOCK = "write.lock"
+_COPIES = 5
 
 
 @dataclass(frozen=True)
@@ -90,3 +96,50 @@ def write_lock(folder: Path) -> Iterator[None]:
             f"A store must be free for writing. Got {folder}, which another program has held for "
             f"{store_database.WAIT_FOR_OTHERS_S:g} s, instead; nothing was written. Remedy: end it, or wait for it."
         ) from None
+
+
+def may_be_written(folder: Path) -> bool:
+    """Whether a store may be written: its folder (for SQLite's log) and its database."""
+    return os.access(folder, os.W_OK) and os.access(folder / DATABASE, os.W_OK)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A copy of the database of a store that is only read."""
+
+    folder: Path
+    """Of the copy; temporary"""
+    as_of: datetime
+    """When the store was last written to"""
+
+
+def snapshot_of(folder: Path) -> Snapshot:
+    """Copy the database of a store, its log included, to a temporary folder of this computer.
+
+    Raises StoreError where it changes while it is copied, OSError where there is no room.
+    """
+    files = [folder / DATABASE, folder / f"{DATABASE}-wal"]
+    copy = Path(tempfile.mkdtemp(prefix="cryoscout-"))
+    try:
+        for _ in range(_COPIES):
+            before = _stamps(files)
+            for file in files:
+                (copy / file.name).unlink(missing_ok=True)
+                if file.exists():
+                    shutil.copyfile(file, copy / file.name)
+            if _stamps(files) == before:
+                return Snapshot(copy, datetime.fromtimestamp(max(before) / 1e9))
+            time.sleep(0.2)
+    except BaseException:
+        shutil.rmtree(copy, ignore_errors=True)
+        raise
+    shutil.rmtree(copy, ignore_errors=True)
+    raise StoreError(
+        f"A session that may only be read must rest while it is copied. Got {folder}, which changed {_COPIES} times, "
+        "instead. Remedy: try again in a moment."
+    )
+
+
+def _stamps(files: list[Path]) -> tuple[int, ...]:
+    """Time of the last change of each file in ns, 0 for one that is not there."""
+    return tuple(file.stat().st_mtime_ns if file.exists() else 0 for file in files)

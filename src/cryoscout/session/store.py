@@ -23,19 +23,22 @@ import pandas as pd
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from cryoscout.core.errors import InputError, StoreError, UnknownNameError
+from cryoscout.core.errors import InputError, StoreError, StoreHeldError, UnknownNameError
 from cryoscout.core.new_files import REPLACED, prefix_of_partial, remove_leftovers
 from cryoscout.session import store_records
-from cryoscout.session.file_systems import refuse_network_file_system
+from cryoscout.session.file_systems import is_on_network, refuse_network_file_system
 from cryoscout.session.model import Session, SessionInfo
 from cryoscout.session.overrides import Overrides
 from cryoscout.session.place import (
     DATABASE,
     PlaceMark,
+    Snapshot,
     identity_of,
     mark_of_place,
     mark_of_tables,
+    may_be_written,
     refuse_changed_place,
+    snapshot_of,
     write_lock,
 )
 from cryoscout.session.store_database import (
@@ -137,13 +140,14 @@ class SessionStore:
         is_to_be_made: bool = False,
         force: bool = False,
         was: PlaceMark | None = None,
+        snapshot: Snapshot | None = None,
     ) -> None:
         """Use `create` or `open`.
 
         folder : where the database lies now, None behind a URL
         target : where the folder goes when the first import is complete, None afterwards
         is_to_be_made : behind a URL, whether the first import makes the tables     force : and drops those there are
-        was : what stood at the place of a new store
+        was : what stood at the place of a new store     snapshot : the copy that is read in place of the database
         """
         self._engine = engine
         self._location = location
@@ -152,6 +156,7 @@ class SessionStore:
         self._is_to_be_made = is_to_be_made
         self._force = force
         self._was = was or PlaceMark()
+        self._snapshot = snapshot
         self._at = None if folder is None or target is not None else identity_of(folder / DATABASE)
         self._kept_open: sa.Connection | None = None
 
@@ -205,6 +210,8 @@ class SessionStore:
             folder = Path(location)
             _refuse_incomplete(folder)
             refuse_network_file_system(folder)
+            if not may_be_written(folder):
+                raise _not_writable(str(folder))
             engine = engine_of(folder / DATABASE)
         try:
             with reading(engine, str(location)) as connection:
@@ -220,6 +227,40 @@ class SessionStore:
         keep_write_ahead_log(engine)
         return cls(engine, str(location), folder, None)
 
+    @classmethod
+    def open_for_reading(cls, location: Path | str) -> Self:
+        """An existing store that need not be writable: as `open`, or a copy of its database as it stands.
+
+        The copy is taken where the folder may not be written, lies on a network file system or on a full disk; `as_of`
+        then says when the store was last written to, and writing is refused. Images are read in place.
+        Raises StoreError as `open` does.
+        """
+        if is_url(location):
+            return cls.open(location)
+        folder = Path(location)
+        _refuse_incomplete(folder)
+        if may_be_written(folder) and not is_on_network(folder):
+            try:
+                return cls.open(folder)
+            except StoreHeldError:
+                pass
+        snapshot = snapshot_of(folder)
+        try:
+            engine = engine_of(snapshot.folder / DATABASE)
+            with reading(engine, str(folder)) as connection:
+                current = check_version(connection, str(folder)) == SCHEMA_VERSION
+            if not current:
+                write(engine, str(folder), lambda connection: migrate(connection, str(folder)))
+        except BaseException:
+            shutil.rmtree(snapshot.folder, ignore_errors=True)
+            raise
+        return cls(engine, str(folder), folder, None, snapshot=snapshot)
+
+    @property
+    def as_of(self) -> datetime | None:
+        """When the store was last written to, where a copy of it is read; None where it is read in place."""
+        return None if self._snapshot is None else self._snapshot.as_of
+
     def __enter__(self) -> Self:
         return self
 
@@ -233,6 +274,8 @@ class SessionStore:
         if self._kept_open is not None:
             self._kept_open.close()
         self._engine.dispose()
+        if self._snapshot is not None:
+            shutil.rmtree(self._snapshot.folder, ignore_errors=True)
         if self._target is not None and self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -370,6 +413,8 @@ class SessionStore:
 
     def _write(self, work: Callable[[sa.Connection], Result]) -> Result:
         """The result of `work` in a transaction; refused where the store is no longer the one that was opened."""
+        if self._snapshot is not None:
+            raise _not_writable(self._location)
         if self._at is None or self._folder is None:
             return write(self._engine, self._location, work)
         folder = self._folder
@@ -649,6 +694,14 @@ def refuse_interrupted_replacement(folder: Path) -> None:
             f"import with --force that never ended, instead. Remedy: rename {aside[0]} back to {folder}, "
             "then import again."
         )
+
+
+def _not_writable(place: str) -> StoreHeldError:
+    return StoreHeldError(
+        f"A session that something is added to must lie where files may be written. Got {place} instead; nothing was "
+        "written. Remedy: import its files with --store-dir FOLDER, a folder of your own on a local disk, or copy the "
+        "session there. Planning and reporting need no writing."
+    )
 
 
 def _refuse_incomplete(folder: Path) -> None:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from cryoscout.core.errors import StoreError
+from cryoscout.core.errors import StoreError, StoreHeldError
 
 WAIT_FOR_OTHERS_S = 30.0
 """How long a write is tried again while others hold the database."""
@@ -208,7 +208,7 @@ def _refusal(error: sa.exc.DatabaseError, location: str) -> StoreError:
             )
         if not isinstance(error, sa.exc.OperationalError):
             return _cannot_be_read(location, what)
-    return StoreError(
+    return StoreHeldError(
         f"A store must be free for writing. Got {error.orig} instead; nothing was written. "
         "Remedy: end other programs that write to it, and see that the disk has room."
     )
