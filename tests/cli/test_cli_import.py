@@ -145,7 +145,7 @@ def test_an_existing_session_is_kept_without_force_and_replaced_with_it(cli, tab
     answer = cli("import tables/ctf.csv -o run7.session")
     assert answer.code == 2
     assert answer.err.count("\n") == 1
-    assert "--force" in answer.err
+    assert "--update" in answer.err
     assert (tmp_path / "run7.session" / "session.db").read_bytes() == before
     assert cli("import tables/ctf.csv -o run7.session --force").code == 0
     with SessionStore.open(tmp_path / "run7.session") as store:

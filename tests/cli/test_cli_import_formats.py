@@ -132,7 +132,7 @@ def test_an_existing_session_is_kept_and_both_remedies_are_named(cli, epu, tmp_p
         2,
         "",
         "A new session must get a new place. Got run7.session, which exists, instead. Remedy: add what is new to it "
-        "with --update, replace it with --force, or choose another name with -o.\n",
+        "with --update, or choose another name with -o.\n",
     )
     assert content(tmp_path / "run7.session") == before
     assert cli("import epu -o run7.session --update").code == 0

@@ -39,7 +39,7 @@ def test_an_existing_session_is_kept_without_force(cli, sim, tmp_path):
     before = (tmp_path / sim / "session.db").read_bytes()
     answer = cli("simulate --preset small -o sim.session")
     assert answer.code == 2
-    assert "--force" in answer.err
+    assert "--update" in answer.err
     assert answer.err.count("\n") == 1
     assert (tmp_path / sim / "session.db").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sim.session"]
