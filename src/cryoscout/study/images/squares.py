@@ -135,8 +135,9 @@ def _introduction(profile: Profile) -> str:
         f"{MOST_LABELS_PER_CLASS} squares of every class are labelled, of a class with fewer than "
         f"{2 * MOST_LABELS_PER_CLASS} half of them; the others are learned from without a label, and are judged: "
         "macro accuracy, the mean over the classes. Ten seeds draw labels and first weights. "
-        f"{budget['steps']} steps, {budget['size_px']} px, width {budget['width']}, batches of {budget['batch_size']}. "
-        "Differences are paired by grid and seed, in points, with a 95 % bootstrap interval over the pairs. Augmentations: [Hole images](../perception.md#augmentation)."
+        f"{budget['steps']} steps, {budget['size_px']} px, width {budget['width']}, batches of "
+        f"{budget['batch_size']}. Differences are paired by grid and seed, in points, with a 95 % bootstrap interval "
+        "over the pairs. Augmentations: [Hole images](../perception.md#augmentation)."
     )
 
 
