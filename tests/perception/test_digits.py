@@ -1,4 +1,4 @@
-"""FixMatch on scikit-learn's handwritten digits, where semi-supervised learning is known to help: that ours is right."""
+"""FixMatch on handwritten digits of scikit-learn, where semi-supervised learning is known to help: ours does too."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ def accuracy(method: str, augmentation: str, seed: int) -> float:
     """On the 1,747 digits without a label."""
     rng = np.random.default_rng([seed, 2])
     labels = np.full(len(TRUTH), -1)
-    for each in range(10):
-        labels[rng.permutation(np.flatnonzero(TRUTH == each))[:LABELS_PER_CLASS]] = each
+    for digit in range(10):
+        rows = rng.permutation(np.flatnonzero(np.equal(TRUTH, digit)))
+        labels[rows[:LABELS_PER_CLASS]] = digit
     trained = fit(IMAGES, labels, method, seed=seed, augmentation=augmentation, **BUDGET)
     rest = labels < 0
     return float((trained.predict_proba(IMAGES[rest]).argmax(axis=1) == TRUTH[rest]).mean())
