@@ -47,6 +47,12 @@ def test_rooms_differ_by_more_than_chance_where_they_hide_something(
     assert (float((of_room**2 / chance).mean()) > 1.5) == more_than_chance
 
 
+def test_what_is_known_of_a_place_is_its_look_and_its_likelihood() -> None:
+    hunt = building_hunt(HuntSettings(), 0)
+    assert hunt.known.shape == (432, 9)
+    np.testing.assert_allclose(1.0 / (1.0 + np.exp(-hunt.known[:, -1])), hunt.likelihood)
+
+
 def test_a_move_costs_by_the_highest_level_that_it_changes() -> None:
     hunt = building_hunt(HuntSettings(floors=2, rooms_per_floor=2, places_per_room=2), 0)
     assert hunt.seconds_to(0).tolist() == [5.0, 5.0, 30.0, 30.0, 120.0, 120.0, 120.0, 120.0]

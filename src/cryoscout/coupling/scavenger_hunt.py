@@ -69,6 +69,11 @@ class Hunt:
         """(n,)."""
         return self.floor_of_room[self.room_of_place]
 
+    @property
+    def known(self) -> NDArray[np.float64]:
+        """(n, d + 1) what a perception model gets: the features, and the logit of the likelihood."""
+        return np.column_stack([self.features, logit(self.likelihood)])
+
     def seconds_to(self, here: int) -> NDArray[np.float64]:
         """(n,) seconds of the move from a place to each; from NOWHERE every place is on another floor."""
         if here == NOWHERE:
