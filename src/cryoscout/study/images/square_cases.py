@@ -31,7 +31,7 @@ ALIGN_TRUE = "align, true shares"
 SEMI_SUPERVISED = ("fixmatch", "iterative-fixmatch", "defixmatch", "softmatch", "align", "barlow-twins")
 
 SQUARES_BUDGET: dict[str, Any] = {
-    "size_px": 32, "width": 16, "steps": 600, "pretrain_steps": 600, "batch_size": 16, "evaluate_every": 100,
+    "size_px": 32, "width": 16, "steps": 400, "pretrain_steps": 400, "batch_size": 16, "evaluate_every": 100,
 }  # fmt: skip
 
 
