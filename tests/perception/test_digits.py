@@ -13,7 +13,7 @@ LABELS_PER_CLASS = 5
 DIGITS = load_digits()
 IMAGES: NDArray[np.uint8] = np.round(DIGITS.images * 255.0 / 16.0).astype(np.uint8)
 TRUTH: NDArray[np.int64] = DIGITS.target.astype(np.int64)
-BUDGET = {"size_px": 32, "width": 16, "steps": 500, "held_out": 0.0, "precision": "float32"}
+BUDGET = {"size_px": 32, "width": 16, "steps": 500, "batch_size": 16, "held_out": 0.0, "precision": "float32"}
 
 
 def accuracy(method: str, augmentation: str, seed: int) -> float:
