@@ -186,6 +186,7 @@ def test_a_finished_training_is_exported_by_going_on(cli, tiny):
         ("--threshold-angstrom 1", "Got 80 labels, all not good, instead"),
         ("--method regression --threshold-angstrom 5", "Remedy: give it to cryoscout predict"),
         ("--learning-rate 0", "Got learning_rate 0.0 instead"),
+        ("--augmentation squares", "Did you mean 'square'?"),
         ("--learning-rate 90 --method supervised", "The loss of training must be a number"),
         ("--device abacus", "A device must be cpu or cuda. Got 'abacus' instead"),
     ],

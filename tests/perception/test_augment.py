@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
+from cryoscout.core.errors import InputError, UnknownNameError
 from cryoscout.perception import augment
+from cryoscout.perception.augmentations import AUGMENTATIONS, EVERY_CHANGE, LEFT_OUT_ALONE, Change
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -147,3 +149,77 @@ def test_global_generators_are_not_touched() -> None:
     before = torch.get_rng_state()
     augment.strong(crops(), generator())
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_without_any_change_a_crop_is_only_shifted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(augment, "LARGEST_SHIFT", 0.0)
+    images, none = crops(), frozenset[Change]()
+    assert torch.equal(augment.weak(images, generator(), none), images)
+    torch.testing.assert_close(augment.strong(images, generator(), none), images)
+
+
+@pytest.mark.parametrize("change", sorted(EVERY_CHANGE))
+def test_each_change_alone_changes_crops(change: Change, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(augment, "LARGEST_SHIFT", 0.0)
+    images = crops()
+    changed = augment.strong(images, generator(), frozenset((change,)))
+    assert float((changed - images).abs().max()) > 0.01
+    weakly = augment.weak(images, generator(), frozenset((change,)))
+    assert torch.equal(weakly, images) == (change != "turns")
+
+
+def test_a_square_keeps_its_size_and_brightness(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(augment, "LARGEST_SHIFT", 0.0)
+    disc = (torch.arange(32) - 15.5) ** 2
+    bright = ((disc[:, None] + disc[None, :]) < 64).float() * 0.5 + 0.25
+    images = bright.repeat(200, 1, 1, 1)
+    only_shape = AUGMENTATIONS["square"] - {"noise", "cut-out", "blur"}
+    kept = augment.strong(images, generator(), only_shape).mean(dim=(1, 2, 3))
+    assert float((kept - images.mean()).abs().max()) < 0.01
+    others = augment.strong(images, generator(), AUGMENTATIONS["hole"] - {"noise", "cut-out", "blur"})
+    assert float((others.mean(dim=(1, 2, 3)) - images.mean()).abs().max()) > 0.03
+
+
+def test_plain_leaves_an_upright_image_upright(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(augment, "LARGEST_SHIFT", 0.0)
+    upper = torch.zeros((200, 1, 32, 32))
+    upper[:, :, 4:12, 8:24] = 1.0
+    for name, stays in (("plain", True), ("hole", False)):
+        changed = augment.augmentation_named(name)(upper, "strong", generator())
+        lower_half = changed[:, :, 16:].mean(dim=(1, 2, 3))
+        above = bool((changed[:, :, :16].mean(dim=(1, 2, 3)) > lower_half).all())
+        assert above == stays
+
+
+def test_the_named_ones_leave_out_what_their_names_say() -> None:
+    assert AUGMENTATIONS["hole"] == EVERY_CHANGE
+    for change in LEFT_OUT_ALONE:
+        assert AUGMENTATIONS[f"hole-without-{change}"] == EVERY_CHANGE - {change}
+    assert AUGMENTATIONS["square"] == EVERY_CHANGE - set(LEFT_OUT_ALONE)
+
+
+def test_hole_is_every_change_draw_by_draw() -> None:
+    named = augment.augmentation_named("hole")
+    assert torch.equal(named(crops(), "weak", generator()), augment.weak(crops(), generator()))
+    assert torch.equal(named(crops(), "strong", generator()), augment.strong(crops(), generator()))
+
+
+def test_unknown_names_and_names_of_own_ones_are_refused() -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'square'"):
+        augment.augmentation_named("sqare")
+    with pytest.raises(InputError, match=r"given as the function itself\. Got its name, own:mine"):
+        augment.augmentation_named("own:mine")
+
+
+@pytest.mark.parametrize(
+    ("returned", "got"),
+    [
+        (torch.zeros((8, 16, 16)), r"torch.float32 \(8, 16, 16\)"),
+        (crops().double(), "torch.float64"),
+        (None, "NoneType"),
+    ],
+)
+def test_an_own_one_that_returns_no_images_is_refused(returned: object, got: str) -> None:
+    own = augment.checked(lambda images, strength, draws: returned)  # type: ignore[arg-type, return-value]
+    with pytest.raises(InputError, match=f"must return images as it was given.*Got {got}"):
+        own(crops(), "weak", generator())

@@ -68,6 +68,9 @@ def test_wrong_labels_are_refused(labels: Any, message: str) -> None:
         ({"resume": True}, "must have its folder"),
         ({"device": "abacus"}, "cpu or cuda. Got 'abacus'"),
         ({"method": "pseudo_label"}, "pseudo_label must get weights"),
+        ({"augmentation": "sqare"}, "The augmentation must be one of .*Did you mean 'square'"),
+        ({"augmentation": "own:mine"}, "must be given as the function itself"),
+        ({"augmentation": lambda images, strength, generator: images}, "must have a name"),
     ],
 )
 def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> None:

@@ -229,7 +229,13 @@ def test_an_exploding_run_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "name"), [({"width": 9}, "width"), ({"tau": 0.5}, "tau"), ({"seed": 4}, "seed")]
+    ("change", "name"),
+    [
+        ({"width": 9}, "width"),
+        ({"tau": 0.5}, "tau"),
+        ({"seed": 4}, "seed"),
+        ({"augmentation": "square"}, "augmentation"),
+    ],
 )
 def test_going_on_with_other_settings_is_refused(change: dict[str, Any], name: str, tmp_path: Path) -> None:
     images, labels, _ = partly_labelled()
@@ -237,6 +243,48 @@ def test_going_on_with_other_settings_is_refused(change: dict[str, Any], name: s
     fit(images, labels, folder=tmp_path, **given)
     with pytest.raises(InputError, match=f"Got {name} "):
         fit(images, labels, folder=tmp_path, resume=True, **{**given, **change})
+
+
+def darkened(images: torch.Tensor, strength: str, generator: torch.Generator) -> torch.Tensor:
+    """An own augmentation."""
+    shades = torch.rand((len(images), 1, 1, 1), generator=generator)
+    return images * (1.0 - 0.3 * shades) if strength == "strong" else images
+
+
+def brightened(images: torch.Tensor, strength: str, generator: torch.Generator) -> torch.Tensor:
+    """Another."""
+    return (images * 1.1).clamp(max=1.0)
+
+
+def test_an_own_augmentation_is_kept_by_its_name_and_goes_on(tmp_path: Path) -> None:
+    images, labels, _ = partly_labelled()
+    given = {**TINY, "steps": 20}
+    whole = fit(images, labels, augmentation=darkened, **given)
+    assert whole.settings.augmentation == f"own:{__name__}.darkened"
+
+    def kill(now: Progress) -> None:
+        if now.step == 15:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        fit(images, labels, augmentation=darkened, folder=tmp_path, progress=kill, **given)
+    with pytest.raises(InputError, match=f"Got augmentation 'own:{__name__}.darkened' there"):
+        fit(images, labels, augmentation=brightened, folder=tmp_path, resume=True, **given)
+    went_on = fit(images, labels, augmentation=darkened, folder=tmp_path, resume=True, **given)
+    for name, weight in whole.weights.items():
+        np.testing.assert_array_equal(went_on.weights[name], weight)
+    assert Classifier.load(tmp_path / CLASSIFIER_FILE).settings.augmentation == whole.settings.augmentation
+
+
+def test_each_augmentation_makes_another_network() -> None:
+    images, labels, _ = partly_labelled()
+    made = [
+        fit(images, labels, augmentation=name, **{**TINY, "steps": 5}).weights["conv1.weight"]
+        for name in ("hole", "square", "plain", "hole-without-contrast")
+    ]
+    default = fit(images, labels, **{**TINY, "steps": 5}).weights["conv1.weight"]
+    np.testing.assert_array_equal(made[0], default)
+    assert len({weight.tobytes() for weight in made}) == len(made)
 
 
 def test_going_on_with_other_images_is_refused(tmp_path: Path) -> None:

@@ -56,6 +56,13 @@ def train(
     depth: Annotated[int | None, typer.Option(help="Layers of the ResNet: 18 or 50. Default: 18.")] = None,
     width: Annotated[int | None, typer.Option(help="Channels of its first stage, 8 or more.")] = None,
     size_px: Annotated[int | None, typer.Option(help="Side that crops are scaled to.", min=8)] = None,
+    augmentation: Annotated[
+        str | None,
+        typer.Option(
+            help="How images are changed while training: hole, square (of a grid square: size and brightness stay) "
+            "or plain (images with an upright); hole-without-contrast, -scale, -shear or -brightness. Default: hole."
+        ),
+    ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Of SGD, above 0. Default: 0.03.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything drawn. Default: 0.", min=0)] = None,
     split: Annotated[
@@ -92,8 +99,8 @@ def train(
 
     need_torch()
     changes = {
-        "steps": steps, "depth": depth, "width": width, "size_px": size_px, "learning_rate": learning_rate,
-        "threads": threads, "precision": precision,
+        "steps": steps, "depth": depth, "width": width, "size_px": size_px, "augmentation": augmentation,
+        "learning_rate": learning_rate, "threads": threads, "precision": precision,
     }  # fmt: skip
     given = {
         "method": method, "labels": labels, "profile": profile, "threshold_angstrom": threshold_angstrom,

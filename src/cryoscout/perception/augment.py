@@ -2,15 +2,20 @@
 
 Only what makes sense for a hole: turns, shifts and blur (defocus), noise (dose), contrast. The grey level of a crop
 relative to its patch carries ice thickness, so brightness moves by 10 % at most, and nothing is inverted or equalised.
+Other images keep their class under fewer changes: `augmentations` names the sets.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Literal, Protocol
 
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional
+
+from cryoscout.core.errors import InputError
+from cryoscout.perception.augmentations import AUGMENTATIONS, EVERY_CHANGE, Change, check_augmentation
 
 LARGEST_SHIFT = 0.12
 """Of a side."""
@@ -31,31 +36,93 @@ CHANCE = 0.5
 
 _BLUR_REACH = 4
 
+Strength = Literal["weak", "strong"]
 
-def weak(images: Tensor, generator: Generator) -> Tensor:
+
+class Augmentation(Protocol):
+    """Changes images and leaves their class alone."""
+
+    def __call__(self, images: Tensor, strength: Strength, generator: Generator) -> Tensor:
+        """images : (n, 1, s, s) float32, 0..1     Returns the same shape, all draws from the generator."""
+        ...
+
+
+def augmentation_named(name: str) -> Augmentation:
+    """The augmentation of a name in AUGMENTATIONS.
+
+    Raises UnknownNameError with the nearest name; InputError for the name of an own one, which only its caller has.
+    """
+    if check_augmentation(name) not in AUGMENTATIONS:
+        raise InputError(
+            f"An own augmentation must be given as the function itself. Got its name, {name}, instead. Remedy: "
+            "augmentation=FUNCTION."
+        )
+    changes = AUGMENTATIONS[name]
+
+    def augmentation(images: Tensor, strength: Strength, generator: Generator) -> Tensor:
+        return (weak if strength == "weak" else strong)(images, generator, changes)
+
+    return augmentation
+
+
+def checked(own: Augmentation) -> Augmentation:
+    """An own augmentation that says what it returned where that is no image. It raises InputError then."""
+
+    def augmentation(images: Tensor, strength: Strength, generator: Generator) -> Tensor:
+        shape, kind = images.shape, images.dtype
+        changed = own(images, strength, generator)
+        if not isinstance(changed, Tensor) or changed.shape != shape or changed.dtype != kind:
+            got = (
+                f"{changed.dtype} {tuple(changed.shape)}"
+                if isinstance(changed, Tensor)
+                else type(changed).__name__
+            )
+            raise InputError(
+                f"An augmentation must return images as it was given, {kind} {tuple(shape)}. Got {got} instead."
+            )
+        # What it returned may be kept by it, or share its memory; the training writes into it.
+        return changed.clone()
+
+    return augmentation
+
+
+def weak(images: Tensor, generator: Generator, changes: frozenset[Change] = EVERY_CHANGE) -> Tensor:
     """Flips, 90 degree turns and whole-pixel shifts up to 12 %; the edge is mirrored.
 
     images : (n, 1, s, s) float, 0..1, square     Returns the same shape; the same generator state gives the same.
     """
-    return _moved(images, _turns(images, generator), _shifts(images, generator))
+    turns = _turns(images, generator) if "turns" in changes else _upright(images)
+    return _moved(images, turns, _shifts(images, generator))
 
 
-def strong(images: Tensor, generator: Generator) -> Tensor:
+def strong(images: Tensor, generator: Generator, changes: frozenset[Change] = EVERY_CHANGE) -> Tensor:
     """Weak, then rotation, scale 0.8-1.25, shear, blur, contrast, brightness, noise and a cut-out.
 
     images : (n, 1, s, s) float, 0..1, square     Returns the same shape, 0..1.
     """
-    matrix = _turns(images, generator) @ _deformations(images, generator)
+    turns = _turns(images, generator) if "turns" in changes else _upright(images)
+    matrix = turns @ _deformations(images, generator, changes)
     y = _resampled(images, matrix, _shifts(images, generator))
-    y = _blurred(y, generator)
-    mean = y.mean(dim=(1, 2, 3), keepdim=True)
+    if "blur" in changes:
+        y = _blurred(y, generator)
     # In place, here and below: at this size a new tensor costs more than the operation.
-    y.sub_(mean).mul_(_or_else(_log_uniform(y, CONTRASTS, generator), 1.0, generator)).add_(mean)
-    y.mul_(
-        _or_else(1.0 + LARGEST_BRIGHTENING * (2.0 * _uniform(y, generator) - 1.0), 1.0, generator)
-    )  # fmt: skip
-    y = _noisy(y.clamp_(0.0, 1.0), generator)
-    return _cut_out(y, generator).clamp_(0.0, 1.0)
+    if "contrast" in changes:
+        mean = y.mean(dim=(1, 2, 3), keepdim=True)
+        y.sub_(mean).mul_(_or_else(_log_uniform(y, CONTRASTS, generator), 1.0, generator)).add_(mean)
+    if "brightness" in changes:
+        brightening = 1.0 + LARGEST_BRIGHTENING * (2.0 * _uniform(y, generator) - 1.0)
+        y.mul_(_or_else(brightening, 1.0, generator))
+    y.clamp_(0.0, 1.0)
+    if "noise" in changes:
+        y = _noisy(y, generator)
+    if "cut-out" in changes:
+        y = _cut_out(y, generator)
+    return y.clamp_(0.0, 1.0)
+
+
+def _upright(images: Tensor) -> Tensor:
+    """(n, 2, 2) that turn nothing."""
+    return torch.eye(2, device=images.device).expand(len(images), 2, 2)
 
 
 def _uniform(images: Tensor, generator: Generator) -> Tensor:
@@ -95,12 +162,18 @@ def _shifts(images: Tensor, generator: Generator) -> Tensor:
     return pixels * (2.0 / side)
 
 
-def _deformations(images: Tensor, generator: Generator) -> Tensor:
-    angle = _or_else(2.0 * math.pi * _uniform(images, generator), 0.0, generator).flatten()
-    # The matrix takes places of the result to places of the image: 1 / scale.
-    zoom = 1.0 / _or_else(_log_uniform(images, SCALES, generator), 1.0, generator).flatten()
-    shear = LARGEST_SHEAR * (2.0 * _uniform(images, generator) - 1.0)
-    tilt = _or_else(shear, 0.0, generator).flatten()
+def _deformations(images: Tensor, generator: Generator, changes: frozenset[Change] = EVERY_CHANGE) -> Tensor:
+    """(n, 2, 2): rotation, scale and shear of some of the images."""
+    angle = torch.zeros(len(images), device=images.device)
+    zoom, tilt = torch.ones_like(angle), torch.zeros_like(angle)
+    if "rotation" in changes:
+        angle = _or_else(2.0 * math.pi * _uniform(images, generator), 0.0, generator).flatten()
+    if "scale" in changes:
+        # The matrix takes places of the result to places of the image: 1 / scale.
+        zoom = 1.0 / _or_else(_log_uniform(images, SCALES, generator), 1.0, generator).flatten()
+    if "shear" in changes:
+        shear = LARGEST_SHEAR * (2.0 * _uniform(images, generator) - 1.0)
+        tilt = _or_else(shear, 0.0, generator).flatten()
     c, s = torch.cos(angle), torch.sin(angle)
     one, none = torch.ones_like(c), torch.zeros_like(c)
     return _matrices(c * zoom, -s * zoom, s * zoom, c * zoom) @ _matrices(one, tilt, none, one)

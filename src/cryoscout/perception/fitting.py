@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import InputError
+from cryoscout.perception.augment import Augmentation, checked
+from cryoscout.perception.augmentations import name_of_own
 from cryoscout.perception.classifier import Classifier
 from cryoscout.perception.predictor import HELD_OUT_GIVEN
 from cryoscout.perception.prepare import (
@@ -42,6 +44,7 @@ def fit(
     weights: NDArray[np.float64] | None = None,
     held_out: NDArray[np.bool_] | float | None = None,
     classes: int | None = None,
+    augmentation: str | Augmentation | None = None,
     truth: NDArray[np.int64] | None = None,
     start_from: Classifier | None = None,
     threshold_angstrom: float | None = None,
@@ -62,6 +65,7 @@ def fit(
         whole patches (`session.splits.split_by`); a number: that share of every class, drawn from the seed; None: the
         share of the settings. With `weights` or soft labels it must be a mask, or 0
     classes : None takes the largest label + 1     truth : (n,) labels for the metrics alone, -1 unknown
+    augmentation : a name in `augmentations`, or a function; None: of the settings, `hole`
     start_from : a classifier of the same network and classes to begin with     edges_angstrom : of `fit_ctf`'s classes
     threshold_angstrom : CTF resolution that the labels were made with; `p_good` then answers it
     folder : gets the checkpoint, the metrics and the classifier; resume goes on from there
@@ -72,7 +76,8 @@ def fit(
     """
     mask = held_out if isinstance(held_out, np.ndarray) else None
     share = {} if held_out is None or mask is not None else {"held_out": held_out}
-    settings = settings_for(method, profile, seed=seed, **share, **changes)
+    own, named = _augmentation(augmentation)
+    settings = settings_for(method, profile, seed=seed, **share, **named, **changes)
     pixels = check_images(images)
     aside = unusable(pixels)
     targets = targets_of(labels, weights, mask, aside, settings, classes)
@@ -81,7 +86,10 @@ def fit(
     start = None if start_from is None else _start(start_from, settings, targets.classes, edges_angstrom)
     pool = _pool(pixels[~aside], targets.of(~aside), true[~aside], settings, start_from)
     digest = _digest(pixels, labels, weights, mask, start_from)
-    training = Training(pool, settings, folder=folder, digest=digest, start=start, device=device)
+    training = Training(
+        pool, settings, folder=folder, digest=digest, start=start, device=device,
+        augmentation=own,
+    )  # fmt: skip
     made = partial(
         Classifier, settings, targets.classes, mean=pool.mean, spread=pool.spread,
         prior=tuple(training.prior.tolist()), threshold_angstrom=threshold_angstrom, edges_angstrom=edges_angstrom,
@@ -97,6 +105,13 @@ def fit(
     if folder is not None:
         found.save(folder / CLASSIFIER_FILE)
     return found
+
+
+def _augmentation(given: str | Augmentation | None) -> tuple[Augmentation | None, dict[str, object]]:
+    """(an own one, the setting that names it)."""
+    if given is None or isinstance(given, str):
+        return None, {} if given is None else {"augmentation": given}
+    return checked(given), {"augmentation": name_of_own(given)}
 
 
 def _arrays(weights: Weights) -> dict[str, NDArray[np.generic]]:

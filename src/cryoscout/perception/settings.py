@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator, model_
 from cryoscout.core.errors import InputError, UnknownNameError
 from cryoscout.core.precision import AskedPrecision, with_precision
 from cryoscout.core.settings import Settings
+from cryoscout.perception.augmentations import AUGMENTATIONS, OWN, check_augmentation
 
 MethodName = Literal[
     "supervised",
@@ -45,6 +46,8 @@ class FitSettings(Settings):
     """See `resnet.ResNet`."""
     size_px: Annotated[int, Field(ge=8, le=1024)] = 64
     """Crops are scaled to this side."""
+    augmentation: str = "hole"
+    """One of AUGMENTATIONS, by what leaves the class of an image alone; `own:NAME`: a function that `fit` was given."""
     steps: Count = 1_500
     """Updates of one stage; every round of `iterative_fixmatch` has as many."""
     batch_size: Annotated[int, Field(ge=2)] = 32
@@ -93,6 +96,13 @@ class FitSettings(Settings):
             raise ValueError(f"width must be {LEAST_WIDTH} or more, because {WHY_LEAST_WIDTH}")
         return width
 
+    @field_validator("augmentation")
+    @classmethod
+    def _check_augmentation(cls, augmentation: str) -> str:
+        if augmentation not in AUGMENTATIONS and not augmentation.startswith(OWN):
+            raise ValueError(f"augmentation must be one of {', '.join(AUGMENTATIONS)} or {OWN}NAME")
+        return augmentation
+
 
 PROFILES: dict[str, dict[str, object]] = {
     "quick": {"width": 32, "size_px": 64, "steps": 1_500, "batch_size": 32},
@@ -111,6 +121,8 @@ def settings_for(method: str, profile: str = "quick", **changes: object) -> FitS
         raise UnknownNameError("The method", method, METHODS)
     if profile not in PROFILES:
         raise UnknownNameError("The profile", profile, PROFILES)
+    if isinstance(named := changes.get("augmentation"), str):
+        check_augmentation(named)
     try:
         return FitSettings.model_validate({**PROFILES[profile], "method": method, **changes})
     except ValidationError as error:

@@ -21,7 +21,7 @@ from cryoscout.core.array_file import read_arrays, write_arrays
 from cryoscout.core.errors import InputError
 from cryoscout.core.new_files import write_whole
 from cryoscout.core.precision import Precision, precision_taken, precision_to_go_on_in
-from cryoscout.perception import augment
+from cryoscout.perception.augment import Augmentation, augmentation_named
 from cryoscout.perception.methods import STAGES
 from cryoscout.perception.methods.barlow_twins import projector
 from cryoscout.perception.methods.base import Method, Outcome, Seen, View, move_average, warm_decay
@@ -214,9 +214,14 @@ class Training:
         digest: str,
         start: Weights | None = None,
         device: str | None = None,
+        augmentation: Augmentation | None = None,
     ) -> None:
-        """digest : of the data, compared when a run goes on     start : weights to begin with, else of the seed."""
+        """digest : of the data, compared when a run goes on     start : weights to begin with, else of the seed
+
+        augmentation : None: the one that the settings name
+        """
         self.pool, self.settings, self.folder, self.digest = pool, settings, folder, digest
+        self.augmentation = augmentation or augmentation_named(settings.augmentation)
         self.device = _device(device)
         self.precision: Precision = precision_of(settings, str(self.device))
         self.stages = stages_of(settings)
@@ -375,7 +380,7 @@ class Training:
 
     def _view(self, view: View, rows: Tensor, others: Tensor, generator: torch.Generator) -> Tensor:
         images = self.images[rows if view.startswith("labelled") else others].float().div_(255.0)
-        changed = (augment.weak if view.endswith("weak") else augment.strong)(images, generator)
+        changed = self.augmentation(images, "weak" if view.endswith("weak") else "strong", generator)
         return changed.sub_(self.pool.mean).div_(self.pool.spread)
 
     def _stop(self, what: str) -> None:

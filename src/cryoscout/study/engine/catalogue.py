@@ -42,6 +42,8 @@ STUDIES: dict[str, str] = {
     "beyond": "cryoscout.study.routes.beyond",
     "perception": "cryoscout.study.images.perception",
     "simulator": "cryoscout.study.images.simulator",
+    "squares": "cryoscout.study.images.squares",
+    "localization": "cryoscout.study.coupling.localization",
 }
 """Name -> module with a `STUDY`, or module:NAME where it holds several."""
 
