@@ -207,7 +207,7 @@ def test_a_newer_schema_is_refused_and_left_untouched(store, path):
         database.execute("UPDATE schema_version SET version = 99")
         database.commit()
     before = dump(path)
-    with pytest.raises(StoreError, match=r"must be 4 or older\. Got 99 in .*update cryoscout"):
+    with pytest.raises(StoreError, match=r"must be 5 or older\. Got 99 in .*update cryoscout"):
         SessionStore.open(path)
     assert dump(path) == before
 
@@ -219,7 +219,9 @@ def test_a_damaged_database_is_refused(store, path):
         SessionStore.open(path)
 
 
-CANNOT_BE_READ = r"must be a session store\. Got a database that cannot be read instead .*Remedy: restore it"
+CANNOT_BE_READ = (
+    r"must be a session store\. Got a damaged database, which cannot be read, instead .*Remedy: restore it"
+)
 
 
 def changed_by_hand(path, *statements):
@@ -243,7 +245,7 @@ def test_overwritten_pages_of_a_database_raise_nothing_but_errors_with_a_remedy(
                 done = getattr(damaged, action)()
                 list(done if action == "events" else ())
         except StoreError as error:
-            refused += "Got a database that cannot be read" in str(error)
+            refused += "Got a damaged database" in str(error)
     assert refused > 0
 
 
@@ -257,9 +259,12 @@ def test_overwritten_pages_of_a_database_raise_nothing_but_errors_with_a_remedy(
         (("UPDATE session SET info = '{'",), lambda store: store.load()),
         (("UPDATE session SET info = '{'",), lambda store: store.record_imaged("h2")),
         (("UPDATE holes SET x_px = 'left'",), lambda store: store.load()),
-        (("INSERT INTO events VALUES (99, 'error', '', ?)", b"?"), lambda store: list(store.events())),
         (
-            ("INSERT INTO events VALUES (99, 'error', '', ?)", zlib.compress(b"{")),
+            ("INSERT INTO events (id, kind, at, payload) VALUES (99, 'error', '', ?)", b"?"),
+            lambda store: list(store.events()),
+        ),
+        (
+            ("INSERT INTO events (id, kind, at, payload) VALUES (99, 'error', '', ?)", zlib.compress(b"{")),
             lambda store: store.rebuild(),
         ),
     ],

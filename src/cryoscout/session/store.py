@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -41,6 +42,14 @@ from cryoscout.session.place import (
     snapshot_of,
     write_lock,
 )
+from cryoscout.session.store_checks import (
+    damaged,
+    is_image_changed,
+    note_image,
+    refuse_changed_rows,
+    refuse_changed_table,
+    renew_sums,
+)
 from cryoscout.session.store_database import (
     Result,
     engine_of,
@@ -58,6 +67,7 @@ from cryoscout.session.store_events import (
     events_of_files,
     events_of_rows,
     frame_of_columns,
+    names_with_values,
     read_rows,
     row_chunks,
 )
@@ -67,6 +77,7 @@ from cryoscout.session.store_layout import (
     FILES,
     SESSION_ROW,
     SESSION_TABLES,
+    event_sum,
     unpack_payload,
 )
 from cryoscout.session.store_schema import (
@@ -415,8 +426,14 @@ class SessionStore:
         """The result of `work` in a transaction; refused where the store is no longer the one that was opened."""
         if self._snapshot is not None:
             raise _not_writable(self._location)
+
+        def with_sums(connection: sa.Connection) -> Result:
+            result = work(connection)
+            renew_sums(connection)
+            return result
+
         if self._at is None or self._folder is None:
-            return write(self._engine, self._location, work)
+            return write(self._engine, self._location, with_sums)
         folder = self._folder
         with write_lock(folder):
             if identity_of(folder / DATABASE) != self._at:
@@ -425,7 +442,7 @@ class SessionStore:
                     "replaced or removed meanwhile, instead; nothing was written. Remedy: run this command again, on "
                     "the session that is there now."
                 )
-            return write(self._engine, self._location, work)
+            return write(self._engine, self._location, with_sums)
 
     def _put_in_place(self, target: Path) -> None:
         if self._folder is None:
@@ -466,7 +483,9 @@ class SessionStore:
                     f"The images of a patch must be an (m, height, width) uint8 array with a row for every "
                     f"image_row. Got {array.dtype} {array.shape} for {patch_id!r} instead."
                 )
-            np.save(self._folder / IMAGES / _image_file(patch_id), array, allow_pickle=False)
+            file = self._folder / IMAGES / _image_file(patch_id)
+            np.save(file, array, allow_pickle=False)
+            self._write(partial(note_image, name=file.name, file=file))
 
     def images(self, patch_id: str) -> NDArray[np.uint8] | None:
         """The image array of a patch, (m, h, w) uint8, row = `holes.image_row`; None where there is none.
@@ -478,6 +497,9 @@ class SessionStore:
         path = self._folder / IMAGES / _image_file(patch_id)
         if not path.is_file():
             return None
+        with reading(self._engine, self._location) as connection:
+            if is_image_changed(connection, path.name, path):
+                raise ValueError(f"{path} differs from its checksum: it is damaged")
         # Mapped, so that a header that promises more than the file holds is refused before memory is taken, and an
         # archive by another name is not opened.
         array: NDArray[np.uint8] = np.array(np.lib.format.open_memmap(path, mode="r"))
@@ -572,7 +594,7 @@ class SessionStore:
     def _read_events(self, after: int, kind: str | None) -> Iterator[Event]:
         while True:
             with reading(self._engine, self._location) as connection:
-                piece = _events_after(connection, after, kind)
+                piece = _events_after(connection, self._location, after, kind)
             yield from piece
             if len(piece) < _EVENTS_PER_PIECE:
                 return
@@ -584,7 +606,7 @@ class SessionStore:
         def fold(connection: sa.Connection) -> None:
             clear_tables(connection)
             after = 0
-            while piece := _events_after(connection, after, None):
+            while piece := _events_after(connection, self._location, after, None):
                 for event in piece:
                     apply_event(connection, event.kind, event.payload)
                 after = piece[-1].id
@@ -612,7 +634,8 @@ def _load_tables(connection: sa.Connection, location: str) -> StoredTables:
     if row is None:
         raise _still_empty(location)
     with readable(location):
-        tables = {table: frame_of_columns(table, read_rows(connection, table)) for table in SESSION_TABLES}
+        refuse_changed_table(connection, SESSION_ROW.name, location)
+        tables = {table: _checked_table(connection, table, location) for table in SESSION_TABLES}
         info = SessionInfo.model_validate_json(row["info"])
         overrides = store_records.stored_overrides(connection)
         last = connection.execute(
@@ -623,15 +646,22 @@ def _load_tables(connection: sa.Connection, location: str) -> StoredTables:
     return StoredTables(row["name"], info, tables, overrides, EventMark(*last))
 
 
-def _events_after(connection: sa.Connection, after: int, kind: str | None) -> list[Event]:
+def _checked_table(connection: sa.Connection, table: str, location: str) -> pd.DataFrame:
+    columns = read_rows(connection, table, ["row_number", *names_with_values(connection, table)])
+    refuse_changed_rows(connection, table, columns, location)
+    return frame_of_columns(table, {name: values for name, values in columns.items() if name != "row_number"})
+
+
+def _events_after(connection: sa.Connection, location: str, after: int, kind: str | None) -> list[Event]:
     """The next few events behind an id."""
     query = sa.select(EVENTS).where(EVENTS.c.id > after).order_by(EVENTS.c.id).limit(_EVENTS_PER_PIECE)
     if kind is not None:
         query = query.where(EVENTS.c.kind == kind)
-    return [
-        Event(row.id, row.kind, row.at, unpack_payload(row.payload))
-        for row in connection.execute(query).all()
-    ]
+    rows = connection.execute(query).all()
+    for row in rows:
+        if row.crc is not None and row.crc != event_sum(row.kind, row.at, row.payload):
+            raise damaged(location, f"the content of event {row.id}")
+    return [Event(row.id, row.kind, row.at, unpack_payload(row.payload)) for row in rows]
 
 
 def _still_empty(location: str) -> StoreError:

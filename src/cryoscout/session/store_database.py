@@ -216,7 +216,8 @@ def _refusal(error: sa.exc.DatabaseError, location: str) -> StoreError:
 
 def _cannot_be_read(location: str, what: str) -> StoreError:
     return StoreError(
-        f"{location_in_words(location)} must be a session store. Got a database that cannot be read instead ({what}). "
+        f"{location_in_words(location)} must be a session store. Got a damaged database, which cannot be read, "
+        f"instead ({what}). "
         "Remedy: restore it from a copy, or import its files anew to another place with -o."
     )
 

@@ -146,10 +146,10 @@ def events_of_files(files: Mapping[str, Mapping[str, tuple[int, int]]]) -> Itera
 def read_rows(connection: sa.Connection, table: str, names: Sequence[str] | None = None) -> Columns:
     """All rows of a table in the order they came.
 
-    names : the columns to read; when None, all but those without any value
+    names : the columns to read, `row_number` among them where it is wanted; when None, all but those without any value
     """
     layout = SESSION_TABLES[table]
-    names = _names_with_values(connection, table) if names is None else names
+    names = names_with_values(connection, table) if names is None else names
     columns: Columns = {name: [] for name in names}
     rows = connection.execute(sa.select(*(layout.c[name] for name in names)).order_by(layout.c.row_number))
     # Rows in small pieces are gone before the garbage collector counts them: half the time of all at once.
@@ -159,7 +159,8 @@ def read_rows(connection: sa.Connection, table: str, names: Sequence[str] | None
     return columns
 
 
-def _names_with_values(connection: sa.Connection, table: str) -> list[str]:
+def names_with_values(connection: sa.Connection, table: str) -> list[str]:
+    """The columns of a table that hold anything."""
     layout = SESSION_TABLES[table]
     nullable = [column for column, kind in TABLES[table].items() if may_be_missing(kind)]
     if not nullable:

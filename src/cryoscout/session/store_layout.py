@@ -106,7 +106,35 @@ EVENTS = sa.Table(
     sa.Column("kind", sa.Text, nullable=False, index=True),
     sa.Column("at", sa.Text, nullable=False),  # UTC, ISO 8601
     sa.Column("payload", sa.LargeBinary, nullable=False),  # JSON object, UTF-8, zlib
+    sa.Column("crc", sa.BigInteger),  # of the three before
 )
+ROW_SUMS = sa.Table(
+    "row_sums",
+    METADATA,
+    sa.Column("table_name", sa.Text, nullable=False),
+    sa.Column("block", sa.BigInteger, nullable=False),
+    sa.Column("crc", sa.BigInteger, nullable=False),
+    sa.UniqueConstraint("table_name", "block"),
+)
+TOUCHED = sa.Table(
+    "touched_blocks",
+    METADATA,
+    sa.Column("table_name", sa.Text, nullable=False),
+    sa.Column("block", sa.BigInteger, nullable=False),
+    sa.UniqueConstraint("table_name", "block"),
+)
+IMAGE_SUMS = sa.Table(
+    "image_sums",
+    METADATA,
+    sa.Column("file", sa.Text, nullable=False, unique=True),
+    sa.Column("crc", sa.BigInteger, nullable=False),
+)
+"""Checksums, see `store_checks`."""
+
+
+def event_sum(kind: str, at: str, payload: bytes) -> int:
+    """The checksum of an event."""
+    return zlib.crc32(payload, zlib.crc32(f"{kind}\0{at}".encode()))
 
 
 def pack_payload(payload: Mapping[str, object]) -> bytes:
@@ -129,6 +157,7 @@ def insert_event(
 ) -> int:
     """Append one event and return its id.     at : aware time, now when None"""
     moment = (at or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="milliseconds")
-    values = {"kind": kind, "at": moment, "payload": pack_payload(payload)}
+    packed = pack_payload(payload)
+    values = {"kind": kind, "at": moment, "payload": packed, "crc": event_sum(kind, moment, packed)}
     number: int = connection.execute(sa.insert(EVENTS).returning(EVENTS.c.id), values).scalar_one()
     return number

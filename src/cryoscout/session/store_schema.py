@@ -5,20 +5,25 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from cryoscout.core.errors import StoreError
+from cryoscout.session.store_checks import sum_all_rows, watch_tables
 from cryoscout.session.store_events import events_of_rows, read_rows, upsert_predictions
 from cryoscout.session.store_layout import (
     EVENTS,
     FILES,
+    IMAGE_SUMS,
     METADATA,
+    ROW_SUMS,
     SCHEMA,
     SESSION_ROW,
     SESSION_TABLES,
+    TOUCHED,
+    event_sum,
     insert_event,
     unpack_payload,
 )
 from cryoscout.session.tables import TABLES
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 NEW_COLUMNS: dict[int, dict[str, tuple[str, ...]]] = {
     2: {
@@ -53,6 +58,7 @@ def create_schema(connection: sa.Connection) -> None:
     """Create every table of the present schema, empty, with its guards and version."""
     METADATA.create_all(connection)
     _guard_events(connection)
+    watch_tables(connection)
     connection.execute(sa.insert(SCHEMA).values(version=SCHEMA_VERSION))
 
 
@@ -112,6 +118,7 @@ def last_free_override(connection: sa.Connection) -> int:
 
 def _from_0_to_1(connection: sa.Connection) -> None:
     """Schema 0 held the tables alone; from schema 1 on they are a fold over events."""
+    # With its column of schema 5, which is filled there: events are inserted with it from here on.
     METADATA.create_all(connection, tables=[EVENTS])
     _guard_events(connection)
     session = connection.execute(sa.select(SESSION_ROW)).mappings().one()
@@ -162,6 +169,20 @@ def _from_3_to_4(connection: sa.Connection) -> None:
             upsert_predictions(connection, payload["columns"])
 
 
+def _from_4_to_5(connection: sa.Connection) -> None:
+    """Schema 4 had no checksums: a flipped bit of the disk gave other numbers without a word."""
+    METADATA.create_all(connection, tables=[ROW_SUMS, TOUCHED, IMAGE_SUMS])
+    if "crc" not in {column["name"] for column in sa.inspect(connection).get_columns(EVENTS.name)}:
+        connection.exec_driver_sql(f"ALTER TABLE {EVENTS.name} ADD COLUMN crc BIGINT")
+    _unguard_events(connection)
+    for event in connection.execute(sa.select(EVENTS)).all():
+        crc = event_sum(event.kind, event.at, event.payload)
+        connection.execute(sa.update(EVENTS).where(EVENTS.c.id == event.id).values(crc=crc))
+    _guard_events(connection)
+    watch_tables(connection)
+    sum_all_rows(connection)
+
+
 def _add_columns(connection: sa.Connection, version: int) -> None:
     for table, columns in NEW_COLUMNS[version].items():
         for column in columns:
@@ -169,7 +190,7 @@ def _add_columns(connection: sa.Connection, version: int) -> None:
             connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
 
 
-MIGRATIONS = (_from_0_to_1, _from_1_to_2, _from_2_to_3, _from_3_to_4)
+MIGRATIONS = (_from_0_to_1, _from_1_to_2, _from_2_to_3, _from_3_to_4, _from_4_to_5)
 """Step i brings schema i to schema i + 1."""
 
 
@@ -177,3 +198,9 @@ def _guard_events(connection: sa.Connection) -> None:
     for verb in ("update", "delete"):
         for statement in _GUARDS[connection.dialect.name]:
             connection.exec_driver_sql(statement.format(verb=verb, VERB=verb.upper()))
+
+
+def _unguard_events(connection: sa.Connection) -> None:
+    on = f" ON {EVENTS.name}" if connection.dialect.name == "postgresql" else ""
+    for verb in ("update", "delete"):
+        connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS events_no_{verb}{on}")

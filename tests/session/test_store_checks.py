@@ -1,0 +1,110 @@
+"""One flipped bit of the disk: a store is as it was written, or refused as damaged; never other numbers."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from store_examples import assert_same
+
+from cryoscout.core.errors import StoreError
+from cryoscout.session.store import DATABASE, SessionStore
+from session_with_images import bright, images_of, stored, tiny_session, truth
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A session with images, results recorded live and a prediction."""
+    place = stored(
+        tmp_path_factory.mktemp("whole") / "tiny.session",
+        tiny_session(),
+        images_of(tiny_session(), bright(truth())),
+    )
+    with SessionStore.open(place) as store:
+        holes = store.load().holes["hole_id"].tolist()
+        for hole in holes[100:104]:
+            store.record_imaged(hole)
+    return Path(place)
+
+
+def flips(whole: Path, tmp_path: Path, count: int, seed: int) -> tuple[int, int]:
+    """How many of so many single flips were refused, and how many changed nothing. Fails at any that told nothing."""
+    with SessionStore.open_for_reading(whole) as store:
+        expected, events = store.load(), list(store.events())
+    rng = np.random.default_rng(seed)
+    content = (whole / DATABASE).read_bytes()
+    place = tmp_path / "tiny.session"
+    shutil.copytree(whole, place)
+    refused = 0
+    for _ in range(count):
+        at, bit = int(rng.integers(len(content))), int(rng.integers(8))
+        flipped = bytearray(content)
+        flipped[at] ^= 1 << bit
+        for left in place.glob(f"{DATABASE}-*"):
+            left.unlink()
+        (place / DATABASE).write_bytes(flipped)
+        try:
+            with SessionStore.open(place) as store:
+                session, said = store.load(), list(store.events())
+        except StoreError as error:
+            said_of_damage = str(error)
+        else:
+            said_of_damage = ""
+        if said_of_damage:
+            assert str(place) in said_of_damage, f"byte {at}, bit {bit}"
+            assert "damaged" in said_of_damage or "session store" in said_of_damage, f"byte {at}, bit {bit}"
+            refused += 1
+            continue
+        assert_same(session, expected)
+        assert said == events, f"byte {at}, bit {bit}"
+    return refused, count - refused
+
+
+def test_a_flipped_bit_changes_nothing_or_is_refused(whole: Path, tmp_path: Path) -> None:
+    refused, harmless = flips(whole, tmp_path, 25, seed=0)
+    assert refused > 0
+    assert refused + harmless == 25
+
+
+@pytest.mark.slow
+def test_a_thousand_flipped_bits_change_nothing_or_are_refused(whole: Path, tmp_path: Path) -> None:
+    refused, harmless = flips(whole, tmp_path, 1000, seed=1)
+    print(f"{refused} refused, {harmless} without effect")  # noqa: T201
+    assert refused > 50
+
+
+def test_a_number_that_was_changed_behind_the_store_is_told_with_its_table(
+    whole: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "tiny.session"
+    shutil.copytree(whole, place)
+    content = (place / DATABASE).read_bytes()
+    with SessionStore.open(place) as store:
+        ctf = store.load().exposures["ctf_max_res_angstrom"].dropna().iloc[0]
+    stored_as = np.array(ctf, dtype=">f8").tobytes()
+    assert stored_as in content
+    (place / DATABASE).write_bytes(content.replace(stored_as, np.array(ctf + 1.0, dtype=">f8").tobytes()))
+    with (
+        SessionStore.open(place) as store,
+        pytest.raises(
+            StoreError,
+            match=r"rows of its table .* it is damaged\. Remedy: restore it from a copy, or import",
+        ),
+    ):
+        store.load()
+
+
+def test_an_image_file_that_changed_is_not_used(whole: Path, tmp_path: Path) -> None:
+    place = tmp_path / "tiny.session"
+    shutil.copytree(whole, place)
+    with SessionStore.open(place) as store:
+        patch = store.load().patches["patch_id"].iloc[0]
+        assert store.images(patch) is not None
+        file = sorted((place / "images").iterdir())[0]
+        content = bytearray(file.read_bytes())
+        content[-7] ^= 4
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match="differs from its checksum: it is damaged"):
+            store.images(patch)
