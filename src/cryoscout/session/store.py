@@ -498,8 +498,9 @@ class SessionStore:
         if not path.is_file():
             return None
         with reading(self._engine, self._location) as connection:
-            if is_image_changed(connection, path.name, path):
-                raise ValueError(f"{path} differs from its checksum: it is damaged")
+            is_changed = is_image_changed(connection, path.name, path)
+        if is_changed:
+            raise ValueError(f"{path} differs from its checksum: it is damaged")
         # Mapped, so that a header that promises more than the file holds is refused before memory is taken, and an
         # archive by another name is not opened.
         array: NDArray[np.uint8] = np.array(np.lib.format.open_memmap(path, mode="r"))
