@@ -163,7 +163,7 @@ def test_a_newer_store_is_refused_and_left_as_it_is(cli, sim, tmp_path):
     answer = cli("plan sim.session --budget-min 60 --as-new")
     assert answer.code == 2
     assert answer.err.count("\n") == 1
-    assert "Got 1004 in sim.session instead. Remedy: update cryoscout" in answer.err
+    assert "Got 1005 in sim.session instead. Remedy: update cryoscout" in answer.err
     assert database.read_bytes() == before
 
 
