@@ -25,6 +25,7 @@ NAV = DATA / "serialem" / "made_by_hand_two_squares.nav"
 GRID = DATA / "smartscope" / "made_by_hand_grid.yaml"
 UUID = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
 QUICK = "--policy random --time-model cryorl --budget-min"
+QUICK_ALL = f"--also-unchosen {QUICK}"
 
 
 @pytest.fixture
@@ -86,14 +87,14 @@ def test_every_export_is_read_back_by_its_own_reader(cli, request, tmp_path, exp
     of = EXPORTS[export].of
     name = "y1" if of == "leginon" else request.getfixturevalue(f"{FIXTURES.get(of, 'smartscope')}_session")
     options = {"nav": f"--nav {NAV}", "athena-json": f"--athena-session {UUID}"}.get(export, "")
-    answer = cli(f"plan {name} {QUICK} 45 --export {export} -o plan.out --json {options}")
+    answer = cli(f"plan {name} {QUICK_ALL} 45 --export {export} -o plan.out --json {options}")
     holes = planned(answer)
     assert len(holes) > 2
     assert READ_BACK[export](tmp_path / "plan.out") == ([] if export == "star" else holes)
 
 
 def test_an_exported_csv_is_imported_as_holes_that_are_not_imaged(cli, smartscope_session, tmp_path):
-    holes = planned(cli(f"plan {smartscope_session} {QUICK} 45 --export csv -o targets.csv --json"))
+    holes = planned(cli(f"plan {smartscope_session} {QUICK_ALL} 45 --export csv -o targets.csv --json"))
     told = json.loads(cli("import targets.csv -o back.session --json").out)
     assert (told["holes"], told["exposures"], told["outcomes"]["none"]) == (len(holes), 0, len(holes))
     assert any("not used: order, p_good, tier, minutes, minutes_used" in note for note in told["notes"])
@@ -152,7 +153,7 @@ def test_a_leginon_order_is_the_plan(cli, tmp_path):
 def test_a_smartscope_selection_is_written_and_sent_only_when_asked(
     cli, smartscope_session, server, tmp_path
 ):
-    ask = f"plan {smartscope_session} {QUICK} 60 --export smartscope --json -o"
+    ask = f"plan {smartscope_session} {QUICK_ALL} 60 --export smartscope --json -o"
     answer = cli(ask, "a.json")
     holes = planned(answer)
     assert [hole for patch in smartscope_rest.read_selection(tmp_path / "a.json") for hole in patch] == holes
@@ -174,7 +175,7 @@ def test_a_server_that_fails_leaves_the_file_and_the_memory_of_the_plan(
 ):
     server.answer = (500, b"")
     answer = cli(
-        f"plan {smartscope_session} {QUICK} 60 --export smartscope -o a.json --smartscope-address",
+        f"plan {smartscope_session} {QUICK_ALL} 60 --export smartscope -o a.json --smartscope-address",
         server.address,
     )
     assert answer.code == 2
@@ -185,7 +186,7 @@ def test_a_server_that_fails_leaves_the_file_and_the_memory_of_the_plan(
 
 
 def test_star_holds_the_good_micrographs_measured_so_far(cli, smartscope_session, tmp_path):
-    answer = cli(f"plan {smartscope_session} {QUICK} 30 --export star -o good.star")
+    answer = cli(f"plan {smartscope_session} {QUICK_ALL} 30 --export star -o good.star")
     assert answer.code == 0
     ctf = relion.read_source(tmp_path / "good.star").ctf
     assert ctf["ctf_max_res_angstrom"].tolist() == [3.8, 4.2, 5.1]
@@ -196,7 +197,7 @@ def test_star_needs_no_hole_left_to_plan(cli, sim, tmp_path):
     answer = cli(f"plan {sim} --budget-min 60 --export star -o good.star --json")
     assert answer.code == 0
     assert json.loads(answer.out) == {"session": "sim", "holes": []}
-    assert "every hole is imaged" in answer.err
+    assert "no hole that may be planned is left" in answer.err
     with SessionStore.open(tmp_path / sim) as store:
         good = store.load().good_by_hole(6.0).sum()
     assert len(relion.read_source(tmp_path / "good.star").ctf) == good

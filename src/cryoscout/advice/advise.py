@@ -52,11 +52,7 @@ def advise(
         problem, start = course.remaining(), course.here
     n_available = int(problem.available().sum())
     if n_available == 0:
-        raise DataError(
-            f"Session {session.name} must have a hole that is not imaged yet. Got {problem.n_holes} "
-            "imaged holes "
-            "instead. Remedy: add --as-new to plan it as if nothing was imaged."
-        )
+        raise _nothing_to_plan(session, setting)
     visits_at_most = min(
         n_available, int(problem.budget_min / problem.time_model.tiers_min(problem.shots)[0])
     )
@@ -73,6 +69,7 @@ def advise(
             *setting.prediction.notes,
             *setting.prediction.cautions,
             *setting.time_notes,
+            *_notes_on_choice(session, setting, request),
             *_notes_on_outcomes(session, problem, request.as_new),
             *(() if len(planned.course) else (_note_on_an_empty_plan(problem, start),)),
         ),
@@ -91,6 +88,50 @@ def _note_on_an_empty_plan(problem: RoutingProblem, start: int) -> str:
     if first_min > problem.budget_min:
         return f"Nothing fits: the first hole takes {first_min:.4g} min."
     return f"Nothing is planned: the policy chose no hole that fits; the nearest takes {first_min:.4g} min."
+
+
+def _nothing_to_plan(session: Session, setting: Setting) -> DataError:
+    """Why no hole may be planned: the operator chose none of those that are left, or none is left."""
+    left_out = setting.n_not_chosen
+    if not left_out:
+        return DataError(
+            f"Session {session.name} must have a hole that is not imaged yet. Got {session.n_holes} imaged holes "
+            "instead. Remedy: add --as-new to plan it as if nothing was imaged."
+        )
+    may_be_exposed = (
+        " If they were acquired, import their .mdoc files first." if _loses_marks(session) else ""
+    )
+    return DataError(
+        f"Session {session.name} must have a hole that is {_CHOSEN_WORD.get(session.info.format, 'chosen')} and not "
+        f"imaged yet. Got {left_out} holes that are not instead. Remedy: choose holes in your program and import with "
+        f"--update, or add --also-unchosen to plan these.{may_be_exposed}"
+    )
+
+
+_CHOSEN_WORD = {"serialem": "marked Acquire", "epu": "selected", "smartscope": "selected"}
+"""What the vendors call a chosen hole."""
+
+
+def _loses_marks(session: Session) -> bool:
+    from cryoscout.routing.from_session import MARK_GOES_WITH_THE_IMAGE
+
+    return session.info.format in MARK_GOES_WITH_THE_IMAGE
+
+
+def _notes_on_choice(session: Session, setting: Setting, request: AdviceRequest) -> tuple[str, ...]:
+    """How many holes the operator did not choose, whether they are left out, and what to do about it."""
+    count, word = setting.n_not_chosen, _CHOSEN_WORD.get(session.info.format, "chosen")
+    if not count:
+        return ()
+    if not request.also_unchosen:
+        return (f"{count} holes that are not {word} are left out; --also-unchosen plans them too.",)
+    said = f"{count} holes that are not {word} may be planned."
+    if _loses_marks(session):
+        said += (
+            " SerialEM takes the mark off what it has acquired: only holes with an imported .mdoc are known to be "
+            "exposed, so import all of them."
+        )
+    return (said,)
 
 
 def _notes_on_outcomes(session: Session, problem: RoutingProblem, as_new: bool) -> tuple[str, ...]:

@@ -30,6 +30,8 @@ class AdviceRequest:
     """None takes the session's."""
     from_hole: str | None = None
     as_new: bool = False
+    also_unchosen: bool = False
+    """Plan holes too that the operator did not choose."""
     time_model: str | None = None
     crossing: Crossing = "drop"
     seed: int = 0
@@ -46,6 +48,8 @@ class Setting:
     time_model: TimeModel
     problem: RoutingProblem
     time_notes: tuple[str, ...]
+    n_not_chosen: int = 0
+    """Holes without an image that the operator did not choose, planned or not."""
 
     @property
     def label(self) -> str:
@@ -56,7 +60,7 @@ class Setting:
 def setting_of(session: Session, request: AdviceRequest) -> Setting:
     """Resolve a request. Raises the errors of the parts: unknown names, a prediction with gaps, too few times."""
     from cryoscout.learning.registry import policy_named
-    from cryoscout.routing.from_session import problem_from_session
+    from cryoscout.routing.from_session import not_chosen, problem_from_session
     from cryoscout.routing.predictions import prediction_of
     from cryoscout.routing.times import time_model_for
 
@@ -73,8 +77,10 @@ def setting_of(session: Session, request: AdviceRequest) -> Setting:
         threshold_angstrom=threshold_angstrom,
         crossing=request.crossing,
         as_new=request.as_new,
+        also_unchosen=request.also_unchosen,
     )
-    return Setting(policy, name, prediction, threshold_angstrom, time_model, problem, time_notes)
+    left_out = int(not_chosen(session).sum())
+    return Setting(policy, name, prediction, threshold_angstrom, time_model, problem, time_notes, left_out)
 
 
 def threshold_of(session: Session, asked_angstrom: float | None) -> float:

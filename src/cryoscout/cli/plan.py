@@ -48,6 +48,13 @@ def plan(
     as_new: Annotated[
         bool, typer.Option("--as-new", help="Hide all outcomes and plan imaged holes again.")
     ] = False,
+    also_unchosen: Annotated[
+        bool,
+        typer.Option(
+            "--also-unchosen",
+            help="Plan holes too that you did not choose: deselected in EPU, without Acquire in SerialEM.",
+        ),
+    ] = False,
     split: Annotated[
         str | None, typer.Option(help="Split of a built-in session: train, val. Default: val.")
     ] = None,
@@ -116,14 +123,14 @@ def plan(
     loaded = load_session(spec, split, say)
     if request is not None:
         check_fits(request, loaded)
-        if _is_finished_star(request, loaded, as_new):
+        if _is_finished_star(request, loaded, as_new, also_unchosen):
             write_good_micrographs_alone(
                 request,
                 loaded,
                 loaded.info.threshold_angstrom if threshold_angstrom is None else threshold_angstrom,
                 say,
             )
-            say("Note: every hole is imaged, so there is nothing to plan.")
+            say("Note: no hole that may be planned is left.")
             if as_json:
                 print_json({"session": loaded.name, "holes": []})
             return
@@ -134,6 +141,7 @@ def plan(
         threshold_angstrom=threshold_angstrom,
         from_hole=from_hole,
         as_new=as_new,
+        also_unchosen=also_unchosen,
         time_model=time_model,
         seed=seed,
     )
@@ -149,12 +157,14 @@ def plan(
         _print(work_list)
 
 
-def _is_finished_star(request: ExportRequest, session: Session, as_new: bool) -> bool:
+def _is_finished_star(request: ExportRequest, session: Session, as_new: bool, also_unchosen: bool) -> bool:
     """Good micrographs are most often wanted of a session that has no hole left."""
-    from cryoscout.routing.from_session import is_planned_as_new
+    from cryoscout.routing.from_session import is_planned_as_new, not_chosen
 
-    is_over = bool(session.imaged_by_hole().all()) and not is_planned_as_new(session, as_new)
-    return request.format == "star" and is_over
+    if request.format != "star" or is_planned_as_new(session, as_new):
+        return False
+    done = session.imaged_by_hole()
+    return bool((done if also_unchosen else done | not_chosen(session)).all())
 
 
 def _remember(spec: str, work_list: WorkList) -> None:

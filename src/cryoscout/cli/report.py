@@ -49,6 +49,9 @@ def report(
             "else cryorl."
         ),
     ] = None,
+    also_unchosen: Annotated[
+        bool, typer.Option("--also-unchosen", help="Plan holes too that you did not choose, as in plan.")
+    ] = False,
     split: Annotated[
         str | None, typer.Option(help="Split of a built-in session: train, val. Default: val.")
     ] = None,
@@ -101,6 +104,7 @@ def report(
         ("--split", split),
     ):
         options += [] if value is None else [option, str(value)]
+    options += ["--also-unchosen"] if also_unchosen else []
     options += [part for folder in classifier or [] for part in ("--classifier", str(folder))]
     request = ReportRequest(
         budget_min=check_budget_min(budget_min),
@@ -109,6 +113,7 @@ def report(
         seed=seed,
         threshold_angstrom=threshold_angstrom,
         time_model=time_model,
+        also_unchosen=also_unchosen,
         command=shlex.join(["cryoscout", "report", in_words(spec), *options]),
         notes=notes,
     )

@@ -85,6 +85,8 @@ class ReportRequest:
     seed: int = 0
     threshold_angstrom: float | None = None
     time_model: str | None = None
+    also_unchosen: bool = False
+    """Plan holes too that the operator did not choose."""
     command: str = ""
     notes: tuple[str, ...] = ()
 
@@ -197,6 +199,7 @@ def _asked(request: ReportRequest, spec: str, *, replayed: bool) -> AdviceReques
         policy=spec,
         threshold_angstrom=request.threshold_angstrom,
         as_new=replayed,
+        also_unchosen=request.also_unchosen,
         time_model=request.time_model,
         crossing="count" if replayed else "drop",
         seed=request.seed,

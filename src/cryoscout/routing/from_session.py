@@ -7,6 +7,7 @@ problem.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
 from cryoscout.routing.predictions import Prediction, check_threshold_angstrom
@@ -15,6 +16,9 @@ from cryoscout.routing.replay import Truth
 from cryoscout.routing.time_model import TimeModel
 from cryoscout.routing.times import time_model_for
 from cryoscout.session.model import Session
+
+MARK_GOES_WITH_THE_IMAGE = frozenset({"serialem"})
+"""Formats of programs that take the mark off what they have imaged."""
 
 
 def truth_from_session(session: Session, threshold_angstrom: float = GOOD_THRESHOLD_ANGSTROM) -> Truth:
@@ -33,17 +37,20 @@ def problem_from_session(
     threshold_angstrom: float = GOOD_THRESHOLD_ANGSTROM,
     crossing: Crossing = "drop",
     as_new: bool = False,
+    also_unchosen: bool = False,
 ) -> RoutingProblem:
     """The planning problem of a session; holes in the session's order.
 
     prediction : of `prediction_of`, at the same threshold     time_model : None for the session's default
     as_new : hide every outcome and plan imaged holes again; built-in sessions always are as new
+    also_unchosen : plan holes too that the operator did not choose (`not_chosen`)
     Without as_new, imaged holes are marked as imaged (never planned) and known outcomes are handed over.
     Raises UnknownNameError, InputError, DataError as the parts do.
     """
     if not isinstance(time_model, TimeModel):
         time_model, _ = time_model_for(session, time_model)
     hidden = is_planned_as_new(session, as_new)
+    left_out = not_chosen(session)
     return RoutingProblem(
         tree=session.tree(),
         prior_p_good=prediction.p_good,
@@ -56,8 +63,23 @@ def problem_from_session(
         imaged=None if hidden else session.imaged_by_hole(),
         outcome=None if hidden else session.good_by_hole(threshold_angstrom),
         results=None if hidden else session.results_by_hole(),
+        allowed=None if also_unchosen or not left_out.any() else ~left_out,
         hole_ids=tuple(session.holes["hole_id"]),
     )
+
+
+def not_chosen(session: Session) -> NDArray[np.bool_]:
+    """(n,) bool: holes of which a file says that the operator did not choose them, and that have no image.
+
+    Where no hole is chosen, the choice is not made yet and all may be planned. Not so for SerialEM, which takes the
+    mark off every item that it has acquired (`SetItemSuccessfullyAcquired` in its NavigatorDlg.cpp): a hole without a
+    mark may be exposed, with or without an image that is known. An imaged hole was chosen, whatever the file says now.
+    """
+    chosen = session.holes["chosen"]
+    if not chosen.any() and session.info.format not in MARK_GOES_WITH_THE_IMAGE:
+        return np.zeros(session.n_holes, dtype=bool)
+    said_no = (~chosen).fillna(False).to_numpy(dtype=bool)
+    return np.asarray(said_no & ~session.imaged_by_hole())
 
 
 def is_planned_as_new(session: Session, as_new: bool) -> bool:

@@ -26,8 +26,15 @@ ROUTE = [
 ]
 
 
+NOTED = "UserValue2 = chosen, left out of the plan"
+
+
 def untouched(section):
-    return [line for line in section.raw if line.strip() and line.partition(" = ")[0] not in TOUCHED]
+    return [
+        line
+        for line in section.raw
+        if line.strip() and line.partition(" = ")[0] not in TOUCHED and line.rstrip() != NOTED
+    ]
 
 
 def written(tmp_path, source=MADE, route=ROUTE):
@@ -48,7 +55,8 @@ def test_chosen_holes_stand_in_order_of_visit_below_the_maps_and_above_the_other
 def test_only_chosen_holes_are_marked(tmp_path):
     _, after, notes = written(tmp_path)
     assert [item.id for item in after.items if item.acquire] == [hole.hole_id for hole in ROUTE]
-    assert "9 items were marked for acquisition and are not in the route: the marks are taken off." in notes
+    said = "9 items were marked for acquisition and are not in the route: the marks are taken off, and UserValue2 keeps"
+    assert any(note.startswith(said) for note in notes)
 
 
 def test_p_good_is_the_user_value_and_registrations_stay(tmp_path):
@@ -98,9 +106,12 @@ def test_holes_that_are_not_chosen_keep_their_lines_but_the_mark(tmp_path):
     before, after, _ = written(tmp_path)
     for hole in before.holes:
         if hole.id not in {planned.hole_id for planned in ROUTE}:
+            lines = after.by_id[hole.id].section.raw
             assert [line for line in hole.section.raw if not line.startswith("Acquire")] == [
-                line for line in after.by_id[hole.id].section.raw if line
+                line for line in lines if line and line.rstrip() != NOTED
             ][: len(hole.section.raw) - hole.acquire]
+            noted = NOTED in [line.rstrip() for line in lines]
+            assert noted == (hole.acquire and hole.section.get("UserValue2") is None)
 
 
 def test_a_file_that_ends_without_a_line_end_can_be_put_in_another_order(tmp_path):
@@ -234,7 +245,8 @@ def test_the_operator_is_told_how_to_load_it_and_what_may_surprise(tmp_path):
         "table already, so marks and order would not change."
     )
     assert notes[1].startswith("4 chosen holes are not at registration 2, the highest of the file")
-    assert notes[3] == "UserValue1 of 1 chosen holes held another value and now holds p_good."
+    assert notes[3].startswith("UserValue2 of 1 of them holds another value, which stays")
+    assert notes[4] == "UserValue1 of 1 chosen holes held another value and now holds p_good."
 
 
 def test_an_xml_navigator_is_written_in_the_autodoc_form(tmp_path):

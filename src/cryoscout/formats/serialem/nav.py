@@ -158,6 +158,10 @@ _TAB_DELIMITED = re.compile(r"\s*(?:Version\t[^\n]*\n)?Label\t")
 _SHOWN = 60
 
 
+LEFT_OUT_KEY, LEFT_OUT = "UserValue2", "chosen, left out of the plan"
+"""What a written plan notes at an item that was marked Acquire and is not in the plan, so that it stays chosen."""
+
+
 @dataclass(frozen=True, eq=False)
 class NavItem:
     """One item; everything it does not name is in `section`."""
@@ -181,6 +185,11 @@ class NavItem:
     size_px: tuple[int, int] | None  # width, height of the image that `scale` is for
     place: int  # index into NavFile.document.sections
     section: Section = field(repr=False)
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether it is marked Acquire, or was when a plan was written that left it out."""
+        return self.acquire or self.section.get(LEFT_OUT_KEY) == LEFT_OUT
 
     @property
     def is_hole(self) -> bool:

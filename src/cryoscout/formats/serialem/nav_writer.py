@@ -15,7 +15,7 @@ from pathlib import Path
 from cryoscout.core.errors import InputError
 from cryoscout.core.new_files import write_whole
 from cryoscout.formats.serialem.autodoc import UNREADABLE, Autodoc, Section
-from cryoscout.formats.serialem.nav import ITEM, NavFile, NavItem
+from cryoscout.formats.serialem.nav import ITEM, LEFT_OUT, LEFT_OUT_KEY, NavFile, NavItem
 
 FIRST_MADE_ID = 50_000
 """Ids that SerialEM makes itself are 100,000 and more."""
@@ -38,7 +38,9 @@ def write_nav(source: NavFile, route: Sequence[PlannedHole], path: Path) -> tupl
     source : as read; files of the XML form are written in the autodoc form, which SerialEM reads just as well
     route : in order of visit, each hole once, not empty     path : a file that does not exist yet
     Of the chosen holes Acquire, GroupID (one per patch) and UserValue1 (p_good) are set, of all other items Acquire is
-    taken off; registrations are never changed, because positions of two registrations cannot be compared.
+    taken off; holes among them get UserValue2 = "chosen, left out of the plan", so that a later import of the file
+    knows that the operator had chosen them. Registrations are never changed, because positions of two registrations
+    cannot be compared.
     Raises InputError for a route that is empty, repeats a hole or has a p_good outside 0..1, and for a path that
     exists or cannot be written, a hole that the file does not have (with the nearest), and a source with a header that
     cannot be read or, in the XML form, with any deviation.
@@ -46,16 +48,18 @@ def write_nav(source: NavFile, route: Sequence[PlannedHole], path: Path) -> tupl
     _check_whole(source)
     chosen = _chosen(source, route)
     sections = list(source.document.sections)
-    unmarked = _unmark(sections, {item.place for item in chosen})
+    unmarked, unnoted = _unmark(source, sections, {item.place for item in chosen})
     groups = _group_of_patch(source, route, chosen)
     replaced = sum(item.section.get(USER_VALUE) is not None for item in chosen)
     for hole, item in zip(route, chosen, strict=True):
         section = sections[item.place].with_value("Acquire", "1")
         section = section.with_value("GroupID", str(groups[hole.patch_id]))
+        if section.get(LEFT_OUT_KEY) == LEFT_OUT:
+            section = section.without(LEFT_OUT_KEY)
         sections[item.place] = section.with_value(USER_VALUE, f"{hole.p_good:.4f}")
     document = _in_order_of_visit(source, sections, chosen)
     _write_new_file(path, document.to_bytes())
-    return _notes(source, path, chosen, unmarked, replaced)
+    return _notes(source, path, chosen, unmarked, unnoted, replaced)
 
 
 def _check_whole(source: NavFile) -> None:
@@ -105,9 +109,13 @@ def _unknown_hole(source: NavFile, hole_id: str, holes: dict[str, NavItem]) -> s
     return f"A route must name holes of {source.path.name}. Got {hole_id!r} instead.{hint}"
 
 
-def _unmark(sections: list[Section], chosen_places: set[int]) -> int:
-    """Take the mark off every item that is not chosen, items that could not be read among them; how many had one."""
-    unmarked = 0
+def _unmark(source: NavFile, sections: list[Section], chosen_places: set[int]) -> tuple[int, int]:
+    """Take the mark off every item that is not chosen, items that could not be read among them; how many had one.
+
+    A hole is noted to have been chosen; the second number counts those where the note has no place.
+    """
+    unmarked = unnoted = 0
+    holes = {item.place for item in source.holes}
     for place, section in enumerate(sections):
         if (
             place
@@ -115,9 +123,16 @@ def _unmark(sections: list[Section], chosen_places: set[int]) -> int:
             and place not in chosen_places
             and section.get("Acquire") is not None
         ):
-            unmarked += section.get("Acquire") != "0"
-            sections[place] = section.without("Acquire")
-    return unmarked
+            was_marked = section.get("Acquire") != "0"
+            unmarked += was_marked
+            section = section.without("Acquire")
+            if was_marked and place in holes:
+                if section.get(LEFT_OUT_KEY) in (None, LEFT_OUT):
+                    section = section.with_value(LEFT_OUT_KEY, LEFT_OUT)
+                else:
+                    unnoted += 1
+            sections[place] = section
+    return unmarked, unnoted
 
 
 def _group_of_patch(
@@ -176,7 +191,7 @@ def _write_new_file(path: Path, data: bytes) -> None:
 
 
 def _notes(
-    source: NavFile, path: Path, chosen: Sequence[NavItem], unmarked: int, replaced: int
+    source: NavFile, path: Path, chosen: Sequence[NavItem], unmarked: int, unnoted: int, replaced: int
 ) -> tuple[str, ...]:
     notes = [
         f"Load {path.name} in SerialEM with Navigator > Read & Open. Do not merge it: a merge skips items that are "
@@ -191,7 +206,13 @@ def _notes(
         )
     if unmarked:
         notes.append(
-            f"{unmarked} items were marked for acquisition and are not in the route: the marks are taken off."
+            f"{unmarked} items were marked for acquisition and are not in the route: the marks are taken off, and "
+            f"{LEFT_OUT_KEY} keeps that they were chosen."
+        )
+    if unnoted:
+        notes.append(
+            f"{LEFT_OUT_KEY} of {unnoted} of them holds another value, which stays: an import of {path.name} takes "
+            "them as not chosen."
         )
     if replaced:
         notes.append(f"{USER_VALUE} of {replaced} chosen holes held another value and now holds p_good.")

@@ -345,7 +345,7 @@ def _hole_table(places: Places, grid_id: str) -> pd.DataFrame:
             hole.y_um,
             hole.x_px,
             hole.y_px,
-            hole.item.acquire,
+            hole.item.is_chosen,
         )
         for hole in places.holes
     ]

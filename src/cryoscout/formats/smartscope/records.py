@@ -5,7 +5,7 @@
     square   square_id or name                squares.square_id
     hole     hole_id or name                  holes.hole_id
              bis_group                        holes.patch_id: holes imaged from one stage position; none: ""
-             selected                         holes.chosen
+             selected                         holes.chosen, with the others of its group
     highmag  name                             exposures.exposure_id, ctf.name
              number                           exposures.shot_key
              is_x, is_y               um      exposures.shift_x_um, shift_y_um: stage position less target's, as written
@@ -151,6 +151,13 @@ class FoundRecords:
             }
             self.ctf.add(findings, name or "", resolution, further, line=reader.line, element=reader.element)
 
+    @staticmethod
+    def _chosen_by_group(holes: pd.DataFrame) -> pd.Series[bool]:
+        """A hole is chosen where it or another hole of its group is: SmartScope images whole groups."""
+        chosen = holes["chosen"].astype("boolean")
+        groups = holes.loc[chosen.fillna(False) & (holes["patch_id"] != ""), "patch_id"]
+        return chosen.mask(holes["patch_id"].isin(groups), True)
+
     def source_records(
         self, path: Path, findings: Findings, session_name: str | None, notes: Sequence[str] = ()
     ) -> SourceRecords:
@@ -167,13 +174,14 @@ class FoundRecords:
         if unknown:
             all_notes.append(f"{unknown} of {len(self.holes)} holes have no stage position")
         holes = pd.DataFrame(list(self.holes.values()), columns=list(HOLE_COLUMNS))
+        holes["chosen"] = self._chosen_by_group(holes)
         places = dict.fromkeys(("x_um", "y_um", "x_px", "y_px"), np.float64)
         squares = pd.DataFrame(list(self.squares.values()), columns=list(SQUARE_COLUMNS))
         return SourceRecords(
             format=FORMAT,
             path=path,
             squares=squares.astype({"x_um": np.float64, "y_um": np.float64}),
-            holes=holes.astype(places | {"chosen": "boolean"}),
+            holes=holes.astype(places),
             exposures=exposures.assign(started_at=exposures["started_at"].astype("datetime64[ns]")),
             ctf=self.ctf.frame([column for column, _ in CTF_FIELDS.values()]),
             session_name=session_name,
