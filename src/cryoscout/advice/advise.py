@@ -5,16 +5,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoscout.advice.obeyed import Obeyed, PlaceIndex, obeyed
 from cryoscout.advice.setting import AdviceRequest, Setting, setting_of
+from cryoscout.advice.walk import arranged
 from cryoscout.advice.work_list import PlannedRoute, WorkList, place_names, planned_route, work_list_of
 from cryoscout.core.errors import DataError
 from cryoscout.core.telling import Progress, no_progress
 from cryoscout.routing.course import Course
-from cryoscout.routing.from_session import start_of_plan
-from cryoscout.routing.problem import RoutingProblem
+from cryoscout.routing.from_session import is_planned_as_new, start_of_plan
+from cryoscout.routing.problem import NOWHERE, RoutingProblem
+from cryoscout.session.overrides import Overrides
 
 if TYPE_CHECKING:
     from cryoscout.session.model import Session
@@ -50,14 +58,24 @@ def advise(
         problem, start = setting.problem, start_of_plan(session, request.from_hole, request.as_new)
     else:
         problem, start = course.remaining(), course.here
+    said = _said(session, problem, request.as_new)
+    if said.out.any():
+        problem = replace(problem, allowed=problem.available() & ~said.out)
     n_available = int(problem.available().sum())
     if n_available == 0:
-        raise _nothing_to_plan(session, setting)
+        raise _nothing_to_plan(session, setting, int((said.out & setting.problem.available()).sum()))
     visits_at_most = min(
         n_available, int(problem.budget_min / problem.time_model.tiers_min(problem.shots)[0])
     )
     with progress("planning", visits_at_most) as step:
-        planned = planned_route(problem, setting.policy, start_hole=start, seed=request.seed, progress=step)
+        planned = planned_route(
+            problem,
+            setting.policy,
+            start_hole=start,
+            seed=request.seed,
+            progress=step,
+            arrange=partial(_arranged, problem, start, said) if said.changes_routes else None,
+        )
     work_list = work_list_of(
         planned,
         place_names(session),
@@ -70,11 +88,42 @@ def advise(
             *setting.prediction.cautions,
             *setting.time_notes,
             *_notes_on_choice(session, setting, request),
+            *_notes_on_overrides(said, problem),
             *_notes_on_outcomes(session, problem, request.as_new),
             *(() if len(planned.course) else (_note_on_an_empty_plan(problem, start),)),
         ),
     )
     return Advice(setting, planned, work_list)
+
+
+def _said(session: Session, problem: RoutingProblem, as_new: bool) -> Obeyed:
+    """What operators said; nothing of it holds where the session is planned as new."""
+    overrides = Overrides() if is_planned_as_new(session, as_new) else session.overrides
+    index = PlaceIndex(
+        {name: place for place, name in enumerate(session.holes["hole_id"])},
+        {name: place for place, name in enumerate(session.squares["square_id"])},
+    )
+    return obeyed(overrides, index, problem.square_of_hole)
+
+
+def _arranged(
+    problem: RoutingProblem, start: int, said: Obeyed, route: Sequence[int], p_good: NDArray[np.float64]
+) -> list[int]:
+    free = problem.available()
+    if start != NOWHERE:
+        free[start] = False
+    return arranged(problem, start, route, said, free, p_good, problem.budget_min)
+
+
+def _notes_on_overrides(said: Obeyed, problem: RoutingProblem) -> tuple[str, ...]:
+    parts = []
+    if said.out.any():
+        parts.append(f"{int(said.out.sum())} of {problem.n_holes} holes are banned or skipped")
+    if said.pinned or said.pinned_squares:
+        parts.append(f"{len(said.pinned) + len(said.pinned_squares)} places are pinned")
+    if said.first or said.square_order:
+        parts.append("an order was given")
+    return (f"As the operator said: {', '.join(parts)}.",) if parts else ()
 
 
 def _note_on_an_empty_plan(problem: RoutingProblem, start: int) -> str:
@@ -90,9 +139,15 @@ def _note_on_an_empty_plan(problem: RoutingProblem, start: int) -> str:
     return f"Nothing is planned: the policy chose no hole that fits; the nearest takes {first_min:.4g} min."
 
 
-def _nothing_to_plan(session: Session, setting: Setting) -> DataError:
-    """Why no hole may be planned: the operator chose none of those that are left, or none is left."""
+def _nothing_to_plan(session: Session, setting: Setting, n_said_out: int) -> DataError:
+    """Why no hole may be planned: the operator chose none of those that are left, banned them, or none is left."""
     left_out = setting.n_not_chosen
+    if n_said_out:
+        return DataError(
+            f"Session {session.name} must have a hole that is neither imaged, nor banned, nor skipped. Got "
+            f"{n_said_out} that operators banned or skipped instead, and no other. Remedy: take an override back, or "
+            "add --as-new to plan as if nothing was imaged or said."
+        )
     if not left_out:
         return DataError(
             f"Session {session.name} must have a hole that is not imaged yet. Got {session.n_holes} imaged holes "

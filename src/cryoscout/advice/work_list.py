@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -237,14 +237,24 @@ def planned_route(
     start_hole: int,
     seed: int,
     progress: Callable[[], None] | None = None,
+    arrange: Callable[[Sequence[int], NDArray[np.float64]], list[int]] | None = None,
 ) -> PlannedRoute:
     """Plan, and forecast on the belief that the policy planned on.
 
     start_hole : index of the last hole imaged, or NOWHERE     seed : of the policy's draws and the intervals
-    progress : called after every visit     Raises PolicyError when the policy breaks its contract.
+    progress : called after every visit     arrange : given the holes in order and p_good, (n,), as believed now, the
+    holes as the operator wants them
+    Raises PolicyError when the policy breaks its contract.
     """
     course = plan_route(problem, policy, start_hole, seed, progress)
     belief = belief_of(policy, problem)
+    if arrange is not None:
+        wanted = arrange(course.route.tolist(), belief.p_good())
+        course = Course(problem, start_hole, counts_crossing=False)
+        for hole in wanted:
+            if not course.takes(hole):
+                break
+            course.visit(hole)
     # Its own generator: how many draws the policy made must not move the intervals.
     rng = np.random.default_rng([seed, _FORECAST])
     forecast = forecast_count(belief, course.route, problem.shots, rng, loadings=problem.fit_loadings)

@@ -104,9 +104,7 @@ class Adaptive(AskedHoleByHole):
 
     def next_hole(self, observation: Observation) -> int:
         """The first hole of the best plan on the belief, or STOP when nothing fits in the budget."""
-        if observation.news != self._news_seen:
-            self._take_in(observation)
-            self._ahead = None
+        self.take_in(observation)
         problem = self._problem
         left = problem.budget_min - observation.minutes_used
         steps_left = self._knapsack.steps.in_budget(left)
@@ -130,8 +128,11 @@ class Adaptive(AskedHoleByHole):
             )
         return route[0]
 
-    def _take_in(self, observation: Observation) -> None:
+    def take_in(self, observation: Observation) -> None:
         """Hand new results to the belief, later shots of known holes too, and let its probabilities follow."""
+        if observation.news == self._news_seen:
+            return
+        self._ahead = None
         new = observation.new_results(self._good, self._results, self._problem.shots)
         self._news_seen = observation.news
         if len(new):

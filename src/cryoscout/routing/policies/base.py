@@ -63,6 +63,15 @@ class PlansOnBelief(Protocol):
 
 
 @runtime_checkable
+class TakesIn(PlansOnBelief, Protocol):
+    """A policy whose belief can be told new results without a hole being chosen: it can be asked at once."""
+
+    def take_in(self, observation: Observation) -> None:
+        """Let the belief follow the results of the observation."""
+        ...
+
+
+@runtime_checkable
 class Policy(Protocol):
     """Chooses the next hole. A new object serves one replay after the other: `reset` starts each."""
 

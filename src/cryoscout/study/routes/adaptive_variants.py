@@ -20,8 +20,7 @@ class IndexOnBelief(Adaptive):
 
     def next_hole(self, observation: Observation) -> int:
         """The first hole of the index route, or STOP."""
-        if observation.news != self._news_seen:
-            self._take_in(observation)
+        self.take_in(observation)
         free = self._allowed & ~observation.visited
         left = self._problem.budget_min - observation.minutes_used
         route = rate_route(self._problem, self._values, free, observation.here, left)

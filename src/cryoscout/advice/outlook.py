@@ -1,0 +1,154 @@
+"""How many good micrographs there will be, and by when: draws over what is pending and what is planned.
+
+The draws are of a mixture of beliefs that differ in how far they trust the prediction (belief/mixture.py), told all
+results so far; only patches with a result, a pending hole or a planned one are in it, because no other has a part in
+the number. So a session whose predictions promise too much says so as soon as its results do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoscout.advice.walk import Walk
+from cryoscout.belief.counts import CountForecast, nearest_interval
+from cryoscout.belief.effects import EffectBelief, location_of
+from cryoscout.belief.mixture import MixtureBelief
+from cryoscout.core.hole_tree import HoleTree
+from cryoscout.routing.problem import RoutingProblem
+
+DRAWS = 1000
+POINTS = 24
+"""Moments of the fan."""
+MOST_RESULTS_MIXED = 2000
+"""With more results than this one belief is drawn from: how far to trust the prediction is then in its effects."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """Good micrographs from now to the end of the plan, those found so far included."""
+
+    good_so_far: float
+    final: CountForecast
+    minutes: NDArray[np.float64]  # (t,) from now, ascending, 0 first
+    expected: NDArray[np.float64]  # (t,)
+    interval_50: NDArray[np.float64]  # (t, 2)
+    interval_80: NDArray[np.float64]  # (t, 2)
+    counts: NDArray[np.int64]  # (draws,) of the end
+    chances: NDArray[np.float64]  # (draws, t)
+
+    def probability_of(self, good: float, within_min: float | None = None) -> float:
+        """Probability of at least so many good micrographs, by a moment from now; None: by the end of the plan."""
+        if within_min is None or within_min >= self.minutes[-1]:
+            counts: NDArray[np.float64] = self.counts.astype(np.float64)
+        else:
+            place = max(0, int(np.searchsorted(self.minutes, within_min, side="right")) - 1)
+            counts = self.chances[:, place]
+        return float((counts >= good).mean())
+
+
+def outlook(
+    problem: RoutingProblem,
+    outcome: NDArray[np.float64],
+    results: NDArray[np.float64],
+    awaited: NDArray[np.float64],
+    walk: Walk,
+    minutes_left: float,
+    seed: int,
+) -> Outlook:
+    """Draw the outcomes of pending and planned shots.
+
+    outcome, results : (n,) good micrographs and shots with a result, NaN and 0 where none is known
+    awaited : (n,) shots taken without a result     walk : the plan from now on
+    """
+    known = np.flatnonzero(results > 0)
+    good_so_far = float(np.nansum(outcome))
+    pending = np.flatnonzero(awaited > 0)
+    holes = np.concatenate([pending, walk.holes])
+    moments = np.linspace(0.0, max(minutes_left, 0.0), POINTS)
+    if len(holes) == 0:
+        zeros = np.full(POINTS, good_so_far)
+        band = np.stack([zeros, zeros], axis=1)
+        nothing = (good_so_far, good_so_far)
+        counts = np.full(1, int(good_so_far))
+        final = CountForecast(good_so_far, nothing, nothing)
+        return Outlook(good_so_far, final, moments, zeros, band, band, counts, np.tile(zeros, (1, 1)))
+    chances, expected_p = _chances(problem, known, outcome, results, holes, seed)
+    rng = np.random.default_rng([seed, 2, len(known)])
+    shots = np.concatenate([np.rint(awaited[pending]), np.full(len(walk), problem.shots)]).astype(np.int64)
+    drawn = (
+        rng.binomial(shots, chances)
+        if problem.shots > 1
+        else (rng.random(chances.shape) < chances).astype(int)
+    )
+    comes_at = np.concatenate([np.zeros(len(pending)), walk.minutes])
+    by_moment = np.concatenate([np.zeros((len(drawn), 1), dtype=np.int64), np.cumsum(drawn, axis=1)], axis=1)
+    upto = np.searchsorted(comes_at, moments + 1e-6, side="right")
+    course = good_so_far + by_moment[:, upto]
+    expected = np.concatenate([[0.0], np.cumsum(expected_p * shots)])
+    total = drawn.sum(axis=1)
+    interval_50 = nearest_interval(total, 0.5)
+    interval_80 = nearest_interval(total, 0.8, around=interval_50)
+    low_50, high_50 = np.quantile(course, [0.25, 0.75], axis=0)
+    low_80, high_80 = np.quantile(course, [0.1, 0.9], axis=0)
+    return Outlook(
+        good_so_far,
+        CountForecast(
+            good_so_far + float(expected[-1]),
+            _moved(interval_50, good_so_far),
+            _moved(interval_80, good_so_far),
+        ),
+        moments,
+        good_so_far + expected[upto],
+        np.stack([low_50, high_50], axis=1),
+        np.stack([low_80, high_80], axis=1),
+        (total + int(good_so_far)).astype(np.int64),
+        course,
+    )
+
+
+def _moved(interval: tuple[float, float], by: float) -> tuple[float, float]:
+    return interval[0] + by, interval[1] + by
+
+
+def _chances(
+    problem: RoutingProblem,
+    known: NDArray[np.int64],
+    outcome: NDArray[np.float64],
+    results: NDArray[np.float64],
+    holes: NDArray[np.int64],
+    seed: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Drawn probabilities of the holes, (draws, m), and their means, (m,)."""
+    from cryoscout.belief.counts import draw_probabilities
+
+    places = np.union1d(known, holes)
+    tree = _sub_tree(problem, places)
+    prior = problem.prior_p_good[places]
+    belief: EffectBelief | MixtureBelief
+    if len(known) <= MOST_RESULTS_MIXED:
+        belief = MixtureBelief(prior, tree.patch_of_hole, tree, problem.effects)
+    else:
+        belief = EffectBelief(
+            location_of(prior, problem.effects.total), tree.patch_of_hole, tree, problem.effects
+        )
+    rows = np.searchsorted(places, known)
+    if len(known):
+        belief.observe_many(rows, outcome[known], results[known])
+    loadings = None if problem.fit_loadings is None else problem.fit_loadings[places]
+    rng = np.random.default_rng([seed, 1, len(known)])
+    which = np.searchsorted(places, holes)
+    drawn = draw_probabilities(belief, DRAWS, rng, which, loadings)
+    return drawn, drawn.mean(axis=0)
+
+
+def _sub_tree(problem: RoutingProblem, holes: NDArray[np.int64]) -> HoleTree:
+    """The tree of some holes, (m,) ascending, alone."""
+    patches, patch_of_hole = np.unique(problem.patch_of_hole[holes], return_inverse=True)
+    squares, square_of_patch = np.unique(problem.square_of_patch[patches], return_inverse=True)
+    _, grid_of_square = np.unique(problem.grid_of_square[squares], return_inverse=True)
+    return HoleTree(
+        patch_of_hole.astype(np.int32), square_of_patch.astype(np.int32), grid_of_square.astype(np.int32)
+    )

@@ -1,0 +1,322 @@
+"""The advice for a session that runs: one function of what is known now, what is left, and what was said.
+
+`RunningPlanner.advise` turns where the session stands (imaged holes, results, the microscope's place, minutes left),
+the overrides and the plan that stands into a `RunningAdvice`. It follows results at the cost of what they change: the
+policy is started once for a setting and then only told what is new. A planner started anew on the same state gives the
+same advice, as the policies promise (`restarts`; others are started anew each time).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from cryoscout.advice.obeyed import Obeyed, PlaceIndex, obeyed
+from cryoscout.advice.outlook import Outlook, outlook
+from cryoscout.advice.setting import AdviceRequest, Setting, setting_of
+from cryoscout.advice.walk import Walk, arranged, stays, walked
+from cryoscout.advice.work_list import PlaceNames, place_names
+from cryoscout.belief.counts import Belief
+from cryoscout.core.settings import Settings
+from cryoscout.routing.course import Course
+from cryoscout.routing.policies.base import STOP, Observation, Policy, TakesIn, belief_of
+from cryoscout.routing.problem import NOWHERE, RoutingProblem
+from cryoscout.session.overrides import Overrides
+
+if TYPE_CHECKING:
+    from cryoscout.session.model import Session
+
+SHOWN = 20
+"""Holes of an advice that are listed."""
+
+
+class CalmSettings(Settings):
+    """How calm a plan stays while results come."""
+
+    committed: Annotated[int, Field(ge=0)] | None = None
+    """So many holes of the plan stand; None: what is planned of the open patch."""
+    hysteresis: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.5
+    """Good micrographs that a change of the rest must gain."""
+    time_limit_s: Annotated[float, Field(gt=0.0)] = 5.0
+    """Planning that takes longer leaves the plan that stands, for policies that are asked hole by hole."""
+
+    @property
+    def plans_freely(self) -> bool:
+        """Whether every result may change the whole plan."""
+        return self.committed == 0 and self.hysteresis == 0.0
+
+
+@dataclass(frozen=True)
+class Now:
+    """Where a running session stands."""
+
+    imaged: NDArray[np.bool_]  # (n,) holes of which an exposure was taken
+    outcome: NDArray[np.float64]  # (n,) good micrographs so far, NaN where no result is known
+    results: NDArray[np.float64]  # (n,) shots with a result
+    here: int  # last hole imaged, or NOWHERE
+    minutes_left: float
+    awaited: NDArray[np.float64] | None = (
+        None  # (n,) shots taken without a result; None: those lacking of imaged holes
+    )
+    overrides: Overrides = field(default_factory=Overrides)
+    revision: int = 0  # of the events that are in it
+
+    def shots_awaited(self, shots: int) -> NDArray[np.float64]:
+        """(n,) shots that were taken and have no result yet.     shots : of every hole"""
+        return np.where(self.imaged, shots - self.results, 0.0) if self.awaited is None else self.awaited
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The plan that was advised last."""
+
+    holes: tuple[int, ...] = ()
+    said: Overrides | None = None  # what held when it was made
+    setting: int = -1  # number of the planner's setting
+
+
+@dataclass(frozen=True)
+class RunningAdvice:
+    """What to image next, what it will give, and what the belief says of every hole."""
+
+    revision: int
+    problem: RoutingProblem
+    names: PlaceNames
+    now: Now
+    walk: Walk  # the plan, from here to the end of the minutes left
+    committed: int  # so many of its first holes stand
+    p_good: NDArray[np.float64]  # (n,) as believed now
+    said: Obeyed
+    seed: int  # of the draws of the outlook
+    standing: Standing
+    kept: bool  # whether the plan that stood was kept although planning anew would have changed it
+    took_s: float
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def outlook(self) -> Outlook:
+        """How many good micrographs there will be, and by when; drawn when it is asked for."""
+        awaited = self.now.shots_awaited(self.problem.shots)
+        known = (self.now.outcome, self.now.results, awaited)
+        return outlook(self.problem, *known, self.walk, self.now.minutes_left, self.seed)
+
+    @property
+    def next_hole(self) -> int | None:
+        """The hole to image next; None where there is none, or the session is paused."""
+        return int(self.walk.holes[0]) if len(self.walk) and not self.now.overrides.is_paused else None
+
+
+class RunningPlanner:
+    """Plans one running session; not for several threads at once."""
+
+    def __init__(self, session: Session, request: AdviceRequest, calm: CalmSettings | None = None) -> None:
+        """session : as it is now     request : minutes are those left now; its other fields hold until `resolve`.
+
+        Raises the errors of `setting_of`.
+        """
+        self.calm = calm or CalmSettings()
+        self.request = request
+        self._number = 0
+        self._news = 0
+        self.resolve(session)
+
+    def resolve(self, session: Session) -> None:
+        """Take the session's places, predictions, times and threshold anew: after imports, predictions, thresholds."""
+        self.setting: Setting = setting_of(session, self.request)
+        self.problem = self.setting.problem
+        self.names = place_names(session)
+        self.index = PlaceIndex(
+            dict(zip(self.names.holes, range(len(self.names.holes)), strict=True)),
+            dict(zip(self.names.squares, range(len(self.names.squares)), strict=True)),
+        )
+        self._square_of_hole = self.problem.square_of_hole
+        self._started = False
+        self._number += 1
+
+    @property
+    def number(self) -> int:
+        """Which setting holds; another one whenever `resolve` was called."""
+        return self._number
+
+    def advise(self, now: Now, standing: Standing | None = None) -> RunningAdvice:
+        """The advice for a session as it stands.
+
+        standing : the plan advised last, None for none; the first holes of it stand, the rest changes only for a gain
+        Raises PolicyError when the policy breaks its contract.
+        """
+        began = time.monotonic()
+        said = obeyed(now.overrides, self.index, self._square_of_hole)
+        blocked = now.imaged | said.out
+        observation = self._observation(now, blocked)
+        policy = self._policy(now, observation)
+        p_good = self._belief(policy, now, observation).p_good()
+        free = self.problem.available() & ~blocked
+        planning = _Planning(self, policy, now, observation, said, free, p_good, began)
+        route, committed, kept = planning.calm_route(standing)
+        walk = walked(self.problem, now.here, route, now.minutes_left)
+        return RunningAdvice(
+            now.revision,
+            self.problem,
+            self.names,
+            now,
+            walk,
+            min(committed, len(walk)),
+            p_good,
+            said,
+            self.request.seed,
+            Standing(tuple(route), now.overrides, self._number),
+            kept,
+            time.monotonic() - began,
+            (*self.setting.prediction.notes, *self.setting.prediction.cautions, *self.setting.time_notes),
+        )
+
+    def _observation(self, now: Now, blocked: NDArray[np.bool_]) -> Observation:
+        """What the policy sees: holes that are banned look visited to it, but give no result."""
+        self._news += 1
+        return Observation(
+            visited=blocked,
+            here=now.here,
+            minutes_used=self.problem.budget_min - now.minutes_left,
+            outcome=now.outcome,
+            news=self._news,
+            results=now.results,
+        )
+
+    def _policy(self, now: Now, observation: Observation) -> Policy:
+        policy = self.setting.policy
+        if not self._started or not policy.restarts:
+            if not policy.restarts:
+                self.problem = replace(
+                    self.problem,
+                    imaged=observation.visited.copy(),
+                    outcome=now.outcome.copy(),
+                    results=now.results.copy(),
+                )
+            policy.reset(self.problem, now.here, np.random.default_rng(self.request.seed))
+            self._started = True
+        return policy
+
+    def _belief(self, policy: Policy, now: Now, observation: Observation) -> Belief:
+        """The policy's own belief with all results, else the problem's."""
+        if isinstance(policy, TakesIn):
+            policy.take_in(observation)
+            return belief_of(policy, self.problem)
+        return replace(self.problem, outcome=now.outcome, results=now.results).belief()
+
+
+@dataclass
+class _Planning:
+    """One call of `advise`."""
+
+    planner: RunningPlanner
+    policy: Policy
+    now: Now
+    observation: Observation
+    said: Obeyed
+    free: NDArray[np.bool_]
+    p_good: NDArray[np.float64]
+    began: float
+
+    def calm_route(self, standing: Standing | None) -> tuple[list[int], int, bool]:
+        """(holes in order, how many of the first stand, whether the plan that stood was kept)."""
+        calm = self.planner.calm
+        left = [] if standing is None else [hole for hole in standing.holes if self.free[hole]]
+        is_new = (
+            standing is None
+            or not left
+            or standing.said != self.now.overrides
+            or standing.setting != self.planner.number
+            or self._has_lost(standing)
+        )
+        if is_new or calm.plans_freely:
+            planned = self._anew(())
+            return (left, 0, True) if planned is None else (planned, self._committed(planned), False)
+        kept = left[: self._committed(left)]
+        candidate = self._anew(kept)
+        if candidate is None:
+            return left, len(kept), True
+        stands = self._extended(left, candidate)
+        if candidate == stands:
+            return stands, self._committed(stands), False
+        gain = self._value(candidate) - self._value(stands)
+        route = candidate if gain > calm.hysteresis else stands
+        return route, self._committed(route), route is stands
+
+    def _committed(self, route: Sequence[int]) -> int:
+        """How many of the first holes stand."""
+        calm = self.planner.calm
+        if calm.committed is not None:
+            return min(calm.committed, len(route))
+        if self.now.here == NOWHERE or not route:
+            return 0
+        patch = self.planner.problem.patch_of_hole
+        first = stays(self.planner.problem, route)[0]
+        return len(first) if patch[first[0]] == patch[self.now.here] else 0
+
+    def _has_lost(self, standing: Standing) -> bool:
+        """Whether a hole of the plan can no longer be imaged although it was not."""
+        holes = np.array(standing.holes, dtype=np.int64)
+        return bool((~self.free[holes] & ~self.now.imaged[holes]).any())
+
+    def _value(self, route: Sequence[int]) -> float:
+        """Good micrographs to be expected of what fits of a route."""
+        walk = walked(self.planner.problem, self.now.here, route, self.now.minutes_left)
+        return float(self.planner.problem.shots * self.p_good[walk.holes].sum())
+
+    def _extended(self, route: list[int], candidate: Sequence[int]) -> list[int]:
+        """The route with what else of the candidate fits behind it: a plan that stands uses its minutes too."""
+        there = set(route)
+        return [*route, *(hole for hole in candidate if hole not in there)]
+
+    def _anew(self, kept: Sequence[int]) -> list[int] | None:
+        """The best plan that begins with the kept holes; None where planning took too long."""
+        problem, now = self.planner.problem, self.now
+        first = [hole for hole in self.said.first if self.free[hole]]
+        begun = [*first, *(hole for hole in kept if hole not in first)]
+        walk = walked(problem, now.here, begun, now.minutes_left)
+        begin = walk.holes.tolist()
+        observation = self.observation
+        if begin:
+            visited = observation.visited.copy()
+            visited[walk.holes] = True
+            observation = replace(
+                observation,
+                visited=visited,
+                here=begin[-1],
+                minutes_used=observation.minutes_used + float(walk.minutes[-1]),
+            )
+        rest = self._route(observation)
+        if rest is None:
+            return None
+        planned = [*begin, *rest]
+        if self.said.changes_routes:
+            planned = arranged(
+                problem, now.here, planned, self.said, self.free, self.p_good, now.minutes_left
+            )
+        return planned
+
+    def _route(self, observation: Observation) -> list[int] | None:
+        """The policy's route to the end of the minutes; None past the time limit."""
+        problem = self.planner.problem
+        if observation.minutes_used >= problem.budget_min or not self.free.any():
+            return []
+        asked = deepcopy(self.policy, {id(problem): problem})
+        course = Course.seen_as(problem, observation, counts_crossing=False)
+        route: list[int] = []
+        while course.free.any():
+            hole = course.ask(asked)
+            if hole == STOP:
+                break
+            course.visit(hole)
+            route.append(hole)
+            if time.monotonic() - self.began > self.planner.calm.time_limit_s:
+                return None
+        return route

@@ -1,0 +1,290 @@
+"""The advice of a running session: the route of a replay, calm where nothing is gained, and what operators say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cryoscout.advice.advise import advise
+from cryoscout.advice.drift import DriftWatch, StatedResult
+from cryoscout.advice.running import CalmSettings, Now, RunningPlanner
+from cryoscout.advice.setting import AdviceRequest
+from cryoscout.advice.why import advice_json, squares_of, verdict_of, why_this
+from cryoscout.routing.from_session import truth_from_session
+from cryoscout.routing.problem import NOWHERE
+from cryoscout.routing.replay import replay
+from cryoscout.session.overrides import Overrides, Pause, Pin, override_of
+from cryoscout.simulate.presets import simulation_named
+from cryoscout.simulate.session import to_session
+from cryoscout.simulate.tables import simulate_tables
+
+FREE = CalmSettings(committed=0, hysteresis=0.0)
+BUDGET_MIN = 150.0
+
+
+@pytest.fixture(scope="module")
+def session():
+    settings = simulation_named("small").model_copy(update={"holes": 200})
+    return to_session(simulate_tables(settings, seed=3), "running")
+
+
+def planner_of(session, calm=FREE, **asked):
+    return RunningPlanner(session, AdviceRequest(BUDGET_MIN, as_new=True, **asked), calm)
+
+
+class Drive:
+    """A microscope that takes what is advised; results come at once."""
+
+    def __init__(self, session, planner, start=0):
+        self.truth, self.planner, n = truth_from_session(session), planner, session.n_holes
+        self.now = Now(np.zeros(n, dtype=bool), np.full(n, np.nan), np.zeros(n), NOWHERE, BUDGET_MIN)
+        self.standing, self.route = None, []
+        self._image(start, BUDGET_MIN)
+
+    def _image(self, hole, minutes_left):
+        imaged, outcome, results = (
+            each.copy() for each in (self.now.imaged, self.now.outcome, self.now.results)
+        )
+        imaged[hole], outcome[hole], results[hole] = True, self.truth.good[hole], 1
+        self.now = replace(
+            self.now, imaged=imaged, outcome=outcome, results=results, here=hole, minutes_left=minutes_left
+        )
+
+    def say(self, *payloads):
+        said = self.now.overrides
+        for payload in payloads:
+            said = said.of(override_of(payload), "2026-01-01T00:00:00+00:00")
+        self.now = replace(self.now, overrides=said)
+
+    def step(self):
+        advice = self.planner.advise(self.now, self.standing)
+        self.standing = advice.standing
+        hole = advice.next_hole
+        if hole is not None:
+            self.route.append(hole)
+            self._image(hole, self.now.minutes_left - float(advice.walk.minutes[0]))
+        return advice
+
+
+@pytest.mark.parametrize("policy", ["adaptive", "adaptive-trust", "expected"])
+def test_planning_freely_takes_the_route_of_a_replay_hole_for_hole(session, policy):
+    planner = planner_of(session, policy=policy)
+    drive = Drive(session, planner)
+    for _ in range(25):
+        drive.step()
+    expected = replay(
+        planner.setting.problem, drive.truth, planner_of(session, policy=policy).setting.policy, [0], 0
+    )
+    if policy != "expected":  # a fixed plan plans anew with the results
+        assert drive.route == expected[0].route[:25].tolist()
+    assert len(set(drive.route)) == 25
+
+
+def test_a_planner_started_anew_gives_the_same_advice(session):
+    drive = Drive(session, planner_of(session))
+    for _ in range(12):
+        drive.step()
+    again = planner_of(session).advise(drive.now, drive.standing)
+    first = drive.planner.advise(drive.now, drive.standing)
+    assert again.walk.holes.tolist() == first.walk.holes.tolist()
+    assert advice_json(again) == advice_json(first)
+
+
+def test_the_plan_ends_within_the_minutes_left(session):
+    advice = planner_of(session).advise(Drive(session, planner_of(session)).now)
+    assert advice.walk.minutes[-1] <= BUDGET_MIN
+    assert advice.outlook.minutes[-1] == BUDGET_MIN
+    assert len(advice.outlook.minutes) >= 20
+    assert advice.outlook.expected[-1] == pytest.approx(advice.outlook.final.expected)
+
+
+def test_banned_and_skipped_places_are_in_no_plan_and_come_back_by_an_undo(session):
+    drive = Drive(session, planner_of(session))
+    advice = drive.step()
+    hole, square = advice.names.holes[advice.walk.holes[1]], advice.names.squares[-1]
+    drive.say({"kind": "ban", "hole_id": hole}, {"kind": "skip", "square_id": square})
+    banned = drive.planner.advise(drive.now, drive.standing)
+    planned = [banned.names.holes[each] for each in banned.walk.holes]
+    assert hole not in planned
+    assert square not in {
+        banned.names.squares[banned.problem.square_of_hole[each]] for each in banned.walk.holes
+    }
+    drive.say({"kind": "undo", "of": "ban", "hole_id": hole})
+    back = drive.planner.advise(drive.now, drive.standing)
+    assert hole in [back.names.holes[each] for each in back.walk.holes]
+
+
+def test_a_pinned_hole_is_in_every_plan_even_where_minutes_are_few(session):
+    drive = Drive(session, planner_of(session))
+    worst = int(np.argmin(drive.planner.problem.prior_p_good))
+    drive.now = replace(drive.now, minutes_left=60.0)
+    drive.say({"kind": "pin", "hole_id": drive.planner.names.holes[worst]})
+    advice = drive.planner.advise(drive.now)
+    assert worst in advice.walk.holes.tolist()
+    assert advice.walk.minutes[-1] <= 60.0
+
+
+def test_a_pinned_square_gets_its_best_hole(session):
+    drive = Drive(session, planner_of(session))
+    square = drive.planner.problem.square_of_hole[int(np.argmin(drive.planner.problem.prior_p_good))]
+    drive.say({"kind": "pin", "square_id": drive.planner.names.squares[square]})
+    advice = drive.planner.advise(drive.now)
+    assert square in advice.problem.square_of_hole[advice.walk.holes]
+
+
+def test_an_order_of_holes_comes_first_and_the_rest_is_planned_behind_it(session):
+    drive = Drive(session, planner_of(session))
+    wanted = drive.planner.names.holes[150], drive.planner.names.holes[40]
+    drive.say({"kind": "order", "hole_ids": list(wanted)})
+    advice = drive.planner.advise(drive.now)
+    assert [advice.names.holes[each] for each in advice.walk.holes[:2]] == list(wanted)
+    assert len(advice.walk) > 2
+
+
+def test_an_order_of_squares_is_kept(session):
+    drive = Drive(session, planner_of(session))
+    before = drive.planner.advise(drive.now)
+    squares = list(dict.fromkeys(before.problem.square_of_hole[before.walk.holes].tolist()))
+    last = squares[-1]
+    drive.say({"kind": "order", "square_ids": [drive.planner.names.squares[last]]})
+    advice = drive.planner.advise(drive.now)
+    assert advice.problem.square_of_hole[advice.walk.holes[0]] == last
+
+
+def test_a_pause_stops_the_advice_and_says_so(session):
+    drive = Drive(session, planner_of(session))
+    drive.say({"kind": "pause"})
+    advice = drive.planner.advise(drive.now)
+    assert advice.next_hole is None
+    assert verdict_of(advice).verb == "WAIT"
+    drive.say({"kind": "resume"})
+    assert drive.planner.advise(drive.now).next_hole is not None
+
+
+def test_committed_holes_stand_whatever_the_results(session):
+    drive = Drive(session, planner_of(session, CalmSettings(committed=4, hysteresis=0.0)))
+    advice = drive.step()
+    stands = advice.walk.holes[1:4].tolist()
+    drive.now.outcome[drive.now.here] = 0.0
+    after = drive.planner.advise(drive.now, drive.standing)
+    assert after.walk.holes[:3].tolist() == stands
+
+
+def test_without_a_gain_the_plan_that_stands_is_kept(session):
+    drive = Drive(session, planner_of(session, CalmSettings(committed=0, hysteresis=1e6)))
+    standing = drive.step().walk.holes.tolist()
+    for _ in range(8):
+        drive.step()
+    assert drive.route == standing[:9]
+
+
+def test_a_microscope_that_goes_elsewhere_is_followed(session):
+    drive = Drive(session, planner_of(session))
+    drive.step()
+    elsewhere = int(drive.planner.problem.n_holes - 1)
+    drive._image(elsewhere, drive.now.minutes_left - 10)
+    advice = drive.planner.advise(drive.now, drive.standing)
+    assert elsewhere not in advice.walk.holes
+    assert advice.now.here == elsewhere
+
+
+def test_verdicts_name_what_is_done_next(session):
+    drive = Drive(session, planner_of(session))
+    verbs = set()
+    for _ in range(60):
+        advice = drive.planner.advise(drive.now, drive.standing)
+        verdict = verdict_of(advice)
+        verbs.add(verdict.verb)
+        if advice.next_hole is None:
+            break
+        drive.step()
+    assert {"STAY", "STOP"} <= verbs
+    assert verdict.sentence.startswith("No hole fits in the")
+
+
+def test_every_square_has_an_advice_and_the_numbers_add_up(session):
+    drive = Drive(session, planner_of(session))
+    advice = [drive.step() for _ in range(10)][-1]
+    rows = squares_of(advice)
+    assert {row["advice"] for row in rows} <= {"go on", "leave", "skip", "look into"}
+    assert sum(row["planned"] for row in rows) == len(advice.walk)
+    assert sum(row["imaged"] for row in rows) == advice.now.imaged.sum()
+
+
+def test_why_names_the_parts_and_the_runner_up(session):
+    drive = Drive(session, planner_of(session))
+    advice = [drive.step() for _ in range(6)][-1]
+    why = why_this(advice)
+    assert why["hole"] == advice.names.holes[advice.walk.holes[0]]
+    assert why["runner_up"]["fewer_good"] >= 0.0
+    assert why["sentence"].endswith("good fewer.")
+
+
+def test_shots_that_are_awaited_widen_the_interval(session):
+    drive = Drive(session, planner_of(session))
+    for _ in range(10):
+        drive.step()
+    known = drive.planner.advise(drive.now)
+    unknown = drive.now.results.copy()
+    unknown[drive.route[-5:]] = 0
+    outcome = np.where(unknown > 0, drive.now.outcome, np.nan)
+    waits = drive.planner.advise(replace(drive.now, results=unknown, outcome=outcome))
+    widths = [each.outlook.counts.std() for each in (known, waits)]
+    assert widths[1] > widths[0]
+    assert waits.outlook.good_so_far < known.outlook.good_so_far + 1e-9
+
+
+def stated(p_good, good, square="s1", grid="g1"):
+    return StatedResult(p_good, good, 1, square, grid)
+
+
+def test_drift_is_told_with_its_level():
+    watch = DriftWatch()
+    for number in range(100):
+        watch.take(stated(0.7, float(number % 10 in (0, 2, 3, 5, 6, 8, 9)), f"s{number // 20}"))
+    assert watch.warning is None
+    for number in range(60):
+        watch.take(stated(0.7, float(number % 5 == 0), f"t{number // 10}"))
+    assert watch.warning.level == "all at once"
+    assert "focus and beam" in watch.warning.sentence
+
+
+@pytest.mark.parametrize(
+    ("squares", "grid", "level"), [(["x"], "g1", "this square"), (["x", "y", "z"], "g2", "this grid")]
+)
+def test_drift_of_one_square_and_of_a_new_grid(squares, grid, level):
+    watch = DriftWatch()
+    for number in range(50):
+        watch.take(stated(0.7, float(number % 10 < 8)))
+    for number in range(12):
+        watch.take(stated(0.8, 0.0, squares[number % len(squares)], grid))
+    assert watch.warning.level == level
+    for _ in range(40):
+        watch.take(stated(0.7, 1.0, "back", "g1"))
+    assert watch.warning is None, "a drift that is over is told no more"
+
+
+def test_overrides_of_places_that_are_gone_are_passed_over(session):
+    said = Overrides().of(Pin(hole_id="no such hole"), "2026-01-01T00:00:00+00:00").of(Pause(), "")
+    drive = Drive(session, planner_of(session))
+    assert drive.planner.advise(replace(drive.now, overrides=said)).said.pinned == ()
+
+
+def test_a_plan_of_a_stored_session_obeys_what_was_said(session):
+    half = replace(
+        session,
+        exposures=session.exposures.iloc[:60],
+        overrides=Overrides()
+        .of(override_of({"kind": "ban", "square_id": session.squares["square_id"].iloc[-1]}), "")
+        .of(override_of({"kind": "pin", "hole_id": session.holes["hole_id"].iloc[70]}), ""),
+    )
+    said = advise(half, AdviceRequest(BUDGET_MIN)).work_list
+    free = advise(replace(half, overrides=Overrides()), AdviceRequest(BUDGET_MIN)).work_list
+    banned = session.squares["square_id"].iloc[-1]
+    assert banned in {visit.square for visit in free.visits}
+    assert banned not in {visit.square for visit in said.visits}
+    assert session.holes["hole_id"].iloc[70] in {visit.hole for visit in said.visits}
+    assert said.minutes_used <= BUDGET_MIN
+    assert any("operator" in note for note in said.notes)
