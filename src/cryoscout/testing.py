@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cryoscout.core.errors import CryoscoutError, InputError
 from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.course import Course, PolicyError
-from cryoscout.routing.policies.base import STOP, Policy, PolicyKind
+from cryoscout.routing.policies.base import STOP, Policy, PolicyKind, missing_of_a_policy
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
 from cryoscout.routing.replay import Truth
 from cryoscout.routing.time_model import PRESETS, ROUNDING_MIN, TimeModel
@@ -291,10 +291,10 @@ def _broken(policy: Policy, trial: _Trial, clause: str) -> ConformanceError:
 
 def _check_declaration(policy: Policy) -> None:
     who = f"Policy {type(policy).__name__!r}"
-    if not isinstance(policy, Policy):
+    if missing := missing_of_a_policy(policy):
         raise ConformanceError(
-            f"{who} must have the attributes and methods of Policy. Some are missing. Remedy: AskedHoleByHole brings "
-            "`plan` and `restarts`."
+            f"{who} must have the attributes and methods of Policy. Missing: {', '.join(missing)}. Remedy: OwnPolicy "
+            "of cryoscout.routing.policies.base brings all but next_hole."
         )
     for attribute in ("name", "default_prediction"):
         value = getattr(policy, attribute)

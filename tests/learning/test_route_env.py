@@ -187,3 +187,37 @@ def test_what_cannot_be_made_into_an_environment_is_refused() -> None:
         RouteEnv("y2")
     with pytest.raises(UnknownNameError, match="reward"):
         RouteEnv(session, reward="gold")
+
+
+def test_two_sessions_have_one_space_where_it_is_padded() -> None:
+    small = random_session(np.random.default_rng(1), 30, budget_min=200.0)
+    large = random_session(np.random.default_rng(2), 60, budget_min=200.0)
+    envs = [env_of(session, elimination=False, max_candidates=80) for session in (small, large)]
+    assert envs[0].action_space == envs[1].action_space
+    assert envs[0].observation_space == envs[1].observation_space
+    plain = env_of(small, elimination=False)
+    padded, info = envs[0].reset(seed=3)
+    seen, info_of_plain = plain.reset(seed=3)
+    n = len(seen["mask"])
+    np.testing.assert_array_equal(padded["obs"][:n], seen["obs"])
+    assert not padded["obs"][n:].any()
+    assert not info["action_mask"][n:].any()
+    np.testing.assert_array_equal(info["action_mask"][:n], info_of_plain["action_mask"])
+    np.testing.assert_array_equal(envs[0].action_masks(), info["action_mask"].astype(bool))
+    assert envs[0].action_masks().dtype == bool
+    with pytest.raises(InputError, match="mask is 1"):
+        envs[0].step(79)
+    with pytest.raises(InputError, match=f"at least the {n} queues"):
+        env_of(small, elimination=False, max_candidates=n - 1)
+
+
+def test_without_gymnasium_the_error_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['gymnasium'] = None\n"
+        "try:\n    import cryoscout.learning.route_env\n"
+        "except ModuleNotFoundError as error:\n    print(error.name, error)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "gymnasium Routes as an environment must have gymnasium." in ran.stdout
+    assert 'pip install "cryoscout[learn]"' in ran.stdout

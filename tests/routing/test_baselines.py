@@ -15,7 +15,6 @@ from cryoscout.core.errors import InputError, UnknownNameError
 from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.policies import POLICIES, make_policy
 from cryoscout.routing.policies.base import Policy
-from cryoscout.routing.policies.fixed_order import tiers_from
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
 from cryoscout.routing.replay import Truth, replay
 from cryoscout.testing import check_policy, conformance_problems, random_problem
@@ -70,7 +69,7 @@ def test_tiers_from_a_hole_are_the_tiers_between_holes(seed: int, n_holes: int) 
     problem = random_problem(rng, n_holes)
     for here in (NOWHERE, int(rng.integers(n_holes))):
         expected = [problem.tier_between(here, hole) for hole in range(n_holes)]
-        assert tiers_from(problem, here).tolist() == expected
+        assert problem.tree.tiers_from(here).tolist() == expected
 
 
 def all_measured(problem: RoutingProblem) -> Truth:

@@ -82,3 +82,12 @@ class HoleTree:
         if a == b:
             return 1
         return 2 if self.grid_of_square[a] == self.grid_of_square[b] else 3
+
+    def tiers_from(self, here: int) -> NDArray[np.int64]:
+        """Tier of a visit of every hole from `here` (index or NOWHERE): (n,) int64, as `tier_between`."""
+        if here == NOWHERE:
+            return np.full(self.n_holes, 3, dtype=np.int64)
+        patch, square, grid = self.patch_of_hole, self.square_of_hole, self.grid_of_hole
+        return np.where(
+            patch == patch[here], 0, np.where(square == square[here], 1, np.where(grid == grid[here], 2, 3))
+        ).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Policies by name or by file, planners and learned ones alike: what `plan`, `replay`, `report` and studies take."""
+"""Policies by name, by file or as a class of the user's own: what `plan`, `replay`, `report` and studies take."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from cryoscout.core.errors import DataError, InputError, UnknownNameError
+from cryoscout.learning.own_policy import means_own_policy, own_policy
 from cryoscout.learning.weights import POLICY_FILE, read_policy
 from cryoscout.routing.policies import POLICIES, make_policy
 from cryoscout.routing.policies.base import Policy
@@ -25,11 +26,12 @@ def policy_names() -> tuple[str, ...]:
 def policy_named(name_or_path: str, **settings: object) -> Policy:
     """A new policy.
 
-    name_or_path : a registered name, or a trained policy: its file, or the folder of its training
-    settings : fields of the settings of a planner; a trained policy has none
-    Files are read as safetensors: nothing in them is ever run. Needs no torch.
-    Raises UnknownNameError with the nearest of all names, InputError for settings a policy does not take and for a
-    file that is not a trained policy.
+    name_or_path : a registered name, a trained policy (its file, or the folder of its training), or a class of your
+    own, `module:Class` or `file.py:Class`
+    settings : fields of the settings of a planner; the others have none
+    Files of trained policies are read as safetensors: nothing in them is ever run. Needs no torch.
+    Raises UnknownNameError with the nearest of all names, InputError for settings a policy does not take, for a
+    file that is not a trained policy and for a class that is none.
     """
     if name_or_path in POLICIES:
         return make_policy(name_or_path, **settings)
@@ -39,6 +41,8 @@ def policy_named(name_or_path: str, **settings: object) -> Policy:
         )
     if name_or_path in SHIPPED:
         return _shipped(name_or_path)
+    if means_own_policy(name_or_path):
+        return own_policy(name_or_path)
     if not _means_a_path(name_or_path):
         raise UnknownNameError("The policy", name_or_path, policy_names())
     path = Path(name_or_path)

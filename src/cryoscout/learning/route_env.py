@@ -13,10 +13,20 @@ from __future__ import annotations
 
 from typing import Any, SupportsInt, cast
 
-import gymnasium
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import NDArray
+
+try:
+    import gymnasium
+    from gymnasium import spaces
+except ModuleNotFoundError as error:
+    if error.name != "gymnasium":
+        raise
+    raise ModuleNotFoundError(
+        "Routes as an environment must have gymnasium. Got none installed instead. "
+        'Remedy: pip install "cryoscout[learn]".',
+        name="gymnasium",
+    ) from None
 
 from cryoscout.core.errors import InputError
 from cryoscout.learning.batch_env import BatchedRoutes, TrainingSession, session_to_learn_from
@@ -39,9 +49,10 @@ class RouteEnv(gymnasium.Env[Seen, SupportsInt]):
     """One route at a time through one session.
 
     Action: the index of a queue, `Discrete(N)`; a queue is a set of holes that look alike to the agent (with
-    candidates "holes" each hole is one), and the visit takes its surest hole.
+    candidates "holes" each hole is one), and the visit takes its surest hole. N is the number of queues, or
+    `max_candidates`, so that an agent trained on one session fits another: the queues beyond are never allowed.
     Seen: {"obs": (N, 68) float32 in 0..1, the input of each queue's next hole, zeros where none is left;
-    "mask": (N,) int8, 1 where a hole is left}; the mask is `info["action_mask"]` too.
+    "mask": (N,) int8, 1 where a hole is left}; the mask is `info["action_mask"]` and `action_masks()` too.
     Reward: that of the visit. `terminated`: nothing is left. `truncated`: the budget is used; the visit that
     crosses it counts. A route starts at a random hole, imaged and not counted.
     `info`: `action_mask`; `minutes` used; `hole`, the index of the last visited hole; `good`, its micrographs
@@ -64,6 +75,7 @@ class RouteEnv(gymnasium.Env[Seen, SupportsInt]):
         labels: Labels = _VIEW.labels,
         history: History = _VIEW.history,
         reward: str = "cryorl",
+        max_candidates: int | None = None,
         render_mode: None = None,
     ) -> None:
         """Make the environment; call `reset` before the first step.
@@ -73,8 +85,10 @@ class RouteEnv(gymnasium.Env[Seen, SupportsInt]):
         budget_min : minutes of a route; None takes a TrainingSession's own, 240 of a named one
         elimination : leave holes out by action elimination, as in training
         candidates, labels, history : what an agent sees, see settings.py     reward : name in routing/reward.py
-        Raises InputError for a budget that holds no visit, for fewer than two holes, and for the reading of a
-        named session given with a TrainingSession; the errors of from_session.py.
+        max_candidates : length N of the actions and of what is seen; None takes the session's own number of queues
+        Raises InputError for a budget that holds no visit, for fewer than two holes, for fewer candidates than the
+        session has queues, and for the reading of a named session given with a TrainingSession; the errors of
+        from_session.py.
         """
         if isinstance(session, TrainingSession):
             if (split, prediction, time_model, draws) != (None, None, None, False):
@@ -93,7 +107,13 @@ class RouteEnv(gymnasium.Env[Seen, SupportsInt]):
         view = ViewSettings(candidates=candidates, labels=labels, history=history)
         self.render_mode = render_mode
         self.routes = BatchedRoutes([reduced], view, 1, self.np_random, reward=reward)
-        n = len(self.routes.tables.patch_of_queue)
+        queues = len(self.routes.tables.patch_of_queue)
+        n = queues if max_candidates is None else max_candidates
+        if n < queues:
+            raise InputError(
+                f"max_candidates must be at least the {queues} queues of this session. Got {n} instead. Remedy: the "
+                "largest number of all sessions that the agent is to see."
+            )
         self.action_space = spaces.Discrete(n)
         seen = spaces.Dict(
             {"obs": spaces.Box(0.0, 1.0, (n, N_INPUTS), np.float32), "mask": spaces.MultiBinary(n)}
@@ -147,6 +167,10 @@ class RouteEnv(gymnasium.Env[Seen, SupportsInt]):
         seen, info = self._seen(int(hole), float(step.good[0]))
         return seen, float(step.reward[0]), terminated, truncated, info
 
+    def action_masks(self) -> NDArray[np.bool_]:
+        """(N,) the actions that are allowed now, by the name that sb3-contrib's maskable agents ask for."""
+        return self._next_hole != NO_HOLE
+
     def _seen(self, hole: int, good: float) -> tuple[Seen, dict[str, Any]]:
         """The observation after visiting this hole, and the info."""
         look = self.routes.look()
@@ -155,7 +179,7 @@ class RouteEnv(gymnasium.Env[Seen, SupportsInt]):
         self._next_hole[queues] = look.holes
         inputs = np.zeros((len(self._next_hole), N_INPUTS), dtype=np.float32)
         inputs[queues] = np.clip(look.rows, 0.0, 1.0)  # sums of soft labels miss 0 by a rounding
-        mask = (self._next_hole != NO_HOLE).astype(np.int8)
+        mask = self.action_masks().astype(np.int8)
         info = {
             "action_mask": mask.copy(),
             "minutes": float(self.routes.minutes[0]),

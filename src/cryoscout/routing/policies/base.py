@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cryoscout.belief.counts import Belief
 from cryoscout.routing.problem import RoutingProblem
+from cryoscout.routing.time_model import ROUNDING_MIN
 
 PolicyKind = Literal["planner", "learned", "baseline", "recorded"]
 """`recorded` is the order in which a session was really imaged."""
@@ -113,6 +114,49 @@ class AskedHoleByHole:
         from cryoscout.routing.course import route_hole_by_hole
 
         return route_hole_by_hole(self, self._problem, observation)
+
+
+def may_be_visited(problem: RoutingProblem, observation: Observation) -> NDArray[np.bool_]:
+    """(n,) holes that a policy may choose now: allowed, not visited, and within the budget where that is needed."""
+    free = problem.available() & ~observation.visited
+    if problem.crossing == "drop":
+        minutes = problem.time_model.tiers_min(problem.shots)[problem.tree.tiers_from(observation.here)]
+        free &= observation.minutes_used + minutes <= problem.budget_min + ROUNDING_MIN
+    return free
+
+
+class OwnPolicy(AskedHoleByHole):
+    """What a policy of one's own inherits: everything that the contract asks for but `next_hole`.
+
+    `reset` keeps the problem and the generator as `problem` and `rng`; a subclass that overrides it calls it first.
+    """
+
+    name: str = "own"
+    kind: PolicyKind = "baseline"
+    default_prediction: str = "combined"
+    drops_crossing: bool = False
+    problem: RoutingProblem
+    rng: np.random.Generator
+
+    def reset(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> None:
+        """Start a route. start_hole : index, already imaged, or NOWHERE."""
+        self.problem = self._problem = problem
+        self.rng = rng
+
+    def candidates(self, observation: Observation) -> NDArray[np.int64]:
+        """Holes that may be visited now, (m,) indices in ascending order: allowed and not visited.
+
+        Where a crossing visit is dropped, only those whose visit ends within the budget.
+        """
+        return np.flatnonzero(may_be_visited(self.problem, observation))
+
+
+def missing_of_a_policy(policy: object) -> tuple[str, ...]:
+    """Attributes and methods of the contract that an object lacks, in the contract's order."""
+    return tuple(name for name in _CONTRACT if not hasattr(policy, name))
+
+
+_CONTRACT = ("name", "kind", "default_prediction", "drops_crossing", "restarts", "reset", "next_hole", "plan")
 
 
 class _PolicyOnProblem(Policy, Protocol):

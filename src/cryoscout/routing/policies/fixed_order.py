@@ -61,17 +61,6 @@ def holes_patch_by_patch(
     return [int(hole) for hole in listed[order]]
 
 
-def tiers_from(problem: RoutingProblem, here: int) -> NDArray[np.int64]:
-    """Tier of a visit of every hole from `here` (index or NOWHERE): (n,) int64."""
-    if here == NOWHERE:
-        return np.full(problem.n_holes, 3, dtype=np.int64)
-    patch = problem.patch_of_hole
-    square, grid = problem.square_of_hole, problem.grid_of_hole
-    return np.where(
-        patch == patch[here], 0, np.where(square == square[here], 1, np.where(grid == grid[here], 2, 3))
-    ).astype(np.int64)
-
-
 class FixedOrder(AskedHoleByHole, ABC):
     """A planner that writes down its route in `reset` and follows it.
 

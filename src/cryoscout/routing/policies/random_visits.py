@@ -6,10 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from cryoscout.routing.policies.base import STOP, AskedHoleByHole, Observation, PolicyKind
-from cryoscout.routing.policies.fixed_order import tiers_from
+from cryoscout.routing.policies.base import STOP, AskedHoleByHole, Observation, PolicyKind, may_be_visited
 from cryoscout.routing.problem import RoutingProblem
-from cryoscout.routing.time_model import ROUNDING_MIN
 
 
 class RandomVisits(AskedHoleByHole):
@@ -29,15 +27,9 @@ class RandomVisits(AskedHoleByHole):
     def reset(self, problem: RoutingProblem, start_hole: int, rng: np.random.Generator) -> None:
         """Start a route. start_hole : index, already imaged, or NOWHERE."""
         self._problem = problem
-        self._available = problem.available()
-        self._tiers_min = problem.time_model.tiers_min(problem.shots)
         self._rng = rng
 
     def next_hole(self, observation: Observation) -> int:
         """A random hole, or STOP when none is left that may be visited."""
-        free = self._available & ~observation.visited
-        if self._problem.crossing == "drop":
-            ends_min = observation.minutes_used + self._tiers_min[tiers_from(self._problem, observation.here)]
-            free &= ends_min <= self._problem.budget_min + ROUNDING_MIN
-        choices = np.flatnonzero(free)
+        choices = np.flatnonzero(may_be_visited(self._problem, observation))
         return int(self._rng.choice(choices)) if len(choices) else STOP
