@@ -31,7 +31,8 @@ def plan(
     policy: Annotated[
         str,
         typer.Option(
-            help="Who plans: a policy, policy@prediction such as index@res18, or a trained policy's file."
+            help="Who plans: a policy, policy@prediction such as index@res18, a trained policy's file, or your own "
+            "file.py:Class."
         ),
     ] = "adaptive",
     threshold_angstrom: Annotated[

@@ -28,8 +28,8 @@ def replay(
         typer.Option(
             "--policies",
             "--policy",
-            help="Policies by commas, each policy, policy@prediction or a trained policy's file. "
-            "Default: greedy,adaptive@combined, as far as the session serves them.",
+            help="Policies by commas, each policy, policy@prediction, a trained policy's file, or your own "
+            "file.py:Class. Default: greedy,adaptive@combined, as far as the session serves them.",
         ),
     ] = None,
     starts: Annotated[

@@ -169,7 +169,7 @@ class RouteEnv(gymnasium.Env[Seen, SupportsInt]):
 
     def action_masks(self) -> NDArray[np.bool_]:
         """(N,) the actions that are allowed now, by the name that sb3-contrib's maskable agents ask for."""
-        return self._next_hole != NO_HOLE
+        return np.not_equal(self._next_hole, NO_HOLE)
 
     def _seen(self, hole: int, good: float) -> tuple[Seen, dict[str, Any]]:
         """The observation after visiting this hole, and the info."""

@@ -7,7 +7,6 @@ import json
 import pytest
 
 from cryoscout.core.errors import InputError
-from cryoscout.study.engine import runner
 from cryoscout.study.engine.runner import Trial, TrialStore, machine_in_words, run_trials
 
 
@@ -79,21 +78,10 @@ def test_a_changed_parameter_or_seed_is_another_trial():
     )
 
 
-def test_rows_of_other_code_are_run_again(tmp_path):
-    run_trials(trials(3), well_behaved, TrialStore(tmp_path, code="old"))
-    assert len(TrialStore(tmp_path, code="old").finished()) == 3
-    assert TrialStore(tmp_path, code="new").finished() == {}
-
-
-def test_the_code_digest_changes_with_a_file_and_only_then(tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "files", lambda name: tmp_path)
-    (tmp_path / "routing").mkdir()
-    (tmp_path / "routing" / "a.py").write_text("x = 1")
-    first = runner.code_digest(["routing"])
-    (tmp_path / "routing" / "a.pyc").write_text("compiled")
-    assert runner.code_digest(["routing"]) == first
-    (tmp_path / "routing" / "a.py").write_text("x = 2")
-    assert runner.code_digest(["routing"]) != first
+def test_rows_of_another_version_are_run_again(tmp_path):
+    run_trials(trials(3), well_behaved, TrialStore(tmp_path, version="old"))
+    assert len(TrialStore(tmp_path, version="old").finished()) == 3
+    assert TrialStore(tmp_path, version="new").finished() == {}
 
 
 def test_worker_processes_give_the_same_rows_as_one(tmp_path):

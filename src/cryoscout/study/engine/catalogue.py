@@ -16,11 +16,11 @@ from cryoscout.study.engine.runner import (
     Trial,
     TrialRow,
     TrialStore,
-    code_digest,
     in_words,
     machine_in_words,
     run_trials,
 )
+from cryoscout.study.engine.versions import result_version
 
 Profile = Literal["quick", "paper"]
 PROFILES: tuple[Profile, ...] = ("quick", "paper")
@@ -51,7 +51,7 @@ KEPT_FOLDER = "kept"
 """Folder of what trials keep, beside the folders of the studies' trials."""
 
 PACKAGES_BEHIND_RESULTS = ("core", "session", "belief", "routing", "simulate")
-"""A trial is kept only while these are unchanged: after an edit, `--resume` runs everything again."""
+"""A trial is kept only while the declared versions of these are unchanged (`versions.py`)."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ class Study:
     """One table or figure: what to run, and how to show it.
 
     run_one : a function of a module, because worker processes import it, or an object that KeepsFiles
-    packages : sub-packages whose source and data decide the results
+    packages : sub-packages whose results decide these     result_version : raised when the study itself gives others
+    page_profile : the profile whose files are called NAME; those of the other are NAME-PROFILE
     options : what the command needs besides the name and the profile
     """
 
@@ -93,6 +94,12 @@ class Study:
     page: Callable[[Sequence[TrialRow], Profile], Page]
     packages: tuple[str, ...] = PACKAGES_BEHIND_RESULTS
     options: str = ""
+    result_version: int = 1
+    page_profile: Profile = "quick"
+
+    def stem(self, profile: Profile) -> str:
+        """What the files of this profile are called."""
+        return self.name if profile == self.page_profile else f"{self.name}-{profile}"
 
 
 @dataclass(frozen=True)
@@ -143,7 +150,7 @@ def run_study(
     workers: int = 1,
     progress: Callable[[str], None] | None = None,
 ) -> StudyRun:
-    """Run a study and write NAME.md, NAME.png and NAME.json into the output folder.
+    """Run a study and write NAME.md, NAME.png and NAME.json into the output folder (`Study.stem` is the NAME).
 
     work : folder of the trial rows; None for `.study/NAME-PROFILE` in the output folder
     A failed trial leaves its cell missing in all three files and stands in `failed`.
@@ -154,13 +161,13 @@ def run_study(
         )
     output.mkdir(parents=True, exist_ok=True)
     folder = work or output / ".study" / f"{study.name}-{profile}"
-    code = code_digest(study.packages)
-    store = TrialStore(folder, code)
+    version = result_version(study.packages, study.result_version)
+    store = TrialStore(folder, version)
     trials = study.trials(profile)
     run_one = study.run_one
     if isinstance(run_one, KeepsFiles):
-        # Beside the folders of all studies, by code: no study takes a file that other code made.
-        run_one = run_one.in_folder(folder.parent / KEPT_FOLDER / code)
+        # Beside the folders of all studies, by version: no study takes a file of other results.
+        run_one = run_one.in_folder(folder.parent / KEPT_FOLDER / result_version(study.packages))
     rows = run_trials(trials, run_one, store, resume=resume, workers=workers, progress=progress)
     page = study.page(rows, profile)
     failed = {row.trial.name: row.error for row in rows if row.error is not None}
@@ -169,28 +176,29 @@ def run_study(
         "profile": profile,
         "seeds": sorted({trial.seed for trial in trials}),
         "machine": machine_in_words(study.packages),
+        "result_version": version,
         "trials": len(trials),
         "trial_seconds": round(sum(row.seconds for row in rows), 1),
         "failed": failed,
         "rows": page.rows,
         **page.more,
     }
-    stem = output / study.name
+    stem = output / study.stem(profile)
     run = StudyRun(
-        markdown_file=stem.with_suffix(".md"),
-        figure_file=stem.with_suffix(".png"),
-        json_file=stem.with_suffix(".json"),
+        markdown_file=stem.with_name(f"{stem.name}.md"),
+        figure_file=stem.with_name(f"{stem.name}.png"),
+        json_file=stem.with_name(f"{stem.name}.json"),
         content=content,
         failed=failed,
     )
     write_whole(run.figure_file, page.figure_png)
     write_whole(run.json_file, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    write_whole(run.markdown_file, _markdown(study, page, content, failed))
+    write_whole(run.markdown_file, _markdown(study, study.stem(profile), page, content, failed))
     return run
 
 
-def _markdown(study: Study, page: Page, content: Json, failed: Mapping[str, str]) -> str:
-    parts = [f"# {study.title}", page.markdown, f"![{study.title}]({study.name}.png)"]
+def _markdown(study: Study, stem: str, page: Page, content: Json, failed: Mapping[str, str]) -> str:
+    parts = [f"# {study.title}", page.markdown, f"![{study.title}]({stem}.png)"]
     if failed:
         listed = "\n".join(f"- {name}: {error}" for name, error in failed.items())
         parts.append(
@@ -203,6 +211,6 @@ def _markdown(study: Study, page: Page, content: Json, failed: Mapping[str, str]
         f"Profile `{content['profile']}`, seed {', '.join(map(str, content['seeds']))}, "
         f"{content['trials']} trials, "
         f"{in_words(content['trial_seconds'])} of computing on {content['machine']}. "
-        f"The figures of this page: [`{study.name}.json`]({study.name}.json)."
+        f"The figures of this page: [`{stem}.json`]({stem}.json)."
     )
     return "\n\n".join(parts) + "\n"

@@ -12,7 +12,6 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from importlib.resources import files
 from importlib.util import find_spec
 from multiprocessing import active_children, get_context
 from pathlib import Path
@@ -23,7 +22,6 @@ from cryoscout.core.errors import InputError
 
 Json = dict[str, Any]
 ROWS_FILE = "trials.jsonl"
-_CODE_SUFFIXES = (".py", ".json", ".gz")
 
 
 @dataclass(frozen=True)
@@ -39,8 +37,8 @@ class Trial:
 
     @property
     def key(self) -> str:
-        """Identifies the trial on disk: a digest of its fields and of the package version that runs it."""
-        text = json.dumps([__version__, self.name, self.parameters, self.seed], sort_keys=True)
+        """Identifies the trial on disk: a digest of its fields."""
+        text = json.dumps([self.name, self.parameters, self.seed], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -61,10 +59,10 @@ class TrialStore:
     are not finished: they are run again too.
     """
 
-    def __init__(self, folder: Path, code: str = "") -> None:
-        """folder : made if needed     code : digest of the code that makes the rows; others are redone."""
+    def __init__(self, folder: Path, version: str = "") -> None:
+        """folder : made if needed     version : of the results that the rows hold; those of another are redone."""
         self.path = folder / ROWS_FILE
-        self.code = code
+        self.version = version
         folder.mkdir(parents=True, exist_ok=True)
 
     def clear(self) -> None:
@@ -78,7 +76,7 @@ class TrialStore:
             return rows
         for line in self.path.read_text(encoding="utf-8").splitlines():
             row = _parsed(line)
-            if row is not None and row.get("result") is not None and row.get("code") == self.code:
+            if row is not None and row.get("result") is not None and row.get("version") == self.version:
                 rows[str(row["key"])] = row
         return rows
 
@@ -86,7 +84,7 @@ class TrialStore:
         """Add a row and force it to disk; starts a fresh line when the last one was cut off."""
         record = {
             "key": row.trial.key,
-            "code": self.code,
+            "version": self.version,
             "name": row.trial.name,
             "parameters": row.trial.parameters,
             "seed": row.trial.seed,
@@ -203,16 +201,6 @@ def in_words(seconds: float) -> str:
     if seconds < 90:
         return f"about {seconds:.0f} s"
     return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
-
-
-def code_digest(packages: Sequence[str]) -> str:
-    """Digest of the source and data files of sub-packages of cryoscout: no study mixes rows of two codes."""
-    digest = hashlib.sha256()
-    for package in packages:
-        root = Path(str(files("cryoscout").joinpath(package)))
-        for path in sorted(path for path in root.rglob("*") if path.suffix in _CODE_SUFFIXES):
-            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def machine_in_words(packages: Sequence[str] = ()) -> str:

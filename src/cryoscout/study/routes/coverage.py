@@ -396,4 +396,4 @@ def _percent(shares: tuple[float, float, float]) -> tuple[float, float, float]:
     return (100 * shares[0], 100 * shares[1], 100 * shares[2])
 
 
-STUDY = Study("coverage", "How often a plan's interval holds", trials, run_trial, page)
+STUDY = Study("coverage", "How often a plan's interval holds", trials, run_trial, page, page_profile="paper")

@@ -40,7 +40,7 @@ COURSE_STEP_MIN = 30
 class ReplaySpec:
     """One row of a study: a policy, its knowledge, and the rules it is replayed under.
 
-    key : identifies the row within its study     policy : registered name, or BOUND
+    key : identifies the row within its study     policy : as `policy_named` takes it, or BOUND
     prediction : named prediction     starts : number drawn (with replacement) or "all"
     repeats : seeds per start, for policies that draw
     """
@@ -111,14 +111,14 @@ def run_replay_trial(trial: Trial) -> Json:
             "starts": starts.tolist(),
             "good": [good_holes_bound(problem, truth, int(start)) for start in starts],
         }
-    from cryoscout.routing.policies import make_policy
+    from cryoscout.learning.registry import policy_named
 
     # Seeds differ by repeat and chunk, not by policy: the same start meets the same draws.
     seed = trial.seed * 1_000_003 + repeat * 10_007 + first
     results = replay(
         problem,
         truth,
-        make_policy(spec.policy),
+        policy_named(spec.policy),
         [int(start) for start in starts],
         seed=seed,
         ctf_delay_min=spec.ctf_delay_min,

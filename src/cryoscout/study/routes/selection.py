@@ -291,5 +291,10 @@ def _figure(means: Means | None) -> bytes:
 
 
 STUDY = Study(
-    "adaptive-selection", "How the adaptive planner's settings were chosen", trials, run_trial, page
+    "adaptive-selection",
+    "How the adaptive planner's settings were chosen",
+    trials,
+    run_trial,
+    page,
+    page_profile="paper",
 )
