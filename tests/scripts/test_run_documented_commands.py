@@ -137,7 +137,7 @@ def test_the_pages_of_docs_and_how_to_are_run(runner: ModuleType) -> None:
     assert not any(name.startswith("docs/results/") for name in names)
 
 
-def test_the_policy_that_the_page_shows_is_the_one_that_is_run():
+def test_the_policy_that_the_page_shows_is_the_one_that_is_run(runner):
     page = (runner.ROOT / "docs" / "your-own-policy.md").read_text(encoding="utf-8")
     shown = page.split('```python title="own_policy.py"\n')[1].split("```")[0]
     assert shown == (runner.ROOT / "examples" / "own_policy.py").read_text(encoding="utf-8")
