@@ -14,7 +14,7 @@ from epu_samples import formats_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cryoscout.core.errors import CryoscoutError, DataError, FileFormatError, InputError
+from cryoscout.core.errors import CryoscoutError, FileFormatError, InputError
 from cryoscout.formats.ctf import relion
 from cryoscout.formats.own import table as generic_table
 from cryoscout.formats.own.table import ColumnMap
@@ -72,10 +72,10 @@ def test_a_navigator_and_its_image_metadata_are_one_source(tmp_path, as_folder):
     assert made.reports[0].first_not_joined == ("m_0003",)
 
 
-def test_image_metadata_beside_two_navigators_is_refused(tmp_path):
+def test_image_metadata_beside_two_navigators_go_to_the_item_that_they_were_taken_at(tmp_path):
     shutil.copy(NAV, tmp_path / "grid2.nav")
-    with pytest.raises(DataError, match=r"must be imported with one navigator\. Got .*grid2\.nav instead"):
-        read_sources([NAV, tmp_path / "grid2.nav", movie(tmp_path, "7", 1)])
+    read = read_sources([NAV, tmp_path / "grid2.nav", movie(tmp_path, "7", 1)])
+    assert [len(records.exposures) for records in read.records] == [1, 0]
 
 
 def test_image_metadata_alone_has_holes_by_their_labels(tmp_path):

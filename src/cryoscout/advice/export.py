@@ -7,8 +7,8 @@ and then moved there, so that a failure leaves neither half a file nor an overwr
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from cryoscout.core.telling import Say
 
 if TYPE_CHECKING:
     from cryoscout.advice.work_list import WorkList
+    from cryoscout.formats.serialem.nav_writer import PlannedHole
     from cryoscout.session.model import Session
 
 
@@ -223,7 +224,7 @@ def _write_html(_: ExportRequest, _session: Session, work_list: WorkList, path: 
     return ()
 
 
-def _write_nav(request: ExportRequest, _: Session, work_list: WorkList, path: Path) -> tuple[str, ...]:
+def _write_nav(request: ExportRequest, session: Session, work_list: WorkList, path: Path) -> tuple[str, ...]:
     from cryoscout.formats.serialem.nav import read_nav
     from cryoscout.formats.serialem.nav_writer import PlannedHole, write_nav
 
@@ -232,7 +233,38 @@ def _write_nav(request: ExportRequest, _: Session, work_list: WorkList, path: Pa
     # Places that cannot be read are kept as they are, and the notes count them.
     source = read_nav(request.nav, permissive=True)
     route = [PlannedHole(visit.hole, visit.patch, visit.p_good) for visit in work_list.visits]
-    return write_nav(source, route, path)
+    notes: tuple[str, ...] = ()
+    if len(session.grids) > 1:
+        route, notes = of_one_grid(route, session, request.nav)
+    return (*notes, *write_nav(source, route, path))
+
+
+def of_one_grid(
+    route: Sequence[PlannedHole], session: Session, nav: Path
+) -> tuple[list[PlannedHole], tuple[str, ...]]:
+    """The holes of the grid that a navigator is of, under their labels there: labels repeat from grid to grid."""
+    grids = session.grids["grid_id"].tolist()
+    grid = nav.stem
+    if grid not in grids:
+        raise InputError(
+            f"--nav must be the navigator of one grid of the session, named as it was imported ({', '.join(grids)}). "
+            f"Got {nav.name} instead. Remedy: give that file."
+        )
+    square_of = dict(zip(session.patches["patch_id"], session.patches["square_id"], strict=True))
+    grid_of = dict(zip(session.squares["square_id"], session.squares["grid_id"], strict=True))
+    of_grid = [hole for hole in route if grid_of[square_of[hole.patch_id]] == grid]
+    others = sorted({grid_of[square_of[hole.patch_id]] for hole in route} - {grid})
+    if route and not of_grid:
+        raise InputError(
+            f"The planned holes must be of the grid of --nav, {grid}. Got {', '.join(others)} instead. "
+            f"Remedy: give the navigator of {others[0]}."
+        )
+    note = (
+        f"{len(route) - len(of_grid)} planned holes are of other grids ({', '.join(others)}): export them again with "
+        "the navigator of each"
+    )
+    own = [replace(hole, hole_id=hole.hole_id.removeprefix(f"{grid}/")) for hole in of_grid]
+    return own, (note,) if others else ()
 
 
 def _write_star(request: ExportRequest, session: Session, work_list: WorkList, path: Path) -> tuple[str, ...]:

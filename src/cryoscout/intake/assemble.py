@@ -30,6 +30,7 @@ from cryoscout.intake.assemble_ctf import with_results
 from cryoscout.intake.assemble_fields import vendor_fields
 from cryoscout.intake.assemble_names import joined_by_name
 from cryoscout.intake.assemble_places import Places, places_of_sources
+from cryoscout.intake.told_apart import grids_told_apart
 from cryoscout.session.joins import NAMES_SHOWN, JoinReport
 from cryoscout.session.live_exposures import renamed, shots_of_vendor_exposures, with_vendor_ids
 from cryoscout.session.model import Session, SessionInfo
@@ -65,9 +66,10 @@ def assemble(
     same_source : the stored session was imported from the same paths, so that all of it may be new
     Raises DataError where there are no holes, places of two formats, or a session other than the stored one.
     """
+    sources, is_new_grid = grids_told_apart(sources, stored)
     chosen, tables = _choose_places(sources, stored)
     places = places_of_sources(chosen, stored, cluster_radius_um)
-    if stored is not None:
+    if stored is not None and not is_new_grid:
         _refuse_other_session(places, stored, same_source)
     notes = [f"{source.path.name}: {note}" for source in sources for note in source.notes]
     notes += [

@@ -68,7 +68,9 @@ def places_of_sources(
     holes = _with_holes_of_exposures(holes, exposures, known, notes)
     holes = _in_grids(holes, squares, known, _grid_otherwise(chosen, known), notes)
     shares = bool(
-        holes["hole_id"].isin(known["hole_id"]).any() or holes["square_id"].isin(known["square_id"]).any()
+        holes["hole_id"].isin(known["hole_id"]).any()
+        or holes["square_id"].isin(known["square_id"]).any()
+        or exposures["hole_id"].isin(known["hole_id"]).any()
     )
     given = holes["patch_id"] != ""
     if cluster_radius_um is not None:

@@ -34,7 +34,6 @@ MOST_FILES = 1_000_000
 MOST_FOLDERS = 200
 """Sub-folders of a folder that are looked into for sessions."""
 _READ_AGAIN = "Remedy: read it again when the microscope has finished writing it."
-_NAVIGATORS = (".nav", ".xml")
 
 
 @dataclass(frozen=True)
@@ -101,9 +100,9 @@ def read_sources(
     earlier : exposures of the earlier reads (EXPOSURE_COLUMNS), so that runs of image-shift exposures go on
     servers : they do not say what has changed, and are always read, as are the sources beside them
     stored_format : of the session that is extended, None for a new one; it decides whose places are taken
-    Raises FileFormatError for a path of no format and, unless permissive, at the first deviation; DataError for image
-    metadata beside several navigators, NothingLeftError where permissive reading leaves nothing of Leginon tables;
-    InputError for a radius that is none; the errors of `smartscope_rest.read_session`.
+    Raises FileFormatError for a path of no format and, unless permissive, at the first deviation; NothingLeftError
+    where permissive reading leaves nothing of Leginon tables; InputError for a radius that is none; the errors of
+    `smartscope_rest.read_session`.
     """
     options, known = options or ReadOptions(), known or {}
     if options.cluster_radius_um is not None:
@@ -305,35 +304,11 @@ def _read_epu(
 
 
 def _read_serialem(read: ReadSources, paths: list[Path], options: ReadOptions) -> None:
-    from cryoscout.formats.serialem import nav as serialem_nav
     from cryoscout.formats.serialem import session as serialem
 
-    navigators = [path for path in paths if path.is_file() and serialem_nav.detect(path)]
-    metadata = [path for path in paths if path not in navigators and not _holds_navigator(path)]
-    others = [path for path in paths if path not in navigators and path not in metadata]
-    if len(navigators) > 1 and metadata:
-        raise DataError(
-            "Image metadata must be imported with one navigator. "
-            f"Got {', '.join(path.name for path in navigators)} instead: labels repeat between them. "
-            "Remedy: import each navigator with its own images."
-        )
     given_um = options.cluster_radius_um
     radius_um = serialem.PATCH_RADIUS_UM if given_um is None else given_um
-    for path in navigators:
-        mdocs = metadata or None
-        read.records.append(
-            serialem.read_source(path, options.permissive, mdocs=mdocs, patch_radius_um=radius_um)
-        )
-    for path in others + ([] if navigators else metadata):
-        read.records.append(serialem.read_source(path, options.permissive, patch_radius_um=radius_um))
-
-
-def _holds_navigator(path: Path) -> bool:
-    from cryoscout.formats.serialem import nav as serialem_nav
-
-    return path.is_dir() and any(
-        serialem_nav.detect(file) for file in path.rglob("*") if file.suffix.lower() in _NAVIGATORS
-    )
+    read.records += serialem.read_grids(paths, options.permissive, patch_radius_um=radius_um)
 
 
 def _named_by_download(records: Sequence[SourceRecords], stored_format: str | None) -> LeginonTable | None:

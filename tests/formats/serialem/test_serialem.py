@@ -14,7 +14,7 @@ from cryoscout.core.errors import FileFormatError
 from cryoscout.formats.records import CTF_COLUMNS, EXPOSURE_COLUMNS, HOLE_COLUMNS, SQUARE_COLUMNS
 from cryoscout.formats.serialem.nav import read_nav
 from cryoscout.formats.serialem.places import places_of, stage_of_pixel
-from cryoscout.formats.serialem.session import detect, read_source, validate
+from cryoscout.formats.serialem.session import detect, read_grids, read_source, validate
 from cryoscout.formats.text.findings import Deviation
 
 DATA = Path(__file__).parents[1] / "data" / "serialem"
@@ -47,7 +47,7 @@ def session(tmp_path):
     frames = tmp_path / "frames"
     frames.mkdir()
     for number, (label, shot) in enumerate(
-        [("7", "1 0"), ("7", "1 1"), ("8", "1 0"), ("45", "1 0"), (None, None)], 1
+        [("7", "1-0"), ("7", "1-1"), ("8", "1-0"), ("45", "1-0"), (None, None)], 1
     ):
         stage = "103.6 -132.5" if label == "45" else "-230.1 358.6"
         name = f"m_{number:04d}"
@@ -198,10 +198,10 @@ def test_multishot_keys_and_unknown_keys_are_in_extra():
 def test_exposures_join_holes_by_the_navigator_label(session):
     source = read_source(session)
     assert rows(source.exposures, "exposure_id", "hole_id", "square_id", "shot_key") == [
-        ("m_0001", "7", "3-A", "1 0"),
-        ("m_0002", "7", "3-A", "1 1"),
-        ("m_0003", "8", "3-A", "1 0"),
-        ("m_0004", "45#100045", "4-A", "1 0"),
+        ("m_0001", "7", "3-A", "0"),
+        ("m_0002", "7", "3-A", "1"),
+        ("m_0003", "8", "3-A", "0"),
+        ("m_0004", "45#100045", "4-A", "0"),
         ("m_0005", "", "", ""),
     ]
     assert source.exposures["started_at"].iloc[0] == pd.Timestamp(2021, 10, 8, 7, 39, 1)
@@ -290,14 +290,105 @@ def test_a_navigator_alone_takes_the_images_it_is_told(session):
         read_source(session / "grid1.nav", mdocs=session / "none")
 
 
-def test_several_navigators_in_a_folder_are_refused_with_the_remedy(session):
-    shutil.copy(MADE, session / "grid2.nav")
+def test_several_navigators_are_grids_and_an_exposure_goes_to_the_item_that_it_was_taken_at(session):
+    moved = MADE.read_bytes().replace(b"-230.1 358.6 ", b"-430.1 358.6 ").replace(b"100007", b"100999")
+    (session / "grid2.nav").write_bytes(moved)
+    (session / "frames" / "m_0003.tif.mdoc").write_text(movie("7", "m_0003", stage="-430.4 358.2"))
     with pytest.raises(FileFormatError) as error:
         read_source(session, permissive=True)
     assert error.value.detail == (
         "must hold one navigator file. Got 2 instead (grid1.nav, grid2.nav). "
-        "Remedy: import one of the files, with the folder of its images."
+        "Remedy: `cryoscout import` and `read_grids` read each as a grid of its own."
     )
+    first, second = read_grids([session])
+    assert (first.session_name, second.session_name) == ("grid1", "grid2")
+    assert rows(first.exposures, "exposure_id", "hole_id")[:2] == [("m_0001", "7"), ("m_0002", "7")]
+    assert rows(second.exposures, "exposure_id", "hole_id", "grid_id") == [("m_0003", "7", "grid2")]
+
+
+def test_an_exposure_far_from_the_item_that_it_names_is_of_no_hole_and_is_named(session):
+    (session / "frames" / "m_0003.tif.mdoc").write_text(movie("8", "m_0003", stage="-30.1 358.6"))
+    source = read_source(session)
+    assert source.exposures.set_index("exposure_id").loc["m_0003", "hole_id"] == ""
+    (note,) = [note for note in source.notes if "farther than" in note]
+    assert note.startswith(
+        "1 exposures were taken farther than 50 um from the item that they name (first: m_0003, "
+    )
+
+
+def test_holes_of_a_pattern_are_told_apart_and_the_first_has_the_name_of_the_item(session):
+    for number, shot in enumerate(["X-1Y+1-0", "X-1Y+1-1", "X+0Y+0-0", "X0Y0-1", "X+1Y-1-0"], 1):
+        name = f"p_{number}"
+        text = movie("9", name, f"08-Oct-21  08:00:0{number}", shot)
+        (session / "frames" / f"{name}.tif.mdoc").write_text(text)
+    source = read_source(session)
+    found = source.exposures[source.exposures["exposure_id"].str.startswith("p_")]
+    assert rows(found, "hole_id", "shot_key") == [
+        ("9", "0"), ("9", "1"), ("9@X+0Y+0", "0"), ("9@X+0Y+0", "1"), ("9@X+1Y-1", "0"),
+    ]  # fmt: skip
+    holes = source.holes.set_index("hole_id")
+    assert holes.loc["9@X+1Y-1", ["patch_id", "square_id", "x_um"]].tolist() == (
+        holes.loc["9", ["patch_id", "square_id", "x_um"]].tolist()
+    )
+    assert holes["chosen"].isna().sum() == 2
+    assert any(note.startswith("1 items were imaged as patterns of several holes") for note in source.notes)
+
+
+def test_a_pattern_without_a_navigator_is_several_holes_of_its_item(tmp_path):
+    for number, shot in enumerate(["X+1Y-1-0", "R2H3-0", "X1Y0-2", "1-1"], 1):
+        (tmp_path / f"a_000{number}.mdoc").write_text(
+            f"[FrameSet = 0]\nStagePosition = 1 2\nSubFramePath = X:\\raw\\a_000{number}.tif\n"
+            f"NavigatorLabel = 5\nMultishotHoleAndPosition = {shot}\n"
+        )
+    assert rows(read_source(tmp_path).exposures, "exposure_id", "hole_id", "shot_key") == [
+        ("a_0001", "5", "0"), ("a_0002", "5@R2H3", "0"), ("a_0003", "5@X+1Y+0", "2"), ("a_0004", "5@1", "1"),
+    ]  # fmt: skip
+
+
+def test_one_label_at_two_places_without_a_navigator_is_two_holes(tmp_path):
+    for number, x_um in enumerate([10, 210.5, 10.2], 1):
+        (tmp_path / f"a_{number}.mdoc").write_text(
+            f"[FrameSet = 0]\nStagePosition = {x_um} 2\nSubFramePath = a_{number}.tif\nNavigatorLabel = 21\n"
+        )
+    source = read_source(tmp_path)
+    assert source.exposures["hole_id"].tolist() == ["21", "21#2", "21"]
+    assert any("1 labels stand for items of several places" in note for note in source.notes)
+
+
+def test_a_tilt_series_is_no_hole(tmp_path):
+    stack = tmp_path / "ts_01.mrc.mdoc"
+    tilts = "".join(
+        f"[ZValue = {z}]\nStagePosition = 10 20\nTiltAngle = {tilt}\n" for z, tilt in enumerate((0, 30))
+    )
+    stack.write_text(f"ImageFile = ts_01.mrc\n\n{tilts}")
+    with pytest.raises(FileFormatError) as error:
+        read_source(tmp_path)
+    assert error.value.detail == (
+        "must hold images of holes. Got none instead: 2 images are 1 tilt series (0 to 30 degrees): no holes, left "
+        "out. Remedy: give the navigator of the session, or the images that were taken of its holes."
+    )
+    for number, (x_um, tilt) in enumerate([(500, 0.02), (700, -30.1), (500.4, 30.0), (900, 0.01)]):
+        (tmp_path / f"m_{number}.tif.mdoc").write_text(
+            f"[FrameSet = 0]\nStagePosition = {x_um} 0\nTiltAngle = {tilt}\nSubFramePath = m_{number}.tif\n"
+        )
+    source = read_source(tmp_path)
+    # Every single one at another place is an image of a hole, tilted or not.
+    assert source.exposures["exposure_id"].tolist() == ["m_1", "m_3"]
+    assert "4 images are 2 tilt series (0 to 30 degrees): no holes, left out" in source.notes
+
+
+def test_text_of_a_windows_code_page_is_read_and_said(session):
+    text = (session / "grid1.nav").read_bytes().replace(b"centre; ice", b"Mitte f\xfcr; ice")
+    (session / "grid1.nav").write_bytes(text)
+    source = read_source(session)
+    assert source.extra["7"]["Note"] == "Mitte für; ice = 20 nm, x=1"
+    assert any(
+        note.startswith(
+            "1 files are not UTF-8 and were read as text of Windows code page 1252 (first: grid1.nav)"
+        )
+        for note in source.notes
+    )
+    assert read_nav(session / "grid1.nav").document.to_bytes() == text
 
 
 def test_one_bad_metadata_file_fails_strictly_and_is_listed_with_its_name_when_permissive(session):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from cryoscout.core.errors import FileFormatError, InputError
 from cryoscout.formats.serialem import autodoc
-from cryoscout.formats.serialem.autodoc import UNREADABLE, Autodoc, Section, parse_autodoc, section_lines
+from cryoscout.formats.serialem.autodoc import CODE_PAGE, UNREADABLE, Section, parse_autodoc, section_lines
 from cryoscout.formats.serialem.autodoc_xml import parse_autodoc_xml
 from cryoscout.formats.text import findings as shared
 from cryoscout.formats.text.findings import Findings
@@ -108,7 +109,7 @@ def test_titles_may_repeat_and_be_empty():
             3,
             "a key must stand once in a section. Got 'A' again instead (first on line 2; the last one counts).",
         ),
-        (b"A = 1\nB = \xfcber\n", 2, "must be utf-8 text. Got byte 0xfc instead."),
+        (b"A = 1\nB = \xfc\x81ber\n", 2, "must be utf-8 text. Got byte 0x81 instead."),
     ],
 )
 def test_what_deviates_has_its_line_and_message_and_permissive_lists_the_same(data, line, message):
@@ -126,16 +127,29 @@ def test_lines_below_a_broken_header_belong_to_no_other_section():
     assert content(document)[1:] == [("Item", "1", [("A", "1")]), (UNREADABLE, "", [("A", "2")])]
 
 
-def test_lines_of_another_encoding_are_kept_and_have_no_entry_when_permissive():
+def test_lines_that_are_not_utf_8_are_of_the_windows_code_page_and_written_back_as_they_were():
     data = "A = 1\r\nNote = Ordner für Gitter\r\nand more\r\nB = µ\r\n".encode("cp1252")
     data += "C = µ\r\n".encode()
+    document = parse_autodoc(data, strict())
+    assert document.encoding == CODE_PAGE
+    # Nor does a line of UTF-8 become something else.
+    assert content(document)[0][2] == [
+        ("A", "1"), ("Note", "Ordner für Gitter and more"), ("B", "µ"), ("C", "µ"),
+    ]  # fmt: skip
+    changed = document.globals.with_value("A", "2")
+    assert replace(document, sections=(changed,)).to_bytes() == data.replace(b"A = 1", b"A = 2")
+    twice = "B = µ\n".encode("cp1252") + "B = µ\n".encode()
+    assert parse_autodoc(twice, permissive()).to_bytes() == twice
+
+
+def test_bytes_of_no_code_page_are_kept_and_have_no_entry_when_permissive():
+    data = b"A = 1\r\nNote = \x81\xfc\r\nand more\r\nB = 2\r\n"
     findings = permissive()
     document = parse_autodoc(data, findings)
-    assert [found.line for found in findings.deviations] == [2, 4, 3]
-    # The line below the Note does not continue A, nor does a line of UTF-8 become something else.
-    assert content(document)[0][2] == [("A", "1"), ("C", "µ")]
-    changed = document.globals.with_value("A", "2")
-    assert Autodoc((changed,), document.encoding).to_bytes() == data.replace(b"A = 1", b"A = 2")
+    assert [found.line for found in findings.deviations] == [2, 3]
+    # The line below the Note does not continue A.
+    assert content(document)[0][2] == [("A", "1"), ("B", "2")]
+    assert document.to_bytes() == data
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])

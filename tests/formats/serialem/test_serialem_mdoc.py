@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import warnings
 from datetime import datetime
 from pathlib import Path, PurePath
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryoscout.core.errors import CryoscoutError, FileFormatError
-from cryoscout.formats.serialem.mdoc import detect, parse_date_time, read_mdoc, validate
+from cryoscout.formats.serialem.mdoc import MultiShot, detect, parse_date_time, read_mdoc, validate
 
 DATA = Path(__file__).parents[1] / "data" / "serialem"
 FILES = sorted(DATA.glob("*.mdoc"))
@@ -104,11 +105,34 @@ def test_frame_doses_are_read_under_both_names(mdoc, key):
     assert section.frame_doses == ((0.5, 10), (1.25, 4))
 
 
-@pytest.mark.parametrize("value", ["1 0", "-1 1 4"])
+@pytest.mark.parametrize(
+    ("value", "hole", "position"),
+    [
+        # The forms of CParticleTasks::CurrentHoleAndPosition, and with blanks that of a file of 2019.
+        ("1-1", "1", "1"),
+        ("12-0", "12", "0"),
+        ("X+1Y-1-0", "X+1Y-1", "0"),
+        ("X-2Y-1-4", "X-2Y-1", "4"),
+        ("X1Y0-2", "X+1Y+0", "2"),
+        ("X-1Y2-0", "X-1Y+2", "0"),
+        ("R2H3-0", "R2H3", "0"),
+        ("R0H1-6", "R0H1", "6"),
+        ("Pos02", "Pos02", ""),
+        ("1 1", "1", "1"),
+        ("-1 1 4", "X-1Y+1", "4"),
+    ],
+)
 @pytest.mark.parametrize("key", ["MultishotHoleAndPosition", "MultiShotHoleAndPosition"])
-def test_a_multishot_hole_has_one_number_or_two_from_the_centre(mdoc, key, value):
+def test_a_multishot_image_is_of_a_hole_of_the_pattern_and_a_position_in_it(mdoc, key, value, hole, position):
     (section,) = read_mdoc(mdoc(f"[FrameSet = 0]\n{key} = {value}\n")).sections
-    assert section.multishot == value
+    assert section.multishot == MultiShot(hole, position)
+
+
+def test_empty_values_are_missing_ones(mdoc):
+    keys = ("DateTime", "StagePosition", "TiltAngle", "MultishotHoleAndPosition", "FrameDosesAndNumber")
+    (section,) = read_mdoc(mdoc("[FrameSet = 0]\n" + "".join(f"{key} = \n" for key in keys))).sections
+    assert (section.started_at, section.multishot, section.frame_doses) == (None, None, ())
+    assert math.isnan(section.stage_um[0])
 
 
 @pytest.mark.parametrize(
@@ -154,7 +178,8 @@ def test_only_record_images_can_be_exposures(mdoc, value, is_record):
         (
             "[FrameSet = 0]\nMultishotHoleAndPosition = 1",
             2,
-            "MultishotHoleAndPosition must hold a hole (1 or 2 whole numbers) and a position. Got '1' instead.",
+            "MultishotHoleAndPosition must hold a hole and the position in it, such as 1-0, X+1Y-1-0 or R2H3-0. "
+            "Got '1' instead.",
         ),
     ],
 )

@@ -12,6 +12,7 @@ Syntax: "File Formats" of the SerialEM help, https://bio3d.colorado.edu/SerialEM
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -43,11 +44,15 @@ TITLE = "T"
 UNREADABLE = "(unreadable)"
 """Kind of a section whose header cannot be read: its lines are kept, and are nobody else's."""
 
-Encoding = Literal["utf-8", "utf-16-le", "utf-16-be", "latin-1"]
+CODE_PAGE: Literal["cp1252"] = "cp1252"
+"""How text that is not UTF-8 is read: SerialEM runs on Windows, and older versions write its code page."""
+
+Encoding = Literal["utf-8", "cp1252", "utf-16-le", "utf-16-be", "latin-1"]
 
 # What is no text comes back as it was, whatever it is.
 _ERRORS: dict[Encoding, str] = {
     "utf-8": "surrogateescape",
+    "cp1252": "surrogateescape",
     "utf-16-le": "surrogatepass",
     "utf-16-be": "surrogatepass",
     "latin-1": "strict",
@@ -147,6 +152,8 @@ class Autodoc:
     sections: tuple[Section, ...]
     encoding: Encoding = "utf-8"
     from_xml: bool = False
+    code_page_lines: frozenset[str] = frozenset()
+    """Where the encoding is `CODE_PAGE`: the lines, without their ends, that are not UTF-8; the others are."""
 
     @property
     def globals(self) -> Section:
@@ -166,6 +173,13 @@ class Autodoc:
 
     def to_bytes(self) -> bytes:
         """The file: for a document that was read and not changed, the very bytes that were read."""
+        if self.encoding == CODE_PAGE:
+            lines = (text for section in self.sections for text in section.raw)
+            return b"".join(
+                text.encode(encoding, _ERRORS[encoding])
+                for text in lines
+                for encoding in (CODE_PAGE if text.rstrip("\r\n") in self.code_page_lines else "utf-8",)
+            )
         text = "".join(text for section in self.sections for text in section.raw)
         return text.encode(self.encoding, _ERRORS[self.encoding])
 
@@ -185,7 +199,7 @@ def parse_autodoc(data: bytes, findings: Findings) -> Autodoc:
 
     Raises FileFormatError at the first deviation when strict; otherwise for a file of too many lines or deviations.
     """
-    text, encoding = _decode(data, findings)
+    text, encoding, code_page_lines = _decode(data, findings)
     if text.count("\n") >= MOST_LINES:
         raise FileFormatError(
             findings.path,
@@ -205,7 +219,7 @@ def parse_autodoc(data: bytes, findings: Findings) -> Autodoc:
         kind, name = _header(texts[start], start + 1, findings) if sections else ("", "")
         entries = _entries(kind, texts[start:stop], start + 1, findings, stop == len(raw))
         sections.append(Section(kind, name, start + 1, tuple(raw[start:stop]), entries))
-    return Autodoc(tuple(sections), encoding)
+    return Autodoc(tuple(sections), encoding, code_page_lines=code_page_lines)
 
 
 def file_name(path: str | None) -> str:
@@ -220,8 +234,11 @@ def section_lines(kind: str, name: str, pairs: Iterable[tuple[str, str]], line_e
     return [*head, *(f"{key} = {value}".rstrip() + line_end for key, value in pairs), line_end]
 
 
-def _decode(data: bytes, findings: Findings) -> tuple[str, Encoding]:
-    """The text; a mark of the byte order stays in it, so that encoding gives the same bytes again."""
+def _decode(data: bytes, findings: Findings) -> tuple[str, Encoding, frozenset[str]]:
+    """The text, its encoding, and which lines are of the code page.
+
+    A mark of the byte order stays in the text, so that encoding gives the same bytes again.
+    """
     found, is_certain = encoding_of(data)
     encoding: Encoding = "utf-8"
     if found in ("utf-16-le", "utf-16-be"):
@@ -231,8 +248,34 @@ def _decode(data: bytes, findings: Findings) -> tuple[str, Encoding]:
     if encoding != "utf-8" and len(data) % 2:
         # Half a character cannot be written again in UTF-16; every byte is a character of Latin-1.
         findings.deviates(no_text_problem("\ud800", encoding) or "", data.count(b"\n") + 1)
-        return data.decode("latin-1"), "latin-1"
-    return decoded(data, encoding), encoding
+        return data.decode("latin-1"), "latin-1", frozenset()
+    if found == "utf-8" and not _is_utf_8(data):
+        return _decoded_by_line(data)
+    return decoded(data, encoding), encoding, frozenset()
+
+
+def _is_utf_8(data: bytes) -> bool:
+    try:
+        # Half a character at the end is a file that is still being written.
+        codecs.getincrementaldecoder("utf-8")().decode(data)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _decoded_by_line(data: bytes) -> tuple[str, Encoding, frozenset[str]]:
+    """Text that is not all UTF-8, line by line: versions that write one and the other may share a file."""
+    lines = re.findall(rb"[^\n]*\n|[^\n]+", data)
+    is_utf_8 = [_is_utf_8(line) for line in lines]
+    texts = [
+        decoded(line, "utf-8" if good else CODE_PAGE) for line, good in zip(lines, is_utf_8, strict=True)
+    ]
+    of_page = {text.rstrip("\r\n") for text, good in zip(texts, is_utf_8, strict=True) if not good}
+    if any(good and text.rstrip("\r\n") in of_page for text, good in zip(texts, is_utf_8, strict=True)):
+        # Which of two equal lines is which could not be told any more.
+        texts = [decoded(line, CODE_PAGE) for line in lines]
+        of_page = {text.rstrip("\r\n") for text in texts}
+    return "".join(texts), CODE_PAGE, frozenset(of_page)
 
 
 def _header(text: str, line: int, findings: Findings) -> tuple[str, str]:

@@ -3,7 +3,10 @@
 A file is recognised by `[ZValue = n]`, `[FrameSet = n]`, `[MontSection = n]`, `[Image = name]` headers or by a title
 "SerialEM: ...", with brackets or, in the files beside movies, without. Stage positions are um. ImageShift is in the
 microscope's own units: nearly um for Thermo Fisher, much larger than um for JEOL.
-Fields: "Image Metadata Files" of https://bio3d.colorado.edu/SerialEM/hlp/html/about_formats.htm
+An empty value is a missing one.
+Fields: "Image Metadata Files" of https://bio3d.colorado.edu/SerialEM/hlp/html/about_formats.htm; what stands in
+MultishotHoleAndPosition is SerialEM's own source, `CParticleTasks::CurrentHoleAndPosition` in ParticleTasks.cpp of
+https://github.com/mastcu/SerialEM (dfff4de7), the form with blanks a file of 2019 (`1 1`).
 """
 
 from __future__ import annotations
@@ -67,8 +70,24 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 _DATE_TIME = re.compile(r"(\d{1,2})-([A-Z][a-z]{2})-(\d{4}|\d{2})\s+(\d{1,2}):(\d\d):(\d\d)")
 _DATE_TIME_ASCII = re.compile(r"[\x20-\x7e\t]*")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
+_MULTISHOT = re.compile(
+    r"(?:(?P<hole>[0-9]{1,6}|R[0-9]{1,6}H[0-9]{1,6})|X(?P<column>[+-]?[0-9]{1,6})Y(?P<row>[+-]?[0-9]{1,6}))"
+    r"-(?P<position>[0-9]{1,6})"
+    r"|(?P<parallel>Pos[0-9]{1,6})|(?P<old>[0-9]{1,6}\s+[0-9]{1,6}|-?[0-9]{1,6}\s+-?[0-9]{1,6}\s+[0-9]{1,6})"
+)
 _FIRST_LINES = re.compile(rf"^\s*\[(?:{'|'.join(SECTION_KINDS)})\s*=|^\s*\[?T\s*=\s*SerialEM\b", re.MULTILINE)
 _SHOWN = 60
+
+
+@dataclass(frozen=True, slots=True)
+class MultiShot:
+    """Which hole of a MultiShot pattern an image is of, and where in the hole."""
+
+    hole: str
+    """`1` (custom pattern, from 1), `X+1Y-1` (regular pattern, from its centre), `R2H3` (hexagonal: ring, hole of the
+    ring), `Pos1` (parallel tilt series)."""
+    position: str
+    """0 the centre, from 1 on around it; "" where the form has none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,9 +100,7 @@ class MdocSection:
     stage_um: tuple[float, float, float]  # x, y, z; NaN unknown
     image_shift: tuple[float, float]  # in the microscope's units; NaN unknown
     navigator_label: str  # "" where the image was not taken by Acquire at Items
-    multishot: (
-        str  # hole (one number, or two from the centre of the pattern) and position (0 centre); "" none
-    )
+    multishot: MultiShot | None  # None where the image is no shot of a pattern
     movie: str  # name of SubFramePath without folder, "" none
     frame_doses: tuple[tuple[float, int], ...]  # (e/angstrom^2 per frame, frames)
     numbers: dict[str, tuple[float, ...]]  # by the keys of MDOC_NUMBERS
@@ -182,7 +199,7 @@ def _read_section(section: Section, findings: Findings) -> MdocSection | None:
         return None
     numbers: dict[str, tuple[float, ...]] = {}
     for key in section.key_names():
-        if key in MDOC_NUMBERS:
+        if key in MDOC_NUMBERS and section.get(key):
             values = _values(section, key, MDOC_NUMBERS[key][0], findings)
             if values is not None:
                 numbers[key] = values
@@ -218,7 +235,7 @@ def _values(section: Section, key: str, count: int | None, findings: Findings) -
 
 def _started_at(section: Section, findings: Findings) -> datetime | None:
     text = section.get("DateTime")
-    if text is None:
+    if not text:
         return None
     at = parse_date_time(text)
     if at is None:
@@ -230,23 +247,42 @@ def _started_at(section: Section, findings: Findings) -> datetime | None:
     return at
 
 
-def _multishot(section: Section, findings: Findings) -> str:
-    key = next((key for key in MULTISHOT_KEYS if section.get(key) is not None), None)
+def _multishot(section: Section, findings: Findings) -> MultiShot | None:
+    key = next((key for key in MULTISHOT_KEYS if section.get(key)), None)
     if key is None:
-        return ""
-    words = (section.get(key) or "").split()
-    if len(words) in (2, 3) and all(re.fullmatch(r"-?[0-9]{1,6}", word) for word in words):
-        return " ".join(words)
-    findings.deviates(
-        f"{key} must hold a hole (1 or 2 whole numbers) and a position. Got {' '.join(words)[:_SHOWN]!r} instead.",
-        section.line_of(key),
-        _element(section),
-    )
-    return ""
+        return None
+    text = section.get(key) or ""
+    shot = parse_multishot(text)
+    if shot is None:
+        findings.deviates(
+            f"{key} must hold a hole and the position in it, such as 1-0, X+1Y-1-0 or R2H3-0. "
+            f"Got {text[:_SHOWN]!r} instead.",
+            section.line_of(key),
+            _element(section),
+        )
+    return shot
+
+
+def parse_multishot(text: str) -> MultiShot | None:
+    """Hole and position of a MultiShot image, None for anything else.
+
+    What stands before the last `-` is the hole. `X1Y0` is `X+1Y+0`: SerialEM leaves the plus out where the program of
+    the camera cannot have it in a name.
+    """
+    found = _MULTISHOT.fullmatch(text.strip()) if len(text) <= _SHOWN else None
+    if found is None:
+        return None
+    if found["column"] is not None:
+        return MultiShot(f"X{int(found['column']):+d}Y{int(found['row']):+d}", found["position"])
+    if found["old"] is not None:
+        *hole, position = found["old"].split()
+        name = hole[0] if len(hole) == 1 else f"X{int(hole[0]):+d}Y{int(hole[1]):+d}"
+        return MultiShot(name, position)
+    return MultiShot(found["parallel"] or found["hole"], found["position"] or "")
 
 
 def _frame_doses(section: Section, findings: Findings) -> tuple[tuple[float, int], ...]:
-    key = next((key for key in DOSES_KEYS if section.get(key) is not None), None)
+    key = next((key for key in DOSES_KEYS if section.get(key)), None)
     values = None if key is None else _values(section, key, None, findings)
     if key is None or values is None:
         return ()

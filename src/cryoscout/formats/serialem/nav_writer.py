@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cryoscout.core.errors import InputError
@@ -175,7 +175,7 @@ def _in_order_of_visit(source: NavFile, sections: list[Section], chosen: Sequenc
     line_end = source.document.line_end
     ordered = [sections[0], *(sections[place] for place in order)]
     separated = [section.separated(line_end) for section in ordered[:-1]]
-    return Autodoc((*separated, ordered[-1]), source.document.encoding)
+    return replace(source.document, sections=(*separated, ordered[-1]))
 
 
 def _write_new_file(path: Path, data: bytes) -> None:

@@ -1,17 +1,15 @@
-"""A SerialEM session as one source: squares and holes from the navigator, exposures from the image metadata beside it.
+"""A SerialEM session as sources: squares and holes from the navigator, exposures from the image metadata beside it.
 
-They join by NavigatorLabel, the label of the item at which Acquire at Items took the image. File names inside the
-files are names only: nothing they point to is ever opened.
+They join by NavigatorLabel, the label of the item at which Acquire at Items took the image. Each navigator is a grid
+of its own. File names inside the files are names only: nothing they point to is ever opened.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -20,10 +18,20 @@ from cryoscout.core.errors import FileFormatError
 from cryoscout.formats.records import EXPOSURE_COLUMNS, HOLE_COLUMNS, SQUARE_COLUMNS, SourceRecords
 from cryoscout.formats.serialem import mdoc as serialem_mdoc
 from cryoscout.formats.serialem import nav as serialem_nav
-from cryoscout.formats.serialem.autodoc import Section, file_name
-from cryoscout.formats.serialem.mdoc import FRAME_SET, MONT_SECTION, MdocFile, MdocSection
+from cryoscout.formats.serialem.autodoc import CODE_PAGE, Autodoc
+from cryoscout.formats.serialem.exposures import (
+    METADATA,
+    NAMES_SHOWN,
+    PlacedExposure,
+    PlacedExposures,
+    exposures_of,
+    fields_of,
+    stem,
+    with_holes,
+)
+from cryoscout.formats.serialem.mdoc import MdocFile
 from cryoscout.formats.serialem.nav import NavFile
-from cryoscout.formats.serialem.places import Hole, Places, places_of
+from cryoscout.formats.serialem.places import Places, places_of
 from cryoscout.formats.text.findings import Deviation
 
 FORMAT = "serialem"
@@ -35,22 +43,7 @@ SUFFIXES = frozenset({".nav", ".xml", ".mdoc", ".idoc"})
 
 MOST_FILES = 200_000
 
-_EXTENSION = re.compile(
-    r"\.(?:mrcs?|st|tiff?|eer|dm[34]|hdf5?|map|jpe?g|bz2)$|\.(?:mrcs?|tiff?)\.(?:mrcs?|bz2)$", re.IGNORECASE
-)
-_METADATA = re.compile(r"\.[mi]doc$", re.IGNORECASE)
 _PLACED_ITEM = frozenset({"StageXYZ", "Acquire"})
-_PLACED_EXPOSURE = frozenset({"StagePosition", "ImageShift", "DateTime", *serialem_mdoc.MULTISHOT_KEYS})
-_NAMES_SHOWN = 3
-
-
-@dataclass
-class _Exposure:
-    """One micrograph; the same one may be described beside its movie and in the file of the whole run."""
-
-    exposure_id: str
-    section: MdocSection
-    extra: dict[str, str]
 
 
 def detect(path: Path) -> bool:
@@ -71,22 +64,40 @@ def read_source(
 ) -> SourceRecords:
     """Read a navigator file, image metadata, or a folder with one navigator and any image metadata below it.
 
-    mdocs : folder (or file, or several files) of the image metadata of a navigator file; a folder as `path` is
-        its own
+    As `read_grids`, which reads several navigators. Raises FileFormatError for a folder that holds several.
+    """
+    grids = read_grids([path], permissive, mdocs=mdocs, patch_radius_um=patch_radius_um)
+    if len(grids) > 1:
+        names = ", ".join(each.path.name for each in grids[:NAMES_SHOWN])
+        raise FileFormatError(
+            path,
+            None,
+            f"must hold one navigator file. Got {len(grids)} instead ({names}). "
+            "Remedy: `cryoscout import` and `read_grids` read each as a grid of its own.",
+        )
+    return replace(grids[0], path=path)
+
+
+def read_grids(
+    paths: Sequence[Path],
+    permissive: bool = False,
+    *,
+    mdocs: Path | Sequence[Path] | None = None,
+    patch_radius_um: float = PATCH_RADIUS_UM,
+) -> list[SourceRecords]:
+    """Read navigators and image metadata: one source for each navigator, or one without any.
+
+    paths : navigator files, metadata files, or folders with either
+    mdocs : folder (or file, or several files) of the image metadata; a folder among `paths` has its own
     permissive : leave what deviates out and list it; a metadata file that cannot be read is left out whole
     patch_radius_um : > 0, for holes that are in no group
-    Raises FileFormatError at the first deviation unless permissive; always when nothing of SerialEM is found or the
-    folder holds several navigators (labels repeat between them).
+    An exposure goes to the navigator whose item it names and was taken at. Raises FileFormatError at the first
+    deviation unless permissive; always when nothing of SerialEM is found, or nothing but tilt series.
     """
-    nav_path, mdoc_paths = _files(path, mdocs)
+    nav_paths, mdoc_paths = _files(paths, mdocs)
+    navs = [serialem_nav.read_nav(nav_path, permissive) for nav_path in nav_paths]
+    files: list[MdocFile] = []
     deviations: list[Deviation] = []
-    nav: NavFile | None = None
-    places = Places((), (), (), (), ())
-    if nav_path is not None:
-        nav = serialem_nav.read_nav(nav_path, permissive)
-        places = places_of(nav, patch_radius_um)
-        deviations += [_of_file(found, nav_path) for found in nav.deviations]
-    files = []
     for mdoc_path in mdoc_paths:
         try:
             files.append(serialem_mdoc.read_mdoc(mdoc_path, permissive))
@@ -96,20 +107,58 @@ def read_source(
             deviations.append(_of_file(Deviation(error.line, error.detail), mdoc_path))
         else:
             deviations += [_of_file(found, mdoc_path) for found in files[-1].deviations]
-    grid_id = _session_name(path, nav_path)
-    exposures, notes = _exposures(files)
-    table, join_notes = _exposure_table(exposures, places, grid_id, nav is not None)
+    places = [places_of(nav, patch_radius_um) for nav in navs]
+    exposures, notes = exposures_of(files)
+    if not navs and not exposures and notes:
+        raise FileFormatError(
+            paths[0],
+            None,
+            f"must hold images of holes. Got none instead: {'; '.join(notes)}. Remedy: give the navigator of the "
+            "session, or the images that were taken of its holes.",
+        )
+    placed = with_holes(exposures, [each.holes for each in places])
+    notes += _code_pages(
+        [*((nav.path, nav.document) for nav in navs), *((f.path, f.document) for f in files)]
+    )
+    notes += placed.notes
+    if not navs:
+        grid_id = _name_without_navigator(paths)
+        return [_records(paths[0], grid_id, None, Places((), (), (), (), ()), placed, 0, deviations, notes)]
+    sources = []
+    for grid, (nav, found) in enumerate(zip(navs, places, strict=True)):
+        own = [_of_file(deviation, nav.path) for deviation in nav.deviations]
+        # What is said of all images stands once, with the first navigator.
+        own += deviations if grid == 0 else []
+        said = [*found.notes, *(notes if grid == 0 else [])]
+        sources.append(_records(nav.path, nav.path.stem, nav, found, placed, grid, own, said))
+    return sources
+
+
+def _records(
+    path: Path,
+    grid_id: str,
+    nav: NavFile | None,
+    places: Places,
+    placed: PlacedExposures,
+    grid: int,
+    deviations: Sequence[Deviation],
+    notes: Sequence[str],
+) -> SourceRecords:
+    exposures = [each for each in placed.exposures if each.grid == grid]
+    table = _exposure_table(exposures, grid_id)
     return SourceRecords(
         format=FORMAT,
         path=path,
         squares=_square_table(places, grid_id),
-        holes=_hole_table(places, grid_id),
+        holes=_hole_table(places, placed, grid, grid_id),
         exposures=table,
         session_name=grid_id,
         shots=_shots(table),
+        # Without a navigator nothing else says which holes image shift reaches from one stage position.
+        cluster_radius_um=PATCH_RADIUS_UM if nav is None else None,
         extra=_extra(nav, exposures),
         deviations=tuple(deviations),
-        notes=(*places.notes, *notes, *join_notes),
+        notes=tuple(notes),
     )
 
 
@@ -148,43 +197,40 @@ def _candidates(folder: Path, deep: bool) -> Iterable[Path]:
             yield Path(place) / name
 
 
-def _files(path: Path, mdocs: Path | Sequence[Path] | None) -> tuple[Path | None, list[Path]]:
-    """The navigator, if any, and the metadata files."""
-    if path.is_dir():
-        files = list(_candidates(path, deep=True))
-        navs = [file for file in files if serialem_nav.detect(file)]
-        if len(navs) > 1:
-            names = ", ".join(file.name for file in navs[:_NAMES_SHOWN])
-            raise FileFormatError(
-                path,
-                None,
-                f"must hold one navigator file. Got {len(navs)} instead ({names}). "
-                "Remedy: import one of the files, with the folder of its images.",
-            )
-        metadata = [file for file in files if serialem_mdoc.detect(file)]
-        nav = navs[0] if navs else None
-    elif serialem_mdoc.detect(path):
-        nav, metadata = None, [path]
-    else:
-        nav, metadata = path, []
-    if mdocs is not None:
-        given = [mdocs] if isinstance(mdocs, Path) else list(mdocs)
-        inside = [
-            file for each in given for file in (_candidates(each, deep=True) if each.is_dir() else [each])
-        ]
-        metadata = [file for file in inside if serialem_mdoc.detect(file)]
-        if not metadata:
-            raise _nothing(given[0] if given else path)
-    if nav is None and not metadata:
-        raise _nothing(path)
-    return nav, metadata
+def _files(paths: Sequence[Path], mdocs: Path | Sequence[Path] | None) -> tuple[list[Path], list[Path]]:
+    """The navigators and the metadata files."""
+    given = [] if mdocs is None else [mdocs] if isinstance(mdocs, Path) else list(mdocs)
+    navs: list[Path] = []
+    metadata: list[Path] = []
+    for path in [*paths, *given]:
+        files = list(_candidates(path, deep=True)) if path.is_dir() else [path]
+        metadata += [file for file in files if serialem_mdoc.detect(file)]
+        if path not in given:
+            navs += [file for file in files if serialem_nav.detect(file)]
+    if given and not metadata:
+        raise _nothing(given[0])
+    if not navs and not metadata:
+        raise _nothing(paths[0])
+    return list(dict.fromkeys(navs)), list(dict.fromkeys(metadata))
 
 
-def _session_name(path: Path, nav_path: Path | None) -> str:
-    """Name of the navigator; without one, of the folder or of the image that the metadata are of."""
-    if nav_path is not None:
-        return nav_path.stem
-    return path.name if path.is_dir() else _stem(_METADATA.sub("", path.name))
+def _name_without_navigator(paths: Sequence[Path]) -> str:
+    """Name of the folder of the images, or of the only image that the metadata are of."""
+    path = paths[0]
+    if len(paths) > 1 and path.is_file():
+        path = path.resolve().parent
+    return path.resolve().name if path.is_dir() else stem(METADATA.sub("", path.name))
+
+
+def _code_pages(documents: Iterable[tuple[Path, Autodoc]]) -> list[str]:
+    """Which files are no UTF-8 and how they were read."""
+    names = [path.name for path, document in documents if document.encoding == CODE_PAGE]
+    if not names:
+        return []
+    return [
+        f"{len(names)} files are not UTF-8 and were read as text of Windows code page {CODE_PAGE[2:]} (first: "
+        f"{names[0]}): letters that are not English may be others in notes and names"
+    ]
 
 
 def _nothing(path: Path) -> FileFormatError:
@@ -198,96 +244,17 @@ def _of_file(found: Deviation, path: Path) -> Deviation:
     return replace(found, element=path.name if found.element is None else f"{path.name} {found.element}")
 
 
-def _exposures(files: Iterable[MdocFile]) -> tuple[list[_Exposure], list[str]]:
-    """The micrographs: frame sets, else single images; no montage, no image that is no Record image."""
-    exposures: dict[str, _Exposure] = {}
-    montages = others = again = 0
-    for file in files:
-        kinds = {section.kind for section in file.sections}
-        if file.is_montage or MONT_SECTION in kinds:
-            montages += 1
-            continue
-        # Under a frame set, [ZValue] sections are parts of its movie.
-        sections = [part for part in file.sections if part.kind == FRAME_SET or FRAME_SET not in kinds]
-        for section in sections:
-            if not section.is_record:
-                others += 1
-                continue
-            name = _exposure_id(file, section, len(sections))
-            extra = _fields(section.section, _PLACED_EXPOSURE)
-            if name in exposures:
-                again += 1
-                exposures[name] = _completed(exposures[name], section, extra)
-            else:
-                exposures[name] = _Exposure(name, section, extra)
-    notes = [
-        f"{count} {what}"
-        for count, what in (
-            (montages, "metadata files are of montages and give no exposures"),
-            (others, "images are no Record images (LowDoseConSet) and no exposures"),
-            (again, "exposures are described twice; the first description counts, the other fills its gaps"),
-        )
-        if count
-    ]
-    return list(exposures.values()), notes
-
-
-def _exposure_id(file: MdocFile, section: MdocSection, n_sections: int) -> str:
-    """Name of the movie, else of the image file with the image's number, else of the metadata file."""
-    if section.movie:
-        return _stem(section.movie)
-    if section.kind == serialem_mdoc.IMAGE:
-        return _stem(file_name(section.name))
-    stem = _stem(file.image_file or _METADATA.sub("", file.path.name))
-    return stem if n_sections == 1 else f"{stem}_{section.name}"
-
-
-def _stem(name: str) -> str:
-    return _EXTENSION.sub("", name) or name
-
-
-def _completed(known: _Exposure, section: MdocSection, extra: dict[str, str]) -> _Exposure:
-    first = known.section
-    return _Exposure(
-        known.exposure_id,
-        replace(
-            first,
-            started_at=first.started_at or section.started_at,
-            stage_um=section.stage_um if math.isnan(first.stage_um[0]) else first.stage_um,
-            image_shift=section.image_shift if math.isnan(first.image_shift[0]) else first.image_shift,
-            navigator_label=first.navigator_label or section.navigator_label,
-            multishot=first.multishot or section.multishot,
-        ),
-        {**extra, **known.extra},
-    )
-
-
-def _exposure_table(
-    exposures: list[_Exposure], places: Places, grid_id: str, has_nav: bool
-) -> tuple[pd.DataFrame, list[str]]:
-    by_label: dict[str, list[Hole]] = {}
-    for hole in places.holes:
-        by_label.setdefault(hole.item.label, []).append(hole)
-    rows, unlabelled, unknown, nearest = [], 0, Counter[str](), 0
-    for exposure in exposures:
-        section = exposure.section
-        label = section.navigator_label
-        holes = by_label.get(label, [])
-        if not label:
-            unlabelled += 1
-        elif has_nav and not holes:
-            unknown[label] += 1
-        nearest += len(holes) > 1
-        nearest_hole = _nearest(holes, section.stage_um[0], section.stage_um[1])
-        # Without a navigator the label is all that is known of the hole.
-        hole_id = nearest_hole.item.id if nearest_hole is not None else ("" if has_nav else label)
+def _exposure_table(exposures: Sequence[PlacedExposure], grid_id: str) -> pd.DataFrame:
+    rows = []
+    for each in exposures:
+        section = each.exposure.section
         rows.append(
             (
-                exposure.exposure_id,
-                hole_id,
-                "" if nearest_hole is None else nearest_hole.square_id,
+                each.exposure.exposure_id,
+                each.hole_id,
+                "" if each.item is None else each.item.square_id,
                 grid_id,
-                section.multishot,
+                "" if section.multishot is None else section.multishot.position,
                 section.started_at,
                 *section.stage_um[:2],
                 *section.image_shift,
@@ -297,29 +264,7 @@ def _exposure_table(
     table["started_at"] = pd.Series([row[5] for row in rows], dtype="datetime64[ns]")
     for column in EXPOSURE_COLUMNS[6:]:
         table[column] = table[column].astype("float64")
-    notes = []
-    if unlabelled:
-        notes.append(f"{unlabelled} exposures have no NavigatorLabel: not taken by Acquire at Items")
-    if unknown:
-        shown = ", ".join(list(unknown)[:_NAMES_SHOWN])
-        notes.append(
-            f"{unknown.total()} exposures name an item that is no hole of the navigator (first: {shown})"
-        )
-    if nearest:
-        notes.append(f"{nearest} exposures name a label that several holes have: the nearest one was taken")
-    return table, notes
-
-
-def _nearest(holes: list[Hole], x_um: float, y_um: float) -> Hole | None:
-    """The hole nearest to a stage position; the first one where distances are unknown."""
-    if not holes:
-        return None
-
-    def distance_um(hole: Hole) -> float:
-        distance = math.hypot(hole.x_um - x_um, hole.y_um - y_um)
-        return math.inf if math.isnan(distance) else distance
-
-    return min(holes, key=distance_um)
+    return table
 
 
 def _shots(table: pd.DataFrame) -> int | None:
@@ -334,10 +279,13 @@ def _square_table(places: Places, grid_id: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(SQUARE_COLUMNS))
 
 
-def _hole_table(places: Places, grid_id: str) -> pd.DataFrame:
+def _hole_table(places: Places, placed: PlacedExposures, grid: int, grid_id: str) -> pd.DataFrame:
+    """The items that are holes, then the further holes of patterns, at the place of their item."""
+    holes = [(hole.item.id, hole, hole.item.is_chosen) for hole in places.holes]
+    further = [(hole_id, hole, None) for hole_id, hole in placed.further_holes(grid).items()]
     rows = [
         (
-            hole.item.id,
+            hole_id,
             hole.patch_id,
             hole.square_id,
             grid_id,
@@ -345,23 +293,19 @@ def _hole_table(places: Places, grid_id: str) -> pd.DataFrame:
             hole.y_um,
             hole.x_px,
             hole.y_px,
-            hole.item.is_chosen,
+            chosen,
         )
-        for hole in places.holes
+        for hole_id, hole, chosen in [*holes, *further]
     ]
     table = pd.DataFrame(rows, columns=list(HOLE_COLUMNS))
     table["chosen"] = table["chosen"].astype("boolean")
     return table
 
 
-def _extra(nav: NavFile | None, exposures: list[_Exposure]) -> dict[str, dict[str, str]]:
+def _extra(nav: NavFile | None, exposures: Sequence[PlacedExposure]) -> dict[str, dict[str, str]]:
     extra: dict[str, dict[str, str]] = {}
     for item in nav.items if nav is not None else ():
-        extra[item.id] = {"Label": item.label, **_fields(item.section, _PLACED_ITEM)}
-    for exposure in exposures:
-        extra.setdefault(exposure.exposure_id, {}).update(exposure.extra)
+        extra[item.id] = {"Label": item.label, **fields_of(item.section, _PLACED_ITEM)}
+    for each in exposures:
+        extra.setdefault(each.exposure.exposure_id, {}).update(each.exposure.extra)
     return extra
-
-
-def _fields(section: Section, placed: frozenset[str]) -> dict[str, str]:
-    return {key: section.get(key) or "" for key in section.key_names() if key not in placed}

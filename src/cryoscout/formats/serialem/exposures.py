@@ -1,0 +1,330 @@
+"""Micrographs of SerialEM's image metadata: what is one, what is a tilt series, and which hole each is of.
+
+An exposure names the navigator item where it was taken (NavigatorLabel). Labels repeat, in a file and from grid to
+grid, so an item is taken only where the stage stood: of several the nearest, of none nearer than `FARTHEST_UM` none.
+A MultiShot pattern images several holes from one item. They are told apart by MultishotHoleAndPosition: the one that
+was imaged first has the item's id, each other one is ITEM@HOLE, such as 5@X+1Y-1. By the first one and not by the
+centre, because a pattern may have no hole in its centre, and an item that was imaged must not look as if it were not.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import numpy as np
+
+from cryoscout.formats.clusters import cluster_positions
+from cryoscout.formats.serialem import mdoc as serialem_mdoc
+from cryoscout.formats.serialem.autodoc import Section, file_name
+from cryoscout.formats.serialem.mdoc import FRAME_SET, MONT_SECTION, MdocFile, MdocSection
+from cryoscout.formats.serialem.places import Hole
+
+FARTHEST_UM = 50.0
+"""How far from its item an image can be taken: image shift reaches some 10 um and a stage that misses some more;
+the squares of a 400 mesh grid are 62 um apart."""
+
+TILT_SERIES_FROM_DEGREES = 3.0
+"""Images of one place whose tilts differ by this are a tilt series; a stage that stays reads back within 0.1."""
+_ONE_PLACE_UM = 2.0
+_ONE_ITEM_UM = 10.0
+"""A tilt series is tracked, so that its stage positions differ; with the item's label they may differ more."""
+
+NAMES_SHOWN = 3
+
+_EXTENSION = re.compile(
+    r"\.(?:mrcs?|st|tiff?|eer|dm[34]|hdf5?|map|jpe?g|bz2)$|\.(?:mrcs?|tiff?)\.(?:mrcs?|bz2)$", re.IGNORECASE
+)
+METADATA = re.compile(r"\.[mi]doc$", re.IGNORECASE)
+_PLACED = frozenset({"StagePosition", "ImageShift", "DateTime", *serialem_mdoc.MULTISHOT_KEYS})
+
+
+@dataclass
+class Exposure:
+    """One micrograph; the same one may be described beside its movie and in the file of the whole run."""
+
+    exposure_id: str
+    section: MdocSection
+    extra: dict[str, str]
+
+
+@dataclass(frozen=True)
+class PlacedExposure:
+    """A micrograph and its hole."""
+
+    exposure: Exposure
+    hole_id: str
+    """"" where it is of none."""
+    item: Hole | None
+    """The item of the navigator; None without one."""
+    grid: int
+    """Which of the navigators it belongs to."""
+
+
+@dataclass
+class PlacedExposures:
+    """Every micrograph with its hole, and what had to be decided for it."""
+
+    exposures: list[PlacedExposure] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def further_holes(self, grid: int) -> dict[str, Hole]:
+        """Holes of patterns that no item of their own stands for -> the item of the pattern."""
+        return {
+            each.hole_id: each.item
+            for each in self.exposures
+            if each.grid == grid and each.item is not None and each.hole_id not in ("", each.item.item.id)
+        }
+
+
+def exposures_of(files: Iterable[MdocFile]) -> tuple[list[Exposure], list[str]]:
+    """The micrographs: frame sets, else single images; no montage, no tilt series, no image that is no Record image."""
+    exposures: dict[str, Exposure] = {}
+    tilted: dict[str, float] = {}  # images of whole files that are tilt series -> degrees
+    series = montages = others = again = 0
+    for file in files:
+        kinds = {section.kind for section in file.sections}
+        if file.is_montage or MONT_SECTION in kinds:
+            montages += 1
+            continue
+        # Under a frame set, [ZValue] sections are parts of its movie.
+        sections = [part for part in file.sections if part.kind == FRAME_SET or FRAME_SET not in kinds]
+        named = [(_exposure_id(file, section, len(sections)), section) for section in sections]
+        if _is_tilt_series([_tilt(section) for section in sections]):
+            series += 1
+            tilted |= {name: _tilt(section) for name, section in named}
+            continue
+        for name, section in named:
+            if not section.is_record:
+                others += 1
+                continue
+            extra = fields_of(section.section, _PLACED)
+            if name in exposures:
+                again += 1
+                exposures[name] = _completed(exposures[name], section, extra)
+            else:
+                exposures[name] = Exposure(name, section, extra)
+    for group in _tilt_series([each for each in exposures.values() if each.exposure_id not in tilted]):
+        series += 1
+        tilted |= {each.exposure_id: _tilt(each.section) for each in group}
+    notes = [
+        f"{count} {what}"
+        for count, what in (
+            (montages, "metadata files are of montages and give no exposures"),
+            (others, "images are no Record images (LowDoseConSet) and no exposures"),
+            (again, "exposures are described twice; the first description counts, the other fills its gaps"),
+        )
+        if count
+    ]
+    if series:
+        notes.append(
+            f"{len(tilted)} images are {series} tilt series ({_range(tilted.values())} degrees): no holes, left out"
+        )
+    return [each for each in exposures.values() if each.exposure_id not in tilted], notes
+
+
+def with_holes(exposures: Sequence[Exposure], holes_of_grids: Sequence[Sequence[Hole]]) -> PlacedExposures:
+    """The hole of each micrograph.
+
+    holes_of_grids : the holes of each navigator; without any the label is all that is known of a hole
+    """
+    placed = PlacedExposures()
+    if not holes_of_grids:
+        placed.exposures, placed.notes = _without_navigator(exposures)
+        return placed
+    by_label: dict[str, list[tuple[int, Hole]]] = {}
+    for grid, holes in enumerate(holes_of_grids):
+        for hole in holes:
+            by_label.setdefault(hole.item.label, []).append((grid, hole))
+    unlabelled, unknown, several = 0, Counter[str](), 0
+    far: list[tuple[str, str, float]] = []
+    found: list[PlacedExposure] = []
+    for exposure in exposures:
+        label = exposure.section.navigator_label
+        candidates = by_label.get(label, [])
+        if not candidates:
+            unlabelled += not label
+            unknown[label] += bool(label)
+            found.append(PlacedExposure(exposure, "", None, 0))
+            continue
+        several += len(candidates) > 1
+        distance_um, (grid, hole) = _nearest(candidates, exposure.section)
+        if FARTHEST_UM < distance_um < math.inf:
+            far.append((exposure.exposure_id, label, distance_um))
+            found.append(PlacedExposure(exposure, "", None, 0))
+        else:
+            found.append(PlacedExposure(exposure, hole.item.id, hole, grid))
+    placed.exposures, pattern_notes = _with_pattern_holes(found)
+    placed.notes += _unlabelled(unlabelled)
+    if unknown.total():
+        shown = ", ".join([label for label, count in unknown.items() if count][:NAMES_SHOWN])
+        placed.notes.append(
+            f"{unknown.total()} exposures name an item that is no hole of the navigator (first: {shown})"
+        )
+    if far:
+        name, label, distance_um = far[0]
+        placed.notes.append(
+            f"{len(far)} exposures were taken farther than {FARTHEST_UM:g} um from the item that they name (first: "
+            f"{name}, {distance_um:.0f} um from item {label}): of another grid or navigator, they get no hole here; "
+            "import them with the navigator of their own grid"
+        )
+    if several:
+        placed.notes.append(
+            f"{several} exposures name a label that several holes have: the nearest one was taken"
+        )
+    placed.notes += pattern_notes
+    return placed
+
+
+def stem(name: str) -> str:
+    """The name of an image without its extension."""
+    return _EXTENSION.sub("", name) or name
+
+
+def fields_of(section: Section, placed: frozenset[str]) -> dict[str, str]:
+    """All keys of a section but those that have their place in the tables."""
+    return {key: section.get(key) or "" for key in section.key_names() if key not in placed}
+
+
+def _exposure_id(file: MdocFile, section: MdocSection, n_sections: int) -> str:
+    """Name of the movie, else of the image file with the image's number, else of the metadata file."""
+    if section.movie:
+        return stem(section.movie)
+    if section.kind == serialem_mdoc.IMAGE:
+        return stem(file_name(section.name))
+    whole = stem(file.image_file or METADATA.sub("", file.path.name))
+    return whole if n_sections == 1 else f"{whole}_{section.name}"
+
+
+def _completed(known: Exposure, section: MdocSection, extra: dict[str, str]) -> Exposure:
+    first = known.section
+    return Exposure(
+        known.exposure_id,
+        replace(
+            first,
+            started_at=first.started_at or section.started_at,
+            stage_um=section.stage_um if math.isnan(first.stage_um[0]) else first.stage_um,
+            image_shift=section.image_shift if math.isnan(first.image_shift[0]) else first.image_shift,
+            navigator_label=first.navigator_label or section.navigator_label,
+            multishot=first.multishot or section.multishot,
+        ),
+        {**extra, **known.extra},
+    )
+
+
+def _tilt(section: MdocSection) -> float:
+    return section.numbers.get("TiltAngle", (math.nan,))[0]
+
+
+def _is_tilt_series(tilts: Sequence[float]) -> bool:
+    known = [tilt for tilt in tilts if not math.isnan(tilt)]
+    return bool(known) and max(known) - min(known) >= TILT_SERIES_FROM_DEGREES
+
+
+def _range(tilts: Iterable[float]) -> str:
+    known = [tilt for tilt in tilts if not math.isnan(tilt)]
+    return f"{min(known):.0f} to {max(known):.0f}"
+
+
+def _tilt_series(exposures: Sequence[Exposure]) -> list[list[Exposure]]:
+    """Micrographs of one place that differ in tilt, each described by a file of its own."""
+    if not _is_tilt_series([_tilt(each.section) for each in exposures]):
+        return []
+    of_label: dict[str, list[Exposure]] = {}
+    for each in exposures:
+        of_label.setdefault(each.section.navigator_label, []).append(each)
+    series = []
+    for label, some in of_label.items():
+        x_um, y_um = (np.array([each.section.stage_um[axis] for each in some]) for axis in (0, 1))
+        clusters = cluster_positions(x_um, y_um, _ONE_ITEM_UM if label else _ONE_PLACE_UM)
+        for cluster in np.unique(clusters[clusters >= 0]):
+            group = [each for each, found in zip(some, clusters, strict=True) if found == cluster]
+            if _is_tilt_series([_tilt(each.section) for each in group]):
+                series.append(group)
+    return series
+
+
+def _nearest(candidates: Sequence[tuple[int, Hole]], section: MdocSection) -> tuple[float, tuple[int, Hole]]:
+    """The hole nearest to where the stage stood, and how far (um); the first one, inf, where that is not known."""
+
+    def distance_um(candidate: tuple[int, Hole]) -> float:
+        hole = candidate[1]
+        distance = math.hypot(hole.x_um - section.stage_um[0], hole.y_um - section.stage_um[1])
+        return math.inf if math.isnan(distance) else distance
+
+    nearest = min(candidates, key=distance_um)
+    return distance_um(nearest), nearest
+
+
+def _without_navigator(exposures: Sequence[Exposure]) -> tuple[list[PlacedExposure], list[str]]:
+    """The hole by its label alone; a label at places out of each other's reach is an item of several grids."""
+    of_label: dict[str, list[Exposure]] = {}
+    for each in exposures:
+        of_label.setdefault(each.section.navigator_label, []).append(each)
+    hole_of: dict[str, str] = {}
+    repeated = 0
+    for label, some in of_label.items():
+        if not label:
+            continue
+        x_um, y_um = (np.array([each.section.stage_um[axis] for each in some]) for axis in (0, 1))
+        clusters = cluster_positions(x_um, y_um, FARTHEST_UM).tolist()
+        ordered = sorted(
+            zip(some, clusters, strict=True), key=lambda pair: _when(PlacedExposure(pair[0], "", None, 0))
+        )
+        number: dict[int, int] = {}
+        for each, cluster in ordered:
+            of_cluster = number.setdefault(cluster, len(number) + 1) if cluster >= 0 else 1
+            hole_of[each.exposure_id] = label if of_cluster == 1 else f"{label}#{of_cluster}"
+        repeated += len(number) > 1
+    found = [PlacedExposure(each, hole_of.get(each.exposure_id, ""), None, 0) for each in exposures]
+    told, notes = _with_pattern_holes(found)
+    if repeated:
+        notes.insert(
+            0,
+            f"{repeated} labels stand for items of several places, farther than {FARTHEST_UM:g} um apart: each place "
+            "is a hole, LABEL, LABEL#2, ...",
+        )
+    return told, _unlabelled(len(of_label.get("", ()))) + notes
+
+
+def _unlabelled(count: int) -> list[str]:
+    return [f"{count} exposures have no NavigatorLabel: not taken by Acquire at Items"] if count else []
+
+
+def _with_pattern_holes(found: Sequence[PlacedExposure]) -> tuple[list[PlacedExposure], list[str]]:
+    """The exposures with the holes of patterns told apart, and a note on them."""
+    of_item: dict[tuple[int, str], list[PlacedExposure]] = {}
+    for each in found:
+        if each.hole_id:
+            of_item.setdefault((each.grid, each.hole_id), []).append(each)
+    first_hole: dict[tuple[int, str], str] = {}
+    patterns = 0
+    for key, some in of_item.items():
+        first_hole[key] = _pattern_hole(min(some, key=_when))
+        patterns += len({_pattern_hole(each) for each in some}) > 1
+    told = []
+    for each in found:
+        hole = _pattern_hole(each)
+        is_first = first_hole.get((each.grid, each.hole_id), hole) == hole
+        told.append(replace(each, hole_id=f"{each.hole_id}@{hole}") if hole and not is_first else each)
+    if not patterns:
+        return told, []
+    return told, [
+        f"{patterns} items were imaged as patterns of several holes (MultiShot): the hole imaged first has the item's "
+        "name, the others are ITEM@HOLE"
+    ]
+
+
+def _pattern_hole(each: PlacedExposure) -> str:
+    shot = each.exposure.section.multishot
+    return "" if shot is None else shot.hole
+
+
+def _when(each: PlacedExposure) -> tuple[bool, datetime, str]:
+    """Images without a pattern first, then by time; those without a time last."""
+    at = each.exposure.section.started_at
+    return bool(_pattern_hole(each)), at or datetime.max, each.exposure.exposure_id

@@ -1,0 +1,193 @@
+"""Items of several navigators, or of a navigator and a stored session: whether one label stands for one place.
+
+SerialEM numbers the items of every grid from 1 on, so that a label is a name within its navigator only. It is the same
+item where the MapIDs are equal or the places agree; else it gets the name of its grid, GRID/LABEL, and so do the
+patches and exposures that belong to it. A navigator that shares an item with an earlier one is of the same grid: the
+same table, saved again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from cryoscout.formats.records import SourceRecords
+from cryoscout.formats.serialem.exposures import FARTHEST_UM
+from cryoscout.session.joins import NAMES_SHOWN
+from cryoscout.session.model import Session
+from cryoscout.session.vendor_fields import unpacked
+
+FORMAT = "serialem"
+SAME_PLACE_UM = 1.0
+"""An item that was made anew at the same place; neighbouring holes are 1.5 um apart and more."""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What is known of an item."""
+
+    x_um: float
+    y_um: float
+    map_id: str
+    """ "" unknown."""
+    grid_id: str
+    by_image: bool
+    """The place is where the stage stood for an image, not that of the item."""
+
+    def is_same(self, other: _Place) -> bool:
+        """Whether both may be one item; what is not known of either speaks for it."""
+        if self.map_id and self.map_id == other.map_id:
+            return True
+        within_um = FARTHEST_UM if self.by_image or other.by_image else SAME_PLACE_UM
+        distance_um = math.hypot(self.x_um - other.x_um, self.y_um - other.y_um)
+        return not (self.map_id and other.map_id) if math.isnan(distance_um) else distance_um <= within_um
+
+
+def grids_told_apart(
+    sources: Sequence[SourceRecords], stored: Session | None
+) -> tuple[list[SourceRecords], bool]:
+    """The sources with the ids under which their items are, or will be, stored; and whether a grid is new.
+
+    stored : the session that they extend
+    """
+    serialem = [source for source in sources if source.format == FORMAT]
+    if not serialem or (stored is None and len(serialem) < 2):
+        return list(sources), False
+    known = {} if stored is None else _stored_places(stored)
+    told = []
+    is_new_grid = False
+    for source in sources:
+        if source.format == FORMAT:
+            apart, is_new = _told_apart(source, known)
+            is_new_grid |= is_new
+            for item_id, place in _places_of(apart).items():
+                known.setdefault(item_id, place)
+            told.append(apart)
+        else:
+            told.append(source)
+    return told, is_new_grid
+
+
+def _stored_places(stored: Session) -> dict[str, _Place]:
+    """Squares and holes of a stored session."""
+    of_patch = stored.patches.merge(stored.squares[["square_id", "grid_id"]], on="square_id", how="left")
+    holes = stored.holes.merge(of_patch[["patch_id", "grid_id"]], on="patch_id", how="left")
+    fields = unpacked(stored.vendor_fields)
+    places: dict[str, _Place] = {}
+    for table, id_column in ((stored.squares, "square_id"), (holes, "hole_id")):
+        rows = table[[id_column, "x_um", "y_um", "grid_id"]].itertuples(index=False, name=None)
+        for item_id, x_um, y_um, grid_id in rows:
+            map_id = _map_id(fields.get((FORMAT, item_id), {}))
+            places[item_id] = _Place(x_um, y_um, map_id, grid_id, by_image=not map_id)
+    return places
+
+
+def _places_of(source: SourceRecords) -> dict[str, _Place]:
+    """Squares and holes of a source, those that only exposures name among them."""
+    places: dict[str, _Place] = {}
+    for table, id_column in ((source.squares, "square_id"), (source.holes, "hole_id")):
+        rows = table[[id_column, "x_um", "y_um", "grid_id"]].itertuples(index=False, name=None)
+        for item_id, x_um, y_um, grid_id in rows:
+            map_id = _map_id(source.extra.get(item_id, {}))
+            places[item_id] = _Place(x_um, y_um, map_id, grid_id, by_image=False)
+    columns = ["hole_id", "stage_x_um", "stage_y_um", "grid_id"]
+    for hole_id, x_um, y_um, grid_id in source.exposures[columns].itertuples(index=False, name=None):
+        if hole_id and hole_id not in places:
+            places[hole_id] = _Place(x_um, y_um, "", grid_id, by_image=True)
+    return places
+
+
+def _map_id(fields: Mapping[str, str]) -> str:
+    map_id = fields.get("MapID", "")
+    return "" if map_id == "0" else map_id
+
+
+def _told_apart(source: SourceRecords, known: Mapping[str, _Place]) -> tuple[SourceRecords, bool]:
+    places = _places_of(source)
+    if not places:
+        return source, False
+    has_navigator = len(source.holes) + len(source.squares) > 0
+    same = [item for item, place in places.items() if item in known and known[item].is_same(place)]
+    grids = {place.grid_id for place in known.values()}
+    own_grid = source.session_name or ""
+    others = [item for item in places if item in known and item not in set(same)]
+    again = [f"{own_grid}/{item}" for item in others if f"{own_grid}/{item}" in known]
+    shared = next((known[item].grid_id for item in [*same, *again] if not known[item].by_image), None)
+    if has_navigator and shared is not None:
+        own_grid = shared
+    elif others and own_grid in grids:
+        # Another folder with a navigator of the same name.
+        own_grid = f"{source.path.resolve().parent.name}_{own_grid}"
+    names = {item: f"{own_grid}/{item}" for item in others}
+    if not has_navigator:
+        names |= {
+            item: elsewhere
+            for item, place in places.items()
+            if item not in set(same) and (elsewhere := _known_elsewhere(item, place, known)) is not None
+        }
+        others = [item for item in others if names[item] == f"{own_grid}/{item}"]
+    is_new_grid = has_navigator and shared is None and own_grid not in grids
+    if not names and own_grid == source.session_name:
+        return source, is_new_grid
+    notes = list(source.notes)
+    if others:
+        shown = ", ".join(others[:NAMES_SHOWN])
+        notes.append(
+            f"{len(others)} labels stand for other items elsewhere in the session (another MapID, another place; "
+            f"first: {shown}): these are {own_grid}/LABEL"
+        )
+    return _renamed(source, names, own_grid, notes), is_new_grid
+
+
+def _known_elsewhere(item: str, place: _Place, known: Mapping[str, _Place]) -> str | None:
+    """The known item that has the label and is where the image was taken, whatever its grid."""
+    label = item.partition("#")[0]
+    return next(
+        (
+            name
+            for name, other in known.items()
+            if (name == label or name.endswith(f"/{label}") or name.startswith(f"{label}#"))
+            and other.is_same(place)
+        ),
+        None,
+    )
+
+
+def _renamed(
+    source: SourceRecords, names: Mapping[str, str], grid_id: str, notes: Sequence[str]
+) -> SourceRecords:
+    def told(ids: pd.Series[str]) -> pd.Series[str]:
+        return ids.map(lambda item: names.get(item, item)).astype("str")
+
+    def patch(name: str) -> str:
+        square, slash, rest = name.partition("/")
+        return f"{names[square]}{slash}{rest}" if slash and square in names else name
+
+    def hole(name: str) -> str:
+        # A further hole of a pattern goes with its item, and an item with its further holes.
+        item, at, further = name.partition("@")
+        return f"{names[item]}{at}{further}" if item in names and name not in names else names.get(name, name)
+
+    holes = source.holes.assign(
+        hole_id=source.holes["hole_id"].map(hole).astype("str"),
+        square_id=told(source.holes["square_id"]),
+        patch_id=source.holes["patch_id"].map(patch).astype("str"),
+        grid_id=grid_id,
+    )
+    exposures = source.exposures.assign(
+        hole_id=source.exposures["hole_id"].map(hole).astype("str"),
+        square_id=told(source.exposures["square_id"]),
+        grid_id=grid_id,
+    )
+    return replace(
+        source,
+        squares=source.squares.assign(square_id=told(source.squares["square_id"]), grid_id=grid_id),
+        holes=holes,
+        exposures=exposures,
+        extra={hole(record): fields for record, fields in source.extra.items()},
+        session_name=grid_id,
+        notes=tuple(notes),
+    )

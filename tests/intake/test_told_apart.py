@@ -1,0 +1,154 @@
+"""Labels repeat from grid to grid: one is the same hole only where MapID or place agree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cryoscout.advice.export import of_one_grid
+from cryoscout.core.errors import DataError, InputError
+from cryoscout.core.telling import SILENT
+from cryoscout.formats.serialem.nav_writer import PlannedHole
+from cryoscout.intake.assemble import assemble
+from cryoscout.intake.read import ReadOptions, read_sources
+from cryoscout.intake.take_in import Sources, read_session, store_session, update_session
+
+
+@dataclass(frozen=True)
+class Item:
+    label: str
+    x_um: float
+    map_id: int
+
+
+def write_navigator(path: Path, *items: Item) -> Path:
+    lines = ["AdocVersion = 2.00", ""]
+    for item in items:
+        lines += [
+            f"[Item = {item.label}]", "Color = 0", f"StageXYZ = {item.x_um} 20 0", "NumPts = 1", "Regis = 1",
+            "Type = 0", f"MapID = {item.map_id}", "Acquire = 1", f"PtsX = {item.x_um}", "PtsY = 20", "",
+        ]  # fmt: skip
+    path.write_text("\n".join(lines))
+    return path
+
+
+def write_movie(path: Path, label: str, x_um: float) -> Path:
+    path.write_text(
+        f"[FrameSet = 0]\nStagePosition = {x_um} 20\nSubFramePath = {path.name.removesuffix('.mdoc')}\n"
+        f"NavigatorLabel = {label}\nDateTime = 08-Oct-2021  07:39:08\n"
+    )
+    return path
+
+
+@pytest.fixture
+def grid_a(tmp_path):
+    return write_navigator(tmp_path / "a.nav", Item("21", 100, 5), Item("22", 105, 6))
+
+
+@pytest.fixture
+def grid_b(tmp_path):
+    return write_navigator(tmp_path / "b.nav", Item("21", 300, 15), Item("30", 305, 16))
+
+
+def session_of(*paths):
+    return assemble(read_sources(paths).records).session
+
+
+def grid_of_holes(session):
+    tables = session.holes.merge(session.patches).merge(session.squares[["square_id", "grid_id"]])
+    return dict(zip(tables["hole_id"], tables["grid_id"], strict=True))
+
+
+def holes_of_exposures(session):
+    return dict(zip(session.exposures["exposure_id"], session.exposures["hole_id"], strict=True))
+
+
+def test_two_navigators_with_the_same_labels_are_two_grids_each_with_its_images(grid_a, grid_b, tmp_path):
+    movies = [
+        write_movie(tmp_path / "m_1.tif.mdoc", "21", 100.4),
+        write_movie(tmp_path / "m_2.tif.mdoc", "21", 299.0),
+        write_movie(tmp_path / "m_3.tif.mdoc", "21", 500.0),
+    ]
+    session = session_of(grid_a, grid_b, *movies)
+    assert grid_of_holes(session) == {"21": "a", "22": "a", "b/21": "b", "30": "b"}
+    assert holes_of_exposures(session) == {"m_1": "21", "m_2": "b/21"}
+
+
+def test_a_later_import_of_the_second_navigator_gives_what_one_import_of_both_gives(grid_a, grid_b, tmp_path):
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    first = write_movie(frames / "m_1.tif.mdoc", "21", 100.4)
+    place = tmp_path / "run.session"
+    options = ReadOptions()
+    store_session(read_session(Sources([grid_a, first], [], options, ""), SILENT), place, "", False, SILENT)
+    second = write_movie(frames / "m_2.tif.mdoc", "21", 299.0)
+    read, added = update_session(place, Sources([grid_b, second], [], options, ""), SILENT)
+    assert added["holes"] == 2
+    assert holes_of_exposures(read.session) == {"m_1": "21", "m_2": "b/21"}
+    at_once = session_of(grid_a, grid_b, first, second)
+    assert grid_of_holes(read.session) == grid_of_holes(at_once)
+    assert any(
+        "1 labels stand for other items elsewhere in the session" in note and "these are b/LABEL" in note
+        for note in read.notes
+    )
+    # The second navigator again, with a further item: its item 21 is known by now.
+    write_navigator(grid_b, Item("21", 300, 15), Item("30", 305, 16), Item("31", 306, 17))
+    read, added = update_session(place, Sources([grid_b], [], options, ""), SILENT)
+    assert added == {"holes": 1} | {name: 0 for name in added if name != "holes"}
+    assert grid_of_holes(read.session)["31"] == "b"
+
+
+def test_the_same_navigator_saved_again_under_another_name_is_the_same_grid(grid_a, tmp_path):
+    later = write_navigator(
+        tmp_path / "a_later.nav", Item("21", 130, 5), Item("22", 105, 6), Item("23", 140, 7)
+    )
+    assert grid_of_holes(session_of(grid_a, later)) == {"21": "a", "22": "a", "23": "a"}
+
+
+def test_navigators_of_the_same_name_in_two_folders_are_told_apart(grid_a, tmp_path):
+    (tmp_path / "two").mkdir()
+    other = write_navigator(tmp_path / "two" / "a.nav", Item("21", 300, 15), Item("22", 305, 16))
+    assert grid_of_holes(session_of(grid_a, other)) == {
+        "21": "a",
+        "22": "a",
+        "two_a/21": "two_a",
+        "two_a/22": "two_a",
+    }
+
+
+def test_an_image_of_another_grid_is_never_the_result_of_a_stored_hole(grid_a, tmp_path):
+    place = tmp_path / "run.session"
+    options = ReadOptions()
+    store_session(read_session(Sources([grid_a], [], options, ""), SILENT), place, "", False, SILENT)
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    write_movie(frames / "m_2.tif.mdoc", "21", 300.0)
+    with pytest.raises(DataError, match="A later import must be of the same session"):
+        update_session(place, Sources([frames], [], options, ""), SILENT)
+    write_movie(frames / "m_3.tif.mdoc", "21", 101.0)
+    read, _ = update_session(place, Sources([frames], [], options, ""), SILENT)
+    assert holes_of_exposures(read.session) == {"m_2": "frames/21", "m_3": "21"}
+
+
+def test_images_without_a_navigator_are_patches_by_where_the_stage_stood(tmp_path):
+    for number, x_um in enumerate([100.0, 102.0, 220.0]):
+        write_movie(tmp_path / f"m_{number}.tif.mdoc", "", x_um)
+    made = assemble(read_sources([tmp_path]).records)
+    patches = made.session.holes.set_index("hole_id")["patch_id"]
+    assert patches["m_0"] == patches["m_1"] != patches["m_2"]
+    assert "3 holes without a patch were put into clusters of radius 5 um" in made.notes
+
+
+def test_a_navigator_gets_the_planned_holes_of_its_own_grid(grid_a, grid_b, tmp_path):
+    session = session_of(grid_a, grid_b)
+    patch_of = dict(zip(session.holes["hole_id"], session.holes["patch_id"], strict=True))
+    route = [PlannedHole(hole, patch_of[hole], 0.5) for hole in ("21", "b/21", "30")]
+    own, notes = of_one_grid(route, session, grid_b)
+    assert [hole.hole_id for hole in own] == ["21", "30"]
+    assert notes == ("1 planned holes are of other grids (a): export them again with the navigator of each",)
+    with pytest.raises(InputError, match=r"must be the navigator of one grid of the session.*\(a, b\)"):
+        of_one_grid(route, session, tmp_path / "other.nav")
+    with pytest.raises(InputError, match="Remedy: give the navigator of a"):
+        of_one_grid(route[:1], session, grid_b)
