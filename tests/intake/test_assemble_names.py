@@ -22,3 +22,17 @@ def test_a_source_that_was_named_by_a_dot_has_the_name_of_its_folder(tmp_path, m
     monkeypatch.chdir(tmp_path / "run7")
     assert name_of_source(Path()) == "run7"
     assert name_of_source(Path("/data/a.star")) == "a.star"
+
+
+def test_names_join_that_lost_their_dots_in_motion_correction():
+    ids = ["2025-01-02_10.11.12_g1_0001", "2025-01-02_10.11.12_g1_0002"]
+    names = [
+        "MotionCorr/job002/raw/2025-01-02_10_11_12_g1_0001.mrc",
+        "2025-01-02_10_11_12_g1_0002_PS",
+        "renamed",
+    ]
+    place, _ = joined_by_name(names, ["", "", "2025-01-02_10_11_12_g1_0002.mrc"], ids, "results")
+    assert place.tolist() == [0, 1, 1]
+    # Two exposures that differ in dots alone are not guessed between.
+    place, _ = joined_by_name(["a_1_2"], None, ["a.1.2", "a.1_2"], "results")
+    assert place.tolist() == [-1]

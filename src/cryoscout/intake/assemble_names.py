@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cryoscout.formats.ctf.names import exposure_name
+from cryoscout.formats.ctf.names import exposure_name, name_without_dots
 from cryoscout.formats.epu.names import parse_exposure
 from cryoscout.session.joins import NAMES_SHOWN, JoinReport, leginon_stem
 
@@ -19,13 +19,13 @@ def joined_by_name(
 ) -> tuple[NDArray[np.int64], JoinReport]:
     """Place of each name among the exposures, (len(names),), -1 where it has none, and the report.
 
-    A name joins as it is written, as a pipeline's name, as EPU's or as Leginon's image.
-    other_ids : a second name of each, tried last     what : for the report
+    A name joins as it is written, as a pipeline's name, as EPU's, as Leginon's image or as RELION's, without dots.
+    other_ids : a second name of each, tried last; "" for none     what : for the report
     """
     place = _places(names, exposure_ids)
-    attempts = [(names, exposure_name), (names, _epu_stem), (names, leginon_stem)]
+    attempts = [(names, exposure_name), (names, _epu_stem), (names, leginon_stem), (names, name_without_dots)]
     if other_ids is not None:
-        attempts.append((other_ids, str))
+        attempts += [(other_ids, str), (other_ids, exposure_name), (other_ids, name_without_dots)]
     for written, plain in attempts:
         left = np.flatnonzero(place < 0)
         if len(left):

@@ -18,7 +18,7 @@ from cryoscout.core.telling import SILENT, Telling
 from cryoscout.formats.epu.files import detect as is_epu
 from cryoscout.formats.epu.followed import FollowedFolder
 from cryoscout.formats.records import FileStamp, WholeReadingNeededError
-from cryoscout.formats.registry import format_of
+from cryoscout.formats.registry import Format, format_of
 from cryoscout.intake.assemble import earlier_exposures
 from cryoscout.intake.assemble_names import name_of_source
 from cryoscout.intake.followed_results import FollowedResults, names_to_join
@@ -180,7 +180,7 @@ class FollowedSources:
                 continue
             try:
                 of = format_of(path)
-                if of.gives != "results":
+                if of.gives != "results" or _is_job(path, of):
                     raise WholeReadingNeededError(f"{path.name} is new")
                 each = FollowedResults(path, of)
                 each.read_all()
@@ -264,6 +264,8 @@ class FollowedSources:
             if path in folders:
                 continue
             of = format_of(path)
+            if _is_job(path, of):
+                return None, [], f"{path.name} is a job's folder, whose table alone would be followed"
             if of.gives == "results":
                 results.append(FollowedResults(path, of))
             elif of.name != "epu":
@@ -293,3 +295,8 @@ def _stamp(path: Path) -> FileStamp | None:
     except OSError:
         return None
     return FileStamp(status.st_size, status.st_mtime_ns)
+
+
+def _is_job(path: Path, of: Format) -> bool:
+    """Whether a path is the folder of a RELION job: its table is read, not every file that is like it."""
+    return of.name == "relion" and path.is_dir()

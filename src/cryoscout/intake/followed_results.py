@@ -29,7 +29,7 @@ def names_to_join(name: str, image_id: str | None = None) -> tuple[str, ...]:
     """The ids of exposures that EPU names to which a result of this name may belong (see `joined_by_name`)."""
     parsed = parse_exposure(name)
     stem = name if parsed is None else parsed.stem
-    further = () if image_id is None else (image_id,)
+    further = () if not image_id else (image_id, exposure_name(image_id))
     return tuple(dict.fromkeys((name, exposure_name(name), stem, leginon_stem(name), *further)))
 
 

@@ -130,6 +130,10 @@ def read_sources(
             continue
         if name == "serialem":
             _read_serialem(read, some, options)
+        elif name == "cryosparc":
+            from cryoscout.formats.ctf.cryosparc import read_together
+
+            read.records += read_together(some, options.permissive)
         else:
             read.records += [_read_one(name, path, options) for path in some]
     leginon = by_format.get("leginon", [])

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryoscout.core.errors import CryoscoutError, FileFormatError
-from cryoscout.formats.ctf.cryosparc import detect, group_files, read_cs, read_source, validate
+from cryoscout.formats.ctf.cryosparc import detect, group_files, read_cs, read_source, read_together, validate
 from cryoscout.formats.ctf.csdat import read_csdat
 
 EPU = "FoilHole_1_Data_2_3_20240105_115150"
@@ -148,15 +148,56 @@ def test_a_uid_that_is_missing_between_others_takes_no_neighbours_path(tmp_path)
     assert [each.element for each in records.deviations] == ["row 2, uid 7"]
 
 
-@pytest.mark.parametrize(("value", "shown"), [(np.nan, "'nan'"), (0.0, "'0.0'")])
-def test_an_exposure_without_result_is_never_silent(tmp_path, value, shown):
-    fields = [*CTF[:4], ("ctf/ctf_fit_to_A", "<f8", [4.0, value, 5.0]), *[(NAMES[1][0], NAMES[1][1], PATHS)]]
+def test_an_exposure_without_result_is_never_silent(tmp_path):
+    fields = [*CTF[:4], ("ctf/ctf_fit_to_A", "<f8", [4.0, np.nan, 5.0]), (NAMES[1][0], NAMES[1][1], PATHS)]
     path = written(tmp_path, numpy_bytes(fields))
     with pytest.raises(
-        FileFormatError, match=f"row 2, uid 7: the CTF resolution must be .* Got {shown} instead"
+        FileFormatError, match=r"row 2, uid 7: the CTF resolution must be .* Got 'nan' instead"
     ):
         read_source(path)
     assert read_source(path, permissive=True).ctf["name"].tolist() == [EPU, "c"]
+
+
+def test_a_zero_is_no_result_and_the_other_field_may_have_one(tmp_path):
+    fields = [
+        CTF[0],
+        ("ctf/df1_A", "<f4", [12000.0, 0.0, 9000.0]),
+        ("ctf/df_angle_rad", "<f4", [0.0, 0.0, 0.0]),
+        ("ctf_stats/ctf_fit_to_A", "<f4", [0.0, 0.0, 5.5]),
+        ("ctf_stats/ice_thickness_rel", "<f4", [0.0, 0.0, 1.25]),
+        ("ctf/ctf_fit_to_A", "<f8", [4.25, 0.0, 9.0]),
+        (NAMES[1][0], NAMES[1][1], PATHS),
+    ]
+    records = read_source(written(tmp_path, numpy_bytes(fields)))
+    assert records.ctf["name"].tolist() == [EPU, "c"]
+    assert records.ctf["ctf_max_res_angstrom"].tolist() == [4.25, 5.5]
+    assert records.ctf["defocus_angle_deg"].tolist() == [0.0, 0.0]
+    assert records.ctf["ice_thickness_rel"].tolist()[1] == 1.25
+    assert np.isnan(records.ctf["ice_thickness_rel"].astype(float).iloc[0])
+    assert "1 of 3 exposures have no CTF result (0 in the table)" in records.notes
+
+
+ACCEPTED, PASSED = "exposures_accepted.cs", "J7_passthrough_exposures_accepted.cs"
+
+
+@pytest.mark.parametrize("named", [ACCEPTED, PASSED])
+@pytest.mark.parametrize(("first", "second"), [(CTF, NAMES), (NAMES, CTF)])
+def test_two_tables_of_a_job_complete_each_other_whichever_has_what(tmp_path, first, second, named):
+    written(tmp_path, numpy_bytes(first), ACCEPTED)
+    written(tmp_path, numpy_bytes(second), PASSED)
+    ctf = read_source(tmp_path / named).ctf.set_index("name")["ctf_max_res_angstrom"]
+    assert ctf.to_dict() == {EPU: 3.5, "b": 6.25, "c": np.inf}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_two_files_that_complete_each_other_are_one_source(tmp_path, order):
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        folder.mkdir()
+    paths = [written(folders[0], numpy_bytes(NAMES), ACCEPTED), written(folders[1], numpy_bytes(CTF), PASSED)]
+    (records,) = read_together(paths[::order])
+    assert sorted(records.ctf["name"]) == sorted([EPU, "b", "c"])
+    assert len(read_together([written(tmp_path, numpy_bytes([*CTF, NAMES[1]]))])) == 1
 
 
 def test_a_table_without_ctf_says_so(tmp_path):

@@ -54,6 +54,29 @@ def test_a_log_gives_its_final_values_whatever_colour_they_have(tmp_path):
     assert validate(path) == []
 
 
+REFINED = "    24390.10    21655.20       34.10    0.190000  Final Values (Hres refine)\n"
+
+
+@pytest.mark.parametrize("text", [FINAL + LIMIT + REFINED, FINAL + REFINED + LIMIT, REFINED + FINAL + LIMIT])
+def test_the_values_of_the_high_resolution_refinement_are_taken_wherever_they_stand(tmp_path, text):
+    records = read_source(written(tmp_path, text + VALIDATION))
+    row = records.ctf.iloc[0]
+    assert (row["defocus_u_um"], row["defocus_v_um"]) == pytest.approx((2.439010, 2.165520))
+    assert (row["figure_of_merit"], row["ctf_max_res_angstrom"]) == (0.19, 3.464)
+
+
+def test_the_resolution_below_the_refined_values_is_theirs(tmp_path):
+    path = written(tmp_path, FINAL + LIMIT + REFINED + LIMIT.replace("3.464", "3.201"))
+    assert read_source(path).ctf["ctf_max_res_angstrom"].tolist() == [3.201]
+    with pytest.raises(FileFormatError, match="must have one whole line with the resolution limit"):
+        read_source(written(tmp_path, FINAL + LIMIT + LIMIT))
+
+
+def test_refined_values_twice_are_of_two_micrographs(tmp_path):
+    with pytest.raises(FileFormatError, match="must be of one micrograph"):
+        read_source(written(tmp_path, FINAL + REFINED + REFINED + LIMIT))
+
+
 def test_a_log_that_names_its_micrograph_is_believed_and_a_phase_shift_read(tmp_path):
     final = FINAL.replace("34.52    0.180863", "34.52  90.0  0.180863")
     text = "Input image file name\n  /data/b_Fractions.mrc\n" + final + LIMIT

@@ -221,3 +221,39 @@ def test_an_empty_table_has_the_columns(tmp_path):
     ctf = read_source(written(tmp_path, "data_micrographs\n" + LABELS)).ctf
     assert isinstance(ctf, pd.DataFrame)
     assert ctf.columns.tolist()[:3] == ["name", "ctf_max_res_angstrom", "line"]
+
+
+DATED = "2025-01-02_10.11.12_g1_0001"
+"""As SerialEM names movies; RELION's motion correction writes underscores for the dots."""
+
+
+def test_the_movie_is_the_surer_key_and_the_micrograph_a_second_one(tmp_path):
+    labels = LABELS.replace("_rlnCtfMaxResolution #8", "_rlnCtfMaxResolution #8 \n_rlnMicrographMovieName #9")
+    row = f"MotionCorr/job002/renamed_0001.mrc 1 10865.0 10571.0 294.0 79.13 0.13 4.84 raw/{DATED}.tif \n"
+    path = written(tmp_path, OPTICS + "\ndata_micrographs\n" + labels + row)
+    records = read_source(path)
+    assert records.ctf[["name", "image_id"]].iloc[0].tolist() == [DATED, "renamed_0001"]
+    report = write_good_micrographs(path, tmp_path / "good.star", [DATED])
+    assert report.joined == 1
+
+
+def test_good_micrographs_are_found_under_the_names_that_motion_correction_gave_them(tmp_path):
+    name = DATED.replace(".", "_")
+    row = f"MotionCorr/job002/raw/{name}.mrc 1 10865.0 10571.0 294.0 79.13 0.13 4.84 \n"
+    path = written(tmp_path, OPTICS + "\ndata_micrographs\n" + LABELS + row)
+    assert write_good_micrographs(path, tmp_path / "good.star", [DATED]).joined == 1
+    assert read_star(tmp_path / "good.star").tables[1].column("rlnMicrographName") == [
+        f"MotionCorr/job002/raw/{name}.mrc"
+    ]
+
+
+def test_the_folder_of_a_job_gives_its_table(tmp_path):
+    job = tmp_path / "job003"
+    job.mkdir()
+    (job / "job.star").write_text("data_job\n\n_rlnJobTypeLabel relion.ctffind.ctffind4\n")
+    assert not detect(job)
+    written(job, OPTICS + "\ndata_micrographs\n" + LABELS + ROWS)
+    assert detect(job)
+    assert len(read_source(job).ctf) == 3
+    assert read_source(job).notes[0] == "the table of the job in job003"
+    assert validate(job) == []

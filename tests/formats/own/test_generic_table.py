@@ -75,7 +75,7 @@ def test_the_delimiter_is_the_one_the_header_has_most_of(tmp_path, delimiter):
 
 def test_every_alias_is_recognised_whatever_its_case_and_separators_and_is_documented():
     assert generic_table.__doc__ is not None
-    documented = set(generic_table.__doc__.replace(",", " ").split())
+    documented = set(generic_table.__doc__.replace(",", " ").replace(";", " ").split())
     for role, aliases in HEADER_ALIASES.items():
         for alias in aliases:
             assert alias in documented, alias
@@ -378,3 +378,18 @@ def test_every_place_is_one_hole_and_a_table_that_grows_gives_the_same_ids_again
         assert holes["hole_id"].is_unique
         found.append(holes["hole_id"].tolist())
     assert found[1][: len(found[0])] == found[0]
+
+
+def test_the_titles_of_cryosparc_live_are_known_and_a_zero_there_is_no_result(tmp_path):
+    path = tmp_path / "exposures.csv"
+    path.write_text(
+        "uid,abs_file_path,CTF fit resolution (A),Relative ice thickness\n"
+        "1,/data/raw/a_0001.tif,3.5,1.1\n2,/data/raw/a_0002.tif,0,0\n"
+    )
+    assert detect(path)
+    records = read_source(path)
+    assert records.exposures["exposure_id"].tolist() == ["a_0001", "a_0002"]
+    assert records.ctf[["name", "ctf_max_res_angstrom"]].values.tolist() == [["a_0001", 3.5]]
+    named = tmp_path / "named.csv"
+    named.write_text("micrograph,abs_file_path,CTF fit resolution\nm1,/x/a.tif,4\n")
+    assert read_source(named).exposures["exposure_id"].tolist() == ["m1"]

@@ -5,16 +5,19 @@ are known by `uid` (unsigned 64-bit).
 
     field                                       unit       becomes
     micrograph_blob/path, movie_blob/path ...   path       name (folder, uid and suffixes off, see `ctf_names`)
-    ctf_stats/ctf_fit_to_A, ctf/ctf_fit_to_A    angstrom   ctf_max_res_angstrom; the first with any value above 0
+    ctf_stats/ctf_fit_to_A, ctf/ctf_fit_to_A    angstrom   ctf_max_res_angstrom; the first that is not 0
     ctf/df1_A, ctf/df2_A                        angstrom   defocus_u_um, defocus_v_um
     ctf/df_angle_rad, ctf/phase_shift_rad       radians    defocus_angle_deg, phase_shift_deg
     ctf/cross_corr_ctffind4                                figure_of_merit
     ctf_stats/ice_thickness_rel                 relative   ice_thickness_rel
 
-Paths are often only in `*passthrough*.cs` of the same job: such files beside the one that is read are joined by uid.
+A job writes its exposures and `*passthrough*.cs` beside them, and either may have the paths or the results: what one
+lacks is taken from the other by uid, whichever is named; or both are named. A field that an exposure does not have is 0
+(cryosparc-tools allocates fields as zeros): a resolution of 0 is no result, and the exposure stays pending.
 A .csg file names the .cs files of one result; only files of its own folder are opened, whatever it says.
 Sources: cryosparc-tools (`cryosparc/dataset`), guide.cryosparc.com. Doubt: which of the two fields holds the result
-differs by job; both zero is reported. The export of a Live session is read as a generic table.
+differs by job; of an exposure the first one that is not 0 counts. The export of a Live session is read as a generic
+table.
 """
 
 from __future__ import annotations
@@ -214,17 +217,39 @@ def validate(path: Path) -> list[Deviation]:
     return deviations_of(path, lambda file, findings: _read(file, findings, ()))
 
 
+def read_together(paths: Sequence[Path], permissive: bool = False) -> list[SourceRecords]:
+    """Read several files, those that complete each other (paths of one, results of the other) as one source.
+
+    Raises as `read_source`.
+    """
+    alone = {path: read_cs(path) for path in paths if len(paths) > 1 and not _is_group(head_text(path, 4096))}
+    partner: dict[Path, Path] = {}
+    for path, table in alone.items():
+        if not _has(table, RESOLUTION_FIELDS) or _has(table, NAME_FIELDS):
+            continue
+        for other in alone.values():
+            if other is not table and _has(other, NAME_FIELDS) and np.isin(table.uid, other.uid).any():
+                partner.setdefault(path, other.path)
+    completing = {each for each in partner.values() if not _has(alone[each], RESOLUTION_FIELDS)}
+    del alone
+    return [
+        read_source(path, permissive, [partner[path]] if path in partner else ())
+        for path in paths
+        if path not in completing
+    ]
+
+
 def _read(path: Path, findings: Findings, passthrough: Sequence[Path]) -> SourceRecords:
     tables, notes = _tables(path, passthrough)
-    resolution_table, resolution_field = _resolution_field(path, tables)
+    main_uid = tables[0].uid
+    resolutions, fields = _resolutions(path, tables, main_uid)
     name_table, name_field = _name_field(path, tables)
-    main_uid = resolution_table.uid
     place = _places(name_table.uid, main_uid)
     names = name_table.text(name_field)
     further = _further(tables, main_uid)
     rows = CtfRows()
-    resolutions = resolution_table.columns[resolution_field].tolist()
-    for row, (uid, resolution) in enumerate(zip(main_uid.tolist(), resolutions, strict=True)):
+    without = 0
+    for row, (uid, resolution) in enumerate(zip(main_uid.tolist(), resolutions.tolist(), strict=True)):
         element = f"row {row + 1}, uid {uid}"
         if place[row] < 0:
             findings.deviates(
@@ -232,15 +257,22 @@ def _read(path: Path, findings: Findings, passthrough: Sequence[Path]) -> Source
                 element=element,
             )
             continue
+        if resolution == 0:
+            without += 1
+            continue
         others: dict[str, float | str | None] = {column: values[row] for column, values in further.items()}
         written = names[place[row]]
-        rows.add(findings, written, repr(resolution), {"uid": str(uid), **others}, element=element)
+        rows.add(
+            findings, written, repr(resolution), {"uid": str(uid), **_without_zeros(others)}, element=element
+        )
     several = sorted(
         {field for table in tables for field, values in table.columns.items() if values.ndim > 1}
     )
+    if without:
+        notes.append(f"{without} of {len(main_uid)} exposures have no CTF result (0 in the table)")
     if several:
         notes.append(f"fields of several values per exposure are not in the table: {', '.join(several)}")
-    notes += [f"resolutions are {resolution_field}, names are {name_field} of {name_table.path.name}"]
+    notes += [f"resolutions are {' or '.join(fields)}, names are {name_field} of {name_table.path.name}"]
     return SourceRecords(
         format="cryosparc",
         path=path,
@@ -250,23 +282,46 @@ def _read(path: Path, findings: Findings, passthrough: Sequence[Path]) -> Source
     )
 
 
+def _without_zeros(others: dict[str, float | str | None]) -> dict[str, float | str | None]:
+    """The columns without the zeros that stand for what is not there; an angle or phase of a fit may be 0."""
+    has_fit = bool(others.get("defocus_u_um"))
+    known = {column for column, _ in FIELDS.values()}
+    may_be_zero = {"defocus_angle_deg", "phase_shift_deg"} if has_fit else set()
+    return {
+        column: None if column in known - may_be_zero and value == 0 else value
+        for column, value in others.items()
+    }
+
+
 def _tables(path: Path, passthrough: Sequence[Path]) -> tuple[list[CsTable], list[str]]:
-    """The tables to join, the one with the results first."""
+    """The tables to join, the one that was named first."""
     own = group_files(path) if _is_group(head_text(path, 4096)) else [path]
     tables = [read_cs(file) for file in [*own, *passthrough]]
     notes = []
-    if not passthrough and not any(field in table.columns for table in tables for field in NAME_FIELDS):
-        beside = [file for file in files_in(path.parent, (".cs",)) if "passthrough" in file.name.lower()]
-        for file in beside:
-            if file.resolve() == path.resolve():
-                continue
+    for fields in (NAME_FIELDS, RESOLUTION_FIELDS):
+        if passthrough or any(_has(table, fields) for table in tables):
+            continue
+        for file in _beside(path):
             table = read_cs(file)
-            has_names = any(field in table.columns for field in NAME_FIELDS)
-            if has_names and np.isin(tables[0].uid, table.uid).any():
+            if _has(table, fields) and np.isin(tables[0].uid, table.uid).any():
                 tables.append(table)
                 notes.append(f"joined {file.name} by uid")
                 break
     return tables, notes
+
+
+def _beside(path: Path) -> list[Path]:
+    """The tables that a job may have written beside this one: passed through, or beside what was passed through."""
+    is_passthrough = "passthrough" in path.name.lower()
+    return [
+        file
+        for file in files_in(path.parent, (".cs",))
+        if ("passthrough" in file.name.lower()) != is_passthrough and file.resolve() != path.resolve()
+    ]
+
+
+def _has(table: CsTable, fields: Sequence[str]) -> bool:
+    return any(field in table.columns for field in fields)
 
 
 def group_files(path: Path) -> list[Path]:
@@ -292,25 +347,38 @@ def group_files(path: Path) -> list[Path]:
     return list(found.values())
 
 
-def _resolution_field(path: Path, tables: Sequence[CsTable]) -> tuple[CsTable, str]:
+def _resolutions(
+    path: Path, tables: Sequence[CsTable], uid: NDArray[np.uint64]
+) -> tuple[NDArray[np.float64], list[str]]:
+    """Resolution of each uid, (len(uid),) angstrom, 0 where there is none, and the fields that they are of."""
     present = [(table, field) for field in RESOLUTION_FIELDS for table in tables if _is_number(table, field)]
+    if not present:
+        prefixes = sorted({field.split("/")[0] for table in tables for field in table.columns})
+        raise FileFormatError(
+            path,
+            None,
+            f"a table of CTF results must have {' or '.join(RESOLUTION_FIELDS)}. Got {', '.join(prefixes)} instead: "
+            "a table without CTF results. Remedy: give the exposures of the CTF estimation job.",
+        )
+    found = np.zeros(len(uid))
+    fields = []
     for table, field in present:
-        if (table.columns[field] > 0).any() or not len(table.uid):
-            return table, field
-    if present:
+        place = _places(table.uid, uid)
+        values = np.where(
+            place < 0, 0.0, table.columns[field].astype(np.float64)[place] if len(table.uid) else 0.0
+        )
+        takes = (found == 0) & (values != 0)
+        if takes.any() and field not in fields:
+            fields.append(field)
+        found = np.where(takes, values, found)
+    if not (found > 0).any() and len(uid):
         raise FileFormatError(
             path,
             None,
             f"{' or '.join(sorted({field for _, field in present}))} must hold results. Got no value above 0 instead. "
             "Remedy: give the exposures of the CTF estimation job.",
         )
-    prefixes = sorted({field.split("/")[0] for table in tables for field in table.columns})
-    raise FileFormatError(
-        path,
-        None,
-        f"a table of CTF results must have {' or '.join(RESOLUTION_FIELDS)}. Got {', '.join(prefixes)} instead: "
-        "a table without CTF results. Remedy: give the exposures of the CTF estimation job.",
-    )
+    return found, fields or [present[0][1]]
 
 
 def _is_number(table: CsTable, field: str) -> bool:

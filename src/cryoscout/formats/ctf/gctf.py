@@ -7,9 +7,12 @@ The log:
     Resolution limit estimated by EPA: 3.464
 
 angstrom, angstrom, degrees, cross correlation; with a phase plate the phase shift (degrees) stands before the cross
-correlation. The resolution is there only where Gctf ran with `--do_EPA`. Colours of the terminal may stand in it.
+correlation. With high-resolution refinement the line `Final Values (Hres refine)` has the refined values; it is taken,
+wherever it stands, and so is the resolution of a line below it. The resolution is there only where Gctf ran with
+`--do_EPA`. Colours of the terminal may stand in it.
 The table is a STAR file of one nameless block whose resolution (angstrom) is `_rlnFinalResolution`.
-Sources: logs and tables in public repositories; K. Zhang, J. Struct. Biol. 193, 1 (2016). There is no specification.
+Sources: logs and tables in public repositories; K. Zhang, J. Struct. Biol. 193, 1 (2016). There is no specification;
+the refined line is as users report it, without a log in the tests.
 Doubt: some logs name the micrograph below "Input image file name"; where none does, the file's name stands for it.
 """
 
@@ -50,6 +53,9 @@ _FINAL_WITH_PHASE = ("Defocus_U", "Defocus_V", "Angle", "Phase_shift", "CCC")
 _SUFFIXES = (".log", ".txt")
 _HEAD_BYTES = 256 * 1024
 _COLOUR = re.compile(r"\x1b\[[0-9;]{0,20}[A-Za-z]")
+_FINAL_LINE = re.compile(
+    r"(?P<values>.*?)\s*Final Values\s*(?P<refined>\(\s*Hres refine\s*\))?", re.IGNORECASE
+)
 _RESOLUTION_LIMIT = "Resolution limit estimated by EPA:"
 
 
@@ -60,6 +66,8 @@ class GctfLog:
     micrograph: str | None = None
     final: dict[str, str] | None = None
     final_line: int | None = None
+    is_refined: bool = False
+    """Whether `final` is of the high-resolution refinement."""
     resolution: str | None = None
     resolution_line: int | None = None
 
@@ -134,20 +142,22 @@ def read_log(path: Path, findings: Findings) -> GctfLog:
             log.micrograph, names_follow = text or None, False
         elif text.startswith("Input image file name"):
             names_follow = True
-        elif text.endswith("Final Values"):
-            _take_final(log, findings, number, text.split()[:-2])
+        elif (found := _FINAL_LINE.fullmatch(text)) is not None:
+            _take_final(log, findings, number, found["values"].split(), bool(found["refined"]))
         elif _RESOLUTION_LIMIT in text:
             _take_resolution(log, findings, number, text, is_cut)
     return log
 
 
-def _take_final(log: GctfLog, findings: Findings, number: int, words: list[str]) -> None:
-    if log.final is not None:
+def _take_final(log: GctfLog, findings: Findings, number: int, words: list[str], is_refined: bool) -> None:
+    if log.final is not None and log.is_refined == is_refined:
         findings.deviates(
             f"a log must be of one micrograph. Got Final Values again instead (first on line {log.final_line}). "
             "Remedy: give the table of all micrographs.",
             number,
         )
+        return
+    if log.is_refined:
         return
     if len(words) not in (len(_FINAL), len(_FINAL_WITH_PHASE)):
         findings.deviates(
@@ -156,11 +166,13 @@ def _take_final(log: GctfLog, findings: Findings, number: int, words: list[str])
         return
     labels = _FINAL if len(words) == len(_FINAL) else _FINAL_WITH_PHASE
     log.final, log.final_line = dict(zip(labels, words, strict=True)), number
+    log.is_refined = is_refined
 
 
 def _take_resolution(log: GctfLog, findings: Findings, number: int, text: str, is_cut: bool) -> None:
     words = text.split(_RESOLUTION_LIMIT, 1)[1].split()
-    if is_cut or not words or log.resolution is not None:
+    of_refined = log.is_refined and (log.resolution_line or 0) < (log.final_line or 0) < number
+    if is_cut or not words or (log.resolution is not None and not of_refined):
         findings.deviates(
             f"a log must have one whole line with the resolution limit. Got {shown(text)} instead. "
             "Remedy: the file was cut or is still being written.",

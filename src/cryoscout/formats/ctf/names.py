@@ -7,13 +7,15 @@ to take off:
     extension                 .mrc .mrcs .tif .tiff .eer .xml .jpg .png .ctf .ctf:mrc .txt .log .star ...
     slice of a stack          000003@NAME.mrcs
     motion correction         NAME_Fractions, NAME_EER, NAME_DW, NAME-DW, NAME_noDW, NAME_PS, NAME_patch_aligned,
-                              NAME_patch_aligned_doseweighted, NAME_rigid_aligned
+                              NAME_patch_aligned_doseweighted, NAME_rigid_aligned, NAME_aligned_mic (Scipion)
     uid of cryoSPARC          009364081384628432098_NAME: 15 to 21 digits (written with 21); fewer digits are a date and
                               stay, except before FoilHole_
     square before EPU's name  GridSquare_9456927_Data_FoilHole_...
 
-The aligned image of Leginon (`-a`) stays: it is an image of its own. Doubt: no specification
-lists these; `_noDW` and `_rigid_aligned` were not seen in a file, the square before EPU's name in one public table.
+The aligned image of Leginon (`-a`) stays: it is an image of its own. RELION's motion correction turns the dots of a
+name into underscores (`name_without_dots`; `MotioncorrRunner::getOutputFileNames` in motioncorr_runner.cpp of
+3dem/relion, 73f0a3c0). Doubt: no specification lists the others; `_noDW` and `_rigid_aligned` were not seen in a file,
+the square before EPU's name in one public table, `_aligned_mic` in the tests of ESRF's Scipion tools.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ LONGEST_NAME = 1000
 _PREFIX = re.compile(r"\d{1,9}@|\d{15,21}_|\d+_(?=FoilHole_)|GridSquare_\d+_Data_(?=FoilHole_)")
 _ENDS = re.compile(
     r"(?:\.(?i:mrcs?|tiff?|eer|xml|jpe?g|png|ctf|txt|log|star|dm[34]|hdf5?|bz2|gz)(?::mrc)?"
-    r"|(?i:_fractions|_eer|_(?:patch|rigid)_aligned\w*+)|[_-]DW|_noDW|_PS)+$"
+    r"|(?i:_fractions|_eer|_(?:patch|rigid)_aligned\w*+|_aligned_mic)|[_-]DW|_noDW|_PS)+$"
 )
 
 
@@ -48,3 +50,11 @@ def exposure_name(written: str) -> str:
         if shorter == name:
             return name
         name = shorter
+
+
+def name_without_dots(written: str) -> str:
+    """`exposure_name` with underscores for dots, as RELION's motion correction writes the names of its micrographs.
+
+    SerialEM's dated names have dots: 2025-01-02_10.11.12_g1_0001 becomes 2025-01-02_10_11_12_g1_0001.
+    """
+    return exposure_name(written).replace(".", "_")

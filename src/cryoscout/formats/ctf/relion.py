@@ -1,7 +1,8 @@
 """RELION's tables of micrographs with CTF results (`micrographs_ctf.star`), and the table of the good ones.
 
     label                      unit            becomes
-    rlnMicrographName          path            name
+    rlnMicrographName          path            name, where there is no movie
+    rlnMicrographMovieName     path            name: the file as the microscope wrote it; the other is image_id then
     rlnCtfMaxResolution        angstrom        ctf_max_res_angstrom
     rlnDefocusU, rlnDefocusV   angstrom        defocus_u_um, defocus_v_um
     rlnDefocusAngle            degrees         defocus_angle_deg
@@ -19,11 +20,12 @@ Specification: relion.readthedocs.io, "Conventions"; labels in RELION's `src/met
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cryoscout.core.errors import FileFormatError, InputError
 from cryoscout.formats.ctf import star
-from cryoscout.formats.ctf.names import exposure_name
+from cryoscout.formats.ctf.names import exposure_name, name_without_dots
 from cryoscout.formats.ctf.records import UM_PER_ANGSTROM, CtfRows, deviations_of, head_text, scaled
 from cryoscout.formats.ctf.star import StarTable, read_tables, write_star
 from cryoscout.formats.records import SourceRecords
@@ -31,6 +33,9 @@ from cryoscout.formats.text.findings import Deviation, Findings
 from cryoscout.session.joins import JoinReport, join_by_name
 
 MICROGRAPH = "rlnMicrographName"
+MOVIE = "rlnMicrographMovieName"
+TABLE_OF_JOB = "micrographs_ctf.star"
+"""What a CtfFind job leaves in its folder."""
 RESOLUTION = "rlnCtfMaxResolution"
 CAP_ANGSTROM = 25.0
 """RELION writes no worse resolution than this, whatever the fit was."""
@@ -50,7 +55,9 @@ _OF_PARTICLES = ("rlnCoordinateX", "rlnImageName")
 
 
 def detect(path: Path) -> bool:
-    """Whether a file is a STAR file with RELION's labels, other than Gctf's own table."""
+    """Whether a file is a STAR file with RELION's labels, other than Gctf's, or a folder that of a CtfFind job."""
+    if path.is_dir():
+        return _table_of(path) != path and detect(_table_of(path))
     if not star.detect(path):
         return False
     head = head_text(path, _HEAD_BYTES)
@@ -58,18 +65,30 @@ def detect(path: Path) -> bool:
 
 
 def read_source(path: Path, permissive: bool = False) -> SourceRecords:
-    """Read the CTF results of a table of micrographs.
+    """Read the CTF results of a table of micrographs, or of a job's folder that has one.
 
     permissive : leave deviating rows out and list them, instead of raising at the first
     Raises FileFormatError (file, line) at the first deviation, and always for a file without one table of
     micrographs with a CTF resolution.
     """
-    return read_ctf_table(path, Findings(path, permissive), "relion", RESOLUTION)
+    table = _table_of(path)
+    records = read_ctf_table(table, Findings(table, permissive), "relion", RESOLUTION)
+    if table == path:
+        return records
+    return replace(records, notes=(f"the table of the job in {path.resolve().name}", *records.notes))
+
+
+def _table_of(path: Path) -> Path:
+    """The table of a job's folder; the path itself where it is none."""
+    table = path / TABLE_OF_JOB
+    return table if path.is_dir() and table.is_file() else path
 
 
 def validate(path: Path) -> list[Deviation]:
     """Every deviation of a file, by line; an empty list for a clean one."""
-    return deviations_of(path, lambda file, findings: read_ctf_table(file, findings, "relion", RESOLUTION))
+    return deviations_of(
+        _table_of(path), lambda file, findings: read_ctf_table(file, findings, "relion", RESOLUTION)
+    )
 
 
 def read_ctf_table(path: Path, findings: Findings, format_name: str, resolution_label: str) -> SourceRecords:
@@ -134,6 +153,7 @@ def micrographs_of(path: Path, tables: Sequence[StarTable]) -> StarTable:
 
 def _take_rows(table: StarTable, rows: CtfRows, findings: Findings, resolution_label: str) -> None:
     name_at = table.columns.index(MICROGRAPH)
+    movie_at = table.columns.index(MOVIE) if MOVIE in table.columns else name_at
     resolution_at = table.columns.index(resolution_label)
     others = [
         (place, label)
@@ -142,8 +162,13 @@ def _take_rows(table: StarTable, rows: CtfRows, findings: Findings, resolution_l
     ]
     for line, row in zip(table.row_lines, table.rows, strict=True):
         further = scaled(findings, {label: row[place] for place, label in others}, FIELDS, line)
-        if further is not None:
-            rows.add(findings, row[name_at], row[resolution_at], further, line=line)
+        if further is None:
+            continue
+        # The movie is the microscope's own file; the micrograph is named after it by whatever program made it.
+        name = row[movie_at] if exposure_name(row[movie_at]) else row[name_at]
+        if movie_at != name_at:
+            further["image_id"] = exposure_name(row[name_at])
+        rows.add(findings, name, row[resolution_at], further, line=line)
 
 
 def _optics(tables: Sequence[StarTable]) -> dict[str, dict[str, str]]:
@@ -169,8 +194,10 @@ def write_good_micrographs(source: Path, target: Path, good: Collection[str]) ->
         raise InputError(f"The target must be another file than the source. Got {target} for both instead.")
     tables = star.read_star(source).tables
     table = micrographs_of(source, tables)
-    names = [exposure_name(name) for name in table.column(MICROGRAPH)]
-    wanted = sorted({exposure_name(name) for name in good})
+    names = [
+        name_without_dots(name) for name in table.column(MOVIE if MOVIE in table.columns else MICROGRAPH)
+    ]
+    wanted = sorted({name_without_dots(name) for name in good})
     in_table = dict.fromkeys(names)
     _, report = join_by_name(
         wanted, list(in_table), f"good micrographs in {source.name}", "the table does not name them"

@@ -9,14 +9,16 @@ header are ignored, so "CTF max res (A)" is `ctfmaxresa`. Recognised headers:
     patch       patch, patchid, group, groupid, cluster, clusterid, bisgroup, holegroup, hl
     hole        hole, holeid, holename, foilhole, foilholeid, target, targetid, holenumber
     exposure    exposure, exposureid, name, micrograph, micrographname, micrographid, rlnmicrographname, image,
-                imagename, filename, file, path, movie, moviename, micrographblobpath
+                imagename, filename, file, path, movie, moviename, micrographblobpath; where none of these
+                stands, absfilepath
     x           x, xpx, xpixel, dx, xum, stagex, stagexum, stageposx, coordinatex, xcoord, xcoordinate
     y           y, ypx, ypixel, dy, yum, stagey, stageyum, stageposy, coordinatey, ycoord, ycoordinate
     time        time, timestamp, datetime, startedat, acquisitiontime, acquisitiondatetime, acquiredat, starttime,
                 completiontime, date
     ctf         ctf, ctfmaxres, ctfmaxresangstrom, ctfmaxresa, ctfmaxresolution, rlnctfmaxresolution, maxres,
                 maxresolution, maxresa, ctfresolution, ctfresolutionang, ctfresolutionangstrom, ctfres, ctffit,
-                ctffittoa, ctfstatsctffittoa, ctfctffittoa, resolution, resolutiona, resolutionangstrom, res
+                ctffittoa, ctfstatsctffittoa, ctfctffittoa, ctffitresolution, ctffitresolutiona,
+                ctffitresolutionangstrom, resolution, resolutiona, resolutionangstrom, res
 
 Where a site's headers are others, `columns` (role -> header) or a small TOML file says which is which:
 
@@ -28,9 +30,10 @@ Where a site's headers are others, `columns` (role -> header) or a small TOML fi
 x and y are um of the stage when their header says um or stage, or `position_unit` does, else px of the parent image.
 An exposure or a hole is needed, and stands once (a hole as often as it has exposures). Where numbers begin again in
 each parent, the first place keeps the plain id and the others are called PARENT/ID, so that a table that grows gives
-the same ids again. An empty CTF resolution means
-"no result yet"; a line with a hole whose exposure, time and result are all empty, a hole that is not imaged yet. There
-is no specification of such tables; this page is ours.
+the same ids again. An empty CTF resolution means "no result yet", and so does a 0 below a header of CryoSPARC Live
+("CTF fit resolution (A)", beside "abs_file_path": as users report them, without a file in the tests); a line with a
+hole whose exposure, time and result are all empty, a hole that is not imaged yet. There is no specification of such
+tables; this page is ours.
 """
 
 from __future__ import annotations
@@ -76,6 +79,8 @@ _POSITION = (
     *("{}", "{}px", "{}pixel", "d{}", "{}um", "stage{}", "stage{}um", "stagepos{}", "coordinate{}"),
     *("{}coord", "{}coordinate"),
 )
+LIVE_RESOLUTION = ("ctffitresolution", "ctffitresolutiona", "ctffitresolutionangstrom")
+"""CryoSPARC Live's, where 0 stands for a value that is not there."""
 HEADER_ALIASES: dict[Role, tuple[str, ...]] = {
     "grid": ("grid", "gridid", "gridname", "atlas", "atlasid", "sample", "slot"),
     "square": ("square", "squareid", "squarename", "gridsquare", "gridsquareid"),
@@ -111,16 +116,20 @@ HEADER_ALIASES: dict[Role, tuple[str, ...]] = {
         *("ctf", "ctfmaxres", "ctfmaxresangstrom", "ctfmaxresa", "ctfmaxresolution", "rlnctfmaxresolution"),
         *("maxres", "maxresolution", "maxresa", "ctfresolution", "ctfresolutionang", "ctfresolutionangstrom"),
         *("ctfres", "ctffit", "ctffittoa", "ctfstatsctffittoa", "ctfctffittoa", "resolution", "resolutiona"),
-        *("resolutionangstrom", "res"),
+        *("resolutionangstrom", "res", *LIVE_RESOLUTION),
     ),
 }
 """Role -> headers that mean it, as `plain_header` writes them."""
+
+FALLBACKS: dict[str, Role] = {"absfilepath": "exposure"}
+"""Headers that mean a role where no other column does."""
 
 NO_VALUE = frozenset(("", "nan", "na", "n/a", "none", "null", "-"))
 """Texts (in any case) that mean an empty cell."""
 
 _DELIMITERS = (",", ";", "\t")
 _ROLE_OF = {alias: role for role, aliases in HEADER_ALIASES.items() for alias in aliases}
+_ROLE_OF_ANY = FALLBACKS | _ROLE_OF
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
 
 
@@ -197,7 +206,8 @@ def detect(path: Path) -> bool:
     for line in lines_of(head_text(path))[0][:100]:
         if line.strip() and not line.startswith("#"):
             cells = _cells(line, _delimiter(line))
-            roles = {_ROLE_OF[plain_header(cell)] for cell in cells if plain_header(cell) in _ROLE_OF}
+            plain = (plain_header(cell) for cell in cells)
+            roles = {_ROLE_OF_ANY[each] for each in plain if each in _ROLE_OF_ANY}
             return len(roles) > 1 and bool(roles & {"exposure", "hole"})
     return False
 
@@ -302,6 +312,9 @@ def _table(path: Path, line: int, delimiter: str, header: list[str], mapped: Col
             taken = {plain_header(name) for name in mapped.columns.values()}
             found = [
                 place for place, name in enumerate(plain) if _ROLE_OF.get(name) == role and name not in taken
+            ]
+            found = found or [
+                place for place, name in enumerate(plain) if FALLBACKS.get(name) == role and name not in taken
             ]
         if len(found) > 1:
             raise FileFormatError(
@@ -416,6 +429,8 @@ def _take(table: GenericTable, columns: _Columns, line: int, row: list[str]) -> 
     if "exposure" not in table.roles and hole_id != named[0]:
         exposure_id = hole_id
     # Nothing says that the hole was imaged: no exposure of its own, no time, no result.
+    if parse_number(resolution) == 0 and plain_header(table.header[table.roles["ctf"]]) in LIVE_RESOLUTION:
+        resolution = ""
     told = (written if "exposure" in table.roles else "", time, resolution)
     is_hole_alone = bool(hole_id) and all(text.lower() in NO_VALUE for text in told)
     written = hole_id if is_hole_alone else written
