@@ -320,3 +320,13 @@ def test_a_classifier_of_another_network_is_refused(change: dict[str, Any], mess
         fit(IMAGES, LABELS, "supervised", start_from=first, **{**SMALL, **change})
     with pytest.raises(InputError, match="number of classes 3"):
         fit(IMAGES, np.arange(160) % 3, "supervised", start_from=first, **SMALL)
+
+
+def test_the_last_averaged_weights_are_kept_where_that_is_asked_for() -> None:
+    # With one look, at the end, the best weights are the last.
+    once = {**SMALL, "evaluate_every": SMALL["steps"]}
+    last = fit(IMAGES, LABELS, "supervised", held_out=HELD, **{**SMALL, "keep": "last", "evaluate_every": 2})
+    one_look = fit(IMAGES, LABELS, "supervised", held_out=HELD, **once)
+    for name, array in last.weights.items():
+        np.testing.assert_array_equal(array, one_look.weights[name], err_msg=name)
+    assert last.notes["held_out_labels"] == int(HELD.sum())

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryoscout.core.errors import InputError
-from cryoscout.session.splits import folds_by, label_fraction, split_by, split_by_class
+from cryoscout.session.splits import folds_by, hold_out, label_fraction, split_by, split_by_class
 
 LEVELS = st.lists(st.integers(0, 8), min_size=2, max_size=60).filter(lambda ids: len(set(ids)) > 1)
 
@@ -103,3 +103,20 @@ def test_fractions_and_folds_out_of_range_are_refused():
         label_fraction(np.ones(3, dtype=bool), -0.1, rng)
     with pytest.raises(InputError, match=r"between 2 and 3, the members\. Got 4"):
         folds_by([1, 2, 3], 4, rng)
+
+
+def test_labels_are_held_out_by_whole_patches_where_every_class_keeps_some():
+    labels = np.tile([0, 1, -1], 40)
+    patch = np.repeat(np.arange(12), 10)
+    held = hold_out(labels, patch, 0.25, np.random.default_rng(0))
+    assert not held[labels == -1].any()
+    for each in np.unique(patch):
+        told = (patch == each) & (labels != -1)
+        assert held[told].all() or not held[told].any()
+    assert len(np.unique(patch[held])) == 3
+
+
+def test_where_whole_patches_would_take_a_class_single_labels_are_held_out():
+    labels, patch = np.repeat([0, 1], 20), np.repeat([0, 1], 20)
+    held = hold_out(labels, patch, 0.25, np.random.default_rng(0))
+    assert held[:20].sum() == held[20:].sum() == 5

@@ -54,6 +54,11 @@ COMMANDS: dict[str, LazyCommand] = {
     "predict": LazyCommand(
         "predict", "predict", "Add a classifier's probability of a good micrograph to every hole."
     ),
+    "couple": LazyCommand(
+        "couple",
+        "couple",
+        "Classifier and routes teach each other (SSL2-RL): few labels, better predictions.",
+    ),
     "find-holes": LazyCommand(
         "find_holes", "find_holes", "Where the holes of square and patch images are, without a parameter."
     ),

@@ -59,16 +59,15 @@ def predict(
     from cryoscout.perception.from_session import fitted_holes, session_crops
     from cryoscout.session.store import SessionStore
 
-    if context is not None and context not in get_args(Context):
-        raise UnknownNameError("--context", context, get_args(Context))
-    folder, name = stored_folder(session), _model_id(model_id, classifier)
+    check_context(context)
+    folder, name = stored_folder(session), checked_model_id(model_id, classifier)
     predictor = load_predictor(classifier)
     with SessionStore.open(folder) as store:
         crops = session_crops(store)
         threshold = _threshold(threshold_angstrom, predictor, crops.session)
         from_images, unseen = image_p_good(predictor, crops, threshold)
         put = in_context(crops.session, from_images, fitted_holes(predictor, crops), threshold, context)
-        rows = _rows(crops.session, name, threshold, put.p_good)
+        rows = prediction_rows(crops.session, name, threshold, put.p_good)
         store.add_predictions(rows)
     told = {
         "session": session,
@@ -80,7 +79,7 @@ def predict(
         "p_good_mean": float(put.p_good.mean()),
         "without_image": int(crops.without_image().sum()),
         "set_aside": len(crops.set_aside),
-        "notes": [*_notes(crops, unseen, name), *put.notes],
+        "notes": [*notes_on_images(crops, unseen, name), *put.notes],
     }
     if as_json:
         print_json(told)
@@ -88,7 +87,13 @@ def predict(
         _print(told)
 
 
-def _model_id(given: str | None, classifier: Path) -> str:
+def check_context(context: str | None) -> None:
+    """Raise UnknownNameError for a context that there is not; None is the default."""
+    if context is not None and context not in get_args(Context):
+        raise UnknownNameError("--context", context, get_args(Context))
+
+
+def checked_model_id(given: str | None, classifier: Path) -> str:
     """The name of the predictions, one that `plan` can be told."""
     from cryoscout.routing.predictions import COMBINED, FLAT
 
@@ -111,7 +116,9 @@ def _threshold(given: float | None, predictor: Predictor, session: Session) -> f
     return threshold
 
 
-def _rows(session: Session, model_id: str, threshold: float, p_good: NDArray[np.float64]) -> pd.DataFrame:
+def prediction_rows(
+    session: Session, model_id: str, threshold: float, p_good: NDArray[np.float64]
+) -> pd.DataFrame:
     """The rows to add; their time is never before that of the model's older ones, which would then still count."""
     import pandas as pd
 
@@ -121,7 +128,8 @@ def _rows(session: Session, model_id: str, threshold: float, p_good: NDArray[np.
     return session.with_p_good(model_id, threshold, p_good, at).predictions.iloc[len(session.predictions) :]
 
 
-def _notes(crops: SessionCrops, unseen: float, model_id: str) -> list[str]:
+def notes_on_images(crops: SessionCrops, unseen: float, model_id: str) -> list[str]:
+    """Which holes have no usable image, and whether predictions of that name were there."""
     from cryoscout.perception.from_session import SHOWS_NOTHING
 
     notes, without = [], crops.without_image()

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoscout.core.errors import InputError
 from cryoscout.core.ties import relative_tolerance
 from cryoscout.learning.batch_env import BatchedRoutes, TrainingSession
+from cryoscout.learning.numpy_network import NumpyNetwork
 from cryoscout.learning.settings import ViewSettings
 from cryoscout.learning.states import NO_HOLE
+from cryoscout.learning.weights import PolicyFile
 
 Scores = Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.float32]]
 """(rows (R, N_INPUTS), begin (E + 1,)) -> (R,) scores; every state has a row."""
@@ -59,6 +62,37 @@ def greedy_routes(
         found.reward[:] += step.reward
         found.visited[active] += 1
         active &= ~(step.terminated | step.truncated)
+
+
+def whole_routes(
+    session: TrainingSession, trained: PolicyFile, starts: NDArray[np.int64], advance: Callable[[], None]
+) -> NDArray[np.int64]:
+    """(E, n) every hole of a session in the order in which a trained policy visits it, the start first.
+
+    session : its problem allows every hole, with a budget that holds them all; `advance` is called after each visit
+    What a visit gave is counted as the session's outcomes say, as in the training.
+    Raises InputError where the budget ends before the last hole.
+    """
+    n, n_routes = session.problem.n_holes, len(starts)
+    network = NumpyNetwork(trained.settings.network, trained.weights)
+    routes = BatchedRoutes([session], trained.settings.view, n_routes, np.random.default_rng(0))
+    for route, start in enumerate(starts):
+        routes.reset(route, session=0, start_hole=int(start))
+    found = np.empty((n_routes, n), dtype=np.int64)
+    found[:, 0] = starts
+    for visit in range(1, n):
+        seen = routes.look()
+        scores = np.concatenate(
+            [network.scores(seen.rows[seen.begin[e] : seen.begin[e + 1]]) for e in range(n_routes)]
+        )
+        found[:, visit] = seen.holes[best_rows(scores, seen.begin)]
+        step = routes.step(found[:, visit])
+        if visit + 1 < n and step.truncated.any():
+            raise InputError(
+                f"The budget of a whole route must hold all {n} holes. Got one that ends after {visit} instead."
+            )
+        advance()
+    return found
 
 
 def best_rows(scores: NDArray[np.floating], begin: NDArray[np.int64]) -> NDArray[np.int64]:

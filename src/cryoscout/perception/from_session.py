@@ -22,7 +22,7 @@ from cryoscout.perception.predictor import HELD_OUT_GIVEN, Predictor
 from cryoscout.perception.prepare import UNLABELLED, drawn_held_out, unusable
 from cryoscout.perception.scaling import scale_crops
 from cryoscout.session.model import Session
-from cryoscout.session.splits import HELD_OUT_STREAM, label_fraction, split_by, split_by_class
+from cryoscout.session.splits import HELD_OUT_STREAM, hold_out, label_fraction, split_by
 from cryoscout.session.store import SessionStore
 
 Level = Literal["patch", "square"]
@@ -242,18 +242,10 @@ def median_ctf_by_hole(session: Session) -> NDArray[np.float64]:
 def held_out_crops(crops: SessionCrops, labels: CropLabels, share: float, seed: int) -> NDArray[np.bool_]:
     """(m,) told labels that a training keeps out, to choose the weights and the temperature: those of whole patches.
 
-    share : of the patches with labels, 0 up to below 1
-    Holes of one patch are alike, so that a patch on both sides would flatter. Where whole patches cannot be held out
-    (fewer than two have labels, or a class would keep none) single holes are, the same share of every class.
+    share : of the patches with labels, 0 up to below 1     As `session.splits.hold_out` draws them.
     """
-    told = (labels.labels != UNLABELLED) & ~crops.shows_nothing
-    rng = np.random.default_rng([seed, HELD_OUT_STREAM])
-    patches = np.asarray(crops.patch_ids)
-    if share > 0.0 and len(np.unique(patches[told])) >= 2:
-        held = split_by(patches, share, rng, among=told)
-        if set(labels.labels[told & ~held]) == set(labels.labels[told]):
-            return held
-    return split_by_class(np.where(told, labels.labels, UNLABELLED), share, rng)
+    told = np.where(crops.shows_nothing, UNLABELLED, labels.labels)
+    return hold_out(told, crops.patch_ids, share, np.random.default_rng([seed, HELD_OUT_STREAM]))
 
 
 def rows_trained_on(

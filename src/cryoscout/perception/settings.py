@@ -68,6 +68,9 @@ class FitSettings(Settings):
     """Of the averaged weights, after warm-up: min(ema_decay, (1 + t) / (10 + t))."""
     held_out: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
     """Share of the labels that only choose the weights and the temperature; their crops are not trained on."""
+    keep: Literal["best", "last"] = "best"
+    """Which averaged weights become the classifier: the best on held-out labels, or those of the last step. Held-out
+    labels choose the temperature in any case."""
     weights_in_loss: bool = True
     """A label's weight multiplies its loss."""
     weights_in_sampling: bool = True

@@ -415,9 +415,10 @@ class Training:
             # A bin that is right does not make a distribution right: ordinal regression is judged by its loss.
             ranked = 0.0 if self.settings.method == "regression" else self.accuracy
             score = (ranked, -self.held_out_loss)
-        if score is None or score > self.best.score:
+        always = score is None or self.settings.keep == "last"
+        if always or (score is not None and score > self.best.score):
             self.best = _Best(score or self.best.score, weights, self.step)
-        if score is None or self.best.score > self.best_of_all.score:
+        if always or self.best.score > self.best_of_all.score:
             self.best_of_all = self.best
 
     def _log(self, sums: _Sums, seconds: float) -> None:

@@ -52,6 +52,25 @@ def split_by_class(labels: NDArray[np.int64], fraction: float, rng: np.random.Ge
     return part
 
 
+def hold_out(
+    labels: NDArray[np.int64], level_ids: ArrayLike, share: float, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Labelled holes that are kept away from a training, to judge it: those of whole patches (squares, grids).
+
+    labels : (n,) class, -1 = unlabelled     level_ids : (n,) the patch of each hole
+    share : of the patches with labels, 0 up to below 1
+    Holes of one patch are alike, so that a patch on both sides would flatter. Where whole patches cannot be held out
+    (fewer than two have labels, or a class would keep none) single holes are, the same share of every class.
+    """
+    told = labels != UNLABELLED
+    ids = np.asarray(level_ids)
+    if share > 0.0 and len(np.unique(ids[told])) >= 2:
+        held = split_by(ids, share, rng, among=told)
+        if set(labels[told & ~held]) == set(labels[told]):
+            return held
+    return split_by_class(labels, share, rng)
+
+
 def folds_by(level_ids: ArrayLike, k: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Fold of each hole, (n,) int64 in 0..k-1; members of the level stay together and folds differ by at
     most one.

@@ -44,6 +44,7 @@ STUDIES: dict[str, str] = {
     "simulator": "cryoscout.study.images.simulator",
     "squares": "cryoscout.study.images.squares",
     "localization": "cryoscout.study.coupling.localization",
+    "ssl2rl": "cryoscout.study.coupling.ssl2rl",
 }
 """Name -> module with a `STUDY`, or module:NAME where it holds several."""
 

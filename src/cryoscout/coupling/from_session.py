@@ -1,0 +1,100 @@
+"""The loop on a stored session with hole images: what it is told, and the classifier that comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cryoscout.core.errors import DataError
+from cryoscout.core.telling import SILENT, Telling
+from cryoscout.coupling.hole_routes import HoleRoutes, check_driver
+from cryoscout.coupling.holes import BeliefTeacher, HolePerception
+from cryoscout.coupling.lesson import UNLABELLED, Told
+from cryoscout.coupling.loop import Coupled, Loop
+from cryoscout.coupling.settings import CoupleSettings
+from cryoscout.perception.from_session import CropLabels, SessionCrops, crop_digests
+from cryoscout.perception.teaching import Places
+from cryoscout.routing.time_model import PRESETS, TimeModel
+from cryoscout.session.splits import HELD_OUT_STREAM, hold_out
+
+if TYPE_CHECKING:
+    from cryoscout.perception.classifier import Classifier
+
+
+@dataclass(frozen=True)
+class SessionCoupling:
+    """What is coupled.
+
+    labels : of the crops, those that are told     profile, changes, device : of the network's trainings
+    """
+
+    crops: SessionCrops
+    labels: CropLabels
+    threshold_angstrom: float
+    settings: CoupleSettings
+    profile: str = "quick"
+    changes: dict[str, Any] | None = None
+    time_model: TimeModel = PRESETS["cryorl"]
+    device: str | None = None
+
+    def told(self) -> Told:
+        """Labels of all holes, and those that are held out, of whole patches where that is possible."""
+        labels = np.full(self.crops.session.n_holes, UNLABELLED, dtype=np.int64)
+        labels[self.crops.hole] = self.labels.labels
+        rng = np.random.default_rng([self.settings.seed, HELD_OUT_STREAM])
+        patches = self.crops.session.holes["patch_id"].to_numpy()
+        return Told(labels, hold_out(labels, patches, self.settings.held_out, rng))
+
+    def run(self, folder: Path, *, resume: bool = False, telling: Telling = SILENT) -> Coupled[Classifier]:
+        """The loop in a folder; the classifier says which holes it was fitted to.
+
+        Raises InputError and DataError for what the loop, the trainings and the session refuse.
+        """
+        check_driver(self.settings.driver)
+        session, told = self.crops.session, self.told()
+        if self.settings.teacher == "exact":
+            raise DataError(
+                "The teacher exact must know the true probability of every hole. Got a session, which holds results "
+                "alone, instead. Remedy: --teacher belief; exact is for simulated studies."
+            )
+        perception = HolePerception(
+            self.crops.images, self.settings, self.threshold_angstrom, self.crops.hole, session.n_holes,
+            self.profile, self.changes or {}, None, self.device, telling,
+        )  # fmt: skip
+        tree = session.tree()
+        driver = HoleRoutes(
+            tree, self.settings, self.time_model, session.info.shots, {}, self.device, telling
+        )
+        x_um, y_um = (session.holes[name].to_numpy(dtype=np.float64) for name in ("x_um", "y_um"))
+        places = Places(tree.patch_of_hole, tree, x_um, y_um)
+        teacher = BeliefTeacher(told, places) if self.settings.teacher == "belief" else None
+        truth = np.full(session.n_holes, UNLABELLED, dtype=np.int64)
+        truth[self.crops.hole] = self.labels.truth
+        loop = Loop(
+            told,
+            perception,
+            driver,
+            self.settings,
+            folder,
+            perception.digest(told),
+            teacher,
+            truth,
+            None,
+            telling,
+        )
+        found = loop.run(resume=resume)
+        return replace(found, model=self._with_notes(found.model, told))
+
+    def _with_notes(self, classifier: Classifier, told: Told) -> Classifier:
+        """The classifier that says what it learned from: `predict` must not learn from those results again."""
+        shown = (told.shown != UNLABELLED)[self.crops.hole] & ~self.crops.shows_nothing
+        hole_ids, digests = self.crops.hole_ids, crop_digests(self.crops)
+        trained = {hole_ids[row]: digests[row] for row in np.flatnonzero(shown)}
+        about = {
+            "session": self.crops.session.name, "trained_holes": trained,
+            "coupling": self.settings.model_dump(mode="json"),
+        }  # fmt: skip
+        return replace(classifier, notes={**classifier.notes, **about})

@@ -1,0 +1,106 @@
+"""Settings of the loop in which a perception model and a policy teach each other, and the defaults of each teacher."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from cryoscout.core.errors import InputError, UnknownNameError
+from cryoscout.core.settings import Settings
+
+Teacher = Literal["belief", "route", "own", "exact"]
+"""Who labels what has no label. `route`: the policy, as in SSL2-RL: what it visits first is positive. `belief`: what
+the labels around say, a probability. Controls: `own`: the perception model itself; `exact`: the true probability, where
+it is known."""
+TEACHERS: tuple[Teacher, ...] = get_args(Teacher)
+
+Selection = Literal["held-out", "accuracy", "last"]
+"""Which round is kept. `held-out`: the one with the best return of its policy on held-out labels; `accuracy`: the one
+that is right most often on them; `last`: the last."""
+
+Form = Literal["hard", "soft"]
+Count = Annotated[int, Field(ge=1)]
+
+ROUNDS_OF_PLANNERS, ROUNDS_OF_AGENTS, ROUNDS_OF_OTHERS = 2, 5, 1
+
+
+class CoupleSettings(Settings):
+    """One run of the loop. What the paper leaves open (its appendices are not public) is a choice, and says so."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    teacher: Teacher = "belief"
+    driver: str = "index"
+    """Policy whose routes label (`route`), and whose return chooses the round."""
+    rounds: Count = 1
+    """K, at most."""
+    least_change: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """From the second round on: the loop ends where a smaller share of the guesses than this changed sides."""
+    starts: int = 5
+    """M, routes from random starts that vote. Our choice: 1, 5 and 30 hardly differ."""
+    n_positive: int | None = None
+    """N_C, states that a route labels positive; None: the sum of the pseudo-rewards. Our choice: it matters most."""
+    form: Form = "soft"
+    """Labels of `belief`, `own` and `exact`: the probability itself, or the likelier side with weight |2p - 1|. Routes
+    always give hard ones, weighed by the share of the routes that agree."""
+    weights_in_sampling: bool = True
+    weights_in_loss: bool = True
+    """How confidence counts in fine-tuning: in the draw of a batch, in the loss, in both (the paper), in none."""
+    unsupervised_weight: Annotated[float, Field(ge=0.0)] = 0.0
+    """lambda of FixMatch's loss while fine-tuning."""
+    keep: Literal["best", "last"] = "last"
+    """Weights of a round: the last averaged ones, or the best on held-out labels."""
+    selection: Selection = "held-out"
+    minutes: Annotated[float, Field(gt=0.0)] = 480.0
+    """Of a training episode of an agent, or of a window of a planner that plans again and again."""
+    movement_cost: bool = True
+    """False: the policy is told that every move costs alike (the paper's Figure 5 b)."""
+    pseudo_rewards: bool = True
+    """False: an agent is trained on labelled states alone (the paper's Figure 5 a)."""
+    features: Form = "soft"
+    """What a prediction is to an agent: the probability, or the likelier side."""
+    epochs: Count = 8
+    """Of an agent, in every round."""
+    held_out: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    """Share of the parts with labels whose labels only judge: neither perception, nor policy, nor teacher sees them."""
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+OF_ROUTE: dict[str, object] = {"unsupervised_weight": 1.0, "form": "hard", "keep": "best"}
+"""As published: l_sup + lambda l_U; lambda 1 is our choice."""
+
+
+def couple_settings(teacher: str = "belief", driver: str = "index", **changes: object) -> CoupleSettings:
+    """Settings of a teacher and a driver: the defaults that the documentation explains, and what differs.
+
+    changes : fields of CoupleSettings, None for the default
+    Raises UnknownNameError for another teacher; InputError naming the field that is wrong.
+    """
+    if teacher not in TEACHERS:
+        raise UnknownNameError("The teacher", teacher, TEACHERS)
+    rounds = ROUNDS_OF_OTHERS
+    if teacher == "route":
+        rounds = ROUNDS_OF_AGENTS if is_agent(driver) else ROUNDS_OF_PLANNERS
+    defaults = {"rounds": rounds, **(OF_ROUTE if teacher == "route" else {})}
+    given = {name: value for name, value in changes.items() if value is not None}
+    try:
+        settings = CoupleSettings.model_validate({**defaults, "teacher": teacher, "driver": driver, **given})
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise InputError(
+            f"Settings of the loop must be allowed ones. Got {field} {first['input']!r} instead: {first['msg']}."
+        ) from None
+    if settings.starts < 1:
+        raise InputError(
+            f"The routes that vote, M, must be 1 or more. Got {settings.starts} instead. Remedy: 5, the default."
+        )
+    return settings
+
+
+def is_agent(driver: str) -> bool:
+    """Whether a driver is trained, in place of planning."""
+    from cryoscout.learning.settings import AGENTS
+
+    return driver in AGENTS

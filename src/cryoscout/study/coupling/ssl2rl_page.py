@@ -1,0 +1,420 @@
+"""The page of the study `ssl2rl`: its tables, what was aimed at, the figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from cryoscout.report.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, png_bytes
+from cryoscout.report.statistics import Interval, mean_and_std
+from cryoscout.study.coupling.ssl2rl import (
+    AGENTS,
+    ALL_LABELS,
+    BY_ACCURACY,
+    COVERAGE,
+    DEVELOPMENT_SEEDS,
+    NO_COST,
+    NO_COST_AGENT,
+    NO_PSEUDO,
+    OTHER_AGENTS,
+    PAPER_ACCURACY,
+    PAPER_FULL,
+    PAPER_METHODS,
+    PAPER_REWARD,
+    SENSITIVITY,
+    SHARES,
+    STUDY_SEEDS,
+    TEN_PER_CENT,
+    Found,
+    Selected,
+    columns,
+    selections,
+)
+from cryoscout.study.coupling.ssl2rl_cases import (
+    BELIEF,
+    BUDGET_MIN,
+    EXACT,
+    FIXMATCH,
+    ITERATIVE,
+    JUDGES,
+    OWN,
+    QUICK_BUDGET,
+    ROUTE_120,
+    ROUTE_480,
+    STARTS,
+    SUPERVISED,
+    Case,
+)
+from cryoscout.study.engine.catalogue import Profile
+from cryoscout.study.engine.tables import MISSING, markdown_table
+
+COMMAND = "cryoscout study ssl2rl"
+
+
+def text_of(found: Found, profile: Profile) -> str:
+    """The body of the page."""
+    return "\n\n".join(
+        [
+            *_introduction(profile),
+            "## The paper's Table 1 beside ours",
+            "Accuracy (%) of the classifier on the validation part. Paper: SSL2-RL, Table 1 (a), on images that are "
+            "not public; ours: mean ± deviation over seeds, and how many.",
+            _table_1a(found),
+            f"Reward (y − c) in {BUDGET_MIN:g} minutes, by the policy that it was measured with. The paper's are those "
+            "of its DQN (Table 1, b); ours are on other specimens and with other policies, so the levels are not to be "
+            "compared, only what is above what.",
+            _table_1b(found),
+            "## The belief as teacher, and the controls",
+            "`belief` is the default of `cryoscout couple`. `own` has the same steps on the classifier's own "
+            "probabilities, `exact` on the simulator's true ones: the most that any teacher can give.",
+            _teachers_table(found),
+            "## Is it better?",
+            f"Paired by seed (the same specimen, labels, first weights and batches): mean and {COVERAGE:.0%} bootstrap "
+            "interval over seeds; accuracy in points, rewards in per cent of the second's mean.",
+            _aims(found),
+            "## The route's rule: labels, controls, ablations",
+            "How right the labels are that each teacher gave to the unlabelled training holes, before any fine-tuning, "
+            "and what the classifier is right on after it.",
+            _labels_table(found),
+            "The paper's ablations at 10 % of the labels:",
+            _ablations(found),
+            "## Round by round",
+            "The round that is kept by the held-out return, and the one with the best reward on validation (the "
+            "paper's rule: it looks at what it is judged on, and is never a headline).",
+            _selection_table(found),
+            "## What our choices are worth",
+            f"Development seeds {DEVELOPMENT_SEEDS[0]}-{DEVELOPMENT_SEEDS[2]}, difference to the default in points of "
+            "accuracy.",
+            _sensitivity(found),
+        ]
+    )
+
+
+def _introduction(profile: Profile) -> list[str]:
+    budget = ", ".join(f"{name} {value}" for name, value in QUICK_BUDGET.items())
+    return [
+        "SSL2-RL trains a classifier of hole images and a policy of routes in turns ([how it "
+        "works](../coupling.md)). Here on simulated sessions of the size of its Y3 ([simulator](../simulator.md)): "
+        "8,653 holes, 6,489 to learn from, 2,164 in other patches to be judged. Each seed draws a specimen, the labels "
+        f"and the first weights. Study seeds {STUDY_SEEDS[0]}-{STUDY_SEEDS[-1]}; defaults were chosen on development "
+        f"seeds, {DEVELOPMENT_SEEDS[0]}-{DEVELOPMENT_SEEDS[-1]}, alone.",
+        f"Every training of every method has the same budget ({budget if profile == 'quick' else 'that of FixMatch'}). "
+        "A fifth of the patches with labels is held out in all rows. `fixmatch` is the pretraining of every row below "
+        "it. The number in `ssl2rl-120` and `ssl2rl-480` is the minutes of the driver's training episodes or planning "
+        "windows; `index` has none and stands at 480. Rewards are means over "
+        f"{STARTS} random starts, {BUDGET_MIN:g} minutes, tiers 2-5-10-20. A cell whose trials did not run is shown as "
+        "missing.",
+    ]
+
+
+def _mean_std(values: np.ndarray[tuple[int], np.dtype[np.float64]], digits: int = 2) -> str:
+    if not len(values):
+        return MISSING
+    mean, std = mean_and_std(values)
+    return f"{mean:.{digits}f} ± {std:.{digits}f} ({len(values)})"
+
+
+def _case(method: str, share: float, driver: str = "index") -> Case:
+    """The row of a method; ssl2rl-120 has windows, which `index` has not."""
+    if method == ROUTE_120:
+        return Case(method, share, "adaptive" if driver == "index" else driver)
+    return Case(method, share, driver if method == ROUTE_480 else "")
+
+
+def _table_1a(found: Found) -> str:
+    lines = []
+    for share in SHARES:
+        ours = [_mean_std(100.0 * found.values(_case(method, share), "accuracy")) for method in PAPER_METHODS]
+        lines.append([f"{share:.0%}, paper", *(f"{each:.2f}" for each in PAPER_ACCURACY[share])])
+        lines.append([f"{share:.0%}, ours", *ours])
+    lines.append(["100 %, paper", PAPER_FULL[0], "", "", "", ""])
+    lines.append(["100 %, ours", _mean_std(100.0 * found.values(ALL_LABELS, "accuracy")), "", "", "", ""])
+    header = [
+        "labels", "supervised", "FixMatch", "iterative FixMatch", "SSL2-RL 120 (`adaptive`)",
+        "SSL2-RL 480 (`index`)",
+    ]  # fmt: skip
+    return markdown_table(header, lines)
+
+
+def _table_1b(found: Found) -> str:
+    lines = []
+    for share in SHARES:
+        lines.append([f"{share:.0%}, paper, DQN", *PAPER_REWARD[share]])
+        for judge in JUDGES:
+            cells = []
+            for method in PAPER_METHODS:
+                case = _case(method, share, judge)
+                measured = judge in case.judges
+                cells.append(_mean_std(found.values(case, f"{judge} reward"), 1) if measured else "")
+            lines.append([f"{share:.0%}, ours, `{judge}`", *cells])
+    lines.append(["10 %, ours, `double`", "", "", "", *(
+        _mean_std(found.values(_case(method, TEN_PER_CENT, "double"), "double reward"), 1)
+        for method in (ROUTE_120, ROUTE_480)
+    )])  # fmt: skip
+    lines.append(["100 %, paper, DQN", PAPER_FULL[1], "", "", "", ""])
+    for judge in JUDGES:
+        full = _mean_std(found.values(ALL_LABELS, f"{judge} reward"), 1)
+        lines.append([f"100 %, ours, `{judge}`", full, "", "", "", ""])
+    header = ["labels", "supervised", "FixMatch", "iterative FixMatch", "SSL2-RL 120", "SSL2-RL 480"]
+    return markdown_table(header, lines)
+
+
+def _teachers_table(found: Found) -> str:
+    lines = []
+    for share in (TEN_PER_CENT, *(share for share in SHARES if share != TEN_PER_CENT)):
+        for method in (SUPERVISED, FIXMATCH, OWN, BELIEF, EXACT):
+            case = Case(method, share)
+            lines.append(
+                [
+                    f"{share:.0%}, `{method}`",
+                    _mean_std(100.0 * found.values(case, "accuracy")),
+                    _mean_std(100.0 * found.values(case, "auc")),
+                    _mean_std(found.values(case, "brier_skill"), 3),
+                    *(_mean_std(found.values(case, f"{judge} reward"), 1) for judge in JUDGES),
+                    *(_mean_std(found.values(case, f"{judge} good"), 1) for judge in JUDGES),
+                ]
+            )
+    header = [
+        "", "accuracy (%)", "AUC (%)", "Brier skill", *(f"reward, `{judge}`" for judge in JUDGES),
+        *(f"good holes, `{judge}`" for judge in JUDGES),
+    ]  # fmt: skip
+    return markdown_table(header, lines)
+
+
+def _in_words(interval: Interval | None, unit: str = "") -> str:
+    if interval is None:
+        return MISSING
+    return f"{interval.mean:+.2f}{unit} [{interval.low:+.2f}, {interval.high:+.2f}]"
+
+
+def _reached(interval: Interval | None, least: float) -> str:
+    if interval is None:
+        return MISSING
+    if interval.low <= 0.0:
+        return "no: the interval holds 0" if interval.mean > 0.0 else "no"
+    return "yes" if interval.mean >= least else f"no: less than {least:g}"
+
+
+def _aims(found: Found) -> str:
+    belief, own, supervised, fixmatch = (
+        Case(method, TEN_PER_CENT) for method in (BELIEF, OWN, SUPERVISED, FIXMATCH)
+    )
+    route = Case(ROUTE_480, TEN_PER_CENT, "index")
+    lines: list[list[str]] = []
+
+    def compare(first: Case, second: Case, least: float, aim: str, score: str = "accuracy") -> None:
+        of_reward = score != "accuracy"
+        interval = found.difference(first, second, score, share=of_reward)
+        what = f", reward by `{score.split(' ')[0]}`" if of_reward else ""
+        pairs = len(set(found.seeds(first)) & set(found.seeds(second)))
+        shown = f"`{first.method}` − `{second.method}`{what}"
+        verdict = _reached(interval, least) if aim else ""
+        lines.append([shown, _in_words(interval, " %" if of_reward else ""), str(pairs), aim, verdict])
+
+    compare(belief, fixmatch, 1.0, "≥ 1.0, above 0")
+    compare(belief, supervised, 0.0, "above 0")
+    compare(belief, own, 0.0, "above 0")
+    for judge in JUDGES:
+        compare(belief, supervised, 6.0, "≥ 6 %, above 0", f"{judge} reward")
+        compare(belief, fixmatch, 10.0, "≥ 10 %, above 0", f"{judge} reward")
+    compare(route, fixmatch, 0.0, "above 0")
+    compare(route, own, 0.0, "")
+    no_cost = found.difference(route, NO_COST, "accuracy")
+    pairs = len(set(found.seeds(route)) & set(found.seeds(NO_COST)))
+    lines.append([f"`{ROUTE_480}` − the same without movement cost", _in_words(no_cost), str(pairs), "", ""])
+    for share in SHARES:
+        interval = found.difference(Case(FIXMATCH, share), Case(SUPERVISED, share), "accuracy")
+        pairs = len(set(found.seeds(Case(FIXMATCH, share))) & set(found.seeds(Case(SUPERVISED, share))))
+        lines.append([f"`{FIXMATCH}` − `{SUPERVISED}`, {share:.0%}", _in_words(interval), str(pairs), "", ""])
+    ratio = found.ratio()
+    if isinstance(ratio, tuple):
+        mean, low, high, n = ratio
+        verdict = "yes" if mean >= 0.5 else "no"
+        words, pairs_text = f"{mean:.2f} [{low:.2f}, {high:.2f}]", str(n)
+    else:
+        words, pairs_text, verdict = ratio or MISSING, "", "" if ratio else MISSING
+    lines.append(
+        ["(belief − own) / (exact − own), of the mean accuracies", words, pairs_text, "≥ 0.5", verdict]
+    )
+    return markdown_table(["10 % of the labels", "difference", "seeds", "aim", "reached"], lines)
+
+
+def _labels_table(found: Found) -> str:
+    lines = []
+    for share in SHARES:
+        for case in columns(share):
+            right = [
+                100.0 * report["guesses_right"]
+                for seed in found.seeds(case)
+                for report in found.reports(case, seed)
+                if report["number"] == 1 and report["guesses_right"] is not None
+            ]
+            if case.method in (SUPERVISED, FIXMATCH):
+                continue
+            by = f", `{case.driver}`" if case.driver else ""
+            lines.append(
+                [
+                    f"{share:.0%}, `{case.method}`{by}",
+                    _mean_std(np.array(right)),
+                    _mean_std(100.0 * found.values(case, "accuracy")),
+                    _in_words(found.difference(case, Case(FIXMATCH, share), "accuracy")),
+                    _in_words(found.difference(case, Case(OWN, share), "accuracy")) if case.method != OWN else "",
+                ]
+            )  # fmt: skip
+    header = ["", "labels of round 1 right (%)", "classifier (%)", "− FixMatch", "− own"]
+    return markdown_table(header, lines)
+
+
+def _ablations(found: Found) -> str:
+    index, double = Case(ROUTE_480, TEN_PER_CENT, "index"), AGENTS[0]
+    lines = []
+    for case in (index, NO_COST, BY_ACCURACY, double, AGENTS[1], NO_PSEUDO, NO_COST_AGENT, *OTHER_AGENTS):
+        variant = f", {case.variant}" if case.variant else ""
+        lines.append(
+            [
+                f"`{case.method}`, `{case.driver}`{variant}",
+                _mean_std(100.0 * found.values(case, "accuracy")),
+                _mean_std(found.values(case, f"{case.driver} reward"), 1),
+                _mean_std(found.values(case, f"{case.driver} good"), 1),
+            ]
+        )
+    paper = "paper (DQN; 10 rounds): 480 65.57, 65.7 ± 7.0; Rainbow 64, 62.8 ± 3.1; A2C 64, 61.8 ± 5.7"
+    return markdown_table(["", "accuracy (%)", "reward", "good holes"], lines) + f"\n\nThe {paper}."
+
+
+def _selection_table(found: Found) -> str:
+    lines = []
+    for case in (
+        Case(ITERATIVE, TEN_PER_CENT),
+        *columns(TEN_PER_CENT)[5:6],
+        *columns(TEN_PER_CENT)[7:],
+        *AGENTS,
+    ):
+        for judge in case.judges:
+            cells = []
+            for selected in selections(case):
+                chosen: Selected = selected
+                cells += [
+                    _mean_std(100.0 * found.values(case, f"{judge} reward", chosen) / 100.0, 1),
+                    _mean_std(100.0 * _accuracy_of(found, case, judge, chosen)),
+                ]
+            lines.append([f"`{case.method}`, `{judge}`", *cells])
+    header = [
+        "10 % of the labels",
+        "held-out: reward",
+        "accuracy (%)",
+        "best on validation: reward",
+        "accuracy (%)",
+    ]
+    return markdown_table(header, lines)
+
+
+def _accuracy_of(
+    found: Found, case: Case, judge: str, selected: Selected
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    return np.array(
+        [found.round_of(case, seed, judge, selected)["scores"]["accuracy"] for seed in found.seeds(case)],
+        dtype=np.float64,
+    )
+
+
+def _sensitivity(found: Found) -> str:
+    among = list(DEVELOPMENT_SEEDS)
+    bases = {BELIEF: Case(BELIEF, TEN_PER_CENT), ROUTE_480: Case(ROUTE_480, TEN_PER_CENT, "index")}
+    lines = []
+    for case in SENSITIVITY:
+        base = bases[case.method]
+        seeds = set(found.seeds(case, among)) & set(found.seeds(base, among))
+        lines.append(
+            [
+                f"`{case.method}`, {case.variant}",
+                _in_words(found.difference(case, base, "accuracy", among=among)),
+                str(len(seeds)),
+            ]
+        )
+    return markdown_table(["", "− the default", "seeds"], lines)
+
+
+def figure(found: Found) -> bytes:
+    """PNG: precision by round, good holes by share of labels, reward and label accuracy by round (Figures 4, 5, 8)."""
+    drawing = Figure(figsize=(13.0, 3.8), layout="constrained")
+    axes = drawing.subplots(1, 3)
+    _by_round(axes[0], found, "precision")
+    _good_by_share(axes[1], found)
+    _labels_by_round(axes[2], found)
+    return png_bytes(drawing)
+
+
+def _courses(found: Found, case: Case, score: str) -> list[list[float]]:
+    return [
+        [100.0 * (each["scores"][score] or float("nan")) for each in found.rounds(case, seed)]
+        for seed in found.seeds(case)
+    ]
+
+
+def _looped() -> Sequence[tuple[Case, str, str]]:
+    return (
+        (Case(ROUTE_480, TEN_PER_CENT, "index"), BLUE, "s"),
+        (Case(ROUTE_480, TEN_PER_CENT, "double"), PURPLE, "D"),
+        (Case(ITERATIVE, TEN_PER_CENT), ORANGE, "^"),
+        (Case(BELIEF, TEN_PER_CENT), GREEN, "o"),
+    )
+
+
+def _by_round(axes: Axes, found: Found, score: str) -> None:
+    for case, colour, marker in _looped():
+        courses = _courses(found, case, score)
+        if courses:
+            length = min(map(len, courses))
+            mean = np.nanmean([course[:length] for course in courses], axis=0)
+            first = found.rounds(case, found.seeds(case)[0])[0]["number"]
+            axes.plot(first + np.arange(length), mean, color=colour, marker=marker, label=_short(case))
+    axes.set_xlabel("round")
+    axes.set_ylabel(f"{score} on validation (%)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _legend(axes)
+
+
+def _good_by_share(axes: Axes, found: Found) -> None:
+    for method, colour, marker in (
+        (SUPERVISED, BLACK, "x"), (FIXMATCH, ORANGE, "^"), (ROUTE_480, BLUE, "s"), (BELIEF, GREEN, "o"),
+        (EXACT, PURPLE, "D"),
+    ):  # fmt: skip
+        points = []
+        for share in SHARES:
+            good = found.values(_case(method, share), "index good")
+            points.append(float(good.mean()) if len(good) else np.nan)
+        if not np.isnan(points).all():
+            axes.plot([100.0 * share for share in SHARES], points, color=colour, marker=marker, label=method)
+    axes.set_xlabel("labelled holes (% of training holes)")
+    axes.set_ylabel(f"good holes in {BUDGET_MIN:g} min, index")
+    _legend(axes)
+
+
+def _labels_by_round(axes: Axes, found: Found) -> None:
+    for case, colour, marker in _looped():
+        courses = [
+            [100.0 * report["guesses_right"] for report in found.reports(case, seed) if report["number"]]
+            for seed in found.seeds(case)
+        ]
+        if courses:
+            length = min(map(len, courses))
+            mean = np.mean([course[:length] for course in courses], axis=0)
+            axes.plot(1 + np.arange(length), mean, color=colour, marker=marker, label=_short(case))
+    axes.set_xlabel("round")
+    axes.set_ylabel("labels of the teacher right (%)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _legend(axes)
+
+
+def _short(case: Case) -> str:
+    return f"{case.method}, {case.driver}" if case.driver else case.method
+
+
+def _legend(axes: Axes) -> None:
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=8, frameon=False)

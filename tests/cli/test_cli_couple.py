@@ -1,0 +1,152 @@
+"""`cryoscout couple`: from a stored session to predictions that plan takes; goes on after a stop; refuses bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cryoscout.perception import settings
+from cryoscout.perception.training import Training
+from cryoscout.session.store import SessionStore
+from session_with_images import PATCHES, TINY, stored, tiny_session, truth
+
+
+@pytest.fixture(autouse=True)
+def tiny_profile(monkeypatch):
+    monkeypatch.setitem(settings.PROFILES, "quick", TINY)
+
+
+@pytest.fixture
+def tiny(tmp_path) -> Path:
+    return stored(tmp_path / "tiny.session")
+
+
+def test_it_ends_in_predictions_of_the_session_that_plan_takes(cli, tiny):
+    answer = cli("couple tiny.session --labels 0.6 -o mine")
+    assert answer.code == 0, answer.err
+    assert "Wrote mine/classifier.safetensors: taught by belief with" in answer.out
+    assert "1 *" in answer.out
+    last = answer.out.splitlines()[-1]
+    assert last.startswith("Plan with it: cryoscout plan tiny.session")
+    assert "round 1: belief labels what has no label" in answer.err
+    planned = cli(last.removeprefix("Plan with it: cryoscout "))
+    assert planned.code == 0, planned.err
+    with SessionStore.open_for_reading(tiny) as store:
+        p = store.load().prediction("mine", 6.0)
+    good = truth()
+    assert p[good].mean() > p[~good].mean()
+
+
+@pytest.mark.parametrize("options", ["--teacher route --rounds 2 --starts 3", "--teacher own"])
+def test_the_json_says_what_every_round_did(cli, tiny, options):
+    answer = cli(f"couple tiny.session --labels 0.6 -o mine --model-id run7 {options} --json")
+    assert answer.code == 0, answer.err
+    found = json.loads(answer.out)
+    assert found["model_id"] == "run7"
+    assert found["labels"] + found["unlabelled"] == found["holes"] == 120
+    teacher = options.split()[1]
+    assert [each["teacher"] for each in found["rounds"]] == ["labels"] + [teacher] * (
+        len(found["rounds"]) - 1
+    )
+    for each in found["rounds"][1:]:
+        assert each["guesses"] == found["unlabelled"]
+        assert 0.0 <= each["held_out_accuracy"] <= 1.0
+        assert (each["n_positive"] is not None) == (teacher == "route")
+    assert found["chosen_round"] in range(1, len(found["rounds"]))
+    assert json.loads(Path("mine/report.json").read_text()) == found
+
+
+def test_results_of_holes_that_it_learned_from_are_not_counted_twice(cli, tiny):
+    assert cli("couple tiny.session -o mine").code == 0
+    answer = cli("predict tiny.session mine --json --model-id again")
+    assert answer.code == 0, answer.err
+    with SessionStore.open_for_reading(tiny) as store:
+        session = store.load()
+    np.testing.assert_allclose(session.prediction("mine", 6.0), session.prediction("again", 6.0))
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_predictions(cli, tiny, monkeypatch):
+    assert cli("couple tiny.session --labels 0.6 --teacher route -o whole").code == 0
+    step, done = Training._one_step, []
+
+    def dies(self, sums):
+        if len(done) == 45:
+            raise KeyboardInterrupt
+        done.append(1)
+        step(self, sums)
+
+    monkeypatch.setattr(Training, "_one_step", dies)
+    answer = cli("couple tiny.session --labels 0.6 --teacher route -o part")
+    assert answer.code == 130
+    assert "cryoscout couple tiny.session -o part --resume" in answer.err
+    monkeypatch.setattr(Training, "_one_step", step)
+    assert cli("couple tiny.session -o part --resume").code == 0
+    with SessionStore.open_for_reading(tiny) as store:
+        session = store.load()
+    np.testing.assert_array_equal(session.prediction("whole", 6.0), session.prediction("part", 6.0))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--teacher bilief", "--teacher must be|The teacher must be"),
+        ("--teacher exact", "--teacher must be one of belief, own, route"),
+        ("--driver greedy", "The driver must be one of"),
+        ("--teacher route --n-positive 0", "N_C.*at least 1 and below 120"),
+        ("--teacher route --n-positive 120", "N_C.*at least 1 and below 120"),
+        ("--starts 0", "M, must be 1 or more"),
+        ("--labels 0", "share of labels must be above 0"),
+        ("--threshold-angstrom 1", "both good and other holes"),
+        ("--selection best", "Settings of the loop"),
+        ("--minutes 0", "Settings of the loop"),
+        ("--model-id a@b", "name of predictions"),
+        ("--context much", "--context must be one of"),
+    ],
+)
+def test_wrong_options_are_one_clear_line_and_leave_nothing(cli, tiny, options, message):
+    answer = cli(f"couple tiny.session -o mine {options}")
+    assert answer.code == 2
+    assert len(answer.err.strip().splitlines()) == 1
+    import re
+
+    assert re.search(message, answer.err), answer.err
+    assert not Path("mine").exists()
+
+
+def test_a_session_in_which_every_hole_has_a_result_is_refused(cli, tmp_path):
+    every = np.ones(120, dtype=bool)
+    stored(tmp_path / "all.session", tiny_session(results=every))
+    answer = cli("couple all.session -o mine")
+    assert answer.code == 2
+    assert "must have unlabelled states" in answer.err
+    assert not Path("mine").exists()
+
+
+def test_a_session_without_images_is_refused(cli):
+    answer = cli("couple y1 -o mine")
+    assert answer.code == 2
+    assert "hole images" in answer.err
+
+
+def test_a_folder_with_a_run_is_not_overwritten(cli, tiny):
+    assert cli("couple tiny.session --labels 0.6 -o mine").code == 0
+    again = cli("couple tiny.session --labels 0.6 -o mine")
+    assert again.code == 2
+    assert "--resume" in again.err
+    other = cli("couple tiny.session -o mine --resume --seed 1")
+    assert other.code == 2
+    assert "same settings" in other.err
+
+
+def test_a_hole_without_an_image_gets_a_guess_from_what_lies_around(cli, tmp_path):
+    imaged = np.arange(120) % 7 != 0
+    place = stored(tmp_path / "some.session", tiny_session(imaged=imaged))
+    answer = cli("couple some.session -o mine --json")
+    assert answer.code == 0, answer.err
+    assert any("without a usable image" in note for note in json.loads(answer.out)["notes"])
+    with SessionStore.open_for_reading(place) as store:
+        assert np.isfinite(store.load().prediction("mine", 6.0)).all()
+    assert PATCHES == 10
