@@ -116,6 +116,10 @@ def conformance_problems(seed: int = 0) -> dict[str, RoutingProblem]:
             prior_p_good=np.array([0.9, 0.5, 0.2, 0.7, 0.0, 1.0]),
             budget_min=70.0,
         ),
+        "a loaded grid": replace(plain, tree=replace(plain.tree, loaded_grid=plain.tree.n_grids - 1)),
+        "a loaded grid that just fits": replace(
+            plain, tree=replace(plain.tree, loaded_grid=0), budget_min=10.0
+        ),
     }
 
 
@@ -319,7 +323,10 @@ def _read_only(problem: RoutingProblem) -> RoutingProblem:
         for item in fields(problem)
         if isinstance(getattr(problem, item.name), np.ndarray)
     }
-    tree = HoleTree(*(_frozen(each) for each in vars(problem.tree).values()))
+    of_tree = {
+        name: _frozen(each) for name, each in vars(problem.tree).items() if isinstance(each, np.ndarray)
+    }
+    tree = replace(problem.tree, **cast("dict[str, Any]", of_tree))
     return replace(problem, tree=tree, **cast("dict[str, Any]", arrays))
 
 

@@ -157,7 +157,10 @@ def test_late_results_and_rare_replanning_are_accepted(cli, sim):
     ("options", "message"),
     [
         (["--budget-min", "120,0"], "The budget must be a positive number of minutes. Got 0.0 instead."),
-        (["--budget-min", "120,x"], "The budgets must be numbers of minutes by commas. Got '120,x' instead."),
+        (
+            ["--budget-min", "120,x"],
+            "A length of time must be minutes, or hours and minutes. Got 'x' instead.",
+        ),
         (["--policies", "gredy"], "Got 'gredy' instead. Did you mean 'greedy'?"),
         (["--policies", ","], "The policies must be at least one."),
         (["--policies", "random@res51"], "Did you mean 'res50'?"),

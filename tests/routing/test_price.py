@@ -1,5 +1,7 @@
 """The time price: its plan against the exact knapsack, its routes within the bound."""
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,11 +34,9 @@ def test_the_worth_at_the_price_is_at_least_the_exact_plan_and_near_it_where_the
     tree, free = price_tree(problem), problem.available()
     here = int(np.flatnonzero(free)[0])
     net_patch, net_square, net_grid, count = _scratch(problem)
-    patch = int(problem.patch_of_hole[here])
-    price = price_of(tree, problem.prior_p_good, free, patch, left, net_patch, net_square, net_grid, count)
+    place = problem.place_of(here)
+    price = price_of(tree, problem.prior_p_good, free, place, left, net_patch, net_square, net_grid, count)
     worth = price * left + np.maximum(net_grid, 0.0).sum()
-    from dataclasses import replace
-
     exact = TreeKnapsack(replace(problem, crossing="drop")).solve(
         problem.prior_p_good, free, here, left, plan=False
     )
@@ -47,7 +47,7 @@ def test_the_worth_at_the_price_is_at_least_the_exact_plan_and_near_it_where_the
 def test_a_price_of_nothing_where_there_is_time_for_everything():
     problem = random_session(np.random.default_rng(1)).problem
     price = price_of(
-        price_tree(problem), problem.prior_p_good, problem.available(), -1, 1e6, *_scratch(problem)
+        price_tree(problem), problem.prior_p_good, problem.available(), (-1, -1, -1), 1e6, *_scratch(problem)
     )
     assert price == 0.0
 
@@ -66,9 +66,9 @@ def test_its_routes_never_find_more_than_the_bound(seed):
 
 def test_what_can_be_reached_follows_the_tiers():
     problem = random_session(np.random.default_rng(6), n_holes=30).problem
-    for here in (NOWHERE, 0, 17):
-        patch = -1 if here == NOWHERE else int(problem.patch_of_hole[here])
+    loaded = replace(problem, tree=replace(problem.tree, loaded_grid=problem.tree.n_grids - 1))
+    for of, here in ((problem, NOWHERE), (problem, 0), (problem, 17), (loaded, NOWHERE), (loaded, 0)):
         for left in (1.0, 2.0, 5.0, 10.0, 19.9, 20.0):
-            tiers = problem.time_model.tiers_min(problem.shots)
-            expected = [tiers[problem.tier_between(here, hole)] <= left for hole in range(problem.n_holes)]
-            np.testing.assert_array_equal(reachable(problem, patch, left), expected)
+            tiers = of.time_model.tiers_min(of.shots)
+            expected = [tiers[of.tier_between(here, hole)] <= left for hole in range(of.n_holes)]
+            np.testing.assert_array_equal(reachable(of, here, left), expected)

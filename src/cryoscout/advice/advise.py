@@ -20,7 +20,7 @@ from cryoscout.advice.work_list import PlannedRoute, WorkList, place_names, plan
 from cryoscout.core.errors import DataError
 from cryoscout.core.telling import Progress, no_progress
 from cryoscout.routing.course import Course
-from cryoscout.routing.from_session import is_planned_as_new, start_of_plan
+from cryoscout.routing.from_session import is_planned_as_new, keeps_grid_switch, start_of_plan
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.session.overrides import Overrides
 
@@ -55,7 +55,8 @@ def advise(
     """
     setting = setting_of(session, request)
     if course is None:
-        problem, start = setting.problem, start_of_plan(session, request.from_hole, request.as_new)
+        problem = setting.problem
+        start = start_of_plan(session, request.from_hole, request.as_new, request.loaded)
     else:
         problem, start = course.remaining(), course.here
     said = _said(session, problem, request.as_new)
@@ -87,6 +88,7 @@ def advise(
             *setting.prediction.notes,
             *setting.prediction.cautions,
             *setting.time_notes,
+            *_notes_on_start(session, problem, start),
             *_notes_on_choice(session, setting, request),
             *_notes_on_overrides(said, problem),
             *_notes_on_outcomes(session, problem, request.as_new),
@@ -137,6 +139,17 @@ def _note_on_an_empty_plan(problem: RoutingProblem, start: int) -> str:
     if first_min > problem.budget_min:
         return f"Nothing fits: the first hole takes {first_min:.4g} min."
     return f"Nothing is planned: the policy chose no hole that fits; the nearest takes {first_min:.4g} min."
+
+
+def _notes_on_start(session: Session, problem: RoutingProblem, start: int) -> tuple[str, ...]:
+    """Where no grid is known to be loaded, that the first hole pays for loading one."""
+    if start != NOWHERE or problem.tree.loaded_grid != NOWHERE or keeps_grid_switch(session):
+        return ()
+    grids = ", ".join(session.grids["grid_id"].head(3))
+    return (
+        f"No grid is known to be loaded, so the first hole costs a grid switch; --loaded GRID says which one is in "
+        f"({grids}{', ...' if len(session.grids) > 3 else ''}).",
+    )
 
 
 def _nothing_to_plan(session: Session, setting: Setting, n_said_out: int) -> DataError:

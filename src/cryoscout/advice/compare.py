@@ -45,6 +45,7 @@ class ReplayRequest:
     crossing: Crossing = "count"
     threshold_angstrom: float | None = None
     time_model: str | None = None
+    minutes_per_exposure: float | None = None
     ctf_delay_min: float = 0.0
     replan_every: ReplanEvery = 1
     seed: int = 0
@@ -151,7 +152,7 @@ def replay_session(
             f"A replay must have holes with an outcome. Got none in session {session.name} instead. "
             "Remedy: import the session with its CTF results."
         )
-    model, notes = time_model_for(session, request.time_model)
+    model, notes = time_model_for(session, request.time_model, request.minutes_per_exposure)
     stage = _Stage(session, request, truth, model)
     for spec in request.policies:
         stage.make(spec)
@@ -228,6 +229,7 @@ class _Stage:
             threshold_angstrom=self.request.threshold_angstrom,
             as_new=True,
             time_model=self.request.time_model,
+            minutes_per_exposure=self.request.minutes_per_exposure,
             crossing=self.request.crossing,
         )
         setting = setting_of(self.session, asked)

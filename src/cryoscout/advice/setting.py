@@ -33,6 +33,10 @@ class AdviceRequest:
     also_unchosen: bool = False
     """Plan holes too that the operator did not choose."""
     time_model: str | None = None
+    """A name, or the minutes of the four tiers by commas."""
+    minutes_per_exposure: float | None = None
+    loaded: str | None = None
+    """Id of the grid that is in the microscope; None: the grid of the last imaged hole, or the only one."""
     crossing: Crossing = "drop"
     seed: int = 0
 
@@ -68,7 +72,7 @@ def setting_of(session: Session, request: AdviceRequest) -> Setting:
     policy = policy_named(name)
     threshold_angstrom = threshold_of(session, request.threshold_angstrom)
     prediction = prediction_of(session, named, policy.default_prediction, threshold_angstrom)
-    time_model, time_notes = time_model_for(session, request.time_model)
+    time_model, time_notes = time_model_for(session, request.time_model, request.minutes_per_exposure)
     problem = problem_from_session(
         session,
         prediction=prediction,
@@ -78,6 +82,7 @@ def setting_of(session: Session, request: AdviceRequest) -> Setting:
         crossing=request.crossing,
         as_new=request.as_new,
         also_unchosen=request.also_unchosen,
+        loaded=request.loaded,
     )
     left_out = int(not_chosen(session).sum())
     return Setting(policy, name, prediction, threshold_angstrom, time_model, problem, time_notes, left_out)

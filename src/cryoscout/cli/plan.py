@@ -15,6 +15,7 @@ from cryoscout.advice.export import (
     write_export,
     write_good_micrographs_alone,
 )
+from cryoscout.cli.minutes import budget_of
 from cryoscout.cli.output import console, print_json, progress, say
 from cryoscout.cli.session_place import DatabaseUrl, SessionArgument, session_at
 from cryoscout.core.new_files import finite
@@ -25,9 +26,20 @@ if TYPE_CHECKING:
 
 
 def plan(
-    budget_min: Annotated[float, typer.Option(help="Minutes of microscope time left, above 0.")],
     session: SessionArgument = None,
     database_url: DatabaseUrl = None,
+    budget_min: Annotated[
+        str | None,
+        typer.Option(
+            help="Microscope time left, above 0: minutes, or 480min, 8h, 8h30, 8:00.", metavar="TIME"
+        ),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            help="In place of --budget-min: the hour when it ends, 09:00, or date and hour.", metavar="TIME"
+        ),
+    ] = None,
     policy: Annotated[
         str,
         typer.Option(
@@ -46,6 +58,13 @@ def plan(
         str | None,
         typer.Option("--from", help="Hole the stage is at; it is not planned. Default: the last one imaged."),
     ] = None,
+    loaded_grid: Annotated[
+        str | None,
+        typer.Option(
+            "--loaded",
+            help="Grid that is in the microscope. Default: that of the last imaged hole, or the only one.",
+        ),
+    ] = None,
     as_new: Annotated[
         bool, typer.Option("--as-new", help="Hide all outcomes and plan imaged holes again.")
     ] = False,
@@ -62,9 +81,13 @@ def plan(
     time_model: Annotated[
         str | None,
         typer.Option(
-            help="cryorl, cryorl-printed, cryorl-code or fitted. Default: fitted where a tier has ten timed steps, "
-            "else cryorl."
+            help="cryorl, cryorl-printed, cryorl-code, fitted, or your own minutes of a hole in the same patch, a new "
+            "patch, square, grid: 0.5,1,2,8. Default: fitted where a tier has ten timed steps, else cryorl."
         ),
+    ] = None,
+    minutes_per_exposure: Annotated[
+        float | None,
+        typer.Option(help="Minutes of each exposure, in place of the time model's; moves stay its own."),
     ] = None,
     export: Annotated[
         str | None,
@@ -101,15 +124,14 @@ def plan(
     \b
     Example:
       cryoscout plan y1 --budget-min 480
-      cryoscout plan y1 --budget-min 480 --policy dqn-y1
+      cryoscout plan y1 --budget-min 8h --policy dqn-y1
       cryoscout plan run7.session --budget-min 240 --from HOLE --export html -o list.html
     """
     from cryoscout.advice.advise import advise
     from cryoscout.advice.setting import AdviceRequest
-    from cryoscout.routing.time_model import check_budget_min
     from cryoscout.session.named import load_session
 
-    check_budget_min(budget_min)
+    minutes_left = budget_of(budget_min, until)
     spec = session_at(session, database_url)
     request = export_request(
         export,
@@ -136,7 +158,7 @@ def plan(
                 print_json({"session": loaded.name, "holes": []})
             return
     asked = AdviceRequest(
-        budget_min=budget_min,
+        budget_min=minutes_left,
         policy=policy,
         prediction=prediction,
         threshold_angstrom=threshold_angstrom,
@@ -144,6 +166,8 @@ def plan(
         as_new=as_new,
         also_unchosen=also_unchosen,
         time_model=time_model,
+        minutes_per_exposure=minutes_per_exposure,
+        loaded=loaded_grid,
         seed=seed,
     )
     work_list = advise(loaded, asked, progress=progress).work_list

@@ -9,6 +9,7 @@ import typer
 from cryoscout.advice.compare import ReplayOutcome, ReplayRequest, StartsFrom, replay_session
 from cryoscout.advice.recorded import AS_RECORDED, words_on_as_recorded
 from cryoscout.advice.setting import split_policy_spec
+from cryoscout.cli.minutes import budgets_of
 from cryoscout.cli.output import console, print_json, progress, say
 from cryoscout.cli.session_place import DatabaseUrl, SessionArgument, session_at
 from cryoscout.core.errors import InputError, UnknownNameError
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 def replay(
     session: SessionArgument = None,
     database_url: DatabaseUrl = None,
-    budget_min: Annotated[str, typer.Option(help="Budgets in minutes, by commas.")] = "120,240,360,480",
+    budget_min: Annotated[
+        str, typer.Option(help="Budgets by commas: minutes, or 2h, 4:00.")
+    ] = "120,240,360,480",
     policies: Annotated[
         str | None,
         typer.Option(
@@ -51,9 +54,13 @@ def replay(
     time_model: Annotated[
         str | None,
         typer.Option(
-            help="cryorl, cryorl-printed, cryorl-code or fitted. Default: fitted where a tier has ten timed steps, "
-            "else cryorl."
+            help="cryorl, cryorl-printed, cryorl-code, fitted, or your own minutes by tier: 0.5,1,2,8. Default: fitted "
+            "where a tier has ten timed steps, else cryorl."
         ),
+    ] = None,
+    minutes_per_exposure: Annotated[
+        float | None,
+        typer.Option(help="Minutes of each exposure, in place of the time model's; moves stay its own."),
     ] = None,
     ctf_delay_min: Annotated[
         float, typer.Option(help="Minutes between a visit and its result, 0 or more.")
@@ -84,13 +91,14 @@ def replay(
     loaded = load_session(session_at(session, database_url), split, say)
     chosen, notes = _default_policies(loaded) if policies is None else (_policies_of(policies), ())
     request = ReplayRequest(
-        budgets_min=_budgets_of(budget_min),
+        budgets_min=budgets_of(budget_min),
         policies=chosen,
         starts=_starts_of(starts),
         starts_from=cast("StartsFrom", _one_of("--starts-from", starts_from, get_args(StartsFrom))),
         crossing=cast("Crossing", _one_of("--crossing", crossing, ("count", "drop"))),
         threshold_angstrom=threshold_angstrom,
         time_model=time_model,
+        minutes_per_exposure=minutes_per_exposure,
         ctf_delay_min=ctf_delay_min,
         replan_every=_replan_every_of(replan_every),
         seed=seed,
@@ -101,18 +109,6 @@ def replay(
         print_json(outcome.to_json())
     else:
         _print(outcome)
-
-
-def _budgets_of(text: str) -> tuple[float, ...]:
-    from cryoscout.routing.time_model import check_budget_min
-
-    try:
-        return tuple(check_budget_min(float(part)) for part in text.split(","))
-    except ValueError:
-        raise InputError(
-            f"The budgets must be numbers of minutes by commas. Got {text!r} instead. "
-            "Remedy: for example --budget-min 120,240."
-        ) from None
 
 
 def _default_policies(session: Session) -> tuple[tuple[str, ...], tuple[str, ...]]:

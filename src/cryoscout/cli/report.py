@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cryoscout.cli.minutes import budget_of
 from cryoscout.cli.output import print_json, progress, say
 from cryoscout.cli.session_place import DatabaseUrl, SessionArgument, in_words, session_at
 from cryoscout.core.errors import DataError, InputError
@@ -29,7 +30,7 @@ def report(
     session: SessionArgument = None,
     database_url: DatabaseUrl = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="HTML file to write.")] = Path("report.html"),
-    budget_min: Annotated[float, typer.Option(help="Microscope time in minutes.")] = 480.0,
+    budget_min: Annotated[str, typer.Option(help="Microscope time: minutes, or 8h, 8:00.")] = "480",
     policies: Annotated[
         str | None,
         typer.Option(
@@ -45,8 +46,19 @@ def report(
     time_model: Annotated[
         str | None,
         typer.Option(
-            help="cryorl, cryorl-printed, cryorl-code or fitted. Default: fitted where a tier has ten timed steps, "
-            "else cryorl."
+            help="cryorl, cryorl-printed, cryorl-code, fitted, or your own minutes by tier: 0.5,1,2,8. Default: fitted "
+            "where a tier has ten timed steps, else cryorl."
+        ),
+    ] = None,
+    minutes_per_exposure: Annotated[
+        float | None,
+        typer.Option(help="Minutes of each exposure, in place of the time model's; moves stay its own."),
+    ] = None,
+    loaded_grid: Annotated[
+        str | None,
+        typer.Option(
+            "--loaded",
+            help="Grid that is in the microscope. Default: that of the last imaged hole, or the only one.",
         ),
     ] = None,
     also_unchosen: Annotated[
@@ -80,10 +92,10 @@ def report(
     """
     from cryoscout.advice.recorded import default_policies
     from cryoscout.report.session_report import ReportRequest
-    from cryoscout.routing.time_model import check_budget_min
     from cryoscout.session.named import load_session
 
     spec = session_at(session, database_url)
+    minutes = budget_of(budget_min, None)
     for file in (output, picture):
         if file is not None:
             check_new_file(file, force)
@@ -93,7 +105,7 @@ def report(
         "-o",
         output.name,
         "--budget-min",
-        f"{budget_min:g}",
+        f"{minutes:g}",
         "--policies",
         ",".join(chosen),
     ]
@@ -101,18 +113,22 @@ def report(
     for option, value in (
         ("--threshold-angstrom", threshold_angstrom),
         ("--time-model", time_model),
+        ("--minutes-per-exposure", minutes_per_exposure),
+        ("--loaded", loaded_grid),
         ("--split", split),
     ):
         options += [] if value is None else [option, str(value)]
     options += ["--also-unchosen"] if also_unchosen else []
     options += [part for folder in classifier or [] for part in ("--classifier", str(folder))]
     request = ReportRequest(
-        budget_min=check_budget_min(budget_min),
+        budget_min=minutes,
         policies=chosen,
         starts=starts,
         seed=seed,
         threshold_angstrom=threshold_angstrom,
         time_model=time_model,
+        minutes_per_exposure=minutes_per_exposure,
+        loaded=loaded_grid,
         also_unchosen=also_unchosen,
         command=shlex.join(["cryoscout", "report", in_words(spec), *options]),
         notes=notes,

@@ -17,12 +17,13 @@ NOWHERE = -1
 class HoleTree:
     """Holes sorted by grid, square, patch; a patch, square or grid without a hole is allowed.
 
-    Raises InputError when an index is not sorted or names a parent that is not there.
+    Raises InputError when an index is not sorted or names a parent that is not there, or for a grid that is not there.
     """
 
     patch_of_hole: NDArray[np.int32]  # (n,) int32, sorted
     square_of_patch: NDArray[np.int32]  # (P,) int32, sorted
     grid_of_square: NDArray[np.int32]  # (S,) int32, sorted
+    loaded_grid: int = NOWHERE  # grid in the microscope when a route starts NOWHERE: it costs no grid switch
 
     def __post_init__(self) -> None:
         for name, index, upper in (
@@ -35,6 +36,11 @@ class HoleTree:
             np.any(np.diff(self.grid_of_square) < 0) or self.grid_of_square[0] < 0
         ):
             raise InputError(f"grid_of_square must be sorted indices. Got {self.grid_of_square} instead.")
+        if not NOWHERE <= self.loaded_grid < max(self.n_grids, 1):
+            raise InputError(
+                f"loaded_grid must be a grid index below {self.n_grids} or NOWHERE ({NOWHERE}). "
+                f"Got {self.loaded_grid} instead."
+            )
 
     @property
     def n_holes(self) -> int:
@@ -71,10 +77,18 @@ class HoleTree:
         """(P,) int32."""
         return self.grid_of_square[self.square_of_patch]
 
-    def tier_between(self, here: int, there: int) -> int:
-        """0 same patch, 1 same square, 2 same grid, 3 other grid or `here` is NOWHERE."""
+    def place_of(self, here: int) -> tuple[int, int, int]:
+        """Patch, square and grid that are open at `here` (index or NOWHERE); NOWHERE where none is."""
         if here == NOWHERE:
-            return 3
+            return NOWHERE, NOWHERE, self.loaded_grid
+        patch = int(self.patch_of_hole[here])
+        square = int(self.square_of_patch[patch])
+        return patch, square, int(self.grid_of_square[square])
+
+    def tier_between(self, here: int, there: int) -> int:
+        """0 same patch, 1 same square, 2 same grid, 3 other grid; from NOWHERE 2 in the loaded grid, else 3."""
+        if here == NOWHERE:
+            return 2 if self.place_of(there)[2] == self.loaded_grid else 3
         a, b = int(self.patch_of_hole[here]), int(self.patch_of_hole[there])
         if a == b:
             return 0
@@ -85,9 +99,8 @@ class HoleTree:
 
     def tiers_from(self, here: int) -> NDArray[np.int64]:
         """Tier of a visit of every hole from `here` (index or NOWHERE): (n,) int64, as `tier_between`."""
-        if here == NOWHERE:
-            return np.full(self.n_holes, 3, dtype=np.int64)
-        patch, square, grid = self.patch_of_hole, self.square_of_hole, self.grid_of_hole
+        patch, square, grid = self.place_of(here)
+        same_patch, same_square = self.patch_of_hole == patch, self.square_of_hole == square
         return np.where(
-            patch == patch[here], 0, np.where(square == square[here], 1, np.where(grid == grid[here], 2, 3))
+            same_patch, 0, np.where(same_square, 1, np.where(self.grid_of_hole == grid, 2, 3))
         ).astype(np.int64)

@@ -85,6 +85,8 @@ class ReportRequest:
     seed: int = 0
     threshold_angstrom: float | None = None
     time_model: str | None = None
+    minutes_per_exposure: float | None = None
+    loaded: str | None = None
     also_unchosen: bool = False
     """Plan holes too that the operator did not choose."""
     command: str = ""
@@ -155,7 +157,7 @@ def replay_for_report(
             f"A replay must have holes with an outcome. Got none in session {session.name} instead. "
             "Remedy: import the session with its CTF results."
         )
-    _, notes = time_model_for(session, request.time_model)
+    _, notes = time_model_for(session, request.time_model, request.minutes_per_exposure)
     starts = random_starts(truth.measured, request.starts, np.random.default_rng(request.seed))
     policies, said = [], [*request.notes, *notes]
     for spec in request.policies:
@@ -201,6 +203,8 @@ def _asked(request: ReportRequest, spec: str, *, replayed: bool) -> AdviceReques
         as_new=replayed,
         also_unchosen=request.also_unchosen,
         time_model=request.time_model,
+        minutes_per_exposure=request.minutes_per_exposure,
+        loaded=request.loaded,
         crossing="count" if replayed else "drop",
         seed=request.seed,
     )
@@ -240,7 +244,7 @@ def session_page(
         session, threshold_of(session, request.threshold_angstrom), crops, fitted_to
     )
     sections += [] if curve is None else [results_section(curve)]
-    model, _ = time_model_for(session, request.time_model)
+    model, _ = time_model_for(session, request.time_model, request.minutes_per_exposure)
     facts = _facts(session, request, replays, model)
     return ReportPage(f"Session {session.name}", lead, sections, facts, request.command)
 

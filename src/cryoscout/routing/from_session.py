@@ -6,9 +6,12 @@ problem.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoscout.core.errors import InputError, UnknownNameError
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
 from cryoscout.routing.predictions import Prediction, check_threshold_angstrom
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
@@ -38,12 +41,14 @@ def problem_from_session(
     crossing: Crossing = "drop",
     as_new: bool = False,
     also_unchosen: bool = False,
+    loaded: str | None = None,
 ) -> RoutingProblem:
     """The planning problem of a session; holes in the session's order.
 
     prediction : of `prediction_of`, at the same threshold     time_model : None for the session's default
     as_new : hide every outcome and plan imaged holes again; built-in sessions always are as new
     also_unchosen : plan holes too that the operator did not choose (`not_chosen`)
+    loaded : id of the grid that is in the microscope where a plan starts at no hole (`loaded_grid`)
     Without as_new, imaged holes are marked as imaged (never planned) and known outcomes are handed over.
     Raises UnknownNameError, InputError, DataError as the parts do.
     """
@@ -52,7 +57,7 @@ def problem_from_session(
     hidden = is_planned_as_new(session, as_new)
     left_out = not_chosen(session)
     return RoutingProblem(
-        tree=session.tree(),
+        tree=replace(session.tree(), loaded_grid=loaded_grid(session, loaded)),
         prior_p_good=prediction.p_good,
         budget_min=budget_min,
         time_model=time_model,
@@ -87,12 +92,42 @@ def is_planned_as_new(session: Session, as_new: bool) -> bool:
     return as_new or session.info.built_in
 
 
-def start_of_plan(session: Session, from_hole: str | None, as_new: bool) -> int:
+def loaded_grid(session: Session, named: str | None) -> int:
+    """Index of the grid that is in before the first visit: the one named, else the only one, else NOWHERE.
+
+    Built-in and simulated sessions are planned as the papers do, from outside every grid, unless a grid is named.
+    Raises UnknownNameError for a grid that the session does not have.
+    """
+    grids = session.grids["grid_id"].tolist()
+    if named is not None:
+        if named not in grids:
+            raise UnknownNameError("The loaded grid", named, grids)
+        return int(grids.index(named))
+    return 0 if len(grids) == 1 and not keeps_grid_switch(session) else NOWHERE
+
+
+def keeps_grid_switch(session: Session) -> bool:
+    """Whether a plan from nowhere pays a grid switch as the papers' studies do: built-in and simulated sessions."""
+    return session.info.built_in or session.info.format == "simulated"
+
+
+def start_of_plan(session: Session, from_hole: str | None, as_new: bool, loaded: str | None = None) -> int:
     """Index of the hole a plan starts at: the one named, else the last one imaged, else NOWHERE.
 
-    Raises InputError with the nearest id when the hole is not of the session.
+    loaded : id of the grid that is in now; a last imaged hole of another grid is no start
+    Raises InputError with the nearest id when the hole is not of the session, and for a hole of another grid than the
+    loaded one; UnknownNameError for a grid that the session does not have.
     """
+    grid = NOWHERE if loaded is None else loaded_grid(session, loaded)
     if from_hole is not None:
-        return session.hole_index(from_hole)
+        start = session.hole_index(from_hole)
+        if grid not in (NOWHERE, of_hole := int(session.tree().grid_of_hole[start])):
+            raise InputError(
+                f"The hole of --from must be on the loaded grid, {loaded}. Got {from_hole}, on "
+                f"{session.grids['grid_id'].iloc[of_hole]}, instead. Remedy: leave --from or --loaded out."
+            )
+        return start
     last = None if is_planned_as_new(session, as_new) else session.last_imaged_hole()
-    return NOWHERE if last is None else last
+    if last is None or grid not in (NOWHERE, int(session.tree().grid_of_hole[last])):
+        return NOWHERE
+    return last

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from cryoscout.core.errors import InputError
 from cryoscout.core.ties import ROUNDING, sort_best_first
-from cryoscout.routing.problem import NOWHERE, RoutingProblem
+from cryoscout.routing.problem import RoutingProblem
 from cryoscout.routing.time_model import ROUNDING_MIN
 
 EXACT_STEP_MIN = 0.1
@@ -209,15 +209,12 @@ class TreeKnapsack:
                 f"of {n_patches} patches. Got {minutes_left:.0f} instead. Remedy: plan a shorter session."
             )
         in_order, counts = sorted_by_patch(values, free, tree.patch_start)
-        patch = NOWHERE if here == NOWHERE else int(problem.patch_of_hole[here])
-        square = NOWHERE if patch == NOWHERE else int(problem.square_of_patch[patch])
-        grid = NOWHERE if square == NOWHERE else int(problem.grid_of_square[square])
         best, took, within = _solve(
             values[in_order],
             counts,
             (tree.patch_start, tree.square_start, tree.grid_start),
             (steps.hole, steps.patch_entry, steps.square_entry, steps.grid_entry),
-            (patch, square, grid),
+            problem.place_of(here),
             budget,
             self._crossing,
             plan,

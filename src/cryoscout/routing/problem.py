@@ -43,7 +43,12 @@ class RoutingProblem:
     results: NDArray[np.float64] | None = (
         None  # (n,) shots behind each outcome; None: all shots have a result
     )
-    allowed: NDArray[np.bool_] | None = None  # (n,) holes that action elimination kept; None = all
+    allowed: NDArray[np.bool_] | None = (
+        None  # (n,) holes that elimination and the operator's choice kept; None = all
+    )
+    loaded_grid: int = (
+        NOWHERE  # grid that is in the microscope when a route starts NOWHERE: it costs no grid switch
+    )
     hole_ids: tuple[str, ...] = field(default=(), repr=False)  # vendor ids, for people; planners use indices
 
     def __post_init__(self) -> None:
@@ -107,8 +112,12 @@ class RoutingProblem:
         return self.tree.grid_of_patch
 
     def tier_between(self, here: int, there: int) -> int:
-        """0 same patch, 1 same square, 2 same grid, 3 other grid or `here` is NOWHERE."""
+        """0 same patch, 1 same square, 2 same grid, 3 other grid; from NOWHERE 2 in the loaded grid, else 3."""
         return self.tree.tier_between(here, there)
+
+    def place_of(self, here: int) -> tuple[int, int, int]:
+        """Patch, square and grid that are open at `here` (index or NOWHERE); NOWHERE where none is."""
+        return self.tree.place_of(here)
 
     def with_budget(self, budget_min: float) -> RoutingProblem:
         """The same problem with another budget."""

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from cryoscout.core.errors import InputError, UnknownNameError
 from cryoscout.core.settings import Settings
+from cryoscout.core.units import TIER_NAMES
 
 ROUNDING_MIN = 1e-6
 """Slack of every comparison with a budget: sums of tiers miss their exact value by less (3 * 1.1 > 3.3 in floats)."""
@@ -78,11 +79,68 @@ public release of its code); `cryorl-printed`: section 4.2 of the paper as print
 
 
 def time_model_named(name: str) -> TimeModel:
-    """The preset of that name. Raises UnknownNameError with the nearest name."""
+    """The preset of that name, or the model of four numbers by commas: minutes of the four tiers, such as 0.5,1,2,8.
+
+    Raises UnknownNameError with the nearest name; InputError for numbers that are not four, not above 0, or decrease.
+    """
+    if "," in name or _is_number(name):
+        return _own_tiers(name)
     try:
         return PRESETS[name]
     except KeyError:
         raise UnknownNameError("The time model", name, [*PRESETS, "fitted"]) from None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _own_tiers(text: str) -> TimeModel:
+    parts = [part.strip() for part in text.split(",")]
+    minutes = [float(part) for part in parts if _is_number(part)]
+    if (
+        len(parts) != len(TIER_NAMES)
+        or len(minutes) != len(parts)
+        or not all(np.isfinite(minutes))
+        or minutes[0] <= 0
+        or any(later < earlier for earlier, later in pairwise(minutes))
+    ):
+        raise InputError(
+            f"A time model of your own must be four numbers above 0 that do not decrease: minutes of a visit in the "
+            f"{', '.join(TIER_NAMES)}. Got {text!r} instead. Remedy: for example --time-model 0.5,1,2,8."
+        )
+    return _preset("/".join(f"{value:g}" for value in minutes), *minutes)
+
+
+def with_minutes_per_exposure(model: TimeModel, minutes: float) -> TimeModel:
+    """The model where every exposure takes so many minutes; what a move adds to a visit stays.
+
+    A visit in the same patch then takes shots * minutes. Raises InputError for minutes that are not above 0.
+    """
+    if not (np.isfinite(minutes) and minutes > 0):
+        raise InputError(
+            f"The minutes of an exposure must be a number above 0. Got {minutes!r} instead. "
+            "Remedy: for example --minutes-per-exposure 0.6."
+        )
+    moves_min = (
+        model.tiers_min()[1:]
+        - model.same_patch_min
+        - np.array([0.0, 1.0, 1.0]) * (model.per_square_overhead_min)
+    )
+    return model.model_copy(
+        update={
+            "name": f"{model.name}, {minutes:g} min an exposure",
+            "same_patch_min": float(minutes),
+            "new_patch_min": float(minutes + moves_min[0]),
+            "new_square_min": float(minutes + moves_min[1]),
+            "new_grid_min": float(minutes + moves_min[2]),
+            "extra_shot_min": float(minutes),
+        }
+    )
 
 
 def check_budget_min(budget_min: float) -> float:

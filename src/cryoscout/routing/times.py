@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cryoscout.core.errors import DataError
 from cryoscout.core.units import TIER_NAMES
-from cryoscout.routing.time_model import PRESETS, TimeModel, time_model_named
+from cryoscout.routing.time_model import PRESETS, TimeModel, time_model_named, with_minutes_per_exposure
 from cryoscout.session.model import Session
 
 if TYPE_CHECKING:
@@ -16,13 +16,20 @@ if TYPE_CHECKING:
 FITTED = "fitted"
 
 
-def time_model_for(session: Session, name: str | None) -> tuple[TimeModel, tuple[str, ...]]:
+def time_model_for(
+    session: Session, name: str | None, minutes_per_exposure: float | None = None
+) -> tuple[TimeModel, tuple[str, ...]]:
     """The time model by name, or the session's default, and notes for the user.
 
-    name : a preset, `fitted`, or None: `cryorl` for built-in and simulated sessions and where times are missing or
-        too few to tell a visit from a pause (no tier with FEW_EVENTS steps that are no pauses), else `fitted`
+    name : a preset, four numbers by commas, `fitted`, or None: `cryorl` for built-in and simulated sessions and where
+        times are missing or too few to tell a visit from a pause (no tier with FEW_EVENTS steps that are no pauses),
+        else `fitted`
+    minutes_per_exposure : in place of what the model has for an exposure (`with_minutes_per_exposure`)
     Raises UnknownNameError; DataError when `fitted` is named and the session has too few times.
     """
+    if minutes_per_exposure is not None:
+        model, notes = time_model_for(session, name)
+        return with_minutes_per_exposure(model, minutes_per_exposure), notes
     if name == FITTED:
         fit = fitted_times(session)
         return fit.time_model, fit.warnings

@@ -83,20 +83,19 @@ def last_that_fits(
 
     A visit that just fits is none to a plan whose minutes are rounded up.
     """
-    here_patch = NOWHERE if here == NOWHERE else int(problem.patch_of_hole[here])
-    fits = free & (values > 0.0) & reachable(problem, here_patch, minutes_left + ROUNDING_MIN)
+    fits = free & (values > 0.0) & reachable(problem, here, minutes_left + ROUNDING_MIN)
     return first_of_the_best(np.where(fits, values, -np.inf)) if fits.any() else NOWHERE
 
 
-def reachable(problem: RoutingProblem, here_patch: int, left_min: float) -> NDArray[np.bool_]:
-    """(n,) holes whose visit ends within the minutes left."""
+def reachable(problem: RoutingProblem, here: int, left_min: float) -> NDArray[np.bool_]:
+    """(n,) holes whose visit ends within the minutes left. here : hole index or NOWHERE"""
     tiers = problem.time_model.tiers_min(problem.shots)
     minutes = np.full(len(problem.square_of_patch), tiers[3])
-    if here_patch >= 0:
-        square = problem.square_of_patch
-        minutes[problem.grid_of_patch == problem.grid_of_patch[here_patch]] = tiers[2]
-        minutes[square == square[here_patch]] = tiers[1]
-        minutes[here_patch] = tiers[0]
+    patch, square, grid = problem.place_of(here)
+    minutes[problem.grid_of_patch == grid] = tiers[2]
+    minutes[problem.square_of_patch == square] = tiers[1]
+    if patch != NOWHERE:
+        minutes[patch] = tiers[0]
     return np.asarray((minutes <= left_min)[problem.patch_of_hole])
 
 
@@ -106,9 +105,7 @@ def ordered_patches(problem: RoutingProblem, chosen: PatchSet, here: int) -> lis
     square = problem.square_of_patch[chosen.patches]
     grid = problem.grid_of_square[square]
     patch_min = chosen.counts * tiers[0] + (tiers[1] - tiers[0])
-    open_patch = NOWHERE if here == NOWHERE else int(problem.patch_of_hole[here])
-    open_square = NOWHERE if here == NOWHERE else int(problem.square_of_patch[open_patch])
-    open_grid = NOWHERE if here == NOWHERE else int(problem.grid_of_square[open_square])
+    open_patch, open_square, open_grid = problem.place_of(here)
     patch_key = _rank(chosen.patches, chosen.gains, patch_min, 0.0, open_patch)
     square_key = _rank(square, chosen.gains, patch_min, tiers[2] - tiers[1], open_square)
     square_min = patch_min + (tiers[2] - tiers[1]) / np.bincount(square)[square]

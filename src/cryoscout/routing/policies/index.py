@@ -12,7 +12,7 @@ from cryoscout.core.ties import beats
 from cryoscout.routing.knapsack import TreeRanges, sorted_by_patch
 from cryoscout.routing.policies.base import PolicyKind
 from cryoscout.routing.policies.fixed_order import FixedOrder, free_holes
-from cryoscout.routing.problem import NOWHERE, RoutingProblem
+from cryoscout.routing.problem import RoutingProblem
 from cryoscout.routing.time_model import ROUNDING_MIN
 
 
@@ -58,7 +58,7 @@ def rate_route(
         problem.square_of_patch,
         problem.grid_of_square,
         problem.time_model.tiers_min(problem.shots),
-        NOWHERE if here == NOWHERE else int(problem.patch_of_hole[here]),
+        problem.place_of(here),
         minutes_left + ROUNDING_MIN,
         problem.crossing == "count",
     )
@@ -80,9 +80,10 @@ def _best_rate(values, taken, entry, hole_min, most):  # type: ignore[no-untyped
 
 @njit(cache=True)
 def _rate_route(  # type: ignore[no-untyped-def]
-    values, counts, patch_start, square_of_patch, grid_of_square, tiers, here, budget_min, crossing
+    values, counts, patch_start, square_of_patch, grid_of_square, tiers, place, budget_min, crossing
 ):
-    """Positions in the sorted values, in order of visit. here : patch or -1."""
+    """Positions in the sorted values, in order of visit. place : open patch, square and grid, -1 where none is."""
+    here, open_square, open_grid = place
     n_patches = len(counts)
     taken = np.zeros(n_patches, dtype=np.int64)
     endless = len(values) + 1
@@ -101,13 +102,12 @@ def _rate_route(  # type: ignore[no-untyped-def]
             if left == 0:
                 continue
             level = 3
-            if here >= 0:
-                if patch == here:
-                    level = 0
-                elif square_of_patch[patch] == square_of_patch[here]:
-                    level = 1
-                elif grid_of_square[square_of_patch[patch]] == grid_of_square[square_of_patch[here]]:
-                    level = 2
+            if patch == here:
+                level = 0
+            elif square_of_patch[patch] == open_square:
+                level = 1
+            elif grid_of_square[square_of_patch[patch]] == open_grid:
+                level = 2
             entry = tiers[level] - tiers[0]
             most = int((budget_min - used - entry) / tiers[0] + 1e-9) if budget_min - used >= entry else 0
             if crossing:
@@ -129,7 +129,8 @@ def _rate_route(  # type: ignore[no-untyped-def]
         n_route += 1
         taken[best_patch] += 1
         used += tiers[best_level]
-        here = best_patch
+        here, open_square = best_patch, square_of_patch[best_patch]
+        open_grid = grid_of_square[open_square]
         own = values[patch_start[here] : patch_start[here] + counts[here]]
         for level in range(1, 4):
             rates[here, level] = _best_rate(own, taken[here], tiers[level] - tiers[0], tiers[0], endless)

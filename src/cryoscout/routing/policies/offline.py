@@ -9,7 +9,7 @@ from numba import njit
 
 from cryoscout.core.errors import InputError
 from cryoscout.routing.policies.fixed_order import FixedOrder, free_holes, predicted_good
-from cryoscout.routing.problem import NOWHERE, RoutingProblem
+from cryoscout.routing.problem import RoutingProblem
 from cryoscout.routing.reward import reward_named
 
 MOST_HOLES = 20_000
@@ -60,13 +60,7 @@ def best_path(problem: RoutingProblem, start_hole: int) -> list[int]:
     place = np.column_stack(
         [problem.patch_of_hole[holes], problem.square_of_hole[holes], problem.grid_of_hole[holes]]
     ).astype(np.int64)
-    from_start = np.full(3, -1, dtype=np.int64)
-    if start_hole != NOWHERE:
-        from_start[:] = (
-            problem.patch_of_hole[start_hole],
-            problem.square_of_hole[start_hole],
-            problem.grid_of_hole[start_hole],
-        )
+    from_start = np.array(problem.place_of(start_hole), dtype=np.int64)
     path = _best_path(
         place,
         from_start,

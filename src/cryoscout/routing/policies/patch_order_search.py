@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cryoscout.routing.policies.fixed_order import count_by_patch, good_to_visit
-from cryoscout.routing.problem import NOWHERE, RoutingProblem
+from cryoscout.routing.problem import RoutingProblem
 from cryoscout.routing.reward import reward_named
 from cryoscout.routing.time_model import ROUNDING_MIN
 
@@ -29,7 +29,9 @@ class PatchOrders:
     """What the objective needs of a problem; patches are those with a hole to visit, in order of id."""
 
     patch: NDArray[np.int64]  # (m,) index of the patch in the problem
-    place: NDArray[np.int64]  # (m + 1, 3) patch, square, grid; the last row is the start, -1 from NOWHERE
+    place: NDArray[
+        np.int64
+    ]  # (m + 1, 3) patch, square, grid; the last row is the start, -1 where nothing is open
     count: NDArray[np.int64]  # (m,) predicted-good holes to visit
     tiers_min: NDArray[np.float64]  # (4,)
     tier_value: NDArray[np.float64]  # (4,) 1 - c(t) of a predicted-good hole
@@ -40,11 +42,8 @@ class PatchOrders:
         """The patch orders of a problem from that start (hole index or NOWHERE)."""
         count = count_by_patch(problem, good_to_visit(problem, start_hole))
         patch = np.flatnonzero(count)
-        place = np.full((len(patch) + 1, 3), -1, dtype=np.int64)
-        listed = patch if start_hole == NOWHERE else np.append(patch, problem.patch_of_hole[start_hole])
-        place[: len(listed)] = np.column_stack(
-            [listed, problem.square_of_patch[listed], problem.grid_of_patch[listed]]
-        )
+        listed = np.column_stack([patch, problem.square_of_patch[patch], problem.grid_of_patch[patch]])
+        place = np.vstack([listed, problem.place_of(start_hole)]).astype(np.int64)
         tiers_min = problem.time_model.tiers_min(problem.shots)
         reward = reward_named("ssl2rl", tiers_min)
         return cls(

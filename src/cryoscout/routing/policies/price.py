@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cryoscout.core.ties import ROUNDING, beats, ranks_best_first
 from cryoscout.routing.policies.base import STOP, AskedHoleByHole, Observation, PolicyKind
-from cryoscout.routing.problem import NOWHERE, RoutingProblem
+from cryoscout.routing.problem import RoutingProblem
 from cryoscout.routing.time_model import ROUNDING_MIN
 from cryoscout.routing.visit_order import reachable
 
@@ -49,11 +49,10 @@ def price_tree(problem: RoutingProblem) -> PriceTree:
 
 
 @njit(cache=True)
-def _plan_at(tree, values, free, here_patch, price, net_patch, net_square, net_grid, count):  # type: ignore[no-untyped-def]
+def _plan_at(tree, values, free, place, price, net_patch, net_square, net_grid, count):  # type: ignore[no-untyped-def]
     """Net worth of every part at a price and holes taken per patch; returns the minutes of the plan."""
     t0, t1, t2, t3 = tree.tiers_min[0], tree.tiers_min[1], tree.tiers_min[2], tree.tiers_min[3]
-    here_square = tree.square_of_patch[here_patch] if here_patch >= 0 else -1
-    here_grid = tree.grid_of_square[here_square] if here_patch >= 0 else -1
+    here_patch, here_square, here_grid = place
     net_square[:] = 0.0
     net_grid[:] = 0.0
     for patch in range(len(net_patch)):
@@ -101,39 +100,34 @@ def _plan_at(tree, values, free, here_patch, price, net_patch, net_square, net_g
 
 
 @njit(cache=True)
-def price_of(tree, values, free, here_patch, left_min, net_patch, net_square, net_grid, count):  # type: ignore[no-untyped-def]
+def price_of(tree, values, free, place, left_min, net_patch, net_square, net_grid, count):  # type: ignore[no-untyped-def]
     """The highest price whose plan still fills the minutes left; the nets and counts are those at that price.
 
     That plan is too long by a part of the tree at most, which a route reaches last; one that fits could lack a whole
     grid where most of the time should go.
     """
     low, high = 0.0, 1.0 / tree.tiers_min[0]
-    if _plan_at(tree, values, free, here_patch, 1e-9, net_patch, net_square, net_grid, count) <= left_min:
+    if _plan_at(tree, values, free, place, 1e-9, net_patch, net_square, net_grid, count) <= left_min:
         return 0.0
     for _ in range(BISECTIONS):
         middle = 0.5 * (low + high)
-        minutes = _plan_at(tree, values, free, here_patch, middle, net_patch, net_square, net_grid, count)
+        minutes = _plan_at(tree, values, free, place, middle, net_patch, net_square, net_grid, count)
         if minutes > left_min:
             low = middle
         else:
             high = middle
-    _plan_at(tree, values, free, here_patch, low, net_patch, net_square, net_grid, count)
+    _plan_at(tree, values, free, place, low, net_patch, net_square, net_grid, count)
     return low
 
 
 @njit(cache=True)
-def _tier(tree, here_patch, patch):  # type: ignore[no-untyped-def]
-    if here_patch < 0:
-        return 3
-    if here_patch == patch:
+def _tier(tree, place, patch):  # type: ignore[no-untyped-def]
+    if place[0] == patch:
         return 0
-    if tree.square_of_patch[here_patch] == tree.square_of_patch[patch]:
+    square = tree.square_of_patch[patch]
+    if place[1] == square:
         return 1
-    same = (
-        tree.grid_of_square[tree.square_of_patch[here_patch]]
-        == tree.grid_of_square[tree.square_of_patch[patch]]
-    )
-    return 2 if same else 3
+    return 2 if place[2] == tree.grid_of_square[square] else 3
 
 
 @njit(cache=True)
@@ -150,7 +144,7 @@ def choose_patch(  # type: ignore[no-untyped-def]
     tree,
     values,
     free,
-    here_patch,
+    place,
     left_min,
     net_patch,
     net_square,
@@ -161,14 +155,14 @@ def choose_patch(  # type: ignore[no-untyped-def]
 
     The plan's patches: what is open first, then the best gain per minute.
     """
-    price = price_of(tree, values, free, here_patch, left_min, net_patch, net_square, net_grid, count)
+    price = price_of(tree, values, free, place, left_min, net_patch, net_square, net_grid, count)
     best, best_score = -1, -np.inf
     t0, t1 = tree.tiers_min[0], tree.tiers_min[1]
     for patch in range(len(net_patch)):
         hole = best_free(tree, free, patch)
         if hole < 0:
             continue
-        tier = _tier(tree, here_patch, patch)
+        tier = _tier(tree, place, patch)
         minutes = tree.tiers_min[tier]
         square = tree.square_of_patch[patch]
         grid = tree.grid_of_square[square]
@@ -215,12 +209,10 @@ class PricePlan(AskedHoleByHole):
             self._belief.observe_many(new, self._good[new], self._results[new])
         free = self._allowed & ~observation.visited
         left = problem.budget_min - observation.minutes_used + ROUNDING_MIN
-        here_patch = -1 if observation.here == NOWHERE else int(problem.patch_of_hole[observation.here])
+        place = problem.place_of(observation.here)
         if problem.crossing == "drop":
-            free = free & reachable(problem, here_patch, left)
+            free = free & reachable(problem, observation.here, left)
         if not free.any():
             return STOP
-        patch = choose_patch(
-            tree, problem.shots * self._belief.p_good(), free, here_patch, left, *self._scratch
-        )
+        patch = choose_patch(tree, problem.shots * self._belief.p_good(), free, place, left, *self._scratch)
         return STOP if patch < 0 else int(best_free(tree, free, patch))

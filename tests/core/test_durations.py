@@ -1,0 +1,63 @@
+"""Lengths of time as people write them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+
+from cryoscout.core.durations import minutes_of, minutes_until
+from cryoscout.core.errors import InputError
+
+NOW = datetime(2026, 3, 5, 22, 30)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["480", "480.0", "480min", "480 min", "480m", "8h", "8 h", "8:00", "8hours", "7h60min", "8h0", "7.5h30"],
+)
+def test_eight_hours_in_every_form(text):
+    assert minutes_of(text) == 480.0
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"), [("8h30", 510), ("8h 30 min", 510), ("0:45", 45), ("1.5h", 90), ("-5", -5)]
+)
+def test_other_lengths(text, minutes):
+    assert minutes_of(text) == minutes
+
+
+@pytest.mark.parametrize("text", ["", "h", "eight", "8:60", "8;00", "8h30x", "1d", "8:00:00"])
+def test_what_is_no_length_is_refused(text):
+    with pytest.raises(
+        InputError, match=r"A length of time must be minutes, or hours and minutes\. Got .* 8:00"
+    ):
+        minutes_of(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"),
+    [
+        ("23:00", 30),
+        ("09:00", 630),
+        ("9:00", 630),
+        ("22:30", 1440),
+        ("2026-03-06T09:00", 630),
+        ("2026-03-06 09:00", 630),
+    ],
+)
+def test_an_hour_is_the_next_one_to_come(text, minutes):
+    assert minutes_until(text, NOW) == minutes
+
+
+@pytest.mark.parametrize("text", ["25:00", "nine", "2026-03-06", "9", "09:00:xx"])
+def test_what_is_no_moment_is_refused(text):
+    with pytest.raises(InputError, match=r"The end must be an hour of the day, or a date and hour\. Got"):
+        minutes_until(text, NOW)
+
+
+def test_a_moment_that_has_passed_is_refused():
+    with pytest.raises(
+        InputError, match=r"The end must be later than now, 2026-03-05 22:30\. Got 2026-03-05T09:00"
+    ):
+        minutes_until("2026-03-05T09:00", NOW)
