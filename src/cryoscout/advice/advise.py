@@ -59,6 +59,8 @@ def advise(
         start = start_of_plan(session, request.from_hole, request.as_new, request.loaded)
     else:
         problem, start = course.remaining(), course.here
+    budget_min = problem.budget_min
+    problem = problem.with_budget(problem.time_model.visits_min(budget_min))
     said = _said(session, problem, request.as_new)
     if said.out.any():
         problem = replace(problem, allowed=problem.available() & ~said.out)
@@ -84,6 +86,7 @@ def advise(
         policy=setting.policy.name,
         prediction=setting.prediction.name,
         threshold_angstrom=setting.threshold_angstrom,
+        budget_min=budget_min,
         notes=(
             *setting.prediction.notes,
             *setting.prediction.cautions,
@@ -92,7 +95,7 @@ def advise(
             *_notes_on_choice(session, setting, request),
             *_notes_on_overrides(said, problem),
             *_notes_on_outcomes(session, problem, request.as_new),
-            *(() if len(planned.course) else (_note_on_an_empty_plan(problem, start),)),
+            *(() if len(planned.course) else (_note_on_an_empty_plan(problem, start, budget_min),)),
         ),
     )
     return Advice(setting, planned, work_list)
@@ -128,8 +131,8 @@ def _notes_on_overrides(said: Obeyed, problem: RoutingProblem) -> tuple[str, ...
     return (f"As the operator said: {', '.join(parts)}.",) if parts else ()
 
 
-def _note_on_an_empty_plan(problem: RoutingProblem, start: int) -> str:
-    """Why nothing is planned; the first hole is the nearest one that is left."""
+def _note_on_an_empty_plan(problem: RoutingProblem, start: int, budget_min: float) -> str:
+    """Why nothing is planned; the first hole is the nearest one that is left. budget_min : pauses not set aside"""
     left = [hole for hole in problem.available().nonzero()[0].tolist() if hole != start]
     if not left:
         return "Nothing is left to plan: the only hole that is not imaged is the one the stage is at."
@@ -137,7 +140,9 @@ def _note_on_an_empty_plan(problem: RoutingProblem, start: int) -> str:
     tier = min(problem.tier_between(start, hole) for hole in left)
     first_min = problem.time_model.setup_min + float(tiers_min[tier])
     if first_min > problem.budget_min:
-        return f"Nothing fits: the first hole takes {first_min:.4g} min."
+        aside_min = budget_min - problem.budget_min
+        rest = f" of the {problem.budget_min:.4g} that pauses leave ({aside_min:.2g} min are set aside)"
+        return f"Nothing fits: the first hole takes {first_min:.4g} min{rest if aside_min else ''}."
     return f"Nothing is planned: the policy chose no hole that fits; the nearest takes {first_min:.4g} min."
 
 

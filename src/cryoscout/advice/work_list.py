@@ -111,6 +111,7 @@ class WorkList:
     interval_50: tuple[float, float]
     interval_80: tuple[float, float]
     notes: tuple[str, ...] = ()
+    set_aside_min: float = 0.0  # of the budget, for the pauses that come with so many minutes of visits
     shots: int = 1  # exposures per hole: a hole is expected to give shots * p_good good micrographs
 
     @property
@@ -138,7 +139,8 @@ class WorkList:
     def to_json(self) -> dict[str, Any]:
         """The plan as one JSON-able object.
 
-        Keys: session, policy, prediction, budget_min, time_model, threshold_angstrom, start (hole id or
+        Keys: session, policy, prediction, budget_min, set_aside_min (of it, for pauses),
+        time_model, threshold_angstrom, start (hole id or
         null), shots (exposures per hole),
         holes [{hole, patch, square, grid, x_um, y_um (stage, null where not known), p_good, tier, minutes,
         minutes_used}], expected_good, interval_50,
@@ -152,6 +154,7 @@ class WorkList:
             "policy": self.policy,
             "prediction": self.prediction,
             "budget_min": self.budget_min,
+            "set_aside_min": self.set_aside_min,
             "time_model": self.time_model,
             "threshold_angstrom": self.threshold_angstrom,
             "start": self.start,
@@ -269,11 +272,13 @@ def work_list_of(
     policy: str,
     prediction: str,
     threshold_angstrom: float,
+    budget_min: float | None = None,
     notes: tuple[str, ...] = (),
 ) -> WorkList:
     """The planned route with names.
 
     session, policy, prediction, threshold_angstrom, notes : said in the list
+    budget_min : what the problem's budget is of, when minutes for pauses are set aside; None: nothing is
     Raises InputError when the names do not fit the problem.
     """
     course, forecast = planned.course, planned.forecast
@@ -283,7 +288,8 @@ def work_list_of(
         session=session,
         policy=policy,
         prediction=prediction,
-        budget_min=problem.budget_min,
+        budget_min=problem.budget_min if budget_min is None else budget_min,
+        set_aside_min=0.0 if budget_min is None else budget_min - problem.budget_min,
         time_model=problem.time_model.name,
         threshold_angstrom=threshold_angstrom,
         start=None if course.start_hole == NOWHERE else names.holes[course.start_hole],

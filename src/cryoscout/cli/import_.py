@@ -340,6 +340,10 @@ def _tell(read: TakenIn, added: Mapping[str, int] | None, place: Path | str, as_
         out.print(f"Joined: {report}")
     if fit is not None:
         out.print(f"Fitted times of a visit: {_in_words(fit, read.session.info.shots)}")
+        out.print(
+            f"Pauses: {fit.pauses_min:.0f} min in {fit.visits_min:.0f} min of visits; plans set "
+            f"{100 * (1 - fit.time_model.visits_min(1.0)):.1f} % of their time aside"
+        )
     for note in notes:
         out.print(f"Note: {note}")
 
@@ -350,7 +354,8 @@ def _account(read: TakenIn, folder: str, fit: FittedTimeModel | None, notes: Seq
     Keys: session, format, grids, squares, patches, holes, exposures, outcomes {measured, failed, pending,
     none}, chosen (holes that the operator had chosen) or null where no file says it,
     not_joined (rows of all sources), time_model_s {same_patch, new_patch, new_square, new_grid} or null,
-    time_model_events and time_model_pauses (timed steps behind each tier, pauses among them) or null, then
+    time_model_events and time_model_pauses (timed steps behind each tier, pauses among them) or null,
+    pauses_per_min (minutes of pauses with each minute of visits) or null, then
     folder, models, joins (one account per source), left_out (deviating lines), notes; shots where a hole has
     several, and extra_shot_s where their times are known; of an update, added (new rows of each kind) and
     unchanged (sources that were not read again).
@@ -358,12 +363,15 @@ def _account(read: TakenIn, folder: str, fit: FittedTimeModel | None, notes: Seq
     from cryoscout.core.units import SECONDS_PER_MINUTE
 
     several_shots = read.session.info.shots > 1
-    times: dict[str, Any] = {"time_model_s": None, "time_model_events": None, "time_model_pauses": None}
+    times: dict[str, Any] = dict.fromkeys(
+        ("time_model_s", "time_model_events", "time_model_pauses", "pauses_per_min")
+    )
     if fit is not None:
         times = {
             "time_model_s": _by_tier((fit.time_model.tiers_min() * SECONDS_PER_MINUTE).round(1).tolist()),
             "time_model_events": _by_tier(fit.events.tolist()),
             "time_model_pauses": _by_tier(fit.pauses.tolist()),
+            "pauses_per_min": fit.time_model.pauses_per_min,
         }
         if several_shots:
             times["extra_shot_s"] = round(fit.time_model.extra_shot_min * SECONDS_PER_MINUTE, 1)

@@ -249,7 +249,7 @@ def _print(work_list: WorkList) -> None:
         f"Good micrographs expected: {work_list.expected_good:.1f} "
         f"(50 %: {interval_50}, 80 %: {interval_80})\n"
         f"Minutes used: {work_list.minutes_used:.1f} of {work_list.budget_min:g} (time model "
-        f"{work_list.time_model})\n"
+        f"{work_list.time_model}){_set_aside_in_words(work_list)}\n"
         f"Switches: {switches['patch']} patch, {switches['square']} square, {switches['grid']} grid; "
         f"together {work_list.switch_cost_min:.1f} min"
     )
@@ -259,6 +259,12 @@ def _print(work_list: WorkList) -> None:
         )
     for note in work_list.notes:
         out.print(f"Note: {note}")
+
+
+def _set_aside_in_words(work_list: WorkList) -> str:
+    if not work_list.set_aside_min:
+        return ""
+    return f"; {work_list.set_aside_min:.1f} set aside for pauses, as many as the session had"
 
 
 def _holes_of(stay: PatchStay) -> str:

@@ -420,7 +420,12 @@ def _plan_section(session: Session, request: ReportRequest) -> tuple[str, Report
     section = ReportSection(
         "The plan for the holes that are left",
         [
-            f"It starts {where}. With a probability of 80 % it gives {low:.0f} to {high:.0f}.",
+            f"It starts {where}. With a probability of 80 % it gives {low:.0f} to {high:.0f}."
+            + (
+                f" {work_list.set_aside_min:.0f} minutes are set aside for pauses, as many as the session had."
+                if work_list.set_aside_min
+                else ""
+            ),
             *work_list.notes,
         ],
         svg=svg_text(route_figure(scene), title, "plan"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,12 @@ from cryoscout.routing.time_model import PRESETS, TimeModel
 PAUSE_FACTOR = 3.0
 """A step longer than this many times its tier's typical step is a pause (a refill, a night, a break).
 Wide on purpose: jitter of one tier is a few percent, and most focusing stays part of its tier."""
+
+LONGEST_PAUSE_S = 3 * 3600.0
+"""A longer step is a night or the time between two sessions: no pause that comes again, so it is in no rate."""
+
+LEAST_VISITS_S = 4 * 3600.0
+"""Pauses of a session with less time in visits are taken as of so much: one refill in an hour is no rate."""
 
 FEW_EVENTS = 10
 """A tier measured from fewer steps than this, pauses set apart, gets a warning; the others are well measured."""
@@ -37,6 +44,12 @@ class FittedTimeModel:
     extra_shot_events: int  # steps inside a hole, pauses included
     untimed: int  # exposures left out because their time is not known
     warnings: tuple[str, ...]  # which tiers are measured and which filled, and those that rest on little
+    pauses_min: float = 0.0  # what all steps up to LONGEST_PAUSE_S took beyond their tiers, minutes
+    visits_min: float = 0.0  # what the same steps take by their tiers, minutes
+    gaps_s: tuple[
+        tuple[float, float], ...
+    ] = ()  # start and length of each step above LONGEST_PAUSE_S, seconds
+    between_sessions: int = 0  # steps between grids that are sessions of their own, in no tier
 
     @property
     def measured(self) -> NDArray[np.bool_]:
@@ -55,12 +68,15 @@ def fit_time_model(
     square: NDArray[Any],
     grid: NDArray[Any],
     hole: NDArray[Any] | None = None,
+    *,
+    grids_are_sessions: bool = False,
 ) -> FittedTimeModel:
     """Fit the four tiers to the times of consecutive exposures.
 
     started_s : (m,) start of each exposure, seconds from any origin, any order; NaN where not known
     patch, square, grid : (m,) where it was taken, ids of any kind
     hole : (m,) hole of each exposure; None when every hole had one exposure
+    grids_are_sessions : each grid was a session of its own, so that a step to another grid is no move of the stage
 
     Exposures are sorted by time; a step to the next one belongs to the highest level that changes. A step
     inside a hole is no visit: it measures `extra_shot_min`. Per tier, steps longer than PAUSE_FACTOR times
@@ -74,7 +90,8 @@ def fit_time_model(
     a warning.
     `per_square_overhead_min` and `setup_min` stay 0: timestamps cannot tell what a square needs from the
     move to it, so it is part of the square and grid tiers. What takes time in a minority of steps
-    (refocusing, pauses) is in no tier: a plan in fitted minutes is a plan without interruptions.
+    (refocusing, refills, alignment) is in no tier: it makes `pauses_per_min`, what all steps up to LONGEST_PAUSE_S took
+    beyond their tiers for each minute of tiers. Longer steps are in neither, and are listed (`gaps_s`).
 
     Known answer: the public Leginon session Y1, all 4,017 raw exposures (`en`, also those without a result),
     has plain medians of 91 / 185 / 186 / 194 s over 3,817 / 171 / 6 / 22 steps; this fit gives the same
@@ -83,19 +100,29 @@ def fit_time_model(
     take no time; InputError when the arrays differ in length.
     """
     levels = (patch, square, grid) if hole is None else (patch, square, grid, hole)
-    steps_s, tier, inside_hole, untimed = _steps(np.asarray(started_s, dtype=np.float64), levels)
+    begins_s, steps_s, tier, inside_hole, untimed = _steps(np.asarray(started_s, dtype=np.float64), levels)
+    between = (tier == 3) & grids_are_sessions
+    long = (steps_s > LONGEST_PAUSE_S) & ~between
+    gaps_s = tuple(zip(begins_s[long].tolist(), steps_s[long].tolist(), strict=True))
+    steps_s, tier, inside_hole = steps_s[~between], tier[~between], inside_hole[~between]
     by_tier = [steps_s[(tier == level) & ~inside_hole] for level in range(4)]
-    longest_s = _longest_s([_typical_step(of_tier) for of_tier in by_tier])
+    longest_s = _longest_s([_typical_step(of_tier, LONGEST_PAUSE_S) for of_tier in by_tier])
     fits = [_typical_step(of_tier, longest) for of_tier, longest in zip(by_tier, longest_s, strict=True)]
-    extra_shot_s, extra_shot_events, _ = _typical_step(steps_s[inside_hole])
+    extra_shot_s, extra_shot_events, _ = _typical_step(steps_s[inside_hole], LONGEST_PAUSE_S)
     measured_s = np.array([typical for typical, _, _ in fits])
     events = np.array([seen for _, seen, _ in fits], dtype=np.int64)
     pauses = np.array([apart for _, _, apart in fits], dtype=np.int64)
-    if not events.any():
-        raise DataError(f"Times must include a step between two holes. Got none instead. {_NAME_A_PRESET}")
+    if not (events > pauses).any():
+        got = f"{events.sum()} longer ones" if events.any() else "none"
+        raise DataError(
+            f"Times must include a step between two holes of one grid, of {LONGEST_PAUSE_S / 3600:g} hours at most. "
+            f"Got {got} instead. {_NAME_A_PRESET}"
+        )
     seconds, warnings = _non_decreasing(measured_s, events, events - pauses, longest_s)
     if seconds[0] <= 0:
         raise DataError(f"Steps between holes must take time. Got 0 s instead. {_NAME_A_PRESET}")
+    extra_shot_s = extra_shot_s if np.isfinite(extra_shot_s) else 0.0
+    visits_s, pauses_s = _visits_and_pauses(steps_s, np.where(inside_hole, extra_shot_s, seconds[tier]))
     minutes = [float(value) for value in seconds / SECONDS_PER_MINUTE]
     model = TimeModel(
         name="fitted",
@@ -103,15 +130,36 @@ def fit_time_model(
         new_patch_min=minutes[1],
         new_square_min=minutes[2],
         new_grid_min=minutes[3],
-        extra_shot_min=extra_shot_s / SECONDS_PER_MINUTE if extra_shot_events else 0.0,
+        extra_shot_min=extra_shot_s / SECONDS_PER_MINUTE,
+        pauses_per_min=round(pauses_s / max(visits_s, LEAST_VISITS_S), 6),
     )
-    return FittedTimeModel(model, seconds, events, pauses, extra_shot_events, untimed, tuple(warnings))
+    return FittedTimeModel(
+        model,
+        seconds,
+        events,
+        pauses,
+        extra_shot_events,
+        untimed,
+        tuple(warnings),
+        pauses_s / SECONDS_PER_MINUTE,
+        visits_s / SECONDS_PER_MINUTE,
+        gaps_s,
+        int(between.sum()),
+    )
+
+
+def _visits_and_pauses(steps_s: NDArray[np.float64], usual_s: NDArray[np.float64]) -> tuple[float, float]:
+    """What steps take by the model, and what they took beyond it, at least 0; steps over LONGEST_PAUSE_S left out."""
+    counts = steps_s <= LONGEST_PAUSE_S
+    # Exact sums: the order of the steps must not show in the last bit.
+    visits_s, took_s = math.fsum(usual_s[counts].tolist()), math.fsum(steps_s[counts].tolist())
+    return visits_s, max(took_s - visits_s, 0.0)
 
 
 def _steps(
     started_s: NDArray[np.float64], levels: tuple[NDArray[Any], ...]
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_], int]:
-    """Seconds, tier and "inside a hole" of each step, (timed - 1,) each, and how many exposures had no time.
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_], int]:
+    """Start, seconds, tier and "inside a hole" of each step, (timed - 1,) each, and how many exposures had no time.
 
     levels : (m,) ids of patch, square, grid and, where there are several shots, hole
     """
@@ -128,10 +176,11 @@ def _steps(
     changed = [np.asarray(level)[order][1:] != np.asarray(level)[order][:-1] for level in levels]
     tier = np.select([changed[2], changed[1], changed[0]], [3, 2, 1], default=0)
     same_hole = ~changed[3] if len(changed) == 4 else np.zeros(len(tier), dtype=bool)
-    return np.diff(started_s[order]), tier, (tier == 0) & same_hole, len(started_s) - len(timed)
+    times_s = started_s[order]
+    return times_s[:-1], np.diff(times_s), tier, (tier == 0) & same_hole, len(started_s) - len(timed)
 
 
-def _typical_step(steps_s: NDArray[np.float64], longest_s: float = np.inf) -> tuple[float, int, int]:
+def _typical_step(steps_s: NDArray[np.float64], longest_s: float) -> tuple[float, int, int]:
     """Median of the steps that are not pauses (NaN without any), steps seen, pauses among them.
 
     longest_s : a longer step is a pause, whatever the others are
@@ -144,17 +193,17 @@ def _typical_step(steps_s: NDArray[np.float64], longest_s: float = np.inf) -> tu
 
 
 def _longest_s(fits: list[tuple[float, int, int]]) -> list[float]:
-    """Seconds by tier, (4,), beyond which a step is a pause; inf where the tier itself says what is usual."""
+    """Seconds by tier, (4,), beyond which a step is a pause; LONGEST_PAUSE_S where the tier says what is usual."""
     well = np.array([level for level, (_, seen, apart) in enumerate(fits) if seen - apart >= FEW_EVENTS])
     if len(well) == 0:
-        return [np.inf] * len(fits)
+        return [LONGEST_PAUSE_S] * len(fits)
     preset_s = PRESETS[FILLED_BY].tiers_min() * SECONDS_PER_MINUTE
-    longest_s = [np.inf] * len(fits)
+    longest_s = [LONGEST_PAUSE_S] * len(fits)
     for level in np.setdiff1d(np.arange(len(fits)), well):
         source = well[np.argmin(np.abs(well - level))]
         by_ratio_s = fits[source][0] * preset_s[level] / preset_s[source]
         # Fast stages have long moves beside short steps: what the preset itself takes is never a pause.
-        longest_s[level] = PAUSE_FACTOR * float(max(by_ratio_s, preset_s[level]))
+        longest_s[level] = min(PAUSE_FACTOR * float(max(by_ratio_s, preset_s[level])), LONGEST_PAUSE_S)
     return longest_s
 
 

@@ -38,6 +38,9 @@ class TimeModel(Settings):
     """Added for every shot of a hole beyond the first."""
     setup_min: Minutes = 0.0
     """Taken from the budget once, before the first visit."""
+    pauses_per_min: Minutes = 0.0
+    """Minutes of pauses (refills, alignment, focusing) that come with each minute of visits, as fitted. No visit has
+    them: a plan sets them aside (`visits_min`), a replay, which compares equal minutes of visits, does not."""
 
     @model_validator(mode="after")
     def _tiers_do_not_decrease(self) -> Self:
@@ -45,6 +48,10 @@ class TimeModel(Settings):
         if any(later < earlier for earlier, later in pairwise(tiers)):
             raise ValueError(f"tiers must not decrease from same patch to new grid. Got {tiers} instead.")
         return self
+
+    def visits_min(self, budget_min: float) -> float:
+        """What of a budget is left for visits when the pauses that come with them are set aside, minutes."""
+        return budget_min / (1.0 + self.pauses_per_min)
 
     def tiers_min(self, shots: int = 1) -> NDArray[np.float64]:
         """Minutes of a visit by tier, overheads included: (4,) float64, [same patch, patch, square, grid]."""

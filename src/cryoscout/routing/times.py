@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from cryoscout.core.errors import DataError
-from cryoscout.core.units import TIER_NAMES
+from cryoscout.core.units import SECONDS_PER_HOUR, TIER_NAMES
+from cryoscout.routing.time_fit import FEW_EVENTS, LONGEST_PAUSE_S, FittedTimeModel, fit_time_model
 from cryoscout.routing.time_model import PRESETS, TimeModel, time_model_named, with_minutes_per_exposure
 from cryoscout.session.model import Session
 
 if TYPE_CHECKING:
-    from cryoscout.routing.time_fit import FittedTimeModel
+    import pandas as pd
 
+GRIDS_ARE_SESSIONS = frozenset({"epu", "serialem"})
+"""Formats whose sessions are of one grid (EPU's sample, SerialEM's navigator): to another there is no stage move."""
+
+_GAPS_SHOWN = 3
 
 FITTED = "fitted"
 
@@ -37,8 +44,6 @@ def time_model_for(
         return time_model_named(name), ()
     if session.info.default_time_model == "cryorl":
         return PRESETS["cryorl"], ()
-    from cryoscout.routing.time_fit import FEW_EVENTS
-
     try:
         fit = fitted_times(session)
     except DataError as error:
@@ -58,7 +63,6 @@ def fitted_times(session: Session) -> FittedTimeModel:
 
     Raises DataError when the session has too few times.
     """
-    from cryoscout.routing.time_fit import fit_time_model
     from cryoscout.session.builtin import load_builtin
 
     if session.info.built_in:
@@ -67,7 +71,30 @@ def fitted_times(session: Session) -> FittedTimeModel:
     exposures = session.exposures.merge(session.holes[["hole_id", "patch_id"]], on="hole_id")
     exposures = exposures.merge(session.patches, on="patch_id").merge(session.squares, on="square_id")
     started_at = exposures["started_at"]
-    return fit_time_model(
+    fit = fit_time_model(
         (started_at - started_at.min()).dt.total_seconds().to_numpy(),
         *(exposures[column].to_numpy() for column in ("patch_id", "square_id", "grid_id", "hole_id")),
+        grids_are_sessions=session.info.format in GRIDS_ARE_SESSIONS,
     )
+    return replace(fit, warnings=(*fit.warnings, *_set_aside_in_words(fit, started_at.min())))
+
+
+def _set_aside_in_words(fit: FittedTimeModel, first: pd.Timestamp) -> list[str]:
+    """What of the recorded time is in no tier: gaps, by when they began, and the time between sessions."""
+    said = []
+    if fit.gaps_s:
+        listed = ", ".join(
+            f"{length_s / SECONDS_PER_HOUR:.1f} h from {first + timedelta(seconds=begins_s):%Y-%m-%d %H:%M}"
+            for begins_s, length_s in fit.gaps_s[:_GAPS_SHOWN]
+        )
+        more = ", ..." if len(fit.gaps_s) > _GAPS_SHOWN else ""
+        said.append(
+            f"{len(fit.gaps_s)} gaps of more than {LONGEST_PAUSE_S / SECONDS_PER_HOUR:g} h are no pauses of the "
+            f"session and are left out: {listed}{more}."
+        )
+    if fit.between_sessions:
+        said.append(
+            f"The time between sessions of different grids ({fit.between_sessions} times) is no move of the stage and "
+            "is left out."
+        )
+    return said
