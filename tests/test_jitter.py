@@ -11,6 +11,7 @@ import pytest
 from cryoscout.advice.work_list import PlaceNames, WorkList, planned_route, work_list_of
 from cryoscout.belief.effects import EffectBelief
 from cryoscout.belief.mixture import MixtureBelief
+from cryoscout.belief.stage_belief import StageBelief
 from cryoscout.core.hole_tree import HoleTree
 from cryoscout.learning.numpy_network import NumpyNetwork
 from cryoscout.learning.registry import policy_named, policy_names
@@ -60,7 +61,7 @@ def with_jitter(problem: RoutingProblem, jitter: int) -> RoutingProblem:
 
 def jitter_scores(monkeypatch: pytest.MonkeyPatch, jitter: int) -> None:
     rng = np.random.default_rng([10, jitter])
-    for belief in (EffectBelief, MixtureBelief):
+    for belief in (EffectBelief, StageBelief, MixtureBelief):
         jitter_results_of(monkeypatch, belief, "p_good", rng, within=(0.0, 1.0))
     jitter_results_of(monkeypatch, NumpyNetwork, "scores", rng)
 

@@ -120,7 +120,17 @@ def conformance_problems(seed: int = 0) -> dict[str, RoutingProblem]:
         "a loaded grid that just fits": replace(
             plain, tree=replace(plain.tree, loaded_grid=0), budget_min=10.0
         ),
+        "stage positions": _on_the_stage(random_problem(rng, 14, share_imaged=0.4), rng),
     }
+
+
+def _on_the_stage(problem: RoutingProblem, rng: np.random.Generator) -> RoutingProblem:
+    """The problem with a stage position for most holes, 3 um apart within a patch and 90 um between squares."""
+    n = problem.n_holes
+    row = 90.0 * problem.square_of_hole + 12.0 * problem.patch_of_hole
+    stage_um = np.stack([row, 3.0 * np.arange(n)], axis=1)
+    stage_um[rng.random(n) < 0.2] = np.nan
+    return replace(problem, stage_um=stage_um)
 
 
 # --- the exhaustive judge -------------------------------------------------------------------------

@@ -15,7 +15,7 @@ DRAWS = 2000
 
 
 class Belief(Protocol):
-    """What a forecast needs of a belief; `EffectBelief` and `MixtureBelief` have it."""
+    """What a forecast needs of a belief; `EffectBelief`, `StageBelief` and `MixtureBelief` have it."""
 
     @property
     def n_holes(self) -> int:

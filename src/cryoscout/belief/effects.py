@@ -10,7 +10,7 @@ posterior is a function of the outcomes, not of their order.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +81,30 @@ def location_of(p_good: NDArray[np.float64], variance: float) -> NDArray[np.floa
     return np.asarray(np.log(p / (1.0 - p)) * np.sqrt(1.0 + _LOGISTIC_PROBIT * variance))
 
 
+def p_good_given_effects(
+    location: NDArray[np.float64],
+    group: NDArray[np.integer[Any]],
+    mean: NDArray[np.float64],
+    variance: NDArray[np.float64],
+    third: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """(n,) probability that one exposure of each hole is good, its effect integrated out.
+
+    location : (n,) logit of each hole without effects     group : (n,) index of its patch, or of another group
+    mean, variance, third : (P,) moments of each group's effect, the third central
+    """
+    # As `marginal_probability`, with the root taken once per group.
+    narrowed = np.sqrt(1.0 + _LOGISTIC_PROBIT * variance)
+    logit = (location + mean[group]) / narrowed[group]
+    # An effect that is skewed adds its third moment / 6 times the third derivative of the logistic function, here
+    # as a change of the logit. Up to 1.7 a higher location still has a higher p_good.
+    skewness = np.clip(third / (6.0 * narrowed**3), -1.0, 1.0)
+    skewed = np.flatnonzero(skewness[group])
+    p = sigmoid(logit[skewed])
+    logit[skewed] += skewness[group[skewed]] * (1.0 - 6.0 * p * (1.0 - p))
+    return sigmoid(logit)
+
+
 class EffectBelief:
     """The posterior of the patch effects e_p, updated outcome by outcome.
 
@@ -149,16 +173,11 @@ class EffectBelief:
 
     def p_good(self) -> NDArray[np.float64]:
         """(n,) probability that one exposure of each hole is good, given the outcomes so far."""
-        # As `marginal_probability`, with the root taken once per patch.
-        patch, narrowed = self.patch_of_hole, np.sqrt(1.0 + _LOGISTIC_PROBIT * self.variance)
-        logit = (self.location + self.mean[patch]) / narrowed[patch]
-        # An effect that is skewed adds its third moment / 6 times the third derivative of the logistic function, here
-        # as a change of the logit. Up to 1.7 a higher location still has a higher p_good.
-        skewness = np.clip(self._third / (6.0 * narrowed**3), -1.0, 1.0)
-        skewed = np.flatnonzero(skewness[patch])
-        p = sigmoid(logit[skewed])
-        logit[skewed] += skewness[patch[skewed]] * (1.0 - 6.0 * p * (1.0 - p))
-        return sigmoid(logit)
+        return p_good_given_effects(self.location, self.patch_of_hole, self.mean, self.variance, self._third)
+
+    def effect_variance(self) -> NDArray[np.float64]:
+        """(n,) variance of each hole's effect, given the outcomes so far."""
+        return np.asarray(self.variance[self.patch_of_hole])
 
     def draw_logits(
         self,

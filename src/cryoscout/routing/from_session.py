@@ -69,8 +69,16 @@ def problem_from_session(
         outcome=None if hidden else session.good_by_hole(threshold_angstrom),
         results=None if hidden else session.results_by_hole(),
         allowed=None if also_unchosen or not left_out.any() else ~left_out,
+        stage_um=stage_positions_um(session),
         hole_ids=tuple(session.holes["hole_id"]),
     )
+
+
+def stage_positions_um(session: Session) -> NDArray[np.float64] | None:
+    """(n, 2) stage position of each hole within its grid, NaN where unknown; None where no hole has one."""
+    stage_um = session.holes[["x_um", "y_um"]].to_numpy(dtype=np.float64)
+    stage_um = np.where(np.isfinite(stage_um).all(axis=1, keepdims=True), stage_um, np.nan)
+    return None if np.isnan(stage_um).all() else stage_um
 
 
 def not_chosen(session: Session) -> NDArray[np.bool_]:

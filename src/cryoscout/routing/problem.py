@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cryoscout.belief.effects import Y1_EFFECTS, EffectBelief, EffectVariances, location_of
 from cryoscout.belief.mixture import MixtureBelief
+from cryoscout.belief.stage_belief import StageBelief
 from cryoscout.core.errors import InputError
 from cryoscout.core.hole_tree import NOWHERE as NOWHERE
 from cryoscout.core.hole_tree import HoleTree
@@ -49,6 +50,9 @@ class RoutingProblem:
     loaded_grid: int = (
         NOWHERE  # grid that is in the microscope when a route starts NOWHERE: it costs no grid switch
     )
+    stage_um: NDArray[np.float64] | None = (
+        None  # (n, 2) position within the grid, NaN where unknown; None: all
+    )
     hole_ids: tuple[str, ...] = field(default=(), repr=False)  # vendor ids, for people; planners use indices
 
     def __post_init__(self) -> None:
@@ -67,7 +71,7 @@ class RoutingProblem:
                 f"p_good must be between 0 and 1. Got {self.prior_p_good[first]} at hole {first} instead "
                 f"({int(bad.sum())} such holes). Remedy: predict the session again."
             )
-        for name in ("fit_loadings", "imaged", "outcome", "results", "allowed"):
+        for name in ("fit_loadings", "imaged", "outcome", "results", "allowed", "stage_um"):
             of_holes = getattr(self, name)
             if of_holes is not None and len(of_holes) != n:
                 raise InputError(f"{name} must have {n} entries. Got {len(of_holes)} instead.")
@@ -123,14 +127,19 @@ class RoutingProblem:
         """The same problem with another budget."""
         return replace(self, budget_min=budget_min)
 
-    def belief(self) -> EffectBelief:
-        """What is believed when the plan starts: p_good, the effects' prior, and the outcomes known so far."""
-        belief = EffectBelief(
-            location_of(self.prior_p_good, self.effects.total),
-            self.patch_of_hole,
-            self.tree,
-            self.effects,
-        )
+    def belief(self) -> EffectBelief | StageBelief:
+        """What is believed when the plan starts: p_good, the effects' prior, and the outcomes known so far.
+
+        Where stage positions are known, smooth fields over the stage are part of it.
+        """
+        belief: EffectBelief | StageBelief
+        if self.stage_um is None:
+            location = location_of(self.prior_p_good, self.effects.total)
+            belief = EffectBelief(location, self.patch_of_hole, self.tree, self.effects)
+        else:
+            belief = StageBelief(
+                self.prior_p_good, self.patch_of_hole, self.tree, self.effects, self.stage_um
+            )
         self._tell_outcomes(belief)
         return belief
 
@@ -148,7 +157,7 @@ class RoutingProblem:
         shots = self.shots if self.results is None else self.results
         return np.where(known, self.outcome, 0.0), np.where(known, shots, 0.0)
 
-    def _tell_outcomes(self, belief: EffectBelief | MixtureBelief) -> None:
+    def _tell_outcomes(self, belief: EffectBelief | StageBelief | MixtureBelief) -> None:
         good, results = self.known_results()
         known = np.flatnonzero(results)
         belief.observe_many(known, good[known], results[known])

@@ -12,6 +12,7 @@ from pydantic import Field
 from cryoscout.belief.calibration import sigmoid
 from cryoscout.belief.effects import EffectBelief
 from cryoscout.belief.mixture import MixtureBelief
+from cryoscout.belief.stage_belief import StageBelief
 from cryoscout.core.errors import InputError
 from cryoscout.core.settings import Settings
 from cryoscout.core.ties import first_of_the_best
@@ -87,11 +88,11 @@ class Adaptive(AskedHoleByHole):
         self._ahead: _Ahead | None = None
         self._set_values()
 
-    def _first_belief(self, problem: RoutingProblem) -> EffectBelief | MixtureBelief:
+    def _first_belief(self, problem: RoutingProblem) -> EffectBelief | StageBelief | MixtureBelief:
         return problem.belief()
 
     @property
-    def belief(self) -> EffectBelief | MixtureBelief:
+    def belief(self) -> EffectBelief | StageBelief | MixtureBelief:
         """What is believed after the outcomes handed over so far: what it plans on."""
         return self._belief
 
@@ -142,10 +143,9 @@ class Adaptive(AskedHoleByHole):
     def _set_values(self) -> None:
         """Expected good micrographs of every hole, (n,), with the optimism asked for."""
         values = self._belief.p_good()
-        if self.settings.optimism > 0 and isinstance(self._belief, EffectBelief):
-            patch = self._problem.patch_of_hole
+        if self.settings.optimism > 0 and not isinstance(self._belief, MixtureBelief):
             odds = np.log(values) - np.log1p(-values)
-            values = sigmoid(odds + self.settings.optimism * np.sqrt(self._belief.variance[patch]))
+            values = sigmoid(odds + self.settings.optimism * np.sqrt(self._belief.effect_variance()))
         self._values: NDArray[np.float64] = self._problem.shots * values
 
 
