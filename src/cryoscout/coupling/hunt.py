@@ -10,58 +10,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscout.core.array_file import read_arrays, write_arrays
-from cryoscout.coupling.lesson import UNLABELLED, Lesson, Told, pseudo_rewards
-from cryoscout.coupling.linear_perception import LinearPerception
+from cryoscout.coupling.lesson import UNLABELLED, Told, pseudo_rewards
+from cryoscout.coupling.linear_perception import LinearPerception, LinearStates
 from cryoscout.coupling.loop import Coupled, Loop
 from cryoscout.coupling.rate_route import rate_route
 from cryoscout.coupling.scavenger_hunt import Hunt
 from cryoscout.coupling.settings import CoupleSettings
 from cryoscout.session.splits import HELD_OUT_STREAM, hold_out
 
-KIND = "linear perception"
 LEAST_REWARD = 1e-6
 """A place without any prospect is searched in the end all the same."""
 JUDGED_AT = (0.25, 0.5, 0.75)
 """Moments of a search of the held-out places, as shares of the time that searching all of them takes."""
-
-
-@dataclass(frozen=True)
-class HuntPerception:
-    """p(object) of every place from what it looks like and the known likelihood of its kind."""
-
-    hunt: Hunt
-    ridge: float = 1.0
-
-    def pretrained(self, told: Told, folder: Path) -> LinearPerception:
-        """Of the places that were searched; a linear model learns nothing from the others."""
-        del folder
-        shown = told.shown
-        targets = np.where(shown == UNLABELLED, np.nan, shown)
-        return LinearPerception.fit(self.hunt.known, targets, ridge=self.ridge)
-
-    def fine_tuned(
-        self, model: LinearPerception, lesson: Lesson, told: Told, seed: int, folder: Path
-    ) -> LinearPerception:
-        """Of what was found and the guesses; its optimum does not depend on where it starts."""
-        del model, seed, folder
-        shown = told.shown
-        targets = np.where(shown == UNLABELLED, lesson.p_positive, shown)
-        weights = np.where(shown == UNLABELLED, lesson.weight, 1.0)
-        return LinearPerception.fit(self.hunt.known, targets, weights, self.ridge)
-
-    def p_positive(self, model: LinearPerception) -> NDArray[np.float64]:
-        """(n,)."""
-        return model.p_positive(self.hunt.known)
-
-    def save(self, model: LinearPerception, path: Path) -> None:
-        """As one file of arrays."""
-        write_arrays(vars(model), {"kind": KIND}, path)
-
-    def load(self, path: Path) -> LinearPerception:
-        """What `save` wrote."""
-        arrays, _ = read_arrays(path, KIND)
-        return LinearPerception(**{name: array.astype(np.float64) for name, array in arrays.items()})
 
 
 @dataclass(frozen=True)
@@ -112,5 +72,5 @@ def couple_hunt(
         hunt.known.tobytes() + labels.tobytes() + hunt.room_of_place.tobytes()
     ).hexdigest()
     truth = hunt.has_object.astype(np.int64)
-    parts = (HuntPerception(hunt), HuntRoutes(hunt, settings))
+    parts = (LinearStates(hunt.known), HuntRoutes(hunt, settings))
     return Loop(told, *parts, settings, folder, digest, None, truth).run(resume=resume)

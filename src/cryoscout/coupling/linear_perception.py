@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from cryoscout.core.array_file import read_arrays, write_arrays
 from cryoscout.core.errors import InputError
+from cryoscout.coupling.lesson import UNLABELLED, Lesson, Told
 
+KIND = "linear perception"
 STEPS = 50
 SMALL_STEP = 1e-10
 
@@ -63,6 +67,44 @@ class LinearPerception:
     def p_positive(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """(m,) of features (m, d)."""
         return np.asarray(expit(_with_one((features - self.mean) / self.spread) @ self.weights))
+
+
+@dataclass(frozen=True)
+class LinearStates:
+    """The perception of the loop that needs no network: a logistic regression of a few features of every state."""
+
+    features: NDArray[np.float64]  # (n, d)
+    ridge: float = 1.0
+
+    def pretrained(self, told: Told, folder: Path) -> LinearPerception:
+        """Of the shown labels; a linear model learns nothing from the other states."""
+        del folder
+        shown = told.shown
+        targets = np.where(shown == UNLABELLED, np.nan, shown)
+        return LinearPerception.fit(self.features, targets, ridge=self.ridge)
+
+    def fine_tuned(
+        self, model: LinearPerception, lesson: Lesson, told: Told, seed: int, folder: Path
+    ) -> LinearPerception:
+        """Of the shown labels and the guesses; the optimum does not depend on where it starts."""
+        del model, seed, folder
+        shown = told.shown
+        targets = np.where(shown == UNLABELLED, lesson.p_positive, shown)
+        weights = np.where(shown == UNLABELLED, lesson.weight, 1.0)
+        return LinearPerception.fit(self.features, targets, weights, self.ridge)
+
+    def p_positive(self, model: LinearPerception) -> NDArray[np.float64]:
+        """(n,)."""
+        return model.p_positive(self.features)
+
+    def save(self, model: LinearPerception, path: Path) -> None:
+        """As one file of arrays."""
+        write_arrays(vars(model), {"kind": KIND}, path)
+
+    def load(self, path: Path) -> LinearPerception:
+        """What `save` wrote."""
+        arrays, _ = read_arrays(path, KIND)
+        return LinearPerception(**{name: array.astype(np.float64) for name, array in arrays.items()})
 
 
 def _with_one(x: NDArray[np.float64]) -> NDArray[np.float64]:

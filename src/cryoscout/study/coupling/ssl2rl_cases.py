@@ -237,9 +237,9 @@ class RunCase:
         measured: list[Json] = []
 
         def measure(number: int, model: Classifier) -> None:
+            if number == 0:
+                return  # that is the row of FixMatch
             policy = folder / f"round-{number:02}" / "policy"
-            if is_agent(case.driver) and not policy.is_dir():
-                return  # round 0 has no agent yet
             measured.append({"number": number, **judged(model, scenes, case.judges, policy)})
 
         loop = Loop(

@@ -45,6 +45,7 @@ STUDIES: dict[str, str] = {
     "squares": "cryoscout.study.images.squares",
     "localization": "cryoscout.study.coupling.localization",
     "ssl2rl": "cryoscout.study.coupling.ssl2rl",
+    "ssl2rl-y1": "cryoscout.study.coupling.ssl2rl_y1",
 }
 """Name -> module with a `STUDY`, or module:NAME where it holds several."""
 
