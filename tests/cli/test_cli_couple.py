@@ -150,3 +150,15 @@ def test_a_hole_without_an_image_gets_a_guess_from_what_lies_around(cli, tmp_pat
     with SessionStore.open_for_reading(place) as store:
         assert np.isfinite(store.load().prediction("mine", 6.0)).all()
     assert PATCHES == 10
+
+
+def test_a_teacher_that_misleads_is_told():
+    from cryoscout.cli.couple import _clearly_worse
+    from cryoscout.coupling.loop import Coupled, Round
+
+    def after(kept: float) -> list[str]:
+        rounds = (Round(0, "labels", 1.0, 0.9), Round(1, "belief", 1.0, kept))
+        return _clearly_worse(Coupled(None, 1, rounds, False), 100)
+
+    assert after(0.87) == []
+    assert "right on 70.0 % of the held-out results, the pretraining on 90.0 %" in after(0.7)[0]

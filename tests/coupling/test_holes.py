@@ -143,16 +143,40 @@ def test_another_driver_is_refused_with_the_nearest_name() -> None:
         check_driver("doubel")
 
 
-def test_the_belief_teaches_what_lies_around(tmp_path: Path) -> None:
+def places() -> Places:
     x = TREE.patch_of_hole * 20.0 + np.tile(np.arange(EACH), PATCHES)
-    places = Places(TREE.patch_of_hole, TREE, x, np.zeros(N))
+    return Places(TREE.patch_of_hole, TREE, x, np.zeros(N))
+
+
+def test_the_belief_teaches_what_lies_around(tmp_path: Path) -> None:
     known = told()
-    p = BeliefTeacher(known, places)(np.full(N, 0.5), 1, tmp_path)
+    p = BeliefTeacher(known, places())(np.full(N, 0.5), 1, tmp_path)
     lesson = lesson_of_p(p, known)
-    in_shown_patches = lesson.guessed & (TREE.patch_of_hole >= 2)
-    assert (lesson.positive[in_shown_patches] == (good()[in_shown_patches] == 1)).mean() > 0.9
+    assert (lesson.positive[lesson.guessed] == (good()[lesson.guessed] == 1)).mean() > 0.9
+    hidden = BeliefTeacher(known, places(), knows_held_out=False)(np.full(N, 0.5), 1, tmp_path)
     lied = told(known.shown == UNLABELLED)
-    np.testing.assert_array_equal(p, BeliefTeacher(lied, places)(np.full(N, 0.5), 1, tmp_path))
+    np.testing.assert_array_equal(
+        hidden, BeliefTeacher(lied, places(), knows_held_out=False)(np.full(N, 0.5), 1, tmp_path)
+    )
+
+
+def test_where_whole_patches_are_labelled_held_out_labels_say_which_way_scores_point(tmp_path: Path) -> None:
+    # Of a learned patch the belief knows the scores of the square's others alone: low beside a good patch, high beside
+    # a bad one. In the held-out patches the labels follow the scores, hole by hole.
+    patch, high = TREE.patch_of_hole, np.arange(N) % 2 == 0
+    score = np.where(high, 0.8, 0.2)
+    score[patch < 3], score[(patch >= 3) & (patch < 6)] = (
+        np.where(high, 0.3, 0.1)[:24],
+        np.where(high, 0.9, 0.7)[:24],
+    )
+    truth = np.where(patch == 0, 1, np.where(patch == 3, 0, high)).astype(np.int64)
+    known = Told(np.where(patch % 3 == 0, truth, UNLABELLED), (patch == 6) | (patch == 9))
+    pointing = []
+    for knows in (True, False):
+        p = BeliefTeacher(known, places(), knows)(score, 1, tmp_path)[patch % 3 != 0]
+        pointing.append(p[high[patch % 3 != 0]].mean() - p[~high[patch % 3 != 0]].mean())
+    assert pointing[0] > 0.1
+    assert pointing[1] < 0.05
 
 
 def perception(teacher: str, **changes: Any) -> HolePerception:

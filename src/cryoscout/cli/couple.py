@@ -17,7 +17,9 @@ from cryoscout.core.new_files import finite, write_whole
 
 if TYPE_CHECKING:
     from cryoscout.coupling.from_session import SessionCoupling
+    from cryoscout.coupling.loop import Coupled
     from cryoscout.coupling.settings import CoupleSettings
+    from cryoscout.perception.classifier import Classifier
 
 REQUEST_FILE, REPORT_FILE = "request.json", "report.json"
 
@@ -220,10 +222,22 @@ def run_coupling(
         "precision": found.model.notes.get("precision"), "context": put.context, "context_labels": put.labels,
         "p_good_mean": float(put.p_good.mean()), "set_aside": len(crops.set_aside),
         "seconds": round(time.monotonic() - began, 3),
-        "notes": [*notes_on_images(crops, unseen, name), *put.notes],
+        "notes": [*_clearly_worse(found, int(told.held_out.sum())), *notes_on_images(crops, unseen, name), *put.notes],
     }  # fmt: skip
     write_whole(folder / REPORT_FILE, json.dumps(finite(outcome), indent=1, ensure_ascii=False) + "\n")
     return outcome
+
+
+def _clearly_worse(found: Coupled[Classifier], held_out: int) -> list[str]:
+    """A note where the round that is kept is right on fewer held-out results than the pretraining, by two errors."""
+    before, kept = found.rounds[0].held_out_accuracy, found.rounds[found.chosen].held_out_accuracy
+    error = (max(before * (1.0 - before), 1e-9) / max(held_out, 1)) ** 0.5
+    if not before - kept > 2.0 * error:
+        return []
+    return [
+        f"Round {found.chosen} is right on {100.0 * kept:.1f} % of the held-out results, the pretraining on "
+        f"{100.0 * before:.1f} %: its teacher misleads it. Remedy: results in more patches, or cryoscout train."
+    ]
 
 
 def _coupling(

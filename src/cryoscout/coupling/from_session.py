@@ -70,7 +70,11 @@ class SessionCoupling:
         )
         x_um, y_um = (session.holes[name].to_numpy(dtype=np.float64) for name in ("x_um", "y_um"))
         places = Places(tree.patch_of_hole, tree, x_um, y_um)
-        teacher = BeliefTeacher(told, places) if self.settings.teacher == "belief" else None
+        teacher = (
+            BeliefTeacher(told, places, self.settings.belief_knows_held_out)
+            if self.settings.teacher == "belief"
+            else None
+        )
         truth = np.full(session.n_holes, UNLABELLED, dtype=np.int64)
         truth[self.crops.hole] = self.labels.truth
         loop = Loop(

@@ -150,10 +150,13 @@ class BeliefTeacher:
 
     told: Told
     places: Places
+    knows_held_out: bool = True
+    """See `CoupleSettings.belief_knows_held_out`."""
 
     def __call__(self, p_positive: NDArray[np.float64], number: int, folder: Path) -> NDArray[np.float64]:
-        """(n,) p_good given the shown labels."""
+        """(n,) p_good given the labels. The scores of holes that the classifier was fitted to are not used."""
         del number, folder
         shown = self.told.shown
+        labels = self.told.labels if self.knows_held_out else shown
         kind: InSessionKind = "effects" if np.isnan(self.places.x_um).all() else "effects+stage"
-        return believed(p_positive, shown, shown != UNLABELLED, self.places, kind)
+        return believed(p_positive, labels, shown != UNLABELLED, self.places, kind)

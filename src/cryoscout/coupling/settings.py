@@ -63,7 +63,10 @@ class CoupleSettings(Settings):
     epochs: Count = 8
     """Of an agent, in every round."""
     held_out: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
-    """Share of the parts with labels whose labels only judge: neither perception, nor policy, nor teacher sees them."""
+    """Share of the parts with labels whose labels only judge: neither perception nor policy sees them."""
+    belief_knows_held_out: bool = True
+    """Whether `belief` is told held-out labels too. No score repeats them, so that they alone say how far scores can be
+    trusted where whole parts are labelled. They choose nothing in one round but the temperature."""
     seed: Annotated[int, Field(ge=0)] = 0
 
 

@@ -228,7 +228,7 @@ class RunCase:
         driver = HoleRoutes(scenes.tree(inside), settings, device="cpu")
         teacher: Any = None
         if case.method == BELIEF:
-            teacher = BeliefTeacher(told, scenes.places())
+            teacher = BeliefTeacher(told, scenes.places(), settings.belief_knows_held_out)
         elif case.method == EXACT:
             p_true = scenes.crops.scene.p_good()[inside]
             teacher = lambda p, number, folder: p_true  # noqa: E731
