@@ -63,6 +63,9 @@ COMMANDS: dict[str, LazyCommand] = {
         "find_holes", "find_holes", "Where the holes of square and patch images are, without a parameter."
     ),
     "simulate": LazyCommand("simulate", "simulate", "Make a session with known truth."),
+    "serve": LazyCommand(
+        "serve", "serve", "Follow a running session and hand its advice to people and software."
+    ),
     "report": LazyCommand(
         "report", "report", "One self-contained page about a session: route, curves, figures."
     ),

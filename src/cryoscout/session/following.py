@@ -123,6 +123,28 @@ class FollowedSession:
         """(n,) whether an exposure of the hole was taken."""
         return self._hole_counts().is_imaged()
 
+    def taken_by_hole(self) -> NDArray[np.int64]:
+        """(n,) exposures of each hole that were taken, with or without a result."""
+        return self._hole_counts().taken()
+
+    def last_started_at(self) -> np.datetime64 | None:
+        """When the last imaged exposure started, by the microscope's clock; None where none has a time."""
+        exposures = self._tables["exposures"]
+        started_at = exposures.column("started_at")
+        known = started_at[~np.isnat(started_at) & (exposures.column("outcome") != "none")]
+        return known.max() if len(known) else None
+
+    def exposure_holes(self) -> list[int]:
+        """Holes of the exposures that were taken, in the order they came to the store."""
+        taken = self._tables["exposures"].column("outcome") != "none"
+        return [int(hole) for hole in self._hole_of_exposure()[taken]]
+
+    def hole_of_exposure(self, exposure_id: str) -> str | None:
+        """The hole of an exposure, None for one that is not known."""
+        exposures = self._tables["exposures"]
+        row = exposures.row_of(exposure_id)
+        return None if row is None else str(exposures.value(row, "hole_id"))
+
     def last_imaged_hole(self) -> int | None:
         """Index of the hole whose exposure started last; None where no imaged exposure has a time."""
         exposures = self._tables["exposures"]

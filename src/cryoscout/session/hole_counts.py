@@ -55,6 +55,10 @@ class HoleCounts:
         """(n,) exposures that have a result."""
         return self._results.copy()
 
+    def taken(self) -> NDArray[np.int64]:
+        """(n,) exposures that were taken."""
+        return self._imaged.astype(np.int64)
+
     def is_imaged(self) -> NDArray[np.bool_]:
         """(n,) whether an exposure was taken."""
         return self._imaged > 0

@@ -25,7 +25,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import InputError, StoreError, StoreHeldError, UnknownNameError
-from cryoscout.core.new_files import REPLACED, prefix_of_partial, remove_leftovers
+from cryoscout.core.new_files import REPLACED, prefix_of_partial, remove_leftovers, write_whole
 from cryoscout.session import store_records
 from cryoscout.session.file_systems import is_on_network, refuse_network_file_system
 from cryoscout.session.model import Session, SessionInfo
@@ -78,6 +78,7 @@ from cryoscout.session.store_layout import (
     SESSION_ROW,
     SESSION_TABLES,
     event_sum,
+    insert_event,
     unpack_payload,
 )
 from cryoscout.session.store_schema import (
@@ -520,8 +521,8 @@ class SessionStore:
     def append(self, kind: str, payload: Mapping[str, object], at: datetime | None = None) -> int:
         """Append one event, fold it into the tables and return its id.
 
-        kind : planned or error (any JSON object); overridden (see `overrides`); imaged and measured as in
-        `store_events`
+        kind : planned, sent, accepted, looked, noted or error (any JSON object); overridden (see `overrides`); imaged
+        and measured as in `store_events`
         Raises UnknownNameError for another kind, InputError when the payload does not fit. Imports and
         predictions have their own methods, which check the rows.
         """
@@ -541,6 +542,7 @@ class SessionStore:
         started_at: pd.Timestamp | datetime | None = None,
         shot: int = 1,
         exposure_id: str | None = None,
+        author: str | None = None,
     ) -> str:
         """Record that a shot of a hole was taken; its result is pending. Returns the exposure's id.
 
@@ -552,11 +554,11 @@ class SessionStore:
         """
         return self._write(
             lambda connection: store_records.record_imaged(
-                connection, self._location, hole_id, started_at, shot, exposure_id
+                connection, self._location, hole_id, started_at, shot, exposure_id, author
             ),
         )
 
-    def record_outcome(self, exposure_id: str, ctf_max_res_angstrom: float) -> str:
+    def record_outcome(self, exposure_id: str, ctf_max_res_angstrom: float, author: str | None = None) -> str:
         """Record the result of an exposure that was taken; a later result of the same exposure replaces it.
 
         exposure_id : the vendor's, or HOLE#SHOT     ctf_max_res_angstrom : > 0; infinity and >= 100 mean that the fit
@@ -565,7 +567,9 @@ class SessionStore:
         value or an exposure that was not taken.
         """
         return self._write(
-            lambda connection: store_records.record_outcome(connection, exposure_id, ctf_max_res_angstrom),
+            lambda connection: store_records.record_outcome(
+                connection, exposure_id, ctf_max_res_angstrom, author
+            ),
         )
 
     def add_predictions(self, predictions: pd.DataFrame, at: datetime | None = None) -> None:
@@ -592,6 +596,11 @@ class SessionStore:
             raise UnknownNameError("The kind of an event", kind, EVENT_KINDS)
         return self._read_events(after, kind)
 
+    def newest_event(self) -> int:
+        """Id of the newest event, 0 where there is none."""
+        with reading(self._engine, self._location) as connection:
+            return last_event_id(connection)
+
     def _read_events(self, after: int, kind: str | None) -> Iterator[Event]:
         while True:
             with reading(self._engine, self._location) as connection:
@@ -600,6 +609,31 @@ class SessionStore:
             if len(piece) < _EVENTS_PER_PIECE:
                 return
             after = piece[-1].id
+
+    def copy_as_of(self, folder: Path, event: int) -> None:
+        """A store of its own, without images, of the events up to one: the session as it was then.
+
+        folder : a NAME.session that is not there yet     event : id of the last event
+        Raises StoreError as `open` does, and where the events do not begin with a whole import.
+        """
+        folder.mkdir()
+        engine = engine_of(folder / DATABASE)
+        keep_write_ahead_log(engine)
+
+        def fill(connection: sa.Connection) -> None:
+            create_schema(connection)
+            for each in self.events():
+                if each.id > event:
+                    break
+                insert_event(connection, each.kind, each.payload, datetime.fromisoformat(each.at), each.id)
+                apply_event(connection, each.kind, each.payload)
+            renew_sums(connection)
+
+        try:
+            write(engine, str(folder), fill)
+        finally:
+            engine.dispose()
+        write_whole(folder / COMPLETE, "The first import into this session store is complete.\n")
 
     def rebuild(self) -> None:
         """Empty the tables and fold all events again, in one transaction."""

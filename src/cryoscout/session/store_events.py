@@ -19,7 +19,10 @@ Payloads (JSON objects):
     imaged      {"exposure_id", "hole_id", "shot", "started_at"}
     measured    {"exposure_id", "outcome": "measured" | "failed", "ctf_max_res_angstrom": number or null}
     overridden  a model of `overrides`: what holds is folded from these events alone
-    planned, error    for people and the advisor; they change no table
+    planned     what was advised, by whom and why: the first holes, the belief's parameters, no probabilities of all
+    sent, accepted    holes handed to the microscope's software, and what it said of them
+    looked, noted, error    what was screened, what somebody wrote, what went wrong
+                These change no table. Every event that somebody caused may have an "author".
 `columns` maps each column to its list of values, null where there is none; of new rows, a column without any value
 may be left out: most sessions have many such columns, and a million nulls are not free.
 """

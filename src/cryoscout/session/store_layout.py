@@ -17,9 +17,13 @@ EVENT_KINDS: tuple[str, ...] = (
     "imported",
     "predicted",
     "planned",
+    "sent",
+    "accepted",
+    "looked",
     "imaged",
     "measured",
     "overridden",
+    "noted",
     "error",
 )
 
@@ -153,11 +157,22 @@ def unpack_payload(packed: bytes) -> dict[str, Any]:
 
 
 def insert_event(
-    connection: sa.Connection, kind: str, payload: Mapping[str, object], at: datetime | None = None
+    connection: sa.Connection,
+    kind: str,
+    payload: Mapping[str, object],
+    at: datetime | None = None,
+    number: int | None = None,
 ) -> int:
-    """Append one event and return its id.     at : aware time, now when None"""
+    """Append one event and return its id.     at : aware time, now when None     number : the id, of a copy"""
     moment = (at or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="milliseconds")
     packed = pack_payload(payload)
-    values = {"kind": kind, "at": moment, "payload": packed, "crc": event_sum(kind, moment, packed)}
-    number: int = connection.execute(sa.insert(EVENTS).returning(EVENTS.c.id), values).scalar_one()
-    return number
+    values: dict[str, Any] = {
+        "kind": kind,
+        "at": moment,
+        "payload": packed,
+        "crc": event_sum(kind, moment, packed),
+    }
+    if number is not None:
+        values["id"] = number
+    given: int = connection.execute(sa.insert(EVENTS).returning(EVENTS.c.id), values).scalar_one()
+    return given

@@ -43,6 +43,7 @@ def record_imaged(
     started_at: pd.Timestamp | datetime | None,
     shot: int,
     exposure_id: str | None,
+    author: str | None = None,
 ) -> str:
     """See `SessionStore.record_imaged`."""
     there = exposure_at(connection, hole_id, shot)
@@ -60,11 +61,17 @@ def record_imaged(
         or (there.started_at is None and started is not None)
     ):
         payload = {"exposure_id": called, "hole_id": hole_id, "shot": shot, "started_at": started}
-        append_event(connection, "imaged", payload)
+        append_event(connection, "imaged", _by(author, payload))
     return called
 
 
-def record_outcome(connection: sa.Connection, exposure_id: str, ctf_max_res_angstrom: float) -> str:
+def _by(author: str | None, payload: dict[str, Any]) -> dict[str, Any]:
+    return payload if author is None else {**payload, "author": author}
+
+
+def record_outcome(
+    connection: sa.Connection, exposure_id: str, ctf_max_res_angstrom: float, author: str | None = None
+) -> str:
     """See `SessionStore.record_outcome`."""
     outcome, kept = outcome_of_ctf(ctf_max_res_angstrom)
     if outcome == "pending" or ctf_max_res_angstrom <= 0:
@@ -78,7 +85,7 @@ def record_outcome(connection: sa.Connection, exposure_id: str, ctf_max_res_angs
         return str(there.exposure_id)
     called = exposure_id if there is None else str(there.exposure_id)
     payload = {"exposure_id": called, "outcome": outcome, "ctf_max_res_angstrom": value}
-    append_event(connection, "measured", payload)
+    append_event(connection, "measured", _by(author, payload))
     return called
 
 

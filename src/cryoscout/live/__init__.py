@@ -1,0 +1,1 @@
+"""The advisor at the microscope: a running session in, one advice out, nothing lost."""

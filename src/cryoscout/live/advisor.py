@@ -1,0 +1,198 @@
+"""The thread that keeps one session advised: it wakes for every write, plans, publishes, and writes the plan down.
+
+Results that arrive while an advice is computed are taken in together by the next. Writers of other processes are looked
+for every POLL_S. Nothing that fails here ends the thread: it is told in the message line and tried again.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cryoscout.core.errors import CryoscoutError, StoreError
+from cryoscout.core.new_files import finite
+from cryoscout.live.running import LiveSession, Moment
+from cryoscout.live.settings import LiveSettings
+from cryoscout.session.following import FollowedSession
+from cryoscout.session.overrides import Overrides
+from cryoscout.session.store import SessionStore
+
+POLL_S = 0.5
+"""How often events of other processes are looked for."""
+TICK_S = 60.0
+"""An advice is computed anew at least so often, because minutes pass."""
+_NEEDS_NO_ADVICE = frozenset(("planned", "sent", "accepted", "noted", "error"))
+
+
+@dataclass
+class Trouble:
+    """Something that is wrong, since when, and what to do; gone when it is well again."""
+
+    cause: str
+    sentence: str
+    remedy: str
+    since_s: float
+    weight: int  # the worst is shown first
+
+
+@dataclass
+class Advisor:
+    """One session that is served."""
+
+    name: str
+    location: Path | str
+    settings: LiveSettings
+    run_id: str
+    clock: Callable[[], float] = time.time
+    on_moment: list[Callable[[Moment], None]] = field(default_factory=list)
+    troubles: dict[str, Trouble] = field(default_factory=dict)
+    planning_since_s: float | None = None
+
+    def __post_init__(self) -> None:
+        self._wake = threading.Event()
+        self._new = threading.Condition()
+        self._ends = False
+        self._moment: Moment | None = None
+        self._thread: threading.Thread | None = None
+        self._writes = threading.Lock()
+        self._plans = threading.Lock()
+        self._writer = SessionStore.open(self.location)
+        self._writer.keep_open()
+        self._live = LiveSession(FollowedSession.open(self.location), self.settings, self.run_id, self.clock)
+
+    def start(self) -> None:
+        """Begin to advise, in a thread of its own; the first advice is there when this returns."""
+        self._step(force=True)
+        self._thread = threading.Thread(target=self._run, name=f"advisor-{self.name}", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread and release the store."""
+        self._ends = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(timeout=30.0)
+        self._live.followed.store.close()
+        self._writer.close()
+
+    @property
+    def moment(self) -> Moment:
+        """The newest advice. Raises StoreError before the first one."""
+        if self._moment is None:
+            raise StoreError(
+                f"Session {self.name} must be advised before it is asked. Got no advice yet instead."
+            )
+        return self._moment
+
+    def wake(self) -> None:
+        """Something was written."""
+        self._wake.set()
+
+    def wait_for(self, revision: int, timeout_s: float) -> Moment:
+        """The first advice that includes an event, or the newest one when the time is up."""
+        with self._new:
+            self._new.wait_for(
+                lambda: self._moment is not None and self._moment.revision >= revision, timeout_s
+            )
+        return self.moment
+
+    def _run(self) -> None:
+        last_s = self.clock()
+        while not self._ends:
+            self._wake.wait(POLL_S)
+            self._wake.clear()
+            if self._ends:
+                return
+            due = abs(self.clock() - last_s) >= TICK_S
+            if self._step(force=due):
+                last_s = self.clock()
+
+    def _step(self, force: bool = False) -> bool:
+        """Catch up and advise where something has changed; whether an advice was made."""
+        try:
+            with self._plans:
+                caught = self._live.catch_up()
+            needs = caught.is_replaced or any(event.kind not in _NEEDS_NO_ADVICE for event in caught.events)
+            told = any(event.kind in _NEEDS_NO_ADVICE and event.kind != "planned" for event in caught.events)
+            if not (needs or force or told):
+                return False
+            self.planning_since_s = self.clock()
+            with self._plans:
+                moment = self._live.advise()
+            self.planning_since_s = None
+            self._publish(moment)
+            self._write_down(moment)
+        except CryoscoutError as error:
+            self.planning_since_s = None
+            self.trouble(
+                "advice", str(error), "Look at the session; advice goes on as soon as it can be read.", 8
+            )
+            if self._moment is None:
+                raise
+            return False
+        self.well("advice")
+        return True
+
+    def _publish(self, moment: Moment) -> None:
+        with self._new:
+            self._moment = moment
+            self._new.notify_all()
+        for told in self.on_moment:
+            told(moment)
+
+    def _write_down(self, moment: Moment) -> None:
+        payload = self._live.planned_event(moment)
+        if payload is None:
+            return
+        try:
+            self.write("planned", payload)
+        except StoreError as error:
+            self.trouble("store", str(error), "Free space or end the program that holds the session.", 9)
+        else:
+            self.well("store")
+        # Its own event is in at once, so that the next step does not take it for news.
+        with suppress(StoreError), self._plans:
+            self._live.catch_up()
+
+    def trouble(self, cause: str, sentence: str, remedy: str, weight: int) -> None:
+        """Something is wrong from now on, or still is."""
+        before = self.troubles.get(cause)
+        since_s = self.clock() if before is None else before.since_s
+        self.troubles[cause] = Trouble(cause, sentence, remedy, since_s, weight)
+
+    def well(self, cause: str) -> None:
+        """It is well again."""
+        self.troubles.pop(cause, None)
+
+    def write(self, kind: str, payload: Mapping[str, Any]) -> int:
+        """Append one event; it is in the store when this returns. Raises the errors of `SessionStore.append`."""
+        with self._writes:
+            number = self._writer.append(kind, finite(payload))
+        self.wake()
+        return number
+
+    def writing(self, work: Callable[[SessionStore], Any]) -> Any:
+        """Do something with the store that writes; one at a time."""
+        with self._writes:
+            done = work(self._writer)
+        self.wake()
+        return done
+
+    def reading(self, work: Callable[[SessionStore], Any]) -> Any:
+        """Read from the store in another thread than the advisor's."""
+        return work(self._writer)
+
+    def what_if(self, overrides: Overrides) -> Moment:
+        """The advice if that had been said; see `LiveSession.what_if`."""
+        with self._plans:
+            return self._live.what_if(overrides, overrides.threshold_angstrom)
+
+    @property
+    def overrides(self) -> Overrides:
+        """What operators said, as of the newest advice."""
+        return self.moment.advice.now.overrides

@@ -1,0 +1,201 @@
+"""What a server writes for others: next.json and next.txt, alerts, and a file that is touched each minute."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import subprocess
+import threading
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cryoscout.core.new_files import finite, write_whole
+from cryoscout.core.telling import Say
+from cryoscout.live.running import Moment
+from cryoscout.live.server import ServedSessions
+from cryoscout.live.views import message_json
+
+if TYPE_CHECKING:
+    from cryoscout.live.serving import ServeRequest
+
+EXPIRES_S = 900.0
+"""An advice is good for so long: a bridge that finds an older one goes on with what the microscope has."""
+ALERT_AGAIN_S = 1800.0
+WATCHDOG_S = 60.0
+WATCHDOG_FILE = "serve.alive"
+LOOK_S = 5.0
+ALERT_LIMIT_S = 30.0
+LEAST_FREE_BYTES = 500_000_000
+ALERTED = frozenset(("drift", "ctf", "microscope", "disk", "store", "folder", "stop"))
+Json = dict[str, Any]
+
+
+class Outputs:
+    """Files and alerts of one server, in a thread of their own: nothing that fails here holds the advice up."""
+
+    def __init__(self, request: ServeRequest, served: ServedSessions, say: Say) -> None:
+        self._request, self._served, self._say = request, served, say
+        self._command = None if request.alert_command is None else shlex.split(request.alert_command)
+        self._alerted_s: dict[str, float] = {}
+        self._wake, self._stop = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="outputs", daemon=True)
+        self._touched_s = 0.0
+        self._written: dict[str, int] = {}
+
+    def start(self) -> None:
+        """Begin; each advice wakes it."""
+        for advisor in self._served.advisors.values():
+            advisor.on_moment.append(lambda moment: self._wake.set())
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        self._wake.set()
+        self._thread.join(timeout=ALERT_LIMIT_S)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._look()
+            self._wake.wait(LOOK_S)
+            self._wake.clear()
+
+    def _look(self) -> None:
+        now_s = self._served.clock()
+        if self._served.armed_until_s is not None and now_s > self._served.armed_until_s:
+            self._served.mode, self._served.armed_until_s = "suggest", None
+            self._say("Sending has ended: the time for which it was armed is over.")
+        for name, advisor in self._served.advisors.items():
+            moment = advisor.moment
+            try:
+                self._write_next(name, moment, now_s)
+                self._touch(Path(advisor.location), now_s)
+                advisor.well("export")
+            except OSError as error:
+                sentence = f"next.json cannot be written: {error.strerror or error}."
+                advisor.trouble("export", sentence, "Check the folder of --export-to.", 5)
+            self._disk(Path(advisor.location), name)
+            self._alert(name, moment, now_s)
+
+    def _write_next(self, name: str, moment: Moment, now_s: float) -> None:
+        folder = self._request.export_to
+        if folder is None or self._served.mode == "watch":
+            return
+        several = len(self._served.advisors) > 1
+        stem = f"next-{name}" if several else "next"
+        content = next_json(name, moment, now_s, self._served.mode)
+        write_whole(folder / f"{stem}.json", json.dumps(finite(content), indent=1) + "\n")
+        write_whole(folder / f"{stem}.txt", next_text(content))
+        if moment.revision != self._written.get(name):
+            self._written[name] = moment.revision
+            if self._served.mode == "send":
+                self._send(name, content)
+
+    def _send(self, name: str, content: Json) -> None:
+        """Holes that are handed over are written down as sent, once each."""
+        advisor = self._served.advisor(name)
+        known = advisor.moment.facts["sent"]
+        new = [each["hole"] for each in content["holes"] if each["hole"] not in known]
+        if new:
+            advisor.write(
+                "sent", {"holes": new, "state": "sent", "revision": content["revision"], "author": "serve"}
+            )
+
+    def _touch(self, location: Path, now_s: float) -> None:
+        """Others can watch the watcher: the file is as old as the last minute."""
+        if location.is_dir() and now_s - self._touched_s >= WATCHDOG_S:
+            write_whole(
+                location / WATCHDOG_FILE, datetime.fromtimestamp(now_s).astimezone().isoformat() + "\n"
+            )
+            self._touched_s = now_s
+
+    def _disk(self, location: Path, name: str) -> None:
+        advisor = self._served.advisor(name)
+        if not location.is_dir():
+            return
+        free = shutil.disk_usage(location).free
+        if free < LEAST_FREE_BYTES:
+            sentence = f"The disk of the session is nearly full: {free / 1e6:.0f} MB are free."
+            advisor.trouble("disk", sentence, "Free space.", 9)
+        else:
+            advisor.well("disk")
+
+    def _alert(self, name: str, moment: Moment, now_s: float) -> None:
+        """One alert for each cause in half an hour: a line of the log, and the command."""
+        advisor = self._served.advisor(name)
+        found = message_json(moment, now_s, list(advisor.troubles.values()), self._served.folder_clock())[
+            "all"
+        ]
+        verdict = moment.content["verdict"]
+        if verdict["verb"] == "STOP":
+            found.append({"cause": "stop", "sentence": verdict["sentence"], "remedy": "", "since": None})
+        for each in found:
+            key = f"{name}: {each['cause']}"
+            if each["cause"] not in ALERTED or now_s - self._alerted_s.get(key, -1e18) < ALERT_AGAIN_S:
+                continue
+            self._alerted_s[key] = now_s
+            self._say(f"ALERT {name}: {each['sentence']} {each['remedy']}")
+            if self._command is not None:
+                self._call({"session": name, **each})
+
+    def _call(self, content: Json) -> None:
+        try:
+            done = subprocess.run(  # noqa: S603  the command is the operator's own, from the command line
+                self._command or [],
+                input=json.dumps(content).encode(),
+                timeout=ALERT_LIMIT_S,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            self._say(f"The alert command failed: {error}")
+            return
+        if done.returncode:
+            self._say(f"The alert command left with {done.returncode}.")
+
+
+def next_json(name: str, moment: Moment, now_s: float, mode: str) -> Json:
+    """What bridges read: revision, when it was made, when it expires, and the next holes in the vendor's ids."""
+    made = datetime.fromtimestamp(moment.at_s).astimezone()
+    checked = datetime.fromtimestamp(now_s).astimezone()
+    keys = ("order", "hole", "patch", "square", "grid", "x_um", "y_um", "p_good", "minutes")
+    is_paused = moment.advice.now.overrides.is_paused
+    return {
+        "session": name,
+        "run_id": moment.run_id,
+        "revision": moment.revision,
+        "mode": mode,
+        "made_at": made.isoformat(timespec="seconds"),
+        "written_at": checked.isoformat(timespec="seconds"),
+        "expires_at": (checked + timedelta(seconds=EXPIRES_S)).isoformat(timespec="seconds"),
+        "expires_unix_s": int(now_s + EXPIRES_S),
+        "verdict": moment.content["verdict"],
+        "holes": [] if is_paused else [{key: each[key] for key in keys} for each in moment.content["holes"]],
+        "squares": [
+            {key: each[key] for key in ("square", "grid", "advice", "planned")} for each in moment.squares
+        ],
+    }
+
+
+def next_text(content: Json) -> str:
+    """The same for people and for macro languages: key and value on a line, then one line for each hole."""
+    lines = [
+        f"revision {content['revision']}",
+        f"mode {content['mode']}",
+        f"made_at {content['made_at']}",
+        f"expires_unix_s {content['expires_unix_s']}",
+        f"verdict {content['verdict']['verb']} {one_line(content['verdict']['place'])}",
+        f"say {one_line(content['verdict']['sentence'])}",
+    ]
+    for each in content["holes"]:
+        x, y = ("-" if each[key] is None else f"{each[key]:.3f}" for key in ("x_um", "y_um"))
+        lines.append(f"hole {each['order']} {x} {y} {each['p_good']:.2f} {one_line(each['hole'])}")
+    return "\n".join(lines) + "\n"
+
+
+def one_line(text: str) -> str:
+    """A text without line ends: an id must not begin a line of its own."""
+    return " ".join(text.split())

@@ -1,0 +1,38 @@
+"""The state as of a moment of the past: the events up to it, folded into a database of their own."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from cryoscout.core.errors import StoreError
+from cryoscout.live.running import LiveSession, Moment
+from cryoscout.session.following import FollowedSession
+from cryoscout.session.store import SessionStore
+
+if TYPE_CHECKING:
+    from cryoscout.live.advisor import Advisor
+
+
+def moment_as_of(advisor: Advisor, event: int, as_of: datetime) -> Moment:
+    """What the advisor would have said after an event, at a time.
+
+    Raises StoreError for an event before the session was there.
+    """
+    with TemporaryDirectory(prefix="cryoscout-") as folder:
+        place = Path(folder) / "past.session"
+        advisor.reading(lambda store: store.copy_as_of(place, event))
+        live = LiveSession(
+            FollowedSession(SessionStore.open(place)),
+            advisor.settings,
+            advisor.run_id,
+            lambda: as_of.timestamp(),
+        )
+        try:
+            if not live.followed.n_holes:
+                raise StoreError(f"A session must have holes. Got none as of event {event} instead.")
+            return live.advise()
+        finally:
+            live.followed.store.close()

@@ -1,0 +1,437 @@
+"""One session that is advised while it runs: the store followed, the planner kept in step, the advice written down.
+
+Everything here is a function of the events and of the time that has passed, so that a server that was killed goes on
+with the same advice. It is used by one thread; what others may look at is the `Moment` that each step gives.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoscout.advice.running import Now, RunningAdvice, RunningPlanner, Standing
+from cryoscout.advice.setting import AdviceRequest
+from cryoscout.advice.why import Json, Verdict, advice_json, rounded, squares_of, verdict_of
+from cryoscout.core.errors import DataError
+from cryoscout.live.facts import Facts, moment
+from cryoscout.live.settings import HORIZON_MIN, LiveSettings
+from cryoscout.routing.problem import NOWHERE
+from cryoscout.session.following import CaughtUp, FollowedSession
+from cryoscout.session.model import Session
+from cryoscout.session.overrides import Overrides
+from cryoscout.session.store import Event
+
+FACTS_FROM_LAST_EVENTS = 4000
+"""A server that starts takes what it knows of intervals, followed holes and drift from so many events at most."""
+_CHANGES_SETTING = frozenset(
+    ("session", "rows", "info", "emptied", "patches", "chosen", "filled")
+)  # parts of imports that change places or times
+
+RELISTED = 5
+"""A plan that stands is written down again when one of so many first holes was not listed then."""
+SINCE_1970 = datetime(1970, 1, 1)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What others may look at: the session as it stood after one step. Never changed."""
+
+    run_id: str
+    revision: int
+    at_s: float  # seconds since 1970, by our clock
+    session_name: str
+    threshold_angstrom: float
+    advice: RunningAdvice
+    content: Json  # the advice as JSON
+    squares: list[Json]
+    facts: Json
+    image_p_good: NDArray[np.float64] | None
+    taken: NDArray[np.int64]  # (n,) exposures taken
+    microscope_at: datetime | None
+    session: Session | None = None  # of the last setting: places, predictions; results may be newer elsewhere
+    last_override_event: int = 0
+
+    @property
+    def verdict(self) -> Verdict:
+        """What to do now."""
+        return verdict_of(self.advice)
+
+
+@dataclass
+class LiveSession:
+    """Follow, advise, write down."""
+
+    followed: FollowedSession
+    settings: LiveSettings
+    run_id: str
+    clock: Callable[[], float] = time.time
+    standing: Standing | None = None
+    _planner: RunningPlanner | None = None
+    _is_stale: bool = True
+    _threshold: float | None = None
+    _notes: tuple[str, ...] = ()
+    _budget_said_min: dict[str, float] = field(default_factory=dict)
+    planned_events: bool = True
+
+    def __post_init__(self) -> None:
+        self.facts = Facts(
+            self._place_of, self._prior_of, self.followed.hole_of_exposure, lambda: self.threshold_angstrom
+        )
+        self._session = self.followed.session
+        self._ensure_planner()
+        last = self.followed.last_event.id
+        self.facts.take_all(self._events(max(0, last - FACTS_FROM_LAST_EVENTS), last))
+        self._stand_on(self.facts.last_planned)
+
+    def _events(self, after: int, upto: int) -> list[Event]:
+        return [event for event in self.followed.store.events(after=after) if event.id <= upto]
+
+    @property
+    def threshold_angstrom(self) -> float:
+        """Up to which resolution a micrograph is good: as the operator said last, else the server, the session."""
+        said = self.followed.overrides.threshold_angstrom
+        if said is not None:
+            return said
+        asked = self.settings.threshold_angstrom
+        return self._session.info.threshold_angstrom if asked is None else asked
+
+    def _place_of(self, hole: str) -> tuple[str, str] | None:
+        planner = self._planner
+        place = None if planner is None else planner.index.holes.get(hole)
+        if planner is None or place is None:
+            return None
+        problem, names = planner.problem, planner.names
+        square = int(problem.square_of_hole[place])
+        return names.squares[square], names.grids[int(problem.grid_of_square[square])]
+
+    def _prior_of(self, hole: str) -> float:
+        planner = self._planner
+        place = None if planner is None else planner.index.holes.get(hole)
+        return 0.5 if planner is None or place is None else float(planner.problem.prior_p_good[place])
+
+    def _stand_on(self, planned: Json | None) -> None:
+        """Take up the plan that was written down last: a server that starts again is as calm as before."""
+        if planned is None or self._planner is None:
+            return
+        index = self._planner.index.holes
+        holes = planned.get("route") or [each["hole"] for each in planned.get("holes", [])]
+        places = tuple(index[name] for name in holes if name in index)
+        self.standing = Standing(places, self.followed.overrides, self._planner.number)
+
+    def catch_up(self) -> CaughtUp:
+        """Take in what others wrote since; raises StoreError when the store cannot be read, and nothing is lost."""
+        caught = self.followed.catch_up()
+        if caught.is_replaced:
+            self.__post_init__()
+            return caught
+        for event in caught.events:
+            self._is_stale |= self._changes_setting(event)
+            self.facts.take(event)
+        return caught
+
+    def _changes_setting(self, event: Event) -> bool:
+        """Whether the planner must be made anew: places, predictions or the threshold are others now."""
+        if event.kind == "predicted":
+            return True
+        if event.kind == "overridden":
+            return event.payload.get("kind") == "threshold" or event.payload.get("of") == "threshold"
+        if event.kind != "imported":
+            return False
+        part = event.payload.get("part")
+        if part == "rows":
+            return event.payload.get("table") in ("grids", "squares", "patches", "holes", "predictions")
+        return part in _CHANGES_SETTING
+
+    def _ensure_planner(self) -> RunningPlanner:
+        if self._planner is not None and not self._is_stale and self._threshold == self.threshold_angstrom:
+            return self._planner
+        self._session = self.followed.session
+        threshold = self._threshold = self.threshold_angstrom
+        request = AdviceRequest(
+            budget_min=HORIZON_MIN,
+            policy=self.settings.policy,
+            prediction=self.settings.prediction,
+            threshold_angstrom=threshold,
+            time_model=self.settings.time_model,
+            also_unchosen=self.settings.also_unchosen,
+            seed=self.settings.seed,
+        )
+        notes: list[str] = []
+        try:
+            planner = RunningPlanner(self._session, request, self.settings.calm)
+        except DataError as error:
+            # Predictions were made for another threshold: they still rank the holes, and results correct them.
+            notes.append(f"Predictions of another threshold are planned on. {error}")
+            own = replace(request, threshold_angstrom=None)
+            planner = RunningPlanner(self._session, own, self.settings.calm)
+        planner.problem = replace(
+            planner.problem,
+            outcome=self.followed.good_by_hole(threshold),
+            results=self.followed.results_by_hole(),
+        )
+        self._planner, self._is_stale, self._notes = planner, False, tuple(notes)
+        self._image_p_good = image_p_good(self._session, planner.setting.prediction.name, threshold)
+        return planner
+
+    def microscope_now(self, now_s: float) -> datetime | None:
+        """The microscope's time now: that of the last exposure, and what has passed here since it came."""
+        last = self.followed.last_started_at()
+        if last is None:
+            return None
+        started = SINCE_1970 + timedelta(microseconds=int(last.astype("datetime64[us]").astype(np.int64)))
+        came_s = self.facts.microscope.last_s
+        passed_s = 0.0 if came_s is None else max(0.0, now_s - came_s) * self.settings.clock_scale
+        return started + timedelta(seconds=passed_s)
+
+    def minutes_left(self, now_s: float) -> float:
+        """Minutes until the end that was said; HORIZON_MIN where nobody said one."""
+        budget, at = self.followed.overrides.budget, self.microscope_now(now_s)
+        end = self.settings.until
+        if budget is not None and budget.end_at is not None:
+            end = budget.end_at
+        elif budget is not None and budget.budget_min is not None:
+            return budget.budget_min - self._passed_since_budget(now_s)
+        if end is not None:
+            return (end - (at or datetime.fromtimestamp(now_s))).total_seconds() / 60.0
+        return HORIZON_MIN
+
+    def _passed_since_budget(self, now_s: float) -> float:
+        """Minutes of the microscope since the budget was said.
+
+        Where the exposures have times these count: from the one that was the last when the budget was said.
+        """
+        said_at = self.followed.overrides.budget_said_at or ""
+        at = self.microscope_now(now_s)
+        if at is None:
+            return max(0.0, now_s - moment(said_at)) / 60.0 * self.settings.clock_scale
+        if said_at not in self._budget_said_min:
+            self._budget_said_min = {said_at: self._microscope_min_at(said_at)}
+        return (at - SINCE_1970).total_seconds() / 60.0 - self._budget_said_min[said_at]
+
+    def _microscope_min_at(self, said_at: str) -> float:
+        """Microscope time (minutes since 1970) when the budget was said: the last exposure that was known then."""
+        last_min, came_s = None, None
+        for event in self.followed.store.events():
+            if event.at > said_at:
+                break
+            times = _times_of(event)
+            if times:
+                newest = max(times)
+                last_min, came_s = (newest if last_min is None else max(last_min, newest)), moment(event.at)
+        if last_min is None or came_s is None:
+            return self._first_exposure_min()
+        return last_min + max(0.0, moment(said_at) - came_s) / 60.0 * self.settings.clock_scale
+
+    def _first_exposure_min(self) -> float:
+        """Of a budget said before the first exposure: its minutes count from that one."""
+        times = [each for event in self.followed.store.events() for each in _times_of(event)]
+        return min(times)
+
+    def now(self, now_s: float) -> Now:
+        """Where the session stands."""
+        followed = self.followed
+        here = followed.last_imaged_hole()
+        results = followed.results_by_hole()
+        taken = followed.taken_by_hole()
+        return Now(
+            imaged=taken > 0,
+            outcome=followed.good_by_hole(self.threshold_angstrom),
+            results=results,
+            here=self._last_without_times() if here is None else here,
+            minutes_left=self.minutes_left(now_s),
+            awaited=np.maximum(taken - results, 0.0),
+            overrides=followed.overrides,
+            revision=followed.last_event.id,
+        )
+
+    def _last_without_times(self) -> int:
+        """The hole of the exposure that was recorded last, where exposures have no times."""
+        exposures = self.followed.exposure_holes()
+        return exposures[-1] if exposures else NOWHERE
+
+    def advise(self) -> Moment:
+        """The advice now; it is not written down (see `write_down`)."""
+        now_s = self.clock()
+        planner = self._ensure_planner()
+        advice = planner.advise(self.now(now_s), self.standing)
+        self.standing = advice.standing
+        return self._moment(advice, now_s)
+
+    def _moment(self, advice: RunningAdvice, now_s: float) -> Moment:
+        content = advice_json(advice, self._image_p_good)
+        at = self.microscope_now(now_s)
+        content["notes"] = [*content["notes"], *self._notes]
+        content["target"] = self._target(advice, at)
+        content["threshold_angstrom"] = self.threshold_angstrom
+        content["has_end"] = self.settings.until is not None or advice.now.overrides.budget is not None
+        content["microscope_at"] = None if at is None else at.isoformat(timespec="seconds")
+        planner = self._ensure_planner()
+        content["policy"], content["prediction"] = (
+            planner.setting.policy_name,
+            planner.setting.prediction.name,
+        )
+        content["time_model"] = planner.setting.time_model.name
+        return Moment(
+            self.run_id,
+            advice.revision,
+            now_s,
+            self._session.name,
+            self.threshold_angstrom,
+            advice,
+            content,
+            rounded(squares_of(advice)),
+            self._facts_json(now_s),
+            self._image_p_good,
+            self.followed.taken_by_hole(),
+            at,
+            self._session,
+            self.facts.last_override_event,
+        )
+
+    def what_if(self, overrides: Overrides, threshold_angstrom: float | None = None) -> Moment:
+        """The advice if something else had been said; nothing is changed, and nothing written."""
+        now_s = self.clock()
+        said = replace(self.now(now_s), overrides=overrides)
+        if overrides.budget is not None and overrides.budget != self.followed.overrides.budget:
+            if overrides.budget.budget_min is not None:
+                said = replace(said, minutes_left=overrides.budget.budget_min)
+            elif overrides.budget.end_at is not None:
+                at = self.microscope_now(now_s) or datetime.fromtimestamp(now_s)
+                said = replace(said, minutes_left=(overrides.budget.end_at - at).total_seconds() / 60.0)
+        if threshold_angstrom is not None:
+            said = replace(said, outcome=self.followed.good_by_hole(threshold_angstrom))
+        return self._moment(self._ensure_planner().advise(said, self.standing), now_s)
+
+    def _target(self, advice: RunningAdvice, at: datetime | None) -> Json | None:
+        target = advice.now.overrides.target
+        if target is None:
+            return None
+        within_min = None
+        if target.by is not None and at is not None:
+            within_min = max(0.0, (target.by - at).total_seconds() / 60.0)
+        return {
+            "good": target.good,
+            "by": None if target.by is None else target.by.isoformat(timespec="minutes"),
+            "within_min": within_min,
+            "probability": round(advice.outlook.probability_of(target.good, within_min), 3),
+        }
+
+    def _facts_json(self, now_s: float) -> Json:
+        facts, drift = self.facts, self.facts.drift_warning
+        return {
+            "followed": facts.followed,
+            "followed_near": facts.near,
+            "compared": facts.compared,
+            "followed_of_last_20": sum(facts.last_20),
+            "last_20": len(facts.last_20),
+            "overdue": facts.overdue(now_s)[:100],
+            "n_overdue": len(facts.overdue(now_s)),
+            "waiting": len(facts.waiting),
+            "usual_lag_s": facts.usual_lag_s,
+            "microscope": {"last_s": facts.microscope.last_s, "usual_s": facts.microscope.usual_s},
+            "ctf": {"last_s": facts.ctf.last_s, "usual_s": facts.ctf.usual_s},
+            "drift": None
+            if drift is None
+            else {
+                "level": drift.level,
+                "place": drift.place,
+                "results": drift.results,
+                "good": drift.good,
+                "expected": round(drift.expected, 2),
+                "sentence": drift.sentence,
+                "since": facts.drift_since,
+            },
+            "sent": dict(facts.sent),
+            "notes": list(facts.notes),
+            "trust": _by_tenth(facts.trust),
+        }
+
+    def _listed_lately(self, route: list[str]) -> bool:
+        """Whether the first holes of a route were given with their chances when it was written down last."""
+        return all(hole in self.facts.stated for hole in route[:RELISTED])
+
+    def planned_event(self, at: Moment) -> Json | None:
+        """The payload that writes an advice down; None where it says what the last one said.
+
+        It holds the first holes with their chances and the reasons, the whole route as ids, and what the belief is made
+        of; chances of all holes follow from these and the results.
+        """
+        holes = at.content["holes"]
+        last = self.facts.last_planned
+        names = at.advice.names.holes
+        route = [names[hole] for hole in at.advice.walk.holes.tolist()]
+        stands = list(self.facts.advised)
+        if last is not None and stands == route and self._listed_lately(route):
+            return None
+        planner = self._ensure_planner()
+        return {
+            "by": "serve",
+            "revision": at.revision,
+            "verdict": at.content["verdict"],
+            "holes": [{"hole": each["hole"], "p_good": each["p_good"]} for each in holes],
+            "route": route,
+            "why": at.content["why"],
+            "expected_good": at.content["expected_good"],
+            "interval_80": at.content["interval_80"],
+            "minutes_left": round(at.content["minutes_left"], 3),
+            "belief": {
+                "policy": planner.setting.policy_name,
+                "prediction": planner.setting.prediction.name,
+                "threshold_angstrom": at.threshold_angstrom,
+                "effects": list(planner.problem.effects.as_tuple()),
+                "time_model": planner.setting.time_model.model_dump(mode="json"),
+                "seed": self.settings.seed,
+            },
+        }
+
+
+def _times_of(event: Event) -> list[float]:
+    """Microscope times of the exposures that an event brought, minutes since 1970."""
+    if event.kind == "imaged":
+        given: list[Any] = [event.payload.get("started_at")]
+    elif event.kind == "imported" and event.payload.get("table") == "exposures":
+        given = event.payload["columns"].get("started_at", [])
+    else:
+        return []
+    known = [np.datetime64(each, "us") for each in given if each is not None]
+    return [float(each.astype(np.int64)) / 6e7 for each in known]
+
+
+def _by_tenth(trust: list[tuple[float, float, float]]) -> list[Json]:
+    """Given against found: results by the tenth of the chance that was stated."""
+    rows: list[Json] = []
+    if not trust:
+        return rows
+    table = np.array(trust)
+    tenth = np.minimum((table[:, 0] * 10).astype(int), 9)
+    for number in range(10):
+        mine = table[tenth == number]
+        if len(mine):
+            rows.append(
+                {
+                    "from": number / 10,
+                    "to": (number + 1) / 10,
+                    "given": round(float(mine[:, 0].mean()), 4),
+                    "found": round(float(mine[:, 1].sum() / mine[:, 2].sum()), 4),
+                    "results": int(mine[:, 2].sum()),
+                }
+            )
+    return rows
+
+
+def image_p_good(session: Session, prediction: str, threshold_angstrom: float) -> NDArray[np.float64] | None:
+    """(n,) what the one classifier says of the images alone, where the prediction puts it into context; else None."""
+    from cryoscout.routing.predictions import COMBINED, combined_is_checked
+
+    if prediction != COMBINED:
+        return None
+    try:
+        return session.prediction(combined_is_checked(session)[1], threshold_angstrom)
+    except DataError:
+        return None

@@ -1,0 +1,34 @@
+"""What the operator of a server asks for, checked once."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field
+
+from cryoscout.advice.running import CalmSettings
+from cryoscout.core.settings import Settings
+
+HORIZON_MIN = 480.0
+"""Minutes that are planned ahead where nobody said when the session ends."""
+
+
+class LiveSettings(Settings):
+    """How one session is advised."""
+
+    policy: str = "adaptive"
+    """A policy, policy@prediction, or a trained policy's file."""
+    prediction: str | None = None
+    threshold_angstrom: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
+    """None: the session's; an override of the operator goes before it."""
+    time_model: str | None = None
+    budget_min: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
+    """Minutes from the first start of the server; None: HORIZON_MIN ahead, always."""
+    until: datetime | None = None
+    """The microscope's time of the end, naive; goes before budget_min."""
+    calm: CalmSettings = CalmSettings()
+    clock_scale: Annotated[float, Field(ge=0.0)] = 1.0
+    """Microscope seconds in one of ours: 1, or the speed of a replay; 0 for a replay without waiting."""
+    also_unchosen: bool = False
+    seed: int = 0

@@ -1,0 +1,226 @@
+"""The sources of the served sessions, followed while they are written: from files to events, a thread for each."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cryoscout.core.errors import CryoscoutError, InputError
+from cryoscout.core.telling import SILENT, Say
+from cryoscout.intake.follow import FollowedSources, TakenOn
+from cryoscout.intake.read import ReadOptions
+from cryoscout.intake.take_in import Sources, read_session, store_session
+from cryoscout.live.advisor import Advisor
+from cryoscout.live.facts import Ticks
+from cryoscout.live.server import ServedSessions
+from cryoscout.live.watch import POLL_S, Changes, changes_below
+from cryoscout.session.store import SessionStore
+from cryoscout.session.store_database import name_of_location
+
+if TYPE_CHECKING:
+    from cryoscout.live.serving import ServeRequest
+
+LOOK_S = 0.25
+NAMED_AFTER_S = 60.0
+"""An incomplete file is named after so long."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
+
+
+@contextmanager
+def places_of(request: ServeRequest, say: Say) -> Iterator[dict[str, Path | str]]:
+    """The stored sessions of a request by name; a folder that was never imported makes a new session.
+
+    Raises the errors of opening and importing; InputError for two sessions of one name.
+    """
+    from cryoscout.live.player import played
+
+    if request.replay is not None:
+        with played(request, say) as made:
+            yield {_name(made): made}
+        return
+    places: list[Path | str] = [*map(Path, request.sessions)]
+    if request.database_url is not None:
+        places.append(request.database_url)
+    if not places:
+        places.append(_made_of(request, say))
+    for place in places:
+        SessionStore.open(place).close()
+    named = {_name(place): place for place in places}
+    if len(named) < len(places):
+        raise InputError(
+            "Sessions that are served together must have different names. Got two of one name instead."
+        )
+    yield named
+
+
+def _name(place: Path | str) -> str:
+    return place.name.removesuffix(".session") if isinstance(place, Path) else name_of_location(place)
+
+
+def _made_of(request: ServeRequest, say: Say) -> Path:
+    """The session of --watch: the one of an earlier serve, else a new one."""
+    folder = request.output or Path(f"{request.watch[0].resolve().name}.session")
+    if not folder.exists():
+        paths = [*request.watch, *request.ctf]
+        sources = Sources(paths, [], ReadOptions(permissive=True), ", ".join(map(str, paths)))
+        store_session(read_session(sources, SILENT), folder, sources.as_given, False, SILENT, None)
+        say(f"Made {folder} of {sources.as_given}.")
+    return folder
+
+
+@dataclass
+class Follower:
+    """The sources of one session."""
+
+    advisor: Advisor
+    sources: Sources
+    ticks: Ticks = field(default_factory=Ticks)
+    looked_s: float | None = None
+
+    def __post_init__(self) -> None:
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"follower-{self.advisor.name}", daemon=True)
+        self._retry_at_s: dict[Path, tuple[float, float]] = {}
+        self._first_seen_s: dict[Path, float] = {}
+        self._gone: set[Path] = set()
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        self._thread.join(timeout=30.0)
+
+    def _run(self) -> None:
+        folder = Path(self.advisor.location)
+        changes = changes_below(self.sources.paths)
+        pending: set[Path] | None = None  # None: everything
+        pause_s = LOOK_S if type(changes).__name__ == "Told" else POLL_S
+        with FollowedSources(folder, self.sources) as followed:
+            while not self._stop.is_set():
+                changed = changes.take() | self._due()
+                if pending is not None:
+                    pending |= changed
+                if self._are_gone():
+                    pending = None  # what comes back may have changed meanwhile
+                elif pending is None or pending:
+                    pending = self._take_in(followed, changes, pending)
+                self.looked_s = self.advisor.clock()
+                self._stop.wait(pause_s)
+        changes.close()
+
+    def _take_in(
+        self, followed: FollowedSources, changes: Changes, pending: set[Path] | None
+    ) -> set[Path] | None:
+        """Read what has changed; what is left to be read again, None for everything."""
+        try:
+            taken = followed.take_in(pending)
+        except (CryoscoutError, OSError) as error:
+            self.advisor.trouble(
+                "sources", str(error), "It is read again when it changes; look at the file.", 6
+            )
+            self._stop.wait(FIRST_PAUSE_S)
+            return pending
+        self.advisor.well("sources")
+        if taken.added:
+            self.ticks.tick(self.advisor.clock())
+            self.advisor.wake()
+        self._wait_for(taken)
+        changes.keep_looking_at(taken.waiting)
+        return set()
+
+    def _are_gone(self) -> bool:
+        gone = [path for path in self.sources.paths if not path.exists()]
+        if gone:
+            names = ", ".join(str(path) for path in gone)
+            remedy = "Check the mount; what is stored stays, and it is read on when it is back."
+            self.advisor.trouble("folder", f"{names} cannot be seen.", remedy, 7)
+        else:
+            self.advisor.well("folder")
+        return bool(gone)
+
+    def _wait_for(self, taken: TakenOn) -> None:
+        """Incomplete files are tried again with growing pauses, and named after a minute."""
+        now_s = time.monotonic()
+        waiting = set(taken.waiting)
+        self._first_seen_s = {path: self._first_seen_s.get(path, now_s) for path in waiting}
+        for path in waiting:
+            _, pause_s = self._retry_at_s.get(path, (0.0, FIRST_PAUSE_S / 2))
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            self._retry_at_s[path] = now_s + pause_s, pause_s
+        for path in set(self._retry_at_s) - waiting:
+            del self._retry_at_s[path]
+        old = [path for path, since_s in self._first_seen_s.items() if now_s - since_s >= NAMED_AFTER_S]
+        if old:
+            more = f" and {len(old) - 1} more" if len(old) > 1 else ""
+            self.advisor.trouble(
+                "incomplete",
+                f"{old[0]}{more} is not whole for over a minute.",
+                "It is read when it is complete.",
+                3,
+            )
+        else:
+            self.advisor.well("incomplete")
+        if taken.left_out:
+            self.advisor.trouble(
+                "left out", taken.left_out[0], f"{len(taken.left_out)} pieces were left out.", 2
+            )
+        else:
+            self.advisor.well("left out")
+
+    def _due(self) -> set[Path]:
+        now_s = time.monotonic()
+        return {path for path, (at_s, _) in self._retry_at_s.items() if at_s <= now_s}
+
+    def clock(self) -> Mapping[str, Any] | None:
+        """Age of the last look at the folder; a look is usual every few seconds."""
+        if self.looked_s is None:
+            return {"age_s": None, "usual_s": None}
+        return {"age_s": max(0.0, self.advisor.clock() - self.looked_s), "usual_s": POLL_S}
+
+
+class Followers:
+    """All sources of a server."""
+
+    def __init__(
+        self, request: ServeRequest, places: Mapping[str, Path | str], served: ServedSessions, say: Say
+    ) -> None:
+        self._followers: list[Follower] = []
+        for name, place in places.items():
+            paths = [*request.watch, *request.ctf] or sources_of(place)
+            missing = [path for path in paths if not path.exists()]
+            if missing and not request.watch and request.replay is None:
+                say(
+                    f"Note: {', '.join(map(str, missing))}, from which {name} was imported, cannot be seen now."
+                )
+            if paths and not isinstance(place, str):
+                sources = Sources(paths, [], ReadOptions(permissive=True), ", ".join(map(str, paths)))
+                self._followers.append(Follower(served.advisor(name), sources))
+
+    def start(self) -> None:
+        """Begin to follow."""
+        for follower in self._followers:
+            follower.start()
+
+    def close(self) -> None:
+        """End all threads."""
+        for follower in self._followers:
+            follower.close()
+
+    def clock(self) -> Mapping[str, Any] | None:
+        """Of the folder that was looked at longest ago; None where none is followed."""
+        clocks = [each for follower in self._followers if (each := follower.clock()) is not None]
+        return max(clocks, key=lambda each: each["age_s"] or 0.0) if clocks else None
+
+
+def sources_of(place: Path | str) -> list[Path]:
+    """The files and folders that a stored session was imported from, as they are now."""
+    with SessionStore.open(place) as store:
+        return [Path(each) for each in store.files() if each.startswith("/") or Path(each).is_absolute()]

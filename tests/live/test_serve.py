@@ -1,0 +1,152 @@
+"""The server as a program: it listens, answers, tells by its socket, ends when told to, and goes on afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+START_LIMIT_S = 120.0
+
+
+class Served:
+    """A running `cryoscout serve`."""
+
+    def __init__(self, process, base, token):
+        self.process, self.base, self.token = process, base, token
+        self.headers = {"Authorization": f"Bearer {token}"}
+
+    def get(self, what):
+        return httpx.get(
+            f"{self.base}/api/v1/{what}", headers=self.headers, trust_env=False, timeout=60
+        ).json()
+
+    def post(self, what, body):
+        return httpx.post(
+            f"{self.base}/api/v1/{what}", headers=self.headers, json=body, trust_env=False, timeout=60
+        )
+
+    def until(self, holds, limit_s=60.0):
+        deadline = time.monotonic() + limit_s
+        while time.monotonic() < deadline:
+            advice = self.get("advice")
+            if holds(advice):
+                return advice
+            time.sleep(0.1)
+        raise AssertionError(f"not within {limit_s} s: {advice}")
+
+
+@contextmanager
+def running(*arguments, stop=signal.SIGTERM, expect=(143, 0)):
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-c",
+            "from cryoscout.cli.main import run; run()",
+            "serve",
+            *map(str, arguments),
+            "--port",
+            "0",
+        ],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    said, deadline = [], time.monotonic() + START_LIMIT_S
+    found = None
+    while found is None and time.monotonic() < deadline:
+        line = process.stderr.readline()
+        if not line:
+            raise AssertionError(f"serve ended: {''.join(said)}")
+        said.append(line)
+        found = re.search(r"operator +(http://\S+)/\?token=(\S+)", line)
+    try:
+        yield Served(process, found[1], found[2])
+    finally:
+        process.send_signal(stop)
+        process.wait(60)
+        rest = process.stderr.read()
+        process.stderr.close()
+    assert process.returncode in expect, rest
+    assert "Traceback" not in rest
+
+
+def test_a_server_listens_tells_and_ends(stored):
+    from websockets.sync.client import connect
+
+    with running(stored) as server:
+        hole = server.get("advice")["next"]["hole"]
+        address = server.base.replace("http", "ws") + "/api/v1/socket"
+        with connect(address, additional_headers=server.headers, proxy=None) as socket:
+            first = json.loads(socket.recv(20))
+            assert first["advice"]["next"]["hole"] == hole
+            sent = {"author": "t", "hole_id": hole, "ctf_max_res_angstrom": 3.5}
+            answer = server.post("outcome", sent).json()
+            while True:
+                message = json.loads(socket.recv(20))
+                if message["type"] == "advice" and message["revision"] >= answer["revision"]:
+                    break
+        second = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                "from cryoscout.cli.main import run; run()",
+                "serve",
+                str(stored),
+                "--port",
+                "0",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert second.returncode == 2
+        assert f"process {server.process.pid} on" in second.stderr
+        expected = server.get("advice")
+    with running(stored) as server:
+        again = server.get("advice")
+        assert again["holes"] == expected["holes"]
+        assert again["run_id"] != expected["run_id"]
+
+
+def test_what_was_acknowledged_is_there_after_a_kill(stored):
+    with running(stored, stop=signal.SIGKILL, expect=(-9,)) as server:
+        done = []
+        for _ in range(6):
+            hole = server.get("advice")["next"]["hole"]
+            answer = server.post(
+                "outcome", {"author": "t", "hole_id": hole, "ctf_max_res_angstrom": 3.5}
+            ).json()
+            done.append(hole)
+            server.until(lambda advice, at=answer["revision"]: advice["revision"] >= at)
+        expected = server.get("advice")
+    with running(stored) as server:
+        again = server.get("advice")
+        assert again["results"] == 6
+        assert again["holes"] == expected["holes"]
+        measured = server.get("events?kind=measured&limit=1000")["events"]
+        assert [event["payload"]["exposure_id"].split("#")[0] for event in measured] == done
+
+
+@pytest.mark.parametrize("arguments", [["no.session"], ["--port", "0"]])
+def test_bad_arguments_end_with_2(arguments, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", "from cryoscout.cli.main import run; run()", "serve", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=120,
+    )
+    assert done.returncode == 2
+    assert "instead" in done.stderr
