@@ -288,3 +288,12 @@ def test_a_plan_of_a_stored_session_obeys_what_was_said(session):
     assert session.holes["hole_id"].iloc[70] in {visit.hole for visit in said.visits}
     assert said.minutes_used <= BUDGET_MIN
     assert any("operator" in note for note in said.notes)
+
+
+def test_past_the_time_limit_the_plan_that_stands_stays_and_without_one_planning_goes_on(session):
+    drive = Drive(session, planner_of(session, CalmSettings(committed=0, hysteresis=0.0, time_limit_s=1e-9)))
+    first = drive.step()
+    assert len(first.walk) > 5
+    second = drive.step()
+    assert second.kept
+    assert second.walk.holes.tolist() == first.walk.holes[1:].tolist()

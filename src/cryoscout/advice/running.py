@@ -224,11 +224,13 @@ class _Planning:
     free: NDArray[np.bool_]
     p_good: NDArray[np.float64]
     began: float
+    may_give_up: bool = False  # whether there is a plan that stands
 
     def calm_route(self, standing: Standing | None) -> tuple[list[int], int, bool]:
         """(holes in order, how many of the first stand, whether the plan that stood was kept)."""
         calm = self.planner.calm
         left = [] if standing is None else [hole for hole in standing.holes if self.free[hole]]
+        self.may_give_up = bool(left)
         is_new = (
             standing is None
             or not left
@@ -317,6 +319,6 @@ class _Planning:
                 break
             course.visit(hole)
             route.append(hole)
-            if time.monotonic() - self.began > self.planner.calm.time_limit_s:
+            if self.may_give_up and time.monotonic() - self.began > self.planner.calm.time_limit_s:
                 return None
         return route

@@ -244,7 +244,7 @@ class LiveSession:
             outcome=followed.good_by_hole(self.threshold_angstrom),
             results=results,
             here=self._last_without_times() if here is None else here,
-            minutes_left=self.minutes_left(now_s),
+            minutes_left=self._ensure_planner().problem.time_model.visits_min(self.minutes_left(now_s)),
             awaited=np.maximum(taken - results, 0.0),
             overrides=followed.overrides,
             revision=followed.last_event.id,
@@ -266,6 +266,7 @@ class LiveSession:
     def _moment(self, advice: RunningAdvice, now_s: float) -> Moment:
         content = advice_json(advice, self._image_p_good)
         at = self.microscope_now(now_s)
+        content["minutes_left"] = round(max(0.0, self.minutes_left(now_s)), 4)
         content["notes"] = [*content["notes"], *self._notes]
         content["target"] = self._target(advice, at)
         content["threshold_angstrom"] = self.threshold_angstrom
@@ -314,7 +315,9 @@ class LiveSession:
             return None
         within_min = None
         if target.by is not None and at is not None:
-            within_min = max(0.0, (target.by - at).total_seconds() / 60.0)
+            within_min = advice.problem.time_model.visits_min(
+                max(0.0, (target.by - at).total_seconds() / 60.0)
+            )
         return {
             "good": target.good,
             "by": None if target.by is None else target.by.isoformat(timespec="minutes"),

@@ -226,10 +226,11 @@ def forecast_json(moment: Moment, so_far: Sequence[tuple[str, float]]) -> Json:
     so_far : (microscope time, good micrographs by then), ascending
     """
     seen = moment.advice.outlook
+    with_pauses = 1.0 + moment.advice.problem.time_model.pauses_per_min
     return {
         "revision": moment.revision,
         "microscope_at": moment.content["microscope_at"],
-        "minutes": rounded(seen.minutes.tolist()),
+        "minutes": rounded((with_pauses * seen.minutes).tolist()),
         "expected": rounded(seen.expected.tolist()),
         "interval_50": rounded(seen.interval_50.tolist()),
         "interval_80": rounded(seen.interval_80.tolist()),
