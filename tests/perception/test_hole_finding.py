@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
 from square_samples import Drawn, Look, draw
 
 from cryoscout.core.errors import InputError
-from cryoscout.perception import hole_finding
+from cryoscout.perception import hole_finding, images
 from cryoscout.perception.hole_finding import NO_HOLES, FoundHoles, _recorded, find_holes
 from cryoscout.perception.images import read_image
 from cryoscout.simulate.frames import hole_centres_px
@@ -169,8 +172,6 @@ def noise(seed: int, sigma_px: float) -> NDArray[np.float32]:
     "image",
     [
         pytest.param(np.zeros((200, 300), dtype=np.uint8), id="one brightness"),
-        pytest.param(np.zeros((1, 1)), id="one pixel"),
-        pytest.param(np.zeros((3, 2000)), id="a strip"),
         pytest.param(np.mgrid[:200, :300][0].astype(np.float32), id="a gradient"),
         *(pytest.param(noise(seed, 0.0), id=f"white noise {seed}") for seed in range(3)),
         *(pytest.param(noise(seed, 4.0), id=f"smooth noise {seed}") for seed in range(6)),
@@ -183,10 +184,62 @@ def test_an_image_without_a_lattice_gives_no_holes(image):
     assert find_holes(image) == NO_HOLES
 
 
+@pytest.mark.parametrize("shape", [(1, 1_000_000), (1_000_000, 1), (40, 20_000), (1, 1), (0, 5)])
+def test_a_picture_thinner_than_a_few_holes_is_refused_before_it_is_read(shape):
+    class Untouched:
+        def __init__(self, shape):
+            self.shape = shape
+
+        def rows(self, first, last):
+            pytest.fail("it was read")
+
+    with pytest.raises(InputError, match=r"thinner than a few holes\. Remedy: "):
+        find_holes(Untouched(shape))
+
+
+def test_a_picture_read_by_blocks_has_the_holes_of_the_whole_array(monkeypatch):
+    drawn = draw(Look(noise=2, contrast=15, shape=(450, 470)), seed=3)
+    large = np.kron(drawn.image, np.ones((5, 5), dtype=np.float32))[:-3, :-2]
+    whole = find_holes(large)
+    monkeypatch.setattr(images, "_BLOCK_PIXELS", 50_000)
+    assert centres(find_holes(large)) == pytest.approx(centres(whole), abs=1e-6)
+    monkeypatch.setattr(images, "SAMPLED_PIXELS", 200_000)
+    assert centres(find_holes(large)) == pytest.approx(centres(whole), abs=0.05)
+
+
+@pytest.mark.slow
+def test_the_holes_of_a_picture_of_150_million_pixels_take_little_memory_and_time(tmp_path):
+    path = tmp_path / "large.png"
+    rows, columns = np.ogrid[:12_000, :12_400]
+    down, across = rows % 400 - 200, columns % 400 - 200
+    pixels = np.full((12_000, 12_400), 100, dtype=np.uint8)
+    pixels[down * down + across * across < 130**2] += 40
+    Image.fromarray(pixels).save(path, compress_level=1)
+    del pixels
+    code = (
+        "import resource, sys, time\nfrom cryoscout.cli.main import main\n"
+        "code = main(['find-holes', sys.argv[1], '--json'])\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time(), code, file=sys.stderr)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+    )
+    peak_kb, seconds, left_with = answer.stderr.split()[-3:]
+    assert left_with == "0"
+    assert len(json.loads(answer.stdout)[str(path)]["holes"]) >= 850
+    assert float(peak_kb) / 1024 <= 800
+    # Processor time, and generous: about 5 s on one core; whole in memory it was 29 to 40.
+    assert float(seconds) <= 20
+
+
 @settings(max_examples=share(20))
 @given(height=st.integers(1, 60), width=st.integers(1, 60), seed=st.integers(0, 99))
 def test_small_images_of_any_shape_are_answered(height, width, seed):
     image = np.random.default_rng(seed).integers(0, 255, (height, width), dtype=np.uint8)
+    if min(height, width) < 16:
+        with pytest.raises(InputError, match="thinner than a few holes"):
+            find_holes(image)
+        return
     found = find_holes(image)
     assert (found.diameter_px is None) == (found.lattice is None) == (found.holes == ())
 

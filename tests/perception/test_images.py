@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import struct
+import time
+import zlib
 from pathlib import Path
 
 import mrcfile
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from cryoscout.core.errors import InputError
+from cryoscout.core.errors import CryoscoutError, InputError
 from cryoscout.perception import images
+from cryoscout.perception.hole_finding import find_holes
 from cryoscout.perception.images import read_image
+from examples import share
 
 PIXELS = np.arange(12 * 17, dtype=np.uint8).reshape(12, 17)
 
@@ -122,3 +128,118 @@ def test_a_picture_with_too_many_pixels_is_refused_before_it_is_decoded(tmp_path
     monkeypatch.setattr(images, "MOST_PIXELS", 100)
     with pytest.raises(InputError, match=r"1 to 100 pixels. Got 17 x 12"):
         read_image(path)
+
+
+def tiff_of(directories: int, whole: bool = True, loop: bool = False) -> bytes:
+    """A TIFF of 4 x 4 pixels with further directories; whole : each of them is a picture"""
+    picture = [(256, 4), (257, 4), (258, 8), (259, 1), (262, 1), (273, 0), (278, 4), (279, 16)]
+    parts, at = [b"II*\0" + struct.pack("<I", 8)], 8
+    for number in range(directories):
+        entries = picture if whole or number == 0 else [(254, 0)]
+        at += 2 + 12 * len(entries) + 4
+        content = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+        follows = at if number < directories - 1 else (8 if loop else 0)
+        parts.append(struct.pack("<H", len(entries)) + content + struct.pack("<I", follows))
+    return b"".join(parts)
+
+
+def png_of(*chunks: bytes, times: int = 1) -> bytes:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 4, 8, 0, 0, 0, 0))
+    further = b"".join(chunk(each, b"") for each in chunks) * times
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + header
+        + further
+        + chunk(b"IDAT", zlib.compress(bytes(20)))
+        + chunk(b"IEND", b"")
+    )
+
+
+LONG = {
+    "80,000 directories": (tiff_of(80_000), r"must hold one picture. Got 1,000 or more"),
+    "80,000 directories without pictures": (tiff_of(80_000, whole=False), "must hold one picture"),
+    "directories in a circle": (tiff_of(1, loop=True), "directories that lead nowhere"),
+    "two directories, the second without width": (tiff_of(2, whole=False), "must hold one picture. Got 2"),
+    "a directory of 60,000 entries": (
+        b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", 60_000) + bytes(12 * 60_000 + 4),
+        "a directory of more than 4,096 entries",
+    ),
+    "values that overlap": (
+        b"II*\0"
+        + struct.pack("<IH", 8, 3000)
+        + b"".join(struct.pack("<HHII", 300 + n, 1, 30_000, 8) for n in range(3000))
+        + bytes(4),
+        "a directory of more values than the file has bytes",
+    ),
+    "600,000 chunks": (png_of(b"IDAT", times=600_000), "more than 100,000 chunks"),
+    "a million segments": (b"\xff\xd8" + b"\xff\xe1\0\4ab" * 1_000_000, "more than 100,000 segments"),
+    "filled with nothing": (b"\xff\xd8" + b"\xff" * 5_000_000, "or filled with nothing"),
+    "decoded again and again": (
+        b"\xff\xd8\xff\xdb" + b"\xff\xda\0\x08\1\1\0\0\0\0" * 1000,
+        "more than 20 scans",
+    ),
+    "a TIFF that ends in its directory": (tiff_of(1)[:30], "ends too early"),
+}
+
+
+@pytest.mark.parametrize("what", LONG)
+def test_a_picture_made_to_take_long_is_refused_at_once(tmp_path, what):
+    content, got = LONG[what]
+    path = tmp_path / "a.img"
+    path.write_bytes(content)
+    began = time.process_time()
+    with pytest.raises(InputError, match=got):
+        read_image(path)
+    # Generous: without the look at the parts these take a second to many minutes.
+    assert time.process_time() - began < 0.5
+
+
+def test_a_tiff_made_by_hand_is_read(tmp_path):
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff_of(1))
+    assert read_image(path).shape == (4, 4)
+
+
+@settings(max_examples=share(100))
+@given(
+    kind=st.sampled_from(["png", "jpg", "tif", "mrc"]),
+    changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 8), st.binary(max_size=8)), max_size=6),
+    at_start=st.booleans(),
+)
+def test_a_damaged_picture_is_read_or_refused(tmp_path_factory, kind, changes, at_start):
+    folder = tmp_path_factory.getbasetemp()
+    path, damaged = folder / f"whole.{kind}", folder / f"damaged.{kind}"
+    if not path.exists():
+        if kind == "mrc":
+            mrc(path, PIXELS.astype(np.float32))
+        else:
+            Image.fromarray(PIXELS).save(path)
+    data = path.read_bytes()
+    for place, length, put in changes:
+        at = int(place * (min(len(data), 300) if at_start else len(data)))
+        data = data[:at] + put + data[at + length :]
+    damaged.write_bytes(data)
+    for read in (read_image, lambda file: find_holes_of(file)):
+        try:
+            read(damaged)
+        except CryoscoutError:
+            continue
+
+
+def find_holes_of(path: Path) -> None:
+    with images.opened_image(path) as picture:
+        find_holes(picture)
+
+
+def test_a_large_picture_is_read_by_blocks_with_the_same_numbers(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "_BLOCK_PIXELS", 40)
+    pixels = np.arange(500 * 17, dtype=np.uint16).reshape(500, 17)
+    for suffix in ("png", "tif"):
+        Image.fromarray(pixels).save(tmp_path / f"a.{suffix}")
+        assert np.array_equal(read_image(tmp_path / f"a.{suffix}"), pixels)
+    assert np.array_equal(read_image(mrc(tmp_path / "a.mrc", pixels)), pixels)

@@ -39,16 +39,19 @@ def find_holes(
     """
     from cryoscout.perception import hole_finding
     from cryoscout.perception.hole_overlay import write_overlay
-    from cryoscout.perception.images import read_image
+    from cryoscout.perception.images import opened_image
 
     pictures = _pictures(images, output, force)
     found: dict[str, FoundHoles] = {}
     with progress("finding holes", len(images)) as step:
         for path in images:
-            image = read_image(path)
-            found[str(path)] = hole_finding.find_holes(image)
-            if pictures:
-                write_overlay(image, found[str(path)], pictures[path])
+            with opened_image(path) as image:
+                try:
+                    found[str(path)] = hole_finding.find_holes(image)
+                except InputError as error:
+                    raise InputError(f"{path}: {error}") from None
+                if pictures:
+                    write_overlay(image, found[str(path)], pictures[path])
             step()
     for name, holes in found.items():
         if holes.lattice is None:

@@ -22,6 +22,7 @@ from scipy.spatial import KDTree
 
 from cryoscout.core.errors import InputError
 from cryoscout.perception.hole_lattice import Lattice, blurred, find_lattice, subpixel_top
+from cryoscout.perception.images import Picture, reduced_image
 
 REDUCED_PX = 900
 """The image is reduced by a whole number until its longer side is about this: speed, and less noise."""
@@ -34,7 +35,8 @@ HOLES_NEEDED = 3
 TORN_SHARE = 0.015  # of the disc: more of it as bright as vacuum is a tear
 _NEAR = 0.17  # of the spacing: how far a neighbour may stand from where the lattice says
 _RADII = np.linspace(0.15, 0.45, 9)  # of the spacing
-_SMALLEST_SIDE_PX = 16
+SMALLEST_SIDE_PX = 16
+"""Of the reduced image: less than three holes, which are at least `SMALLEST_SPACING_PX` apart."""
 
 
 @dataclass(frozen=True)
@@ -74,23 +76,21 @@ CALMED_PERCENT = 10.0
 NO_HOLES = FoundHoles(None, None, ())
 
 
-def find_holes(image: NDArray[np.generic]) -> FoundHoles:
+def find_holes(image: NDArray[np.generic] | Picture) -> FoundHoles:
     """The intact holes of an image: bright discs on a lattice. Where none shows, the smoothed image is tried.
 
-    image : (h, w) finite numbers, any brightness
-    Raises InputError for another shape, or where a value is not finite.
+    image : (h, w) finite numbers, any brightness; or a picture, of which no more than some rows are in memory at once
+    Raises InputError for another shape, for an image of fewer than SMALLEST_SIDE_PX rows or columns when its longer
+    side is reduced to about REDUCED_PX (thinner than a few holes), or where a value is not finite.
     """
-    pixels = _checked(image)
-    found = _found(pixels)
-    return found if found.holes else _found(_calmed(pixels))
+    factor = max(1, round(max(image.shape, default=0) / REDUCED_PX))
+    reduced = _reduced(_Array(_checked(image)) if isinstance(image, np.ndarray) else image, factor)
+    found = _found(reduced, factor)
+    return found if found.holes else _found(_calmed(reduced), factor)
 
 
-def _found(pixels: NDArray[np.float32]) -> FoundHoles:
-    """The holes of an image whose brightness is about 0 to 1."""
-    factor = max(1, round(max(pixels.shape) / REDUCED_PX))
-    reduced = _reduced(pixels, factor)
-    if min(reduced.shape) < _SMALLEST_SIDE_PX:
-        return NO_HOLES
+def _found(reduced: NDArray[np.float32], factor: int) -> FoundHoles:
+    """The holes of a reduced image whose brightness is about 0 to 1, in px of the image itself."""
     valid = _recorded(reduced)
     if not valid.any():
         return NO_HOLES
@@ -124,39 +124,60 @@ def _found(pixels: NDArray[np.float32]) -> FoundHoles:
     return FoundHoles(2 * radius_px * factor, _scaled(lattice, factor), holes)
 
 
-def _checked(image: NDArray[np.generic]) -> NDArray[np.float32]:
-    if image.ndim != 2 or image.dtype.kind not in "buif" or min(image.shape) < 1:
+@dataclass(frozen=True)
+class _Array:
+    """An array as a picture."""
+
+    pixels: NDArray[np.generic]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return int(self.pixels.shape[0]), int(self.pixels.shape[1])
+
+    def rows(self, first: int, last: int) -> NDArray[np.float32]:
+        with np.errstate(over="ignore", invalid="ignore"):
+            block: NDArray[np.float32] = self.pixels[first:last].astype(np.float32)
+        if not np.isfinite(block).all():
+            raise InputError(
+                "An image must hold finite numbers. Got NaN or infinity instead. Remedy: replace them before."
+            )
+        return block
+
+
+def _checked(image: NDArray[np.generic]) -> NDArray[np.generic]:
+    if image.ndim != 2 or image.dtype.kind not in "buif":
         raise InputError(
             f"An image must be a 2-D array of numbers. Got {image.dtype} {image.shape} instead. "
             "Remedy: give one grey picture."
         )
-    pixels = image.astype(np.float32)
-    if not np.isfinite(pixels).all():
+    return image
+
+
+def _reduced(picture: Picture, factor: int) -> NDArray[np.float32]:
+    """Means of factor x factor pixels; what is left over at the lower and right border is cut off.
+
+    Their brightness is about 0 to 1, so that squares and sums stay exact for any unit of it: from the darkest to the
+    brightest half per cent of its pixels.
+    """
+    height, width = (length // factor for length in picture.shape)
+    if min(height, width) < SMALLEST_SIDE_PX:
         raise InputError(
-            "An image must hold finite numbers. Got NaN or infinity instead. Remedy: replace them before."
+            f"An image of holes must be at least {SMALLEST_SIDE_PX * factor} px high and wide, for one that is "
+            f"{max(picture.shape)} px long. Got {picture.shape[0]} x {picture.shape[1]} instead, thinner than a few "
+            "holes. Remedy: give a picture of a square or patch."
         )
-    # The squares and sums below stay exact for any unit of brightness.
-    low, high = np.percentile(pixels, [0.5, 99.5])
+    means, sample = reduced_image(picture, factor)
+    low, high = np.percentile(sample, [0.5, 99.5])
     spread = float(high - low)
-    scaled: NDArray[np.float32] = (pixels - np.float32(low)) / np.float32(spread if spread > 0 else 1.0)
+    scaled: NDArray[np.float32] = ((means - float(low)) / (spread if spread > 0 else 1.0)).astype(np.float32)
     return scaled
 
 
-def _calmed(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+def _calmed(reduced: NDArray[np.float32]) -> NDArray[np.float32]:
     """Smoothed, and its darkest tenth of one level: noise and frost can hide a lattice that then shows."""
-    smooth = ndimage.uniform_filter(pixels, max(3, round(max(pixels.shape) * CALMED_SHARE)))
+    smooth = ndimage.uniform_filter(reduced, max(3, round(max(reduced.shape) * CALMED_SHARE)))
     calmed: NDArray[np.float32] = np.maximum(smooth, np.percentile(smooth, CALMED_PERCENT))
     return calmed
-
-
-def _reduced(pixels: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
-    """Means of factor x factor pixels; what is left over at the lower and right border is cut off."""
-    if factor == 1:
-        return pixels
-    height, width = (length // factor * factor for length in pixels.shape)
-    rows = np.add.reduceat(pixels[:height, :width], np.arange(0, height, factor), axis=0)
-    both: NDArray[np.float32] = np.add.reduceat(rows, np.arange(0, width, factor), axis=1)
-    return both / np.float32(factor**2)
 
 
 def _recorded(image: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cryoscout.core.new_files import whole_file
 from cryoscout.perception.hole_finding import FoundHoles
+from cryoscout.perception.images import Picture, reduced_image
 
 LONGEST_SIDE_PX = 1600
 # Orange on black: told apart from any grey, and by those who see no red or no green.
@@ -16,18 +16,24 @@ _LINE = (230, 159, 0)
 _EDGE = (0, 0, 0)
 
 
-def write_overlay(image: NDArray[np.floating], found: FoundHoles, path: Path) -> None:
+def write_overlay(image: Picture, found: FoundHoles, path: Path) -> None:
     """Write a PNG of the image, reduced to LONGEST_SIDE_PX where larger, with a circle around every hole.
 
-    image : (h, w) finite     found : px of that image     path : written over where it exists
+    found : px of that image     path : written over where it exists
     """
     from PIL import Image, ImageDraw
 
-    low, high = np.percentile(image, [1.0, 99.0])
-    grey = np.clip((image - low) / max(float(high - low), 1e-9), 0.0, 1.0)
+    longest_px = max(image.shape)
+    factor = max(1, longest_px // LONGEST_SIDE_PX)
+    means, sample = reduced_image(image, factor)
+    low, high = np.percentile(sample, [1.0, 99.0])
+    grey = np.clip((means - float(low)) / max(float(high - low), 1e-9), 0.0, 1.0)
     picture = Image.fromarray((255 * grey).astype(np.uint8))
-    scale = min(1.0, LONGEST_SIDE_PX / max(picture.size))
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    scale = min(1.0, LONGEST_SIDE_PX / longest_px)
+    size = (
+        max(1, round(picture.width * factor * scale)),
+        max(1, round(picture.height * factor * scale)),
+    )
     picture = picture.resize(size, Image.Resampling.BOX).convert("RGB")
     pen = ImageDraw.Draw(picture)
     width = max(1, round(max(size) / 700))

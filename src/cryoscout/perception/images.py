@@ -1,31 +1,48 @@
 """Reads one grey picture of a microscope from MRC, TIFF, PNG or JPEG, and refuses what would mislead later steps.
 
-A format is known by the file's first bytes, never by its name. Only the named file is opened.
+A format is known by the file's first bytes, never by its name. Only the named file is opened. A large picture need not
+be in memory as a whole in numbers of 32 bits: `opened_image` gives it rows by rows.
 """
 
 from __future__ import annotations
 
-import warnings
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import InputError
+from cryoscout.core.picture_file import PAGES_COUNTED, PictureError, opened_picture, picture_format
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 MOST_PIXELS = 150_000_000
 """More than any camera gives in one image; refused from the header, before memory is taken."""
-_PILLOW = {
-    b"\x89PNG": "PNG",
-    b"\xff\xd8\xff": "JPEG",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"II+\0": "TIFF",
-    b"MM\0+": "TIFF",
-}
 _MRC_HEADER_BYTES = 1024
 _MRC_MODES = (0, 1, 2, 6, 12)
+_BLOCK_PIXELS = 4_000_000
+SAMPLED_PIXELS = 16_000_000
+"""Of a larger picture, percentiles are taken of pixels evenly apart, about as many as this."""
+
+
+class Picture(Protocol):
+    """A picture whose rows can be read without the others."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns); row 0 is the first that the file holds."""
+
+    def rows(self, first: int, last: int) -> NDArray[np.float32]:
+        """Rows first..last-1, (last - first, columns), finite, with the numbers of the file; colour becomes grey.
+
+        Raises InputError where the picture is damaged there or holds NaN or infinity.
+        """
 
 
 def read_image(path: Path) -> NDArray[np.float32]:
@@ -35,6 +52,50 @@ def read_image(path: Path) -> NDArray[np.float32]:
     Raises InputError, which names the file and the remedy, for a file that is missing, empty, damaged, of another
     format, larger than MOST_PIXELS, with several pictures, or with values that are not finite.
     """
+    with opened_image(path) as picture:
+        image = np.empty(picture.shape, dtype=np.float32)
+        for first, last in blocks_of(picture.shape):
+            image[first:last] = picture.rows(first, last)
+    return image
+
+
+def blocks_of(shape: tuple[int, int], multiple: int = 1) -> Iterator[tuple[int, int]]:
+    """First and last row (exclusive) of blocks that are a few million pixels each, and whole multiples of rows.
+
+    shape : (rows, columns)     multiple : rows that stay together; the last block may have less
+    """
+    rows, columns = shape
+    step = max(1, _BLOCK_PIXELS // (max(columns, 1) * multiple)) * multiple
+    for first in range(0, rows, step):
+        yield first, min(first + step, rows)
+
+
+def reduced_image(picture: Picture, factor: int) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Means of factor x factor pixels, and the pixels for percentiles: all, or of a large picture every few.
+
+    factor : whole, 1 or more, at most the shorter side; what is left over at the lower and right border is cut off
+    Returns (rows // factor, columns // factor) and (n,). Raises InputError as `Picture.rows`.
+    """
+    height, width = (length // factor for length in picture.shape)
+    apart = max(1, math.isqrt(picture.shape[0] * picture.shape[1] // SAMPLED_PIXELS))
+    means = np.empty((height, width), dtype=np.float64)
+    sample = []
+    for first, last in blocks_of(picture.shape, factor):
+        block = picture.rows(first, last)
+        sample.append(block[-first % apart :: apart, ::apart].ravel())
+        start = first // factor
+        stop = min(last // factor, height)
+        if stop > start:
+            inside = block[: (stop - start) * factor, : width * factor]
+            rows = np.add.reduceat(inside, np.arange(0, len(inside), factor), axis=0, dtype=np.float64)
+            means[start:stop] = np.add.reduceat(rows, np.arange(0, width * factor, factor), axis=1)
+    means /= float(factor**2)
+    return means, np.concatenate(sample)
+
+
+@contextmanager
+def opened_image(path: Path) -> Iterator[Picture]:
+    """The picture of a file, for as long as the block lasts. Raises as `read_image`."""
     try:
         if not path.is_file():
             raise _refused(
@@ -44,19 +105,34 @@ def read_image(path: Path) -> NDArray[np.float32]:
             head = file.read(_MRC_HEADER_BYTES)
         if not head:
             raise _refused(path, "must hold a picture", "an empty file", "copy it again")
-        format_ = next((name for magic, name in _PILLOW.items() if head.startswith(magic)), None)
-        image = _read_picture(path, format_) if format_ else _read_mrc(path, head)
+        format_ = picture_format(head)
+        if format_ is None:
+            yield _mrc(path, head)
+            return
+        try:
+            with opened_picture(path, format_) as (picture, pages):
+                _check_size(path, *picture.size)
+                if pages > 1:
+                    got = f"{pages:,} or more" if pages >= PAGES_COUNTED else str(pages)
+                    raise _refused(path, "must hold one picture", got, "write each to a file of its own")
+                picture.load()
+                yield _Decoded(path, picture)
+        except PictureError as error:
+            raise _refused(path, f"must be a whole {format_} picture", str(error), "copy it again") from None
     except OSError as error:
         raise _refused(path, "must be a readable, whole picture", str(error), "copy it again") from None
-    if not np.isfinite(image).all():
-        raise _refused(
-            path, "must hold finite numbers", "NaN or infinity", "write it again from the camera's own image"
-        )
-    return image
 
 
 def _refused(path: Path, must: str, got: str, remedy: str) -> InputError:
     return InputError(f"{path} {must}. Got {got} instead. Remedy: {remedy}.")
+
+
+def _finite(path: Path, block: NDArray[np.float32]) -> NDArray[np.float32]:
+    if not np.isfinite(block).all():
+        raise _refused(
+            path, "must hold finite numbers", "NaN or infinity", "write it again from the camera's own image"
+        )
+    return block
 
 
 def _check_size(path: Path, width: int, height: int) -> None:
@@ -69,28 +145,51 @@ def _check_size(path: Path, width: int, height: int) -> None:
         )
 
 
-def _read_picture(path: Path, format_: str) -> NDArray[np.float32]:
-    from PIL import Image
+@dataclass(frozen=True)
+class _Decoded:
+    """A picture that Pillow holds, in its own depth."""
 
-    try:
-        # Our own limit counts, not the one from which Pillow warns.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=[format_]) as picture:
-                _check_size(path, *picture.size)
-                pages = int(getattr(picture, "n_frames", 1))
-                if pages > 1:
-                    raise _refused(
-                        path, "must hold one picture", str(pages), "write each to a file of its own"
-                    )
-                grey = picture.mode in ("1", "L", "I", "F") or picture.mode.startswith("I;16")
-                return np.asarray(picture if grey else picture.convert("L"), dtype=np.float32)
-    except (SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise _refused(path, f"must be a whole {format_} picture", str(error), "copy it again") from None
+    path: Path
+    picture: Image
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.picture.height, self.picture.width
+
+    def rows(self, first: int, last: int) -> NDArray[np.float32]:
+        part = self.picture.crop((0, first, self.picture.width, last))
+        grey = part.mode in ("1", "L", "I", "F") or part.mode.startswith("I;16")
+        return _finite(self.path, np.asarray(part if grey else part.convert("L"), dtype=np.float32))
 
 
-def _read_mrc(path: Path, head: bytes) -> NDArray[np.float32]:
-    import mrcfile
+@dataclass(frozen=True)
+class _Mrc:
+    """The numbers of an MRC file, read where they are asked for."""
+
+    path: Path
+    shape: tuple[int, int]
+    kind: np.dtype[np.generic]
+    start: int
+    """Bytes before the first row."""
+
+    def rows(self, first: int, last: int) -> NDArray[np.float32]:
+        columns = self.shape[1]
+        values = np.fromfile(
+            self.path,
+            dtype=self.kind,
+            count=(last - first) * columns,
+            offset=self.start + first * columns * self.kind.itemsize,
+        )
+        if len(values) != (last - first) * columns:
+            raise _refused(self.path, "must be a whole MRC picture", "its end too early", "copy it again")
+        # A number of another precision may be too large for this one: infinity, which is refused.
+        with np.errstate(over="ignore", invalid="ignore"):
+            block = values.astype(np.float32).reshape(-1, columns)
+        return _finite(self.path, block)
+
+
+def _mrc(path: Path, head: bytes) -> _Mrc:
+    from mrcfile.utils import dtype_from_mode
 
     order = _byte_order(head)
     if order is None:
@@ -103,26 +202,15 @@ def _read_mrc(path: Path, head: bytes) -> NDArray[np.float32]:
             path, "must hold one picture", f"a stack of {sections}", "write each to a file of its own"
         )
     _check_size(path, columns, rows)
-    bytes_each = np.dtype(mrcfile.utils.dtype_from_mode(mode)).itemsize
+    kind = np.dtype(dtype_from_mode(mode)).newbyteorder(order)
     extended = int(np.frombuffer(head, f"{order}i4", count=1, offset=92)[0])
-    needed = _MRC_HEADER_BYTES + max(extended, 0) + columns * rows * bytes_each
+    start = _MRC_HEADER_BYTES + max(extended, 0)
+    needed = start + columns * rows * kind.itemsize
     if path.stat().st_size < needed:
         raise _refused(
             path, f"must have {needed} bytes as its header says", f"{path.stat().st_size}", "copy it again"
         )
-    data: Any = None
-    # Leginon's files have a machine stamp of their own, which mrcfile reports and then reads all the same.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with mrcfile.open(path, permissive=True) as file:
-                data = None if file.data is None else np.array(file.data, dtype=np.float32)
-        except (ValueError, TypeError) as error:
-            raise _refused(path, "must be a whole MRC picture", str(error), "copy it again") from None
-    if data is None or data.size != columns * rows:
-        raise _refused(path, "must be a whole MRC picture", "no data", "copy it again")
-    image: NDArray[np.float32] = data.reshape(rows, columns)
-    return image
+    return _Mrc(path, (rows, columns), kind, start)
 
 
 def _byte_order(head: bytes) -> str | None:

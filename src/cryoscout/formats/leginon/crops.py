@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +9,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import FileFormatError, InputError
+from cryoscout.core.picture_file import PictureError, opened_picture
 from cryoscout.formats.leginon.names import parse_name
 from cryoscout.session.joins import JoinReport, join_by_name, leginon_stem
 
 PATTERN = "*_crop.png"
+MOST_PIXELS = 16_000_000
+"""Of a hole image; real ones have 150 x 150."""
 _EIGHT_BIT_MODES = frozenset({"1", "L", "P", "RGB", "RGBA"})
 
 
@@ -77,14 +79,15 @@ def _size(shape: tuple[int, ...]) -> str:
 
 
 def _read_grey(file: Path) -> NDArray[np.uint8]:
-    from PIL import Image, UnidentifiedImageError
-
     try:
-        # Pillow warns from its limit on and raises at twice as much; here the limit counts.
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            opened = Image.open(file)
-        with opened as picture:
+        with opened_picture(file, "PNG") as (picture, pages):
+            if picture.width * picture.height > MOST_PIXELS or pages > 1:
+                raise FileFormatError(
+                    file,
+                    None,
+                    f"must be one picture of at most {MOST_PIXELS:,} px. Got {pages} of {_size(picture.size[::-1])} "
+                    "px instead: no hole image.",
+                )
             if picture.mode not in _EIGHT_BIT_MODES:
                 raise FileFormatError(
                     file,
@@ -93,11 +96,5 @@ def _read_grey(file: Path) -> NDArray[np.uint8]:
                     "Remedy: scale it to 8 bits with one contrast for all.",
                 )
             return np.asarray(picture.convert("L"), dtype=np.uint8)
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise FileFormatError(
-            file, None, f"must have at most {Image.MAX_IMAGE_PIXELS:,} px. Got more instead: no hole image."
-        ) from None
-    except UnidentifiedImageError:
-        raise FileFormatError(file, None, "must be a PNG picture. Got something else instead.") from None
-    except (OSError, SyntaxError) as error:
+    except (OSError, PictureError) as error:
         raise FileFormatError(file, None, f"must be a whole PNG picture. Got {error} instead.") from None
