@@ -70,7 +70,7 @@ def test_the_session_can_be_planned_from_afterwards(cli, tables):
     assert any("hold 3 same patch, 1 new patch, 0 new square" in note for note in plan["notes"])
     plan = json.loads(cli(f"{asked} --time-model fitted").out)
     assert plan["time_model"] == "fitted"
-    assert plan["holes"][0]["minutes"] == 20.0
+    assert plan["holes"][0]["minutes"] == 10.0
     assert any("has no predictions" in note for note in plan["notes"])
 
 

@@ -156,17 +156,22 @@ def import_(
     was = None if named is None else mark_of_place(named)
     access = _ServerAccess(smartscope_session, token_file, timeout_s, insecure)
     wanted = images_request(images, crop_px)
-    options = ReadOptions(
-        permissive, cluster_radius_um, column_map_of(column, mapping, position_unit), wanted.crops, model_id
-    )
-    sources = _sources([] if built_in else paths, access, options)
+    columns = column_map_of(column, mapping, position_unit)
+    predicted, others = _predictions_among([] if built_in else paths, columns)
+    of_leginon = None if predicted else model_id
+    options = ReadOptions(permissive, cluster_radius_um, columns, wanted.crops, of_leginon)
+    sources = _sources(others, access, options)
     if built_in is not None:
         read = read_built_in(built_in, split, options)
+    elif update and named is not None and is_there(named) and predicted:
+        _tell(*_predictions_into(named, predicted, others, options, model_id), named, as_json)
+        return
     elif update and named is not None and is_there(named):
         _tell(*update_session(named, sources, TELLING), named, as_json)
         return
     else:
         read = read_session(sources, TELLING)
+        read = _with_predictions(read, predicted, options, model_id)
     if named is not None:
         place = named
         read = replace(read, session=named_after(place, read.session))
@@ -178,6 +183,62 @@ def import_(
     read = with_images(read, wanted, permissive, TELLING)
     store_session(read, place, ", ".join(paths), force, TELLING, was)
     _tell(read, None, place, as_json)
+
+
+def _predictions_among(
+    paths: Sequence[str], columns: ColumnMap | Path | None
+) -> tuple[list[Path], list[str]]:
+    """Tables that hold predictions, and the other sources; a table that is all there is stands in both."""
+    from cryoscout.formats.smartscope.rest import is_address
+    from cryoscout.intake.predictions import tables_of_predictions
+
+    addresses = [path for path in paths if is_address(path)]
+    files = [Path(path) for path in paths if not is_address(path)]
+    tables, others = tables_of_predictions(files, columns)
+    if addresses and set(others) <= set(tables):
+        others = []
+    return tables, [*addresses, *(str(path) for path in others)]
+
+
+def _predictions_into(
+    place: Path | str, tables: list[Path], sources: Sequence[str], options: ReadOptions, model_id: str | None
+) -> tuple[TakenIn, dict[str, int]]:
+    """Add the predictions of tables to a stored session."""
+    from cryoscout.intake.predictions import add_own_predictions
+    from cryoscout.intake.take_in import TakenIn
+
+    others = [source for source in sources if Path(source) not in tables]
+    if others or options.column_map is None:
+        raise InputError(
+            f"Predictions must be added alone. Got {', '.join(others)} beside them instead. "
+            "Remedy: update the session with those first."
+        )
+    session, found = add_own_predictions(place, tables, options.column_map, options.permissive, model_id)
+    read = TakenIn(
+        session,
+        [each.report for each in found],
+        left_out=sum(each.left_out for each in found),
+        notes=[note for each in found for note in each.notes],
+    )
+    return read, {"predictions": sum(len(each.rows) for each in found)}
+
+
+def _with_predictions(
+    read: TakenIn, tables: list[Path], options: ReadOptions, model_id: str | None
+) -> TakenIn:
+    """What was read, with the predictions of tables."""
+    from cryoscout.intake.predictions import own_predictions, with_own_predictions
+
+    if not tables or options.column_map is None:
+        return read
+    found = own_predictions(read.session, tables, options.column_map, options.permissive, model_id)
+    return replace(
+        read,
+        session=with_own_predictions(read.session, found),
+        reports=[*read.reports, *(each.report for each in found)],
+        left_out=read.left_out + sum(each.left_out for each in found),
+        notes=[*read.notes, *(note for each in found for note in each.notes)],
+    )
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from cryoscout.belief.effects import Y1_EFFECTS, Y1_FLAT_EFFECTS, EffectVariance
 from cryoscout.core.errors import DataError, InputError, UnknownNameError
 from cryoscout.core.hole_tree import HoleTree
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
-from cryoscout.session.model import Session
+from cryoscout.session.model import OWN_PREDICTIONS, Session
 
 COMBINED = "combined"
 FLAT = "flat"
@@ -59,6 +59,11 @@ def prediction_of(
                 f"combined was fitted to the ResNet-18 of the Y1 session; for model {model!r} its calibration is "
                 "not checked."
             )
+    elif own_models(session).get(name) == OWN_PREDICTIONS["score"]:
+        checked = False
+        cautions.append(
+            f"p_good of {name!r} was fitted to the results that the session had when the scores were imported."
+        )
     elif name != FLAT:
         checked = False
         cautions.append(
@@ -181,10 +186,19 @@ def flat_p_good(threshold_angstrom: float = GOOD_THRESHOLD_ANGSTROM) -> float:
 def _context_model(session: Session) -> str | None:
     """The classifier that `combined` puts into context: res18, or the session's only one with a p_good."""
     rows = session.predictions
-    classifiers = [str(model) for model in rows.loc[rows["p_good"].notna(), "model_id"].unique()]
+    own = own_models(session)
+    classifiers = [
+        str(model) for model in rows.loc[rows["p_good"].notna(), "model_id"].unique() if model not in own
+    ]
     if _CONTEXT_MODEL in classifiers:
         return _CONTEXT_MODEL
     return classifiers[0] if len(classifiers) == 1 else None
+
+
+def own_models(session: Session) -> dict[str, str]:
+    """A site's own predictions by model id, with how they were read (the values of OWN_PREDICTIONS)."""
+    rows = session.provenance[session.provenance["reader"].isin(OWN_PREDICTIONS.values())]
+    return dict(zip(rows["field"], rows["reader"], strict=True))
 
 
 def _combined(session: Session, threshold_angstrom: float) -> NDArray[np.float64]:

@@ -32,6 +32,9 @@ OUTCOMES: tuple[str, ...] = ("measured", "failed", "pending", "none")
 """`measured`: it has a CTF resolution; `failed`: imaged, no fit, not good; `pending`: imaged, no result yet;
 `none`: not imaged."""
 
+OWN_PREDICTIONS = {"p_good": "own p_good", "score": "own score"}
+"""Readers that `provenance` has of a site's own predictions, the model's id as field: these are used as they are."""
+
 _IDS = {
     "grids": "grid_id",
     "squares": "square_id",

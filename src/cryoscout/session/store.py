@@ -575,8 +575,17 @@ class SessionStore:
     def add_predictions(self, predictions: pd.DataFrame, at: datetime | None = None) -> None:
         """Add rows of predictions; the events keep them all, of each hole, model and threshold the newest is read.
 
-        predictions : table as in Session     Raises DataError as Session does.
+        predictions : hole_id, model_id, and p_good or ctf_predicted_angstrom; threshold_angstrom is the session's and
+        predicted_at unknown where they are left out. Plans use only models that have a row for every hole.
+        Raises DataError as Session does, naming the row.
+
+            store.add_predictions(pd.DataFrame({"hole_id": ids, "model_id": "mine", "p_good": probabilities}))
         """
+        if "threshold_angstrom" not in predictions and "p_good" in predictions:
+            threshold_angstrom = self.load().info.threshold_angstrom
+            predictions = predictions.assign(threshold_angstrom=threshold_angstrom)
+        elif "threshold_angstrom" not in predictions:
+            predictions = predictions.assign(threshold_angstrom=np.nan)
         rows = typed_table("predictions", predictions)
         self.load().with_predictions(rows)
 

@@ -99,6 +99,7 @@ OPTIONAL_COLUMNS: dict[str, tuple[str, ...]] = {
     "holes": ("x_um", "y_um", "chosen"),
     "exposures": ("stage_x_um", "stage_y_um"),
     "ctf_runs": (*CTF_COLUMNS, "line"),
+    "predictions": ("p_good", "ctf_predicted_angstrom", "predicted_at"),
 }
 """What many sources do not say: these columns may be left out, and are missing in every row then."""
 

@@ -20,6 +20,7 @@ header are ignored, so "CTF max res (A)" is `ctfmaxresa`. Recognised headers:
                 ctffittoa, ctfstatsctffittoa, ctfctffittoa, ctffitresolution, ctffitresolutiona,
                 ctffitresolutionangstrom, resolution, resolutiona, resolutionangstrom, res
 
+Predictions (`p_good`, a probability, or `score`, of any scale) are read where they are named alone: see `scores`.
 Where a site's headers are others, `columns` (role -> header) or a small TOML file says which is which:
 
     position_unit = "um"
@@ -71,9 +72,11 @@ from cryoscout.formats.text.findings import (
     read_text,
 )
 
-Role = Literal["grid", "square", "patch", "hole", "exposure", "x", "y", "time", "ctf"]
+Role = Literal["grid", "square", "patch", "hole", "exposure", "x", "y", "time", "ctf", "p_good", "score"]
 PositionUnit = Literal["um", "px"]
 ROLES: tuple[Role, ...] = get_args(Role)
+PREDICTED: tuple[Role, ...] = ("p_good", "score")
+"""Columns of predictions: only where they are named (`formats/own/scores.py`), no header means them."""
 
 _POSITION = (
     *("{}", "{}px", "{}pixel", "d{}", "{}um", "stage{}", "stage{}um", "stagepos{}", "coordinate{}"),
@@ -419,7 +422,7 @@ def _take(table: GenericTable, columns: _Columns, line: int, row: list[str]) -> 
     # An absent role reads the empty text at the end.
     cells = [*map(str.strip, row), ""]
     grid_id, square_id, patch_id, hole_id, written, x_text, y_text, time, resolution = [
-        cells[table.roles.get(role, -1)] for role in ROLES
+        cells[table.roles.get(role, -1)] for role in ROLES if role not in PREDICTED
     ]
     named = (hole_id, square_id)
     placed = _told_apart(columns, (hole_id, patch_id, square_id, grid_id))

@@ -1,0 +1,94 @@
+"""Predictions in a site's own table: one line per hole or exposure, with a probability of a good micrograph or a score.
+
+Which column holds them is always said, `--column p_good=NAME` or `--column score=NAME`: a header alone may mean
+anything, and `p_good` of a list that a plan was exported to is no new prediction.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cryoscout.core.errors import FileFormatError
+from cryoscout.formats.ctf.names import exposure_name
+from cryoscout.formats.ctf.records import parse_number, shown
+from cryoscout.formats.own.table import NO_VALUE, PREDICTED, ColumnMap, read_column_map, read_generic
+from cryoscout.formats.text.findings import Deviation, Findings
+
+ScoreKind = Literal["p_good", "score"]
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """What a table predicts, in the order of its lines."""
+
+    path: Path
+    kind: ScoreKind
+    names: tuple[str, ...]
+    """Hole as written, or exposure as `exposure_name` writes it."""
+    of_holes: bool
+    """Whether the names are of a column of holes."""
+    values: tuple[float, ...]
+    deviations: tuple[Deviation, ...]
+    notes: tuple[str, ...]
+
+
+def names_predictions(column_map: ColumnMap | Path | None) -> bool:
+    """Whether a column map says where predictions stand. Raises the errors of `read_column_map`."""
+    if isinstance(column_map, Path):
+        column_map = read_column_map(column_map)
+    return column_map is not None and any(role in column_map.columns for role in PREDICTED)
+
+
+def read_scores(path: Path, column_map: ColumnMap | Path, permissive: bool = False) -> ScoreTable:
+    """The predictions of a table; lines without a value are counted in the notes.
+
+    Raises FileFormatError (file, line) at the first deviation unless permissive: a value that is no number, a
+    probability outside 0..1, a name that is empty or stands twice; InputError for a map that names what is not there or
+    both kinds of predictions.
+    """
+    findings = Findings(path, permissive)
+    table = read_generic(path, findings, column_map)
+    kinds = [role for role in PREDICTED if role in table.roles]
+    if len(kinds) != 1:
+        raise FileFormatError(
+            path,
+            None,
+            f"a table of predictions must have p_good or score. Got {' and '.join(kinds) or 'none'} instead.",
+        )
+    kind: ScoreKind = "p_good" if kinds[0] == "p_good" else "score"
+    of_holes = "hole" in table.roles
+    name_at, value_at = table.roles["hole" if of_holes else "exposure"], table.roles[kind]
+    first_line: dict[str, int] = {}
+    values: list[float] = []
+    empty = 0
+    for line, row in zip(table.row_lines, table.rows, strict=True):
+        written, text = row[name_at].strip(), row[value_at].strip()
+        name = written if of_holes else exposure_name(written)
+        value = parse_number(text)
+        if text.lower() in NO_VALUE:
+            empty += 1
+        elif not name:
+            findings.deviates("a line must name its hole or exposure. Got nothing instead.", line)
+        elif name in first_line:
+            findings.deviates(
+                f"a name must stand once. Got {shown(name)} again instead (first on line {first_line[name]}).",
+                line,
+            )
+        elif value is None or not math.isfinite(value):
+            findings.deviates(f"{kind} must be a finite number. Got {shown(text)} instead.", line)
+        elif kind == "p_good" and not 0 <= value <= 1:
+            findings.deviates(
+                f"p_good must be between 0 and 1. Got {shown(text)} instead. Remedy: for a score of another scale use "
+                "--column score=NAME; results turn it into probabilities.",
+                line,
+            )
+        else:
+            first_line[name] = line
+            values.append(value)
+    notes = [f"{empty} lines have no {kind}"] if empty else []
+    return ScoreTable(
+        path, kind, tuple(first_line), of_holes, tuple(values), tuple(findings.deviations), tuple(notes)
+    )

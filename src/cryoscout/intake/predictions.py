@@ -1,0 +1,200 @@
+"""Own probabilities and scores of holes, from a site's table into a session, whatever format that was read from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cryoscout.belief.raw_scores import fit_raw_scores
+from cryoscout.core.errors import DataError
+from cryoscout.formats.ctf.names import exposure_name
+from cryoscout.formats.own.scores import ScoreTable, names_predictions, read_scores
+from cryoscout.formats.own.table import ColumnMap
+from cryoscout.formats.registry import format_of
+from cryoscout.intake.assemble_names import joined_by_name
+from cryoscout.session.joins import JoinReport
+from cryoscout.session.model import OWN_PREDICTIONS as OWN
+from cryoscout.session.model import Session
+from cryoscout.session.store import SessionStore
+
+_EPU_HOLE = re.compile(r"FoilHole_([0-9]+)(?:_|$)")
+
+
+@dataclass(frozen=True)
+class OwnPredictions:
+    """What one table predicts of a session's holes."""
+
+    rows: pd.DataFrame
+    """hole_id, model_id, threshold_angstrom, p_good of every hole."""
+    provenance: pd.DataFrame
+    report: JoinReport
+    left_out: int
+    notes: tuple[str, ...]
+
+
+def tables_of_predictions(
+    paths: Sequence[Path], column_map: ColumnMap | Path | None
+) -> tuple[list[Path], list[Path]]:
+    """The paths that are tables with predictions, and those that say places or results.
+
+    A table that is all there is says both. Raises the errors of `format_of` and of a map that names what is not there.
+    """
+    if column_map is None or not names_predictions(column_map):
+        return [], list(paths)
+    tables = [path for path in paths if format_of(path, "generic").name == "generic"]
+    others = [path for path in paths if path not in tables]
+    return tables, others or tables
+
+
+def own_predictions(
+    session: Session,
+    paths: Sequence[Path],
+    column_map: ColumnMap | Path,
+    permissive: bool,
+    model_id: str | None,
+) -> list[OwnPredictions]:
+    """The probabilities that tables give the holes of a session, at its threshold.
+
+    model_id : of the only table; None takes the name of each file
+    Raises the errors of `read_scores` and `fit_raw_scores`, and DataError where nothing joins, several tables would be
+    one model, or the session refuses the model.
+    """
+    if model_id is not None and len(paths) > 1:
+        raise DataError(
+            f"A model id must be of one table. Got {len(paths)} tables for {model_id!r} instead. "
+            "Remedy: import them one by one."
+        )
+    found = []
+    for path in paths:
+        table = read_scores(path, column_map, permissive)
+        name = model_id or path.stem
+        p_good, report, notes = p_good_of(session, table)
+        rows = {
+            "hole_id": session.holes["hole_id"],
+            "model_id": name,
+            "threshold_angstrom": session.info.threshold_angstrom,
+            "p_good": p_good,
+        }
+        provenance = {
+            "table": ["predictions"],
+            "field": [name],
+            "file": [path.name],
+            "reader": [OWN[table.kind]],
+        }
+        found.append(
+            OwnPredictions(
+                pd.DataFrame(rows),
+                pd.DataFrame(provenance),
+                report,
+                len(table.deviations),
+                (*table.notes, *notes),
+            )
+        )
+    return found
+
+
+def with_own_predictions(session: Session, found: Sequence[OwnPredictions]) -> Session:
+    """The session with the predictions, and with what they came from."""
+    for each in found:
+        session = session.with_predictions(each.rows)
+        session = replace(session, provenance=_with_rows(session.provenance, each.provenance))
+    return session
+
+
+def add_own_predictions(
+    location: Path | str,
+    paths: Sequence[Path],
+    column_map: ColumnMap | Path,
+    permissive: bool,
+    model_id: str | None,
+) -> tuple[Session, list[OwnPredictions]]:
+    """The same into a stored session: new rows beside the earlier ones, of which the newest are read."""
+    with SessionStore.open(location) as store:
+        found = own_predictions(store.load(), paths, column_map, permissive, model_id)
+        for each in found:
+            store.add_predictions(each.rows)
+
+            def extend(now: Session, rows: pd.DataFrame = each.provenance) -> Session:
+                return replace(now, provenance=_with_rows(now.provenance, rows))
+
+            store.save_update(extend, each.report.what)
+        return store.load(), found
+
+
+def _with_rows(provenance: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    known = set(provenance.itertuples(index=False, name=None))
+    new = [row not in known for row in rows.itertuples(index=False, name=None)]
+    return pd.concat([provenance, rows[new]], ignore_index=True)
+
+
+def p_good_of(session: Session, table: ScoreTable) -> tuple[NDArray[np.float64], JoinReport, tuple[str, ...]]:
+    """p_good of every hole, (n,), how the names joined, and notes.
+
+    Scores become probabilities through the session's results at its threshold. Holes without a value get the mean.
+    """
+    value, report = _by_hole(session, table)
+    given = np.isfinite(value)
+    notes = []
+    p_good = value
+    if table.kind == "score":
+        threshold = session.info.threshold_angstrom
+        fit = fit_raw_scores(value, np.nan_to_num(session.good_by_hole(threshold)), session.results_by_hole())
+        p_good = fit.apply(value)
+        notes.append(
+            f"scores became probabilities through {fit.n_results} results: {fit.in_words}; import the table again "
+            "when many more results have come"
+        )
+    if not given.all():
+        mean = float(p_good[given].mean())
+        notes.append(f"{int((~given).sum())} holes have no value and get the mean of the others, {mean:.2f}")
+        p_good = np.where(given, p_good, mean)
+    return p_good, report, tuple(notes)
+
+
+def _by_hole(session: Session, table: ScoreTable) -> tuple[NDArray[np.float64], JoinReport]:
+    """The value of each hole, (n,), NaN without one: by its id, else by its exposures, whose mean it is then."""
+    what = f"{table.kind} of {table.path.name}"
+    hole_ids = pd.Index(session.holes["hole_id"])
+    names = list(table.names)
+    if session.info.format == "epu":
+        # Images of a hole and of its exposures both begin with its id.
+        names = [found[1] if (found := _EPU_HOLE.match(name)) else name for name in names]
+    place = hole_ids.get_indexer(pd.Index(names, dtype="str"))
+    known = place >= 0
+    names_left = [name for name, is_known in zip(table.names, known, strict=True) if not is_known]
+    exposures = session.exposures
+    why = "no hole or exposure of the session has the name"
+    first_not_joined = tuple(names_left[:3])
+    if names_left and len(exposures):
+        at, report = joined_by_name(
+            [exposure_name(name) for name in names_left], None, exposures["exposure_id"].tolist(), what
+        )
+        hole_of = hole_ids.get_indexer(pd.Index(exposures["hole_id"]))
+        place[~known] = np.where(at >= 0, hole_of[at], -1)
+        known = place >= 0
+        first_not_joined = report.first_not_joined
+    if not known.any():
+        raise DataError(
+            f"The names of {table.path.name} must be holes or exposures of session {session.name}. Got "
+            f"{', '.join(table.names[:3]) or 'none'} instead; its holes are {', '.join(hole_ids[:3])}, ... "
+            "Remedy: name the column of the holes with --column hole=NAME."
+        )
+    values = np.array(table.values)
+    total = np.bincount(place[known], weights=values[known], minlength=session.n_holes)
+    count = np.bincount(place[known], minlength=session.n_holes)
+    by_hole = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    lost = int((~known).sum())
+    report = JoinReport(
+        what=what,
+        found=len(table.names),
+        joined=len(table.names) - lost,
+        first_not_joined=first_not_joined if lost else (),
+        why=why if lost else "",
+    )
+    return by_hole, report
