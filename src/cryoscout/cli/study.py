@@ -39,6 +39,12 @@ def study(
             "--resume", help="Keep finished trials made by this very code; run only what is missing."
         ),
     ] = False,
+    finished_only: Annotated[
+        bool,
+        typer.Option(
+            "--finished-only", help="Run nothing: write the page of the trials that have ended so far."
+        ),
+    ] = False,
     workers: Annotated[
         int, typer.Option(help="Processes that run trials; the results do not depend on it.")
     ] = 1,
@@ -67,7 +73,9 @@ def study(
 
     chosen, checked, folder = study_named(name, session), checked_profile(profile), output or default_output()
     try:
-        run = run_study(chosen, checked, folder, resume=resume, workers=workers, progress=say)
+        run = run_study(
+            chosen, checked, folder, resume=resume, finished_only=finished_only, workers=workers, progress=say
+        )
     except KeyboardInterrupt:
         more = "".join(
             f" {option} {shlex.quote(str(value))}"

@@ -185,9 +185,9 @@ def page(rows: Sequence[TrialRow], profile: Profile) -> Page:
             "patch are labelled, every labelled score is one that the head was fitted to, so nothing told the belief "
             "how far scores can be trusted. Since then the belief is told the held-out labels as well, which no score "
             f"repeats: `{SINCE}`, today's default. Found on these holes, its row is no independent check.",
-            "Where few patches are labelled, and each of them whole, `adaptive` on the classifiers as they are learns from "
-            "the results while it runs; the last column says what each teacher adds to the head. In the simulated y3, "
-            "where images tell less and labels lie in all patches, it is another matter (`cryoscout study ssl2rl`).",
+            "Where few patches are labelled, and each of them whole, `adaptive` on the classifiers as they are learns "
+            "from the results while it runs; the last column says what each teacher adds to the head. In the simulated "
+            "y3, where images tell less and labels lie in all patches, it is otherwise (`cryoscout study ssl2rl`).",
         ]
     )
     return Page(text, figure(rows), plain)

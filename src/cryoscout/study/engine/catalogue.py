@@ -16,6 +16,7 @@ from cryoscout.study.engine.runner import (
     Trial,
     TrialRow,
     TrialStore,
+    finished_rows,
     in_words,
     machine_in_words,
     run_trials,
@@ -149,12 +150,14 @@ def run_study(
     *,
     work: Path | None = None,
     resume: bool = False,
+    finished_only: bool = False,
     workers: int = 1,
     progress: Callable[[str], None] | None = None,
 ) -> StudyRun:
     """Run a study and write NAME.md, NAME.png and NAME.json into the output folder (`Study.stem` is the NAME).
 
     work : folder of the trial rows; None for `.study/NAME-PROFILE` in the output folder
+    finished_only : run nothing; show the trials that are on disk, the cells of the others as missing
     A failed trial leaves its cell missing in all three files and stands in `failed`.
     """
     if output.exists() and not output.is_dir():
@@ -170,7 +173,10 @@ def run_study(
     if isinstance(run_one, KeepsFiles):
         # Beside the folders of all studies, by version: no study takes a file of other results.
         run_one = run_one.in_folder(folder.parent / KEPT_FOLDER / result_version(study.packages))
-    rows = run_trials(trials, run_one, store, resume=resume, workers=workers, progress=progress)
+    if finished_only:
+        rows = finished_rows(trials, store)
+    else:
+        rows = run_trials(trials, run_one, store, resume=resume, workers=workers, progress=progress)
     page = study.page(rows, profile)
     failed = {row.trial.name: row.error for row in rows if row.error is not None}
     content: Json = {
@@ -180,6 +186,7 @@ def run_study(
         "machine": machine_in_words(study.packages),
         "result_version": version,
         "trials": len(trials),
+        "trials_run": len(rows),
         "trial_seconds": round(sum(row.seconds for row in rows), 1),
         "failed": failed,
         "rows": page.rows,
@@ -207,11 +214,17 @@ def _markdown(study: Study, stem: str, page: Page, content: Json, failed: Mappin
             f"## Missing\n\n{len(failed)} of {content['trials']} trials failed; their cells are missing.\n\n"
             f"{listed}"
         )
+    not_run = content["trials"] - content["trials_run"]
+    if not_run:
+        parts.append(
+            f"## Not run yet\n\n{not_run} of {content['trials']} trials have not been run; their cells are missing, or "
+            "rest on fewer seeds, as each cell says."
+        )
     parts.append(
         "## How it was made\n\n"
         f"```\n{content['command']}\n```\n\n"
         f"Profile `{content['profile']}`, seed {', '.join(map(str, content['seeds']))}, "
-        f"{content['trials']} trials, "
+        f"{content['trials_run']} trials, "
         f"{in_words(content['trial_seconds'])} of computing on {content['machine']}. "
         f"The figures of this page: [`{stem}.json`]({stem}.json)."
     )

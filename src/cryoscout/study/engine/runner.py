@@ -136,12 +136,7 @@ def run_trials(
         )
     if not resume:
         store.clear()
-    done = store.finished()
-    rows = {
-        trial.key: TrialRow(trial, done[trial.key]["seconds"], done[trial.key]["result"], None)
-        for trial in trials
-        if trial.key in done
-    }
+    rows = {row.trial.key: row for row in finished_rows(trials, store)}
     open_trials = [trial for trial in trials if trial.key not in rows]
     say = progress or (lambda message: None)
     if rows:
@@ -154,6 +149,16 @@ def run_trials(
         outcome = f"{row.seconds:.1f} s" if row.error is None else f"FAILED: {row.error}"
         say(f"[{len(rows)}/{len(trials)}] {row.trial.name}: {outcome}; {in_words(left_s)} left")
     return [rows[key] for key in keys]
+
+
+def finished_rows(trials: Sequence[Trial], store: TrialStore) -> list[TrialRow]:
+    """A row for each trial that is on disk with a result, in the order of `trials`; nothing is run."""
+    done = store.finished()
+    return [
+        TrialRow(trial, done[trial.key]["seconds"], done[trial.key]["result"], None)
+        for trial in trials
+        if trial.key in done
+    ]
 
 
 def _run(trials: Sequence[Trial], run_one: Callable[[Trial], Json], workers: int) -> Iterator[TrialRow]:

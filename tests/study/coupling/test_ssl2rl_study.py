@@ -1,0 +1,155 @@
+"""The study `ssl2rl`: what it runs first, its aims, its rows, and cells that are missing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cryoscout.study.coupling import ssl2rl
+from cryoscout.study.coupling.ssl2rl import STUDY, Found, rows_json, trials
+from cryoscout.study.coupling.ssl2rl_cases import (
+    BELIEF,
+    EXACT,
+    FIXMATCH,
+    OWN,
+    ROUTE_120,
+    ROUTE_480,
+    SUPERVISED,
+    Case,
+    RunCase,
+    Scenes,
+    loop_settings,
+)
+from cryoscout.study.coupling.ssl2rl_page import figure, text_of
+from cryoscout.study.engine.catalogue import run_study
+from cryoscout.study.engine.runner import Trial, TrialRow
+
+POINTS = {SUPERVISED: 58.0, FIXMATCH: 58.5, OWN: 59.0, BELIEF: 60.5, EXACT: 61.5, ROUTE_480: 59.5}
+
+
+def made_up(trial: Trial) -> dict[str, Any]:
+    """A result of the right shape; the noise of a seed is the same for every method."""
+    case = Case(**trial.parameters["case"])
+    noise = np.random.default_rng(trial.seed).normal()
+    accuracy = (POINTS.get(case.method, 59.0) + noise) / 100.0
+    last = loop_settings(case, 0, "quick").rounds if case.method in (ROUTE_480, ROUTE_120) else 1
+
+    def measured(number: int) -> dict[str, Any]:
+        scores = {"accuracy": accuracy, "precision": 0.6, "recall": 0.6, "auc": 0.62, "brier_skill": 0.03}
+        rewards = {judge: {"reward": 80.0 + number, "good": 100.0} for judge in case.judges}
+        return {"number": number, "scores": scores, "rewards": rewards}
+
+    one = case.method in (SUPERVISED, FIXMATCH, "full")
+    report = (
+        None
+        if one
+        else {"rounds": [{"number": n, "guesses_right": 0.7 if n else None} for n in range(last + 1)]}
+    )
+    rounds = [measured(0)] if one else [measured(number) for number in range(1, last + 1)]
+    return {"chosen": 0 if one else 1, "rounds": rounds, "report": report, "labels": 649, "seconds": 1.0}
+
+
+def rows(only: int | None = None) -> list[TrialRow]:
+    return [TrialRow(trial, 1.0, made_up(trial), None) for trial in trials("quick")[:only]]
+
+
+def test_what_decides_runs_first_and_seed_by_seed() -> None:
+    first = trials("quick")[:10]
+    methods = [trial.parameters["case"]["method"] for trial in first]
+    assert methods == [FIXMATCH, BELIEF, OWN, EXACT, SUPERVISED] * 2
+    assert [trial.seed for trial in first] == [3000] * 5 + [3001] * 5
+
+
+def test_study_seeds_and_development_seeds_are_apart() -> None:
+    for trial in trials("quick"):
+        variant = trial.parameters["case"]["variant"]
+        is_sensitivity = trial.seed in ssl2rl.DEVELOPMENT_SEEDS
+        assert is_sensitivity or trial.seed in ssl2rl.STUDY_SEEDS, trial.name
+        assert not is_sensitivity or variant or trial.parameters["case"]["method"] in (BELIEF, ROUTE_480)
+
+
+def test_the_page_says_which_aims_are_reached() -> None:
+    text = text_of(Found(rows()), "quick")
+    line = next(line for line in text.splitlines() if "`belief` − `fixmatch` |" in line)
+    assert "+2.00 [+2.00, +2.00]" in line
+    assert "| yes |" in line
+    assert "0.60 [0.60, 0.60]" in text
+    reward = next(line for line in text.splitlines() if "`belief` − `fixmatch`, reward by `index`" in line)
+    assert "| no: less than 10 |" in reward
+
+
+def test_where_exact_gives_no_more_than_own_the_share_is_undefined() -> None:
+    found = [row for row in rows() if row.trial.parameters["case"]["method"] != EXACT]
+    exact = [
+        TrialRow(row.trial, 1.0, made_up(replace(row.trial, parameters=_as(row.trial, OWN))), None)
+        for row in rows()
+        if row.trial.parameters["case"]["method"] == EXACT
+    ]
+    assert "undefined: exact − own is 0.00 points" in text_of(Found(found + exact), "quick")
+
+
+def _as(trial: Trial, method: str) -> dict[str, Any]:
+    return {**trial.parameters, "case": {**trial.parameters["case"], "method": method}}
+
+
+@pytest.mark.parametrize("only", [0, 5, 12])
+def test_cells_that_were_not_run_are_missing(only: int) -> None:
+    found = Found(rows(only))
+    assert "missing" in text_of(found, "quick")
+    assert figure(found).startswith(b"\x89PNG")
+    plain = rows_json(found)
+    assert any(row["seeds"] == 0 and row["accuracy_mean"] is None for row in plain)
+
+
+def test_rows_name_method_driver_labels_and_how_the_round_was_selected() -> None:
+    plain = rows_json(Found(rows()))
+    named = {(row["method"], row["driver"], row["labels"], row["selection"], row["variant"]) for row in plain}
+    for wanted in (
+        ("belief", "index", 0.1, "none", ""),
+        ("belief", "adaptive", 0.05, "none", ""),
+        ("ssl2rl-480", "index", 0.1, "held-out", ""),
+        ("ssl2rl-480", "index", 0.1, "validation", ""),
+        ("ssl2rl-480", "double", 0.1, "held-out", ""),
+        ("ssl2rl-120", "double", 0.1, "held-out", ""),
+        ("iterative-fixmatch", "adaptive", 0.2, "held-out", ""),
+        ("full", "index", 1.0, "none", ""),
+        ("ssl2rl-480", "index", 0.1, "held-out", "no movement cost"),
+    ):
+        assert wanted in named
+    best = next(row for row in plain if row["selection"] == "validation" and row["driver"] == "index")
+    assert best["reward_mean"] == 82.0
+
+
+def test_a_page_of_what_has_ended_runs_nothing(tmp_path: Path) -> None:
+    few = replace(STUDY, trials=lambda profile: trials(profile)[:6], run_one=made_up)
+    run_study(replace(few, trials=lambda profile: trials(profile)[:3]), "quick", tmp_path)
+    rowless = replace(few, run_one=_never)
+    found = run_study(rowless, "quick", tmp_path, finished_only=True)
+    assert found.content["trials_run"] == 3
+    assert not found.failed
+    assert "3 of 6 trials have not been run" in found.markdown_file.read_text()
+
+
+def _never(trial: Trial) -> dict[str, Any]:
+    raise AssertionError(trial.name)
+
+
+def test_a_part_of_whole_patches_is_numbered_anew() -> None:
+    class Made:
+        patch_of_hole = np.array([0, 0, 1, 2, 2, 3], dtype=np.int32)
+        square_of_patch = np.array([0, 0, 1, 2], dtype=np.int32)
+        grid_of_square = np.array([0, 1, 1], dtype=np.int32)
+
+    class Crops:
+        scene = Made()
+
+    scenes = Scenes(Crops(), np.zeros(6, dtype=bool), np.zeros(6, dtype=bool))  # type: ignore[arg-type]
+    tree = scenes.tree(np.array([False, False, True, True, True, False]))
+    assert tree.patch_of_hole.tolist() == [0, 1, 1]
+    assert tree.square_of_patch.tolist() == [0, 1]
+    assert tree.grid_of_square.tolist() == [0, 1]
+    assert RunCase().in_folder(Path("a")).folder == Path("a")
