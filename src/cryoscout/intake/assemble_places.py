@@ -9,7 +9,7 @@ the others.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -59,6 +59,7 @@ def places_of_sources(
     now, but an imaged hole stays chosen: programs take their mark off what is done. Raises DataError where an id stands
     for two places.
     """
+    chosen = _with_own_grids(chosen)
     squares = _merged([source.squares for source in chosen], _SQUARES, "square_id", ["grid_id"])
     holes = _merged([source.holes for source in chosen], _HOLES, "hole_id", ["square_id", "grid_id"])
     exposures = _merged([source.exposures for source in chosen], _EXPOSURES, "exposure_id", ["hole_id"])
@@ -184,13 +185,38 @@ def _with_holes_of_exposures(
     return _joined_rows([holes, made[list(_HOLES)]])
 
 
+def _with_own_grids(chosen: Sequence[SourceRecords]) -> Sequence[SourceRecords]:
+    """EPU sessions that say no grid, each with its own name for it: an EPU session is of one grid."""
+    if len(chosen) < 2 or chosen[0].format != "epu":
+        return chosen
+    named, taken = [], set()
+    for source in chosen:
+        name = grid = _name_of(source)
+        number = 1
+        while grid in taken:
+            number += 1
+            grid = f"{name}_{number}"
+        taken.add(grid)
+        tables = {
+            table: (frame := getattr(source, table)).assign(
+                grid_id=frame["grid_id"].where(frame["grid_id"].fillna("") != "", grid)
+            )
+            for table in ("squares", "holes", "exposures")
+        }
+        named.append(replace(source, **tables))
+    return named
+
+
+def _name_of(source: SourceRecords) -> str:
+    return source.session_name or source.path.resolve().stem
+
+
 def _grid_otherwise(chosen: Sequence[SourceRecords], known: pd.DataFrame) -> str:
     """The grid of what names none: the only one that is stored, else the session's name."""
     grids = known["grid_id"].unique().tolist()
     if len(grids) == 1:
         return str(grids[0])
-    names = (source.session_name or source.path.resolve().stem for source in chosen)
-    return next(names, "") or "grid"
+    return next(map(_name_of, chosen), "") or "grid"
 
 
 def _in_grids(
