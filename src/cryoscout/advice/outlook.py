@@ -2,7 +2,8 @@
 
 The draws are of a mixture of beliefs that differ in how far they trust the prediction (belief/mixture.py), told all
 results so far; only patches with a result, a pending hole or a planned one are in it, because no other has a part in
-the number. So a session whose predictions promise too much says so as soon as its results do.
+the number. So a session whose predictions promise too much says so as soon as its results do. Where stage positions are
+known it is the mixture with smooth fields over the stage that the planners have.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from cryoscout.advice.walk import Walk
 from cryoscout.belief.counts import CountForecast, nearest_interval
 from cryoscout.belief.effects import EffectBelief, location_of
 from cryoscout.belief.mixture import MixtureBelief
+from cryoscout.belief.stage_belief import StageBelief
 from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.problem import RoutingProblem
 
@@ -127,8 +129,10 @@ def _chances(
     places = np.union1d(known, holes)
     tree = _sub_tree(problem, places)
     prior = problem.prior_p_good[places]
-    belief: EffectBelief | MixtureBelief
-    if len(known) <= MOST_RESULTS_MIXED:
+    belief: EffectBelief | MixtureBelief | StageBelief
+    if problem.stage_um is not None:
+        belief = StageBelief(prior, tree.patch_of_hole, tree, problem.effects, problem.stage_um[places])
+    elif len(known) <= MOST_RESULTS_MIXED:
         belief = MixtureBelief(prior, tree.patch_of_hole, tree, problem.effects)
     else:
         belief = EffectBelief(

@@ -66,6 +66,7 @@ COMMANDS: dict[str, LazyCommand] = {
     "serve": LazyCommand(
         "serve", "serve", "Follow a running session and hand its advice to people and software."
     ),
+    "log": LazyCommand("log", "log", "What was advised and why, what was done, and who said what."),
     "report": LazyCommand(
         "report", "report", "One self-contained page about a session: route, curves, figures."
     ),

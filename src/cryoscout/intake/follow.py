@@ -26,6 +26,7 @@ from cryoscout.intake.join_results import joined_results
 from cryoscout.intake.join_rows import JoinedRows, KnownFields, joined_rows, new_fields, new_provenance
 from cryoscout.intake.read import source_key
 from cryoscout.intake.take_in import Sources, update_session
+from cryoscout.intake.whole_lines import unfinished_bytes
 from cryoscout.session.store import SessionStore
 from cryoscout.session.store_events import events_of_files
 from cryoscout.session.store_update import counts_of_changes
@@ -62,7 +63,7 @@ class FollowedSources:
         are taken too, but always read as a whole. Results that are not there yet are waited for.
         """
         self._folder = folder
-        self._sources = replace(sources, options=replace(sources.options, permissive=True))
+        self._sources = replace(sources, options=replace(sources.options, permissive=True, whole_lines=True))
         self._telling = telling
         self._epu: FollowedFolder | None = None
         self._results: list[FollowedResults] = []
@@ -279,6 +280,7 @@ class FollowedSources:
     ) -> TakenOn:
         waiting = [*(self._epu.left_out if self._epu is not None else ()), *self._late]
         waiting += [file for each in self._results for file in each.unread]
+        waiting += [path for path in self._sources.paths if path not in waiting and unfinished_bytes(path)]
         now = {path: _stamp(path) for path in waiting}
         broken = [path for path in waiting if path in self._waited and self._waited[path] == now[path]]
         self._waited = now

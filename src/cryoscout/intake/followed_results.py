@@ -18,6 +18,7 @@ from cryoscout.formats.records import SourceRecords, WholeReadingNeededError
 from cryoscout.formats.registry import Format
 from cryoscout.intake.assemble_fields import NO_ID
 from cryoscout.intake.read import Stamps, stamps_of
+from cryoscout.intake.whole_lines import of_whole_lines, unfinished_bytes
 from cryoscout.session.joins import leginon_stem
 
 _Place = tuple[int, int]
@@ -54,6 +55,7 @@ class FollowedResults:
         self._forget()
 
     def _forget(self) -> None:
+        self._rest = 0
         self._read: Stamps = {}
         self._stored: Stamps = {}
         self._failed: Stamps = {}
@@ -71,7 +73,7 @@ class FollowedResults:
         self._forget()
         stamps = stamps_of(self.path)
         self._keep(self._whole())
-        self._read = stamps
+        self._read = {key: self._so_far(stamp) for key, stamp in stamps.items()} if self._rest else stamps
 
     def read_on(self, changed: Collection[Path]) -> None:
         """Read what has changed; the results wait until `records_for` asks for them.
@@ -95,9 +97,13 @@ class FollowedResults:
                 self._failed[key] = stamp
                 continue
             self._failed.pop(key, None)
-            self._read[key] = stamp
+            self._read[key] = stamp if self.path.is_dir() else self._so_far(stamp)
         for records in found:
             self._keep(records)
+
+    def _so_far(self, stamp: tuple[int, int]) -> tuple[int, int]:
+        """The stamp of what was read: where a line is not whole yet, it is read again."""
+        return stamp[0] - self._rest, stamp[1]
 
     def _of_file(self, file: Path) -> list[SourceRecords]:
         """The results of one file of a folder, none where it is not one."""
@@ -171,7 +177,9 @@ class FollowedResults:
         self._new_extra = {}
 
     def _whole(self) -> SourceRecords:
-        records = self.format.load().read_source(self.path, True)
+        records, self._rest = of_whole_lines(
+            self.path, lambda piece: self.format.load().read_source(piece, True)
+        )
         if len(records.exposures) or len(records.holes):
             raise WholeReadingNeededError(f"{self.path.name} says more than results")
         self._table = _table_of(self.path, records) if self.path.is_file() else None
@@ -184,7 +192,9 @@ class FollowedResults:
         table = self._table
         if table is None:
             return None
+        self._rest = unfinished_bytes(self.path)
         content = self.path.read_bytes()
+        content = content[: len(content) - self._rest]
         rows = content[len(table.known) :]
         if not content.startswith(table.known) or not rows.strip():
             return None

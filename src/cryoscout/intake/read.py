@@ -48,6 +48,8 @@ class ReadOptions:
     """Folder of hole images, for Leginon tables."""
     model_id: str | None = None
     """Of the predictions among Leginon tables."""
+    whole_lines: bool = False
+    """Of texts that are being written only whole lines are read (see `whole_lines`)."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def read_sources(
 
             read.records += read_together(some, options.permissive)
         else:
-            read.records += [_read_one(name, path, options) for path in some]
+            read.records += [_read_one_so_far(read, name, path, options) for path in some]
     leginon = by_format.get("leginon", [])
     named = None if servers else _named_by_download(read.records, stored_format)
     if leginon or named is not None:
@@ -356,6 +358,21 @@ def _lines_left_out(paths: Sequence[Path]) -> list[str]:
         for path in paths
         for found in validate(path)
     ]
+
+
+def _read_one_so_far(read: ReadSources, name: str, path: Path, options: ReadOptions) -> SourceRecords:
+    """The records of a file; of one that is being written those of its whole lines, to be read again later."""
+    if not options.whole_lines:
+        return _read_one(name, path, options)
+    from cryoscout.intake.whole_lines import of_whole_lines
+
+    records, rest = of_whole_lines(path, lambda piece: _read_one(name, piece, options))
+    stamps = read.files.get(source_key(path), {})
+    if rest and path.name in stamps:
+        # Its size is that of what was read, so that the next reading finds it changed.
+        size, mtime_ns = stamps[path.name]
+        read.files[source_key(path)] = {path.name: (size - rest, mtime_ns)}
+    return records
 
 
 def _read_one(name: str, path: Path, options: ReadOptions) -> SourceRecords:

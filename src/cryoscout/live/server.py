@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cryoscout.core.errors import InputError, UnknownNameError
+from cryoscout.advice.past import last_event_before
+from cryoscout.core.errors import UnknownNameError
 from cryoscout.live.advisor import Advisor
 from cryoscout.live.hub import Hub
 from cryoscout.live.past import moment_as_of
@@ -70,7 +71,8 @@ class ServedSessions:
         advisor = self.advisor(name)
         if as_of is None:
             return advisor.moment
-        event = advisor.reading(lambda store: last_event_before(store, as_of))
+        moment_asked = as_of.astimezone()
+        event = advisor.reading(lambda store: last_event_before(store, moment_asked))
         key = advisor.name, event
         with self._past_lock:
             if key in self._past:
@@ -114,22 +116,6 @@ class ServedSessions:
             good = float(seen.problem.shots * seen.p_good[seen.walk.holes[fits]].sum())
             found.append({"session": other.name, "change_min": change_min, "expected_good": round(good, 4)})
         return found
-
-
-def last_event_before(store: Any, as_of: datetime) -> int:
-    """Id of the last event up to a time (aware). Raises InputError where there is none."""
-    last = 0
-    limit = as_of.timestamp()
-    for event in store.events():
-        if datetime.fromisoformat(event.at).timestamp() > limit:
-            break
-        last = event.id
-    if not last:
-        raise InputError(
-            f"as_of must not be before the session's first event. Got {as_of.isoformat()} instead. "
-            "Remedy: a later time; times are taken with their zone, else as local ones."
-        )
-    return last
 
 
 def new_run_id() -> str:

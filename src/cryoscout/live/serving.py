@@ -191,7 +191,7 @@ def serving(request: ServeRequest, say: Say) -> Iterator[ServedSessions]:
     settings = request.settings()
     run_id = new_run_id()
     with ExitStack() as stack:
-        places = stack.enter_context(places_of(request, say))
+        places, player = stack.enter_context(places_of(request, say))
         for place in places.values():
             stack.enter_context(only_server(place, f"http://{request.host}:{request.port}"))
         for place in places.values():
@@ -200,13 +200,16 @@ def serving(request: ServeRequest, say: Say) -> Iterator[ServedSessions]:
         served = ServedSessions(advisors)
         served.start()
         stack.callback(served.close)
-        followers = Followers(request, places, served, say)
+        followers = Followers(request, places, served, say, player)
         served.folder_clock = followers.clock
         stack.callback(followers.close)
         followers.start()
         outputs = Outputs(request, served, say)
         stack.callback(outputs.close)
         outputs.start()
+        if player is not None:
+            player.start(next(iter(served.advisors.values())))
+            stack.callback(player.close)
         yield served
 
 

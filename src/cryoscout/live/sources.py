@@ -23,6 +23,7 @@ from cryoscout.session.store import SessionStore
 from cryoscout.session.store_database import name_of_location
 
 if TYPE_CHECKING:
+    from cryoscout.live.player import Player
     from cryoscout.live.serving import ServeRequest
 
 LOOK_S = 0.25
@@ -32,16 +33,16 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 
 
 @contextmanager
-def places_of(request: ServeRequest, say: Say) -> Iterator[dict[str, Path | str]]:
-    """The stored sessions of a request by name; a folder that was never imported makes a new session.
+def places_of(request: ServeRequest, say: Say) -> Iterator[tuple[dict[str, Path | str], Player | None]]:
+    """The stored sessions of a request by name, and who plays one; a folder never imported makes a new session.
 
     Raises the errors of opening and importing; InputError for two sessions of one name.
     """
-    from cryoscout.live.player import played
+    from cryoscout.live.player import player_of
 
     if request.replay is not None:
-        with played(request, say) as made:
-            yield {_name(made): made}
+        with player_of(request, say) as player:
+            yield {_name(player.folder): player.folder}, player
         return
     places: list[Path | str] = [*map(Path, request.sessions)]
     if request.database_url is not None:
@@ -55,7 +56,7 @@ def places_of(request: ServeRequest, say: Say) -> Iterator[dict[str, Path | str]
         raise InputError(
             "Sessions that are served together must have different names. Got two of one name instead."
         )
-    yield named
+    yield named, None
 
 
 def _name(place: Path | str) -> str:
@@ -190,11 +191,18 @@ class Followers:
     """All sources of a server."""
 
     def __init__(
-        self, request: ServeRequest, places: Mapping[str, Path | str], served: ServedSessions, say: Say
+        self,
+        request: ServeRequest,
+        places: Mapping[str, Path | str],
+        served: ServedSessions,
+        say: Say,
+        player: Player | None = None,
     ) -> None:
         self._followers: list[Follower] = []
         for name, place in places.items():
-            paths = [*request.watch, *request.ctf] or sources_of(place)
+            paths = [*request.watch, *request.ctf] or (
+                sources_of(place) if player is None else player.sources
+            )
             missing = [path for path in paths if not path.exists()]
             if missing and not request.watch and request.replay is None:
                 say(

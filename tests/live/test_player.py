@@ -1,0 +1,107 @@
+"""A session that is played: the watcher, the server and the API give the route of a replay, hole for hole."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from cryoscout.advice.setting import AdviceRequest, setting_of
+from cryoscout.core.errors import InputError
+from cryoscout.live.serving import ServeRequest, serving
+from cryoscout.routing.from_session import truth_from_session
+from cryoscout.routing.replay import only_measured, replay
+from cryoscout.session.named import load_session
+from cryoscout.session.store import SessionStore
+
+
+def quiet(message):
+    """Nothing is shown."""
+
+
+def played(request, limit_s=240.0):
+    """(route by microscope time, the last moment) of a replay that was served to its end."""
+    deadline = time.monotonic() + limit_s
+    with serving(request, quiet) as served:
+        [advisor] = served.advisors.values()
+        while time.monotonic() < deadline and advisor.moment.content["verdict"]["verb"] != "STOP":
+            time.sleep(0.1)
+        assert advisor.moment.content["verdict"]["verb"] == "STOP"
+        assert advisor.troubles == {}
+        session = advisor.reading(lambda store: store.load())
+        return session.exposures.sort_values("started_at")["hole_id"].tolist(), advisor.moment
+
+
+@pytest.fixture
+def measured(tmp_path, simulated):
+    folder = tmp_path / "source.session"
+    with SessionStore.create(folder) as store:
+        store.save_import(simulated, source="tests")
+    return folder
+
+
+def expected_route(spec, budget_min, start):
+    source = load_session(str(spec))
+    truth = truth_from_session(source)
+    setting = setting_of(source, AdviceRequest(budget_min, as_new=True))
+    [result] = replay(
+        only_measured(setting.problem, truth), truth, setting.policy, [source.hole_index(start)], 0
+    )
+    return [source.holes["hole_id"].iloc[hole] for hole in result.route]
+
+
+def test_a_microscope_that_takes_advice_goes_the_route_of_a_replay(measured, tmp_path):
+    before = sorted((path, path.stat().st_mtime_ns) for path in measured.rglob("*"))
+    request = ServeRequest(
+        (str(measured),), replay=0.0, follow="advice", budget_min=24.0, committed=0, hysteresis=0.0
+    )
+    route, moment = played(request)
+    assert route[1:] == expected_route(measured, 24.0, route[0])
+    assert moment.facts["followed"] == moment.facts["compared"] == len(route)
+    assert sorted((path, path.stat().st_mtime_ns) for path in measured.rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_y1_is_replayed_hole_for_hole():
+    request = ServeRequest(("y1",), replay=0.0, budget_min=120.0, committed=0, hysteresis=0.0)
+    route, _ = played(request, 900.0)
+    assert route[1:] == expected_route("y1", 120.0, route[0])
+
+
+def test_a_record_is_played_as_it_was_and_kept_where_it_is_asked_for(measured, tmp_path, simulated):
+    few = tmp_path / "few.session"
+    from dataclasses import replace
+
+    with SessionStore.create(few) as store:
+        store.save_import(replace(simulated, exposures=simulated.exposures.iloc[:12]), source="tests")
+    kept = tmp_path / "kept.session"
+    request = ServeRequest((str(few),), replay=0.0, follow="record", output=kept)
+    with serving(request, quiet) as served:
+        [advisor] = served.advisors.values()
+        deadline = time.monotonic() + 120.0
+        while time.monotonic() < deadline and advisor.moment.content["results"] < 12:
+            time.sleep(0.1)
+    with SessionStore.open(kept) as store:
+        session = store.load()
+    source = load_session(str(few))
+    assert dict(zip(session.exposures["hole_id"], session.exposures["outcome"], strict=True)) == dict(
+        zip(source.exposures["hole_id"], source.exposures["outcome"], strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"follow": "x"}, "record or advice"), ({"sessions": ("y1", "y1-2022")}, "one session")],
+)
+def test_what_cannot_be_played_is_refused(measured, changes, message):
+    request = ServeRequest(**{"sessions": (str(measured),), "replay": 0.0, **changes})
+    with pytest.raises(InputError, match=message), serving(request, quiet):
+        pass
+
+
+def test_a_session_without_results_cannot_be_played(stored):
+    with (
+        pytest.raises(InputError, match="must have results"),
+        serving(ServeRequest((str(stored),), replay=0.0), quiet),
+    ):
+        pass
