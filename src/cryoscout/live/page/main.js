@@ -1,0 +1,341 @@
+// The page: one advice in, everything shown from it. Loaded once; every later change comes over the socket.
+import { Api, Link } from "./api.js";
+import { drawFan, drawStrip } from "./charts.js";
+import { holesOf } from "./columns.js";
+import { $, button, el, say } from "./dom.js";
+import { setLamp, stateOf } from "./lamps.js";
+import { HoleMap, SAID, STATE } from "./map.js";
+import { MessageLine } from "./message.js";
+import { css, DIFFERENCE, ONE_SIDED } from "./palette.js";
+import { Notes, showHelp, showHistory, showNext, showSquares, showTrust } from "./panels.js";
+import { Tryout } from "./tryout.js";
+import { minutes, nearest, percent, time, whole, zone } from "./words.js";
+import { Writes } from "./writes.js";
+
+const FEW_RESULTS = 30;
+const ALWAYS = "p_good,state,flags,order", ONCE = "x,y,square,patch,prediction,image,ctf";
+const LAYERS = [["predicted", "1"], ["measured", "2"], ["difference", "3"], ["order", "4"]];
+const TABS = [["next", "Next"], ["squares", "Squares"], ["history", "History"], ["trust", "Trust"], ["notes", "Notes"], ["try", "Try"], ["help", "?"]];
+
+const api = new Api(), messages = new MessageLine(), now = { advice: null, session: null, ids: null, squares: [], actions: [], forecast: null, spent: null, health: null, holes: null };
+window.cryoscout = { now, api, frames: () => map.frameTimes, get shownRevision() { return now.shown; }, get map() { return map; } };
+const writes = new Writes(api, (told) => messages.tell(told));
+writes.revision = () => (now.advice ? now.advice.revision : 0);
+writes.author = () => $("author").value.trim();
+const map = new HoleMap($("map"), $("overview"), (what, picked) => { if (what === "moved") showFollow(); if (what === "selected") showSelected(picked); });
+const tryout = new Tryout(api, writes, () => placeOf(map.selected));
+const notes = new Notes((body) => writes.note(body));
+
+// --- reading -------------------------------------------------------------------------------------
+
+let reading = null, again = false;
+// Reads what depends on the advice; a second wish while one runs is one more reading, not many.
+function refresh(advice) {
+  if (advice) now.advice = advice;
+  if (reading) { again = true; return reading; }
+  reading = read().catch((error) => { if (error.status === 401) messages.set("key", "This page's key has ended. Open the address that serve printed again; what you typed stays.", "worse"); else if (error.status) messages.set("read", `The server says: ${error.message}`, "warn"); })
+    .finally(() => { reading = null; if (again) { again = false; refresh(); } });
+  return reading;
+}
+
+async function read() {
+  const isNew = !now.ids || now.ids.run_id !== (now.advice && now.advice.run_id);
+  if (!now.advice || api.asOf || isNew) now.advice = await api.get("advice");
+  const isOther = !now.holes || isNew || now.holes.key !== now.advice.run_id || now.readAsOf !== api.asOf;
+  const fields = isOther ? `${ALWAYS},${ONCE}` : ALWAYS;
+  const [answer, squares] = await Promise.all([api.get("holes/columns", { fields }), api.get("squares")]);
+  if (isOther || answer.n !== now.holes.n) {
+    if (!isOther) { now.holes = null; return read(); } // holes came or went: places too
+    now.ids = await api.get("holes/ids"); now.readAsOf = api.asOf;
+    now.place = new Map(now.ids.holes.map((name, i) => [name, i]));
+  }
+  now.squares = squares.squares;
+  now.holes = holesOf(answer, now.squares, now.holes);
+  messages.set("read", null); messages.set("key", null);
+  showAll();
+  now.shown = answer.revision;
+  readSlowly();
+}
+
+let slow = null;
+function readSlowly() {
+  clearTimeout(slow);
+  slow = setTimeout(async () => {
+    const quietly = (promise) => promise.catch(() => null);
+    const [session, forecast, spent, trust, actions, message, health] = await Promise.all(["session", "forecast", "time", "trust", "actions", "message", "health"].map((what) => quietly(api.get(what))));
+    if (session) { now.session = session; writes.mayWrite = session.role !== "viewer"; }
+    if (forecast) now.forecast = forecast;
+    if (spent) now.spent = spent;
+    if (actions) { now.actions = actions.actions.slice().reverse(); notes.show(actions.notes || []); }
+    if (trust) showTrust({ ...trust, trust: trust.tenths, waiting: now.advice ? now.advice.pending : 0 });
+    if (message) messages.fromServer(message);
+    if (health) { now.health = health; now.healthAt = Date.now(); }
+    showSlow();
+  }, 120);
+}
+
+// --- showing -------------------------------------------------------------------------------------
+
+function showAll() {
+  const { advice, holes } = now, verdict = advice.verdict;
+  say($("verb"), verdict.verb);
+  say($("place"), verdict.place ? `${/^\d/.test(verdict.place) && verdict.verb !== "CHANGE GRID" ? "square " : ""}${verdict.place}` : "");
+  $("place").title = verdict.sentence;
+  say($("stay"), verdict.minutes > 0 ? `about ${minutes(verdict.minutes)}` : "");
+  showGoal();
+  document.title = `${verdict.verb} ${verdict.place} – cryoscout`;
+  map.setHoles(holes);
+  const places = advice.holes.map((hole) => now.place.get(hole.hole)).filter((i) => i !== undefined);
+  map.setNext(places, Math.min(advice.committed, places.length));
+  if (map.following && places.length && now.followed !== holes.square[places[0]]) { now.followed = holes.square[places[0]]; map.showSquareOf(places[0]); }
+  $("map-empty").hidden = holes.n > 0;
+  say($("map-empty"), holes.n ? "" : "No hole is known yet. They appear as the session's files come.");
+  showNext(advice, goTo);
+  showSquares(now.squares, goToSquare);
+  tryout.microscopeAt = advice.microscope_at;
+  tryout.others(advice.other_sessions);
+  showSelected(map.selected, true);
+  pageStates();
+}
+
+function showGoal() {
+  const { advice } = now, target = advice.target, [low, high] = advice.interval_80;
+  if (target) {
+    say($("goal-number"), `${whole(advice.good_so_far)} of ${whole(target.good)}`);
+    say($("goal-words"), `good${target.by ? ` by ${time(target.by)}` : ""}, ${percent(target.probability)}`);
+  } else {
+    say($("goal-number"), whole(advice.good_so_far));
+    say($("goal-words"), `good, ${whole(advice.expected_good)} expected (80 %: ${whole(low)}–${whole(high)})`);
+  }
+}
+
+// States that the page can tell by itself; each is one sentence, the worst is shown.
+function pageStates() {
+  const { advice } = now, holes = advice.holes_imaged + advice.holes_left;
+  const set = (cause, is, sentence, level = "warn") => messages.set(cause, is ? sentence : null, level);
+  set("none", holes === 0, "No data yet: waiting for the first files of the session.");
+  set("few", holes > 0 && advice.results < FEW_RESULTS && advice.holes_imaged > 0, `Only ${advice.results} results so far: the numbers still move a lot.`, "fine");
+  set("begin", holes > 0 && advice.holes_imaged === 0, "Nothing is imaged yet: the plan rests on predictions alone.", "fine");
+  set("waits", advice.pending > 0 && advice.results === 0, `Waiting for CTF: ${advice.pending} exposures have no result yet.`);
+  set("paused", now.session && now.session.overrides.paused, "Paused by an operator. Press k to go on.");
+  set("followed", now.session && now.facts && now.facts.last_20 >= 10 && now.facts.followed_of_last_20 < 5, "The microscope does not follow the plan; it is made anew from where the microscope is.");
+  const target = advice.target;
+  set("met", target && advice.good_so_far >= target.good, `Target met: ${whole(advice.good_so_far)} of ${whole(target && target.good)} good.`, "fine");
+  set("reach", target && advice.good_so_far < target.good && target.probability < 0.02, `The target of ${whole(target && target.good)} is out of reach: ${percent(target && target.probability)}.`);
+  set("finished", holes > 0 && advice.holes_left === 0, `Finished: every hole is imaged, ${whole(advice.good_so_far)} good.`, "fine");
+  set("viewer", !writes.mayWrite, "Read-only: this page may look and not write.", "fine");
+  set("replay", now.session && now.session.replay, "Replay: a recorded session is played, not a microscope.", "fine");
+  set("past", Boolean(api.asOf), `As of ${api.asOf ? time(api.asOf) : ""}: this is the past. Move the slider to the right end for now.`);
+}
+
+function showSlow() {
+  if (now.forecast) { const words = drawFan($("fan"), now.forecast, now.bound); say($("time-words"), words); $("fan").setAttribute("aria-label", words || "no forecast yet"); }
+  if (now.spent) $("strip").setAttribute("aria-label", drawStrip($("strip"), now.spent));
+  showHistory(now.actions, sinceLeft(), (action) => writes.undo(action).then(() => refresh()), writes.mayWrite && !api.asOf);
+  if (now.session) say($("mode"), { watch: "WATCH", suggest: "SUGGEST", send: "SEND" }[now.session.mode] || String(now.session.mode).toUpperCase());
+  showLayers();
+  showLamps();
+  pageStates();
+}
+
+function showLamps() {
+  const page = (performance.now() - link.heard) / 1000;
+  setLamp("page", "Page", link.isUp ? "well" : "gone", page, 1);
+  const health = now.health, passed = health ? (Date.now() - now.healthAt) / 1000 : 0;
+  for (const name of ["folder", "microscope", "ctf"]) {
+    const clock = health ? health.clocks[name] : null, title = { folder: "Folder", microscope: "Microscope", ctf: "CTF" }[name];
+    const aged = clock && clock.age_s !== null ? { ...clock, age_s: clock.age_s + (link.isUp ? passed : 0) } : clock;
+    setLamp(name, title, stateOf(aged), aged ? aged.age_s : null, aged ? aged.usual_s : null);
+  }
+}
+
+let leftAt = null, away = null;
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) leftAt = { at: Date.now(), advice: now.advice };
+  else if (leftAt) { if (Date.now() - leftAt.at > 60000) away = leftAt; leftAt = null; refresh(); }
+});
+function sinceLeft() {
+  if (!away || !away.advice || !now.advice) return "";
+  const was = away.advice, is = now.advice, said = now.actions.filter((action) => new Date(action.at).getTime() > away.at).length;
+  return `Since ${time(away.at)}: ${is.holes_imaged - was.holes_imaged} holes imaged, ${whole(is.good_so_far - was.good_so_far)} more good, ${said} actions. It was ${was.verdict.verb} ${was.verdict.place}, it is ${is.verdict.verb} ${is.verdict.place}.`;
+}
+
+// --- the map's tools -----------------------------------------------------------------------------
+
+function showLayers() {
+  const scores = now.holes ? Object.keys(now.holes.scores) : [], all = [...LAYERS, ...scores.map((name) => [name, ""])];
+  const key = all.map((each) => each[0]).join() + map.layer;
+  if ($("layers").dataset.key === key) return;
+  $("layers").dataset.key = key;
+  $("layers").replaceChildren(...all.map(([name, digit]) => button(name === "difference" ? "meas. − pred." : name, () => layer(name), { role: "radio", ariaChecked: String(map.layer === name), title: digit ? `key ${digit}` : name })));
+  const swatch = (table, share) => { const canvas = el("canvas", { width: 14, height: 14 }), c = canvas.getContext("2d"); c.fillStyle = css(table, share); c.fillRect(0, 0, 14, 14); return canvas; };
+  const two = map.layer === "difference", words = two ? ["worse than said", "as said", "better"] : map.layer === "order" ? ["late", "", "soon"] : map.layer === "measured" ? ["not good", "", "good"] : ["p 0", "0.5", "1"];
+  $("legend").replaceChildren(...[0, 0.5, 1].filter((_, at) => words[at]).map((share) => el("span", {}, swatch(two ? DIFFERENCE : ONE_SIDED, share), words[Math.round(2 * share)])),
+    el("span", { text: "◯ solid: good  ◌ broken: not good  ⋯ dotted: pending  ▨ banned  ▼ pinned" }));
+}
+
+function layer(name) { map.setLayer(name); showLayers(); }
+function showFollow() { $("follow").setAttribute("aria-pressed", String(map.following)); }
+function follow() { map.following = true; now.followed = null; showFollow(); if (now.advice && now.holes) showAll(); }
+function goTo(name) { const hole = now.place && now.place.get(name); if (hole === undefined) return; map.following = false; showFollow(); map.show(hole, true); map.select({ hole, square: now.holes.square[hole] }); }
+function goToSquare(name) {
+  const square = now.ids ? now.ids.squares.indexOf(name) : -1, box = map.squareBoxes && map.squareBoxes.get(square);
+  if (!box) return;
+  map.following = false; showFollow();
+  map.showSquareOf(now.holes.square.indexOf(square));
+  map.select({ hole: -1, square });
+}
+
+function placeOf(picked) {
+  if (!now.ids) return null;
+  if (!picked) return now.advice && now.advice.next ? { hole_id: now.advice.next.hole } : null;
+  return picked.hole >= 0 ? { hole_id: now.ids.holes[picked.hole] } : { square_id: now.ids.squares[picked.square] };
+}
+const nameOf = (place) => (place.hole_id ? `hole ${place.hole_id}` : `square ${place.square_id}`);
+
+function showSelected(picked, keep) {
+  const { holes, ids } = now;
+  if (!picked || !ids || !holes) { if (!keep) { say($("selected-words"), "Click a hole or a square."); $("selected-buttons").replaceChildren(); $("selected-buttons").dataset.of = ""; } return; }
+  if (picked.hole >= 0) {
+    const i = picked.hole, ctf = holes.ctf && Number.isFinite(holes.ctf[i]) ? `, ${holes.ctf[i].toFixed(1)} Å` : "";
+    const state = ["not imaged", "good", "not good", "pending"][holes.state[i]], said = ["", ", pinned", ", banned", ", skipped"][holes.said[i]];
+    say($("selected-words"), `${ids.holes[i]}: p ${percent(holes.p[i])}, ${state}${ctf}${said}, square ${ids.squares[picked.square]}`);
+  } else {
+    const row = now.squares[picked.square] || {};
+    say($("selected-words"), `Square ${ids.squares[picked.square]}: ${row.advice || ""}, ${row.planned || 0} planned, ${row.free || 0} free, ${whole(row.good)} good of ${row.results || 0}`);
+  }
+  const key = `${picked.hole}/${picked.square}`;
+  if ($("selected-buttons").dataset.of === key) return;
+  $("selected-buttons").dataset.of = key;
+  $("selected-buttons").replaceChildren(button("Pin", () => act("pin")), button("Ban", () => act("ban")), button("Skip", () => act("skip")), button("Image", () => showImage(picked)));
+}
+
+async function showImage(picked) {
+  const patch = picked.hole >= 0 ? now.holes.patch[picked.hole] : -1, name = patch >= 0 ? now.ids.patches[patch] : now.ids.squares[picked.square];
+  if (now.imageOf === name) { now.imageOf = null; map.setImage(null); return; }
+  try {
+    const answer = await fetch(api.address(`images/${encodeURIComponent(name)}`));
+    if (!answer.ok) throw new Error(answer.status === 404 ? `No image is stored of ${name}.` : `The image could not be read (${answer.status}).`);
+    const bitmap = await createImageBitmap(await answer.blob()), among = patch >= 0 ? now.holes.patch : now.holes.square, wanted = patch >= 0 ? patch : picked.square;
+    let left = Infinity, right = -Infinity, low = Infinity, high = -Infinity;
+    for (let i = 0; i < now.holes.n; i += 1) if (among[i] === wanted) { left = Math.min(left, now.holes.x[i]); right = Math.max(right, now.holes.x[i]); low = Math.min(low, now.holes.y[i]); high = Math.max(high, now.holes.y[i]); }
+    const pad = 0.5 * map.apart;
+    now.imageOf = name; map.setImage({ bitmap, left: left - pad, right: right + pad, low: low - pad, high: high + pad });
+  } catch (error) { messages.tell({ level: "warn", sentence: error.message }); }
+}
+
+// --- actions -------------------------------------------------------------------------------------
+
+async function act(kind) {
+  const place = placeOf(map.selected);
+  if (!place) { messages.tell({ level: "warn", sentence: "There is no hole to do that with yet." }); return; }
+  if (api.asOf) { messages.tell({ level: "warn", sentence: "This is the past: move the slider to now before changing anything." }); return; }
+  if ((await writes.override({ kind, ...place })).ok) refresh();
+}
+async function skipSquare() {
+  const picked = map.selected, square = picked ? now.ids.squares[picked.square] : now.advice && now.advice.next ? now.advice.next.square : null;
+  if (square && (await writes.override({ kind: "skip", square_id: square })).ok) refresh();
+}
+async function pause() { const isPaused = now.session && now.session.overrides.paused; if ((await writes.override({ kind: isPaused ? "resume" : "pause" })).ok) refresh(); }
+async function undoLast() {
+  const last = now.actions[now.actions.length - 1];
+  if (!last) { messages.tell({ level: "warn", sentence: "There is nothing to undo." }); return; }
+  if ((await writes.undo(last)).ok) refresh();
+}
+function exportList() { el("a", { href: api.address("exports/next.csv").href, download: "next.csv" }).click(); messages.tell({ level: "fine", sentence: "The next holes are saved as next.csv by the browser." }); }
+
+function find(text) {
+  if (!now.ids) return;
+  const found = nearest(text, now.ids.holes, 1)[0];
+  if (found !== undefined) { goTo(now.ids.holes[found]); return; }
+  const square = nearest(text, now.ids.squares, 1)[0];
+  if (square !== undefined) goToSquare(now.ids.squares[square]);
+  else messages.tell({ level: "warn", sentence: `No hole and no square has "${text}" in its name.` });
+}
+
+function showTab(name) {
+  for (const [each] of TABS) { $(`tab-${each}`).hidden = each !== name; $(`tab-button-${each}`).setAttribute("aria-selected", String(each === name)); $(`tab-button-${each}`).tabIndex = each === name ? 0 : -1; }
+  $("help-button").setAttribute("aria-expanded", String(name === "help"));
+  sessionStorage.setItem("cryoscout-tab", name);
+}
+
+const KEYS = {
+  p: () => act("pin"), b: () => act("ban"), s: () => act("skip"), S: skipSquare, k: pause, u: undoLast, t: () => showTab("try"), f: follow, e: exportList, 0: () => map.showWhole(),
+  n: () => { showTab("notes"); notes.text.focus(); }, "/": () => $("find").focus(), "?": () => showTab($("tab-help").hidden ? "help" : "next"),
+  "+": () => map.zoom(1.4), "=": () => map.zoom(1.4), "-": () => map.zoom(1 / 1.4),
+  ArrowLeft: () => map.pan(60, 0), ArrowRight: () => map.pan(-60, 0), ArrowUp: () => map.pan(0, 60), ArrowDown: () => map.pan(0, -60),
+  1: () => layer("predicted"), 2: () => layer("measured"), 3: () => layer("difference"), 4: () => layer("order"),
+};
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "Escape") { $("map").focus(); return; }
+  const tag = event.target.tagName;
+  if (tag === "INPUT" || tag === "TEXTAREA" || tag === "SELECT") { if (event.key === "Enter" && event.target.id === "find") find(event.target.value); return; }
+  if (tag === "BUTTON" && event.target.getAttribute("role") === "tab" && event.key.startsWith("Arrow")) return;
+  const done = KEYS[event.key];
+  if (done) { event.preventDefault(); done(); }
+});
+
+// --- time ----------------------------------------------------------------------------------------
+
+async function setAsOf(share) {
+  if (share >= 1) { api.asOf = null; say($("as-of-words"), "now"); document.body.dataset.past = "false"; await refresh(); return; }
+  if (!now.beganAt) { const first = (await api.get("events", { limit: 1 })).events[0]; now.beganAt = first ? new Date(first.at).getTime() : Date.now(); }
+  const at = new Date(now.beganAt + 1000 + share * Math.max(0, Date.now() - now.beganAt - 1000));
+  api.asOf = at.toISOString(); document.body.dataset.past = "true";
+  say($("as-of-words"), time(at));
+  await refresh();
+}
+let sliding = null;
+$("as-of").addEventListener("input", () => { clearTimeout(sliding); sliding = setTimeout(() => setAsOf(Number($("as-of").value) / 1000).catch((error) => messages.tell({ level: "warn", sentence: error.message })), 250); });
+
+// --- beginning -----------------------------------------------------------------------------------
+
+function theme(name) { document.documentElement.dataset.theme = name; localStorage.setItem("cryoscout-theme", name); say($("theme"), name === "dark" ? "Light" : "Dark"); map.draw(); if (now.forecast) showSlow(); }
+$("theme").addEventListener("click", () => theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
+$("follow").addEventListener("click", follow);
+$("whole").addEventListener("click", () => { map.following = false; showFollow(); map.showWhole(); });
+$("help-button").addEventListener("click", () => showTab($("tab-help").hidden ? "help" : "next"));
+$("author").value = localStorage.getItem("cryoscout-author") || "";
+$("author").addEventListener("input", () => localStorage.setItem("cryoscout-author", $("author").value.trim()));
+$("tabs").append(...TABS.map(([name, text]) => button(text, () => showTab(name), { id: `tab-button-${name}`, role: "tab", "aria-controls": `tab-${name}`, ariaLabel: name === "help" ? "keys" : text })));
+$("tabs").addEventListener("keydown", (event) => {
+  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key], at = TABS.findIndex(([name]) => !$(`tab-${name}`).hidden);
+  if (!step) return;
+  const [name] = TABS[(at + step + TABS.length) % TABS.length];
+  showTab(name); $(`tab-button-${name}`).focus();
+});
+$("actions").append(...[["Pin (p)", () => act("pin")], ["Ban (b)", () => act("ban")], ["Skip hole (s)", () => act("skip")], ["Skip square (S)", skipSquare], ["Pause (k)", pause], ["Undo (u)", undoLast], ["Try (t)", () => showTab("try")], ["Export (e)", exportList]].map(([text, done]) => button(text, done)));
+showHelp(); showTab(sessionStorage.getItem("cryoscout-tab") || "next"); showLayers();
+document.documentElement.dataset.theme = localStorage.getItem("cryoscout-theme") || "dark";
+say($("theme"), document.documentElement.dataset.theme === "dark" ? "Light" : "Dark");
+say($("clock-zone"), zone());
+setInterval(() => { say($("clock-time"), time(new Date())); showLamps(); }, 1000);
+say($("clock-time"), time(new Date()));
+new ResizeObserver(() => { if (now.forecast) showSlow(); }).observe($("fan"));
+
+const link = new Link(api, {
+  advice: (message) => { if (!api.asOf) refresh({ ...message.advice, run_id: message.run_id, other_sessions: now.advice ? now.advice.other_sessions : [] }); },
+  anew: () => { if (!api.asOf) { now.advice = null; refresh(); } },
+  up: (restarted) => {
+    document.body.dataset.link = "up"; writes.isUp = true; messages.set("link", null);
+    if (restarted) { messages.tell({ level: "fine", sentence: `The server was restarted at ${time(new Date())}; your view and what you typed are as they were.`, lasts: 12000 }); now.holesKept = true; }
+    if (writes.kept.length) writes.ask((yes, no) => [button("Send", yes), button("Discard", no)]);
+    const off = link.offsetS;
+    messages.set("clock", off !== undefined && Math.abs(off) > 60 ? `This computer's clock differs from the server's by ${Math.round(Math.abs(off) / 60)} min; times here are this computer's.` : null);
+  },
+  down: (since) => {
+    if (document.body.dataset.link !== "down") { document.body.dataset.link = "down"; writes.isUp = false; }
+    messages.set("link", `No contact with the server since ${time(since, true)}. What is shown is as of then; it is asked again by itself.`, "worse");
+    showLamps();
+  },
+});
+document.body.dataset.link = "up";
+
+api.get("sessions").then(({ sessions }) => {
+  $("session-label").hidden = sessions.length < 2;
+  $("session").replaceChildren(...sessions.map((each) => el("option", { value: each.session, text: each.session })));
+  if (sessions.length > 1) api.session = sessions[0].session;
+}).catch(() => null);
+$("session").addEventListener("change", () => { api.session = $("session").value; now.holes = now.ids = now.advice = now.beganAt = null; map.following = true; link.open(); refresh(); });
+refresh();

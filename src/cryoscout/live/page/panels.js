@@ -1,0 +1,109 @@
+// The panels beside the map. Each takes what the server said and sets it as text.
+import { $, button, el, say } from "./dom.js";
+import { minutes, percent, span, time, whole } from "./words.js";
+
+const SIGN = { "go on": "▶ go on", leave: "◀ leave", skip: "— skip", "look into": "? look into" };
+
+export function showNext(advice, pick) {
+  const next = advice && advice.next;
+  say($("next-hole"), next ? next.hole : advice ? "Nothing to image" : "No hole yet");
+  const place = next && next.x_um !== null ? `x ${next.x_um.toFixed(2)}, y ${next.y_um.toFixed(2)} µm` : "";
+  say($("next-where"), next ? [`p ${percent(next.p_good)}`, place, `square ${next.square}`, minutes(next.minutes)].filter(Boolean).join("  ·  ") : advice ? advice.verdict.sentence : "");
+  say($("next-why"), advice && advice.why ? `${advice.why.sentence}${advice.why.switch ? ` (${advice.why.switch})` : ""}` : "");
+  const rows = ((advice && advice.holes) || []).map((hole) =>
+    el("li", { data: { committed: String(Boolean(hole.committed)) } }, el("span", { className: "quiet", text: String(hole.order) }),
+      el("button", { type: "button", className: "name", text: hole.hole, title: `${hole.hole}${hole.committed ? ", stands" : ""}`, on: { click: () => pick(hole.hole) } }),
+      el("span", { text: percent(hole.p_good) }), el("span", { className: "quiet", text: minutes(hole.minutes_used) })));
+  $("next-list").replaceChildren(...rows);
+}
+
+export function showSquares(squares, pick) {
+  const rank = (each) => (each.first_in_plan === null ? 1e9 : each.first_in_plan);
+  const rows = [...squares].sort((a, b) => rank(a) - rank(b) || b.expected_good - a.expected_good).map((each) =>
+    el("div", { className: "row square" },
+      el("button", { type: "button", className: "name", text: each.square, title: `${each.square}, grid ${each.grid}`, on: { click: () => pick(each.square) } }),
+      el("span", { text: SIGN[each.advice] || each.advice }),
+      el("span", { text: each.results ? `${whole(each.good)} of ${each.results} good` : `${each.holes} holes` }),
+      el("span", { className: "quiet", text: each.planned ? `+${each.expected_good.toFixed(1)}` : percent(each.p_good_mean_free) })));
+  $("tab-squares").replaceChildren(el("p", { className: "quiet", text: "In the order of the plan. The last column: good micrographs that the plan expects there, or the mean p of its free holes." }), ...rows);
+}
+
+const SAYS = {
+  pin: (p) => `pinned ${p.hole_id || p.square_id}`, ban: (p) => `banned ${p.hole_id || `square ${p.square_id}`}`, skip: (p) => `skipped ${p.hole_id || `square ${p.square_id}`}`,
+  order: () => "set an order", pause: () => "paused", resume: () => "resumed", undo: (p) => `undid ${p.of} ${p.hole_id || p.square_id || ""}`,
+  budget: (p) => (p.end_at ? `ends at ${time(p.end_at)}` : `${minutes(p.budget_min)} left`), threshold: (p) => `good up to ${p.threshold_angstrom} Å`,
+  target: (p) => `wants ${p.good} good${p.by ? ` by ${time(p.by)}` : ""}`,
+};
+
+export function inWords(payload) {
+  const said = SAYS[payload.kind];
+  return said ? said(payload) : String(payload.kind);
+}
+
+export function showHistory(actions, sinceLeft, undo, mayWrite) {
+  const rows = actions.slice(-20).reverse().map((action) =>
+    el("div", { className: "row past" }, el("span", { className: "quiet", text: time(action.at) }),
+      el("span", { text: `${inWords(action.payload)}${action.author ? ` — ${action.author}` : ""}${action.payload.note ? `: ${action.payload.note}` : ""}` }),
+      mayWrite ? button("Undo", () => undo(action)) : null));
+  $("tab-history").replaceChildren(
+    el("h3", { text: "Since you left" }), el("p", { text: sinceLeft || "You have not been away." }),
+    el("h3", { text: "The last 20 actions" }), ...(rows.length ? rows : [el("p", { text: "Nobody has changed the plan yet." })]));
+}
+
+export function showTrust(facts) {
+  const tenths = (facts.trust || []).map((row) => {
+    const bar = el("div", { className: "bar-of" }, el("i"), el("b"));
+    bar.firstChild.style.width = `${100 * row.found}%`;
+    bar.lastChild.style.left = `calc(${100 * row.given}% - 1px)`;
+    return el("div", { className: "row tenth" }, el("span", { text: `given ${percent(row.given)}` }), bar, el("span", { text: `found ${percent(row.found)} of ${row.results}` }));
+  });
+  const best = (facts.trust || []).reduce((most, row) => (most && most.results >= row.results ? most : row), null);
+  $("tab-trust").replaceChildren(
+    el("h3", { text: "Given against found" }),
+    el("p", { text: best ? `Of ${best.results} results given ${percent(best.given)}, ${Math.round(best.found * best.results)} were good.` : "No result of an advised hole yet." }), ...tenths,
+    el("p", { className: "quiet", text: "Bar: found. Mark: given." }),
+    el("h3", { text: "Advised and done" }),
+    el("p", { text: facts.last_20 ? `${facts.followed_of_last_20} of the last ${facts.last_20} were followed; ${facts.followed} of ${facts.compared} in all, ${facts.followed_near} were among the 20 listed.` : "Nothing was imaged since the advice began." }),
+    facts.n_overdue ? el("p", { text: `${facts.n_overdue} results are overdue.` }) : el("p", { className: "quiet", text: facts.waiting ? `${facts.waiting} exposures wait for a result${facts.usual_lag_s ? `, usually ${span(facts.usual_lag_s)}` : ""}.` : "No exposure waits for its result." }));
+}
+
+export class Notes {
+  constructor(send) {
+    this.send = send;
+    this.text = el("textarea", { maxLength: 2000, ariaLabel: "note" });
+    this.kind = el("select", { ariaLabel: "kind of note" }, ...["note", "nitrogen", "zero-loss", "focus", "look", "other pause"].map((kind) => el("option", { value: kind, text: kind })));
+    this.minutes = el("input", { type: "number", min: 0, max: 600, step: 1, ariaLabel: "minutes it took", size: 4, placeholder: "min" });
+    this.list = el("div");
+    this.state = el("p", { className: "quiet" });
+    this.keep = button("Write (Ctrl+Enter)", () => this.write());
+    this.text.addEventListener("keydown", (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.write(); });
+    // What is half typed outlives a reload and a restart of the server.
+    this.text.value = localStorage.getItem("cryoscout-draft") || "";
+    this.text.addEventListener("input", () => localStorage.setItem("cryoscout-draft", this.text.value));
+    $("tab-notes").replaceChildren(this.text, el("div", { className: "form" }, this.kind, this.minutes, this.keep), this.state, this.list);
+  }
+
+  async write() {
+    const text = this.text.value.trim();
+    if (!text && this.kind.value === "note") { say(this.state, "Write something first."); return; }
+    const minutesGiven = this.minutes.value === "" ? {} : { minutes: Number(this.minutes.value) };
+    say(this.state, "sending");
+    const sent = await this.send({ text: text || this.kind.value, kind: this.kind.value, ...minutesGiven });
+    say(this.state, sent.sentence);
+    if (sent.ok) { this.text.value = ""; this.minutes.value = ""; localStorage.removeItem("cryoscout-draft"); }
+  }
+
+  show(notes) {
+    this.list.replaceChildren(...[...notes].reverse().slice(0, 100).map((note) =>
+      el("div", { className: "row past" }, el("span", { className: "quiet", text: time(note.at) }),
+        el("span", { text: `${note.text}${note.kind && note.kind !== "note" ? ` (${note.kind}${note.minutes ? `, ${minutes(note.minutes)}` : ""})` : ""}` }), el("span", { className: "quiet", text: note.author || "" }))));
+  }
+}
+
+const KEYS = [["p", "pin the hole or square that is selected, else the next hole"], ["b", "ban it"], ["s", "skip the hole"], ["S", "skip its square"], ["k", "pause, or go on"],
+  ["u", "undo the last action"], ["t", "try: what if"], ["f", "follow the next hole"], ["/", "find a hole or square"], ["e", "export the list"], ["n", "write a note"],
+  ["+ −", "zoom"], ["← ↑ → ↓", "move the map"], ["0", "the whole grid"], ["1 … 4", "layers: predicted, measured, difference, order"], ["Esc", "back to the map"], ["?", "this list"]];
+
+export function showHelp() {
+  $("tab-help").replaceChildren(...KEYS.map(([key, text]) => el("div", { className: "row past" }, el("kbd", { text: key }), el("span", { text }))));
+}

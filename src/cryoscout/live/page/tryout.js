@@ -1,0 +1,82 @@
+// What if: overrides put together, what they would change, and only then applied.
+import { $, button, el, say } from "./dom.js";
+import { inWords } from "./panels.js";
+import { minutes } from "./words.js";
+
+export class Tryout {
+  constructor(api, writes, selected) {
+    this.api = api; this.writes = writes; this.selected = selected; this.overrides = [];
+    const field = (type, more) => el("input", { type, ...more });
+    this.threshold = field("number", { min: 1, max: 50, step: 0.1, placeholder: "Å", ariaLabel: "good up to, in angstrom" });
+    this.end = field("time", { ariaLabel: "session ends at" });
+    this.good = field("number", { min: 1, step: 1, placeholder: "good", ariaLabel: "good micrographs wanted" });
+    this.answer = el("p", { role: "status" });
+    this.list = el("div");
+    this.apply = button("Apply", () => this.send(), { disabled: true });
+    const row = (words, ...controls) => [el("span", { text: words }), el("span", {}, ...controls)];
+    $("tab-try").replaceChildren(
+      el("p", { className: "quiet", text: "Try something: nothing changes until it is applied." }),
+      el("div", { className: "form" },
+        ...row("what is selected", button("Pin", () => this.ofPlace("pin")), button("Ban", () => this.ofPlace("ban")), button("Skip", () => this.ofPlace("skip"))),
+        ...row("good up to", this.threshold, button("Try", () => this.add({ kind: "threshold", threshold_angstrom: Number(this.threshold.value) }, this.threshold))),
+        ...row("ends at", this.end, button("Try", () => this.add({ kind: "budget", end_at: this.at(this.end.value) }, this.end))),
+        ...row("target", this.good, button("Try", () => this.add({ kind: "target", good: Number(this.good.value), ...(this.end.value ? { by: this.at(this.end.value) } : {}) }, this.good)))),
+      this.list, this.answer, el("div", {}, this.apply, button("Clear", () => this.clear())), el("div", { id: "try-others" }));
+  }
+
+  // The microscope's time of day, today or tomorrow.
+  at(text) {
+    if (!text) return "";
+    const now = this.microscopeAt ? new Date(this.microscopeAt) : new Date(), [hour, minute] = text.split(":").map(Number), at = new Date(now);
+    at.setHours(hour, minute, 0, 0);
+    if (at <= now) at.setDate(at.getDate() + 1);
+    const two = (n) => String(n).padStart(2, "0");
+    return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}T${two(at.getHours())}:${two(at.getMinutes())}:00`;
+  }
+
+  ofPlace(kind) {
+    const place = this.selected();
+    if (!place) { say(this.answer, "Select a hole or a square on the map first."); return; }
+    this.add({ kind, ...place });
+  }
+
+  async add(override, field) {
+    if (field && !field.value) { say(this.answer, "Give a value first."); return; }
+    this.overrides.push(override);
+    await this.ask();
+  }
+
+  clear() { this.overrides = []; this.list.replaceChildren(); say(this.answer, ""); this.apply.disabled = true; }
+
+  async ask() {
+    this.list.replaceChildren(...this.overrides.map((each) => el("p", { text: `• ${inWords(each)}` })));
+    say(this.answer, "asking");
+    const author = this.writes.author() || "page", revision = this.writes.revision();
+    try {
+      const answer = await this.api.post("what-if", { author, overrides: this.overrides.map((each) => ({ ...each, author, revision })) });
+      const { advice, expected_good_gain: gain } = answer, target = advice.target;
+      say(this.answer, `${advice.verdict.sentence} Expected ${advice.expected_good.toFixed(1)} good (${gain >= 0 ? "+" : ""}${gain.toFixed(1)}), ${minutes(advice.minutes_left)} left${target ? `; ${target.good} good: ${Math.round(100 * target.probability)} %` : ""}.`);
+      this.apply.disabled = false;
+    } catch (error) {
+      this.overrides.pop();
+      say(this.answer, error.message);
+      this.list.replaceChildren(...this.overrides.map((each) => el("p", { text: `• ${inWords(each)}` })));
+    }
+  }
+
+  async send() {
+    const all = this.overrides.splice(0);
+    this.clear();
+    for (const each of all) {
+      const sent = await this.writes.override(each);
+      say(this.answer, sent.sentence);
+      if (!sent.ok) return;
+    }
+  }
+
+  others(list) {
+    const holder = $("try-others");
+    if (!holder) return;
+    holder.replaceChildren(...(list && list.length ? [el("h3", { text: "Another grid instead" }), ...list.map((each) => el("p", { text: `${each.session}: ${each.expected_good.toFixed(1)} good in the time left, after ${minutes(each.change_min)} of change` }))] : []));
+  }
+}

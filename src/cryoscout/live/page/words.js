@@ -1,0 +1,42 @@
+// Numbers and times as people say them.
+export const percent = (p) => (p === null || p === undefined || Number.isNaN(p) ? "–" : `${Math.round(100 * p)} %`);
+export const whole = (value) => (value === null || value === undefined ? "–" : Math.round(value).toLocaleString("en-GB"));
+
+export function span(seconds) {
+  if (seconds === null || seconds === undefined) return "–";
+  const s = Math.max(0, seconds);
+  if (s < 90) return `${Math.round(s)} s`;
+  if (s < 5400) return `${Math.round(s / 60)} min`;
+  return s < 172800 ? `${(s / 3600).toFixed(1)} h` : `${Math.round(s / 86400)} days`;
+}
+
+export function minutes(value) {
+  if (value === null || value === undefined) return "–";
+  if (value < 90) return `${value < 10 ? value.toFixed(1) : Math.round(value)} min`;
+  return `${Math.floor(value / 60)} h ${String(Math.round(value % 60)).padStart(2, "0")}`;
+}
+
+export function time(at, withSeconds = false) {
+  const date = at instanceof Date ? at : new Date(at);
+  if (Number.isNaN(date.getTime())) return "–";
+  return date.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", second: withSeconds ? "2-digit" : undefined, hour12: false });
+}
+
+export function zone() {
+  const part = new Intl.DateTimeFormat("en-GB", { timeZoneName: "short" }).formatToParts(new Date()).find((each) => each.type === "timeZoneName");
+  return part ? part.value : "";
+}
+
+export function nearest(wanted, names, most = 5) {
+  const text = wanted.trim().toLowerCase();
+  if (!text) return [];
+  const starts = [], holds = [];
+  for (let i = 0; i < names.length; i += 1) {
+    const name = names[i].toLowerCase();
+    if (name === text) return [i];
+    if (name.startsWith(text)) starts.push(i);
+    else if (name.includes(text)) holds.push(i);
+    if (starts.length >= most) break;
+  }
+  return [...starts, ...holds].slice(0, most);
+}

@@ -1,0 +1,63 @@
+"""Sessions for the page: holes with places, some imaged, one with a name that would be markup."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cryoscout.session.model import Session, SessionInfo, session_from_holes
+from cryoscout.session.store import SessionStore
+
+MARKUP = "<img src=x onerror=alert(1)>"
+
+
+def session_with_places(n_holes: int, *, imaged: int = 0, seed: int = 0, long_names: bool = False) -> Session:
+    """Squares of 4 x 25 holes on the stage; the first ones imaged a minute apart, two of three good."""
+    rng = np.random.default_rng(seed)
+    number = np.arange(n_holes)
+    patch, square = number // 25, number // 100
+    in_patch = number % 25
+    side = max(1, int(np.ceil(np.sqrt(n_holes / 100))))
+    pad = "-" + "x" * 190 if long_names else ""
+    ids = [f"h{at:06d}{pad}" for at in number]
+    if n_holes:
+        ids[-1] = MARKUP if n_holes > 1 else ids[-1]
+    began = datetime(2026, 1, 30, 20, 0)
+    started = [
+        (began + timedelta(minutes=1.5 * at)).isoformat() if at < imaged else None for at in range(n_holes)
+    ]
+    ctf = np.where(rng.random(n_holes) < 0.66, 4.0, 9.0)
+    holes = pd.DataFrame(
+        {
+            "hole_id": ids,
+            "patch_id": [f"p{each:05d}" for each in patch],
+            "square_id": [f"s{each:04d}" for each in square],
+            "grid_id": "g1",
+            "x_px": np.nan,
+            "y_px": np.nan,
+            "x_um": (square % side) * 60.0 + (patch % 4 % 2) * 25.0 + (in_patch % 5) * 3.0,
+            "y_um": (square // side) * 60.0 + (patch % 4 // 2) * 25.0 + (in_patch // 5) * 3.0,
+        }
+    )
+    exposures = pd.DataFrame(
+        {
+            "exposure_id": [f"{name}#1" for name in ids[:imaged]],
+            "hole_id": ids[:imaged],
+            "shot": np.ones(imaged, dtype=np.int64),
+            "started_at": pd.to_datetime(pd.Series(started[:imaged], dtype="object")),
+            "outcome": ["measured"] * imaged,
+            "ctf_max_res_angstrom": ctf[:imaged],
+        }
+    )
+    return session_from_holes("night", SessionInfo(format="generic"), holes, exposures)
+
+
+def stored(session: Session, folder: Path) -> Path:
+    """The session in a folder."""
+    place = folder / f"{session.name}.session"
+    with SessionStore.create(place) as store:
+        store.save_import(session, source="tests")
+    return place

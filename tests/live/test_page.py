@@ -1,0 +1,229 @@
+"""The page in a real browser: looked at, changed, left alone over a restart, and never led astray by a name."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("uvicorn", reason="the extra live is not installed")
+
+from browser import CHROMIUM, WHY_NOT, Page, Served, chromium, wait_for
+from page_sessions import MARKUP, session_with_places, stored
+
+from cryoscout.live.assets import assets
+
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason=WHY_NOT)
+PAGE_MB = 0.4
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    pytest.importorskip("playwright", reason="Playwright is not installed")
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture
+def night(tmp_path: Path) -> Iterator[Served]:
+    """A session of 400 holes, 60 of them imaged, that is served."""
+    folder = stored(session_with_places(400, imaged=60), tmp_path)
+    served = Served(tmp_path, "serve", folder.name, "--port", "0", "--budget-min", "300").start()
+    yield served
+    served.stop()
+
+
+def asked(served: Served, what: str, body: dict[str, Any] | None = None) -> Any:
+    """What a script gets."""
+    base, _, token = served.address().partition("?token=")
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(  # noqa: S310  the test's own server
+        f"{base}api/v1/{what}",
+        data,
+        {"authorization": f"Bearer {token}", "content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
+        return json.loads(answer.read())
+
+
+def test_the_page_is_small_and_loads_nothing_from_elsewhere() -> None:
+    total = sum(len(content) for content, _ in assets().values())
+    assert total / 1e6 <= PAGE_MB
+    for name, (content, _) in assets().items():
+        text = content.decode("utf-8")
+        assert "https://" not in text, name
+        assert text.count("http://") == text.count("http://www.w3.org/"), name
+        if name.endswith(".js"):
+            for markup in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
+                assert markup not in text, f"{name}: {markup}"
+        if name.endswith(".html"):
+            assert "style=" not in text, name
+            assert "<script>" not in text, name
+
+
+@needs_browser
+def test_it_is_looked_at_changed_and_taken_back(browser: Any, night: Served) -> None:
+    page = Page(browser, night.address())
+    page.is_shown()
+    assert "token" not in page("location.href")
+    assert page.text("#verb") in ("START", "LOOK", "STAY", "LEAVE", "CHANGE GRID", "WAIT", "STOP")
+    assert page("document.querySelectorAll('#next-list li').length") == 20
+    assert page("document.getElementById('lamp-page').innerText").startswith("Page well")
+    page.sign("AB")
+    first = page.text("#next-hole")
+    page.tab.keyboard.press("b")
+    page.shows("#message-text", "by AB: banned")
+    wait_for(lambda: page.text("#next-hole") != first, 15, "another next hole")
+    page.tab.click("#tab-button-history")
+    page.shows("#tab-history", f"banned {first} — AB")
+    page.tab.click("#tab-history button")
+    wait_for(lambda: page.text("#next-hole") == first, 15, "the hole that was banned, back")
+    # A square through the map's own list, then a note with markup in it: it stays text.
+    page.tab.click("#tab-button-notes")
+    page.tab.fill("#tab-notes textarea", f"look at this {MARKUP}")
+    page.tab.keyboard.press("Control+Enter")
+    page.shows("#tab-notes", MARKUP)
+    assert page("document.images.length") == 0
+    page.tab.keyboard.press("Escape")
+    scale = page("window.cryoscout.map.scale")
+    page.tab.keyboard.press("+")
+    wait_for(lambda: page("window.cryoscout.map.scale") > scale, 5, "a larger map")
+    assert [row["kind"] for row in asked(night, "events?kind=noted")["events"]] == ["noted"]
+    assert page.complaints == []
+
+
+@needs_browser
+@pytest.mark.slow
+def test_a_server_that_was_killed_comes_back_and_nothing_said_is_lost(browser: Any, night: Served) -> None:
+    page = Page(browser, night.address())
+    page.is_shown()
+    page.sign("AB")
+    page.tab.click("#tab-button-notes")
+    page.tab.fill("#tab-notes textarea", "half typed")
+    page.tab.focus("#map")
+    page.tab.keyboard.press("+")
+    time.sleep(0.5)
+    scale = page("window.cryoscout.map.scale")
+    port = night.address().split(":")[2].split("/")[0]
+    night.kill()
+    began = time.monotonic()
+    page.shows("#message-text", "No contact with the server since", 6)
+    assert time.monotonic() - began < 3.5
+    assert page("document.body.dataset.link") == "down"
+    next_hole = page.text("#next-hole")
+    page.tab.keyboard.press("p")
+    night.arguments = tuple(port if each == "0" else each for each in night.arguments)
+    night.start()
+    page.shows("#message-text", "Said while there was no connection: pinned", 30)
+    page.tab.click("#message-buttons button:has-text('Send')")
+    page.shows("#message-text", "by AB: pinned", 15)
+    said = asked(night, "actions")["actions"]
+    assert [row["payload"]["hole_id"] for row in said if row["payload"]["kind"] == "pin"] == [next_hole]
+    assert page("document.querySelector('#tab-notes textarea').value") == "half typed"
+    assert page("window.cryoscout.map.scale") == pytest.approx(scale)
+
+
+@needs_browser
+@pytest.mark.slow
+def test_two_browsers_and_a_script_see_one_truth(browser: Any, night: Served) -> None:
+    one, other = Page(browser, night.address()), Page(browser, night.address())
+    for page, name in ((one, "AB"), (other, "CD")):
+        page.is_shown()
+        page.sign(name)
+    first = one.text("#next-hole")
+    other.tab.keyboard.press("b")
+    wait_for(lambda: one.text("#next-hole") != first, 15, "the other's word")
+    revision = asked(night, "session")["revision"]
+    asked(night, "override", {"kind": "pause", "author": "script", "revision": revision})
+    for page in (one, other):
+        page.shows("#verb", "WAIT")
+    one.tab.keyboard.press("k")
+    other.shows("#verb", one.text("#verb") if one.text("#verb") != "WAIT" else "LEAVE")
+    names = [row["author"] for row in asked(night, "actions")["actions"]]
+    assert names == ["AB", "script", "CD"]
+    hole = one.text("#next-hole")
+    asked(night, "outcome", {"author": "ctf", "hole_id": hole, "ctf_max_res_angstrom": 3.1})
+    for page in (one, other):
+        wait_for(lambda page=page: page.text("#next-hole") != hole, 15, "the result")
+
+
+@needs_browser
+@pytest.mark.slow
+def test_what_if_changes_nothing_and_the_past_is_shown_as_such(browser: Any, night: Served) -> None:
+    page = Page(browser, night.address())
+    page.is_shown()
+    page.sign("AB")
+    before = asked(night, "session")["revision"]
+    page.tab.keyboard.press("t")
+    page.tab.fill("#tab-try input[aria-label='good micrographs wanted']", "55")
+    page.tab.click("#tab-try button:has-text('Try') >> nth=2")
+    page.shows("#tab-try", "55 good:")
+    assert asked(night, "session")["revision"] == before
+    page.tab.click("#tab-try button:has-text('Apply')")
+    page.shows("#goal", "of 55")
+    assert asked(night, "session")["overrides"]["target"]["good"] == 55
+    page.tab.evaluate(
+        "const s = document.getElementById('as-of'); s.value = 300; s.dispatchEvent(new Event('input'))"
+    )
+    page.shows("#message-text", "this is the past")
+    page.shows("#goal", "expected")  # the target was not said yet
+    page.tab.evaluate(
+        "const s = document.getElementById('as-of'); s.value = 1000; s.dispatchEvent(new Event('input'))"
+    )
+    page.shows("#goal", "of 55")
+    with page.tab.expect_download() as saved:
+        page.tab.keyboard.press("Escape")
+        page.tab.keyboard.press("e")
+    lines = Path(saved.value.path()).read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("order,hole,")
+    assert len(lines) == 21
+
+
+@needs_browser
+@pytest.mark.slow
+def test_a_viewer_may_look_and_not_write(browser: Any, night: Served) -> None:
+    page = Page(browser, night.address("viewer"))
+    page.is_shown()
+    page.sign("EF")
+    page.tab.keyboard.press("b")
+    page.shows("#message-text", "look and not write")
+    assert asked(night, "actions")["actions"] == []
+
+
+@needs_browser
+@pytest.mark.slow
+@pytest.mark.parametrize(("holes", "long_names"), [(1, False), (3, True), (2000, True)])
+def test_sessions_of_any_size_and_name_are_shown(browser: Any, tmp_path: Path, holes: int, long_names: bool) -> None:
+    folder = stored(session_with_places(holes, long_names=long_names), tmp_path)
+    served = Served(tmp_path, "serve", folder.name, "--port", "0").start()
+    try:
+        page = Page(browser, served.address())
+        page.is_shown()
+        assert page("document.images.length") == 0
+        assert page("document.documentElement.scrollWidth") <= 1280
+        assert page.complaints == []
+    finally:
+        served.stop()
+
+
+@needs_browser
+@pytest.mark.slow
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_axe_finds_no_error(browser: Any, night: Served, theme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
+    context = browser.new_context(viewport={"width": 1280, "height": 720}, bypass_csp=True)
+    tab = context.new_page()
+    tab.goto(night.address())
+    wait_for(lambda: tab.evaluate("(window.cryoscout && window.cryoscout.shownRevision) || 0"), 60, "the first view")
+    if theme == "light":
+        tab.click("#theme")
+    for name in ("next", "squares", "history", "trust", "notes", "try", "help"):
+        tab.click(f"#tab-button-{name}")
+        time.sleep(0.3)
+        found = axe.Axe().run(tab).response["violations"]
+        assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found] == [], name
