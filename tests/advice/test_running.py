@@ -180,6 +180,15 @@ def test_without_a_gain_the_plan_that_stands_is_kept(session):
     assert drive.route == standing[:9]
 
 
+def test_planning_past_its_time_keeps_the_plan_that_stands_but_never_says_that_there_is_nothing(session):
+    drive = Drive(session, planner_of(session, CalmSettings(time_limit_s=1e-9)))
+    first = drive.step()  # no plan stands yet: the first one is waited for
+    assert len(first.walk) > 5
+    after = drive.step()
+    assert after.kept
+    assert after.walk.holes.tolist() == first.walk.holes.tolist()[1:]
+
+
 def test_a_microscope_that_goes_elsewhere_is_followed(session):
     drive = Drive(session, planner_of(session))
     drive.step()

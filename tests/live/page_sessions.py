@@ -14,8 +14,10 @@ from cryoscout.session.store import SessionStore
 MARKUP = "<img src=x onerror=alert(1)>"
 
 
-def session_with_places(n_holes: int, *, imaged: int = 0, seed: int = 0, long_names: bool = False) -> Session:
-    """Squares of 4 x 25 holes on the stage; the first ones imaged a minute apart, two of three good."""
+def session_with_places(
+    n_holes: int, *, imaged: int = 0, pending: int = 0, seed: int = 0, long_names: bool = False
+) -> Session:
+    """Squares of 4 x 25 holes on the stage; the first ones imaged 90 s apart, two of three good, then pending."""
     rng = np.random.default_rng(seed)
     number = np.arange(n_holes)
     patch, square = number // 25, number // 100
@@ -25,9 +27,9 @@ def session_with_places(n_holes: int, *, imaged: int = 0, seed: int = 0, long_na
     ids = [f"h{at:06d}{pad}" for at in number]
     if n_holes:
         ids[-1] = MARKUP if n_holes > 1 else ids[-1]
-    began = datetime(2026, 1, 30, 20, 0)
+    began, taken = datetime(2026, 1, 30, 20, 0), imaged + pending
     started = [
-        (began + timedelta(minutes=1.5 * at)).isoformat() if at < imaged else None for at in range(n_holes)
+        (began + timedelta(minutes=1.5 * at)).isoformat() if at < taken else None for at in range(n_holes)
     ]
     ctf = np.where(rng.random(n_holes) < 0.66, 4.0, 9.0)
     holes = pd.DataFrame(
@@ -44,12 +46,12 @@ def session_with_places(n_holes: int, *, imaged: int = 0, seed: int = 0, long_na
     )
     exposures = pd.DataFrame(
         {
-            "exposure_id": [f"{name}#1" for name in ids[:imaged]],
-            "hole_id": ids[:imaged],
-            "shot": np.ones(imaged, dtype=np.int64),
-            "started_at": pd.to_datetime(pd.Series(started[:imaged], dtype="object")),
-            "outcome": ["measured"] * imaged,
-            "ctf_max_res_angstrom": ctf[:imaged],
+            "exposure_id": [f"{name}#1" for name in ids[:taken]],
+            "hole_id": ids[:taken],
+            "shot": np.ones(taken, dtype=np.int64),
+            "started_at": pd.to_datetime(pd.Series(started[:taken], dtype="object")),
+            "outcome": ["measured"] * imaged + ["pending"] * pending,
+            "ctf_max_res_angstrom": np.where(number < imaged, ctf, np.nan)[:taken],
         }
     )
     return session_from_holes("night", SessionInfo(format="generic"), holes, exposures)

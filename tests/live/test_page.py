@@ -198,7 +198,9 @@ def test_a_viewer_may_look_and_not_write(browser: Any, night: Served) -> None:
 @needs_browser
 @pytest.mark.slow
 @pytest.mark.parametrize(("holes", "long_names"), [(1, False), (3, True), (2000, True)])
-def test_sessions_of_any_size_and_name_are_shown(browser: Any, tmp_path: Path, holes: int, long_names: bool) -> None:
+def test_sessions_of_any_size_and_name_are_shown(
+    browser: Any, tmp_path: Path, holes: int, long_names: bool
+) -> None:
     folder = stored(session_with_places(holes, long_names=long_names), tmp_path)
     served = Served(tmp_path, "serve", folder.name, "--port", "0").start()
     try:
@@ -219,7 +221,11 @@ def test_axe_finds_no_error(browser: Any, night: Served, theme: str) -> None:
     context = browser.new_context(viewport={"width": 1280, "height": 720}, bypass_csp=True)
     tab = context.new_page()
     tab.goto(night.address())
-    wait_for(lambda: tab.evaluate("(window.cryoscout && window.cryoscout.shownRevision) || 0"), 60, "the first view")
+    wait_for(
+        lambda: tab.evaluate("(window.cryoscout && window.cryoscout.shownRevision) || 0"),
+        60,
+        "the first view",
+    )
     if theme == "light":
         tab.click("#theme")
     for name in ("next", "squares", "history", "trust", "notes", "try", "help"):

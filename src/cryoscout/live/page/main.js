@@ -67,6 +67,7 @@ function readSlowly() {
     if (forecast) now.forecast = forecast;
     if (spent) now.spent = spent;
     if (actions) { now.actions = actions.actions.slice().reverse(); notes.show(actions.notes || []); }
+    if (trust) now.facts = trust;
     if (trust) showTrust({ ...trust, trust: trust.tenths, waiting: now.advice ? now.advice.pending : 0 });
     if (message) messages.fromServer(message);
     if (health) { now.health = health; now.healthAt = Date.now(); }

@@ -1,0 +1,99 @@
+"""Every state has its sentence on the real page, and a photograph in the folder CRYOSCOUT_PAGE_STATES, if it is set."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("uvicorn", reason="the extra live is not installed")
+
+from browser import CHROMIUM, WHY_NOT, Page, Served, chromium, wait_for
+from page_sessions import session_with_places, stored
+from page_states import STATES, State, documentation
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_documented_states_are_those_that_are_tested() -> None:
+    page = (ROOT / "docs" / "explanation" / "page-states.md").read_text(encoding="utf-8")
+    assert page == documentation()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    pytest.importorskip("playwright", reason="Playwright is not installed")
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason=WHY_NOT)
+@pytest.mark.parametrize("state", STATES, ids=lambda state: state.name)
+def test_the_state_says_its_sentence(browser: Any, tmp_path: Path, state: State) -> None:
+    session = session_with_places(state.holes, imaged=state.imaged, pending=state.pending)
+    folder = stored(session, tmp_path)
+    served = Served(tmp_path, "serve", folder.name, "--port", "0", "--budget-min", "300").start()
+    try:
+        for said in state.says:
+            _post(served, "override", {**said, "author": "AB", "revision": 10**6})
+        page = Page(browser, "about:blank")
+        for what, changed in state.answers.items():
+            page.tab.route(f"**/api/v1/{what}**", _changing(changed))
+        page.tab.goto(served.address(state.role))
+        page.is_shown()
+        time.sleep(0.6)
+        _do(state, page, served)
+        page.shows("#message-text", state.sentence, 30)
+        if state.verb:
+            assert page.text("#verb") == state.verb
+        assert page("document.documentElement.scrollHeight") <= 720
+        _photograph(page, state.name)
+        assert [
+            each for each in page.complaints if "ERR_CONNECTION" not in each and "WebSocket" not in each
+        ] == []
+    finally:
+        served.stop()
+
+
+def _do(state: State, page: Page, served: Served) -> None:
+    if state.does == "past":
+        page.tab.evaluate(
+            "const s = document.getElementById('as-of'); s.value = 500; s.dispatchEvent(new Event('input'))"
+        )
+    elif state.does == "kill":
+        served.kill()
+    elif state.does == "restart":
+        port = served.address().split(":")[2].split("/")[0]
+        served.kill()
+        wait_for(lambda: page("document.body.dataset.link") == "down", 6, "the lost contact")
+        served.arguments = tuple(port if each == "0" else each for each in served.arguments)
+        served.start()
+
+
+def _post(served: Served, what: str, body: dict[str, Any]) -> None:
+    base, _, token = served.address().partition("?token=")
+    headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
+    request = urllib.request.Request(f"{base}api/v1/{what}", json.dumps(body).encode(), headers)  # noqa: S310
+    urllib.request.urlopen(request, timeout=20).close()  # noqa: S310
+
+
+def _changing(changed: dict[str, Any]) -> Any:
+    def answer(route: Any) -> None:
+        given = route.fetch()
+        route.fulfill(response=given, json={**given.json(), **changed})
+
+    return answer
+
+
+def _photograph(page: Page, name: str) -> None:
+    folder = os.environ.get("CRYOSCOUT_PAGE_STATES")
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        page.tab.screenshot(path=str(Path(folder) / f"{name.replace(' ', '-')}.png"))
