@@ -73,7 +73,7 @@ def test_it_is_looked_at_changed_and_taken_back(browser: Any, night: Served) -> 
     assert "token" not in page("location.href")
     assert page.text("#verb") in ("START", "LOOK", "STAY", "LEAVE", "CHANGE GRID", "WAIT", "STOP")
     assert page("document.querySelectorAll('#next-list li').length") == 20
-    assert page("document.getElementById('lamp-page').innerText").startswith("Page well")
+    page.shows("#lamp-page", "Page well")
     page.sign("AB")
     first = page.text("#next-hole")
     page.tab.keyboard.press("b")

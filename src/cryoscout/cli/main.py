@@ -67,6 +67,7 @@ COMMANDS: dict[str, LazyCommand] = {
         "serve", "serve", "Follow a running session and hand its advice to people and software."
     ),
     "log": LazyCommand("log", "log", "What was advised and why, what was done, and who said what."),
+    "practice": LazyCommand("practice", "practice", "Pick holes yourself and be compared with the planners."),
     "report": LazyCommand(
         "report", "report", "One self-contained page about a session: route, curves, figures."
     ),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
-from importlib.resources import files
 from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Query, Request, Response, WebSocket
@@ -20,6 +19,8 @@ from starlette.exceptions import HTTPException as PlainHTTPException
 from cryoscout.core.errors import CryoscoutError, InputError, StoreHeldError, UnknownNameError
 from cryoscout.core.new_files import finite
 from cryoscout.live import views
+from cryoscout.live.assets import asset_routes
+from cryoscout.live.guard import ROLE
 from cryoscout.live.models import ModeSent, NoteSent, OutcomeSent, OverrideSent, UndoSent, WhatIfSent
 from cryoscout.live.pictures import patch_picture
 from cryoscout.live.running import Moment
@@ -136,8 +137,8 @@ def _reads(app: FastAPI, served: ServedSessions) -> None:
         return {"sessions": rows}
 
     @app.get(f"{BASE}/session", tags=["read"])
-    def session(name: SessionName = None, as_of: AsOf = None) -> Json:
-        """What is served: counts of holes and of exposures, settings, what operators said."""
+    def session(request: Request, name: SessionName = None, as_of: AsOf = None) -> Json:
+        """What is served: counts of holes and of exposures, settings, what operators said, the caller's role."""
         moment = served.moment(name, as_of)
         problem_, now = moment.advice.problem, moment.advice.now
         said = now.overrides
@@ -156,6 +157,7 @@ def _reads(app: FastAPI, served: ServedSessions) -> None:
             "policy": moment.content["policy"],
             "prediction": moment.content["prediction"],
             "mode": served.mode,
+            "role": request.scope.get(ROLE),
             "overrides": {
                 "holes": dict(said.holes),
                 "squares": dict(said.squares),
@@ -504,19 +506,5 @@ def _last_override(store: SessionStore) -> int:
 
 
 def _page(app: FastAPI) -> None:
-    """The page and its parts, from the package; no path of a client is opened."""
-    assets = {
-        "": ("index.html", "text/html; charset=utf-8"),
-        "page.js": ("page.js", "text/javascript; charset=utf-8"),
-        "page.css": ("page.css", "text/css; charset=utf-8"),
-        "docs": ("docs.html", "text/html; charset=utf-8"),
-        "docs.js": ("docs.js", "text/javascript; charset=utf-8"),
-    }
-    folder = files("cryoscout.live").joinpath("page")
-    for path, (file, kind) in assets.items():
-        content = folder.joinpath(file).read_bytes()
-
-        def answer(content: bytes = content, kind: str = kind) -> Response:
-            return Response(content, media_type=kind)
-
-        app.get(f"/{path}", include_in_schema=False)(answer)
+    """The page, its parts, and the documentation of the API."""
+    app.router.routes.extend(asset_routes({"index.html": "/", "docs.html": "/docs"}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
@@ -28,15 +29,16 @@ def assets() -> dict[str, tuple[bytes, str]]:
     return found
 
 
-def asset_routes(index: str) -> list[Route]:
-    """Routes of every part under page/, and of one page at the root."""
+def asset_routes(pages: Mapping[str, str]) -> list[Route]:
+    """Routes of every part, under page/, and of pages.     pages : file -> its path"""
 
-    def serving(name: str) -> Route:
+    def serving(name: str, path: str) -> Route:
         content, kind = assets()[name]
 
         async def answer(request: Request) -> Response:
             return Response(content, media_type=kind)
 
-        return Route("/" if name == index else f"/page/{name}", answer, include_in_schema=False)
+        return Route(path, answer, include_in_schema=False)
 
-    return [serving(name) for name in assets() if name == index or not name.endswith(".html")]
+    parts = [serving(name, f"/page/{name}") for name in assets() if not name.endswith(".html")]
+    return [*parts, *(serving(name, path) for name, path in pages.items())]

@@ -230,7 +230,7 @@ def practice_app(practice: Practice) -> Starlette:
 
     return Starlette(
         routes=[
-            *asset_routes("practice.html"),
+            *asset_routes({"practice.html": "/"}),
             Route("/practice/state", state),
             Route("/practice/round", begin, methods=["POST"]),
             Route("/practice/pick", pick, methods=["POST"]),

@@ -125,7 +125,7 @@ def run_server(request: ServeRequest, say: Say) -> None:
 
     check(request)
     with ExitStack() as stack:
-        listener = stack.enter_context(_listening(request.host, request.port))
+        listener = stack.enter_context(listening(request.host, request.port))
         port = int(listener.getsockname()[1])
         request = replace(request, port=port)
         served = stack.enter_context(serving(request, say))
@@ -164,7 +164,8 @@ def guarded(request: ServeRequest, served: ServedSessions, tokens: Tokens) -> Gu
 
 
 @contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
+def listening(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket that listens. Raises InputError where the address is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -332,6 +332,7 @@ const link = new Link(api, {
   },
 });
 document.body.dataset.link = "up";
+showLamps();
 
 api.get("sessions").then(({ sessions }) => {
   $("session-label").hidden = sessions.length < 2;
