@@ -4,7 +4,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-slow check bench docs fuzz clean
+.PHONY: help demo demo-live test test-slow check bench docs fuzz clean
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -25,6 +25,10 @@ help: ## this list
 
 demo: $(RUNTIME) ## plan and replay the built-in session; writes cryoscout-demo/
 	$(VENV)/bin/cryoscout demo
+
+demo-live: $(RUNTIME) ## the advisor's page on a recorded session that is played; Ctrl-C ends it
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[live]'
+	$(VENV)/bin/cryoscout serve y1 --replay 60
 
 test: $(DEV) ## the tests that take seconds
 	$(PYTEST) -n 2 --dist worksteal -m "not slow"

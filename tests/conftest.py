@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Before numpy, numba or matplotlib is imported: they read these once.
@@ -31,3 +32,17 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile(os.environ.get("CRYOSCOUT_HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where CRYOSCOUT_TESTS_MUST_RUN is set, a test that was skipped because something is not installed is no pass."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not os.environ.get("CRYOSCOUT_TESTS_MUST_RUN") or reporter is None:
+        return
+    lacking = [
+        str(each.longrepr) for each in reporter.stats.get("skipped", []) if "installed" in str(each.longrepr)
+    ]
+    if lacking:
+        reporter.write_line(f"{len(lacking)} tests did not run for want of a program: {lacking[0]}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -179,7 +179,8 @@ def _course(
 
     (route,) = replay(problem, truth, policy_named(name), [start], seed=0)
     found = value_at_minutes(route.minutes, route.good, moments + ROUNDING_MIN)
-    return (float(truth.good[start]) + found).tolist()
+    course: list[float] = (float(truth.good[start]) + found).tolist()
+    return course
 
 
 def table_rows(results: Sequence[Mapping[str, Any]]) -> list[Json]:

@@ -123,3 +123,6 @@ def _print(request: ReportRequest, replays: SessionReplays, page: Path, seconds:
     out = console()
     out.print(table)
     out.print(f"Done in {seconds:.0f} s. Open the report: {page.resolve()}", soft_wrap=True)
+    out.print(
+        "The same session as it runs, on a page that lives: make demo-live, or cryoscout serve y1 --replay 60"
+    )
