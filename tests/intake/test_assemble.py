@@ -18,7 +18,7 @@ from cryoscout.formats.records import (
     SQUARE_COLUMNS,
     SourceRecords,
 )
-from cryoscout.intake.assemble import assemble, earlier_exposures, usual_shots
+from cryoscout.intake.assemble import assemble, earlier_exposures
 from cryoscout.session.store import SessionStore
 from cryoscout.session.store_update import changes_between, counts_of_changes
 from examples import share
@@ -157,7 +157,7 @@ def test_a_patch_name_of_several_squares_is_told_apart():
     assert patches(session) == {"h1": "p1", "h3": "p1", "h2": "s2/p1"}
 
 
-def test_shots_are_what_is_declared_or_usual_and_incomplete_holes_are_open():
+def test_shots_are_what_is_declared_or_the_most_and_incomplete_holes_are_open():
     holes = [hole("h1"), hole("h2"), hole("h3")]
     exposures = [exposure(f"e{h}{s}", f"h{h}", h + s / 10) for h in (1, 2) for s in (1, 2)]
     exposures.append(exposure("e31", "h3", 9))
@@ -169,19 +169,56 @@ def test_shots_are_what_is_declared_or_usual_and_incomplete_holes_are_open():
     assert (declared.info.shots, declared.counts()["outcomes"]["none"]) == (4, 7)
 
 
-def test_what_is_imaged_again_or_too_often_is_left_out_and_said():
+def test_no_shot_is_dropped_and_every_hole_has_as_many_as_the_one_with_most():
+    holes = [hole("h1"), hole("h2"), hole("h3")]
+    exposures = [exposure(f"e{i}", f"h{max(i - 1, 1)}", i) for i in range(5)]
+    made = assemble([places(holes, exposures)])
+    assert (made.session.info.shots, made.session.counts()["exposures"]) == (3, 5)
+    assert made.notes == [
+        "hole h1 has 3 exposures, most imaged holes have 1: the plan reckons with 3 shots for every hole"
+    ]
+
+
+def test_a_shot_that_was_taken_again_is_one_shot_of_whose_results_the_best_counts():
     first, second, other = (f"FoilHole_{h}_Data_7_8_20240101_10000{s}" for h, s in ((1, 1), (1, 3), (2, 2)))
     holes = [hole("h1"), hole("h2")]
     again = places(holes, [exposure(first, "h1", 1), exposure(second, "h1", 3), exposure(other, "h2", 2)])
-    made = assemble([again])
-    assert outcomes(made.session).keys() == {first, other}
-    note = f"left out: 1 exposures of a shot that was taken before, such as {second}; the first one counts"
-    assert made.notes == [note]
-    assert assemble([again], made.session).notes == [note]
-    often = places([*holes, hole("h3")], [exposure(f"e{i}", f"h{max(i, 1)}", i) for i in range(4)])
-    made = assemble([often])
+    note = (
+        f"1 images are of a shot that was taken before, such as {second} (of {first}): each is one shot, and of the "
+        "results of both the best counts"
+    )
+    values = results({first: 9.0, second: 3.5, other: np.inf})
+    made = assemble([again, values])
     assert made.session.info.shots == 1
-    assert made.notes == ["left out: 1 exposures of holes that have more than 1 (shots per hole), such as e1"]
+    assert outcomes(made.session) == {first: "measured", other: "failed"}
+    assert note in made.notes
+    ctf = made.session.exposures.set_index("exposure_id")["ctf_max_res_angstrom"]
+    assert ctf[first] == 3.5
+    runs = made.session.ctf_runs
+    assert runs.loc[runs["exposure_id"] == first, "ctf_max_res_angstrom"].tolist() == [9.0, 3.5]
+    # Results that come later, and the same again, give the same.
+    later = assemble([values], assemble([again]).session).session
+    assert changes_between(made.session, later) == []
+    assert changes_between(made.session, assemble([again, values], made.session).session) == []
+
+
+@pytest.mark.parametrize("vendor", ["smartscope", "serialem"])
+def test_a_shot_that_was_taken_again_under_another_name_is_known_later_too(vendor):
+    shots = [
+        exposure("a", "h1", 1, shot_key="1"),
+        exposure("b", "h1", 2, shot_key="2"),
+        exposure("c", "h1", 3, shot_key="1"),
+    ]
+    source = places([hole("h1")], shots, format_name=vendor)
+    stored = assemble([source]).session
+    assert stored.exposures["exposure_id"].tolist() == ["a", "b"]
+    assert stored.fields_of("c")["same_shot_as"] == "a"
+    session = assemble([results({"c": 3.25, "b": 5.0})], stored).session
+    assert session.exposures["ctf_max_res_angstrom"].tolist() == [3.25, 5.0]
+    # Another image of the shot, of which the sources of this import say nothing else.
+    more = places([hole("h1")], [exposure("d", "h1", 9, shot_key="2")], format_name=vendor)
+    made = assemble([more, results({"d": 4.5})], session).session
+    assert made.exposures["ctf_max_res_angstrom"].tolist() == [3.25, 4.5]
 
 
 def test_exposures_of_no_hole_are_reported_by_name():
@@ -454,10 +491,3 @@ def test_the_choice_of_today_counts_but_what_was_imaged_stays_chosen():
     assert changes_between(session, assemble([places(later)], session).session) == []
     done = assemble([places(later)], session).session
     assert chosen_holes(done)["h1"] is True
-
-
-@pytest.mark.parametrize(
-    ("holes", "shots"), [({}, 1), ({1: 5, 4: 9}, 4), ({2: 3, 5: 3, 9: 1}, 5), ({3: 1}, 3)]
-)
-def test_the_usual_number_of_shots_is_that_of_most_holes_and_of_equal_ones_the_larger(holes, shots):
-    assert usual_shots(holes) == shots

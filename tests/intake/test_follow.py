@@ -273,7 +273,7 @@ def test_what_comes_one_by_one_is_what_an_update_after_each_gives(tmp_path, how)
     assert one[1] == other[1]
 
 
-def test_a_shot_that_is_taken_again_is_left_out_and_said(tmp_path):
+def test_a_shot_that_is_taken_again_is_one_shot_and_its_result_counts_where_it_is_better(tmp_path):
     live, followed, sources, place, again_place = begun(tmp_path)
     key = exposures_to_come(live)[0]
     again = key[:-10] + "235959.xml"
@@ -284,6 +284,17 @@ def test_a_shot_that_is_taken_again_is_left_out_and_said(tmp_path):
     update_session(again_place, sources, SILENT)
     assert_same(loaded(place)[0], loaded(again_place)[0])
     assert loaded(place)[0].fields_of(Path(again).stem)
+    live.rows += [
+        f"{Path(key).stem}.mrc 11000.5 10500.25 9.5 \n",
+        f"{Path(again).stem}.mrc 11000.5 10500.25 3.25 \n",
+    ]
+    told = followed.take_in([live.write_star()])
+    assert told.whole_because == ""
+    update_session(again_place, sources, SILENT)
+    one = loaded(place)[0]
+    assert_same(one, loaded(again_place)[0])
+    taken = one.exposures.set_index("exposure_id").loc[Path(key).stem]
+    assert (taken["outcome"], taken["ctf_max_res_angstrom"]) == ("measured", 3.25)
 
 
 def test_what_comes_one_by_one_is_what_one_import_of_everything_gives(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -82,6 +83,13 @@ _PositionUnit = Annotated[
 _ModelId = Annotated[
     str | None, typer.Option(help="Model id of the predictions. Default: the name of their file.")
 ]
+_Presets = Annotated[
+    str | None,
+    typer.Option(
+        help="Leginon's presets of exposures, in the order in which a target is imaged with them, such as en,ex. "
+        "Default: en."
+    ),
+]
 _Split = Annotated[str | None, typer.Option(help="Split of a built-in session: train, val, all.")]
 _ServerSession = Annotated[
     str | None,
@@ -117,6 +125,7 @@ def import_(
     mapping: _MappingFile = None,
     position_unit: _PositionUnit = None,
     model_id: _ModelId = None,
+    presets: _Presets = None,
     split: _Split = None,
     smartscope_session: _ServerSession = None,
     token_file: _TokenFile = None,
@@ -159,7 +168,9 @@ def import_(
     columns = column_map_of(column, mapping, position_unit)
     predicted, others = _predictions_among([] if built_in else paths, columns)
     of_leginon = None if predicted else model_id
-    options = ReadOptions(permissive, cluster_radius_um, columns, wanted.crops, of_leginon)
+    options = ReadOptions(
+        permissive, cluster_radius_um, columns, wanted.crops, of_leginon, presets=_presets_of(presets)
+    )
     sources = _sources(others, access, options)
     if built_in is not None:
         read = read_built_in(built_in, split, options)
@@ -358,6 +369,20 @@ def column_map_of(
                 f"A column must be said as MEANING=NAME. Got {text!r} instead. Remedy: for example --column ctf=MyCtf."
             )
     return ColumnMap({role: header for role, _, header in pairs}, checked_unit(position_unit))
+
+
+def _presets_of(text: str | None) -> tuple[str, ...] | None:
+    """The presets of --presets, None where it is not given. Raises InputError for a name that is none."""
+    if text is None:
+        return None
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    for name in names:
+        if re.fullmatch(r"[A-Za-z][A-Za-z0-9]*(?:-[A-Za-z]+)*", name) is None:
+            raise InputError(
+                "A preset must be a name of letters and digits, maybe with hyphens and letters behind. "
+                f"Got {name!r} in --presets {text!r} instead. Remedy: separate presets by commas, such as en,ex-e."
+            )
+    return names
 
 
 def _refuse_source_folder(folder: Path, paths: Sequence[Path]) -> None:

@@ -67,6 +67,16 @@ FORMATS: tuple[Format, ...] = (
 )
 """In the order in which they are asked; where several give places, the first one's are taken."""
 
+_PACKED = {
+    b"\x1f\x8b": "gzip",
+    b"PK\x03\x04": "zip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+}
+"""First bytes -> what packed the file."""
+_UNPACK = {"gzip": "gunzip", "zip": "unzip", "bzip2": "bunzip2", "xz": "unxz", "zstd": "unzstd"}
+
 BY_NAME = {each.name: each for each in FORMATS}
 
 
@@ -78,9 +88,19 @@ def format_of(path: Path, otherwise: str | None = None) -> Format:
     tried.
     """
     check_readable(path)
-    for each in FORMATS:
+    # A folder that says places and holds results too is the places' first.
+    asked = sorted(FORMATS, key=lambda each: each.gives != "places") if path.is_dir() else FORMATS
+    for each in asked:
         if each.load().detect(path):
             return each
+    packed = packed_as(path)
+    if packed is not None:
+        raise FileFormatError(
+            path,
+            None,
+            f"must be unpacked before it is read. Got a {packed} file instead. "
+            f"Remedy: unzip it ({_UNPACK[packed]} {path.name}).",
+        )
     if otherwise is not None and path.is_file():
         return BY_NAME[otherwise]
     raise FileFormatError(
@@ -91,6 +111,18 @@ def format_of(path: Path, otherwise: str | None = None) -> Format:
         "Remedy: give the folder of the session, the table of results itself, or say what the columns of your own "
         "table mean (--column ctf=NAME).",
     )
+
+
+def packed_as(path: Path) -> str | None:
+    """What a file was packed with, by its first bytes; None for one that is not packed, or cannot be read."""
+    try:
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            start = file.read(8)
+    except OSError:
+        return None
+    return next((name for mark, name in _PACKED.items() if start.startswith(mark)), None)
 
 
 def validate(path: Path, column_map: ColumnMap | None = None) -> tuple[Format | None, list[Deviation]]:

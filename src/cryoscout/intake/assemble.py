@@ -3,7 +3,7 @@
     level      from
     squares    the source of the places; those without holes are left out, because nothing can be planned in them
     patches    as the reader gives them, else clusters of positions, else the square (see `assemble_places`)
-    shots      what the source declares or what most imaged holes have, whichever is more; the same for all holes
+    shots      what the source declares or the hole with most of them has; the same for all holes (see `assemble_shots`)
     exposures  of the source of the places; one without a result is pending, a failed fit is a result
     results    of all sources, each a CTF run that is kept; of several the best resolution counts, a failed one only
                where all failed (see `assemble_ctf`)
@@ -17,7 +17,7 @@ but what holes are chosen. Importing in steps gives what importing at once does.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,15 +30,15 @@ from cryoscout.intake.assemble_ctf import with_results
 from cryoscout.intake.assemble_fields import vendor_fields
 from cryoscout.intake.assemble_names import joined_by_name
 from cryoscout.intake.assemble_places import Places, places_of_sources
+from cryoscout.intake.assemble_shots import Shots, as_shots, with_shots_again
 from cryoscout.intake.told_apart import grids_told_apart
 from cryoscout.session.joins import NAMES_SHOWN, JoinReport
-from cryoscout.session.live_exposures import renamed, shots_of_vendor_exposures, with_vendor_ids
+from cryoscout.session.live_exposures import renamed
 from cryoscout.session.model import Session, SessionInfo
 from cryoscout.session.tables import TABLES, empty_table, with_gaps_filled
 
 _NOT_IN_A_NAME = re.compile(r"[^\w.+-]+")
 _LONGEST_NAME = 100
-_EPU_AREA = re.compile(r"FoilHole_[0-9]+_Data_([0-9]+)_")
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,14 @@ def assemble(
         f"{table.path.name}: its holes were not taken; results and times join by name" for table in tables
     ]
     notes += places.notes
-    exposures, reports, shots, shot_notes, new_ids = _exposures(chosen, places, stored)
-    exposures, time_reports = _with_times(exposures, tables)
-    results = with_results(exposures, sources, renamed(_stored_table("ctf_runs", stored), new_ids))
+    found, reports = _exposures(chosen, places, stored)
+    sources = [with_shots_again(source, found.again) for source in sources]
+    exposures, time_reports = _with_times(found.rows, tables)
+    known_runs = renamed(_stored_table("ctf_runs", stored), found.new_ids)
+    results = with_results(exposures, sources, known_runs, found.again)
     session = Session(
         stored.name if stored is not None else _plain_name(name or _name_of(chosen)),
-        _info(chosen, stored, shots, results.exposures),
+        _info(chosen, stored, found.shots, results.exposures),
         places.grids,
         places.squares,
         places.patches,
@@ -92,7 +94,7 @@ def assemble(
         results.runs,
         vendor_fields(sources, _stored_table("vendor_fields", stored)),
     )
-    return Assembled(session, reports + time_reports + results.reports, notes + shot_notes + results.notes)
+    return Assembled(session, reports + time_reports + results.reports, notes + found.notes + results.notes)
 
 
 def earlier_exposures(session: Session) -> pd.DataFrame:
@@ -150,9 +152,8 @@ def _refuse_other_session(places: Places, stored: Session, same_source: bool) ->
 
 def _exposures(
     chosen: Sequence[SourceRecords], places: Places, stored: Session | None
-) -> tuple[pd.DataFrame, list[JoinReport], int, list[str], dict[str, str]]:
-    """Stored and new exposures, each a shot of its hole; what found no hole; shots per hole; notes; and the vendor's
-    ids of shots that were recorded live, which stand in the rows in place of theirs."""
+) -> tuple[Shots, list[JoinReport]]:
+    """Stored and new exposures, each a shot of its hole; and what found no hole."""
     before = _stored_table("exposures", stored)
     before = with_gaps_filled("exposures", before, places.exposures)
     new = places.exposures[~places.exposures["exposure_id"].isin(before["exposure_id"])]
@@ -165,58 +166,15 @@ def _exposures(
         first_not_joined=tuple(lost.head(NAMES_SHOWN)),
         why="they name no hole" if len(lost) else "",
     )
-    new = new[placed].assign(is_new=True, outcome="pending", ctf_max_res_angstrom=np.nan)
-    rows = _concatenated([before.assign(is_new=False), new.assign(shot=0)])
-    rows = rows.assign(shot_key=[shot_key_of(exposure_id) for exposure_id in rows["exposure_id"]])
-    rows = rows.sort_values(["is_new", "started_at", "exposure_id"], kind="stable")
-    again = (rows["shot_key"] != "") & rows.duplicated(["hole_id", "shot_key"]) & rows["is_new"]
-    notes = []
-    if again.any():
-        notes.append(
-            f"left out: {int(again.sum())} exposures of a shot that was taken before, such as "
-            f"{rows.loc[again, 'exposure_id'].iloc[0]}; the first one counts"
-        )
-    rows = rows[~again].reset_index(drop=True)
-    new = rows[rows["is_new"]]
-    new = new.assign(shot=shots_of_vendor_exposures(before, new))
-    key = ["exposure_id", "hole_id", "shot"]
-    new_ids = with_vendor_ids(before[key], new[key])
-    before = with_gaps_filled("exposures", renamed(before, new_ids), places.exposures)
-    new = new[~new["exposure_id"].isin(before["exposure_id"])]
-    rows = _concatenated([before.assign(is_new=False), new])
-    shots = _shots(chosen, rows, 1 if stored is None else stored.info.shots)
-    many = rows["shot"] > shots
-    if many.any():
-        notes.append(
-            f"left out: {int(many.sum())} exposures of holes that have more than {shots} (shots per hole), such as "
-            f"{rows.loc[many, 'exposure_id'].iloc[0]}"
-        )
-    reports = [report] if len(places.exposures) else []
-    return rows[~many].reset_index(drop=True), reports, shots, notes, new_ids
-
-
-def shot_key_of(exposure_id: str) -> str:
-    """The acquisition area in EPU's name of an exposure: which shot of its hole it is, whatever source names it."""
-    found = _EPU_AREA.match(exposure_id)
-    return "" if found is None else found[1]
-
-
-def _shots(chosen: Sequence[SourceRecords], rows: pd.DataFrame, stored_shots: int) -> int:
-    """What is declared or what most imaged holes have; holes with fewer are incomplete."""
-    declared = max((source.shots or 1 for source in chosen), default=1)
-    seen = rows.groupby("hole_id").size().value_counts()
-    return max(
-        declared, usual_shots(dict(zip(seen.index.tolist(), seen.tolist(), strict=True))), stored_shots
+    shots = as_shots(
+        before,
+        new[placed].assign(outcome="pending", ctf_max_res_angstrom=np.nan),
+        places.exposures,
+        chosen,
+        1 if stored is None else stored.info.shots,
+        _stored_table("vendor_fields", stored),
     )
-
-
-def usual_shots(holes_by_exposures: Mapping[int, int]) -> int:
-    """What most imaged holes have; of equal numbers of holes the larger, 1 where none is imaged.
-
-    holes_by_exposures : number of exposures -> how many holes have so many
-    """
-    most = max(holes_by_exposures.values(), default=0)
-    return max((n for n, holes in holes_by_exposures.items() if holes == most), default=1)
+    return shots, [report] if len(places.exposures) else []
 
 
 def _with_times(rows: pd.DataFrame, tables: Sequence[SourceRecords]) -> tuple[pd.DataFrame, list[JoinReport]]:

@@ -8,7 +8,7 @@ was, in a file of the same name, is the same run; one that differs in anything i
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,11 +37,17 @@ class Results:
     notes: list[str] = field(default_factory=list)
 
 
-def with_results(exposures: pd.DataFrame, sources: Sequence[SourceRecords], known: pd.DataFrame) -> Results:
+def with_results(
+    exposures: pd.DataFrame,
+    sources: Sequence[SourceRecords],
+    known: pd.DataFrame,
+    again: Mapping[str, str] | None = None,
+) -> Results:
     """Join the results of all sources to exposures, and choose the best run of each anew.
 
     exposures : exposure_id, outcome, ctf_max_res_angstrom and what else the table has, those of the stored session too
     known : `ctf_runs` of the stored session
+    again : images of shots that were taken before -> the exposure of the shot, whose further runs their results are
     """
     result = Results(exposures, known)
     ids = exposures["exposure_id"].tolist()
@@ -52,7 +58,7 @@ def with_results(exposures: pd.DataFrame, sources: Sequence[SourceRecords], know
                 continue
             what = f"CTF results of {source.path.name} ({source.format})"
             other_ids = table["image_id"].tolist() if "image_id" in table else None
-            place, report = joined_by_name(table["name"].tolist(), other_ids, ids, what)
+            place, report = joined_by_name(table["name"].tolist(), other_ids, ids, what, again)
             if is_choice:
                 result.reports.append(report)
             found.append(_runs_of(table, place, exposures["exposure_id"], source).assign(is_choice=is_choice))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +16,37 @@ from cryoscout.session.joins import NAMES_SHOWN, JoinReport, leginon_stem
 
 
 def joined_by_name(
-    names: list[str], other_ids: list[str] | None, exposure_ids: list[str], what: str
+    names: list[str],
+    other_ids: list[str] | None,
+    exposure_ids: list[str],
+    what: str,
+    also_called: Mapping[str, str] | None = None,
 ) -> tuple[NDArray[np.int64], JoinReport]:
     """Place of each name among the exposures, (len(names),), -1 where it has none, and the report.
 
     A name joins as it is written, as a pipeline's name, as EPU's, as Leginon's image or as RELION's, without dots.
+    EPU's name of an exposure that is not there joins to the one of the same hole and acquisition area: the shot was
+    taken again.
     other_ids : a second name of each, tried last; "" for none     what : for the report
+    also_called : further ids of exposures -> the id
     """
+    row = {exposure_id: place for place, exposure_id in enumerate(exposure_ids)}
+    further = {each: row[of] for each, of in (also_called or {}).items() if of in row and each not in row}
+    rows = np.array([*range(len(exposure_ids)), *further.values()], dtype=np.int64)
+    place, report = _joined(names, other_ids, [*exposure_ids, *further], what)
+    place = np.where(place < 0, -1, rows[place]) if len(rows) else place
+    without = len(exposure_ids) - len(np.unique(place[place >= 0]))
+    return place, replace(report, without=without)
+
+
+def _joined(
+    names: list[str], other_ids: list[str] | None, exposure_ids: list[str], what: str
+) -> tuple[NDArray[np.int64], JoinReport]:
     place = _places(names, exposure_ids)
     attempts = [(names, exposure_name), (names, _epu_stem), (names, leginon_stem), (names, name_without_dots)]
     if other_ids is not None:
         attempts += [(other_ids, str), (other_ids, exposure_name), (other_ids, name_without_dots)]
+    attempts.append((names, epu_shot))
     for written, plain in attempts:
         left = np.flatnonzero(place < 0)
         if len(left):
@@ -39,7 +60,6 @@ def joined_by_name(
         joined=len(names) - len(lost),
         first_not_joined=tuple(names[row] for row in lost[:NAMES_SHOWN]),
         why="no exposure of a hole has the name" if len(lost) else "",
-        without=len(exposure_ids) - len(np.unique(place[place >= 0])),
         target="exposures",
     )
 
@@ -61,3 +81,9 @@ def _places(names: Sequence[str], targets: Sequence[str]) -> NDArray[np.int64]:
 def _epu_stem(name: str) -> str:
     parsed = parse_exposure(name)
     return name if parsed is None else parsed.stem
+
+
+def epu_shot(name: str) -> str:
+    """What EPU's names of the images of one shot share, FoilHole_HOLE_Data_AREA; another name as it is."""
+    parsed = parse_exposure(name)
+    return name if parsed is None else f"FoilHole_{parsed.hole_id}_Data_{parsed.area_id}"

@@ -27,6 +27,7 @@ _EXPOSURES = (
     "hole_id",
     "square_id",
     "grid_id",
+    "shot_key",
     "started_at",
     "stage_x_um",
     "stage_y_um",
@@ -42,7 +43,7 @@ class Places:
     patches: pd.DataFrame
     holes: pd.DataFrame
     exposures: pd.DataFrame
-    """exposure_id, hole_id ("" unknown), started_at, stage_x_um, stage_y_um; those of the sources alone."""
+    """exposure_id, hole_id ("" unknown), shot_key, started_at, stage_x_um, stage_y_um; those of the sources alone."""
     n_new_holes: int
     shares_with_stored: bool
     """Whether a square or hole of the sources is one of the stored session."""

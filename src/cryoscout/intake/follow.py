@@ -7,6 +7,7 @@ results of single exposures it is `update_session` that is called, and the answe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from cryoscout.formats.epu.followed import FollowedFolder
 from cryoscout.formats.records import FileStamp, WholeReadingNeededError
 from cryoscout.formats.registry import Format, format_of
 from cryoscout.intake.assemble import earlier_exposures
-from cryoscout.intake.assemble_names import name_of_source
+from cryoscout.intake.assemble_names import epu_shot, name_of_source
 from cryoscout.intake.followed_results import FollowedResults, names_to_join
 from cryoscout.intake.join_results import joined_results
 from cryoscout.intake.join_rows import JoinedRows, KnownFields, joined_rows, new_fields, new_provenance
@@ -32,6 +33,7 @@ from cryoscout.session.store_events import events_of_files
 from cryoscout.session.store_update import counts_of_changes
 from cryoscout.session.stored_rows import StoredRows
 
+_SHOT = re.compile(r"FoilHole_([0-9]+)_Data_[0-9]+")
 _BEGIN = "the first reading"
 _ASKED = "everything was asked for"
 
@@ -196,7 +198,11 @@ class FollowedSources:
     ) -> list[dict[str, Any]]:
         """Events of the results that join now; `ids` gets their exposures."""
         wanted = {name for each in self._results if each.new_stamps() for name in each.waiting_for()}
-        there = [row["exposure_id"] for row in stored.where("exposures", "exposure_id", wanted)]
+        named = stored.where("exposures", "exposure_id", wanted)
+        holes = {found[1] for name in wanted if (found := _SHOT.fullmatch(name)) is not None}
+        of_holes = stored.where("exposures", "hole_id", holes)
+        named += [row for row in of_holes if epu_shot(row["exposure_id"]) in wanted]
+        there = list(dict.fromkeys(row["exposure_id"] for row in named))
         ids += [*there, *new_exposure_ids]
         records = [one for each in self._results for one in each.records_for(ids)]
         payloads: list[dict[str, Any]] = []

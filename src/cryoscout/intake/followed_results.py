@@ -17,6 +17,7 @@ from cryoscout.formats.epu.names import parse_exposure
 from cryoscout.formats.records import SourceRecords, WholeReadingNeededError
 from cryoscout.formats.registry import Format
 from cryoscout.intake.assemble_fields import NO_ID
+from cryoscout.intake.assemble_names import epu_shot
 from cryoscout.intake.read import Stamps, stamps_of
 from cryoscout.intake.whole_lines import of_whole_lines, unfinished_bytes
 from cryoscout.session.joins import leginon_stem
@@ -145,14 +146,14 @@ class FollowedResults:
         return self._new_extra
 
     def waiting_for(self) -> Collection[str]:
-        """Ids of exposures that results wait for."""
+        """Ids of exposures, and of EPU's shots (`epu_shot`), that results wait for."""
         return self._waiting.keys()
 
     def records_for(self, exposure_ids: Collection[str]) -> list[SourceRecords]:
         """The results of these exposures that were not stored yet, in the order in which they were read."""
         rows: dict[int, set[int]] = {}
-        for exposure_id in exposure_ids:
-            for number, row in self._waiting.get(exposure_id, ()):
+        for name in _called(exposure_ids):
+            for number, row in self._waiting.get(name, ()):
                 rows.setdefault(number, set()).add(row)
         chosen = []
         for number, some in sorted(rows.items()):
@@ -165,7 +166,7 @@ class FollowedResults:
 
     def stored(self, exposure_ids: Collection[str]) -> None:
         """The results of these exposures, and what else was read, are stored."""
-        for place in {place for each in exposure_ids for place in self._waiting.get(each, ())}:
+        for place in {place for each in _called(exposure_ids) for place in self._waiting.get(each, ())}:
             for name in self._names_of.pop(place):
                 self._waiting[name].discard(place)
                 if not self._waiting[name]:
@@ -222,11 +223,18 @@ class FollowedResults:
         for first, table in ((0, records.ctf), (len(records.ctf), records.further_ctf)):
             others = table["image_id"].tolist() if "image_id" in table else [None] * len(table)
             for row, (name, image_id) in enumerate(zip(table["name"].tolist(), others, strict=True), first):
-                names = self._names_of[number, row] = names_to_join(name, image_id)
+                # A shot may have been taken again, and its result be named after the later image.
+                names = tuple(dict.fromkeys((*names_to_join(name, image_id), epu_shot(name))))
+                self._names_of[number, row] = names
                 for each in names:
                     self._waiting.setdefault(each, set()).add((number, row))
         said = {record_id or NO_ID: fields for record_id, fields in records.extra.items()}
         self._new_extra |= {name: fields for name, fields in said.items() if self._extra.get(name) != fields}
+
+
+def _called(exposure_ids: Collection[str]) -> set[str]:
+    """The ids and their shots."""
+    return {*exposure_ids, *map(epu_shot, exposure_ids)}
 
 
 def _table_of(path: Path, records: SourceRecords) -> _Table | None:

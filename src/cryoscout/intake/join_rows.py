@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 
 from cryoscout.formats.records import FewRecords, ReadExposure, ReadHole, WholeReadingNeededError
-from cryoscout.intake.assemble import shot_key_of, usual_shots
 from cryoscout.intake.assemble_fields import not_known
 from cryoscout.intake.assemble_names import name_of_source
+from cryoscout.intake.assemble_shots import shot_key_of
 from cryoscout.session.store_events import columns_of_frame
 from cryoscout.session.stored_rows import Row, StoredRows
 from cryoscout.session.tables import GAPS, TABLES
@@ -242,38 +242,21 @@ class _Exposures:
             keys.add(key)
         if again:
             self._result.notes.append(
-                f"left out: {len(again)} exposures of a shot that was taken before, such as {again[0].exposure_id}; "
-                "the first one counts"
+                f"{len(again)} images are of a shot that was taken before, such as {again[0].exposure_id}: each is one "
+                "shot, and of the results of both the best counts"
             )
-        self._shots = max(self._few.shots or 1, usual_shots(self._counts(kept)), self._info.shots)
         shot_of: dict[str, int] = {}
         for row in self._of_holes:
             shot_of[row["hole_id"]] = max(row["shot"], shot_of.get(row["hole_id"], 0))
-        many = []
         for each in kept:
             shot_of[each.hole_id] = shot = shot_of.get(each.hole_id, 0) + 1
-            if shot > self._shots:
-                many.append(each)
-                continue
             self.new.append(_exposure_row(each, shot))
             self._timed_now += not np.isnat(each.started_at)
             self._result.exposures.append(each)
             self._result.new_exposure_ids.append(each.exposure_id)
-        if many:
-            self._result.notes.append(
-                f"left out: {len(many)} exposures of holes that have more than {self._shots} (shots per hole), such "
-                f"as {many[0].exposure_id}"
-            )
-
-    def _counts(self, kept: Sequence[ReadExposure]) -> dict[int, int]:
-        """Number of exposures -> holes that have so many, those that are added now counted."""
-        counts = Counter(self._stored.holes_by_exposures())
-        before = Counter(row["hole_id"] for row in self._of_holes)
-        for hole_id, added in Counter(each.hole_id for each in kept).items():
-            if before[hole_id]:
-                counts[before[hole_id]] -= 1
-            counts[before[hole_id] + added] += 1
-        return {n: holes for n, holes in counts.items() if holes}
+        per_hole = Counter(row["hole_id"] for row in self._of_holes)
+        per_hole.update(each.hole_id for each in kept)
+        self._shots = max(self._few.shots or 1, *per_hole.values(), self._info.shots)
 
     def info_changes(self) -> Payload:
         """More shots per hole; a time model that can be fitted now."""

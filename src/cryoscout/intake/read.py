@@ -17,10 +17,11 @@ import pandas as pd
 
 from cryoscout.core.errors import DataError, FileFormatError
 from cryoscout.formats.clusters import check_radius_um
-from cryoscout.formats.leginon.session import LeginonImport
+from cryoscout.formats.leginon.session import EXPOSURE_PRESETS, LeginonImport
 from cryoscout.formats.own.table import ColumnMap
 from cryoscout.formats.records import FileStamp, SourceRecords
 from cryoscout.formats.registry import BY_NAME, FORMATS, Format, format_of
+from cryoscout.intake.not_read import with_files_not_read
 from cryoscout.session.joins import NAMES_SHOWN
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class ReadOptions:
     """Of the predictions among Leginon tables."""
     whole_lines: bool = False
     """Of texts that are being written only whole lines are read (see `whole_lines`)."""
+    presets: tuple[str, ...] | None = None
+    """Of Leginon's exposures; None for Leginon's own."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +114,9 @@ def read_sources(
         check_radius_um(options.cluster_radius_um)
     by_format: dict[str, list[Path]] = {}
     otherwise = None if options.column_map is None else "generic"
-    for path in dict.fromkeys(paths):
-        by_format.setdefault(_format_of(path, otherwise).name, []).append(path)
+    formats = {path: _format_of(path, otherwise).name for path in dict.fromkeys(paths)}
+    for path, name in formats.items():
+        by_format.setdefault(name, []).append(path)
     read = ReadSources()
     for session, atlas in _with_atlas(by_format.pop("epu", [])):
         _read_epu(read, session, atlas, options, known, earlier)
@@ -139,10 +143,11 @@ def read_sources(
         else:
             read.records += [_read_one_so_far(read, name, path, options) for path in some]
     leginon = by_format.get("leginon", [])
-    named = None if servers else _named_by_download(read.records, stored_format)
+    named = None if servers else _named_by_download(read.records, stored_format, options.presets)
     if leginon or named is not None:
         _read_leginon(read, leginon, options, named)
     read.records = [_with_folders_not_entered(records, paths) for records in read.records]
+    read.records = with_files_not_read(read.records, paths, formats)
     read.records[:0] = [_read_server(server, options) for server in servers]
     return read
 
@@ -317,7 +322,9 @@ def _read_serialem(read: ReadSources, paths: list[Path], options: ReadOptions) -
     read.records += serialem.read_grids(paths, options.permissive, patch_radius_um=radius_um)
 
 
-def _named_by_download(records: Sequence[SourceRecords], stored_format: str | None) -> LeginonTable | None:
+def _named_by_download(
+    records: Sequence[SourceRecords], stored_format: str | None, presets: Sequence[str] | None
+) -> LeginonTable | None:
     """The exposures that a CTF download of Leginon names, None where another source says the places."""
     from cryoscout.formats.leginon.source import named_images
 
@@ -325,7 +332,8 @@ def _named_by_download(records: Sequence[SourceRecords], stored_format: str | No
     others = [each for each in records if each.format != "generic" and len(each.exposures) + len(each.holes)]
     if others or stored_format not in (None, "leginon"):
         return None
-    tables = [table for table in map(named_images, downloads) if table is not None]
+    named = [named_images(each, presets or EXPOSURE_PRESETS) for each in downloads]
+    tables = [table for table in named if table is not None]
     if not tables:
         return None
     return replace(tables[0], rows=pd.concat([table.rows for table in tables], ignore_index=True))
@@ -339,7 +347,12 @@ def _read_leginon(
 
     try:
         read.leginon = read_session(
-            paths, options.images, options.permissive, model_id=options.model_id, named=named
+            paths,
+            options.images,
+            options.permissive,
+            model_id=options.model_id,
+            named=named,
+            exposure_presets=options.presets or EXPOSURE_PRESETS,
         )
     except DataError as error:
         left_out = _lines_left_out(paths) if options.permissive else []

@@ -115,7 +115,12 @@ def _radius_without_effect(radius_um: float | None) -> list[str]:
 
 
 def _refuse_leginon_options(found: ReadSources, only_leginon: bool, options: ReadOptions) -> None:
-    """Predictions and hole images are read with Leginon tables alone."""
+    """Predictions and hole images are read with Leginon tables alone, and presets are Leginon's."""
+    if options.presets is not None and found.leginon is None and found.records:
+        formats = ", ".join(dict.fromkeys(records.format for records in found.records))
+        raise InputError(
+            f"--presets must go with Leginon tables. Got {formats} instead. Remedy: leave --presets out."
+        )
     for name, value in (("--images", options.images), ("--model-id", options.model_id)):
         if value is not None and not only_leginon:
             formats = ", ".join(dict.fromkeys(records.format for records in found.records))

@@ -56,15 +56,6 @@ class StoredRows:
         text = self._connection.execute(sa.select(SESSION_ROW.c.info)).scalar_one()
         return SessionInfo.model_validate_json(text)
 
-    def holes_by_exposures(self) -> dict[int, int]:
-        """Number of exposures -> how many holes have so many; holes without any are left out."""
-        exposures = SESSION_TABLES["exposures"]
-        per_hole = (
-            sa.select(sa.func.count(exposures.c.hole_id).label("n")).group_by(exposures.c.hole_id).subquery()
-        )
-        counts = sa.select(per_hole.c.n, sa.func.count()).group_by(per_hole.c.n)
-        return {int(n): int(holes) for n, holes in self._connection.execute(counts).all()}
-
     def timed_exposures(self) -> int:
         """How many exposures have a time."""
         column = SESSION_TABLES["exposures"].c.started_at

@@ -149,6 +149,42 @@ def test_a_sites_own_exposure_preset_can_be_named(tmp_path):
     assert read_session([path], exposure_presets=["expo"]).session.n_holes == 1
 
 
+def test_images_of_other_presets_and_results_that_another_stands_for_are_counted(tables):
+    lines = [*CTF, f"{A}_00002en-a-DW,1,2,9.0,0.9", f"{B}_00002ex,5,6,3.5,0.9", f"{B}_00003ex,7,8,3.75,0.9"]
+    times = written(tables, "times.csv", [*TIMES, f"{A}_00001fa,2024-01-05 09:59:00"])
+    result = read_session([written(tables, "ctf.csv", lines), times])
+    assert result.session.n_holes == 4
+    assert result.notes == (
+        "5 images of other presets are no exposures: 2 ex, 1 gr, 1 hl, 1 fa; --presets says which are",
+        "1 results are of further images of a shot (-DW); that of the aligned one counts",
+        "1 times in times.csv are of images that are no exposures: 1 fa",
+    )
+
+
+def test_several_presets_of_one_target_are_shots_of_one_hole(tables):
+    lines = [*CTF, f"{B}_00002ex,5,6,3.5,0.9", f"{A}_00007ex,7,8,3.75,0.9"]
+    session = read_session(
+        [written(tables, "ctf.csv", lines), tables / "net.txt"], exposure_presets=["en", "ex"]
+    ).session
+    assert session.info.shots == 2
+    assert session.holes["hole_id"].tolist() == [
+        f"{A}_00002en", f"{A}_00003en", f"{A}_00007ex", f"{B}_00002en", f"{B}_00003en",
+    ]  # fmt: skip
+    of_hole = session.exposures[session.exposures["hole_id"] == f"{B}_00002en"]
+    assert of_hole[["exposure_id", "shot", "outcome"]].values.tolist() == [
+        [f"{B}_00002en", 1, "pending"], [f"{B}_00002ex", 2, "measured"],
+    ]  # fmt: skip
+    assert len(session.predictions) == 4
+
+
+def test_a_preset_with_a_hyphen_is_told_from_a_suffix_by_its_name(tables):
+    lines = [f"{A}_00002ex-e-DW,1,2,3.5,0.9", f"{A}_00002ex-e,1,2,-1,-1", f"{A}_00003ex-e-a_v02,1,2,4.5,0.9"]
+    session = read_session([written(tables, "ctf.csv", lines)], exposure_presets=["ex", "ex-e"]).session
+    assert session.exposures[["exposure_id", "hole_id"]].values.tolist() == [
+        [f"{A}_00002ex-e-DW", f"{A}_00002ex-e"], [f"{A}_00003ex-e-a_v02", f"{A}_00003ex-e"],
+    ]  # fmt: skip
+
+
 def test_strict_reading_stops_at_the_first_deviation_and_permissive_lists_them(tables):
     path = written(tables, "ctf.csv", [*CTF, f"{B}_00007en-a,1,2,bad,0.9", "junk,1,2,3,4"])
     with pytest.raises(FileFormatError, match=r"ctf\.csv, line 11: the CTF resolution must be a number"):

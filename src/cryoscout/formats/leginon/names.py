@@ -5,14 +5,15 @@
 
 Preset names (gr, sq, hl, en, ...) are free text of the site, so a level is known by its place, counted from
 the exposure upwards. The grid tile may be missing (an option of Leginon); the grid is then session and label.
-Source: `leginon/acquisition.py`, `setImageFilename`, described in docs; doubt: presets with a hyphen or
-underscore cannot be told from suffixes and are not read.
+Source: `leginon/acquisition.py`, `setImageFilename`, described in docs; doubt: a preset with a hyphen cannot be told
+from a preset with a suffix unless the site says it (`with_presets`); one with an underscore is not read.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from cryoscout.core.errors import InputError
 
@@ -111,3 +112,20 @@ def parse_name(text: str) -> LeginonName:
             f"Got {text!r} instead."
         )
     return LeginonName(text, text[: first.start()], tuple(levels))
+
+
+def with_presets(name: LeginonName, presets: Sequence[str]) -> LeginonName:
+    """The name with its own level read by presets that may have hyphens: of ex-e-DW `ex-e` is the preset.
+
+    The longest preset that fits is taken; the name itself where none does.
+    """
+    own = name.own
+    written = f"{own.preset}{own.suffix}"
+    fitting = [each for each in presets if written == each or written.startswith(f"{each}-")]
+    preset = max(fitting, key=len, default=own.preset)
+    if preset == own.preset:
+        return name
+    target = f"{own.target.removesuffix(own.preset)}{preset}"
+    stem = target if own.version is None else f"{target}_v{own.version:02d}"
+    level = replace(own, preset=preset, suffix=written.removeprefix(preset), stem=stem, target=target)
+    return replace(name, levels=(*name.levels[:-1], level))

@@ -2,16 +2,19 @@
 name.
 
 An exposure is an image with an exposure preset (default `en`) three or more levels deep; patch, square and
-grid are its parents (see `leginon_names`). The CTF stands on the aligned image (`-a`), the start time is
-that of the raw one.
+grid are its parents (see `leginon_names`). Of several presets each is a shot of the hole: Leginon images one target
+with one preset after the other, under one number. The CTF stands on the aligned image (`-a`), the start time is that
+of the raw one. Images of other presets are counted by preset, and so are results that another image of a shot stands
+for.
 Source: the files of session 21mar02c released with CryoRL, https://github.com/IBM/CryoRL-pytorch; there, too, the
 aligned image has the result and the raw one -1.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +24,7 @@ from numpy.typing import NDArray
 from cryoscout.core.errors import DataError, FileFormatError
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
 from cryoscout.formats.leginon.crops import read_crops
-from cryoscout.formats.leginon.names import LeginonName, parse_name
+from cryoscout.formats.leginon.names import LeginonName, parse_name, with_presets
 from cryoscout.formats.leginon.tables import (
     NO_CTF,
     LeginonTable,
@@ -79,6 +82,8 @@ class LeginonImport:
     """Exposure id -> the confidence of its CTF fit, as written."""
     deviations: dict[Path, tuple[Deviation, ...]] = field(default_factory=dict)
     """Lines left out of each file; empty unless read with `permissive`."""
+    notes: tuple[str, ...] = ()
+    """Rows that were read and are no exposures, or that another row stands for."""
 
 
 def read_session(
@@ -99,29 +104,32 @@ def read_session(
     images : folder of hole images *_crop.png     permissive : leave deviating lines out and list them
     model_id : of the predictions, the file's name without extension when None
     name : of the session, as in the image names when None
-    exposure_presets : presets that mean an exposure     threshold_angstrom : that p_good was made for
+    exposure_presets : presets that mean an exposure, in the order in which a target is imaged with them; each is a shot
+    threshold_angstrom : that p_good was made for
     Raises FileFormatError at the first deviation (unless permissive), DataError when there is no CTF table
     or no exposure in it, two tables contradict each other, or a hole is predicted twice under one model id.
     """
-    tables = [read_table(path, permissive) for path in _table_paths(paths)]
+    tables = [_by_presets(read_table(path, permissive), exposure_presets) for path in _table_paths(paths)]
     by_kind = {kind: [table for table in tables if table.kind == kind] for kind in _PROVIDES}
     if named is not None and not by_kind["ctf"]:
-        by_kind["ctf"] = [named]
-    exposures, superseded = _exposure_rows(by_kind["ctf"], exposure_presets)
+        by_kind["ctf"] = [_by_presets(named, exposure_presets)]
+    exposures, superseded, notes = _exposure_rows(by_kind["ctf"], exposure_presets)
     reports = [superseded] if superseded is not None else []
     started_at, time_reports = _start_times(by_kind["timestamps"], exposures, exposure_presets)
+    notes += _times_of_others(by_kind["timestamps"], exposure_presets)
+    first_shots = exposures[exposures["shot"] == 1].reset_index(drop=True)
     predictions, prediction_reports = _predictions(
-        by_kind["softmax"] + by_kind["predicted-ctf"], exposures, model_id, threshold_angstrom
+        by_kind["softmax"] + by_kind["predicted-ctf"], first_shots, model_id, threshold_angstrom
     )
     crops: dict[str, NDArray[np.uint8]] = {}
-    holes = exposures[["hole_id", "patch_id", "square_id", "grid_id", "x_px", "y_px"]]
+    holes = first_shots[["hole_id", "patch_id", "square_id", "grid_id", "x_px", "y_px"]]
     if images is not None:
         crops, image_row, crop_report = read_crops(images, holes)
         holes = holes.assign(image_row=image_row)
         prediction_reports.append(crop_report)
     session = session_from_holes(
         name or exposures["parsed"].iloc[0].session,
-        _info(_times_can_be_fitted(time_reports), threshold_angstrom),
+        _info(_times_can_be_fitted(time_reports), threshold_angstrom, int(exposures["shot"].max())),
         holes,
         _exposures(exposures, started_at),
         {"predictions": predictions, "provenance": _provenance(tables, images)},
@@ -133,7 +141,16 @@ def read_session(
         crops,
         dict(zip(exposures["name"], exposures["confidence"].astype(float), strict=True)),
         deviations,
+        notes,
     )
+
+
+def _by_presets(table: LeginonTable, presets: Sequence[str]) -> LeginonTable:
+    """The table with its names read by the presets."""
+    if not any("-" in preset for preset in presets):
+        return table
+    parsed = table.rows["parsed"].map(lambda name: with_presets(name, presets))
+    return replace(table, rows=table.rows.assign(parsed=parsed))
 
 
 def _table_paths(paths: Iterable[Path]) -> list[Path]:
@@ -161,9 +178,10 @@ def _times_can_be_fitted(reports: Sequence[JoinReport]) -> bool:
     return joined > 0 and joined >= MIN_JOINED_TO_FIT_TIMES * found
 
 
-def _info(can_fit_times: bool, threshold_angstrom: float) -> SessionInfo:
+def _info(can_fit_times: bool, threshold_angstrom: float, shots: int) -> SessionInfo:
     return SessionInfo(
         format="leginon",
+        shots=shots,
         default_time_model="fitted" if can_fit_times else "cryorl",
         threshold_angstrom=threshold_angstrom,
     )
@@ -176,24 +194,27 @@ def is_exposure(parsed: LeginonName, presets: Sequence[str] = EXPOSURE_PRESETS) 
 
 def _exposure_rows(
     tables: Sequence[LeginonTable], presets: Sequence[str]
-) -> tuple[pd.DataFrame, JoinReport | None]:
-    """One row per hole: its ids, position, CTF and the image that has it; what newer versions superseded."""
+) -> tuple[pd.DataFrame, JoinReport | None, tuple[str, ...]]:
+    """One row per shot: ids, position, CTF and the image that has it; what newer versions superseded; notes."""
     if not tables:
         raise DataError(
             "A session must have a CTF table (name,dx,dy,ctf,confidence) or a CTF download. Got none instead. "
             "Remedy: add it to the files to import."
         )
     rows = _without_repeats(tables)
-    rows = rows[[is_exposure(parsed, presets) for parsed in rows["parsed"]]]
+    taken = np.array([is_exposure(parsed, presets) for parsed in rows["parsed"]], dtype=bool)
+    others = Counter(parsed.own.preset for parsed in rows["parsed"][~taken])
+    rows = rows[taken]
     if rows.empty:
         raise DataError(
             f"A CTF table must name exposures (presets {', '.join(presets)}, below a square and a patch). "
-            f"Got none in {', '.join(str(table.path) for table in tables)} instead. "
-            "Remedy: name the site's exposure presets."
+            f"Got none in {', '.join(str(table.path) for table in tables)} instead, but {_counts(others)}. "
+            "Remedy: name the site's exposure presets, such as --presets en,ex."
         )
     parsed = rows["parsed"]
     rows = rows.assign(
-        hole_id=[name.own.target for name in parsed],
+        hole_id=_hole_ids(parsed, presets),
+        preset=[presets.index(name.own.preset) for name in parsed],
         patch_id=[name.patch for name in parsed],
         square_id=[name.square for name in parsed],
         grid_id=[name.grid for name in parsed],
@@ -201,10 +222,38 @@ def _exposure_rows(
         no_ctf=rows["ctf_max_res_angstrom"] == NO_CTF,
         rank=[_RESULT_ORDER.get(name.own.suffix, len(_RESULT_ORDER)) for name in parsed],
     )
-    newest = rows.groupby("hole_id")["version"].transform("max") == rows["version"]
+    shot = ["hole_id", "preset"]
+    newest = rows.groupby(shot)["version"].transform("max") == rows["version"]
     superseded = _superseded(rows[~newest])
-    rows = rows[newest].sort_values(["hole_id", "no_ctf", "rank"], kind="stable")
-    return rows.drop_duplicates("hole_id").reset_index(drop=True), superseded
+    rows = rows[newest].sort_values([*shot, "no_ctf", "rank"], kind="stable")
+    is_further = rows.duplicated(shot)
+    notes = []
+    if others:
+        notes.append(
+            f"{others.total()} images of other presets are no exposures: {_counts(others)}; --presets says which are"
+        )
+    further = int((is_further & ~rows["no_ctf"]).sum())
+    if further:
+        notes.append(
+            f"{further} results are of further images of a shot (-DW); that of the aligned one counts"
+        )
+    rows = rows[~is_further].reset_index(drop=True)
+    rows["shot"] = rows.groupby("hole_id").cumcount() + 1
+    return rows, superseded, tuple(notes)
+
+
+def _hole_ids(parsed: Iterable[LeginonName], presets: Sequence[str]) -> list[str]:
+    """The target of each exposure, under the first of the presets that it was imaged with."""
+    names = list(parsed)
+    bare = [name.own.target.removesuffix(name.own.preset) for name in names]
+    first: dict[str, int] = {}
+    for target, name in zip(bare, names, strict=True):
+        first[target] = min(presets.index(name.own.preset), first.get(target, len(presets)))
+    return [f"{target}{presets[first[target]]}" for target in bare]
+
+
+def _counts(presets: Counter[str]) -> str:
+    return ", ".join(f"{count} {preset}" for preset, count in presets.most_common())
 
 
 def _without_repeats(tables: Sequence[LeginonTable]) -> pd.DataFrame:
@@ -249,6 +298,17 @@ def _start_times(
     return pd.Series(found, dtype="datetime64[ns]"), reports
 
 
+def _times_of_others(tables: Sequence[LeginonTable], presets: Sequence[str]) -> tuple[str, ...]:
+    notes = []
+    for table in tables:
+        others = Counter(each.own.preset for each in table.rows["parsed"] if not is_exposure(each, presets))
+        if others:
+            notes.append(
+                f"{others.total()} times in {table.path.name} are of images that are no exposures: {_counts(others)}"
+            )
+    return tuple(notes)
+
+
 def _exposures(rows: pd.DataFrame, started_at: pd.Series[pd.Timestamp]) -> pd.DataFrame:
     known = rows["ctf_max_res_angstrom"].where(~rows["no_ctf"])
     outcomes = [outcome_of_ctf(value) for value in known]
@@ -256,7 +316,7 @@ def _exposures(rows: pd.DataFrame, started_at: pd.Series[pd.Timestamp]) -> pd.Da
         {
             "exposure_id": rows["name"],
             "hole_id": rows["hole_id"],
-            "shot": 1,
+            "shot": rows["shot"],
             "started_at": started_at,
             "outcome": [outcome for outcome, _ in outcomes],
             "ctf_max_res_angstrom": [value for _, value in outcomes],

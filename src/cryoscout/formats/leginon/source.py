@@ -6,7 +6,7 @@ share with other formats: recognising, validating, joining with results of other
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,8 @@ import pandas as pd
 
 from cryoscout.core.errors import FileFormatError, InputError
 from cryoscout.formats.leginon import tables as leginon_tables
-from cryoscout.formats.leginon.names import parse_name
-from cryoscout.formats.leginon.session import LeginonImport, is_exposure, read_session
+from cryoscout.formats.leginon.names import parse_name, with_presets
+from cryoscout.formats.leginon.session import EXPOSURE_PRESETS, LeginonImport, is_exposure, read_session
 from cryoscout.formats.leginon.tables import LONGEST_NAME, NO_CTF, LeginonTable
 from cryoscout.formats.records import SourceRecords
 from cryoscout.formats.text.findings import Deviation
@@ -81,11 +81,12 @@ def records_of(path: Path, found: LeginonImport) -> SourceRecords:
             for file, deviations in found.deviations.items()
             for each in deviations
         ),
-        notes=tuple(str(report) for report in found.reports),
+        notes=(*(str(report) for report in found.reports), *found.notes),
+        shots=session.info.shots if session.info.shots > 1 else None,
     )
 
 
-def named_images(download: SourceRecords) -> LeginonTable | None:
+def named_images(download: SourceRecords, presets: Sequence[str] = EXPOSURE_PRESETS) -> LeginonTable | None:
     """The exposures that a CTF download names, without results: their names hold grid, square and patch.
 
     None where no name of it is that of a Leginon exposure below a square and a patch.
@@ -96,7 +97,7 @@ def named_images(download: SourceRecords) -> LeginonTable | None:
             parsed = parse_name(name) if len(name) <= LONGEST_NAME else None
         except InputError:
             continue
-        if parsed is not None and is_exposure(parsed):
+        if parsed is not None and is_exposure(with_presets(parsed, presets), presets):
             rows.append((name, np.nan, np.nan, NO_CTF, np.nan, line, parsed))
     if not rows:
         return None
