@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
@@ -207,3 +208,26 @@ def test_cutting_needs_no_torch(leginon, tmp_path):
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", script], cwd=tmp_path, check=False)
     assert done.returncode == 0
+
+
+def test_the_pictures_of_epus_squares_are_found_in_the_sessions_folder(cli, tmp_path):
+    square = tmp_path / "epu" / "Images-Disc1" / "GridSquare_4590776"
+    square.mkdir(parents=True)
+    (tmp_path / "epu" / "Metadata").mkdir()
+    packed = Path(__file__).parents[1] / "formats" / "data" / "epu" / "GridSquare_4590776.dm.gz"
+    (tmp_path / "epu" / "Metadata" / "GridSquare_4590776.dm").write_bytes(
+        gzip.decompress(packed.read_bytes())
+    )
+    # The older picture gets darker to the right, the newest brighter.
+    ramp = np.broadcast_to(np.linspace(20, 235, 4096).astype(np.uint8), (4096, 4096))
+    Image.fromarray(ramp[:, ::-1].copy()).save(square / "GridSquare_20240101_100000.jpg")
+    Image.fromarray(ramp.copy()).save(square / "GridSquare_20240101_110000.jpg")
+    answer = cli("import epu --images epu -o run.session --permissive --json")
+    assert answer.code == 0, answer.err
+    images = stored_images(tmp_path / "run.session")
+    with SessionStore.open(tmp_path / "run.session") as store:
+        x_px = store.load().holes.set_index("hole_id")["x_px"]
+    assert len(images) > 500
+    left = [image.mean() for hole, image in images.items() if x_px[hole] < 1948]
+    right = [image.mean() for hole, image in images.items() if x_px[hole] > 2148]
+    assert max(left) < min(right)

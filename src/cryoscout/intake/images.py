@@ -26,7 +26,8 @@ class ImagesRequest:
 
 
 def images_request(folder: Path | None, crop_px: int | None) -> ImagesRequest:
-    """What is in the folder: hole images where there is any, else pictures to cut them from.
+    """What is in the folder: hole images where there is any, else pictures to cut them from; of an EPU session those of
+    its squares.
 
     Raises InputError for a folder with neither, and for --crop-px without pictures.
     """

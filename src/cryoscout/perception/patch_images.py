@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from cryoscout.core.errors import DataError, InputError
 from cryoscout.core.grey_levels import to_8_bit
+from cryoscout.formats.epu.names import square_folder
+from cryoscout.formats.epu.pictures import square_of_picture, square_pictures
 from cryoscout.perception.crops import cut_crops
 from cryoscout.perception.images import read_image
 from cryoscout.perception.prepare import SMALLEST_SIDE_PX
@@ -66,10 +68,15 @@ class CutImages:
 
 
 def picture_files(folder: Path) -> list[Path]:
-    """The pictures of a folder, by their suffix; sub-folders are not entered."""
+    """The pictures of a folder, by their suffix; sub-folders are entered where EPU made them, for the newest picture of
+    each square."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    squares = square_pictures(folder)
+    if square_folder(folder.resolve().name) is not None and squares:
+        return list(squares.values())
+    own = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    return [*own, *squares.values()]
 
 
 def cut_session(
@@ -204,6 +211,9 @@ def _by_place(
 
 
 def _places_named(path: Path, frame: Frame) -> Iterator[Place]:
+    square = square_of_picture(path)
+    if square is not None and "square" in frame.parents:
+        yield "square", square
     names = dict.fromkeys((path.stem, unquote(path.stem), leginon_stem(path.name)))
     for parent in frame.parents:
         for name in names:
