@@ -311,3 +311,24 @@ def test_a_ctf_download_of_other_names_is_no_session(cli, tmp_path):
     answer = cli("import ctfdata-session1.dat -o run7.session")
     assert answer.code == 2
     assert "A session must have holes or exposures. Got only results" in answer.err
+
+
+def test_results_of_which_none_joins_are_an_error_that_names_both_sides(cli, tmp_path):
+    (tmp_path / "own.csv").write_text("hole,micrograph,time\nh1,m1,2024-01-05 10:00:00\n")
+    (tmp_path / "other.star").write_text(
+        "data_micrographs\n\nloop_\n_rlnMicrographName #1\n_rlnCtfMaxResolution #2\nx1.mrc 4.0\nx2.mrc 5.0\n"
+    )
+    message = (
+        "CTF results of other.star (relion) must be of exposures of the session. Got 2 results of which none joins "
+        "(first: x1, x2; its exposures are called m1) instead. Remedy: name the results of this session; add "
+        "--allow-unjoined where their images are still to come."
+    )
+    answer = cli("import own.csv other.star -o run.session")
+    assert (answer.code, answer.out) == (2, "")
+    assert message in " ".join(answer.err.split())
+    assert not (tmp_path / "run.session").exists()
+    assert cli("import own.csv -o run.session").code == 0
+    assert cli("import own.csv other.star -o run.session --update").code == 2
+    answer = cli("import own.csv other.star -o run.session --update --allow-unjoined")
+    assert answer.code == 0
+    assert answer.out.startswith("Nothing joined: CTF results of other.star (relion): 0 of 2 joined; 2 not")

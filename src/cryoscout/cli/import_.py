@@ -67,6 +67,10 @@ _CropPx = Annotated[
 _Permissive = Annotated[
     bool, typer.Option("--permissive", help="Leave what deviates out and list it, instead of stopping.")
 ]
+_AllowUnjoined = Annotated[
+    bool,
+    typer.Option("--allow-unjoined", help="Go on where no CTF result of a file belongs to an exposure."),
+]
 _ClusterRadiusUm = Annotated[
     float | None,
     typer.Option(help="Holes without a patch: group them by position. Default: what the files say."),
@@ -120,6 +124,7 @@ def import_(
     images: _Images = None,
     crop_px: _CropPx = None,
     permissive: _Permissive = False,
+    allow_unjoined: _AllowUnjoined = False,
     cluster_radius_um: _ClusterRadiusUm = None,
     column: _Columns = None,
     mapping: _MappingFile = None,
@@ -169,7 +174,13 @@ def import_(
     predicted, others = _predictions_among([] if built_in else paths, columns)
     of_leginon = None if predicted else model_id
     options = ReadOptions(
-        permissive, cluster_radius_um, columns, wanted.crops, of_leginon, presets=_presets_of(presets)
+        permissive,
+        cluster_radius_um,
+        columns,
+        wanted.crops,
+        of_leginon,
+        presets=_presets_of(presets),
+        refuse_unjoined=not allow_unjoined,
     )
     sources = _sources(others, access, options)
     if built_in is not None:
@@ -399,6 +410,8 @@ def _refuse_source_folder(folder: Path, paths: Sequence[Path]) -> None:
 
 def _tell(read: TakenIn, added: Mapping[str, int] | None, place: Path | str, as_json: bool) -> None:
     """Say what was read; added : by an update, new rows of each kind."""
+    from cryoscout.intake.assemble_ctf import CTF_RESULTS
+
     folder = in_words(place)
     fit, time_notes = fitted_or_why_not(read.session)
     notes = [*read.notes, *time_notes]
@@ -409,6 +422,9 @@ def _tell(read: TakenIn, added: Mapping[str, int] | None, place: Path | str, as_
         print_json(told)
         return
     out = console()
+    for report in read.reports:
+        if report.found and not report.joined and report.what.startswith(CTF_RESULTS):
+            out.print(f"Nothing joined: {report}")
     if added is None:
         out.print(f"Imported {told['session']} ({told['format']}) into {folder}")
     else:

@@ -24,6 +24,8 @@ from cryoscout.session.tables import CTF_COLUMNS, TABLES
 
 _NUMBERS = ("ctf_max_res_angstrom", *CTF_COLUMNS)
 _IS_CHOICE = "is_choice"
+CTF_RESULTS = "CTF results of"
+"""How the report on the results of a source begins."""
 
 
 @dataclass
@@ -56,7 +58,7 @@ def with_results(
         for table, is_choice in ((source.ctf, True), (source.further_ctf, False)):
             if table.empty:
                 continue
-            what = f"CTF results of {source.path.name} ({source.format})"
+            what = f"{CTF_RESULTS} {source.path.name} ({source.format})"
             other_ids = table["image_id"].tolist() if "image_id" in table else None
             place, report = joined_by_name(table["name"].tolist(), other_ids, ids, what, again)
             if is_choice:

@@ -53,6 +53,9 @@ class ReadOptions:
     """Of texts that are being written only whole lines are read (see `whole_lines`)."""
     presets: tuple[str, ...] | None = None
     """Of Leginon's exposures; None for Leginon's own."""
+    refuse_unjoined: bool = False
+    """Whether CTF results of which none belongs to an exposure are an error: they are of another session, or their
+    names are not understood."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from cryoscout.intake.assemble import Assembled
     from cryoscout.intake.read import ReadOptions, ReadSources, ServerSession, Stamps
     from cryoscout.routing.time_fit import FittedTimeModel
     from cryoscout.session.joins import JoinReport
@@ -62,6 +63,7 @@ def read_session(sources: Sources, telling: Telling) -> TakenIn:
         notes += _radius_without_effect(radius_um)
         return TakenIn(leginon.session, leginon.reports, leginon.images, left_out, notes, files=found.files)
     joined = assemble(found.records, cluster_radius_um=radius_um)
+    _refuse_unjoined(joined, sources.options)
     session = joined.session
     if found.leginon is not None and session.info.format == "leginon":
         session = replace(session, predictions=found.leginon.session.predictions)
@@ -129,6 +131,23 @@ def _refuse_leginon_options(found: ReadSources, only_leginon: bool, options: Rea
             )
 
 
+def _refuse_unjoined(joined: Assembled, options: ReadOptions) -> None:
+    """Results of which none belongs to the session are an error unless they are allowed."""
+    from cryoscout.intake.assemble_ctf import CTF_RESULTS
+
+    lost = [each for each in joined.reports if each.what.startswith(CTF_RESULTS) and not each.joined]
+    if not options.refuse_unjoined or not lost:
+        return
+    exposures = joined.session.exposures["exposure_id"].head(2).tolist()
+    called = f"its exposures are called {', '.join(exposures)}" if exposures else "it has no exposures"
+    shown = ", ".join(lost[0].first_not_joined[:2])
+    raise DataError(
+        f"{lost[0].what} must be of exposures of the session. Got {lost[0].found} results of which none joins "
+        f"(first: {shown}; {called}) instead. Remedy: name the results of this session; add --allow-unjoined where "
+        "their images are still to come."
+    )
+
+
 def _left_out(found: ReadSources) -> tuple[str, ...]:
     """What deviates, with its file."""
     if found.leginon is not None and len(found.records) == 1:
@@ -179,6 +198,7 @@ def update_session(
                 cluster_radius_um=options.cluster_radius_um,
                 same_source=any(source_key(path) in known for path in sources.paths),
             )
+            _refuse_unjoined(joined, options)
             return joined.session
 
         added = store.save_update(extend, sources.as_given, files=found.files)
