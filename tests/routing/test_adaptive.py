@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 from cryoscout.belief.effects import EffectVariances
 from cryoscout.core.errors import InputError
 from cryoscout.core.hole_tree import HoleTree
+from cryoscout.routing.from_session import problem_from_session
 from cryoscout.routing.policies import make_policy
 from cryoscout.routing.policies.base import STOP, Observation
+from cryoscout.routing.predictions import prediction_of
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
 from cryoscout.routing.replay import ReplayResult, Truth, replay
 from cryoscout.routing.time_model import PRESETS
+from cryoscout.session.builtin import load_builtin
 from cryoscout.testing import exhaustive_best, random_problem
 
 NOTHING_SHARED = EffectVariances(patch=0, square=0, grid=0, session=0)
@@ -258,3 +261,25 @@ def test_no_hole_twice_none_that_is_not_available_and_never_past_the_budget(
 def test_optimism_must_be_in_its_range(optimism: float) -> None:
     with pytest.raises(InputError, match="'optimism' of policy 'adaptive'"):
         make_policy("adaptive", optimism=optimism)
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_results_in_random_orders_and_portions_give_adaptive_trust_one_belief(wrong: bool) -> None:
+    """On real scores; in one case as wrong as they can be, so that the weights of the assumptions move far."""
+    session = load_builtin("y1", split="val")
+    problem = problem_from_session(session, prediction=prediction_of(session, "combined"), budget_min=480.0)
+    rng = np.random.default_rng(1)
+    told = rng.permutation(problem.n_holes)[:45]
+    good = (rng.random(len(told)) < np.abs(float(wrong) - problem.prior_p_good[told])).astype(float)
+    beliefs = []
+    for _ in range(4):
+        policy = make_policy("adaptive-trust")
+        policy.reset(problem, NOWHERE, rng)
+        outcome, order = np.full(problem.n_holes, np.nan), rng.permutation(len(told))
+        for portion in np.array_split(order, int(rng.integers(1, len(told) + 1))):
+            outcome[told[portion]] = good[portion]
+            visited = ~np.isnan(outcome)
+            policy.next_hole(Observation(visited, int(told[portion[-1]]), 0.0, outcome, int(visited.sum())))
+        beliefs.append(policy.belief.p_good())
+    assert np.ptp(beliefs, axis=0).max() < 1e-5  # 0.005 is what is promised
+    assert np.abs(beliefs[0] - problem.belief().p_good()).max() > 0.05
