@@ -250,3 +250,16 @@ def test_without_torch_the_remedy_is_said(tiny):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert 'Remedy: pip install "cryoscout[learn]"' in done.stderr
+
+
+def test_a_classifier_is_never_on_disk_without_the_holes_it_was_trained_on(cli, tiny, monkeypatch):
+    written, save = [], Classifier.save
+
+    def watched(classifier: Classifier, path: Path) -> None:
+        written.append(set(classifier.notes))
+        save(classifier, path)
+
+    monkeypatch.setattr(Classifier, "save", watched)
+    assert cli("train tiny.session -o mine").code == 0
+    assert written
+    assert all({"trained_holes", "session", "request"} <= notes for notes in written)

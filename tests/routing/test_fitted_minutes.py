@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cryoscout.routing.bound import good_holes_bound
@@ -83,28 +83,130 @@ def fixed_plan(name: str, problem: RoutingProblem, here: int, **options: int) ->
     return policy.plan(first_look(problem, here))
 
 
-@settings(max_examples=400)
-@given(seed=st.integers(0, 2**32 - 1))
-def test_no_set_of_holes_is_better_than_the_plan_by_half_a_per_cent_or_a_visit(seed: int) -> None:
-    problem = small_problem(seed)
-    here = int(np.random.default_rng(seed).integers(NOWHERE, problem.n_holes))
+def best_by_counts(problem: RoutingProblem, values: np.ndarray, here: int) -> float:
+    """`best_of_all_sets` of a larger tree, with the same real minutes.
+
+    They are a function of four whole numbers, the holes taken and the patches, squares and grids entered for them: a
+    table of the best values over all four of these, from which those that fit in the budget are looked up.
+    """
+    free = problem.available()
+    if here != NOWHERE:
+        free[here] = False
+    patch, square, grid = problem.patch_of_hole, problem.square_of_patch, problem.grid_of_square
+    tiers = problem.time_model.tiers_min()
+    open_patch = -1 if here == NOWHERE else int(patch[here])
+    open_square = -1 if here == NOWHERE else int(square[open_patch])
+    open_grid = -1 if here == NOWHERE else int(grid[open_square])
+    most = min(int(free.sum()), int(problem.budget_min / tiers[0]) + 1)
+    table = np.full((most + 1, len(square) + 1, len(grid) + 1, int(grid.max()) + 2), -np.inf)
+    table[0, 0, 0, 0] = 0.0
+
+    def moved(states: np.ndarray, axis: int, by: int) -> np.ndarray:
+        out = np.full_like(states, -np.inf)
+        if by < states.shape[axis]:
+            into, of = [slice(None)] * 4, [slice(None)] * 4
+            into[axis], of[axis] = slice(by, None), slice(0, states.shape[axis] - by)
+            out[tuple(into)] = states[tuple(of)]
+        return out
+
+    for this_grid in range(int(grid.max()) + 1):
+        in_grid = moved(table, 3, int(this_grid != open_grid))
+        for this_square in np.flatnonzero(grid == this_grid):
+            in_square = moved(in_grid, 2, int(this_square != open_square))
+            for this_patch in np.flatnonzero(square == this_square):
+                entered = moved(in_square, 1, int(this_patch != open_patch))
+                own = np.sort(values[free & (patch == this_patch)])[::-1]
+                for k, gain in enumerate(np.cumsum(own), start=1):
+                    in_square = np.maximum(in_square, moved(entered, 0, k) + gain)
+            in_grid = np.maximum(in_grid, in_square)
+        table = np.maximum(table, in_grid)
+    holes, *entries = np.indices(table.shape)
+    minutes = holes * tiers[0] + sum(n * extra for n, extra in zip(entries, np.diff(tiers), strict=True))
+    return float(table[minutes <= problem.budget_min + ROUNDING_MIN].max())
+
+
+def larger_problem(seed: int) -> RoutingProblem:
+    """A tree of 40 to 80 holes, in which half a per cent of the best is less than most visits."""
+    rng = np.random.default_rng(seed)
+    model = model_of(np.exp(rng.uniform(np.log(0.05), np.log(10.0), 4)))
+    visits_min = rng.choice(model.tiers_min(), size=int(rng.integers(5, 40)), p=[0.6, 0.25, 0.1, 0.05]).sum()
+    return random_problem(
+        rng, int(rng.integers(40, 81)), budget_min=float(visits_min), time_model=model, crossing="drop",
+        share_imaged=0.1,
+    )  # fmt: skip
+
+
+def start_of(problem: RoutingProblem, seed: int) -> int:
+    return int(np.random.default_rng(seed).integers(NOWHERE, problem.n_holes))
+
+
+def test_two_references_of_the_best_set_agree() -> None:
+    for seed in range(60):
+        problem = small_problem(seed)
+        here, values = start_of(problem, seed), problem.prior_p_good
+        assert best_by_counts(problem, values, here) == pytest.approx(best_of_all_sets(problem, values, here))
+
+
+def lacking_in_plan(problem: RoutingProblem, here: int, best: float) -> float:
+    """How much less than the best set the plan has; it keeps the budget."""
     route = np.array(fixed_plan("expected", problem, here), dtype=np.int64)
     assert minutes_of(problem, route, here) <= problem.budget_min + ROUNDING_MIN
-    found, best = problem.prior_p_good[route].sum(), best_of_all_sets(problem, problem.prior_p_good, here)
-    assert found >= min(0.995 * best, best - problem.prior_p_good.max()) - 1e-9
+    return best - float(problem.prior_p_good[route].sum())
 
 
-@settings(max_examples=400)
-@given(seed=st.integers(0, 2**32 - 1))
-def test_the_bound_is_never_below_the_best_set_and_above_it_by_a_visit_at_most(seed: int) -> None:
-    problem = small_problem(seed)
-    rng = np.random.default_rng(seed)
-    here = int(rng.integers(NOWHERE, problem.n_holes))
-    truth = Truth(
-        rng.integers(0, 2, problem.n_holes).astype(np.float64), np.ones(problem.n_holes, dtype=bool)
-    )
-    bound, best = good_holes_bound(problem, truth, here), best_of_all_sets(problem, truth.good, here)
-    assert best - 1e-9 <= bound <= best + 1.0 + 1e-9
+def test_of_400_small_trees_nearly_every_plan_is_the_best_set_and_none_lacks_its_least_visit() -> None:
+    lacking = np.zeros(400)
+    for seed in range(400):
+        problem = small_problem(seed)
+        here, p = start_of(problem, seed), problem.prior_p_good
+        best = best_of_all_sets(problem, p, here)
+        lacking[seed] = lacking_in_plan(problem, here, best)
+        assert lacking[seed] <= max(0.005 * best, min(p[p > 0.0], default=0.0)) + 1e-9
+    print(f"{(lacking <= 1e-9).sum()} of 400 plans are the best set")  # noqa: T201
+    assert (lacking <= 1e-9).sum() >= 399
+
+
+def test_of_larger_trees_nine_plans_of_ten_are_the_best_set_and_none_lacks_one_per_cent() -> None:
+    """The budget is what some set just fills, which is the worst for minutes that are rounded."""
+    lacking, share = np.zeros(100), np.zeros(100)
+    for seed in range(100):
+        problem = larger_problem(seed)
+        here = start_of(problem, seed)
+        best = best_by_counts(problem, problem.prior_p_good, here)
+        lacking[seed] = lacking_in_plan(problem, here, best)
+        share[seed] = lacking[seed] / max(best, 1e-9)
+    print(f"{(lacking <= 1e-9).sum()} of 100 plans are the best set, at most {share.max():.2%} less")  # noqa: T201
+    assert (lacking <= 1e-9).sum() >= 90
+    assert share.max() <= 0.01
+    assert lacking.max() <= 0.25  # half of a visit
+
+
+def test_the_bound_of_400_small_trees_is_the_best_set_and_never_below_it() -> None:
+    above = np.zeros(400)
+    for seed in range(400):
+        problem, rng = small_problem(seed), np.random.default_rng(seed)
+        here = int(rng.integers(NOWHERE, problem.n_holes))
+        good = rng.integers(0, 2, problem.n_holes).astype(np.float64)
+        bound = good_holes_bound(problem, Truth(good, np.ones(problem.n_holes, dtype=bool)), here)
+        above[seed] = bound - best_of_all_sets(problem, good, here)
+    print(f"{(np.abs(above) <= 1e-9).sum()} of 400 bounds are the best set")  # noqa: T201
+    assert above.min() >= -1e-9
+    assert above.max() <= 1.0 + 1e-9
+    assert (above <= 1e-9).sum() >= 399
+
+
+def test_the_bound_of_larger_trees_is_at_most_half_a_per_cent_or_one_micrograph_above_the_best_set() -> None:
+    above = np.zeros(100)
+    for seed in range(100):
+        problem, rng = larger_problem(seed), np.random.default_rng(seed)
+        here = int(rng.integers(NOWHERE, problem.n_holes))
+        good = rng.binomial(1, problem.prior_p_good).astype(np.float64)
+        bound = good_holes_bound(problem, Truth(good, np.ones(problem.n_holes, dtype=bool)), here)
+        above[seed] = bound - best_by_counts(problem, good, here)
+    print(f"{(np.abs(above) <= 1e-9).sum()} of 100 bounds are the best set")  # noqa: T201
+    assert above.min() >= -1e-9
+    assert above.max() <= 1.0 + 1e-9
+    assert (above <= 1e-9).sum() >= 95
 
 
 @given(tiers=st.lists(st.floats(0.05, 10.0), min_size=4, max_size=4))

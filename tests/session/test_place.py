@@ -95,6 +95,46 @@ def test_leftovers_of_killed_runs_are_removed_and_those_of_running_ones_stay(tmp
     assert running.exists()
 
 
+def killed_in(folder: Path, what: str) -> None:
+    """A forced import in a process that is killed when it calls `what` of shutil or Path."""
+    script = (
+        "import os, pathlib, shutil, sys; sys.path[:0] = sys.argv[2].split(os.pathsep)\n"
+        "from store_examples import small_session\n"
+        "from cryoscout.session.store import SessionStore\n"
+        "def kill(*_, **__): os.kill(os.getpid(), 9)\n"
+        f"with SessionStore.create(pathlib.Path(sys.argv[1]), force=True) as store:\n"
+        f"    {what} = kill\n"
+        "    store.save_import(small_session(), 'by hand')\n"
+    )
+    path = os.pathsep.join(part for part in sys.path if part)
+    ended = subprocess.run([sys.executable, "-c", script, str(folder), path], check=False)
+    assert ended.returncode == -9
+
+
+def test_what_a_killed_import_had_replaced_already_goes_with_the_next_write(tmp_path: Path) -> None:
+    place = tmp_path / "run.session"
+    with SessionStore.create(place) as store:
+        store.save_import(named("one"), "by hand")
+    killed_in(place, "shutil.rmtree")
+    assert len(list(tmp_path.glob(".*.replaced"))) == 1
+    with SessionStore.open_for_reading(place) as store:
+        assert store.load().name == "small"
+    assert len(list(tmp_path.glob(".*.replaced"))) == 1
+    with SessionStore.open(place) as store:
+        store.record_imaged(small_session().holes["hole_id"].iloc[-1])
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run.session"]
+
+
+def test_another_session_set_aside_beside_one_that_is_there_is_never_removed(tmp_path: Path) -> None:
+    place, aside = tmp_path / "run.session", tmp_path / ".run.session.partial-1-abc.replaced"
+    for where in (place, aside):
+        with SessionStore.create(where) as store:
+            store.save_import(named("one"), "by hand")
+    with SessionStore.create(place, force=True) as other:
+        other.save_import(named("other"), "by hand")
+    assert name_at(aside) == "one"
+
+
 def test_a_session_that_was_set_aside_is_offered_back_and_not_imported_over(tmp_path: Path) -> None:
     place = tmp_path / "run.session"
     with SessionStore.create(place) as store:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -84,11 +85,15 @@ def test_a_store_that_changes_while_it_is_copied_is_said_to(folder, monkeypatch)
 @pytest.mark.skipif(
     hasattr(os, "geteuid") and os.geteuid() != 0, reason="another user is only root's to become"
 )
-def test_another_user_plans_and_reports_a_session_that_he_may_only_read(folder, tmp_path):
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents[:3]:
-        if parent.stat().st_uid == os.geteuid() and parent != Path("/tmp"):  # noqa: S108
-            parent.chmod(parent.stat().st_mode | 0o011)
+def test_another_user_plans_and_reports_a_session_that_he_may_only_read(folder):
+    # Not below pytest's own folder, which every pytest that starts closes to others again.
+    with tempfile.TemporaryDirectory() as made:
+        shutil.copytree(folder, Path(made, folder.name))
+        Path(made).chmod(0o755)
+        plan_and_report_as_another_user(Path(made), Path(made, folder.name))
+
+
+def plan_and_report_as_another_user(tmp_path: Path, folder: Path) -> None:
     for each in (folder, *folder.rglob("*")):
         each.chmod(0o555 if each.is_dir() else 0o444)
     for own in ("out", "tmp"):

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
@@ -220,8 +221,6 @@ def run_training(
     write_set_aside(crops.set_aside, folder / SET_ASIDE_FILE)
     held_out = held_out_crops(crops, labels, request.settings().held_out, request.seed)
     classifier = _fit(request, crops, labels, held_out, threshold, folder, resume=resume, device=device)
-    classifier = _with_notes(classifier, request, crops, labels, held_out)
-    classifier.save(folder / CLASSIFIER_FILE)
     if onnx is not None:
         classifier.export_onnx(onnx)
     notes = classifier.notes
@@ -283,7 +282,10 @@ def _fit(
 
     rows, settings = training_rows(labels), request.settings()
     given: dict[str, Any] = settings.model_dump(exclude={"method", "seed", "held_out"})
-    options = {"folder": folder, "resume": resume, "device": device, "held_out": held_out[rows], **given}
+    about = partial(_about, request, crops, labels, held_out)
+    options = {
+        "folder": folder, "resume": resume, "device": device, "held_out": held_out[rows], "notes_of": about, **given,
+    }  # fmt: skip
     images = crops.images[rows]
     try:
         with _progress_bar(settings) as step:
@@ -305,22 +307,24 @@ def _fit(
         raise
 
 
-def _with_notes(
-    classifier: Classifier,
+def _about(
     request: TrainRequest,
     crops: SessionCrops,
     labels: CropLabels,
     held_out: NDArray[np.bool_],
-) -> Classifier:
-    """The classifier that also says what it was trained on: `predict` must not learn from those holes again."""
+    classifier: Classifier,
+) -> dict[str, Any]:
+    """Notes on what it was trained on: `predict` must not learn from those holes again.
+
+    Written with the classifier, not after it: one without them would look whole.
+    """
     from cryoscout.perception.from_session import crop_digests, rows_trained_on
 
     hole_ids, digests = crops.hole_ids, crop_digests(crops)
     trained = {
         hole_ids[row]: digests[row] for row in rows_trained_on(classifier, labels, held_out).nonzero()[0]
     }
-    about = {"session": crops.session.name, "trained_holes": trained, "request": asdict(request)}
-    return replace(classifier, notes={**classifier.notes, **about})
+    return {"session": crops.session.name, "trained_holes": trained, "request": asdict(request)}
 
 
 def _tested(

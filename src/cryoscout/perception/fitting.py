@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ def fit(
     progress: Callable[[Progress], None] | None = None,
     device: str | None = None,
     after_round: Callable[[Classifier], None] | None = None,
+    notes_of: Callable[[Classifier], Mapping[str, Any]] | None = None,
     **changes: object,
 ) -> Classifier:
     """Train a classifier of hole crops.
@@ -70,6 +72,7 @@ def fit(
     threshold_angstrom : CTF resolution that the labels were made with; `p_good` then answers it
     folder : gets the checkpoint, the metrics and the classifier; resume goes on from there
     after_round : gets the classifier of each round of `iterative_fixmatch` as it ends, without its temperature
+    notes_of : gets the finished classifier, and gives further notes that it is written and returned with
     Crops that show nothing are left out and listed in `Classifier.set_aside`. Held-out labels choose the network, so
     that accuracy on them is a little too good.
     Raises InputError for wrong input, TrainingError (an InputError) when the loss is not a number.
@@ -102,6 +105,8 @@ def fit(
 
     best = training.run(resume=resume, progress=progress, after_stage=ended)
     found = _calibrated(made(weights=_arrays(best)), pixels[~aside], pool, training, given=mask is not None)
+    if notes_of is not None:
+        found = replace(found, notes={**found.notes, **notes_of(found)})
     if folder is not None:
         found.save(folder / CLASSIFIER_FILE)
     return found

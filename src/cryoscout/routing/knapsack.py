@@ -47,6 +47,9 @@ Rounding = Literal["up", "down"]
 _MOST_PLAN_STATES = 500_000_000
 """A plan keeps about five bytes for each (patch, step), twice that with crossing `count`: at most 5 GB."""
 
+_FEW_STATES = 2_000_000
+"""Holes times steps up to which a plan is first tried with minutes rounded down, which takes milliseconds more."""
+
 _BETTER = 1.0 + ROUNDING
 """Of two sums of values the larger one is better when it exceeds the other by this factor."""
 
@@ -174,7 +177,11 @@ class TreeKnapsack:
         self._problem = problem
         self._tree = TreeRanges.of(problem)
         self._crossing = problem.crossing == "count"
-        self.steps = steps_of(problem.time_model.tiers_min(problem.shots), rounding, problem.n_holes)
+        self._tiers_min = problem.time_model.tiers_min(problem.shots)
+        self.steps = steps_of(self._tiers_min, rounding, problem.n_holes)
+        least = steps_of(self._tiers_min, "down", problem.n_holes)
+        is_rounded_up = rounding == "up" and bool((self.steps.tiers_min() > least.tiers_min()).any())
+        self._least = least if is_rounded_up else None
 
     def solve(
         self,
@@ -189,11 +196,39 @@ class TreeKnapsack:
 
         values : (n,) >= 0 per hole     free : (n,) holes that may be visited     here : hole index or NOWHERE
         minutes_left : budget that is left; with crossing `count` one more visit may begin while it is >= 0
+        Of few holes, the best set by minutes rounded down is taken where it really fits: none that does is better, and
+        by minutes rounded up a set that just fits is none.
         """
-        budget = self.steps.in_budget(minutes_left)
+        least, n_holes = self._least, self._problem.n_holes
+        if plan and least is not None and n_holes * least.in_budget(minutes_left) <= _FEW_STATES:
+            best = self._solve_in(least, values, free, here, minutes_left, plan=True)
+            if self._minutes_of(best, here) <= minutes_left + ROUNDING_MIN:
+                return best
+        return self._solve_in(self.steps, values, free, here, minutes_left, plan=plan)
+
+    def _minutes_of(self, plan: Plan, here: int) -> float:
+        """Of visiting the holes of a plan that are paid for."""
+        problem, opened = self._problem, self._problem.place_of(here)
+        squares = np.unique(problem.square_of_patch[plan.patches])
+        entered = (plan.patches, squares, np.unique(problem.grid_of_square[squares]))
+        entries = [int(np.count_nonzero(at != here_at)) for at, here_at in zip(entered, opened, strict=True)]
+        return float(plan.counts.sum() * self._tiers_min[0] + np.diff(self._tiers_min) @ np.array(entries))
+
+    def _solve_in(
+        self,
+        steps: Steps,
+        values: NDArray[np.float64],
+        free: NDArray[np.bool_],
+        here: int,
+        minutes_left: float,
+        *,
+        plan: bool,
+    ) -> Plan:
+        """`solve` with minutes in these steps."""
+        budget = steps.in_budget(minutes_left)
         if budget < 0:
             return _NOTHING
-        tree, steps, problem = self._tree, self.steps, self._problem
+        tree, problem = self._tree, self._problem
         n_patches = len(problem.square_of_patch)
         # No plan costs more than every hole and every entry, so more states than that are never reached.
         everything = (

@@ -7,6 +7,7 @@ later and the tables can be rebuilt.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import shutil
 import tempfile
@@ -98,6 +99,9 @@ IMAGES = "images"
 COMPLETE = "complete"
 """The file that says that the first import ended; it is written last, before the folder gets its name."""
 
+_TOOK_THE_PLACE_OF = "It took the place of "
+"""How its line begins that names what was set aside for this store, and may go once this one is there."""
+
 _EVENTS_PER_PIECE = 200
 _READS_BEFORE_LOCKING = 3
 
@@ -171,6 +175,7 @@ class SessionStore:
         self._snapshot = snapshot
         self._at = None if folder is None or target is not None else identity_of(folder / DATABASE)
         self._kept_open: sa.Connection | None = None
+        self._is_swept = False
 
     @classmethod
     def create(cls, location: Path | str, force: bool = False, was: PlaceMark | None = None) -> Self:
@@ -198,7 +203,7 @@ class SessionStore:
         refuse_interrupted_replacement(target)
         _refuse_occupied(target, force)
         target.parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(target)
+        _remove_leftovers(target)
         folder = Path(tempfile.mkdtemp(prefix=prefix_of_partial(target), dir=target.parent))
         try:
             engine = engine_of(folder / DATABASE)
@@ -443,13 +448,20 @@ class SessionStore:
                     "replaced or removed meanwhile, instead; nothing was written. Remedy: run this command again, on "
                     "the session that is there now."
                 )
+            if not self._is_swept:
+                _remove_leftovers(folder)
+                self._is_swept = True
             return write(self._engine, self._location, with_sums)
 
     def _put_in_place(self, target: Path) -> None:
         if self._folder is None:
             raise StoreError(f"A store with a place must have a folder. Got none for {target} instead.")
         self._engine.dispose()
-        (self._folder / COMPLETE).write_text("The first import into this session store is complete.\n")
+        old = target.with_name(f"{self._folder.name}{REPLACED}")
+        (self._folder / COMPLETE).write_text(
+            "The first import into this session store is complete.\n"
+            + ("" if self._was.folder is None else f"{_TOOK_THE_PLACE_OF}{old.name}\n")
+        )
         self._folder.chmod(0o755)
         if self._was.folder is None:
             try:
@@ -461,10 +473,9 @@ class SessionStore:
         else:
             with write_lock(target):
                 refuse_changed_place(target, self._was, mark_of_place(target))
-                old = target.with_name(f"{self._folder.name}{REPLACED}")
                 target.rename(old)
                 self._folder.rename(target)
-            shutil.rmtree(old)
+            shutil.rmtree(old, ignore_errors=True)
         self._folder, self._target = target, None
         self._at = identity_of(target / DATABASE)
         self._engine = engine_of(target / DATABASE)
@@ -754,6 +765,20 @@ def _refuse_occupied(target: Path, force: bool) -> None:
             f"Only a session store may be replaced. Got {target}, which holds no {DATABASE}, instead. "
             "Remedy: choose another name with -o."
         )
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed runs left beside a store, also what this very store had replaced; never anything else.
+
+    What cannot be removed stays: a store may be written in a folder that may not.
+    """
+    with contextlib.suppress(OSError):
+        remove_leftovers(folder)
+        for line in (folder / COMPLETE).read_text(encoding="utf-8").splitlines():
+            if line.startswith(_TOOK_THE_PLACE_OF):
+                old = folder.with_name(line.removeprefix(_TOOK_THE_PLACE_OF))
+                if old.name.startswith(f".{folder.name}.partial-") and old.name.endswith(REPLACED):
+                    shutil.rmtree(old, ignore_errors=True)
 
 
 def refuse_interrupted_replacement(folder: Path) -> None:
