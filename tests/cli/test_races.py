@@ -108,9 +108,14 @@ def test_commands_at_once_end_as_one_after_the_other_and_none_that_said_done_is_
         ]
         found = state_of(folder / PLACE)
         assert found is not None, what
-        assert found in allowed, what
+        assert found in allowed, f"{differing(found, allowed)}, {what}"
         assert not list(folder.glob(".*partial*")), what
     print(f"{name}: {count} races, done in them: {dict(sorted(done.items()))}")  # noqa: T201
+
+
+def differing(found: State, allowed: list[State]) -> list[list[str]]:
+    """The tables in which a state is none of the allowed ones, for people."""
+    return [[name for name in found or {} if found[name] != other[name]] for other in allowed if other]
 
 
 def _copy(tmp_path: Path, name: str) -> Path:
