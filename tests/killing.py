@@ -36,7 +36,7 @@ _context.set_forkserver_preload(
     [
         each.name
         for each in pkgutil.walk_packages(cryoscout.__path__, "cryoscout.")
-        if ".data" not in each.name
+        if ".live" not in each.name
     ]
 )
 

@@ -96,6 +96,16 @@ def test_where_nothing_is_new_nothing_is_written(store, tmp_path):
     assert database.read_bytes() == before
 
 
+def test_files_that_another_update_has_read_meanwhile_are_no_second_event(store):
+    files = {"a": {"one.xml": (3, 5), "two.xml": (4, 5)}}
+    store.save_update(lambda session: session, "again", files=files)
+    events = list(store.events())
+    store.save_update(lambda session: session, "again", files=files)
+    assert list(store.events()) == events
+    store.save_update(lambda session: session, "again", files={"a": {"one.xml": (3, 6), "two.xml": (4, 5)}})
+    assert len(list(store.events())) == len(events) + 2
+
+
 def test_missing_positions_and_times_are_filled(store):
     given = pd.DataFrame({"x_px": [7.0, NAN], "y_px": [NAN, 8.0]})
     filled = session()

@@ -374,8 +374,7 @@ class SessionStore:
         at all is written where there is nothing new. Raises StoreError when the session changes or lacks anything
         that the store holds, which is left as it is.
         """
-        read_files = events_of_files({name: stamps for name, stamps in (files or {}).items() if stamps})
-        of_files = list(read_files)
+        read_files = {name: stamps for name, stamps in (files or {}).items() if stamps}
         for _ in range(_READS_BEFORE_LOCKING):
             stored = self.load_tables()
             session = stored.session()
@@ -386,7 +385,7 @@ class SessionStore:
             ) -> bool:
                 is_current = last_event_id(connection) == seen
                 if is_current:
-                    _append_update(connection, changes, of_files, source, at)
+                    _append_update(connection, changes, read_files, source, at)
                 return is_current
 
             if self._write(save):
@@ -395,7 +394,7 @@ class SessionStore:
         def save_holding_the_lock(connection: sa.Connection) -> dict[str, int]:
             session = _load_tables(connection, self._location).session()
             changes = changes_between(session, extend(session))
-            _append_update(connection, changes, of_files, source, at)
+            _append_update(connection, changes, read_files, source, at)
             return counts_of_changes(changes)
 
         return self._write(save_holding_the_lock)
@@ -422,11 +421,8 @@ class SessionStore:
 
     def files(self) -> dict[str, dict[str, tuple[int, int]]]:
         """Source -> file -> (size in bytes, mtime in ns) of every file that was imported, as it was then."""
-        found: dict[str, dict[str, tuple[int, int]]] = {}
         with reading(self._engine, self._location) as connection:
-            for row in connection.execute(sa.select(FILES)).all():
-                found.setdefault(row.source, {})[row.file] = (row.size, row.mtime_ns)
-        return found
+            return _stored_files(connection)
 
     def _write(self, work: Callable[[sa.Connection], Result]) -> Result:
         """The result of `work` in a transaction; refused where the store is no longer the one that was opened."""
@@ -673,15 +669,28 @@ class SessionStore:
 def _append_update(
     connection: sa.Connection,
     changes: list[dict[str, Any]],
-    of_files: list[dict[str, object]],
+    files: Mapping[str, Mapping[str, tuple[int, int]]],
     source: str,
     at: datetime | None,
 ) -> None:
-    payloads = [*changes, *of_files]
+    """Nothing where nothing is new: another update may have read the same files meanwhile."""
+    known = _stored_files(connection)
+    new = {
+        name: stamps for name, stamps in files.items() if not stamps.items() <= known.get(name, {}).items()
+    }
+    payloads = [*changes, *events_of_files(new)]
     if payloads:
         payloads.insert(0, {"part": "again", "source": source})
     for payload in payloads:
         store_records.append_event(connection, "imported", payload, at)
+
+
+def _stored_files(connection: sa.Connection) -> dict[str, dict[str, tuple[int, int]]]:
+    """Source -> file -> (size in bytes, mtime in ns)."""
+    found: dict[str, dict[str, tuple[int, int]]] = {}
+    for row in connection.execute(sa.select(FILES)).all():
+        found.setdefault(row.source, {})[row.file] = (row.size, row.mtime_ns)
+    return found
 
 
 def _load_tables(connection: sa.Connection, location: str) -> StoredTables:
