@@ -90,7 +90,8 @@ def test_overheads_must_be_finite_and_not_negative(field: str, minutes: float) -
 
 def test_an_unknown_name_offers_the_nearest() -> None:
     message = (
-        r"The time model must be one of cryorl, cryorl-code, cryorl-printed, fitted\. Got 'cryorl-coed' "
+        r"The time model must be one of cryorl, cryorl-code, cryorl-printed, fitted, y1-looks-as-sketched\. "
+        r"Got 'cryorl-coed' "
         r"instead\. Did you mean 'cryorl-code'\?"
     )
     with pytest.raises(UnknownNameError, match=message) as caught:

@@ -14,7 +14,7 @@ from cryoscout.advice.recorded import (
     mean_minutes_recorded,
     notes_on_order,
 )
-from cryoscout.advice.setting import AdviceRequest, Setting, setting_of, threshold_of
+from cryoscout.advice.setting import AdviceRequest, Looks, Setting, setting_of, threshold_of
 from cryoscout.core.errors import DataError
 from cryoscout.core.telling import Progress, no_progress
 
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from cryoscout.routing.looking import World
     from cryoscout.routing.policies.base import Policy
+    from cryoscout.routing.predictions import Prediction
     from cryoscout.routing.problem import Crossing, RoutingProblem
     from cryoscout.routing.replay import ReplanEvery, Truth
     from cryoscout.routing.time_model import TimeModel
@@ -50,6 +52,8 @@ class ReplayRequest:
     replan_every: ReplanEvery = 1
     seed: int = 0
     notes: tuple[str, ...] = ()  # what was chosen for the user, said with the result
+    looks: Looks = "free"
+    """`charged` hides every square and patch at the start, but the start hole's; each look takes its minutes."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ class PolicyRow:
     runtime_s: float  # of all budgets and starts together
     minutes_recorded_mean: tuple[float | None, ...] | None = None
     """Of the recorded order alone, by the session's own times; None in it: these are not known."""
+    patches_looked_mean: tuple[float, ...] = ()  # looks that were paid for; empty where looks are free
+    squares_looked_mean: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,15 +95,17 @@ class ReplayOutcome:
     def to_json(self) -> dict[str, Any]:
         """The object of `--json`.
 
-        Keys: session, budgets_min, crossing, starts_from, starts (how many, by budget), seed, time_model,
+        Keys: session, looks, budgets_min, crossing, starts_from, starts (how many, by budget), seed, time_model,
         ctf_delay_min, replan_every,
         measured (holes with an outcome), left_out (holes without one), headline, notes, policies {as asked for: {kind,
         prediction, good_mean, good_std, visited_mean, reward_mean, bound_mean, runtime_s}}; lists have one value per
         budget. Where the recorded order is known the first policy is `as recorded`, without a prediction (null) and
         with minutes_recorded_mean: what its routes took by the session's own times, null where it has names alone.
+        Where looks are charged each policy has patches_looked_mean and squares_looked_mean, looks that it paid for.
         """
         return {
             "session": self.session,
+            "looks": self.request.looks,
             "budgets_min": list(self.request.budgets_min),
             "crossing": self.request.crossing,
             "starts_from": self.request.starts_from,
@@ -121,6 +129,7 @@ class ReplayOutcome:
                     "bound_mean": list(self.bound_mean),
                     "runtime_s": row.runtime_s,
                     **_minutes_recorded_json(row),
+                    **_looked_json(row),
                 }
                 for spec, row in self.rows.items()
             },
@@ -133,6 +142,15 @@ def _minutes_recorded_json(row: PolicyRow) -> dict[str, Any]:
         if row.minutes_recorded_mean is not None
         else {}
     )
+
+
+def _looked_json(row: PolicyRow) -> dict[str, Any]:
+    if not row.patches_looked_mean:
+        return {}
+    return {
+        "patches_looked_mean": list(row.patches_looked_mean),
+        "squares_looked_mean": list(row.squares_looked_mean),
+    }
 
 
 def replay_session(
@@ -185,10 +203,20 @@ def replay_session(
         notes=(
             *request.notes,
             *notes,
+            *_notes_on_looks(request, model),
             *stage.notes,
             *notes_on_order(session, stage.order),
             *said_of_others,
         ),
+    )
+
+
+def _notes_on_looks(request: ReplayRequest, model: TimeModel) -> tuple[str, ...]:
+    if request.looks == "free" or model.patch_look_min is not None or model.square_look_min is not None:
+        return ()
+    return (
+        f"Looks take no minutes of their own in the time model {model.name}, only the move: places are hidden all the "
+        "same. --time-model y1-looks-as-sketched charges them.",
     )
 
 
@@ -203,6 +231,7 @@ class _Stage:
         self.order = session.recorded_order()
         self.notes: list[str] = []
         self._problems: dict[str, RoutingProblem] = {}
+        self._predictions: dict[str, Prediction] = {}
 
     def make(self, spec: str) -> tuple[Policy, str]:
         """The policy and the name of its prediction; what was chosen for the user becomes a note, once."""
@@ -234,11 +263,19 @@ class _Stage:
         )
         setting = setting_of(self.session, asked)
         self._problems.setdefault(setting.prediction.name, only_measured(setting.problem, self.truth))
+        self._predictions[setting.prediction.name] = setting.prediction
         return setting
 
     def problem(self, prediction: str, at: int) -> RoutingProblem:
         """The problem with that prediction at the budget of index `at`; holes without outcome are out."""
         return self._problems[prediction].with_budget(self.request.budgets_min[at])
+
+    def world(self, prediction: str | None, at: int) -> World:
+        """The same where nothing was looked at; None: on any prediction."""
+        from cryoscout.routing.looking import World
+
+        name = next(iter(self._problems)) if prediction is None else prediction
+        return World.hidden(self.problem(name, at), self._predictions[name].of_seen)
 
     def any_problem(self, at: int) -> RoutingProblem:
         """The problem for what looks at no prediction: the bound and the recorded order."""
@@ -288,25 +325,45 @@ class _Stage:
         """Replay one policy, or the recorded order, at every budget."""
         import numpy as np
 
-        from cryoscout.routing.policies.as_recorded import policy_as_recorded
+        from cryoscout.routing.looking import replay_looking
+        from cryoscout.routing.policies.as_recorded import looks_as_recorded, policy_as_recorded
         from cryoscout.routing.replay import replay as replay_policy
 
         recorded = self.order if spec == AS_RECORDED else None
         policy, prediction = self.make(spec) if recorded is None else (policy_as_recorded(recorded), None)
         began = time.perf_counter()
         good, visited, reward, minutes = [], [], [], []
+        looked: list[tuple[float, float]] = []
         for at, drawn in enumerate(starts):
             problem = self.any_problem(at) if prediction is None else self.problem(prediction, at)
-            results = replay_policy(
-                problem,
-                self.truth,
-                policy,
-                drawn.tolist(),
-                self.request.seed,
-                ctf_delay_min=self.request.ctf_delay_min,
-                replan_every=self.request.replan_every,
-                progress=step,
-            )
+            if self.request.looks == "charged":
+                results = replay_looking(
+                    self.world(prediction, at),
+                    self.truth,
+                    policy if recorded is None else looks_as_recorded(recorded, problem.tree),
+                    drawn.tolist(),
+                    self.request.seed,
+                    ctf_delay_min=self.request.ctf_delay_min,
+                    replan_every=self.request.replan_every,
+                    progress=step,
+                )
+                looked.append(
+                    (
+                        float(np.mean([result.patches_looked for result in results])),
+                        float(np.mean([result.squares_looked for result in results])),
+                    )
+                )
+            else:
+                results = replay_policy(
+                    problem,
+                    self.truth,
+                    policy,
+                    drawn.tolist(),
+                    self.request.seed,
+                    ctf_delay_min=self.request.ctf_delay_min,
+                    replan_every=self.request.replan_every,
+                    progress=step,
+                )
             good.append([result.good_found for result in results])
             visited.append([result.visited for result in results])
             reward.append([result.reward for result in results])
@@ -321,6 +378,8 @@ class _Stage:
             reward_mean=tuple(float(np.mean(value)) for value in reward),
             runtime_s=time.perf_counter() - began,
             minutes_recorded_mean=None if recorded is None else tuple(minutes),
+            patches_looked_mean=tuple(patches for patches, _ in looked),
+            squares_looked_mean=tuple(squares for _, squares in looked),
         )
 
     def bound_mean(self, at: int, starts: NDArray[np.int64], step: Callable[[], None]) -> float:
@@ -330,9 +389,10 @@ class _Stage:
         from cryoscout.routing.bound import good_holes_bound
 
         problem = self.any_problem(at)
+        unseen = self.world(None, at).features if self.request.looks == "charged" else None
         distinct, times = np.unique(starts, return_counts=True)
         bounds = []
         for start in distinct.tolist():
-            bounds.append(good_holes_bound(problem, self.truth, start))
+            bounds.append(good_holes_bound(problem, self.truth, start, unseen))
             step()
         return float(np.average(bounds, weights=times))

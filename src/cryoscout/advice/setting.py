@@ -6,7 +6,7 @@ Plans, reports and replays all start from it, so that they cannot contradict eac
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from cryoscout.core.errors import InputError
 
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from cryoscout.routing.problem import Crossing, RoutingProblem
     from cryoscout.routing.time_model import TimeModel
     from cryoscout.session.model import Session
+
+
+Looks = Literal["free", "charged"]
+"""`free`: everything is seen from the beginning; `charged`: a place shows what is in it only after a look."""
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,11 @@ class StageBelief:
         return [self._alone, *self._with_fields]
 
     @property
+    def evidence(self) -> Numbers:
+        """(P, 2) what the outcomes so far say of each patch's effect, as `EffectBelief.evidence`: without fields."""
+        return self._alone.evidence
+
+    @property
     def n_holes(self) -> int:
         """Number of holes n."""
         return self._alone.n_holes

@@ -8,7 +8,7 @@ import typer
 
 from cryoscout.advice.compare import ReplayOutcome, ReplayRequest, StartsFrom, replay_session
 from cryoscout.advice.recorded import AS_RECORDED, words_on_as_recorded
-from cryoscout.advice.setting import split_policy_spec
+from cryoscout.advice.setting import Looks, split_policy_spec
 from cryoscout.cli.minutes import budgets_of
 from cryoscout.cli.output import console, print_json, progress, say
 from cryoscout.cli.session_place import DatabaseUrl, SessionArgument, session_at
@@ -32,7 +32,8 @@ def replay(
             "--policies",
             "--policy",
             help="Policies by commas, each policy, policy@prediction, a trained policy's file, or your own "
-            "file.py:Class. Default: greedy,adaptive@combined, as far as the session serves them.",
+            "file.py:Class. Default: greedy,adaptive@combined, as far as the session serves them; with looks charged "
+            "look-first, look-greedy and explore.",
         ),
     ] = None,
     starts: Annotated[
@@ -54,8 +55,8 @@ def replay(
     time_model: Annotated[
         str | None,
         typer.Option(
-            help="cryorl, cryorl-printed, cryorl-code, fitted, or your own minutes by tier: 0.5,1,2,8. Default: fitted "
-            "where a tier has ten timed steps, else cryorl."
+            help="cryorl, cryorl-printed, cryorl-code, y1-looks-as-sketched, fitted, or your own minutes by tier: "
+            "0.5,1,2,8. Default: fitted where a tier has ten timed steps, else cryorl."
         ),
     ] = None,
     minutes_per_exposure: Annotated[
@@ -68,6 +69,12 @@ def replay(
     replan_every: Annotated[
         str, typer.Option(help="Results reach the policy every N holes, or: square.")
     ] = "1",
+    looks: Annotated[
+        str,
+        typer.Option(
+            help="free: everything is seen. charged: squares and patches are hidden until a look, which takes minutes."
+        ),
+    ] = "free",
     split: Annotated[
         str | None, typer.Option(help="Split of a built-in session: train, val. Default: val.")
     ] = None,
@@ -85,11 +92,13 @@ def replay(
     Example:
       cryoscout replay y1 --budget-min 120,240 --policies greedy,adaptive@combined --starts 50
       cryoscout replay y1 --policy dqn-y1 --starts-from eliminated
+      cryoscout replay y1 --looks charged --time-model y1-looks-as-sketched --crossing drop
     """
     from cryoscout.session.named import load_session
 
     loaded = load_session(session_at(session, database_url), split, say)
-    chosen, notes = _default_policies(loaded) if policies is None else (_policies_of(policies), ())
+    charged = _one_of("--looks", looks, get_args(Looks)) == "charged"
+    chosen, notes = _default_policies(loaded, charged) if policies is None else (_policies_of(policies), ())
     request = ReplayRequest(
         budgets_min=budgets_of(budget_min),
         policies=chosen,
@@ -103,6 +112,7 @@ def replay(
         replan_every=_replan_every_of(replan_every),
         seed=seed,
         notes=notes,
+        looks=cast("Looks", looks),
     )
     outcome = replay_session(loaded, request, progress)
     if as_json:
@@ -111,7 +121,7 @@ def replay(
         _print(outcome)
 
 
-def _default_policies(session: Session) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _default_policies(session: Session, charged: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The policies and notes on them.
 
     A session without a classifier of every hole has no `combined` to name; its policies take what it has.
@@ -120,9 +130,9 @@ def _default_policies(session: Session) -> tuple[tuple[str, ...], tuple[str, ...
     from cryoscout.routing.predictions import COMBINED, resolve_prediction
 
     prediction, _ = resolve_prediction(session, None, COMBINED)
-    return default_policies(
-        session, ("greedy", "adaptive@combined" if prediction == COMBINED else "adaptive")
-    )
+    on = "@combined" if prediction == COMBINED else ""
+    usual = [f"{name}{on}" for name in ("look-first", "look-greedy", "explore")]
+    return default_policies(session, usual if charged else ("greedy", f"adaptive{on}"))
 
 
 def _policies_of(text: str) -> tuple[str, ...]:
@@ -187,6 +197,14 @@ def _print(outcome: ReplayOutcome) -> None:
     out.print("In brackets: share of the exact bound, the most any route could have found knowing the truth.")
     if AS_RECORDED in outcome.rows:
         out.print(words_on_as_recorded(outcome.rows[AS_RECORDED].minutes_recorded_mean or ()))
+    if request.looks == "charged":
+        out.print(
+            "Looks are charged. Patches (squares) looked at, by budget, those of the start hole not counted:"
+        )
+        for spec, row in outcome.rows.items():
+            counts = zip(row.patches_looked_mean, row.squares_looked_mean, strict=True)
+            shown = "  ".join(f"{patches:.1f} ({squares:.1f})" for patches, squares in counts)
+            out.print(f"  {spec}: {shown}")
     out.print(
         f"{'/'.join(str(count) for count in dict.fromkeys(outcome.n_starts))} starts from "
         f"{request.starts_from} holes, "

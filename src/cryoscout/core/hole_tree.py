@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,14 @@ from cryoscout.core.errors import InputError
 
 NOWHERE = -1
 """In place of a hole: outside every grid, where a route may start."""
+
+
+class StagePlace(NamedTuple):
+    """Where the stage stands: at a patch, over a square without a patch (after a look at it), or nowhere."""
+
+    patch: int = NOWHERE
+    square: int = NOWHERE
+    grid: int = NOWHERE
 
 
 @dataclass(frozen=True)
@@ -77,13 +86,13 @@ class HoleTree:
         """(P,) int32."""
         return self.grid_of_square[self.square_of_patch]
 
-    def place_of(self, here: int) -> tuple[int, int, int]:
-        """Patch, square and grid that are open at `here` (index or NOWHERE); NOWHERE where none is."""
+    def place_of(self, here: int | StagePlace) -> StagePlace:
+        """Patch, square and grid that are open at `here` (hole, NOWHERE or a place); NOWHERE where none is."""
+        if isinstance(here, StagePlace):
+            return here
         if here == NOWHERE:
-            return NOWHERE, NOWHERE, self.loaded_grid
-        patch = int(self.patch_of_hole[here])
-        square = int(self.square_of_patch[patch])
-        return patch, square, int(self.grid_of_square[square])
+            return StagePlace(grid=self.loaded_grid)
+        return self.place_of_patch(int(self.patch_of_hole[here]))
 
     def tier_between(self, here: int, there: int) -> int:
         """0 same patch, 1 same square, 2 same grid, 3 other grid; from NOWHERE 2 in the loaded grid, else 3."""
@@ -97,10 +106,27 @@ class HoleTree:
             return 1
         return 2 if self.grid_of_square[a] == self.grid_of_square[b] else 3
 
-    def tiers_from(self, here: int) -> NDArray[np.int64]:
-        """Tier of a visit of every hole from `here` (index or NOWHERE): (n,) int64, as `tier_between`."""
+    def tiers_from(self, here: int | StagePlace) -> NDArray[np.int64]:
+        """Tier of a visit of every hole from `here` (hole, NOWHERE or a place): (n,) int64, as `tier_between`."""
         patch, square, grid = self.place_of(here)
         same_patch, same_square = self.patch_of_hole == patch, self.square_of_hole == square
         return np.where(
             same_patch, 0, np.where(same_square, 1, np.where(self.grid_of_hole == grid, 2, 3))
         ).astype(np.int64)
+
+    def place_of_patch(self, patch: int) -> StagePlace:
+        """Where the stage stands at a patch."""
+        square = int(self.square_of_patch[patch])
+        return StagePlace(patch, square, int(self.grid_of_square[square]))
+
+    def place_of_square(self, square: int) -> StagePlace:
+        """Where the stage stands over a square, at none of its patches."""
+        return StagePlace(NOWHERE, square, int(self.grid_of_square[square]))
+
+    def tier_from(self, here: StagePlace, there: StagePlace) -> int:
+        """As `tier_between`, of places. `there` has a patch, or is a square: then 1 means that the stage is over it."""
+        if there.patch != NOWHERE and here.patch == there.patch:
+            return 0
+        if here.square != NOWHERE and here.square == there.square:
+            return 1
+        return 2 if here.grid != NOWHERE and here.grid == there.grid else 3

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import CryoscoutError, InputError
-from cryoscout.routing.policies.base import STOP, Observation, Policy
+from cryoscout.core.hole_tree import StagePlace
+from cryoscout.routing.places import Look, Step
+from cryoscout.routing.policies.base import STOP, Observation, Policy, next_step_of
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.time_model import ROUNDING_MIN
 
@@ -56,6 +58,9 @@ class Course:
         self.problem = problem
         self.start_hole = start_hole
         self.here = start_hole
+        stands_at = problem.stands_at
+        self.at: StagePlace = problem.tree.place_of(start_hole if stands_at is None else stands_at)
+        """Where the stage stands; a look moves it as a visit does."""
         self.minutes_used = problem.time_model.setup_min
         self.news = 0
         """How often a result was handed over."""
@@ -80,6 +85,7 @@ class Course:
     def seen_as(cls, problem: RoutingProblem, observation: Observation, counts_crossing: bool) -> Course:
         """A course that stands where an observation was made; its visits so far are not listed."""
         course = cls(problem, observation.here, counts_crossing=counts_crossing)
+        course.at = problem.tree.place_of(observation.where)
         course.minutes_used, course.news = observation.minutes_used, observation.news
         course._visited[:] = observation.visited
         course._free &= ~observation.visited
@@ -122,7 +128,44 @@ class Course:
 
     def ends_min(self, hole: int) -> float:
         """Minutes used when a visit of the hole would have ended."""
-        return self.minutes_used + self._tiers_min[self.problem.tier_between(self.here, hole)]
+        return self.minutes_used + self._tiers_min[self._tier_to(hole)]
+
+    def _tier_to(self, hole: int) -> int:
+        tree = self.problem.tree
+        return tree.tier_from(self.at, tree.place_of(hole))
+
+    def look_ends_min(self, look: Look) -> float:
+        """Minutes used when the look would have ended."""
+        tree, model, shots = self.problem.tree, self.problem.time_model, self.problem.shots
+        if look.level == "patch":
+            by_tier, there = model.patch_look_by_tier_min(shots), tree.place_of_patch(look.index)
+        else:
+            by_tier, there = model.square_look_by_tier_min(shots), tree.place_of_square(look.index)
+        return self.minutes_used + float(by_tier[tree.tier_from(self.at, there)])
+
+    def may_look(self, look: Look) -> bool:
+        """Whether the place exists and was not looked at; whether the look fits the budget is another matter."""
+        places = self.problem.places
+        if places is None:
+            return False
+        looked = places.patch_looked if look.level == "patch" else places.square_looked
+        return 0 <= look.index < len(looked) and not looked[look.index]
+
+    def takes_look(self, look: Look) -> bool:
+        """Whether the look ends within the budget: nothing is found by one that does not."""
+        return self.look_ends_min(look) <= self._latest_min
+
+    def look(self, look: Look) -> None:
+        """Make the look; what it shows is not in this problem. Raises PolicyError for a place that may not be."""
+        if not self.may_look(look):
+            raise PolicyError(
+                f"A look must be at a square or patch that was not looked at. Got {look} instead."
+            )
+        self.minutes_used = self.look_ends_min(look)
+        tree = self.problem.tree
+        self.at = (
+            tree.place_of_patch(look.index) if look.level == "patch" else tree.place_of_square(look.index)
+        )
 
     def takes(self, hole: int) -> bool:
         """Whether a visit of the hole would count: within the budget, or crossing it where that counts."""
@@ -132,13 +175,14 @@ class Course:
         """Image the hole; its tier. Raises PolicyError for a hole that may not be visited."""
         if not self.may_visit(hole):
             raise PolicyError(f"A visit must be of an allowed, unvisited hole. Got {hole} instead.")
-        tier = self.problem.tier_between(self.here, hole)
+        tier = self._tier_to(hole)
         self.minutes_used += self._tiers_min[tier]
         self._visited[hole], self._free[hole] = True, False
         self._route.append(hole)
         self._tiers.append(tier)
         self._minutes.append(self.minutes_used)
         self.here = hole
+        self.at = self.problem.tree.place_of(hole)
         return tier
 
     def take_result(self, hole: int, good: float, shots: int | None = None) -> None:
@@ -150,14 +194,27 @@ class Course:
     def observation(self) -> Observation:
         """What a policy may see now. Its arrays are views that follow the course and cannot be written."""
         visited, outcome, results = self._seen
-        return Observation(visited, self.here, self.minutes_used, outcome, self.news, results)
+        return Observation(visited, self.here, self.minutes_used, outcome, self.news, results, self.at)
 
     def ask(self, policy: Policy) -> int:
         """The hole that the policy wants next, or STOP; also STOP where its visit would not count.
 
         Raises PolicyError where it names a hole that may not be visited.
         """
-        hole = policy.next_hole(self.observation())
+        return self._checked(policy, policy.next_hole(self.observation()))
+
+    def ask_step(self, policy: Policy) -> Step:
+        """As `ask`, and a policy may want a look instead. Raises PolicyError for one at a place that may not be."""
+        step = next_step_of(policy, self.observation())
+        if not isinstance(step, Look):
+            return self._checked(policy, step)
+        if not self.may_look(step):
+            raise PolicyError(
+                f"Policy {policy.name!r} must look at a square or patch that was not looked at. Got {step} instead."
+            )
+        return step if self.takes_look(step) else STOP
+
+    def _checked(self, policy: Policy, hole: int) -> int:
         if hole == STOP:
             return STOP
         if not self.may_visit(hole):
@@ -180,6 +237,7 @@ class Course:
             allowed=self._free.copy(),
             budget_min=problem.budget_min - self.minutes_used,
             time_model=problem.time_model.model_copy(update={"setup_min": 0.0}),
+            stands_at=None if self.at == problem.tree.place_of(self.here) else self.at,
         )
 
 

@@ -11,6 +11,7 @@ from the one before it, and so on. Its first visit made, the rest of it is then 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,7 +20,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import InputError
+from cryoscout.core.hole_tree import StagePlace
 from cryoscout.core.ties import ROUNDING, sort_best_first
+from cryoscout.routing.places import Places
 from cryoscout.routing.problem import RoutingProblem
 from cryoscout.routing.time_model import ROUNDING_MIN
 
@@ -77,16 +80,20 @@ class Steps:
         return self.hole + sum((self.patch_entry, self.square_entry, self.grid_entry)[:tier])
 
 
-def steps_of(tiers_min: NDArray[np.float64], rounding: Rounding, n_holes: int = 1) -> Steps:
+def steps_of(
+    tiers_min: NDArray[np.float64], rounding: Rounding, n_holes: int = 1, looks_min: Sequence[float] = ()
+) -> Steps:
     """Tiers, (4,) minutes non-decreasing, as whole steps.
 
     Exact where the tiers share a divisor of EXACT_STEP_MIN or more. Otherwise the same-patch tier, that of most visits,
     is exact, and the step is the one, of those that divide it, which rounds the other tiers least: by less than a step
     of a few hundredths of a minute a visit, and usually by a fraction of it.
     n_holes : of the problem, so that a solution takes no more time with many
+    looks_min : minutes of looks, at a patch and at a square, where they are charged; they share the steps
     """
-    hundredths = np.rint(tiers_min * 100)
-    if np.allclose(hundredths, tiers_min * 100, rtol=0.0, atol=1e-6):
+    minutes = np.concatenate([tiers_min, looks_min])
+    hundredths = np.rint(minutes * 100)
+    if np.allclose(hundredths, minutes * 100, rtol=0.0, atol=1e-6):
         divisor = int(np.gcd.reduce(hundredths.astype(np.int64)))
         if divisor >= 100 * EXACT_STEP_MIN:
             return _in_steps(tiers_min, divisor / 100, rounding)
@@ -95,8 +102,9 @@ def steps_of(tiers_min: NDArray[np.float64], rounding: Rounding, n_holes: int = 
     offered_min = np.maximum(
         tiers_min[0] / np.arange(1, max(1.0, _SHORTER * tiers_min[0] / finest_min) + 1e-9), 0.1 * finest_min
     )
-    in_steps = _units(tiers_min, offered_min[:, None], rounding)
-    rounded_min = np.round(np.abs(in_steps * offered_min[:, None] - tiers_min), 9) @ _VISITS_BY_TIER
+    in_steps = _units(minutes, offered_min[:, None], rounding)
+    often = np.concatenate([_VISITS_BY_TIER, _VISITS_BY_TIER[1 : 1 + len(looks_min)]])
+    rounded_min = np.round(np.abs(in_steps * offered_min[:, None] - minutes), 9) @ often
     # A plan is made anew whenever what rounding kept back makes a step; a bound is solved once.
     solutions = (
         1.0 + _ENTRIES * rounded_min / offered_min if rounding == "up" else 1.0 + rounded_min / finest_min
@@ -173,28 +181,52 @@ _NOTHING = Plan(
 class TreeKnapsack:
     """Solves the knapsack of one problem for changing values, start and budget."""
 
-    def __init__(self, problem: RoutingProblem, rounding: Rounding = "up") -> None:
+    def __init__(
+        self, problem: RoutingProblem, rounding: Rounding = "up", unseen: Places | None = None
+    ) -> None:
+        """unseen : places to look at before a visit, whose looks take the place of their entries; None for none."""
         self._problem = problem
         self._tree = TreeRanges.of(problem)
         self._crossing = problem.crossing == "count"
-        self._tiers_min = problem.time_model.tiers_min(problem.shots)
-        self.steps = steps_of(self._tiers_min, rounding, problem.n_holes)
-        least = steps_of(self._tiers_min, "down", problem.n_holes)
+        model, shots = problem.time_model, problem.shots
+        self._rounding, self._unseen = rounding, unseen
+        self._looks_min: dict[str, float] = {}
+        if unseen is not None and model.patch_look_min is not None:
+            self._looks_min["patch"] = float(model.patch_look_by_tier_min(shots)[1])
+        if unseen is not None and model.square_look_min is not None:
+            self._looks_min["square"] = float(model.square_look_by_tier_min(shots)[2])
+        looks_min = list(self._looks_min.values())
+        self._tiers_min = model.tiers_min(shots)
+        self.steps = steps_of(self._tiers_min, rounding, problem.n_holes, looks_min)
+        least = steps_of(self._tiers_min, "down", problem.n_holes, looks_min)
         is_rounded_up = rounding == "up" and bool((self.steps.tiers_min() > least.tiers_min()).any())
-        self._least = least if is_rounded_up else None
+        self._least = least if is_rounded_up and unseen is None else None
+
+    def _entries(self, steps: Steps) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Steps of entering every patch (P,) and square (S,): the move, or the look where one is needed."""
+        patch = np.full(len(self._problem.square_of_patch), steps.patch_entry, dtype=np.int64)
+        square = np.full(len(self._problem.grid_of_square), steps.square_entry, dtype=np.int64)
+        for level, look_min in self._looks_min.items():
+            assert self._unseen is not None  # noqa: S101  # only then there are looks
+            in_steps = _units(np.array([look_min]), steps.step_min, self._rounding)[0]
+            if level == "patch":
+                patch[~self._unseen.patch_looked] = in_steps
+            else:
+                square[~self._unseen.square_looked] = in_steps
+        return patch, square
 
     def solve(
         self,
         values: NDArray[np.float64],
         free: NDArray[np.bool_],
-        here: int,
+        here: int | StagePlace,
         minutes_left: float,
         *,
         plan: bool,
     ) -> Plan:
         """The most that can be collected, and with `plan` which patches to open and how far.
 
-        values : (n,) >= 0 per hole     free : (n,) holes that may be visited     here : hole index or NOWHERE
+        values : (n,) >= 0 per hole     free : (n,) holes that may be visited     here : hole index, NOWHERE or a place
         minutes_left : budget that is left; with crossing `count` one more visit may begin while it is >= 0
         Of few holes, the best set by minutes rounded down is taken where it really fits: none that does is better, and
         by minutes rounded up a set that just fits is none.
@@ -206,9 +238,9 @@ class TreeKnapsack:
                 return best
         return self._solve_in(self.steps, values, free, here, minutes_left, plan=plan)
 
-    def _minutes_of(self, plan: Plan, here: int) -> float:
+    def _minutes_of(self, plan: Plan, here: int | StagePlace) -> float:
         """Of visiting the holes of a plan that are paid for."""
-        problem, opened = self._problem, self._problem.place_of(here)
+        problem, opened = self._problem, self._problem.tree.place_of(here)
         squares = np.unique(problem.square_of_patch[plan.patches])
         entered = (plan.patches, squares, np.unique(problem.grid_of_square[squares]))
         entries = [int(np.count_nonzero(at != here_at)) for at, here_at in zip(entered, opened, strict=True)]
@@ -219,7 +251,7 @@ class TreeKnapsack:
         steps: Steps,
         values: NDArray[np.float64],
         free: NDArray[np.bool_],
-        here: int,
+        here: int | StagePlace,
         minutes_left: float,
         *,
         plan: bool,
@@ -230,11 +262,12 @@ class TreeKnapsack:
             return _NOTHING
         tree, problem = self._tree, self._problem
         n_patches = len(problem.square_of_patch)
+        patch_entry, square_entry = self._entries(steps)
         # No plan costs more than every hole and every entry, so more states than that are never reached.
         everything = (
             steps.hole * int(free.sum())
-            + steps.patch_entry * n_patches
-            + steps.square_entry * len(problem.grid_of_square)
+            + int(patch_entry.sum())
+            + int(square_entry.sum())
             + steps.grid_entry * (len(tree.grid_start) - 1)
         )
         budget = min(budget, everything)
@@ -248,8 +281,8 @@ class TreeKnapsack:
             values[in_order],
             counts,
             (tree.patch_start, tree.square_start, tree.grid_start),
-            (steps.hole, steps.patch_entry, steps.square_entry, steps.grid_entry),
-            problem.place_of(here),
+            (steps.hole, patch_entry, square_entry, steps.grid_entry),
+            tuple(problem.tree.place_of(here)),
             budget,
             self._crossing,
             plan,
@@ -369,14 +402,14 @@ def _solve(values, counts, tree, costs, start, budget, crossing, want_plan):  # 
         in_grid = _shifted(top, 0 if grid == start[2] else costs[3])
         best_of_grid = -np.inf
         for square in range(grid_start[grid], grid_start[grid + 1]):
-            in_square = _shifted(in_grid, 0 if square == start[1] else costs[2])
+            in_square = _shifted(in_grid, 0 if square == start[1] else costs[2][square])
             best_of_square = -np.inf
             for patch in range(square_start[square], square_start[square + 1]):
                 if counts[patch] == 0:
                     continue
                 own = values[patch_start[patch] : patch_start[patch] + counts[patch]]
                 best_of_square = max(best_of_square, own[0])
-                entry_cost = 0 if patch == start[0] else costs[1]
+                entry_cost = 0 if patch == start[0] else costs[1][patch]
                 _add_patch(in_square, decision[patch if want_plan else 0], own, entry_cost, costs[0])
             if best_of_square == -np.inf:
                 continue
@@ -410,6 +443,6 @@ def _walk_back(decision, entered, tree, costs, start, b, layer, chosen):  # type
                     layer = 0
                 if paid > 0:
                     chosen[patch] = paid
-                    b -= costs[0] * paid + (0 if patch == start[0] else costs[1])
-            b -= 0 if square == start[1] else costs[2]
+                    b -= costs[0] * paid + (0 if patch == start[0] else costs[1][patch])
+            b -= 0 if square == start[1] else costs[2][square]
         b -= 0 if grid == start[2] else costs[3]

@@ -35,6 +35,21 @@ class Prediction:
     checked: bool  # whether its calibration was checked on outcomes of this session's dataset
     notes: tuple[str, ...] = ()  # choices that were made for the user
     cautions: tuple[str, ...] = ()  # how far its numbers can be trusted
+    scores: NDArray[np.float64] | None = None  # (n,) what `combined` puts into context; None for the others
+
+    def of_seen(
+        self, holes: NDArray[np.int64], tree: HoleTree
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """p_good (m,) and loadings (m, k) where these holes alone are seen: context is theirs alone.
+
+        tree : of these holes
+        """
+        if self.scores is None:
+            return self.p_good[holes], None if self.loadings is None else self.loadings[holes]
+        from cryoscout.belief.context import combined_p_good, y1_context
+
+        seen = self.scores[holes], tree.patch_of_hole, tree
+        return combined_p_good(*seen), y1_context().loadings(*seen)
 
 
 def prediction_of(
@@ -50,6 +65,8 @@ def prediction_of(
     """
     name, notes = resolve_prediction(session, named, default)
     p_good = named_p_good(session, name, threshold_angstrom)
+    in_context = name == COMBINED and _context_model(session) is not None
+    scores = _scores_in_context(session, threshold_angstrom)[0] if in_context else None
     loadings = _loadings(session, threshold_angstrom) if name == COMBINED else None
     checked, cautions = True, []
     if name == COMBINED:
@@ -73,7 +90,7 @@ def prediction_of(
     if ((p_good == 0) | (p_good == 1)).all():
         cautions.append(f"Prediction {name!r} {LABELS_ALONE}")
     effects = Y1_FLAT_EFFECTS if name == FLAT else Y1_EFFECTS
-    return Prediction(name, p_good, effects, loadings, checked, notes, tuple(cautions))
+    return Prediction(name, p_good, effects, loadings, checked, notes, tuple(cautions), scores)
 
 
 def check_threshold_angstrom(threshold_angstrom: float) -> float:

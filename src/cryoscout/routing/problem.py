@@ -13,7 +13,8 @@ from cryoscout.belief.mixture import MixtureBelief
 from cryoscout.belief.stage_belief import StageBelief
 from cryoscout.core.errors import InputError
 from cryoscout.core.hole_tree import NOWHERE as NOWHERE
-from cryoscout.core.hole_tree import HoleTree
+from cryoscout.core.hole_tree import HoleTree, StagePlace
+from cryoscout.routing.places import Places
 from cryoscout.routing.time_model import PRESETS, TimeModel, check_budget_min
 
 Crossing = Literal["count", "drop"]
@@ -54,11 +55,13 @@ class RoutingProblem:
         None  # (n, 2) position within the grid, NaN where unknown; None: all
     )
     hole_ids: tuple[str, ...] = field(default=(), repr=False)  # vendor ids, for people; planners use indices
+    places: Places | None = None  # which squares and patches were looked at; None: all
+    stands_at: StagePlace | None = None  # where the stage is when the plan starts, if not at the start hole
 
     def __post_init__(self) -> None:
         check_budget_min(self.budget_min)
         n = len(self.prior_p_good)
-        if n == 0:
+        if n == 0 and self.places is None:
             raise InputError("A routing problem must have at least one hole. Got 0 instead.")
         if self.tree.n_holes != n:
             raise InputError(
@@ -75,10 +78,17 @@ class RoutingProblem:
             of_holes = getattr(self, name)
             if of_holes is not None and len(of_holes) != n:
                 raise InputError(f"{name} must have {n} entries. Got {len(of_holes)} instead.")
+        if self.places is not None:
+            self.places.check(self.tree)
         if self.shots < 1:
             raise InputError(f"shots must be at least 1. Got {self.shots} instead.")
         if self.crossing not in get_args(Crossing):
             raise InputError(f"crossing must be 'count' or 'drop'. Got {self.crossing!r} instead.")
+
+    @property
+    def has_unseen(self) -> bool:
+        """Whether a square or patch was not looked at yet: there may be more than the holes of this problem."""
+        return self.places is not None and self.places.any_unseen
 
     @property
     def n_holes(self) -> int:

@@ -98,6 +98,8 @@ class ReplayResult:
     minutes: NDArray[np.float64]  # (visits,) minutes used when the visit ended
     good: NDArray[np.float64]  # (visits,) good micrographs each visit gave
     reward: float
+    squares_looked: int = 0  # looks that were paid for, where looks are charged
+    patches_looked: int = 0
 
     @property
     def good_found(self) -> float:
@@ -133,18 +135,8 @@ def replay(
     Whether the visit that crosses the budget counts is `problem.crossing`; a policy that drops it always drops.
     Raises PolicyError when the policy breaks its contract, InputError when an argument is out of range.
     """
-    if len(truth.good) != problem.n_holes:
-        raise InputError(f"Truth must cover {problem.n_holes} holes. Got {len(truth.good)} instead.")
-    if not ctf_delay_min >= 0:  # NaN too
-        raise InputError(f"The CTF delay must be 0 minutes or more. Got {ctf_delay_min} instead.")
-    if replan_every != "square" and (not isinstance(replan_every, int) or replan_every < 1):
-        raise InputError(
-            f"replan_every must be a number of holes >= 1 or 'square'. Got {replan_every!r} instead."
-        )
-    reward_rule = reward_named(reward, problem.time_model.tiers_min(problem.shots))
     starts = list(starts)
-    for start in starts:
-        check_start(problem, start)
+    reward_rule = check_replay(problem, truth, starts, ctf_delay_min, replan_every, reward)
     generators = [np.random.default_rng([seed, index]) for index in range(len(starts))]
     results = []
     for start, rng in zip(starts, generators, strict=True):
@@ -154,6 +146,29 @@ def replay(
         if progress is not None:
             progress()
     return results
+
+
+def check_replay(
+    problem: RoutingProblem,
+    truth: Truth,
+    starts: list[int],
+    ctf_delay_min: float,
+    replan_every: ReplanEvery,
+    reward: str,
+) -> Reward:
+    """The reward rule, where the arguments of a replay are in range; else InputError."""
+    if len(truth.good) != problem.n_holes:
+        raise InputError(f"Truth must cover {problem.n_holes} holes. Got {len(truth.good)} instead.")
+    if not ctf_delay_min >= 0:  # NaN too
+        raise InputError(f"The CTF delay must be 0 minutes or more. Got {ctf_delay_min} instead.")
+    if replan_every != "square" and (not isinstance(replan_every, int) or replan_every < 1):
+        raise InputError(
+            f"replan_every must be a number of holes >= 1 or 'square'. Got {replan_every!r} instead."
+        )
+    reward_rule = reward_named(reward, problem.time_model.tiers_min(problem.shots))
+    for start in starts:
+        check_start(problem, start)
+    return reward_rule
 
 
 def _replay_one(

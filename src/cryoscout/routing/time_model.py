@@ -41,6 +41,11 @@ class TimeModel(Settings):
     pauses_per_min: Minutes = 0.0
     """Minutes of pauses (refills, alignment, focusing) that come with each minute of visits, as fitted. No visit has
     them: a plan sets them aside (`visits_min`), a replay, which compares equal minutes of visits, does not."""
+    patch_look_min: Minutes | None = None
+    """Minutes of a look at a patch (its image), with the move to it from another patch of its square. None: the look
+    is free, and takes what the tiers say of the move alone."""
+    square_look_min: Minutes | None = None
+    """Minutes of a look at a square, with the move to it from another square of its grid. None: as for a patch."""
 
     @model_validator(mode="after")
     def _tiers_do_not_decrease(self) -> Self:
@@ -65,14 +70,34 @@ class TimeModel(Settings):
             ]
         )
 
+    def patch_look_by_tier_min(self, shots: int = 1) -> NDArray[np.float64]:
+        """Minutes of a look at a patch by how far it is, (4,) float64, [at it, patch, square, grid].
 
-def _preset(name: str, *tiers: float) -> TimeModel:
+        A look moves the stage there: a visit of the patch right after it is one of the same patch. Its minutes hold
+        the move within the square; what is farther costs what the tiers say beyond. A free look is the move alone.
+        """
+        tiers = self.tiers_min(shots)
+        if self.patch_look_min is None:
+            return np.asarray(tiers - tiers[0])
+        return np.asarray(self.patch_look_min + np.maximum(tiers - tiers[1], 0.0))
+
+    def square_look_by_tier_min(self, shots: int = 1) -> NDArray[np.float64]:
+        """Minutes of a look at a square, (4,) float64, [-, over it, square, grid]; see `patch_look_by_tier_min`."""
+        tiers = self.tiers_min(shots)
+        if self.square_look_min is None:
+            return np.asarray(np.maximum(tiers - tiers[1], 0.0))
+        return np.asarray(self.square_look_min + np.maximum(tiers - tiers[2], 0.0))
+
+
+def _preset(name: str, *tiers: float, looks: tuple[float, float] | None = None) -> TimeModel:
     return TimeModel(
         name=name,
         same_patch_min=tiers[0],
         new_patch_min=tiers[1],
         new_square_min=tiers[2],
         new_grid_min=tiers[3],
+        patch_look_min=None if looks is None else looks[0],
+        square_look_min=None if looks is None else looks[1],
     )
 
 
@@ -80,6 +105,7 @@ PRESETS: dict[str, TimeModel] = {
     "cryorl": _preset("cryorl", 2, 5, 10, 20),
     "cryorl-printed": _preset("cryorl-printed", 2, 3, 5, 10),
     "cryorl-code": _preset("cryorl-code", 1, 2, 6, 8),
+    "y1-looks-as-sketched": _preset("y1-looks-as-sketched", 1.52, 3.08, 3.08, 3.22, looks=(1.4, 3.3)),
 }
 """`cryorl`: what the CryoRL paper's Table 2 was measured with (the printed numbers as increments, and the first
 public release of its code); `cryorl-printed`: section 4.2 of the paper as printed; `cryorl-code`: later release."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoscout.core.hole_tree import StagePlace
 from cryoscout.core.ties import first_of_the_best, ranks_best_first
 from cryoscout.routing.knapsack import Plan, TreeKnapsack
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
@@ -26,7 +27,7 @@ class PatchSet:
     gains: NDArray[np.float64]  # (m,) sum of the values of these holes
 
 
-def planned_route(problem: RoutingProblem, plan: Plan, here: int) -> list[int]:
+def planned_route(problem: RoutingProblem, plan: Plan, here: int | StagePlace) -> list[int]:
     """The holes of a plan in order of visit: patch after patch as `ordered_patches` says, the best of each first."""
     first = np.cumsum(plan.counts) - plan.counts
     holes = {
@@ -42,7 +43,7 @@ def plan_without_news(
     problem: RoutingProblem,
     values: NDArray[np.float64],
     free: NDArray[np.bool_],
-    here: int,
+    here: int | StagePlace,
     minutes_left: float,
 ) -> list[int]:
     """The holes of the best plan in order of visit, planned again where rounding had kept minutes back.
@@ -63,7 +64,7 @@ def plan_without_news(
         if not part:
             return route
         for hole in part:
-            tier = problem.tier_between(here, hole)
+            tier = problem.tree.tier_from(problem.tree.place_of(here), problem.tree.place_of(hole))
             route.append(hole)
             free[hole] = False
             here, minutes_left = hole, minutes_left - float(tiers_min[tier])
@@ -76,7 +77,7 @@ def last_that_fits(
     problem: RoutingProblem,
     values: NDArray[np.float64],
     free: NDArray[np.bool_],
-    here: int,
+    here: int | StagePlace,
     minutes_left: float,
 ) -> int:
     """The most valuable hole whose visit ends in the minutes left, NOWHERE without any; for when no plan is left.
@@ -87,11 +88,11 @@ def last_that_fits(
     return first_of_the_best(np.where(fits, values, -np.inf)) if fits.any() else NOWHERE
 
 
-def reachable(problem: RoutingProblem, here: int, left_min: float) -> NDArray[np.bool_]:
+def reachable(problem: RoutingProblem, here: int | StagePlace, left_min: float) -> NDArray[np.bool_]:
     """(n,) holes whose visit ends within the minutes left. here : hole index or NOWHERE"""
     tiers = problem.time_model.tiers_min(problem.shots)
     minutes = np.full(len(problem.square_of_patch), tiers[3])
-    patch, square, grid = problem.place_of(here)
+    patch, square, grid = problem.tree.place_of(here)
     minutes[problem.grid_of_patch == grid] = tiers[2]
     minutes[problem.square_of_patch == square] = tiers[1]
     if patch != NOWHERE:
@@ -99,13 +100,13 @@ def reachable(problem: RoutingProblem, here: int, left_min: float) -> NDArray[np
     return np.asarray((minutes <= left_min)[problem.patch_of_hole])
 
 
-def ordered_patches(problem: RoutingProblem, chosen: PatchSet, here: int) -> list[int]:
+def ordered_patches(problem: RoutingProblem, chosen: PatchSet, here: int | StagePlace) -> list[int]:
     """All patches of the set in order of visit: what is open first, then the best gain per minute, ties by id."""
     tiers = problem.time_model.tiers_min(problem.shots)
     square = problem.square_of_patch[chosen.patches]
     grid = problem.grid_of_square[square]
     patch_min = chosen.counts * tiers[0] + (tiers[1] - tiers[0])
-    open_patch, open_square, open_grid = problem.place_of(here)
+    open_patch, open_square, open_grid = problem.tree.place_of(here)
     patch_key = _rank(chosen.patches, chosen.gains, patch_min, 0.0, open_patch)
     square_key = _rank(square, chosen.gains, patch_min, tiers[2] - tiers[1], open_square)
     square_min = patch_min + (tiers[2] - tiers[1]) / np.bincount(square)[square]

@@ -23,6 +23,10 @@ POLICIES: dict[str, str] = {
     "index": "cryoscout.routing.policies.index:RateIndex",
     "adaptive": "cryoscout.routing.policies.adaptive:Adaptive",
     "adaptive-trust": "cryoscout.routing.policies.adaptive:AdaptiveTrust",
+    "look-first": "cryoscout.routing.policies.look_first:LookFirst",
+    "look-share": "cryoscout.routing.policies.look_first:LookShare",
+    "look-greedy": "cryoscout.routing.policies.look_greedy:LookGreedy",
+    "explore": "cryoscout.routing.policies.explore:Explore",
 }
 """Name -> "module:class". A class is made without arguments, or with one instance of its `settings_type`."""
 

@@ -14,6 +14,7 @@ from cryoscout.belief.effects import EffectBelief
 from cryoscout.belief.mixture import MixtureBelief
 from cryoscout.belief.stage_belief import StageBelief
 from cryoscout.core.errors import InputError
+from cryoscout.core.hole_tree import StagePlace
 from cryoscout.core.settings import Settings
 from cryoscout.core.ties import first_of_the_best
 from cryoscout.routing.knapsack import Steps, TreeKnapsack
@@ -39,6 +40,7 @@ class _Ahead:
     route: list[int]
     visited: NDArray[np.bool_]  # (n,) before the next hole of the route
     here: int
+    place: StagePlace
     steps_left: int
 
     def next_hole(self, observation: Observation, steps_left: int) -> int | None:
@@ -47,9 +49,11 @@ class _Ahead:
         Steps are part of it: minutes that rounding had kept back may allow a better plan.
         """
         if self.route and observation.here == self.route[0]:
-            tier = self.problem.tier_between(self.here, self.route[0])
+            place = self.problem.tree.place_of(self.route[0])
+            tier = self.problem.tree.tier_from(self.place, place)
             self.visited[self.route[0]] = True
-            self.here, self.steps_left = self.route[0], self.steps_left - self.steps.of_tier(tier)
+            self.here, self.place = self.route[0], place
+            self.steps_left -= self.steps.of_tier(tier)
             self.route = self.route[1:]
         expected = (
             observation.here == self.here
@@ -114,18 +118,25 @@ class Adaptive(AskedHoleByHole):
         free = self._allowed & ~observation.visited
         if not free.any():
             return STOP
-        best = self._knapsack.solve(self._values, free, observation.here, left, plan=True)
+        best = self._knapsack.solve(self._values, free, observation.where, left, plan=True)
         if len(best.patches) == 0:
             if problem.crossing == "drop":
-                last = last_that_fits(problem, self._values, free, observation.here, left)
+                last = last_that_fits(problem, self._values, free, observation.where, left)
                 return STOP if last == NOWHERE else last
             if left < 0:
                 return STOP
             return first_of_the_best(np.where(free, self._values, -np.inf))
-        route = planned_route(problem, best, observation.here)
+        route = planned_route(problem, best, observation.where)
         if problem.crossing == "drop":
+            place = problem.tree.place_of(observation.where)
             self._ahead = _Ahead(
-                problem, self._knapsack.steps, route, observation.visited.copy(), observation.here, steps_left
+                problem,
+                self._knapsack.steps,
+                route,
+                observation.visited.copy(),
+                observation.here,
+                place,
+                steps_left,
             )
         return route[0]
 

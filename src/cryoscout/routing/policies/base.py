@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.belief.counts import Belief
+from cryoscout.core.hole_tree import StagePlace
+from cryoscout.routing.places import Step
 from cryoscout.routing.problem import RoutingProblem
 from cryoscout.routing.time_model import ROUNDING_MIN
 
@@ -36,6 +38,12 @@ class Observation:
     results: NDArray[np.float64] | None = (
         None  # (n,) shots behind each outcome; None: all shots have a result
     )
+    at: StagePlace | None = None  # where the stage stands; None: at the hole `here`
+
+    @property
+    def where(self) -> int | StagePlace:
+        """Where the stage stands, as planners take it: the place, or the hole `here`."""
+        return self.here if self.at is None else self.at
 
     def new_results(
         self, outcome: NDArray[np.float64], results: NDArray[np.float64], shots: int
@@ -101,6 +109,22 @@ class Policy(Protocol):
         the budget where a crossing visit counts. `AskedHoleByHole` is a `plan` for every policy.
         """
         ...
+
+
+@runtime_checkable
+class LookingPolicy(Policy, Protocol):
+    """A policy that also says when to look at a place. What a look shows makes a new problem, and a new `reset`."""
+
+    def next_step(self, observation: Observation) -> Step:
+        """The next hole, a Look at a place that was not looked at, or STOP."""
+        ...
+
+
+def next_step_of(policy: Policy, observation: Observation) -> Step:
+    """What the policy wants next; one that does not look images what is seen."""
+    if isinstance(policy, LookingPolicy):
+        return policy.next_step(observation)
+    return policy.next_hole(observation)
 
 
 class AskedHoleByHole:

@@ -211,7 +211,7 @@ class PricePlan(AskedHoleByHole):
         left = problem.budget_min - observation.minutes_used + ROUNDING_MIN
         place = problem.place_of(observation.here)
         if problem.crossing == "drop":
-            free = free & reachable(problem, observation.here, left)
+            free = free & reachable(problem, observation.where, left)
         if not free.any():
             return STOP
         patch = choose_patch(tree, problem.shots * self._belief.p_good(), free, place, left, *self._scratch)

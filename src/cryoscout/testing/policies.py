@@ -1,7 +1,4 @@
-"""The shipped conformance checker of policies, with small problems and the slow exhaustive judge of planners.
-
-A policy of your own: `check_policy(MyPolicy)` raises ConformanceError naming the clause that it breaks.
-"""
+"""The contract of policies where everything is seen, small problems, and the slow exhaustive judge of planners."""
 
 from __future__ import annotations
 
@@ -20,6 +17,7 @@ from cryoscout.routing.policies.base import STOP, Policy, PolicyKind, missing_of
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
 from cryoscout.routing.replay import Truth
 from cryoscout.routing.time_model import PRESETS, ROUNDING_MIN, TimeModel
+from cryoscout.testing.looks import check_looks
 
 EXHAUSTIVE_HOLES = 8
 """More holes than this would take the exhaustive judge minutes."""
@@ -206,7 +204,8 @@ def check_policy(
     and after the operator imaged another hole instead; results handed over shot by shot lead where the same
     results lead at once; the same seed gives the same route; `plan` names the holes that it then visits when no result
     comes, and changes nothing; `reset` makes it as good as new; where it claims that it restarts, a new start on what
-    is known goes on as it did; it writes into nothing it is given; it holds no Truth.
+    is known goes on as it did; it writes into nothing it is given; it holds no Truth; and where looks are charged those
+    of `check_looks`, with the worlds' own problems.
     Raises ConformanceError naming the first broken clause.
     """
     _check_declaration(policy_factory())
@@ -234,6 +233,8 @@ def check_policy(
         _check_plan(policy_factory(), trial, [seed, index], routes[index])
         if reused.restarts:
             _check_restarts(policy_factory, trial, [seed, index], routes[index])
+    if problems is None:
+        check_looks(policy_factory, seed=seed)
 
 
 PLANNED_EVERY = 4

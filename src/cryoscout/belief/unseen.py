@@ -1,0 +1,227 @@
+"""What an unseen patch or square may hold: how many holes, and how good the predictions and results there will be.
+
+The logit of a hole h of patch p, as `EffectBelief` has it, is m_h + e_p. Of an unseen patch neither is known:
+
+    m_h = L_p + d_h,   L_p = mean + weights @ features of its square + grid + square + patch term,
+    e_p = weights @ features of its square + session + grid + square + patch effect,
+
+with independent zero-mean Gaussian terms, d_h ~ N(0, within^2). A look shows L_p and d_h; e_p shows itself in results
+alone. Both are linear Gaussian models, solved exactly given the patches that were seen (L_p) and the sites of their
+results (e_p, as the belief keeps them). Means and numbers have priors fitted to the training patches of Y1
+(scripts/fit_y1_unseen.py) and are learned in the session; so is how far predictions spread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy.linalg import cho_factor, cho_solve
+
+from cryoscout.belief.effects import EffectVariances
+from cryoscout.core.hole_tree import HoleTree
+from cryoscout.core.settings import Settings
+
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+Variance = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+
+PRIOR_P_GOOD = 0.379
+"""Share of good micrographs of the Y1 training holes, rounded."""
+
+PRIOR_CURVE = np.linspace(0.73, 0.03, 20)
+"""Sorted p_good of a patch where none was seen yet, about the mean curve of the Y1 training patches."""
+
+
+class UnseenPrior(Settings):
+    """Before anything was seen. Variances in logit squared."""
+
+    mean: float
+    mean_variance: Variance
+    grid: Variance
+    square: Variance
+    patch: Variance
+    within: Variance
+    """Of the holes of one patch around its mean."""
+    feature_sd: Positive = 0.7
+    """Prior standard deviation of the weight of one standardised feature, for predictions and for results."""
+    holes_per_patch: Positive
+    patches_per_square: Positive
+    counts_weigh: Positive = 1.0
+    """How many seen patches (squares) the prior number of holes (patches) weighs as much as."""
+    spread_weighs: Positive = 4.0
+    """How many seen patches the prior spread of predictions weighs as much as."""
+
+
+Y1_UNSEEN = UnseenPrior(
+    mean=-2.13,
+    mean_variance=1.0,
+    grid=4.43,
+    square=2.08,
+    patch=2.90,
+    within=6.94,
+    holes_per_patch=20.4,
+    patches_per_square=4.84,
+)
+"""Fitted to the training patches of Y1, whose scores the classifier has seen: it spreads more there than on new
+patches, so the spread is learned in the session (scripts/fit_y1_unseen.py prints these numbers)."""
+
+
+@dataclass(frozen=True)
+class UnseenPlaces:
+    """What is believed of the patches of every square that are not seen yet; all of one square are alike.
+
+    A patch's holes have logits level + shared + own + d: `shared` is common to the square, `own` to the patch.
+    """
+
+    prediction: NDArray[np.float64]  # (S,) expected L of a patch
+    prediction_shared: NDArray[np.float64]  # (S,) its variance that the patches of the square share
+    prediction_own: float  # variance of each patch around that
+    effect: NDArray[np.float64]  # (S,) expected e of a patch
+    effect_shared: NDArray[np.float64]  # (S,)
+    effect_own: float
+    within: float  # variance of d
+    holes_per_patch: float  # expected
+    patches_per_square: float  # expected of a square that was not looked at, empty ones included
+    hole_counts: NDArray[np.int64]  # (c,) numbers of holes of the patches seen so far
+    patch_counts: NDArray[np.int64]  # (c,) numbers of patches of the squares looked at so far
+    prior: UnseenPrior
+
+    def square_level(self) -> NDArray[np.float64]:
+        """(S,) expected logit of a hole of an unseen patch: what places are ranked by where looks cost the same."""
+        return self.prediction + self.effect
+
+    def draw_numbers(self, kind: str, draws: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Numbers of holes of a patch, or patches of a square, (draws,): one that was seen, or one of the prior."""
+        seen = self.hole_counts if kind == "holes" else self.patch_counts
+        mean = self.prior.holes_per_patch if kind == "holes" else self.prior.patches_per_square
+        weigh = self.prior.counts_weigh
+        from_prior = rng.random(draws) < weigh / (weigh + len(seen))
+        drawn = rng.poisson(mean, draws)
+        if len(seen):
+            drawn = np.where(from_prior, drawn, rng.choice(seen, draws))
+        return np.asarray(drawn, dtype=np.int64)
+
+
+def believe_unseen(
+    tree: HoleTree,
+    location: NDArray[np.float64],
+    evidence: NDArray[np.float64],
+    effects: EffectVariances,
+    square_looked: NDArray[np.bool_],
+    patch_looked: NDArray[np.bool_],
+    features: NDArray[np.float64],
+    prior: UnseenPrior,
+) -> UnseenPlaces:
+    """The belief about what is not seen, from what is.
+
+    location : (n,) logits of the seen holes without effects     evidence : (P, 2) `EffectBelief.evidence`
+    features : (S, f) standardised, NaN unknown (counts as average)
+    """
+    count = np.bincount(tree.patch_of_hole, minlength=tree.n_patches)
+    seen = np.flatnonzero(patch_looked & (count > 0))
+    level = np.bincount(tree.patch_of_hole, weights=location, minlength=tree.n_patches)[seen] / count[seen]
+    known = np.nan_to_num(features)
+    spread, within = _spread(location, tree, level, seen, count, prior)
+    terms = EffectVariances(
+        patch=spread * prior.patch, square=spread * prior.square, grid=spread * prior.grid,
+        session=prior.mean_variance,
+    )  # fmt: skip
+    weight_sd = prior.feature_sd * np.sqrt(spread)
+    prediction, prediction_shared = _solve(
+        tree, seen, level - prior.mean, within / count[seen], terms, known, weight_sd
+    )
+    precision, shift = evidence[:, 0], evidence[:, 1]
+    told = np.flatnonzero(precision > 0)
+    effect, effect_shared = _solve(
+        tree, told, shift[told] / precision[told], 1.0 / precision[told], effects, known, prior.feature_sd
+    )
+    patches = np.bincount(tree.square_of_patch, minlength=tree.n_squares)[square_looked]
+    holes = count[patch_looked]
+    return UnseenPlaces(
+        prediction + prior.mean,
+        prediction_shared,
+        terms.patch,
+        effect,
+        effect_shared,
+        effects.patch,
+        within,
+        _mean_number(holes, prior.holes_per_patch, prior.counts_weigh),
+        _mean_number(patches, prior.patches_per_square, prior.counts_weigh),
+        holes,
+        patches,
+        prior,
+    )
+
+
+def _mean_number(seen: NDArray[np.int64], prior: float, weigh: float) -> float:
+    return float((weigh * prior + seen.sum()) / (weigh + len(seen)))
+
+
+def _spread(
+    location: NDArray[np.float64],
+    tree: HoleTree,
+    level: NDArray[np.float64],
+    seen: NDArray[np.int64],
+    count: NDArray[np.int64],
+    prior: UnseenPrior,
+) -> tuple[float, float]:
+    """How far predictions of patches spread against the prior (a factor), and the variance within a patch."""
+    if len(seen) == 0:
+        return 1.0, prior.within
+    of_patch = np.zeros(tree.n_patches)
+    of_patch[seen] = level
+    apart = float(((location - of_patch[tree.patch_of_hole]) ** 2).sum())
+    holes = int(count[seen].sum())
+    if holes > 1 and float(np.ptp(location)) < 1e-9:
+        return 0.0, 0.0  # a prediction that says the same of every hole says it of unseen ones too
+    # One patch holds about twenty holes that are not independent: it weighs as one.
+    free = max(holes - len(seen), 0) / max(holes, 1) * len(seen)
+    weigh = prior.spread_weighs
+    within = (weigh * prior.within + apart / max(holes, 1) * len(seen)) / (weigh + free)
+    between = prior.grid + prior.square + prior.patch + within / max(float(count[seen].mean()), 1.0)
+    of_levels = float(((level - level.mean()) ** 2).sum()) / max(between, 1e-9)
+    return (weigh + of_levels) / (weigh + max(len(seen) - 1, 0)), within
+
+
+def _solve(
+    tree: HoleTree,
+    patches: NDArray[np.int64],
+    values: NDArray[np.float64],
+    noise: NDArray[np.float64],
+    variances: EffectVariances,
+    features: NDArray[np.float64],
+    weight_sd: float,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Posterior mean and variance of what the unseen patches of every square share, (S,), (S,).
+
+    values, noise : (m,) observed at these patches, and the variance of each beside its patch term
+    """
+    n_squares, n_grids = tree.n_squares, tree.n_grids
+    sd = np.concatenate(
+        [
+            [np.sqrt(variances.session)],
+            np.full(features.shape[1], weight_sd),
+            np.full(n_grids, np.sqrt(variances.grid)),
+            np.full(n_squares, np.sqrt(variances.square)),
+        ]
+    )
+    design = np.zeros((n_squares, len(sd)))
+    design[:, 0] = 1.0
+    design[:, 1 : 1 + features.shape[1]] = features
+    first = 1 + features.shape[1]
+    rows = np.arange(n_squares)
+    design[rows, first + tree.grid_of_square] = 1.0
+    design[rows, first + n_grids + rows] = 1.0
+    design *= sd  # of standard normal terms
+    square = tree.square_of_patch[patches]
+    weight = 1.0 / np.maximum(variances.patch + noise, 1e-9)
+    of_square = np.bincount(square, weights=weight, minlength=n_squares)
+    pull = np.bincount(square, weights=weight * values, minlength=n_squares)
+    factor = cho_factor(np.eye(len(sd)) + design.T @ (of_square[:, None] * design), check_finite=False)
+    mean = design @ cho_solve(factor, design.T @ pull, check_finite=False)
+    covariance = cho_solve(factor, design.T, check_finite=False)
+    variance = np.einsum("ij,ji->i", design, covariance)
+    return np.asarray(mean), np.asarray(variance)

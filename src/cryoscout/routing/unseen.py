@@ -1,0 +1,33 @@
+"""From a problem to what is believed of its unseen places."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cryoscout.belief.effects import EffectBelief, location_of
+from cryoscout.belief.stage_belief import StageBelief
+from cryoscout.belief.unseen import Y1_UNSEEN, UnseenPlaces, UnseenPrior, believe_unseen
+from cryoscout.routing.problem import RoutingProblem
+
+
+def unseen_of(
+    problem: RoutingProblem, belief: EffectBelief | StageBelief, prior: UnseenPrior = Y1_UNSEEN
+) -> UnseenPlaces:
+    """What is believed of every square's unseen patches. belief : of this problem, with the results so far."""
+    places, tree = problem.places, problem.tree
+    if places is None:
+        square_looked = np.ones(tree.n_squares, dtype=bool)
+        patch_looked, features = np.ones(tree.n_patches, dtype=bool), np.empty((tree.n_squares, 0))
+    else:
+        square_looked, patch_looked = places.square_looked, places.patch_looked
+        features = places.square_features
+    return believe_unseen(
+        tree,
+        location_of(problem.prior_p_good, problem.effects.total),
+        belief.evidence,
+        problem.effects,
+        square_looked,
+        patch_looked,
+        features,
+        prior,
+    )
