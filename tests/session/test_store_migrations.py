@@ -44,10 +44,17 @@ def without_schema(path, version):
         database.commit()
 
 
-def make_schema_3(store, path):
-    """A store as schema 3 had it: every row of predictions, any overrides, shots that were not unique."""
+def make_schema_5(store, path):
+    """A store as schema 5 had it: without what is known of places before their holes."""
     session = store.load()
     store.close()
+    without_schema(path, 6)
+    return session
+
+
+def make_schema_3(store, path):
+    """A store as schema 3 had it: every row of predictions, any overrides, shots that were not unique."""
+    session = make_schema_5(store, path)
     with closing(sqlite3.connect(path / DATABASE)) as database:
         database.execute("DROP INDEX newest_prediction")
         database.execute("DROP INDEX shot_of_hole")
@@ -166,6 +173,22 @@ FREE_OVERRIDES = (
     {"kind": 7},
     {"kind": "explode"},
 )
+
+
+def test_in_a_store_of_schema_5_nothing_says_what_was_looked_at(store, path):
+    session = make_schema_5(store, path)
+    with SessionStore.open(path) as migrated:
+        assert_same(migrated.load(), session)
+        loaded = migrated.load()
+        columns = [(table, column) for table, added in NEW_COLUMNS[6].items() for column in added]
+        assert all(getattr(loaded, table)[column].isna().all() for table, column in columns)
+        known = replace(loaded, squares=pd.concat([loaded.squares, new_square("s9", 7.5)]))
+        known.squares.loc[:, "looked"] = pd.array([True] * len(known.squares), dtype="boolean")
+        migrated.save_update(lambda _: known, "later")
+    with SessionStore.open(path) as again:
+        assert_same(again.load(), known)
+        again.rebuild()
+        assert_same(again.load(), known)
 
 
 def test_a_store_of_schema_3_opens_whatever_its_overrides_say(store, path):

@@ -23,7 +23,7 @@ from cryoscout.session.store_layout import (
 )
 from cryoscout.session.tables import TABLES
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 NEW_COLUMNS: dict[int, dict[str, tuple[str, ...]]] = {
     2: {
@@ -32,6 +32,10 @@ NEW_COLUMNS: dict[int, dict[str, tuple[str, ...]]] = {
         "exposures": ("stage_x_um", "stage_y_um"),
     },
     3: {"holes": ("chosen",)},
+    6: {
+        "squares": ("area_um2", "brightness", "looked", "looked_at"),
+        "patches": ("looked", "looked_at"),
+    },
 }
 """Schema -> table -> columns that it added; all of them may be missing."""
 OVERRIDES_ARE_CHECKED_SINCE = 4
@@ -179,18 +183,27 @@ def _from_4_to_5(connection: sa.Connection) -> None:
         crc = event_sum(event.kind, event.at, event.payload)
         connection.execute(sa.update(EVENTS).where(EVENTS.c.id == event.id).values(crc=crc))
     _guard_events(connection)
+    _add_columns(connection, 6)  # rows are summed over all columns of today
     watch_tables(connection)
     sum_all_rows(connection)
 
 
 def _add_columns(connection: sa.Connection, version: int) -> None:
     for table, columns in NEW_COLUMNS[version].items():
+        present = {column["name"] for column in sa.inspect(connection).get_columns(table)}
         for column in columns:
+            if column in present:
+                continue
             kind = SESSION_TABLES[table].c[column].type.compile(connection.dialect)
             connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
 
 
-MIGRATIONS = (_from_0_to_1, _from_1_to_2, _from_2_to_3, _from_3_to_4, _from_4_to_5)
+def _from_5_to_6(connection: sa.Connection) -> None:
+    """Schema 5 knew no place before its holes: which squares and patches were looked at, and what the atlas shows."""
+    _add_columns(connection, 6)
+
+
+MIGRATIONS = (_from_0_to_1, _from_1_to_2, _from_2_to_3, _from_3_to_4, _from_4_to_5, _from_5_to_6)
 """Step i brings schema i to schema i + 1."""
 
 

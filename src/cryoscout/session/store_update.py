@@ -140,7 +140,12 @@ def _new_rows(table: str, stored: Session, extended: Session, emptied: Sequence[
         waited = (before["outcome"] == "pending") | before["exposure_id"].isin(with_run)
         before = before.assign(**{name: before[name].mask(waited, kept[name]) for name in _RESULT})
     if not before.equals(kept):
-        differs = ((before != kept) & ~(before.isna() & kept.isna())).any(axis=1)
+        before, kept = (
+            before.astype(object),
+            kept.astype(object),
+        )  # NA of a bool is neither equal nor different
+        before, kept = before.where(before.notna(), None), kept.where(kept.notna(), None)
+        differs = (before.ne(kept) & ~(before.isna() & kept.isna())).any(axis=1)
         raise _changed(table, f"other values for {before.loc[differs, id_column].iloc[0]!r}")
     new = np.ones(len(after), dtype=bool)
     new[place] = False

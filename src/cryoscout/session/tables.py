@@ -41,8 +41,17 @@ column of a result stays text, in `ctf_runs.fields`."""
 
 TABLES: dict[str, dict[str, ColumnKind]] = {
     "grids": {"grid_id": "id"},
-    "squares": {"square_id": "id", "grid_id": "id", "x_um": "float", "y_um": "float"},
-    "patches": {"patch_id": "id", "square_id": "id"},
+    "squares": {
+        "square_id": "id",
+        "grid_id": "id",
+        "x_um": "float",
+        "y_um": "float",
+        "area_um2": "float",
+        "brightness": "float",
+        "looked": "nullable_bool",
+        "looked_at": "time",
+    },
+    "patches": {"patch_id": "id", "square_id": "id", "looked": "nullable_bool", "looked_at": "time"},
     "holes": {
         "hole_id": "id",
         "patch_id": "id",
@@ -95,7 +104,8 @@ TABLES: dict[str, dict[str, ColumnKind]] = {
 NaT, naive microscope time with nanoseconds; the others are never missing."""
 
 OPTIONAL_COLUMNS: dict[str, tuple[str, ...]] = {
-    "squares": ("x_um", "y_um"),
+    "squares": ("x_um", "y_um", "area_um2", "brightness", "looked", "looked_at"),
+    "patches": ("looked", "looked_at"),
     "holes": ("x_um", "y_um", "chosen"),
     "exposures": ("stage_x_um", "stage_y_um"),
     "ctf_runs": (*CTF_COLUMNS, "line"),
@@ -104,7 +114,8 @@ OPTIONAL_COLUMNS: dict[str, tuple[str, ...]] = {
 """What many sources do not say: these columns may be left out, and are missing in every row then."""
 
 GAPS: dict[str, tuple[str, ...]] = {
-    "squares": ("x_um", "y_um"),
+    "squares": ("x_um", "y_um", "area_um2", "brightness", "looked", "looked_at"),
+    "patches": ("looked", "looked_at"),
     "holes": ("x_px", "y_px", "x_um", "y_um"),
     "exposures": ("started_at", "stage_x_um", "stage_y_um"),
 }
@@ -184,7 +195,7 @@ def with_gaps_filled(table: str, stored: pd.DataFrame, found: pd.DataFrame) -> p
             given = found[column].to_numpy(dtype=values.dtype)[place]
             open_rows = known & pd.isna(values)
             values[open_rows] = given[open_rows]
-            filled[column] = values
+            filled[column] = pd.Series(values, index=stored.index).astype(stored[column].dtype)
     return stored.assign(**filled)
 
 
