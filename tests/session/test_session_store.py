@@ -207,7 +207,7 @@ def test_a_newer_schema_is_refused_and_left_untouched(store, path):
         database.execute("UPDATE schema_version SET version = 99")
         database.commit()
     before = dump(path)
-    with pytest.raises(StoreError, match=r"must be 5 or older\. Got 99 in .*update cryoscout"):
+    with pytest.raises(StoreError, match=r"must be 6 or older\. Got 99 in .*update cryoscout"):
         SessionStore.open(path)
     assert dump(path) == before
 
