@@ -37,7 +37,19 @@ def serve(
     ] = None,
     bridge: Annotated[
         str | None,
-        typer.Option(help="Write the script of a bridge to the folder of --export-to: serialem, leginon."),
+        typer.Option(
+            help="How the advice reaches the software when sending is armed: serialem, leginon, smartscope, athena."
+        ),
+    ] = None,
+    smartscope_address: Annotated[
+        str | None, typer.Option(help="Of --bridge smartscope: the server, https://HOST.")
+    ] = None,
+    smartscope_token_file: Annotated[
+        Path | None,
+        typer.Option(help="Of --bridge smartscope. Default: variable CRYOSCOUT_SMARTSCOPE_TOKEN."),
+    ] = None,
+    athena_session: Annotated[
+        str | None, typer.Option(help="Of --bridge athena: uuid of the session in the service.")
     ] = None,
     budget_min: Annotated[
         float | None, typer.Option(help="Minutes the session lasts from its first serve on.")
@@ -117,6 +129,9 @@ def serve(
             database_url=database_url,
             export_to=export_to,
             bridge=bridge,
+            smartscope_address=smartscope_address,
+            smartscope_token_file=smartscope_token_file,
+            athena_session=athena_session,
             budget_min=budget_min,
             until=until,
             policy=policy,

@@ -11,8 +11,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cryoscout.core.errors import CryoscoutError
 from cryoscout.core.new_files import finite, write_whole
 from cryoscout.core.telling import Say
+from cryoscout.live.bridges import Answered, Bridge, answered_events, bridge_named
 from cryoscout.live.running import Moment
 from cryoscout.live.server import ServedSessions
 from cryoscout.live.views import message_json
@@ -42,6 +44,15 @@ class Outputs:
         self._wake, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="outputs", daemon=True)
         self._touched_s = 0.0
+        self._bridge: Bridge | None = None
+        if request.bridge is not None:
+            self._bridge = bridge_named(
+                request.bridge,
+                request.export_to,
+                request.smartscope_address,
+                request.smartscope_token_file,
+                request.athena_session,
+            )
         self._written: dict[str, int] = {}
 
     def start(self) -> None:
@@ -81,17 +92,31 @@ class Outputs:
 
     def _write_next(self, name: str, moment: Moment, now_s: float) -> None:
         folder = self._request.export_to
-        if folder is None or self._served.mode == "watch":
+        if self._served.mode == "watch" or (folder is None and self._bridge is None):
             return
-        several = len(self._served.advisors) > 1
-        stem = f"next-{name}" if several else "next"
         content = next_json(name, moment, now_s, self._served.mode)
-        write_whole(folder / f"{stem}.json", json.dumps(finite(content), indent=1) + "\n")
-        write_whole(folder / f"{stem}.txt", next_text(content))
+        if folder is not None:
+            stem = f"next-{name}" if len(self._served.advisors) > 1 else "next"
+            write_whole(folder / f"{stem}.json", json.dumps(finite(content), indent=1) + "\n")
+            write_whole(folder / f"{stem}.txt", next_text(content))
         if moment.revision != self._written.get(name):
             self._written[name] = moment.revision
             if self._served.mode == "send":
                 self._send(name, content)
+        if self._bridge is not None and self._served.mode == "send":
+            self._give(name, moment, content)
+
+    def _give(self, name: str, moment: Moment, content: Json) -> None:
+        """Hand the advice to the microscope's software; where that fails it goes on with what it has."""
+        advisor = self._served.advisor(name)
+        try:
+            answered = self._bridge.give(moment, content) if self._bridge is not None else Answered()
+        except CryoscoutError as error:
+            advisor.trouble("bridge", str(error), "The microscope goes on with what it has.", 6)
+            return
+        advisor.well("bridge")
+        for kind, payload in answered_events(answered, moment.revision):
+            advisor.write(kind, payload)
 
     def _send(self, name: str, content: Json) -> None:
         """Holes that are handed over are written down as sent, once each."""
@@ -162,6 +187,8 @@ def next_json(name: str, moment: Moment, now_s: float, mode: str) -> Json:
     made = datetime.fromtimestamp(moment.at_s).astimezone()
     checked = datetime.fromtimestamp(now_s).astimezone()
     keys = ("order", "hole", "patch", "square", "grid", "x_um", "y_um", "p_good", "minutes")
+    names = moment.advice.names.holes
+    planned = [names[hole] for hole in moment.advice.walk.holes.tolist()]
     is_paused = moment.advice.now.overrides.is_paused
     return {
         "session": name,
@@ -173,6 +200,7 @@ def next_json(name: str, moment: Moment, now_s: float, mode: str) -> Json:
         "expires_at": (checked + timedelta(seconds=EXPIRES_S)).isoformat(timespec="seconds"),
         "expires_unix_s": int(now_s + EXPIRES_S),
         "verdict": moment.content["verdict"],
+        "planned": [] if is_paused else planned,
         "holes": [] if is_paused else [{key: each[key] for key in keys} for each in moment.content["holes"]],
         "squares": [
             {key: each[key] for key in ("square", "grid", "advice", "planned")} for each in moment.squares

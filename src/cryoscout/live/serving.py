@@ -37,6 +37,9 @@ class ServeRequest:
     database_url: str | None = None
     export_to: Path | None = None
     bridge: str | None = None
+    smartscope_address: str | None = None
+    smartscope_token_file: Path | None = None
+    athena_session: str | None = None
     budget_min: float | None = None
     until: str | None = None
     policy: str = "adaptive"
@@ -198,7 +201,7 @@ def serving(request: ServeRequest, say: Say) -> Iterator[ServedSessions]:
         for place in places.values():
             _say_budget(place, settings)
         advisors = {name: advisor_of(place, name, settings, run_id) for name, place in places.items()}
-        served = ServedSessions(advisors)
+        served = ServedSessions(advisors, mode="watch" if request.export_to is None else "suggest")
         served.start()
         stack.callback(served.close)
         followers = Followers(request, places, served, say, player)
