@@ -3,7 +3,9 @@
     OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 python benchmarks/advice.py [--json]
 
 On one thread, as `make bench` runs it; every figure is the median of 20 after a warm-up. Plans are of `adaptive` for
-480 minutes on simulated sessions: `y1-like` with 2,400 holes and `daily` with 100,000.
+480 minutes on simulated sessions: `y1-like` with 2,400 holes, `daily` with 100,000, and `daily-images`, which has stage
+positions, cut to 10,000 holes. `field_result_*` is one result into the belief with fields over the stage, until its
+p_good is there, where 1,000 holes all over the session have results.
 """
 
 from __future__ import annotations
@@ -24,19 +26,24 @@ from cryoscout.routing.course import Course
 from cryoscout.routing.plan_route import plan_route
 from cryoscout.routing.policies import make_policy
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
-from cryoscout.simulate.presets import simulation_named
-from cryoscout.simulate.session import to_session
+from cryoscout.simulate.presets import scene_named, simulation_named
+from cryoscout.simulate.scene import simulate_scene
+from cryoscout.simulate.session import scene_to_session, to_session
 from cryoscout.simulate.tables import simulate_tables
 from cryoscout.study.engine.runner import machine_in_words
 
 BUDGET_MIN = 480.0
 REPEATS = 20
+KNOWN_RESULTS = 1_000
 SIZES = {"2400": ("y1-like", 2_400), "100k": ("daily", 100_000)}
 TARGETS_MS: dict[str, float] = {
     "plan_2400_ms": 60.0,
+    "plan_10k_ms": 100.0,
     "plan_100k_ms": 300.0,
     "result_to_next_2400_ms": 10.0,
     "result_to_next_100k_ms": 150.0,
+    "field_result_10k_ms": 50.0,
+    "field_result_100k_ms": 150.0,
     "fold_event_100k_ms": 20.0,
     "epu_one_new_file_20k_ms": 100.0,
 }
@@ -60,6 +67,34 @@ def simulated_problem(preset: str, holes: int) -> RoutingProblem:
     settings = simulation_named(preset).model_copy(update={"holes": holes})
     session = to_session(simulate_tables(settings, seed=0), "benchmark")
     return setting_of(session, AdviceRequest(BUDGET_MIN, as_new=True)).problem
+
+
+def problem_on_the_stage(holes: int) -> RoutingProblem:
+    """A new session of that size with stage positions: `daily-images`, 600 holes in each square, 14 squares a grid."""
+    whole = scene_named("daily-images")
+    share = holes / whole.holes
+    counts = {name: max(round(getattr(whole, name) * share), 1) for name in ("patches", "squares", "grids")}
+    scene = simulate_scene(whole.model_copy(update={"holes": holes, **counts}), 0)
+    session = scene_to_session(scene, "benchmark")
+    return setting_of(session, AdviceRequest(BUDGET_MIN, as_new=True)).problem
+
+
+def field_results(problem: RoutingProblem) -> Iterator[Callable[[], object]]:
+    """From one more result to the p_good of every hole, in the middle of a session."""
+    rng = np.random.default_rng(0)
+    holes = rng.permutation(problem.n_holes)
+    good = (rng.random(problem.n_holes) < problem.prior_p_good).astype(np.float64)
+    belief = problem.belief()
+    belief.observe_many(holes[:KNOWN_RESULTS], good[holes[:KNOWN_RESULTS]])
+    following = iter(holes[KNOWN_RESULTS:].tolist())
+
+    def take_in() -> None:
+        hole = next(following)
+        belief.observe(hole, float(good[hole]))
+        belief.p_good()
+
+    while True:
+        yield take_in
 
 
 def whole_plans(problem: RoutingProblem) -> Iterator[Callable[[], object]]:
@@ -96,6 +131,10 @@ def main() -> None:
         problem = simulated_problem(preset, holes)
         figures[f"plan_{name}_ms"] = median_ms(whole_plans(problem))
         figures[f"result_to_next_{name}_ms"] = median_ms(next_holes(problem))
+    on_the_stage = {"10k": problem_on_the_stage(10_000), "100k": problem_on_the_stage(100_000)}
+    figures["plan_10k_ms"] = median_ms(whole_plans(on_the_stage["10k"]))
+    for name, problem in on_the_stage.items():
+        figures[f"field_result_{name}_ms"] = median_ms(field_results(problem))
     figures["fold_event_100k_ms"] = fold_event_100k_ms()
     figures["epu_one_new_file_20k_ms"] = epu_one_new_file_20k_ms()
     missed = [name for name, target in TARGETS_MS.items() if figures[name] > target]

@@ -75,19 +75,22 @@ def posterior(u, psi, own_variance, block, n_blocks, sites):  # type: ignore[no-
 def marginals(u, psi, own_variance, block, sites, found):  # type: ignore[no-untyped-def]
     """Mean and variance of the effects of leaves, (m,), (m,), given a `posterior`.
 
-    u, psi, own_variance, block : of these leaves; sites : (m, 2) of theirs, 0 where they have no result
+    u, psi, own_variance, block : of these leaves, sorted by block
+    sites : (m, 2) of theirs, 0 where they have no result
     """
     mean_z, covariance_z, covariance_y, pull, mean_y, _ = found
-    m, s = len(u), psi.shape[1]
-    apart = u.copy()
-    mean, variance = np.empty(m), np.empty(m)
-    for i in range(m):
-        b = block[i]
-        for a in range(s):
-            if psi[i, a] != 0.0:
-                apart[i] -= psi[i, a] * pull[b, a]
-        mean[i] = psi[i] @ mean_y[b]
-        variance[i] = psi[i] @ (covariance_y[b] @ psi[i])
+    m = len(u)
+    apart, mean, variance = np.empty_like(u), np.empty(m), np.empty(m)
+    begin = 0
+    while begin < m:
+        b, end = block[begin], begin
+        while end < m and block[end] == b:
+            end += 1
+        psi_b = psi[begin:end]
+        apart[begin:end] = u[begin:end] - psi_b @ pull[b]
+        mean[begin:end] = psi_b @ mean_y[b]
+        variance[begin:end] = ((psi_b @ covariance_y[b]) * psi_b).sum(axis=1)
+        begin = end
     mean += apart @ mean_z
     variance += ((apart @ covariance_z) * apart).sum(axis=1)
     for i in range(m):

@@ -83,6 +83,11 @@ class StageBelief:
         """Number of holes n."""
         return self._alone.n_holes
 
+    @property
+    def effects_alone(self) -> EffectBelief:
+        """The component without fields, which has seen the same outcomes."""
+        return self._alone
+
     def observe(self, hole: int, good: float, shots: int = 1) -> None:
         """Take in one hole's outcome. good : good micrographs, 0..shots. A second outcome replaces the first."""
         self.observe_many(np.array([hole]), np.array([good], dtype=np.float64), shots)

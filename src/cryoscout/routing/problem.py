@@ -52,7 +52,7 @@ class RoutingProblem:
         NOWHERE  # grid that is in the microscope when a route starts NOWHERE: it costs no grid switch
     )
     stage_um: NDArray[np.float64] | None = (
-        None  # (n, 2) position within the grid, NaN where unknown; None: all
+        None  # (n, 2) position within the grid, NaN where unknown; None where no hole has one
     )
     hole_ids: tuple[str, ...] = field(default=(), repr=False)  # vendor ids, for people; planners use indices
     places: Places | None = None  # which squares and patches were looked at; None: all

@@ -1,4 +1,5 @@
-"""Study `prediction`: how good the named predictions of Y1 validation are, and how honest their probabilities."""
+"""Study `prediction`: how good the named predictions of Y1 validation are, how honest their probabilities, and what
+the fields over the stage add (`stage_losses.py`)."""
 
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
 from cryoscout.study.engine.catalogue import Page, Profile, Study
 from cryoscout.study.engine.runner import Json, Trial, TrialRow
 from cryoscout.study.engine.tables import MISSING, markdown_table
+from cryoscout.study.routes import stage_losses
 
 if TYPE_CHECKING:
     from cryoscout.session.model import Session
@@ -38,13 +40,14 @@ Numbers = NDArray[np.float64]
 
 
 def trials(profile: Profile) -> list[Trial]:
-    """One trial per prediction and split; the profile `paper` draws more bootstrap samples."""
+    """One trial per prediction and split, then those of the fields; `paper` draws more bootstrap samples."""
     draws = 1000 if profile == "quick" else 5000
     pairs = [(name, BY_PATCH) for name in PREDICTIONS] + [(name, BY_SQUARE) for name in REFITTED]
-    return [
+    of_predictions = [
         Trial(f"{name}, split by {split}", {"prediction": name, "split": split, "draws": draws}, SEED)
         for name, split in pairs
     ]
+    return of_predictions + stage_losses.trials()
 
 
 def run_trial(trial: Trial) -> Json:
@@ -52,6 +55,8 @@ def run_trial(trial: Trial) -> Json:
     from cryoscout.routing.predictions import named_p_good
     from cryoscout.session.named import load_session
 
+    if stage_losses.is_of_stage(trial):
+        return stage_losses.run_trial(trial)
     name, split = trial.parameters["prediction"], trial.parameters["split"]
     session = load_session("y1", "val")
     if split == BY_PATCH:
@@ -140,8 +145,14 @@ def reliability_bins(p: Numbers, good: Numbers) -> list[Json]:
 
 
 def page(rows: Sequence[TrialRow], profile: Profile) -> Page:
-    """One table for each split, the verdict on `combined`, the reliability diagram."""
-    found = {(row.trial.parameters["prediction"], row.trial.parameters["split"]): row.result for row in rows}
+    """One table for each split, the verdict on `combined`, the fields over the stage, the reliability diagram."""
+    of_stage = [row for row in rows if stage_losses.is_of_stage(row.trial)]
+    of_predictions = [row for row in rows if not stage_losses.is_of_stage(row.trial)]
+    found = {
+        (row.trial.parameters["prediction"], row.trial.parameters["split"]): row.result
+        for row in of_predictions
+    }
+    stage_section, stage_figures = stage_losses.section(of_stage)
     text = "\n\n".join(
         [
             "Quality of the named predictions on the validation holes of Y1 (good: CTF resolution at or below 6 Å). "
@@ -161,9 +172,11 @@ def page(rows: Sequence[TrialRow], profile: Profile) -> Page:
             "cannot be undone here. `flat` differs from fold to fold and is lower where the held-out squares are "
             "better, hence its AUC below 0.5. Intervals: 95 % bootstrap over squares.",
             _table(found, [(name, BY_SQUARE) for name in REFITTED]),
+            stage_section,
         ]
     )
-    return Page(text, _figure(found), [_row_json(key, result) for key, result in found.items()])
+    figures = [_row_json(key, result) for key, result in found.items()]
+    return Page(text, _figure(found), figures + stage_figures)
 
 
 _COLUMNS = ("accuracy", "precision", "recall", "auc", "brier_skill", "log_loss", "ece", "ece_debiased")
