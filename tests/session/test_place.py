@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,11 +81,16 @@ def test_a_forced_import_onto_a_link_replaces_what_it_leads_to(tmp_path: Path) -
     assert name_at(place) == name_at(link) == "other"
 
 
-def test_leftovers_of_killed_runs_are_removed_and_those_of_running_ones_stay(tmp_path: Path) -> None:
-    place = tmp_path / "run.session"
+def ended_process() -> int:
+    """The number of a process that is gone."""
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    killed = tmp_path / prefix_of_partial(place).replace(f"-{os.getpid()}-", f"-{ended.pid}-").__add__("abc")
+    return ended.pid
+
+
+def test_leftovers_of_killed_runs_are_removed_and_those_of_running_ones_stay(tmp_path: Path) -> None:
+    place = tmp_path / "run.session"
+    killed = tmp_path / f".run.session.partial-{ended_process()}-abc"
     running = tmp_path / f"{prefix_of_partial(place)}abc"
     for folder in (killed, running):
         folder.mkdir()
@@ -125,6 +131,55 @@ def test_what_a_killed_import_had_replaced_already_goes_with_the_next_write(tmp_
     assert [entry.name for entry in tmp_path.iterdir()] == ["run.session"]
 
 
+def test_a_writer_that_comes_in_the_moment_of_the_exchange_does_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "run.session"
+    with SessionStore.create(place) as store:
+        store.save_import(named("one"), "by hand")
+    rename = Path.rename
+
+    def watched(self: Path, target: Path) -> Path:
+        done = rename(self, target)
+        if self == place:  # set aside; a writer that waits for its lock makes the folder of it again
+            place.mkdir()
+            (place / "write.lock").touch()
+        return done
+
+    with SessionStore.create(place, force=True) as other:
+        monkeypatch.setattr(Path, "rename", watched)
+        other.save_import(named("other"), "by hand")
+    assert name_at(place) == "other"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run.session"]
+
+
+def test_the_folder_of_a_lock_alone_hides_no_session_that_was_set_aside(tmp_path: Path) -> None:
+    place = tmp_path / "run.session"
+    with SessionStore.create(place) as store:
+        store.save_import(named("one"), "by hand")
+    aside = tmp_path / f".run.session.partial-{ended_process()}-abc.replaced"
+    place.rename(aside)
+    place.mkdir()
+    (place / "write.lock").touch()
+    for opened in (SessionStore.open, SessionStore.open_for_reading, SessionStore.create):
+        with pytest.raises(StoreError, match=r"Remedy: rename .*replaced, in the place of"):
+            opened(place)
+    assert aside.is_dir()
+
+
+def test_a_reader_in_the_moment_of_the_exchange_waits_for_the_new_session(tmp_path: Path) -> None:
+    place = tmp_path / "run.session"
+    with SessionStore.create(place) as store:
+        store.save_import(named("one"), "by hand")
+    aside = tmp_path / f".run.session.partial-{os.getpid()}-abc.replaced"
+    place.rename(aside)
+    back = threading.Timer(0.2, lambda: aside.rename(place))
+    back.start()
+    with SessionStore.open_for_reading(place) as store:
+        assert store.load().name == "one"
+    back.join()
+
+
 def test_another_session_set_aside_beside_one_that_is_there_is_never_removed(tmp_path: Path) -> None:
     place, aside = tmp_path / "run.session", tmp_path / ".run.session.partial-1-abc.replaced"
     for where in (place, aside):
@@ -139,7 +194,7 @@ def test_a_session_that_was_set_aside_is_offered_back_and_not_imported_over(tmp_
     place = tmp_path / "run.session"
     with SessionStore.create(place) as store:
         store.save_import(named("one"), "by hand")
-    aside = tmp_path / ".run.session.partial-1-abc.replaced"
+    aside = tmp_path / f".run.session.partial-{ended_process()}-abc.replaced"
     place.rename(aside)
     with pytest.raises(StoreError, match=r"Remedy: rename .*replaced back to"):
         SessionStore.create(place)

@@ -105,14 +105,18 @@ def remove_leftovers(target: Path) -> None:
     A session that was set aside half-way (`.replaced`) is no leftover: it may be the only one.
     """
     for left in target.parent.glob(f".{glob.escape(target.name)}.partial-*"):
-        rest = left.name.split(".partial-", 1)[1]
-        pid = re.match(r"([0-9]+)-", rest)
-        if rest.endswith(REPLACED) or pid is None or _is_running(int(pid[1])):
+        if left.name.endswith(REPLACED) or not is_abandoned(left):
             continue
         if left.is_dir() and not left.is_symlink():
             shutil.rmtree(left, ignore_errors=True)
         else:
             left.unlink(missing_ok=True)
+
+
+def is_abandoned(left: Path) -> bool:
+    """Whether the process that made an unfinished file or folder (`prefix_of_partial`) is gone."""
+    pid = re.match(r"([0-9]+)-", left.name.split(".partial-", 1)[-1])
+    return pid is not None and not _is_running(int(pid[1]))
 
 
 def _is_running(pid: int) -> bool:

@@ -87,6 +87,11 @@ def write_lock(folder: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
+    if not folder.is_dir():  # The lock would make it again, where another command has just put it aside.
+        raise StoreError(
+            f"A store must stay at its place while it is used. Got {folder}, which another command has replaced or "
+            "removed meanwhile, instead; nothing was written. Remedy: run this command again."
+        )
     lock = FileLock(folder / LOCK, timeout=store_database.WAIT_FOR_OTHERS_S)
     try:
         with lock:

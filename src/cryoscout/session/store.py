@@ -11,6 +11,7 @@ import contextlib
 import glob
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,13 +27,14 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import InputError, StoreError, StoreHeldError, UnknownNameError
-from cryoscout.core.new_files import REPLACED, prefix_of_partial, remove_leftovers, write_whole
+from cryoscout.core.new_files import REPLACED, is_abandoned, prefix_of_partial, remove_leftovers, write_whole
 from cryoscout.session import store_records
 from cryoscout.session.file_systems import is_on_network, refuse_network_file_system
 from cryoscout.session.model import Session, SessionInfo
 from cryoscout.session.overrides import Overrides
 from cryoscout.session.place import (
     DATABASE,
+    LOCK,
     PlaceMark,
     Snapshot,
     identity_of,
@@ -104,6 +106,9 @@ _TOOK_THE_PLACE_OF = "It took the place of "
 
 _EVENTS_PER_PIECE = 200
 _READS_BEFORE_LOCKING = 3
+_RENAMES = 10
+_EXCHANGE_S = 1.0
+"""How long a store that is just being replaced is waited for."""
 
 
 class EventMark(NamedTuple):
@@ -470,7 +475,7 @@ class SessionStore:
             with write_lock(target):
                 refuse_changed_place(target, self._was, mark_of_place(target))
                 target.rename(old)
-                self._folder.rename(target)
+                _rename_to(self._folder, target)
             shutil.rmtree(old, ignore_errors=True)
         self._folder, self._target = target, None
         self._at = identity_of(target / DATABASE)
@@ -790,18 +795,44 @@ def _remove_leftovers(folder: Path) -> None:
                     shutil.rmtree(old, ignore_errors=True)
 
 
+def _rename_to(folder: Path, target: Path) -> None:
+    """Rename a store to a place that was emptied a moment ago.
+
+    A writer that is late may have made the folder of its lock there again. Raises OSError where more is there.
+    """
+    for _ in range(_RENAMES):
+        try:
+            folder.rename(target)
+        except OSError:
+            if not target.is_dir() or not {entry.name for entry in target.iterdir()} <= {LOCK}:
+                raise
+            shutil.rmtree(target, ignore_errors=True)
+        else:
+            return
+    folder.rename(target)
+
+
 def refuse_interrupted_replacement(folder: Path) -> None:
-    """Raise StoreError where no store is, but the one that --force was replacing lies beside, set aside."""
-    if folder.exists() or not folder.parent.is_dir():
+    """Raise StoreError where no store is, but the one that --force was replacing lies beside, set aside.
+
+    Where the process that does so still runs, the new one is waited for, for a moment.
+    """
+    if not folder.parent.is_dir():
         return
     pattern = f".{glob.escape(folder.name)}.partial-*{REPLACED}"
-    aside = [old for old in sorted(folder.parent.glob(pattern)) if (old / COMPLETE).is_file()]
-    if aside:
-        raise StoreError(
-            f"A session store must be at its place. Got {folder}, which was set aside as {aside[0]} by an "
-            f"import with --force that never ended, instead. Remedy: rename {aside[0]} back to {folder}, "
-            "then import again."
-        )
+    ends = time.monotonic() + _EXCHANGE_S
+    while not (folder / COMPLETE).is_file():
+        aside = [old for old in sorted(folder.parent.glob(pattern)) if (old / COMPLETE).is_file()]
+        if not aside:
+            return
+        if time.monotonic() > ends or all(is_abandoned(old) for old in aside):
+            there = f", in the place of {folder}" if folder.exists() else f" back to {folder}"
+            raise StoreError(
+                f"A session store must be at its place. Got {folder}, which was set aside as {aside[0]} by an "
+                f"import with --force that never ended, instead. Remedy: rename {aside[0]}{there}, "
+                "then import again."
+            )
+        time.sleep(0.02)
 
 
 def _not_writable(place: str) -> StoreHeldError:
