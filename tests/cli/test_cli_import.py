@@ -83,7 +83,7 @@ def test_a_session_without_image_shift_is_planned_with_its_own_times(cli, tmp_pa
     plan = json.loads(cli("plan run7.session --budget-min 20 --policy random --as-new --json").out)
     assert plan["time_model"] == "fitted"
     assert {visit["minutes"] for visit in plan["holes"][1:]} == {1.0}
-    assert any("'same patch' has no timed step; it is filled" in note for note in plan["notes"])
+    assert any("filled by the ratios of cryorl: same patch 24 s" in note for note in plan["notes"])
 
 
 def test_a_night_at_the_only_change_of_square_is_told_as_a_pause_and_the_square_as_filled(cli, tmp_path):

@@ -181,7 +181,7 @@ def test_combined_away_from_the_dataset_it_was_fitted_to_says_so(cli, sim):
     assert plan["prediction"] == "combined"
     assert (
         "combined was fitted to the ResNet-18 of the Y1 session; for model 'simulated' its calibration is not "
-        "checked."
+        "checked. CTF results that are imported correct it."
     ) in plan["notes"]
 
 
@@ -189,7 +189,9 @@ def test_an_empty_plan_says_what_the_first_hole_takes(cli):
     answer = cli("plan y1 --budget-min 5 --policy greedy --json")
     plan = json.loads(answer.out)
     assert plan["holes"] == []
-    assert plan["notes"][-1] == "Nothing fits: the first hole takes 20 min."
+    assert plan["notes"][0] == (
+        "Nothing fits: the first hole takes 20 min. Remedy: give more time, or your own times with --time-model."
+    )
 
 
 def test_labels_without_probabilities_get_no_interval(cli):

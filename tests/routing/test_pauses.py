@@ -145,7 +145,7 @@ def test_an_empty_plan_says_what_the_pauses_take(paused):
     first_min = fitted_times(paused).time_model.tiers_min()[0]
     work_list = advise(paused, AdviceRequest(1.05 * first_min, "index")).work_list
     assert not work_list.visits
-    assert "that pauses leave" in work_list.notes[-1]
+    assert "that pauses leave" in work_list.notes[0]
 
 
 def test_a_time_model_sets_nothing_aside_unless_it_is_fitted():

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cryoscout.advice.obeyed import Obeyed, PlaceIndex, obeyed
 from cryoscout.advice.setting import AdviceRequest, Setting, setting_of
+from cryoscout.advice.shortest_way import by_the_shortest_way
 from cryoscout.advice.walk import arranged
 from cryoscout.advice.work_list import PlannedRoute, WorkList, place_names, planned_route, work_list_of
 from cryoscout.core.errors import DataError
@@ -77,7 +78,7 @@ def advise(
             start_hole=start,
             seed=request.seed,
             progress=step,
-            arrange=partial(_arranged, problem, start, said) if said.changes_routes else None,
+            arrange=partial(_arranged, session, problem, start, said),
         )
     work_list = work_list_of(
         planned,
@@ -87,15 +88,20 @@ def advise(
         prediction=setting.prediction.name,
         threshold_angstrom=setting.threshold_angstrom,
         budget_min=budget_min,
-        notes=(
-            *setting.prediction.notes,
-            *setting.prediction.cautions,
-            *setting.time_notes,
-            *_notes_on_start(session, problem, start),
-            *_notes_on_choice(session, setting, request),
-            *_notes_on_overrides(said, problem),
-            *_notes_on_outcomes(session, problem, request.as_new),
-            *(() if len(planned.course) else (_note_on_an_empty_plan(problem, start, budget_min),)),
+        # What decides over the list first, then how far its numbers can be trusted; each once.
+        notes=tuple(
+            dict.fromkeys(
+                (
+                    *(() if len(planned.course) else (_note_on_an_empty_plan(problem, start, budget_min),)),
+                    *_notes_on_choice(session, setting, request),
+                    *_notes_on_overrides(said, problem),
+                    *_notes_on_outcomes(session, problem, request.as_new),
+                    *_notes_on_start(session, problem, start),
+                    *setting.prediction.notes,
+                    *setting.prediction.cautions,
+                    *setting.time_notes,
+                )
+            )
         ),
     )
     return Advice(setting, planned, work_list)
@@ -112,12 +118,25 @@ def _said(session: Session, problem: RoutingProblem, as_new: bool) -> Obeyed:
 
 
 def _arranged(
-    problem: RoutingProblem, start: int, said: Obeyed, route: Sequence[int], p_good: NDArray[np.float64]
+    session: Session,
+    problem: RoutingProblem,
+    start: int,
+    said: Obeyed,
+    route: Sequence[int],
+    p_good: NDArray[np.float64],
 ) -> list[int]:
+    """The route as operators said, and equally good holes of a stay by the shortest way of the stage."""
     free = problem.available()
     if start != NOWHERE:
         free[start] = False
-    return arranged(problem, start, route, said, free, p_good, problem.budget_min)
+    wanted = list(route)
+    if said.changes_routes:
+        wanted = arranged(problem, start, route, said, free, p_good, problem.budget_min)
+    xy_um = session.holes[["x_um", "y_um"]].to_numpy(dtype=np.float64)
+    if not np.isfinite(xy_um).any():
+        return wanted
+    keep = frozenset((*said.first, *said.pinned))
+    return by_the_shortest_way(problem, start, wanted, free, p_good, xy_um, keep)
 
 
 def _notes_on_overrides(said: Obeyed, problem: RoutingProblem) -> tuple[str, ...]:
@@ -135,15 +154,24 @@ def _note_on_an_empty_plan(problem: RoutingProblem, start: int, budget_min: floa
     """Why nothing is planned; the first hole is the nearest one that is left. budget_min : pauses not set aside"""
     left = [hole for hole in problem.available().nonzero()[0].tolist() if hole != start]
     if not left:
-        return "Nothing is left to plan: the only hole that is not imaged is the one the stage is at."
+        return (
+            "Nothing is left to plan: the only hole that is not imaged is the one the stage is at. "
+            "Remedy: leave --from out."
+        )
     tiers_min = problem.time_model.tiers_min(problem.shots)
     tier = min(problem.tier_between(start, hole) for hole in left)
     first_min = problem.time_model.setup_min + float(tiers_min[tier])
     if first_min > problem.budget_min:
         aside_min = budget_min - problem.budget_min
         rest = f" of the {problem.budget_min:.4g} that pauses leave ({aside_min:.2g} min are set aside)"
-        return f"Nothing fits: the first hole takes {first_min:.4g} min{rest if aside_min else ''}."
-    return f"Nothing is planned: the policy chose no hole that fits; the nearest takes {first_min:.4g} min."
+        return (
+            f"Nothing fits: the first hole takes {first_min:.4g} min{rest if aside_min else ''}. "
+            "Remedy: give more time, or your own times with --time-model."
+        )
+    return (
+        f"Nothing is planned: the policy chose no hole that fits; the nearest takes {first_min:.4g} min. "
+        "Remedy: --policy expected takes every hole that fits."
+    )
 
 
 def _notes_on_start(session: Session, problem: RoutingProblem, start: int) -> tuple[str, ...]:

@@ -433,7 +433,8 @@ def _tell(read: TakenIn, added: Mapping[str, int] | None, place: Path | str, as_
         for path in read.unchanged:
             out.print(f"Unchanged since the last import: {path}")
     levels = ("grids", "squares", "patches", "holes", "exposures")
-    out.print("Found: " + ", ".join(f"{told[level]} {level}" for level in levels))
+    shots = f", {told['shots']} exposures per hole" if "shots" in told else ""
+    out.print("Found: " + ", ".join(f"{told[level]} {level}" for level in levels) + shots)
     out.print("Outcomes: " + ", ".join(f"{count} {outcome}" for outcome, count in told["outcomes"].items()))
     if told["chosen"] is not None:
         out.print(f"Chosen by the operator: {told['chosen']} of {told['holes']} holes")

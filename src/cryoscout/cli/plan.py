@@ -17,11 +17,12 @@ from cryoscout.advice.export import (
 )
 from cryoscout.cli.minutes import budget_of
 from cryoscout.cli.output import console, print_json, progress, say
+from cryoscout.cli.plan_table import print_plan
 from cryoscout.cli.session_place import DatabaseUrl, SessionArgument, session_at
 from cryoscout.core.new_files import finite
 
 if TYPE_CHECKING:
-    from cryoscout.advice.work_list import PatchStay, WorkList
+    from cryoscout.advice.work_list import WorkList
     from cryoscout.session.model import Session
 
 
@@ -179,7 +180,7 @@ def plan(
     if as_json:
         print_json(work_list.to_json())
     else:
-        _print(work_list)
+        print_plan(work_list, console())
 
 
 def _is_finished_star(request: ExportRequest, session: Session, as_new: bool, also_unchosen: bool) -> bool:
@@ -204,71 +205,3 @@ def _remember(spec: str, work_list: WorkList) -> None:
                 store.append("planned", finite(work_list.to_json()))
         except StoreHeldError:
             say(f"Note: this list is not kept among the events of {spec}, which cannot be written to.")
-
-
-def _print(work_list: WorkList) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    from cryoscout.advice.work_list import name_within
-    from cryoscout.routing.predictions import LABELS_ALONE
-
-    # Ids are folded, never cut: an operator must be able to find the hole.
-    table = Table(
-        title=f"Work list of {work_list.session}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
-    )
-    for heading in ("visits", "grid", "square", "patch", "holes", "p", "min", "used", "switch", "why"):
-        numbers = heading in ("visits", "p", "min", "used")
-        whole = numbers or heading in ("switch", "why")
-        table.add_column(heading, justify="right" if numbers else "left", overflow="fold", no_wrap=whole)
-    for stay in work_list.stays():
-        first, last = stay.first, stay.visits[-1]
-        table.add_row(
-            f"{first.order}-{last.order}" if len(stay.visits) > 1 else f"{first.order}",
-            first.grid,
-            name_within(first.square, first.grid),
-            name_within(first.patch, first.square),
-            _holes_of(stay),
-            f"{stay.p_good_mean:.2f}",
-            f"{stay.minutes:.1f}",
-            f"{last.minutes_used:.1f}",
-            f"{stay.switch} +{stay.switch_min:.1f} min" if first.tier else "",
-            stay.reason,
-        )
-    out = console()
-    out.print(table)
-    switches = work_list.switches
-    labels_alone = any(note.endswith(LABELS_ALONE) for note in work_list.notes)
-    interval_50, interval_80 = (
-        "-" if labels_alone else f"{low:.0f} to {high:.0f}"
-        for low, high in (work_list.interval_50, work_list.interval_80)
-    )
-    out.print(
-        f"Holes planned: {len(work_list.visits)} by {work_list.policy} on prediction {work_list.prediction}; "
-        f"good means CTF resolution <= {work_list.threshold_angstrom:g} Å\n"
-        f"Good micrographs expected: {work_list.expected_good:.1f} "
-        f"(50 %: {interval_50}, 80 %: {interval_80})\n"
-        f"Minutes used: {work_list.minutes_used:.1f} of {work_list.budget_min:g} (time model "
-        f"{work_list.time_model}){_set_aside_in_words(work_list)}\n"
-        f"Switches: {switches['patch']} patch, {switches['square']} square, {switches['grid']} grid; "
-        f"together {work_list.switch_cost_min:.1f} min"
-    )
-    if work_list.shots > 1:
-        out.print(
-            f"p is of one exposure; every hole gets {work_list.shots}, all of them in the number expected"
-        )
-    for note in work_list.notes:
-        out.print(f"Note: {note}")
-
-
-def _set_aside_in_words(work_list: WorkList) -> str:
-    if not work_list.set_aside_min:
-        return ""
-    return f"; {work_list.set_aside_min:.1f} set aside for pauses, as many as the session had"
-
-
-def _holes_of(stay: PatchStay) -> str:
-    from cryoscout.advice.work_list import name_within
-
-    names = [name_within(visit.hole, visit.patch) for visit in stay.visits]
-    return names[0] if len(names) == 1 else f"{len(names)}: {min(names)}…{max(names)}"

@@ -74,7 +74,7 @@ def prediction_of(
         if not checked:
             cautions.append(
                 f"combined was fitted to the ResNet-18 of the Y1 session; for model {model!r} its calibration is "
-                "not checked."
+                "not checked. CTF results that are imported correct it."
             )
     elif own_models(session).get(name) == OWN_PREDICTIONS["score"]:
         checked = False
@@ -85,7 +85,7 @@ def prediction_of(
         checked = False
         cautions.append(
             f"p_good of {name!r} is the model's own, not calibrated on outcomes: the expected number and its "
-            "intervals are only as good as that."
+            "intervals are only as good as that. CTF results that are imported correct them."
         )
     if ((p_good == 0) | (p_good == 1)).all():
         cautions.append(f"Prediction {name!r} {LABELS_ALONE}")
@@ -133,7 +133,8 @@ def resolve_prediction(session: Session, named: str | None, default: str) -> tup
         return FLAT, (
             f"Session {session.name} has no predictions: every hole gets the share of good micrographs of "
             "the Y1 "
-            "training holes. Only outcomes can tell holes apart.",
+            "training holes. Remedy: import CTF results as they come, or your own probabilities with "
+            "--update --column p_good=NAME.",
         )
     wanted = [default] if default in known else []
     passed_over: dict[str, int] = {}  # model -> how many holes it lacks

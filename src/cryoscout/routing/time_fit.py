@@ -220,18 +220,22 @@ def _non_decreasing(
     source = _fill(seconds, present)
     warnings = []
     if len(present) < len(TIER_NAMES):
-        filled = [name for level, name in enumerate(TIER_NAMES) if kept[level] == 0]
+        filled = [
+            f"{name} {seconds[level]:.0f} s" for level, name in enumerate(TIER_NAMES) if kept[level] == 0
+        ]
+        measured = [f"{TIER_NAMES[level]} {seconds[level]:.0f} s" for level in present]
         warnings.append(
-            f"Measured tiers: {', '.join(TIER_NAMES[level] for level in present)}; filled by the ratios of "
-            f"{FILLED_BY}: {', '.join(filled)}. {_NAME_A_PRESET}"
+            f"Measured tiers: {', '.join(measured)}; filled by the ratios of {FILLED_BY}: {', '.join(filled)}. "
+            "Remedy: name your own with --time-model 0.5,1,2,8, or a preset."
         )
     for level, name in enumerate(TIER_NAMES):
         if kept[level] == 0:
-            why = f"but {events[level]} longer than {longest_s[level]:.0f} s, set apart as pauses"
-            warnings.append(
-                f"Tier {name!r} has no timed step{f' {why}' if events[level] else ''}; it is filled with "
-                f"{seconds[level]:.0f} s from the {seconds[source[level]]:.0f} s of {TIER_NAMES[source[level]]!r}."
-            )
+            if events[level]:
+                warnings.append(
+                    f"Tier {name!r} has no timed step but {events[level]} longer than {longest_s[level]:.0f} s, set "
+                    f"apart as pauses; it is filled with {seconds[level]:.0f} s from the "
+                    f"{seconds[source[level]]:.0f} s of {TIER_NAMES[source[level]]!r}."
+                )
             continue
         if kept[level] < FEW_EVENTS:
             of_all = f" of {events[level]}" if events[level] > kept[level] else ""

@@ -1,0 +1,123 @@
+"""Equal holes of one stay by the shortest way: which of them are taken, and in which order the stage comes to them.
+
+Holes that are believed equally good give the same plan in whatever order, so the order can serve the stage. Nothing
+else of a plan changes: neither its minutes, nor what it expects, nor the order of holes that differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoscout.core.ties import ROUNDING
+from cryoscout.routing.problem import NOWHERE, RoutingProblem
+
+LONGEST_IMPROVED = 400
+"""Longer ways stay as the nearest neighbour gives them: improving one takes time with the square of its holes."""
+
+_PASSES = 8
+
+
+def by_the_shortest_way(
+    problem: RoutingProblem,
+    here: int,
+    route: Sequence[int],
+    free: NDArray[np.bool_],
+    p_good: NDArray[np.float64],
+    xy: NDArray[np.float64],
+    keep: frozenset[int] = frozenset(),
+) -> list[int]:
+    """The route with each run of equally good holes of one patch exchanged for a short way among such holes.
+
+    here : hole index or NOWHERE     free : (n,) holes that may be visited     p_good : (n,)
+    xy : (n, 2) positions in one unit, NaN unknown     keep : holes that stay in the route at their place
+    """
+    result = list(route)
+    planned = np.zeros(problem.n_holes, dtype=bool)
+    planned[result] = True
+    patch_begin = np.searchsorted(problem.patch_of_hole, np.arange(len(problem.square_of_patch) + 1))
+    for begin, end in _runs(problem, result, p_good, keep):
+        run = np.array(result[begin:end])
+        patch = int(problem.patch_of_hole[run[0]])
+        inside = np.arange(patch_begin[patch], patch_begin[patch + 1])
+        equal = np.abs(p_good[inside] - p_good[run[0]]) <= ROUNDING
+        others = inside[free[inside] & ~planned[inside] & equal]
+        if not np.isfinite(xy[run]).all():
+            continue
+        others = others[np.isfinite(xy[others]).all(axis=1)]
+        before = result[begin - 1] if begin else here
+        way = _way(np.concatenate([run, others]), len(run), xy, before)
+        planned[run] = False
+        planned[way] = True
+        result[begin:end] = way
+    return result
+
+
+def length_of(route: Sequence[int], xy: NDArray[np.float64]) -> float:
+    """Sum of the distances from hole to hole."""
+    places = xy[np.asarray(route, dtype=np.int64)]
+    return float(np.hypot(*np.diff(places, axis=0).T).sum()) if len(places) > 1 else 0.0
+
+
+def _runs(
+    problem: RoutingProblem, route: list[int], p_good: NDArray[np.float64], keep: frozenset[int]
+) -> list[tuple[int, int]]:
+    """Ranges of consecutive holes of one patch with equal p, of two and more."""
+    cuts = [0]
+    for number, (one, other) in enumerate(pairwise(route), start=1):
+        same = problem.patch_of_hole[one] == problem.patch_of_hole[other]
+        if not same or abs(p_good[one] - p_good[other]) > ROUNDING or one in keep or other in keep:
+            cuts.append(number)
+    cuts.append(len(route))
+    return [(begin, end) for begin, end in pairwise(cuts) if end - begin > 1]
+
+
+def _way(holes: NDArray[np.int64], count: int, xy: NDArray[np.float64], before: int) -> list[int]:
+    """A short way over `count` of the holes: always on to the nearest, then uncrossed."""
+    holes = np.sort(holes)
+    places = xy[holes]
+    start = xy[before] if before != NOWHERE and np.isfinite(xy[before]).all() else None
+    if start is None:
+        # From a corner nothing is left behind.
+        start = places.min(axis=0)
+    left = np.ones(len(holes), dtype=bool)
+    order = []
+    at = start
+    for _ in range(count):
+        # Rounded, so that holes of a lattice that are equally near go by their order on every processor.
+        distance = np.where(left, np.round(np.hypot(*(places - at).T), 6), np.inf)
+        nearest = int(distance.argmin())
+        left[nearest] = False
+        order.append(nearest)
+        at = places[nearest]
+    way = np.array(order)
+    if 3 <= count <= LONGEST_IMPROVED:
+        way = _uncrossed(way, places)
+    return [int(hole) for hole in holes[way]]
+
+
+def _uncrossed(way: NDArray[np.int64], places: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The way with pieces turned round as long as that makes it shorter; its first hole stays (2-opt)."""
+    for _ in range(_PASSES):
+        is_shorter = False
+        for i in range(len(way) - 2):
+            at = places[way]
+            step = np.hypot(*np.diff(at, axis=0).T)
+            # Turn round i+1 .. j: the steps out of i and j are exchanged; at the end of the way there is none out of j.
+            j = np.arange(i + 2, len(way))
+            new = np.hypot(*(at[j] - at[i]).T)
+            old = np.full(len(j), step[i])
+            inner = j < len(way) - 1
+            new[inner] += np.hypot(*(at[j[inner] + 1] - at[i + 1]).T)
+            old[inner] += step[j[inner]]
+            gain = np.round(old - new, 6)
+            best = int(gain.argmax())
+            if gain[best] > 0:
+                way[i + 1 : j[best] + 1] = way[i + 1 : j[best] + 1][::-1]
+                is_shorter = True
+        if not is_shorter:
+            break
+    return way

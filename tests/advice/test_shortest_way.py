@@ -1,0 +1,85 @@
+"""Equally good holes are taken by the shortest way; nothing else of a plan changes."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+
+from cryoscout.advice.shortest_way import by_the_shortest_way, length_of
+from cryoscout.core.hole_tree import HoleTree
+from cryoscout.routing.problem import NOWHERE, RoutingProblem
+
+
+def lattice(side=12, patches=1):
+    """A square lattice with shuffled ids, patch after patch, and everything equally good."""
+    rng = np.random.default_rng(4)
+    grid = np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=-1).reshape(-1, 2).astype(float)
+    xy = np.concatenate([rng.permutation(grid) + np.array([100.0 * patch, 0.0]) for patch in range(patches)])
+    n = len(xy)
+    tree = HoleTree(
+        np.repeat(np.arange(patches), side * side).astype(np.int32),
+        np.zeros(patches, dtype=np.int32),
+        np.zeros(1, dtype=np.int32),
+    )
+    return RoutingProblem(tree=tree, prior_p_good=np.full(n, 0.4), budget_min=100.0), xy
+
+
+def test_a_flat_patch_is_gone_through_hole_by_hole():
+    problem, xy = lattice()
+    route = list(range(55))
+    way = by_the_shortest_way(problem, NOWHERE, route, np.ones(144, dtype=bool), problem.prior_p_good, xy)
+    assert len(set(way)) == 55
+    assert length_of(way, xy) <= 1.06 * 54.0  # the spacing is 1: no way is shorter than 54
+    assert length_of(route, xy) > 200
+
+
+def test_the_way_goes_on_from_where_the_stage_is():
+    problem, xy = lattice()
+    free = np.ones(144, dtype=bool)
+    corner = int(np.flatnonzero((xy == [11.0, 11.0]).all(axis=1))[0])
+    free[corner] = False
+    way = by_the_shortest_way(
+        problem, corner, [n for n in range(20) if n != corner], free, problem.prior_p_good, xy
+    )
+    assert np.hypot(*(xy[way[0]] - xy[corner])) == 1.0
+    assert corner not in way
+
+
+def test_holes_that_differ_or_are_in_other_patches_or_kept_stay_where_they_are():
+    problem, xy = lattice(patches=2)
+    p_good = problem.prior_p_good.copy()
+    p_good[[3, 7, 11]] = 0.9, 0.8, 0.7
+    free = np.ones(288, dtype=bool)
+    free[20:40] = False
+    route = [3, 7, 11, 0, 1, 2, 150, 151, 152, 153, 60, 61]
+    way = by_the_shortest_way(problem, NOWHERE, route, free, p_good, xy, keep=frozenset([151]))
+    assert way[:3] == [3, 7, 11]
+    assert way[7] == 151
+    assert [problem.patch_of_hole[hole] for hole in way] == [problem.patch_of_hole[hole] for hole in route]
+    np.testing.assert_allclose(p_good[way], p_good[route])
+    assert free[way].all()
+    assert len(set(way)) == len(way)
+
+
+def test_without_positions_nothing_changes():
+    problem, xy = lattice()
+    route = [5, 3, 9, 1]
+    nowhere = np.full_like(xy, np.nan)
+    assert (
+        by_the_shortest_way(problem, NOWHERE, route, np.ones(144, dtype=bool), problem.prior_p_good, nowhere)
+        == route
+    )
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_way_over_few_scattered_holes_is_near_the_best_there_is(seed):
+    rng = np.random.default_rng(seed)
+    problem, _ = lattice(side=3)
+    xy = rng.uniform(0, 10, (9, 2))
+    free = np.zeros(9, dtype=bool)
+    free[:7] = True
+    way = by_the_shortest_way(problem, 8, list(range(7)), free, problem.prior_p_good, xy)
+    best = min(length_of([8, *order], xy) for order in permutations(range(7)))
+    assert length_of([8, *way], xy) <= 1.15 * best

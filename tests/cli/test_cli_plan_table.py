@@ -1,0 +1,53 @@
+"""The list in a terminal: at every width the names of the holes stand whole, and what is left out is said."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from cryoscout.advice.advise import advise
+from cryoscout.advice.setting import AdviceRequest
+from cryoscout.advice.work_list import name_within
+from cryoscout.cli.plan_table import print_plan
+from cryoscout.session.builtin import load_builtin
+
+
+@pytest.fixture(scope="module")
+def work_list():
+    return advise(load_builtin("y1", split="val"), AdviceRequest(120.0, "greedy")).work_list
+
+
+def printed(work_list, width: int) -> str:
+    text = io.StringIO()
+    print_plan(work_list, Console(file=text, width=width, markup=False, highlight=False, emoji=False))
+    return text.getvalue()
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 160])
+def test_the_names_of_the_holes_stand_whole_at_every_width(work_list, width):
+    text = printed(work_list, width)
+    for stay in work_list.stays():
+        names = [name_within(visit.hole, visit.patch) for visit in stay.visits]
+        shown = ", ".join(names) if len(names) <= 4 else f"{min(names)}…{max(names)}"
+        assert shown in text
+    rows = [line for line in text.splitlines() if "…" in line or "en," in line]
+    assert len(rows) == len(work_list.stays())
+    assert max(map(len, text.split("Left out")[0].splitlines())) <= width
+
+
+def test_switch_and_why_go_first(work_list):
+    wide, narrow = printed(work_list, 160), printed(work_list, 80)
+    assert "new grid +18.0 min" in wide
+    assert "first hole" in wide
+    assert "Left out in" not in wide
+    assert "Left out in 80 columns: grid, min, switch, why; --export html or csv has all." in narrow
+    assert "square" in narrow
+    assert "new grid" not in narrow.split("Holes planned")[0]
+
+
+def test_few_holes_are_named_in_order_of_visit(work_list):
+    stay = work_list.stays()[2]
+    assert len(stay.visits) == 3
+    assert ", ".join(name_within(visit.hole, visit.patch) for visit in stay.visits) in printed(work_list, 80)
