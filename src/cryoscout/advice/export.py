@@ -36,6 +36,8 @@ class ExportRequest:
     athena_session: str | None = None
     smartscope_address: str | None = None
     smartscope_token_file: Path | None = None
+    pictures: tuple[Path, ...] = ()
+    """Folders with pictures of squares and patches, for --export html."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,9 @@ _OPTIONS: dict[str, _Option] = {
     "smartscope_address": _Option(
         "--smartscope-address", ("smartscope",), False, "--smartscope-address https://HOST"
     ),
+    "pictures": _Option(
+        "--pictures", ("html",), False, "--pictures FOLDER, pictures named by their square or patch"
+    ),
     "smartscope_token_file": _Option(
         "--smartscope-token-file", ("smartscope",), False, "--smartscope-token-file FILE"
     ),
@@ -86,6 +91,7 @@ def export_request(
     athena_session: str | None = None,
     smartscope_address: str | None = None,
     smartscope_token_file: Path | None = None,
+    pictures: Path | None = None,
 ) -> ExportRequest | None:
     """The checked request, or None where nothing is to be exported.
 
@@ -98,6 +104,7 @@ def export_request(
         "athena_session": athena_session,
         "smartscope_address": smartscope_address,
         "smartscope_token_file": smartscope_token_file,
+        "pictures": pictures,
     }
     _check_options(export, given)
     if export is None or output is None:
@@ -113,6 +120,11 @@ def export_request(
                 f"--export {export} must have {option.name}. Got none instead. Remedy: add {option.remedy}."
             )
     check_new_file(output, force)
+    if pictures is not None and not pictures.is_dir():
+        raise InputError(
+            f"--pictures must be a folder. Got {pictures}, which is none, instead. "
+            "Remedy: name the folder that the pictures are in."
+        )
     for source in (nav, star):
         if source is not None and output.exists() and source.exists() and output.samefile(source):
             raise InputError(
@@ -129,7 +141,15 @@ def export_request(
 
         athena_session = check_session_id(athena_session)
     return ExportRequest(
-        export, output, force, nav, star, athena_session, smartscope_address, smartscope_token_file
+        export,
+        output,
+        force,
+        nav,
+        star,
+        athena_session,
+        smartscope_address,
+        smartscope_token_file,
+        () if pictures is None else (pictures,),
     )
 
 
@@ -219,9 +239,22 @@ def _write_csv(_: ExportRequest, _session: Session, work_list: WorkList, path: P
     return ()
 
 
-def _write_html(_: ExportRequest, _session: Session, work_list: WorkList, path: Path) -> tuple[str, ...]:
-    write_whole(path, work_list.to_html())
-    return ()
+def _write_html(request: ExportRequest, session: Session, work_list: WorkList, path: Path) -> tuple[str, ...]:
+    from cryoscout.advice.square_maps import MOST_DRAWN, pictures_of_session, square_maps
+
+    pictures = pictures_of_session(session, request.pictures)
+    maps = square_maps(session, work_list, pictures)
+    write_whole(path, work_list.to_html(maps))
+    if not maps:
+        return ("No position of a hole is known, so no square is drawn.",) if work_list.visits else ()
+    squares = len({visit.square for visit in work_list.visits})
+    more = f"; the first {MOST_DRAWN} alone" if len(maps) == MOST_DRAWN and squares > MOST_DRAWN else ""
+    notes = [f"{len(maps)} squares or patches are drawn with the chosen holes numbered{more}."]
+    if not pictures:
+        notes.append(
+            "No picture of them was found: --pictures FOLDER names those of your squares or patches."
+        )
+    return tuple(notes)
 
 
 def _write_nav(request: ExportRequest, session: Session, work_list: WorkList, path: Path) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from cryoscout.routing.plan_route import plan_route
 from cryoscout.routing.policies.base import Policy, belief_of
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.session.model import Session
+
+if TYPE_CHECKING:
+    from cryoscout.advice.square_maps import SquareMap
 
 _FORECAST = 1
 """Second word of the seed of the forecast."""
@@ -180,8 +183,11 @@ class WorkList:
         writer.writerows([getattr(visit, name) for name in CSV_COLUMNS] for visit in self.visits)
         return text.getvalue()
 
-    def to_html(self) -> str:
-        """One page to print, with a box to tick for every hole; nothing is loaded from elsewhere."""
+    def to_html(self, maps: Sequence[SquareMap] = ()) -> str:
+        """One page to print, with a box to tick for every hole; nothing is loaded from elsewhere.
+
+        maps : of `square_maps`, drawn above the list
+        """
         from jinja2 import Environment, PackageLoader, StrictUndefined
 
         environment = Environment(
@@ -191,7 +197,8 @@ class WorkList:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        return environment.get_template("worklist.html.j2").render(plan=self, within=name_within)
+        template = environment.get_template("worklist.html.j2")
+        return template.render(plan=self, within=name_within, maps=maps)
 
 
 class _Entries:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +19,7 @@ from cryoscout.advice.export import (
 from cryoscout.cli.minutes import budget_of
 from cryoscout.cli.output import console, print_json, progress, say
 from cryoscout.cli.plan_table import print_plan
-from cryoscout.cli.session_place import DatabaseUrl, SessionArgument, session_at
+from cryoscout.cli.session_place import DatabaseUrl, SessionArgument, folders_of_source, session_at
 from cryoscout.core.new_files import finite
 
 if TYPE_CHECKING:
@@ -102,6 +103,12 @@ def plan(
     star: Annotated[
         Path | None, typer.Option(help="Of --export star: micrographs_ctf.star, to keep its columns.")
     ] = None,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of --export html: folder with pictures of squares or patches. Default: the EPU session's folder."
+        ),
+    ] = None,
     athena_session: Annotated[
         str | None, typer.Option(help="Of --export athena-json: uuid of the session in the service.")
     ] = None,
@@ -140,6 +147,7 @@ def plan(
         force,
         nav=nav,
         star=star,
+        pictures=pictures,
         athena_session=athena_session,
         smartscope_address=smartscope_address,
         smartscope_token_file=smartscope_token_file,
@@ -147,6 +155,8 @@ def plan(
     loaded = load_session(spec, split, say)
     if request is not None:
         check_fits(request, loaded)
+        if request.format == "html" and pictures is None:
+            request = replace(request, pictures=folders_of_source(spec, loaded))
         if _is_finished_star(request, loaded, as_new, also_unchosen):
             write_good_micrographs_alone(
                 request,

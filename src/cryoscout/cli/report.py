@@ -10,7 +10,7 @@ import typer
 
 from cryoscout.cli.minutes import budget_of
 from cryoscout.cli.output import print_json, progress, say
-from cryoscout.cli.session_place import DatabaseUrl, SessionArgument, in_words, session_at
+from cryoscout.cli.session_place import DatabaseUrl, SessionArgument, folders_of_source, in_words, session_at
 from cryoscout.core.errors import DataError, InputError
 from cryoscout.core.new_files import check_new_file, write_whole
 
@@ -130,6 +130,7 @@ def report(
         minutes_per_exposure=minutes_per_exposure,
         loaded=loaded_grid,
         also_unchosen=also_unchosen,
+        pictures=folders_of_source(spec, loaded),
         command=shlex.join(["cryoscout", "report", in_words(spec), *options]),
         notes=notes,
     )

@@ -98,3 +98,19 @@ def _checked_url(database_url: str) -> str:
             "Remedy: for example postgresql://USER@HOST/DATABASE."
         )
     return database_url
+
+
+def folders_of_source(spec: str, session: Session) -> tuple[Path, ...]:
+    """Folders that a stored EPU session was read from, as far as they are still there: its pictures are in them."""
+    from cryoscout.core.errors import StoreHeldError
+    from cryoscout.session.builtin import BUILTIN_SESSIONS
+    from cryoscout.session.store import SessionStore
+
+    if spec in BUILTIN_SESSIONS or session.info.format != "epu":
+        return ()
+    try:
+        with SessionStore.open_for_reading(spec) as store:
+            sources = [Path(source) for source in store.files()]
+    except StoreHeldError:
+        return ()
+    return tuple(source for source in sources if source.is_dir())

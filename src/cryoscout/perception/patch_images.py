@@ -127,6 +127,39 @@ def cut_session(
     )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class PicturedPlace:
+    """The picture of one patch or square, and where its holes are on it."""
+
+    place: Place
+    path: Path
+    grey: NDArray[np.uint8]  # (height, width)
+    holes: NDArray[np.int64]  # (m,) indices of the session's holes
+    centres_px: NDArray[np.float64]  # (m, 2) row, column
+
+
+def pictured_places(session: Session, folder: Path) -> Iterator[PicturedPlace]:
+    """Every picture of a folder that shows a patch or square of the session, to look at.
+
+    What belongs to another session, cannot be read or has no hole with a position in px is passed over: a drawing is
+    left out then, and nothing else. A picture of which no hole lies inside is none of the session.
+    """
+    try:
+        places = _Places(session)
+        by_place = _by_place(picture_files(folder), places, [], True)
+    except DataError:
+        return
+    for place, path in by_place.items():
+        holes = places.holes_at(place, by_place)
+        try:
+            picture = _read(path, places)
+        except InputError:
+            continue
+        centres = places.centres_px(holes, place, picture.shape)
+        if holes and ((centres >= 0) & (centres < picture.shape)).all(axis=1).any():
+            yield PicturedPlace(place, path, to_8_bit(picture), np.array(holes, dtype=np.int64), centres)
+
+
 class _Places:
     """Where the holes of a session lie, by patch and square."""
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from cryoscout.advice.advise import advise
@@ -20,6 +22,8 @@ from cryoscout.advice.recorded import (
     words_on_as_recorded,
 )
 from cryoscout.advice.setting import AdviceRequest, setting_of, threshold_of
+from cryoscout.advice.square_maps import pictures_of_session, square_maps
+from cryoscout.advice.work_list import WorkList
 from cryoscout.core.errors import DataError
 from cryoscout.core.ties import first_of_the_best
 from cryoscout.core.units import TIER_NAMES
@@ -59,6 +63,8 @@ from cryoscout.routing.times import time_model_for
 from cryoscout.session.model import Session
 
 CURVE_STEPS = 48
+SQUARES_DRAWN = 6
+"""Squares of the plan that the page draws; the list of `plan --export html` draws more."""
 _NOTE_ON_BOUND = (
     "The bound is the most any route could have found, knowing every outcome beforehand. The visit that "
     "crosses the "
@@ -89,6 +95,8 @@ class ReportRequest:
     loaded: str | None = None
     also_unchosen: bool = False
     """Plan holes too that the operator did not choose."""
+    pictures: tuple[Path, ...] = ()
+    """Folders with pictures of squares or patches, on which the chosen holes are drawn."""
     command: str = ""
     notes: tuple[str, ...] = ()
 
@@ -233,8 +241,8 @@ def session_page(
     if replays is None or not is_planned_as_new(session, as_new=False):
         planned = _plan_section(session, request)
         if planned is not None:
-            lead, section = planned
-            sections.insert(0, section)
+            lead, of_plan = planned
+            sections[:0] = of_plan
     if not sections:
         raise DataError(
             f"A report must have holes to plan or outcomes to replay. Got neither in session "
@@ -400,8 +408,9 @@ def _map_words(scene: MapScene) -> str:
     )
 
 
-def _plan_section(session: Session, request: ReportRequest) -> tuple[str, ReportSection] | None:
-    """The last policy's plan for the holes that are left: a sentence and a section; None without any."""
+def _plan_section(session: Session, request: ReportRequest) -> tuple[str, list[ReportSection]] | None:
+    """The last policy's plan for the holes that are left: a sentence, and sections with its squares drawn; None without
+    any."""
     asked = _asked(request, request.policies[-1], replayed=False)
     if not setting_of(session, asked).problem.available().any():
         return None
@@ -431,7 +440,16 @@ def _plan_section(session: Session, request: ReportRequest) -> tuple[str, Report
         svg=svg_text(route_figure(scene), title, "plan"),
         note=_map_words(scene),
     )
-    return f"{title}.", section
+    return f"{title}.", [section, *_drawn_squares(session, request, work_list)]
+
+
+def _drawn_squares(session: Session, request: ReportRequest, work_list: WorkList) -> list[ReportSection]:
+    """The first squares of the plan, on their pictures or to scale, where positions are known."""
+    maps = square_maps(session, work_list, pictures_of_session(session, request.pictures))
+    return [
+        ReportSection(f"The plan on {each.title}", svg=Markup(each.svg), note=each.note)  # noqa: S704
+        for each in maps[:SQUARES_DRAWN]
+    ]
 
 
 def _facts(
