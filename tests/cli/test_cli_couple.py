@@ -57,6 +57,7 @@ def test_the_json_says_what_every_round_did(cli, tiny, options):
         assert (each["n_positive"] is not None) == (teacher == "route")
     assert found["chosen_round"] in range(1, len(found["rounds"]))
     assert json.loads(Path("mine/report.json").read_text()) == found
+    assert Path("mine/rounds.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_results_of_holes_that_it_learned_from_are_not_counted_twice(cli, tiny):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cryoscout.coupling.settings import CoupleSettings
     from cryoscout.perception.classifier import Classifier
 
-REQUEST_FILE, REPORT_FILE = "request.json", "report.json"
+REQUEST_FILE, REPORT_FILE, FIGURE_FILE = "request.json", "report.json", "rounds.png"
 
 
 def couple(
@@ -188,6 +188,7 @@ def run_coupling(
     from cryoscout.perception.fitting import CLASSIFIER_FILE
     from cryoscout.perception.from_session import fitted_holes, session_crops
     from cryoscout.perception.predicting import image_p_good, in_context
+    from cryoscout.report.rounds_figure import rounds_png
     from cryoscout.session.store import SessionStore
 
     began, settings = time.monotonic(), request.settings()
@@ -224,6 +225,7 @@ def run_coupling(
         "seconds": round(time.monotonic() - began, 3),
         "notes": [*_clearly_worse(found, int(told.held_out.sum())), *notes_on_images(crops, unseen, name), *put.notes],
     }  # fmt: skip
+    write_whole(folder / FIGURE_FILE, rounds_png(outcome["rounds"], outcome["chosen_round"]))
     write_whole(folder / REPORT_FILE, json.dumps(finite(outcome), indent=1, ensure_ascii=False) + "\n")
     return outcome
 

@@ -19,8 +19,8 @@ def study(
         typer.Argument(
             help="adaptive-selection, beyond, coverage, cryorl-table2, cryorl-table3, cryorl-table4, cryorl-figure5, "
             "cryorl-figure6, cryorl-resnet18, cryorl-ablation-duration, cryorl-ablation-reward, delay, prediction, "
-            "learned-selection, perception, simulator, squares, localization, ssl2rl, ssl2rl-y1; what each "
-            "shows is in docs/results."
+            "learned-selection, perception, simulator, squares, localization, ssl2rl, ssl2rl-y1, route-labels; what "
+            "each shows is in docs/results."
         ),
     ],
     profile: Annotated[
@@ -48,6 +48,13 @@ def study(
     workers: Annotated[
         int, typer.Option(help="Processes that run trials; the results do not depend on it.")
     ] = 1,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            help="Run the trials on Ray: HOST:PORT of one that runs, or local, which starts one here with --workers "
+            'processes (pip install "cryoscout[scale]").'
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -74,12 +81,13 @@ def study(
     chosen, checked, folder = study_named(name, session), checked_profile(profile), output or default_output()
     try:
         run = run_study(
-            chosen, checked, folder, resume=resume, finished_only=finished_only, workers=workers, progress=say
-        )
+            chosen, checked, folder, resume=resume, finished_only=finished_only, workers=workers, ray=ray,
+            progress=say,
+        )  # fmt: skip
     except KeyboardInterrupt:
         more = "".join(
             f" {option} {shlex.quote(str(value))}"
-            for option, value in (("--session", session), ("--output", output))
+            for option, value in (("--session", session), ("--ray", ray), ("--output", output))
             if value is not None
         )
         say(

@@ -37,6 +37,22 @@ def test_a_failing_trial_is_a_row_with_its_error_and_the_others_still_run(tmp_pa
     assert rows[3].result is None
 
 
+def test_a_failing_trial_is_tried_once_more_when_the_others_have_run(tmp_path):
+    ran, said = [], []
+
+    def fails_at_first(trial: Trial) -> dict[str, object]:
+        ran.append(trial.name)
+        if trial.parameters["number"] == 1 and ran.count(trial.name) == 1:
+            raise OSError("no room")
+        return well_behaved(trial)
+
+    rows = run_trials(trials(3), fails_at_first, TrialStore(tmp_path), progress=said.append)
+    assert ran == ["number 0", "number 1", "number 2", "number 1"]
+    assert [row.error for row in rows] == [None, None, None]
+    assert any("FAILED: OSError: no room" in line for line in said)
+    assert said[-1].startswith("once more: number 1")
+
+
 def test_resume_runs_only_what_is_missing_and_failed(tmp_path):
     run_trials(trials(4), square_of, TrialStore(tmp_path))
     ran = []
@@ -95,7 +111,8 @@ def test_worker_processes_give_the_same_rows_as_one(tmp_path):
 def test_progress_counts_names_failures_and_says_what_is_left(tmp_path):
     said = []
     run_trials(trials(4), square_of, TrialStore(tmp_path), progress=said.append)
-    assert [line.split("]")[0] for line in said] == ["[1/4", "[2/4", "[3/4", "[4/4"]
+    assert [line.split("]")[0] for line in said[:4]] == ["[1/4", "[2/4", "[3/4", "[4/4"]
+    assert said[4] == "once more: number 3: FAILED again: ValueError: three is refused"
     assert "FAILED: ValueError: three is refused" in said[3]
     assert "left" in said[0]
 

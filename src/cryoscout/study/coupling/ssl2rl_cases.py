@@ -132,7 +132,7 @@ class Scenes:
         patches, patch = np.unique(scene.patch_of_hole[part], return_inverse=True)
         squares, square = np.unique(scene.square_of_patch[patches], return_inverse=True)
         _, grid = np.unique(scene.grid_of_square[squares], return_inverse=True)
-        return HoleTree(*(each.astype(np.int32) for each in (patch, square, grid)))
+        return HoleTree(patch.astype(np.int32), square.astype(np.int32), grid.astype(np.int32))
 
     def told(self, seed: int) -> Told:
         """What the training part is told, (m,)."""

@@ -47,6 +47,7 @@ STUDIES: dict[str, str] = {
     "localization": "cryoscout.study.coupling.localization",
     "ssl2rl": "cryoscout.study.coupling.ssl2rl",
     "ssl2rl-y1": "cryoscout.study.coupling.ssl2rl_y1",
+    "route-labels": "cryoscout.study.coupling.route_labels",
 }
 """Name -> module with a `STUDY`, or module:NAME where it holds several."""
 
@@ -152,6 +153,7 @@ def run_study(
     resume: bool = False,
     finished_only: bool = False,
     workers: int = 1,
+    ray: str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> StudyRun:
     """Run a study and write NAME.md, NAME.png and NAME.json into the output folder (`Study.stem` is the NAME).
@@ -176,7 +178,7 @@ def run_study(
     if finished_only:
         rows = finished_rows(trials, store)
     else:
-        rows = run_trials(trials, run_one, store, resume=resume, workers=workers, progress=progress)
+        rows = run_trials(trials, run_one, store, resume=resume, workers=workers, ray=ray, progress=progress)
     page = study.page(rows, profile)
     failed = {row.trial.name: row.error for row in rows if row.error is not None}
     content: Json = {

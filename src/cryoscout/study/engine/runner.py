@@ -118,13 +118,16 @@ def run_trials(
     *,
     resume: bool = False,
     workers: int = 1,
+    ray: str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> list[TrialRow]:
     """Run every trial and return one row each, in the order of `trials`.
 
     run_one : a function of a module (worker processes import it); its result must fit in JSON
     resume : keep the rows on disk and run only what is missing     workers : processes; 1 runs in this one
-    A trial that raises becomes a row with an error; the others still run. `workers` does not change rows.
+    ray : address of a Ray that runs the trials in their place, as `on_ray.rows_on_ray` takes it; None: no Ray
+    A trial that raises is tried once more when the others have run; then it is a row with its error. `workers` does not
+    change rows.
     Raises InputError when workers < 1 or two trials are the same.
     """
     if workers < 1:
@@ -134,6 +137,10 @@ def run_trials(
         raise InputError(
             f"Trials must differ in name, parameters or seed. Got {len(keys) - len(set(keys))} repeats."
         )
+    if ray is not None:
+        from cryoscout.study.engine.on_ray import check_ready
+
+        check_ready(ray)  # before rows of an earlier run are forgotten
     if not resume:
         store.clear()
     rows = {row.trial.key: row for row in finished_rows(trials, store)}
@@ -142,12 +149,20 @@ def run_trials(
     if rows:
         say(f"{len(rows)} of {len(trials)} trials were on disk already")
     began = time.monotonic()
-    for count, row in enumerate(_run(open_trials, run_one, workers), start=1):
+    failed: list[Trial] = []
+    for count, row in enumerate(_run(open_trials, run_one, workers, ray), start=1):
         store.append(row)
         rows[row.trial.key] = row
+        if row.error is not None:
+            failed.append(row.trial)
         left_s = (time.monotonic() - began) / count * (len(open_trials) - count)
         outcome = f"{row.seconds:.1f} s" if row.error is None else f"FAILED: {row.error}"
         say(f"[{len(rows)}/{len(trials)}] {row.trial.name}: {outcome}; {in_words(left_s)} left")
+    for row in _run(failed, run_one, workers, ray):
+        store.append(row)
+        rows[row.trial.key] = row
+        outcome = f"{row.seconds:.1f} s" if row.error is None else f"FAILED again: {row.error}"
+        say(f"once more: {row.trial.name}: {outcome}")
     return [rows[key] for key in keys]
 
 
@@ -161,12 +176,19 @@ def finished_rows(trials: Sequence[Trial], store: TrialStore) -> list[TrialRow]:
     ]
 
 
-def _run(trials: Sequence[Trial], run_one: Callable[[Trial], Json], workers: int) -> Iterator[TrialRow]:
+def _run(
+    trials: Sequence[Trial], run_one: Callable[[Trial], Json], workers: int, ray: str | None
+) -> Iterator[TrialRow]:
     """Rows in the order they finish. What interrupts it ends the workers at once; what they had finished is lost to
     nobody, because each row was given out when it was there."""
+    if ray is not None:
+        from cryoscout.study.engine.on_ray import rows_on_ray
+
+        yield from rows_on_ray(trials, run_one, ray, workers)
+        return
     if workers == 1:
         # In this very thread, so that an interruption reaches the trial.
-        yield from (_row(trial, partial(_timed, run_one, trial)) for trial in trials)
+        yield from (_row(trial, partial(timed, run_one, trial)) for trial in trials)
         return
     if not trials:
         return
@@ -174,7 +196,7 @@ def _run(trials: Sequence[Trial], run_one: Callable[[Trial], Json], workers: int
     before = set(active_children())
     try:
         futures: dict[Future[tuple[float, Json]], Trial] = {
-            executor.submit(_timed, run_one, trial): trial for trial in trials
+            executor.submit(timed, run_one, trial): trial for trial in trials
         }
         for future in as_completed(futures):
             yield _row(futures[future], future.result)
@@ -194,7 +216,8 @@ def _row(trial: Trial, result_of: Callable[[], tuple[float, Json]]) -> TrialRow:
     return TrialRow(trial, seconds, result, None)
 
 
-def _timed(run_one: Callable[[Trial], Json], trial: Trial) -> tuple[float, Json]:
+def timed(run_one: Callable[[Trial], Json], trial: Trial) -> tuple[float, Json]:
+    """(seconds, result) of one trial."""
     began = time.monotonic()
     # Through JSON and back, so that a row from disk and a row from this run are the same objects.
     result: Json = json.loads(json.dumps(run_one(trial)))

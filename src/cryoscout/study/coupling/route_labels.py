@@ -1,0 +1,246 @@
+"""Study `route-labels`: what makes labels of a route right, before any classifier learns from them.
+
+Specimens of y3 without images, and a made-up classifier as weak as those of SSL2-RL: so the routes alone differ.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
+
+from cryoscout.core.hole_tree import HoleTree
+from cryoscout.core.ties import order_lowest_first
+from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
+from cryoscout.coupling.hole_routes import HoleRoutes
+from cryoscout.coupling.lesson import UNLABELLED, Told, lesson_of_routes, pseudo_rewards
+from cryoscout.coupling.linear_perception import LinearStates
+from cryoscout.coupling.settings import couple_settings
+from cryoscout.perception.teaching import Places, believed
+from cryoscout.report.figures import BLUE, GREEN, GREY, png_bytes
+from cryoscout.report.statistics import Interval, mean_and_std, paired_difference
+from cryoscout.session.splits import label_fraction
+from cryoscout.study.engine.catalogue import PACKAGES_BEHIND_RESULTS, Page, Profile, Study
+from cryoscout.study.engine.runner import Json, Trial, TrialRow
+from cryoscout.study.engine.tables import MISSING, markdown_table
+
+PRESET = "y3"
+NOISE = 3.0
+"""Standard deviations of noise on what a perfect image would show, ln CTF without its hidden part."""
+SHARES, TEN_PER_CENT = (0.05, 0.1, 0.2), 0.1
+FIRST_SEED, SEEDS, OTHER_SEEDS, COVERAGE = 3000, 5, 3, 0.9
+ROUTES, FOLDS = 3, 4
+
+CLASSIFIER = "the classifier"
+P_ALONE = "`index`, probabilities alone as reward"
+NO_COST = "`index`, true labels in the reward, no movement cost"
+RULE = "`index`, true labels in the reward and movement cost: the paper's rule"
+NO_IMAGES = "the same without images"
+WINDOWS = "`expected` in 480-minute windows, the same reward"
+ONE_ROUTE = "the paper's rule, M 1"
+FEWER, MORE = "the paper's rule, N_C 0.3 n", "the paper's rule, N_C 0.7 n"
+RANK = "the visiting rank made a probability"
+ON_BELIEF = "`index` on the belief"
+BELIEF, BELIEF_NO_IMAGES = "the belief", "the belief without images"
+ROWS = (
+    CLASSIFIER, P_ALONE, NO_COST, RULE, NO_IMAGES, WINDOWS, ONE_ROUTE, FEWER, MORE, RANK, ON_BELIEF, BELIEF,
+    BELIEF_NO_IMAGES,
+)  # fmt: skip
+
+
+def trials(profile: Profile) -> list[Trial]:
+    """One per seed and share of the labels; the paper profile has twice the seeds."""
+    more = 1 if profile == "quick" else 2
+    chosen = [(TEN_PER_CENT, FIRST_SEED + k) for k in range(SEEDS * more)]
+    chosen += [(share, FIRST_SEED + k) for k in range(OTHER_SEEDS * more) for share in (0.05, 0.2)]
+    return [
+        Trial(f"{share:.0%} of the labels, seed {seed}", {"share": share}, seed) for share, seed in chosen
+    ]
+
+
+def run_one(trial: Trial) -> Json:
+    """Share of the unlabelled holes that each way has right: `{"holes", "labels", "right": {row: share}}`."""
+    from cryoscout.simulate.presets import scene_named
+    from cryoscout.simulate.scene import simulate_scene
+
+    scene = simulate_scene(scene_named(PRESET), trial.seed)
+    good = (scene.ctf_max_res_angstrom[:, 0] <= GOOD_THRESHOLD_ANGSTROM).astype(np.int64)
+    n, rng = len(good), np.random.default_rng([trial.seed, 4])
+    labelled = label_fraction(
+        np.ones(n, dtype=np.bool_), trial.parameters["share"], np.random.default_rng([trial.seed, 2])
+    )
+    told = Told(np.where(labelled, good, UNLABELLED), np.zeros(n, dtype=np.bool_))
+    seen = -scene.visible_ln_ctf
+    image = (seen - seen.mean()) / seen.std() + NOISE * rng.standard_normal(n)
+    head = LinearStates(image[:, None])
+    starts = rng.integers(n, size=ROUTES)
+    tree = HoleTree(scene.patch_of_hole, scene.square_of_patch, scene.grid_of_square)
+    places = Places(tree.patch_of_hole, tree, scene.x_um, scene.y_um)
+    right: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        p = head.p_positive(head.pretrained(told, folder))
+        flat = np.full(n, float(good[labelled].mean()))
+
+        def keep(row: str, positive: NDArray[np.bool_]) -> None:
+            right[row] = float((positive[~labelled] == (good[~labelled] == 1)).mean())
+
+        def routes(
+            reward: NDArray[np.float64], known: Told, driver: str = "index", **changes: object
+        ) -> NDArray[np.int64]:
+            settings = couple_settings("route", driver, **changes)
+            return HoleRoutes(tree, settings).routes(reward, known, starts, trial.seed, folder)
+
+        def by_rule(found: NDArray[np.int64], reward: NDArray[np.float64]) -> NDArray[np.bool_]:
+            return lesson_of_routes(found, _cut(pseudo_rewards(reward, told)), told).positive
+
+        keep(CLASSIFIER, p > 0.5)
+        blind = Told(np.full(n, UNLABELLED), told.held_out)
+        keep(P_ALONE, by_rule(routes(p, blind), p))
+        keep(NO_COST, by_rule(routes(p, told, movement_cost=False), p))
+        whole = routes(p, told)
+        keep(RULE, by_rule(whole, p))
+        keep(NO_IMAGES, by_rule(routes(flat, told), flat))
+        keep(WINDOWS, by_rule(routes(p, told, "expected"), p))
+        keep(ONE_ROUTE, by_rule(whole[:1], p))
+        for row, share in ((FEWER, 0.3), (MORE, 0.7)):
+            keep(row, lesson_of_routes(whole, round(share * n), told).positive)
+        keep(RANK, _by_rank(whole, told, lambda known: routes(p, known)) > 0.5)
+        # A regression of one number cannot memorise labels: its scores are as good on labelled holes as elsewhere.
+        fitted_to = np.zeros(n, dtype=np.bool_)
+        on_belief = believed(p, told.labels, fitted_to, places)
+        keep(BELIEF, on_belief > 0.5)
+        keep(ON_BELIEF, by_rule(routes(on_belief, told), on_belief))
+        keep(BELIEF_NO_IMAGES, believed(flat, told.labels, fitted_to, places) > 0.5)
+    return {"holes": n, "labels": int(labelled.sum()), "right": right}
+
+
+def _cut(rewards: NDArray[np.float64]) -> int:
+    return min(max(round(float(rewards.sum())), 1), len(rewards) - 1)
+
+
+def _ranks(routes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(n,) mean place of each hole in the routes."""
+    places = np.empty(routes.shape)
+    for row, route in zip(places, routes, strict=True):
+        row[route] = np.arange(len(route))
+    return np.asarray(places.mean(axis=0))
+
+
+def _by_rank(
+    whole: NDArray[np.int64], told: Told, routes_of: Callable[[Told], NDArray[np.int64]]
+) -> NDArray[np.float64]:
+    """(n,) probability by isotonic regression of labels on visiting ranks.
+
+    A label must not see itself: the ranks of labelled holes are those of routes that were not told the labels of their
+    fold.
+    """
+    labelled = np.flatnonzero(told.labels != UNLABELLED)
+    fold = np.random.default_rng(0).permutation(len(labelled)) % FOLDS
+    rank = np.empty(len(labelled))
+    for each in range(FOLDS):
+        hidden = labelled[fold == each]
+        labels = told.labels.copy()
+        labels[hidden] = UNLABELLED
+        rank[fold == each] = _ranks(routes_of(Told(labels, told.held_out)))[hidden]
+    order = order_lowest_first(rank)
+    fitted = isotonic_regression(told.labels[labelled][order].astype(np.float64), increasing=False).x
+    return np.asarray(np.interp(_ranks(whole), rank[order], fitted))
+
+
+def _values(rows: Sequence[TrialRow], share: float, row: str) -> NDArray[np.float64]:
+    """(k,) per cent right, over the seeds that ended."""
+    return np.array(
+        [
+            100.0 * each.result["right"][row]
+            for each in rows
+            if each.result is not None and each.trial.parameters["share"] == share
+        ]
+    )
+
+
+def _gain(rows: Sequence[TrialRow], row: str) -> Interval | None:
+    one, other = (_values(rows, TEN_PER_CENT, name) for name in (row, CLASSIFIER))
+    return paired_difference(one, other, seed=0, coverage=COVERAGE) if len(one) > 1 else None
+
+
+def page(rows: Sequence[TrialRow], profile: Profile) -> Page:
+    """The table, what it says, the figure, the rows."""
+    del profile
+    lines, plain = [], []
+    for row in ROWS:
+        cells = []
+        for share in SHARES:
+            values = _values(rows, share, row)
+            cells.append(MISSING if not len(values) else "{:.1f} ± {:.1f}".format(*mean_and_std(values)))
+            plain.append(
+                {"labelled_by": row, "labels": share, "seeds": len(values),
+                 "right_mean": round(float(values.mean()), 3) if len(values) else None}
+            )  # fmt: skip
+        gain = _gain(rows, row)
+        more = (
+            ""
+            if row == CLASSIFIER
+            else MISSING
+            if gain is None
+            else f"{gain.mean:+.1f} [{gain.low:+.1f}, {gain.high:+.1f}]"
+        )
+        lines.append([row, *cells, more])
+    header = [
+        "unlabelled holes labelled by",
+        *(f"{share:.0%} of the labels" for share in SHARES),
+        "10 %: − the classifier",
+    ]
+    text = "\n\n".join(
+        [
+            "Why should the labels of a route be better than those of the classifier that drives it ([why routes label "
+            "well](../explanation/localization.md))? Here routes alone are at work: specimens of `y3` "
+            "([simulator](../simulator.md)), a share of whose holes is labelled, and a made-up classifier in the place "
+            "of a network, a logistic regression on what the image of a hole shows, with so much noise that it is "
+            "right about as often as those of the paper (its row). The rule is that of SSL2-RL: the first N_C holes of "
+            f"a route are good, N_C the sum of the rewards, the majority of {ROUTES} routes from random holes. Per "
+            "cent of the unlabelled holes that are labelled right; mean ± deviation over specimens, difference paired "
+            f"by specimen with a {COVERAGE:.0%} bootstrap interval.",
+            markdown_table(header, lines),
+            "The rows take the rule apart. With the probabilities alone the route has nothing to correct them with: it "
+            "only prefers whole patches. True labels in the reward, without a movement cost, change the order of the "
+            "labelled holes and of hardly any other. With the movement cost a labelled good hole makes its patch worth "
+            "the way, and its neighbours are visited early: the label spreads over the neighbourhood, and that needs "
+            "no image. But a labelled bad hole is only left out; it makes its patch no worse. So the rule gains most "
+            "where few holes are labelled, and where nearly every patch has a label its order says little. The belief "
+            "spreads good and bad labels alike, as a model of patches, squares, grids and the stage, and "
+            "weighs them by how many there are.",
+        ]
+    )
+    return Page(text, figure(rows), plain)
+
+
+def figure(rows: Sequence[TrialRow]) -> bytes:
+    """PNG: bars at 10 % of the labels."""
+    drawing = Figure(figsize=(9.0, 4.6), layout="constrained")
+    axes = drawing.subplots()
+    values = [_values(rows, TEN_PER_CENT, row) for row in ROWS]
+    heights = [float(each.mean()) if len(each) else 0.0 for each in values]
+    colours = [GREY if row == CLASSIFIER else GREEN if "belief" in row else BLUE for row in ROWS]
+    names = [row.replace("`", "") for row in ROWS]
+    axes.barh(names[::-1], heights[::-1], color=colours[::-1])
+    known = [height for height in heights if height]
+    axes.set_xlim(min([50.0, *known]) - 2.0, max([60.0, *known]) + 2.0)
+    axes.axvline(heights[0], color=GREY, linewidth=1.0)
+    axes.set_xlabel("unlabelled holes labelled right (%), 10 % of the labels")
+    return png_bytes(drawing)
+
+
+STUDY = Study(
+    "route-labels",
+    "What makes the labels of a route right",
+    trials,
+    run_one,
+    page,
+    (*PACKAGES_BEHIND_RESULTS, "perception", "coupling"),
+)
