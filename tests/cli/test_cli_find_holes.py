@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,9 @@ def test_json_gives_diameter_and_holes_by_image(cli, lattice, empty):
     answer = cli("find-holes --json", lattice, empty)
     assert answer.code == 0
     given = json.loads(answer.out)
-    assert given[str(empty)] == {"diameter_px": None, "holes": []}
+    assert given[str(empty)] == {
+        "diameter_px": None, "spacing_um": None, "dark": False, "holes": [],
+    }  # fmt: skip
     assert "empty.png: no lattice of holes was found" in answer.err
     found = given[str(lattice)]
     assert found["diameter_px"] == pytest.approx(20, abs=2)
@@ -85,3 +88,31 @@ def test_images_of_one_name_or_named_twice_are_refused(cli, lattice, tmp_path):
 
 def test_the_help_has_an_example(cli):
     assert "cryoscout find-holes square.mrc" in cli("find-holes --help").out
+
+
+def test_an_image_of_inverted_contrast_has_its_holes_and_says_so(cli, lattice, tmp_path):
+    inverted = tmp_path / "inverted.png"
+    Image.fromarray(255 - np.asarray(Image.open(lattice))).save(inverted)
+    answer = cli("find-holes --json", lattice, inverted)
+    given = json.loads(answer.out)
+    assert given[str(inverted)]["dark"] is True
+    assert given[str(lattice)]["dark"] is False
+    places = np.array(given[str(lattice)]["holes"])[:, :2]
+    np.testing.assert_allclose(np.array(given[str(inverted)]["holes"])[:, :2], places, atol=0.5)
+    assert "inverted.png: the holes are darker than the film" in answer.err
+    said = cli("find-holes --dark-holes", inverted)
+    assert said.err == ""
+    assert "25 dark holes" in said.out
+
+
+def test_lengths_are_said_in_um_where_the_pixel_size_is_known_and_squares_are_told(cli, lattice, tmp_path):
+    (tmp_path / f"{lattice.name}.mdoc").write_text("[ZValue = 0]\nPixelSpacing = 500\n")
+    answer = cli("find-holes", lattice)
+    assert re.search(
+        r"diameter \d+\.\d px \(1\.0\d um\), spacing \d\d\.\d px \((2\.0\d|1\.9\d) um\)", answer.out
+    )
+    assert answer.err == ""
+    (tmp_path / f"{lattice.name}.mdoc").write_text("[ZValue = 0]\nPixelSpacing = 15000\n")
+    answer = cli("find-holes --json", lattice)
+    assert json.loads(answer.out)[str(lattice)]["spacing_um"] == pytest.approx(60, abs=1)
+    assert "the spacing is 60 um: these are the squares of a grid, not holes" in answer.err

@@ -286,3 +286,20 @@ def test_a_lattice_under_noise_and_frost_is_found_once_the_image_is_calmed(monke
     assert (away_px < 0.25 * 1000 * scene.settings.hole_diameter_um / settings.pixel_nm).mean() >= 0.9
     monkeypatch.setattr(hole_finding, "_calmed", lambda pixels: pixels)
     assert find_holes(image).holes == ()
+
+
+@pytest.mark.parametrize("share", [0.35, 0.5, 0.67, 0.8])
+def test_of_an_image_of_inverted_contrast_the_dark_holes_are_found(share):
+    drawn = draw(Look(diameter_share=share, dirt=0), 1)
+    found = find_holes(-drawn.image)
+    assert found.are_dark
+    check(found, drawn)
+    assert not find_holes(drawn.image).are_dark
+    # Whoever says which holes are meant is believed.
+    assert find_holes(drawn.image, dark=False) == find_holes(drawn.image)
+    assert find_holes(-drawn.image, dark=True) == found
+
+
+def test_no_holes_are_found_in_either_contrast_where_there_are_none():
+    noise = np.random.default_rng(0).normal(100, 5, (300, 300)).astype(np.float32)
+    assert find_holes(noise) == NO_HOLES

@@ -50,6 +50,34 @@ def test_mrc_files_of_every_kind_are_read(tmp_path, kind):
     assert np.array_equal(read_image(mrc(tmp_path / "a.mrc", pixels)), pixels.astype(np.float32))
 
 
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize(
+    ("stamp", "flags", "is_unsigned"),
+    [(1146047817, 0, True), (1146047817, 4, True), (1146047817, 1, False), (0, 0, False), (5, 0, False)],
+)
+def test_bytes_of_an_mrc_are_unsigned_where_the_stamp_of_imod_says_so(
+    tmp_path, order, stamp, flags, is_unsigned
+):
+    head = bytearray(1024)
+    for offset, value in (
+        (0, 3),
+        (4, 2),
+        (8, 1),
+        (12, 0),
+        (64, 1),
+        (68, 2),
+        (72, 3),
+        (152, stamp),
+        (156, flags),
+    ):
+        head[offset : offset + 4] = np.array([value], f"{order}i4").tobytes()
+    head[208:212] = b"MAP "
+    path = tmp_path / "bytes.mrc"
+    path.write_bytes(bytes(head) + bytes([0, 100, 127, 128, 200, 255]))
+    expected = [0, 100, 127, 128, 200, 255] if is_unsigned else [0, 100, 127, -128, -56, -1]
+    assert read_image(path).ravel().tolist() == expected
+
+
 def test_an_mrc_file_without_a_known_machine_stamp_is_read(tmp_path):
     path = mrc(tmp_path / "a.mrc", PIXELS.astype(np.float32))
     content = bytearray(path.read_bytes())

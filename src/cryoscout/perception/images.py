@@ -26,6 +26,7 @@ MOST_PIXELS = 150_000_000
 """More than any camera gives in one image; refused from the header, before memory is taken."""
 _MRC_HEADER_BYTES = 1024
 _MRC_MODES = (0, 1, 2, 6, 12)
+_IMOD_STAMP, _IMOD_SIGNED = 1_146_047_817, 1
 _BLOCK_PIXELS = 4_000_000
 SAMPLED_PIXELS = 16_000_000
 """Of a larger picture, percentiles are taken of pixels evenly apart, about as many as this."""
@@ -203,6 +204,8 @@ def _mrc(path: Path, head: bytes) -> _Mrc:
         )
     _check_size(path, columns, rows)
     kind = np.dtype(dtype_from_mode(mode)).newbyteorder(order)
+    if mode == 0 and _bytes_are_unsigned(head, order):
+        kind = np.dtype(np.uint8)
     extended = int(np.frombuffer(head, f"{order}i4", count=1, offset=92)[0])
     start = _MRC_HEADER_BYTES + max(extended, 0)
     needed = start + columns * rows * kind.itemsize
@@ -211,6 +214,16 @@ def _mrc(path: Path, head: bytes) -> _Mrc:
             path, f"must have {needed} bytes as its header says", f"{path.stat().st_size}", "copy it again"
         )
     return _Mrc(path, (rows, columns), kind, start)
+
+
+def _bytes_are_unsigned(head: bytes, order: str) -> bool:
+    """Whether the bytes of an MRC file are 0 to 255, as IMOD and SerialEM write them; the format says -128 to 127.
+
+    Sources: IMOD's description of the format (imodStamp at byte 152, imodFlags at 156: 1 = bytes are signed), and
+    SerialEM's `HeaderMRC` in Image/KStoreMRC.cpp (mastcu/SerialEM, dfff4de7), which writes the stamp and flags of 0.
+    """
+    stamp, flags = np.frombuffer(head, f"{order}i4", count=2, offset=152).tolist()
+    return stamp == _IMOD_STAMP and not flags & _IMOD_SIGNED
 
 
 def _byte_order(head: bytes) -> str | None:
