@@ -223,8 +223,8 @@ def test_star_keeps_the_rows_of_your_own_table(cli, tmp_path):
 
 @pytest.mark.parametrize("export", [name for name, each in EXPORTS.items() if each.of])
 def test_an_export_of_another_vendor_is_one_clear_error(cli, sim, server, tmp_path, export):
-    options = {"nav": f"--nav {NAV}", "athena-json": f"--athena-session {UUID}"}.get(export, "")
-    answer = cli(f"plan {sim} --budget-min 60 --as-new --export {export} -o x {options}")
+    # At once, and not after what the format needs was asked for.
+    answer = cli(f"plan {sim} --budget-min 60 --as-new --export {export} -o x")
     assert answer == (
         2,
         "",
@@ -265,12 +265,7 @@ def test_a_writer_that_fails_leaves_the_old_file_and_no_other(cli, nav_session, 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (
-            "--export nav -o x",
-            "--export nav must have --nav. Got none instead. Remedy: add --nav FILE, the navigator file that the "
-            "session was read from.",
-        ),
-        ("--export athena-json -o x", "--export athena-json must have --athena-session. Got none instead."),
+        ("--export nav -o x", "--export nav must be of a session read from serialem files."),
         ("--export athena-json -o x --athena-session 19503064", "must be a uuid such as"),
         ("--export csv -o x --nav y", "--nav must go with --export nav. Got --export csv instead."),
         ("--star y", "--star must go with --export star. Got no export instead. Remedy: leave it out."),
@@ -286,6 +281,15 @@ def test_wrong_options_are_told_before_anything_is_planned(cli, server, options,
     assert answer.code == 2
     assert message in answer.err
     assert answer.err.count("\n") == 1
+
+
+def test_what_a_format_needs_is_asked_for_where_it_fits(cli, nav_session):
+    answer = cli(f"plan {nav_session} {QUICK} 60 --export nav -o x")
+    assert (answer.code, answer.err) == (
+        2,
+        "--export nav must have --nav. Got none instead. Remedy: add --nav FILE, the navigator file that the session "
+        "was read from.\n",
+    )
 
 
 def test_a_token_that_is_missing_is_told(cli, monkeypatch):

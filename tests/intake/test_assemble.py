@@ -89,7 +89,12 @@ def test_places_and_results_become_a_session_with_positions():
     made = assemble([source, results({"e1": 3.5, "e9": 4.0})])
     session = made.session
     assert (session.name, session.info.format, session.info.default_time_model) == ("my_run", "epu", "fitted")
-    assert session.squares.iloc[0].tolist() == ["s1", "g1", 100.0, -50.0]
+    assert session.squares[["square_id", "grid_id", "x_um", "y_um"]].iloc[0].tolist() == [
+        "s1",
+        "g1",
+        100.0,
+        -50.0,
+    ]
     assert session.holes[["x_um", "y_um"]].iloc[0].tolist() == [1.5, -2.5]
     assert session.holes[["x_px", "y_px"]].iloc[1].tolist() == [7.0, 8.0]
     assert session.exposures[["stage_x_um", "stage_y_um"]].iloc[0].tolist() == [1.0, -2.0]

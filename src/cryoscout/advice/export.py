@@ -95,8 +95,8 @@ def export_request(
 ) -> ExportRequest | None:
     """The checked request, or None where nothing is to be exported.
 
-    Raises InputError for a format without a file or the reverse, an option that another format needs or that is
-    missing, an output that exists (unless forced) or is one of the inputs; UnknownNameError for an unknown format.
+    Raises InputError for a format without a file or the reverse, an option that another format needs, an output that
+    exists (unless forced) or is one of the inputs; UnknownNameError for an unknown format.
     """
     given = {
         "nav": nav,
@@ -114,11 +114,6 @@ def export_request(
                 f"An export must have a format and a file. Got only {named} instead. Remedy: add {missing}."
             )
         return None
-    for name, option in _OPTIONS.items():
-        if option.needed and export in option.formats and given[name] is None:
-            raise InputError(
-                f"--export {export} must have {option.name}. Got none instead. Remedy: add {option.remedy}."
-            )
     check_new_file(output, force)
     if pictures is not None and not pictures.is_dir():
         raise InputError(
@@ -166,7 +161,8 @@ def _check_options(export: str | None, given: Mapping[str, object]) -> None:
 
 
 def check_fits(request: ExportRequest, session: Session) -> None:
-    """Raise InputError, naming what fits, where the format is of another vendor than the session."""
+    """Raise InputError, naming what fits, where the format is of another vendor than the session, else where an option
+    is missing that it needs."""
     wanted = EXPORTS[request.format].of
     got = session.info.format
     if wanted is not None and got != wanted:
@@ -175,6 +171,11 @@ def check_fits(request: ExportRequest, session: Session) -> None:
             f"--export {request.format} must be of a session read from {wanted} files. Got {session.name}, read from "
             f"{got}, instead. Remedy: for {got} use one of {fitting}."
         )
+    for name, option in _OPTIONS.items():
+        if option.needed and request.format in option.formats and getattr(request, name) is None:
+            raise InputError(
+                f"--export {request.format} must have {option.name}. Got none instead. Remedy: add {option.remedy}."
+            )
 
 
 def write_export(request: ExportRequest, session: Session, work_list: WorkList, say: Say) -> None:

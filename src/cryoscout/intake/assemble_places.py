@@ -350,7 +350,11 @@ def _extended(
 ) -> pd.DataFrame:
     """The stored table and the new rows by id, without those that are emptied."""
     before = empty_table(table) if stored is None else getattr(stored, table)
-    new = rows[list(TABLES[table])].drop_duplicates(id_column).sort_values(id_column, kind="stable")
+    new = (
+        rows.reindex(columns=list(TABLES[table]))
+        .drop_duplicates(id_column)
+        .sort_values(id_column, kind="stable")
+    )
     new = new[~new[id_column].isin(before[id_column])]
     # A patch that is emptied by one hole may be filled by another.
     gone = (emptied or set()) - set(rows[id_column])
