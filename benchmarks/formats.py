@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from formats_data import write_epu_session
+from formats_hostile import BYTES, hostile_s
 from formats_tables import write_csv, write_star
 
 from cryoscout.formats.ctf import relion
@@ -34,6 +35,7 @@ TARGETS: dict[str, float] = {
     "star_100k_s": 5.0,
     "reimport_50k_s": 5.0,
     "peak_mb": 1000.0,
+    "hostile_worst_s": 5.0,
 }
 """What each figure should stay below; those of tables are of the reader alone."""
 
@@ -80,6 +82,7 @@ def measure(folder: Path, quick: bool) -> dict[str, Any]:
     results_s, results_processor_s, results_mb = import_s(
         folder, "micrographs_ctf.star", "-o", "site.session", "--update"
     )
+    hostile = hostile_s(folder, BYTES // 50 if quick else BYTES)
     peaks = {"epu": epu_mb, "reimport": again_mb, "csv": table_mb, "star_update": results_mb}
     csv_s, csv_processor_s = reader_s(generic_table, folder / "site.csv")
     star_s, star_processor_s = reader_s(relion, folder / "micrographs_ctf.star")
@@ -102,6 +105,8 @@ def measure(folder: Path, quick: bool) -> dict[str, Any]:
         },
         "peak_mb": max(peaks.values()),
         "peak_mb_of": peaks,
+        "hostile_worst_s": max(hostile.values()),
+        "hostile_s_of": hostile,
         "quick": quick,
         "targets": TARGETS,
     }

@@ -41,7 +41,7 @@ from cryoscout.formats.ctf.records import (
     shown,
 )
 from cryoscout.formats.records import SourceRecords
-from cryoscout.formats.text.findings import Deviation, Findings, lines_of, read_lines
+from cryoscout.formats.text.findings import Deviation, Findings, check_width, lines_of, read_lines
 
 LEAST_COLUMNS = 7
 FIELDS: dict[str, tuple[str, float]] = {
@@ -226,6 +226,7 @@ def _take_comment(result: CtffindFile, findings: Findings, number: int, line: st
 
 
 def _take_row(result: CtffindFile, findings: Findings, number: int, words: list[str]) -> None:
+    check_width(findings.path, number, len(words))
     if len(words) < result.columns:
         findings.deviates(
             f"a row must have {result.columns} numbers. Got {len(words)} instead. "

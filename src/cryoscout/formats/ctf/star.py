@@ -24,7 +24,10 @@ from typing import Literal
 from cryoscout.core.errors import FileFormatError, InputError
 from cryoscout.core.new_files import write_whole
 from cryoscout.formats.ctf.records import LARGEST_TABLE_BYTES, deviations_of, head_text, shown
-from cryoscout.formats.text.findings import Deviation, Findings, lines_of, read_lines
+from cryoscout.formats.text.findings import Deviation, Findings, check_width, lines_of, read_lines
+
+MOST_TABLES = 20_000
+"""Of a file: RELION's own have one for each optics group, class or micrograph at most."""
 
 _TOKEN = re.compile(r"""\s*(?:#.*|"(?P<double>.*?)"(?=\s|$)|'(?P<single>.*?)'(?=\s|$)|(?P<bare>\S+))""")
 _RESERVED = ("data_", "loop_", "_", "#", ";", "'", '"', "save_", "global_", "stop_")
@@ -114,6 +117,8 @@ class _Parser:
         self.block_tables = 0
         self.state: Literal["pairs", "labels", "rows"] = "pairs"
         self.labels: list[str] = []
+        self.known: set[str] = set()
+        """Of the labels."""
         self.values: list[str] = []
         self.rows: list[list[str]] = []
         self.row_lines: list[int] = []
@@ -194,7 +199,7 @@ class _Parser:
                 number,
             )
             return
-        if label in self.labels:
+        if label in self.known:
             self.findings.deviates(
                 f"a label must stand once in a table. Got {shown(label)} again instead.", number
             )
@@ -203,6 +208,8 @@ class _Parser:
         if self.state == "pairs" and not self.labels:
             self.loop_line = number
         self.labels.append(label)
+        self.known.add(label)
+        check_width(self.findings.path, number, len(self.labels))
         if self.state == "pairs":
             self.values.append(tokens[1])
 
@@ -236,10 +243,14 @@ class _Parser:
         else:
             table = StarTable(self.block, tuple(self.labels), self.rows, True, self.loop_line, self.row_lines)
             self._keep(table)
-        self.labels, self.values, self.rows, self.row_lines = [], [], [], []
+        self.labels, self.values, self.rows, self.row_lines, self.known = [], [], [], [], set()
         self.state = "pairs"
 
     def _keep(self, table: StarTable) -> None:
+        if len(self.tables) >= MOST_TABLES:
+            raise FileFormatError(
+                self.findings.path, table.line, f"must have at most {MOST_TABLES:,} tables. Got more instead."
+            )
         self.tables.append(table)
         self.block_tables += 1
 
@@ -247,7 +258,7 @@ class _Parser:
         """Close the block; one without any content becomes a table without columns."""
         self.end_table()
         if self.block is not None and not self.block_tables:
-            self.tables.append(StarTable(self.block, (), [], False, self.block_line))
+            self._keep(StarTable(self.block, (), [], False, self.block_line))
 
 
 def _tokens(line: str) -> list[str] | None:

@@ -12,7 +12,7 @@ import re
 # Entities, external or nested, need a document type; `_refuse_document_type` sees to it that there is none.
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
@@ -26,9 +26,20 @@ LARGEST_IMAGE_XML_BYTES = 4 * 1024 * 1024
 MOST_MARKUP = 2_000_000
 """Most elements' ends, starts and attributes of a file, counted together; 133 for each hole in a GridSquare file."""
 
+MOST_LOOKS = 10_000_000
+"""Children that are gone through in all questions about a document, those behind references as often as they are named:
+a small file can name one large element from everywhere. A GridSquare file of 1,000 holes takes 400,000."""
+
 _LONGEST_CHAIN = 8
 _LONGEST_PATH = 1000
 _DOCUMENT_TYPE = re.compile("<!DOCTYPE|<!ENTITY", re.IGNORECASE)
+
+
+@dataclass
+class _Looks:
+    """How many children have been gone through."""
+
+    count: int = 0
 
 
 class NotWholeError(FileFormatError):
@@ -44,6 +55,17 @@ class XmlDocument:
     """Tags and attributes of all elements are local names."""
     targets: dict[str, Element]
     """z:Id -> the element."""
+    looks: _Looks = field(default_factory=_Looks, compare=False, repr=False)
+
+    def count_looks(self, children: int) -> None:
+        """Count children that are gone through. Raises FileFormatError for more than MOST_LOOKS in all."""
+        self.looks.count += children
+        if self.looks.count > MOST_LOOKS:
+            raise FileFormatError(
+                self.path,
+                None,
+                "z:Ref must not stand for one large element again and again. Got that instead.",
+            )
 
     def resolved(self, element: Element) -> Element:
         """The element itself, or the one it stands for. Raises FileFormatError for a reference to nothing."""
@@ -69,6 +91,7 @@ class XmlDocument:
         """The first element at a path of names below, None where there is none."""
         element = self.resolved(element)
         for name in names:
+            self.count_looks(len(element))
             below = element.find(name)
             if below is None:
                 return None
@@ -84,6 +107,7 @@ class XmlDocument:
 
     def pairs(self, element: Element | None, prefix: str) -> Iterator[tuple[str | None, Element | None]]:
         """Key and value of each serialised dictionary entry whose name starts with the prefix (hash ignored)."""
+        self.count_looks(0 if element is None else len(element))
         for entry in () if element is None else element:
             if entry.tag.startswith(prefix):
                 entry = self.resolved(entry)
@@ -164,6 +188,8 @@ def flattened(document: XmlDocument, root: Element) -> dict[str, str]:
     stack = [("", root)]
     while stack:
         path, element = stack.pop()
+        # More than once: what is found here is kept.
+        document.count_looks(8)
         if len(path) > _LONGEST_PATH:
             raise FileFormatError(
                 document.path,

@@ -54,7 +54,7 @@ from cryoscout.formats.ctf.records import (
 )
 from cryoscout.formats.own.times import parse_time
 from cryoscout.formats.records import EXPOSURE_COLUMNS, HOLE_COLUMNS, SourceRecords
-from cryoscout.formats.text.findings import Deviation, Findings, lines_of, read_lines
+from cryoscout.formats.text.findings import Deviation, Findings, check_width, lines_of, read_lines
 
 IMAGE_NAME = "image_name"
 RESOLUTION_80, RESOLUTION_50, RESOLUTION_PACKAGE = "res(0.8)", "res(0.5)", "res(pkg)"
@@ -129,6 +129,7 @@ def read_table(path: Path, findings: Findings) -> ExportTable:
     """The rows of an export as text, by column; lines of another length are reported and left out."""
     lines, is_complete = read_lines(findings, LARGEST_TABLE_BYTES)
     header = _words(lines[0]) if lines else []
+    check_width(path, 1, len(header))
     if not _is_header(header) or len(set(header)) != len(header):
         raise FileFormatError(
             path,

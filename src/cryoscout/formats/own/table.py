@@ -67,6 +67,7 @@ from cryoscout.formats.text.findings import (
     LONGEST_LINE,
     Deviation,
     Findings,
+    check_width,
     lines_of,
     read_lines,
     read_text,
@@ -300,6 +301,7 @@ def _take_cells(table: GenericTable, findings: Findings, line: int, cells: list[
 
 
 def _table(path: Path, line: int, delimiter: str, header: list[str], mapped: ColumnMap) -> GenericTable:
+    check_width(path, line, len(header))
     plain = [plain_header(cell) for cell in header]
     roles: dict[Role, int] = {}
     for role in ROLES:
@@ -408,13 +410,15 @@ def _records(table: GenericTable, findings: Findings) -> SourceRecords:
 
 def _exposures(table: GenericTable, columns: _Columns) -> pd.DataFrame:
     """The exposures, with the columns that we do not know beside them."""
-    frame = pd.DataFrame({**columns.exposures, **dict.fromkeys(EXPOSURE_COLUMNS[6:], np.nan)})
+    frame: dict[str, Any] = {**columns.exposures, **dict.fromkeys(EXPOSURE_COLUMNS[6:], np.nan)}
     frame["started_at"] = pd.Series(columns.exposures["started_at"], dtype="datetime64[ns]")
+    used = set(table.roles.values())
     for place, header in enumerate(table.header):
-        if place not in table.roles.values():
+        if place not in used:
             name = f"{header} (column {place + 1})" if header in frame or not header else header
             frame[name] = [row[place] for row in columns.kept]
-    return frame
+    # At once: a column put into a frame afterwards costs as much as all that are there.
+    return pd.DataFrame(frame)
 
 
 def _take(table: GenericTable, columns: _Columns, line: int, row: list[str]) -> str | None:

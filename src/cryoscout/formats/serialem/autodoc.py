@@ -34,6 +34,10 @@ from cryoscout.formats.text.findings import (
 
 LARGEST_AUTODOC_BYTES = 32 * 1024 * 1024
 LONGEST_LINE = 1_000_000
+MOST_SECTIONS = 300_000
+"""Of a file; a navigator of a large session has some ten thousand items."""
+MOST_LINES_OF_SECTION = 20_000
+"""A section has a line for each key, of which SerialEM knows about a hundred."""
 
 START_BYTES = 8192
 """What `detect` functions read of a file."""
@@ -215,7 +219,17 @@ def parse_autodoc(data: bytes, findings: Findings) -> Autodoc:
             findings.deviates(problem, row + 1)
             texts[row] = ""
     sections: list[Section] = []
+    if len(heads) > MOST_SECTIONS:
+        raise FileFormatError(
+            findings.path, None, f"must have at most {MOST_SECTIONS:,} sections. Got {len(heads):,} instead."
+        )
     for start, stop in pairwise([0, *heads, len(raw)]):
+        if stop - start > MOST_LINES_OF_SECTION:
+            raise FileFormatError(
+                findings.path,
+                start + 1,
+                f"a section must have at most {MOST_LINES_OF_SECTION:,} lines. Got {stop - start:,} instead.",
+            )
         kind, name = _header(texts[start], start + 1, findings) if sections else ("", "")
         entries = _entries(kind, texts[start:stop], start + 1, findings, stop == len(raw))
         sections.append(Section(kind, name, start + 1, tuple(raw[start:stop]), entries))

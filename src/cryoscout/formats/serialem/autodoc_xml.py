@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from xml.parsers.expat import ExpatError, ParserCreate
 
 from cryoscout.core.errors import FileFormatError
-from cryoscout.formats.serialem.autodoc import Autodoc, Entry, Section, section_lines
+from cryoscout.formats.serialem.autodoc import MOST_LINES_OF_SECTION, Autodoc, Entry, Section, section_lines
 from cryoscout.formats.text.findings import Findings
 
 GLOBALS = "PreData"
@@ -100,6 +100,7 @@ class _Builder:
             self.kind, self.name, self.line = tag, name, line
             # IMOD takes the other attributes of a section for keys.
             self.pairs = {key: (_on_one_line(value), line) for key, value in pairs.items()}
+            self._check_keys(line)
             self.whole = bool(name) or tag == GLOBALS
             if not self.whole:
                 self.findings.deviates(
@@ -156,6 +157,15 @@ class _Builder:
                 self.key_line,
             )
         self.pairs[self.key] = (_on_one_line("".join(self.texts)), self.key_line)
+        self._check_keys(self.key_line)
+
+    def _check_keys(self, line: int) -> None:
+        if len(self.pairs) > MOST_LINES_OF_SECTION:
+            raise FileFormatError(
+                self.findings.path,
+                line,
+                f"a section must have at most {MOST_LINES_OF_SECTION:,} keys. Got more instead.",
+            )
 
     def document(self) -> Autodoc:
         """What was read."""

@@ -333,6 +333,12 @@ def _item(
     )
 
 
+_NEEDED = tuple(key for key, described in NAV_FIELDS.items() if described.needed == "always")
+_NEEDED_OF_MAPS = tuple(key for key, described in NAV_FIELDS.items() if described.needed in ("always", "map"))
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
+
+
 def _numbers(section: Section, findings: Findings) -> dict[str, tuple[float, ...]] | None:
     """The numbers of all known keys; a wrong optional one is left out, without a needed one there is no item."""
     numbers: dict[str, tuple[float, ...]] = {}
@@ -354,11 +360,7 @@ def _numbers(section: Section, findings: Findings) -> dict[str, tuple[float, ...
             _element(section),
         )
         return None
-    needed = [
-        key
-        for key, described in NAV_FIELDS.items()
-        if described.needed == "always" or (described.needed == "map" and kind == MAP)
-    ]
+    needed = _NEEDED_OF_MAPS if kind == MAP else _NEEDED
     for key in needed:
         if section.get(key) is None:
             findings.deviates(f"an item must have {key}. Got none instead.", section.line, _element(section))
@@ -370,7 +372,7 @@ def _numbers(section: Section, findings: Findings) -> dict[str, tuple[float, ...
             section.line,
             _element(section),
         )
-    return None if wrong & set(needed) or not has_position else numbers
+    return None if not wrong.isdisjoint(needed) or not has_position else numbers
 
 
 def _values(section: Section, key: str, described: NavField, findings: Findings) -> tuple[float, ...] | None:
@@ -391,11 +393,8 @@ def _values(section: Section, key: str, described: NavField, findings: Findings)
 
 def _number(word: str, whole: bool) -> float | None:
     if whole:
-        return int(word) if re.fullmatch(r"[+-]?[0-9]{1,18}", word) else None
-    if (
-        not re.fullmatch(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?", word)
-        or len(word) > 400
-    ):
+        return int(word) if _WHOLE.fullmatch(word) else None
+    if not _NUMBER.fullmatch(word) or len(word) > 400:
         return None
     value = float(word)
     return value if math.isfinite(value) else None

@@ -21,6 +21,8 @@ LARGEST_TEXT_BYTES = 512 * 1024 * 1024
 MOST_LINES = 2_000_000
 """Each line takes about 60 bytes of memory beside its characters."""
 LONGEST_LINE = 100_000
+MOST_COLUMNS = 2_000
+"""Of a table, whatever its format; the widest real ones, of CryoSPARC, have about 200."""
 MOST_DEVIATIONS = 100_000
 """Even `permissive` gives up here: the file is something else."""
 
@@ -192,6 +194,17 @@ def no_text_problem(text: str, encoding: str) -> str | None:
     if encoding.startswith(_UTF_16):
         return f"must be {_UTF_16} text. Got half a character instead."
     return f"must be {_UTF_8} text. Got byte 0x{ord(found.group()) - 0xDC00:02x} instead."
+
+
+def check_width(path: Path, line: int, columns: int) -> None:
+    """Raise FileFormatError for a table of more columns than MOST_COLUMNS: each costs time and memory in every row."""
+    if columns > MOST_COLUMNS:
+        raise FileFormatError(
+            path,
+            line,
+            f"a table must have at most {MOST_COLUMNS:,} columns. Got {columns:,} instead. "
+            "Remedy: export the columns that are needed.",
+        )
 
 
 def lines_of(text: str) -> tuple[list[str], bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import accumulate
 from pathlib import Path
 from typing import TypeAlias
 
@@ -18,7 +19,11 @@ DEEPEST = 64
 LONGEST_NUMBER = 40
 
 # A string that never ends is one token to the end of the text, so that each character is looked at once.
-_STRING_OR_BRACKET = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+_STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)'
+_STRINGS = re.compile(_STRING, re.DOTALL)
+_STRING_OR_BRACKET = re.compile(_STRING + r"|[\[\]{}]", re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_STEP = dict.fromkeys(b"[{", 1) | dict.fromkeys(b"]}", -1)
 
 _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -90,6 +95,9 @@ def _check_characters(text: str, value: JsonValue, source: Path | str) -> None:
 
 def _check_depth(text: str, source: Path | str) -> None:
     """Before parsing: the parser itself goes down one call per bracket."""
+    brackets = _STRINGS.sub("", text).encode("utf-8", "surrogatepass").translate(None, _NO_BRACKETS)
+    if max(accumulate(map(_STEP.__getitem__, brackets)), default=0) <= DEEPEST:
+        return
     depth = 0
     for token in _STRING_OR_BRACKET.finditer(text):
         bracket = text[token.start()]

@@ -17,7 +17,8 @@ from cryoscout.formats.ctf.records import LARGEST_TABLE_BYTES, shown
 from cryoscout.formats.text.findings import LONGEST_LINE, read_text
 
 DEEPEST = 64
-MOST_VALUES = 20_000_000
+MOST_VALUES = 1_000_000
+"""A grid of 1,000 holes has about 100,000."""
 
 YamlValue: TypeAlias = "str | list[YamlValue] | YamlMapping | None"
 
