@@ -38,6 +38,7 @@ COVERAGE = 0.9
 NO_COST = Case(ROUTE_480, TEN_PER_CENT, "index", "no movement cost", {"movement_cost": False})
 NO_COST_AGENT = Case(ROUTE_480, TEN_PER_CENT, "double", "no movement cost", {"movement_cost": False})
 NO_PSEUDO = Case(ROUTE_480, TEN_PER_CENT, "double", "no pseudo-rewards", {"pseudo_rewards": False})
+HARD_FEATURES = Case(ROUTE_480, TEN_PER_CENT, "double", "hard features", {"features": "hard"})
 BY_ACCURACY = Case(ROUTE_480, TEN_PER_CENT, "index", "selected by accuracy", {"selection": "accuracy"})
 SENSITIVITY = [
     Case(ROUTE_480, TEN_PER_CENT, "index", name, changes)
@@ -108,7 +109,7 @@ def trials(profile: Profile) -> list[Trial]:
     chosen += [(case, seed) for seed in list(DEVELOPMENT_SEEDS)[:SENSITIVITY_SEEDS] for case in _with_bases()]
     chosen += [(case, seed) for seed in seeds[:AGENT_SEEDS] for case in AGENTS]
     chosen += [
-        (case, seed) for seed in seeds[:OTHER_AGENT_SEEDS] for case in (*OTHER_AGENTS, NO_PSEUDO, NO_COST_AGENT)
+        (case, seed) for seed in seeds[:OTHER_AGENT_SEEDS] for case in (*OTHER_AGENTS, HARD_FEATURES, NO_PSEUDO, NO_COST_AGENT)
     ]  # fmt: skip
     return [trial_of(case, seed, profile) for case, seed in chosen]
 
@@ -218,7 +219,7 @@ def shown_cases() -> list[Case]:
     """Every row of the JSON file, but the sensitivities."""
     return [
         *(case for share in SHARES for case in columns(share)), NO_COST, BY_ACCURACY, ALL_LABELS,
-        *AGENTS, *OTHER_AGENTS, NO_PSEUDO, NO_COST_AGENT,
+        *AGENTS, *OTHER_AGENTS, HARD_FEATURES, NO_PSEUDO, NO_COST_AGENT,
     ]  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from cryoscout.study.coupling.ssl2rl import (
     BY_ACCURACY,
     COVERAGE,
     DEVELOPMENT_SEEDS,
+    HARD_FEATURES,
     NO_COST,
     NO_COST_AGENT,
     NO_PSEUDO,
@@ -272,7 +273,17 @@ def _labels_table(found: Found) -> str:
 def _ablations(found: Found) -> str:
     index, double = Case(ROUTE_480, TEN_PER_CENT, "index"), AGENTS[0]
     lines = []
-    for case in (index, NO_COST, BY_ACCURACY, double, AGENTS[1], NO_PSEUDO, NO_COST_AGENT, *OTHER_AGENTS):
+    for case in (
+        index,
+        NO_COST,
+        BY_ACCURACY,
+        double,
+        AGENTS[1],
+        HARD_FEATURES,
+        NO_PSEUDO,
+        NO_COST_AGENT,
+        *OTHER_AGENTS,
+    ):
         variant = f", {case.variant}" if case.variant else ""
         lines.append(
             [
