@@ -108,9 +108,8 @@ def trials(profile: Profile) -> list[Trial]:
     chosen += [(BY_ACCURACY, seed) for seed in seeds[:OTHER_SHARE_SEEDS]]
     chosen += [(case, seed) for seed in list(DEVELOPMENT_SEEDS)[:SENSITIVITY_SEEDS] for case in _with_bases()]
     chosen += [(case, seed) for seed in seeds[:AGENT_SEEDS] for case in AGENTS]
-    chosen += [
-        (case, seed) for seed in seeds[:OTHER_AGENT_SEEDS] for case in (*OTHER_AGENTS, HARD_FEATURES, NO_PSEUDO, NO_COST_AGENT)
-    ]  # fmt: skip
+    once = (*OTHER_AGENTS, HARD_FEATURES, NO_PSEUDO, NO_COST_AGENT)
+    chosen += [(case, seed) for seed in seeds[:OTHER_AGENT_SEEDS] for case in once]
     return [trial_of(case, seed, profile) for case, seed in chosen]
 
 
