@@ -31,7 +31,6 @@ ALLOWED = {
     "study/engine/runner.py": 1,
     "learning/training.py": 1,
     "perception/training.py": 1,
-    "live/tokens.py": 1,
     # Inside a folder that is put in its place when all is in it, or that is gone with the block.
     "session/store.py": 2,
     "intake/followed_results.py": 1,

@@ -13,7 +13,7 @@ from cryoscout.core.errors import InputError, StoreError
 from cryoscout.live.guard import LARGEST_BODY_BYTES, allowed_hosts
 from cryoscout.live.lock import only_server
 from cryoscout.live.serving import ServeRequest, check, guarded
-from cryoscout.live.tokens import tokens_of
+from cryoscout.live.tokens import LASTS_S, Browsers, Tokens, tokens_of
 
 NOTE = {"author": "t", "text": "x"}
 
@@ -207,3 +207,26 @@ def test_the_end_is_a_microscope_time():
         ServeRequest((), until="tomorrow").settings()
     with pytest.raises(InputError, match="without a zone"):
         ServeRequest((), until="2026-01-31T09:00+01:00").settings()
+
+
+def test_a_browsers_id_outlives_a_restart_and_cannot_be_made_up():
+    first, later = Browsers(TOKENS), Browsers(TOKENS)
+    for role in ("operator", "viewer"):
+        given = first.admit(role)
+        assert later.role_of(given) == role
+        assert TOKENS.operator not in given
+        assert Browsers(Tokens("another-operators-token", TOKENS.viewer)).role_of(given) is None
+    viewer = first.admit("viewer")
+    assert later.role_of(viewer.replace(".viewer.", ".operator.")) is None
+    for made_up in ("", ".", "...", "a.operator.99999999999.", "ü.operator.9.x", viewer[:-1], viewer + "0"):
+        assert later.role_of(made_up) is None
+
+
+def test_a_browsers_id_ends():
+    now = [1e9]
+    browsers = Browsers(TOKENS, lambda: now[0])
+    given = browsers.admit("operator")
+    now[0] += LASTS_S - 10
+    assert browsers.role_of(given) == "operator"
+    now[0] += 20
+    assert browsers.role_of(given) is None

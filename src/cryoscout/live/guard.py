@@ -58,7 +58,10 @@ class Guard:
     cookie: str
     root_path: str = ""
     secure: bool = False
-    browsers: Browsers = field(default_factory=Browsers)
+    browsers: Browsers = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.browsers = Browsers(self.tokens)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer it."""

@@ -9,7 +9,7 @@ import os
 import secrets
 import stat
 import time
-from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,6 @@ from cryoscout.core.errors import InputError
 from cryoscout.core.new_files import whole_file
 
 Role = Literal["operator", "viewer"]
-MOST_BROWSERS = 200
 LASTS_S = 7 * 24 * 3600.0
 TOKENS_FILE = "serve-tokens.json"
 
@@ -68,24 +67,31 @@ def tokens_of(path: Path) -> Tokens:
 
 
 class Browsers:
-    """Opaque ids of browsers that came with a token; kept as digests, oldest forgotten first."""
+    """Ids of browsers that came with a token: random, with their role and end, signed.
 
-    def __init__(self) -> None:
-        self._roles: OrderedDict[bytes, tuple[Role, float]] = OrderedDict()
+    Nothing is kept, so that a page outlives a restart of the server; the key comes from the operator's token, so that
+    new tokens end every id, and who has the viewer's alone can sign none.
+    """
+
+    def __init__(self, tokens: Tokens, clock: Callable[[], float] = time.time) -> None:
+        self._key = hashlib.sha256(b"cryoscout browsers\0" + tokens.operator.encode()).digest()
+        self._clock = clock
 
     def admit(self, role: Role) -> str:
         """A new id for a browser."""
-        opaque = secrets.token_urlsafe(32)
-        self._roles[_digest(opaque)] = (role, time.monotonic() + LASTS_S)
-        while len(self._roles) > MOST_BROWSERS:
-            self._roles.popitem(last=False)
-        return opaque
+        said = f"{secrets.token_urlsafe(24)}.{role}.{int(self._clock() + LASTS_S)}"
+        return f"{said}.{self._signature(said)}"
 
     def role_of(self, opaque: str) -> Role | None:
         """What a browser may do; None for an id that was not given out, or has ended."""
-        found = self._roles.get(_digest(opaque))
-        return found[0] if found is not None and found[1] > time.monotonic() else None
+        said, _, signature = opaque.rpartition(".")
+        given = signature.encode("utf-8", "surrogatepass")
+        if not hmac.compare_digest(given, self._signature(said).encode()):
+            return None
+        _, role, ends = said.split(".")
+        if self._clock() > int(ends):
+            return None
+        return "operator" if role == "operator" else "viewer"
 
-
-def _digest(opaque: str) -> bytes:
-    return hashlib.sha256(opaque.encode("utf-8", "surrogatepass")).digest()
+    def _signature(self, said: str) -> str:
+        return hmac.new(self._key, said.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()

@@ -237,7 +237,7 @@ async function skipSquare() {
   const picked = map.selected, square = picked ? now.ids.squares[picked.square] : now.advice && now.advice.next ? now.advice.next.square : null;
   if (square && (await writes.override({ kind: "skip", square_id: square })).ok) refresh();
 }
-async function pause() { const isPaused = now.session && now.session.overrides.paused; if ((await writes.override({ kind: isPaused ? "resume" : "pause" })).ok) refresh(); }
+async function pause() { const isPaused = now.advice ? now.advice.verdict.verb === "WAIT" : false; if ((await writes.override({ kind: isPaused ? "resume" : "pause" })).ok) refresh(); }
 async function undoLast() {
   const last = now.actions[now.actions.length - 1];
   if (!last) { messages.tell({ level: "warn", sentence: "There is nothing to undo." }); return; }
