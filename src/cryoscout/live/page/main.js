@@ -280,7 +280,7 @@ document.addEventListener("keydown", (event) => {
 // --- time ----------------------------------------------------------------------------------------
 
 async function setAsOf(share) {
-  if (share >= 1) { api.asOf = null; say($("as-of-words"), "now"); document.body.dataset.past = "false"; await refresh(); return; }
+  if (share >= 1) { api.asOf = null; now.advice = null; say($("as-of-words"), "now"); document.body.dataset.past = "false"; await refresh(); return; }
   if (!now.beganAt) { const first = (await api.get("events", { limit: 1 })).events[0]; now.beganAt = first ? new Date(first.at).getTime() : Date.now(); }
   const at = new Date(now.beganAt + 1000 + share * Math.max(0, Date.now() - now.beganAt - 1000));
   api.asOf = at.toISOString(); document.body.dataset.past = "true";

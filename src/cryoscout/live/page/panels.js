@@ -46,8 +46,8 @@ export function showHistory(actions, sinceLeft, undo, mayWrite) {
       el("span", { text: `${inWords(action.payload)}${action.author ? ` — ${action.author}` : ""}${action.payload.note ? `: ${action.payload.note}` : ""}` }),
       mayWrite ? button("Undo", () => undo(action)) : null));
   $("tab-history").replaceChildren(
-    el("h3", { text: "Since you left" }), el("p", { text: sinceLeft || "You have not been away." }),
-    el("h3", { text: "The last 20 actions" }), ...(rows.length ? rows : [el("p", { text: "Nobody has changed the plan yet." })]));
+    el("h2", { className: "sub", text: "Since you left" }), el("p", { text: sinceLeft || "You have not been away." }),
+    el("h2", { className: "sub", text: "The last 20 actions" }), ...(rows.length ? rows : [el("p", { text: "Nobody has changed the plan yet." })]));
 }
 
 export function showTrust(facts) {
@@ -59,10 +59,10 @@ export function showTrust(facts) {
   });
   const best = (facts.trust || []).reduce((most, row) => (most && most.results >= row.results ? most : row), null);
   $("tab-trust").replaceChildren(
-    el("h3", { text: "Given against found" }),
+    el("h2", { className: "sub", text: "Given against found" }),
     el("p", { text: best ? `Of ${best.results} results given ${percent(best.given)}, ${Math.round(best.found * best.results)} were good.` : "No result of an advised hole yet." }), ...tenths,
     el("p", { className: "quiet", text: "Bar: found. Mark: given." }),
-    el("h3", { text: "Advised and done" }),
+    el("h2", { className: "sub", text: "Advised and done" }),
     el("p", { text: facts.last_20 ? `${facts.followed_of_last_20} of the last ${facts.last_20} were followed; ${facts.followed} of ${facts.compared} in all, ${facts.followed_near} were among the 20 listed.` : "Nothing was imaged since the advice began." }),
     facts.n_overdue ? el("p", { text: `${facts.n_overdue} results are overdue.` }) : el("p", { className: "quiet", text: facts.waiting ? `${facts.waiting} exposures wait for a result${facts.usual_lag_s ? `, usually ${span(facts.usual_lag_s)}` : ""}.` : "No exposure waits for its result." }));
 }

@@ -34,7 +34,7 @@ function show(state) {
       if (hole.image) made.style.backgroundImage = `url("practice/image/${hole.hole}.png")`;
       return made;
     }));
-    return el("div", { className: "patch" }, el("h3", { text: `${patch.square} / ${patch.name}` }), holder);
+    return el("div", { className: "patch" }, el("h2", { className: "sub", text: `${patch.square} / ${patch.name}` }), holder);
   }));
   for (const found of state.picked) mark(found);
   count(state);
