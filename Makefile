@@ -38,8 +38,8 @@ test-slow: $(DEV) ## the tests that take minutes, and every property-based test 
 	CRYOSCOUT_HYPOTHESIS_PROFILE=thorough $(PYTEST) -n 2 --dist worksteal -m "hypothesis and not slow"
 
 # Other settings in tests/fuzz.py; every property-based test for an hour: make fuzz FUZZ_TESTS=tests FUZZ_SECONDS=3600
-fuzz: $(DEV) ## the property-based tests of the readers with new, random examples for FUZZ_SECONDS, by default 60
-	$(ONE_THREAD) FUZZ_SECONDS="$(FUZZ_SECONDS)" $(RUN) tests/fuzz.py $(FUZZ_TESTS)
+fuzz: $(DEV) ## the property-based tests of all that read what others wrote, new examples for FUZZ_SECONDS, by default 60
+	$(ONE_THREAD) FUZZ_SECONDS="$(FUZZ_SECONDS)" FUZZ_CASES="$(FUZZ_CASES)" $(RUN) tests/fuzz.py $(FUZZ_TESTS)
 
 check: $(DEV) ## style, types, import direction, documented commands, documentation build
 	$(RUN) -m ruff check

@@ -1,10 +1,12 @@
 """`make fuzz`: the property-based tests of the readers, over and over with new examples, until the time is over.
 
-    python tests/fuzz.py [TESTS ...]        by default tests/formats
+    python tests/fuzz.py [TESTS ...]        by default all that read what others wrote
 
-    FUZZ_SECONDS         all of it, start included                                60
-    FUZZ_MEMORY_MB       most memory that the process of the tests may ever take  1024
-    FUZZ_HANG_SECONDS    longest time of one example                              10
+    FUZZ_SECONDS         all of it, start included                                        60
+    FUZZ_CASES           go on after that until so many examples were tried               0
+    FUZZ_MEMORY_MB       most memory that an example may take beside what the tests have  500
+    FUZZ_HANG_SECONDS    longest time of one example, seconds of the processor            2
+    FUZZ_WAIT_SECONDS    longest time of one example, waiting included                    60
 
 The tests run in a process of their own that is watched from outside, because what hangs or eats memory often does so
 where no Python runs (a regular expression, a parser). That process writes down each example before it tries it; one
@@ -23,9 +25,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 TESTS = Path(__file__).parent
-UNTIL, NOTES = "CRYOSCOUT_FUZZ_UNTIL", "CRYOSCOUT_FUZZ_NOTES"
+FOREIGN = ("formats", "perception/test_images.py", "core/test_array_file.py")
+"""Tests of what reads bytes of others: every reader, images, the REST client, the header of array files, names."""
+UNTIL, NOTES, CASES = "CRYOSCOUT_FUZZ_UNTIL", "CRYOSCOUT_FUZZ_NOTES", "CRYOSCOUT_FUZZ_CASES"
 LOOK_EVERY_S = 0.05
 GRACE_S = 20.0
 """For the end of the tests after the last example."""
@@ -39,13 +44,13 @@ def say(text: str) -> None:
 
 
 def number(name: str, default: float) -> float:
-    """A setting from the environment; leaves with 2 when it is no number above 0."""
+    """A setting from the environment; leaves with 2 when it is no number above 0, or 0 where that is the default."""
     text = os.environ.get(name) or str(default)
     try:
         value = float(text)
     except ValueError:
-        value = 0.0
-    if not 0.0 < value < float("inf"):
+        value = -1.0
+    if not 0.0 <= value < float("inf") or value == 0.0 < default:
         say(f"{name} must be a number above 0. Got {text!r} instead.")
         sys.exit(2)
     return value
@@ -55,8 +60,10 @@ def watch(tests: list[str]) -> int:
     """Run the tests until the time is over; what the process leaves with."""
     started = time.time()
     seconds = number("FUZZ_SECONDS", 60)
-    memory_mb = number("FUZZ_MEMORY_MB", 1024)
-    hang_s = number("FUZZ_HANG_SECONDS", 10)
+    cases = number("FUZZ_CASES", 0)
+    memory_mb = number("FUZZ_MEMORY_MB", 500)
+    hang_s = number("FUZZ_HANG_SECONDS", 2)
+    wait_s = number("FUZZ_WAIT_SECONDS", 60)
     with tempfile.TemporaryDirectory() as folder:
         notes = Path(folder) / "example"
         notes.touch()
@@ -65,6 +72,7 @@ def watch(tests: list[str]) -> int:
             "PYTHONPATH": os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH")))),
             UNTIL: repr(started + seconds),
             NOTES: str(notes),
+            CASES: repr(cases),
         }
         command = [sys.executable, "-X", "faulthandler", "-m", "pytest", "-q", "-x", "-m", "hypothesis"]
         process = subprocess.Popen(
@@ -73,14 +81,20 @@ def watch(tests: list[str]) -> int:
         try:
             peak_mb = 0.0
             while process.poll() is None:
-                peak_mb = max(peak_mb, peak_of_mb(process.pid))
                 problem = None
-                example_s = time.time() - began(notes)
-                if peak_mb > memory_mb:
-                    problem = f"took {peak_mb:.0f} MB of memory; at most {memory_mb:.0f} are allowed (FUZZ_MEMORY_MB)"
-                elif example_s > hang_s:
-                    problem = f"took more than {hang_s:g} s (FUZZ_HANG_SECONDS)"
-                elif time.time() > started + seconds + GRACE_S:
+                begun = began(notes)
+                if begun is not None:
+                    took_mb = peak_of_mb(process.pid) - begun.peak_mb
+                    peak_mb = max(peak_mb, took_mb)
+                    took_s = processor_s(process.pid) - begun.processor_s
+                    if took_mb > memory_mb:
+                        problem = f"took {took_mb:.0f} MB of memory; at most {memory_mb:.0f} are allowed "
+                        problem += "(FUZZ_MEMORY_MB)"
+                    elif took_s > hang_s:
+                        problem = f"took more than {hang_s:g} s (FUZZ_HANG_SECONDS)"
+                    elif time.time() - begun.at > wait_s:
+                        problem = f"took more than {wait_s:g} s with waiting (FUZZ_WAIT_SECONDS)"
+                elif not cases and time.time() > started + seconds + GRACE_S:
                     problem = f"did not end {GRACE_S:g} s after its time"
                 if problem is not None:
                     return stop(process, problem, notes)
@@ -89,7 +103,7 @@ def watch(tests: list[str]) -> int:
             process.kill()
             process.wait()
     took_s = time.time() - started
-    say(f"fuzz: {took_s:.0f} s, at most {peak_mb:.0f} MB, left with {process.returncode}")
+    say(f"fuzz: {took_s:.0f} s, examples took at most {peak_mb:.0f} MB, left with {process.returncode}")
     return 0 if process.returncode == 0 else 1
 
 
@@ -105,10 +119,30 @@ def stop(process: subprocess.Popen[bytes], problem: str, notes: Path) -> int:
     return 1
 
 
-def began(notes: Path) -> float:
-    """When the example that runs was begun, s since 1970; now where none runs."""
+class Begun(NamedTuple):
+    """When the example that runs was begun."""
+
+    at: float
+    """s since 1970"""
+    processor_s: float
+    """Of the process, until then."""
+    peak_mb: float
+    """Most memory that the process had had until then."""
+
+
+def began(notes: Path) -> Begun | None:
+    """Of the example that runs; None where none does."""
     first, line_end, _ = notes.read_text(encoding="utf-8", errors="replace").partition("\n")
-    return float(first) if line_end else time.time()
+    return Begun(*map(float, first.split())) if line_end else None
+
+
+def processor_s(process: int) -> float:
+    """Seconds of the processor that a process has taken; 0 where the system does not say."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def peak_of_mb(process: int) -> float:
@@ -142,7 +176,8 @@ def _noted(test):
     @functools.wraps(test)
     def run(*arguments, **named):
         _running["tried"] += 1
-        text = f"{time.time()!r}\n{_running['test']}\n{named!r}"[:LONGEST_NOTE]
+        begun = Begun(time.time(), time.process_time(), peak_of_mb(os.getpid()))
+        text = f"{' '.join(map(repr, begun))}\n{_running['test']}\n{named!r}"[:LONGEST_NOTE]
         os.ftruncate(notes, 0)
         os.pwrite(notes, text.encode(errors="backslashreplace"), 0)
         try:
@@ -160,7 +195,7 @@ def pytest_runtestloop(session) -> bool | None:
     """
     if session.config.option.collectonly or session.testsfailed:
         return None
-    chance, until = random.Random(), float(os.environ[UNTIL])
+    chance, until, cases = random.Random(), float(os.environ[UNTIL]), float(os.environ[CASES])
     files: dict[Path, list] = {}
     for item in session.items:
         files.setdefault(item.path, []).append(item)
@@ -168,10 +203,10 @@ def pytest_runtestloop(session) -> bool | None:
     settings_of = {
         item.nodeid: getattr(item.obj, SETTINGS) for item in session.items if hasattr(item.obj, SETTINGS)
     }
-    while files and time.time() < until:
+    while files and (time.time() < until or _running["tried"] < cases):
         for item in (item for file in chance.sample(list(files), len(files)) for item in files[file]):
             begun = time.time()
-            if begun + took_s.get(item.nodeid, 0.0) >= until:
+            if _running["tried"] >= cases and begun + took_s.get(item.nodeid, 0.0) >= until:
                 continue
             _running["test"] = item.nodeid
             if item.nodeid in settings_of:
@@ -191,4 +226,4 @@ def pytest_terminal_summary(terminalreporter) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(watch(sys.argv[1:] or [str(TESTS / "formats")]))
+    sys.exit(watch(sys.argv[1:] or [str(TESTS / name) for name in FOREIGN]))

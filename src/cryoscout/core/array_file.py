@@ -39,7 +39,7 @@ def read_arrays(
     Raises InputError when it is missing, damaged, not written by `write_arrays`, of another kind or from a newer
     version.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     if not path.is_file():
         raise InputError(f"A {kind} must be a .safetensors file. Got {str(path)!r} instead: no such file.")
@@ -48,18 +48,19 @@ def read_arrays(
             metadata = file.metadata() or {}
             # Other people's arrays are not read: they may be of types numpy does not know.
             arrays = {name: file.get_tensor(name) for name in file.keys()} if _KEY in metadata else {}  # noqa: SIM118
-    except SafetensorError as error:
+    except Exception as error:  # noqa: BLE001
+        # SafetensorError, but for arrays of a type or size that numpy has not: whatever it then raises means the file.
+        what = str(error).partition("\n")[0][:200] or type(error).__name__
         raise InputError(
-            f"{path} must be a whole safetensors file. Got {error} instead. Remedy: copy or train it again."
+            f"{path} must be a whole safetensors file. Got {what} instead. Remedy: copy or train it again."
         ) from None
-    try:
-        header = json.loads(metadata[_KEY])
-        version, found = int(header["format"]), str(header["kind"])
-    except (KeyError, ValueError, TypeError):
+    header = _header(metadata.get(_KEY, ""))
+    if header is None:
         raise InputError(
             f"{path} must be a file written by cryoscout. Got a safetensors file without its settings instead. "
             "Remedy: train it again."
-        ) from None
+        )
+    version, found = header["format"], header["kind"]
     if version > FORMAT_VERSION:
         raise InputError(
             f"{path} must be of format {FORMAT_VERSION} or older. Got {version}, written by cryoscout "
@@ -68,3 +69,15 @@ def read_arrays(
     if found != kind:
         raise InputError(f"{path} must be a {kind}. Got a {found} instead. Remedy: {remedy}.")
     return arrays, header
+
+
+def _header(text: str) -> dict[str, Any] | None:
+    """The header that `write_arrays` wrote; None where the text is another."""
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(header, dict):
+        return None
+    is_ours = type(header.get("format")) is int and isinstance(header.get("kind"), str)
+    return header if is_ours else None

@@ -18,6 +18,7 @@ from cryoscout.perception.settings import FitSettings
 from cryoscout.perception.temperature import apply_slope
 
 KIND = "perception classifier"
+MOST_CLASSES = 1000
 HELD_OUT_GIVEN = "held_out_given"
 """In the notes where the caller of a training said which labels are held out: the seed does not tell them."""
 
@@ -116,7 +117,7 @@ def fields_of(header: Mapping[str, Any], path: Path) -> dict[str, Any]:
         threshold = header["threshold_angstrom"]
         return {
             "settings": FitSettings.model_validate(header["settings"]),
-            "classes": int(header["classes"]),
+            "classes": _classes(header["classes"]),
             "mean": float(header["mean"]),
             "spread": float(header["spread"]),
             "prior": tuple(map(float, header["prior"])),
@@ -126,11 +127,18 @@ def fields_of(header: Mapping[str, Any], path: Path) -> dict[str, Any]:
             "set_aside": tuple(map(int, header["set_aside"])),
             "notes": dict(header["notes"]),
         }
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError, ValidationError) as error:
         raise InputError(
             f"{path} must have settings this version knows. Got {type(error).__name__} on reading them instead. "
             f"Remedy: use cryoscout {header.get('cryoscout')}, or train again."
         ) from None
+
+
+def _classes(value: object) -> int:
+    """Of a classifier: a network is made with them before its weights are looked at."""
+    if type(value) is not int or not 2 <= value <= MOST_CLASSES:
+        raise ValueError(f"no number of classes: {value!r}")
+    return value
 
 
 def _at(x: float, edges: NDArray[np.float64], cumulative: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -28,6 +28,7 @@ Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0.0)]
 
 LEAST_WIDTH = 8
+MOST_WIDTH = 1024
 WHY_LEAST_WIDTH = (
     "torch destroys memory when it trains convolutions of fewer channels on processors without AVX-512"
 )
@@ -97,6 +98,8 @@ class FitSettings(Settings):
     def _check_width(cls, width: int) -> int:
         if width < LEAST_WIDTH:
             raise ValueError(f"width must be {LEAST_WIDTH} or more, because {WHY_LEAST_WIDTH}")
+        if width > MOST_WIDTH:
+            raise ValueError(f"width must be at most {MOST_WIDTH}: more fills any memory")
         return width
 
     @field_validator("augmentation")

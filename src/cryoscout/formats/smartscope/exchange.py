@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cryoscout.core.errors import InputError, ServiceError
+from cryoscout.core.errors import CryoscoutError, InputError, ServiceError
 from cryoscout.formats.ctf.records import shown
 
 # httpx is imported where a server is asked: most imports are of files.
@@ -62,7 +62,10 @@ def ask(request: Request, trusted: ssl.SSLContext, limit_s: float, count: Callab
             return portal.call(_exchange, request, trusted, limit_s, count)
     except httpx.ConnectError as error:
         raise _unreachable(error, request.origin) from None
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (CryoscoutError, TimeoutError):
+        raise
+    except Exception as error:  # noqa: BLE001
+        # httpx's own, and whatever else the bytes of a server, or an address of its, end in.
         raise _not_whole(type(error).__name__, request.origin) from None
 
 

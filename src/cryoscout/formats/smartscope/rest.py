@@ -48,10 +48,11 @@ from cryoscout.formats.text.json_values import JsonValue, parse_json
 
 TOKEN_VARIABLE = "CRYOSCOUT_SMARTSCOPE_TOKEN"  # noqa: S105
 """Read where the first one is not set."""
-LARGEST_ANSWER_BYTES = 256 * 1024 * 1024
-LARGEST_IMPORT_BYTES = 1024 * 1024 * 1024
+LARGEST_ANSWER_BYTES = 64 * 1024 * 1024
+"""A page of 1,000 records takes about 1 MB, a square with its 300 holes 0.3 MB."""
+LARGEST_IMPORT_BYTES = 512 * 1024 * 1024
 """Of all answers to one client together; a record takes about 1 kB."""
-MOST_RECORDS = 1_000_000
+MOST_RECORDS = 300_000
 """Of all lists to one client together."""
 LARGEST_SELECTION_BYTES = 64 * 1024 * 1024
 MOST_PAGES = 100_000
@@ -354,23 +355,23 @@ def select_holes(
     for grid_id in _grid_ids(client, list(dict.fromkeys(grid_names))):
         listed += client.records("holes", {"grid_id": grid_id})
     chosen = _find_holes(listed, holes)
-    members: dict[tuple[JsonValue, JsonValue], list[JsonRecord]] = {}
+    members: dict[tuple[str, str], list[JsonRecord]] = {}
     for record in listed:
         if record.get("bis_group"):
-            members.setdefault((record.get("square_id"), record["bis_group"]), []).append(record)
-    batches: dict[tuple[JsonValue, JsonValue], list[str]] = {}
+            members.setdefault(_group_of(record, client), []).append(record)
+    batches: dict[tuple[str, str], list[str]] = {}
     not_open: list[str] = []
     selected = images = 0
     for name, record in zip(holes, chosen, strict=True):
-        group = (record.get("square_id"), record.get("bis_group") or None)
+        group = _group_of(record, client)
         in_group = members.get(group, [record])
         centre = next((each for each in in_group if each.get("bis_type") == "center"), record)
-        if centre.get("status") is not None or record.get("status") in IMAGED:
+        if centre.get("status") is not None or _plain(record, "status", client) in IMAGED:
             not_open.append(name)
             continue
         selected += 1
         batch = batches.setdefault(group, [])
-        if not batch or group[1] is None:
+        if not batch or not group[1]:
             batch.append(_identifier(centre, "hole_id", client))
             images += len(in_group)
     for ids in batches.values():
@@ -453,6 +454,21 @@ def _only(found: Sequence[JsonRecord], what: str, name: str) -> JsonRecord:
         f"A {what} of the plan must be one {what} of the server. Got {len(found)} for {name!r} instead. "
         "Remedy: read the session from the server again and plan anew."
     )
+
+
+def _group_of(record: JsonRecord, client: SmartScopeClient) -> tuple[str, str]:
+    """Square and group of a hole; the group is "" for a hole of none."""
+    return _plain(record, "square_id", client), _plain(record, "bis_group", client)
+
+
+def _plain(record: JsonRecord, key: str, client: SmartScopeClient) -> str:
+    """A text or number of a record as text, "" where it has none."""
+    value = record.get(key)
+    if isinstance(value, (list, dict, bool)):
+        raise FileFormatError(
+            client.api, None, f"{key} of a record must be a text. Got {shown(str(value))} instead."
+        )
+    return "" if value is None else str(value)
 
 
 def _identifier(record: JsonRecord, key: str, client: SmartScopeClient) -> str:
