@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from cryoscout.formats.leginon.order import LeginonOrder, write_order
 from cryoscout.formats.serialem.nav import read_nav
 from cryoscout.formats.serialem.nav_writer import PlannedHole, write_nav
 from cryoscout.formats.smartscope.rest import write_selection
+from session_with_images import stored
 
 DATA = Path(__file__).resolve().parents[1] / "formats" / "data"
 SMARTEM = DATA / "epu" / "smartem_example"
@@ -229,3 +232,29 @@ def test_importing_a_target_list_that_has_places_says_that_it_is_one(cli, tmp_pa
     answer = cli("import plan.dat -o a.session")
     assert answer.code == 0, answer.err
     assert "plan.dat: a target list: it says which holes are to be imaged" in " ".join(answer.out.split())
+
+
+def test_a_stored_session_is_whole_or_what_is_damaged_is_listed(cli, tmp_path):
+    place = stored(tmp_path / "tiny.session")
+    assert cli("validate tiny.session") == (0, "tiny.session: no deviation\n", "")
+    images = sorted((place / "images").iterdir())
+    images[0].unlink()
+    content = bytearray(images[1].read_bytes())
+    content[-3] ^= 8
+    images[1].write_bytes(content)
+    with closing(sqlite3.connect(place / "session.db")) as database, database:
+        database.execute("DROP TRIGGER events_no_update")
+        database.execute("UPDATE events SET kind = 'planned' WHERE id = 2")
+    answer = cli("validate tiny.session")
+    assert (answer.code, answer.err) == (1, "")
+    first, second, third = answer.out.splitlines()
+    assert "tiny.session, images of patch p0: must be there. Got no file instead." in first
+    assert "images of patch p1: must be as they were written" in second
+    assert "tiny.session, events:" in third
+    assert "the content of event 2" in third
+    (told,) = json.loads(cli("validate tiny.session --json").out)["files"]
+    assert (told["format"], len(told["deviations"])) == ("cryoscout session", 3)
+    with closing(sqlite3.connect(place / "session.db")) as database, database:
+        database.execute("DROP TRIGGER exposures_touched_by_update")
+        database.execute("UPDATE exposures SET ctf_max_res_angstrom = 2 WHERE rowid = 3")
+    assert "tiny.session, tables:" in cli("validate tiny.session").out

@@ -94,6 +94,7 @@ READING = (
     "replay PLACE --budget-min 30 --policies index --starts 2",
     "report PLACE -o page.html --budget-min 30 --starts 2 --policies index",
     "train PLACE -o mine --labels 0.5",
+    "validate PLACE",
 )
 
 
@@ -101,7 +102,7 @@ def assert_reading_works(place: Path, work: Path, hole: str) -> None:
     for line in READING:
         ended = run(line.replace("PLACE", str(place)), work)
         assert ended.code == 0, f"{line}: {ended.said}"
-        if not line.startswith("train"):
+        if not line.startswith(("train", "validate")):
             assert "may only be read: as of" in ended.said, line
     with SessionStore.open_for_reading(place) as store:
         session = store.load()

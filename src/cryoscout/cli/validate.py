@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 EXIT_DEVIATIONS = 1
 EXIT_UNREADABLE = 2
+STORED = "cryoscout session"
+"""Format of a NAME.session folder."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,9 @@ class _Checked:
 def validate(
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="PATH...", help="Vendor files or folders; formats are known by content."),
+        typer.Argument(
+            metavar="PATH...", help="Vendor files or folders, known by content; NAME.session folders."
+        ),
     ],
     column: Annotated[
         list[str] | None,
@@ -64,6 +68,8 @@ def validate(
 ) -> None:
     """List every deviation of vendor files or folders from their formats, one per line.
 
+    Of a NAME.session folder it lists what is damaged: tables, events and images against their checksums.
+
     Leaves with 0 when there is none and 1 when there is any: a file of no known format or one that nothing can be
     read of deviates too. Leaves with 2 when a path is not there or may not be read, and for wrong options.
 
@@ -75,7 +81,8 @@ def validate(
     from cryoscout.cli.import_ import column_map_of
     from cryoscout.formats import registry
     from cryoscout.formats.own.table import read_column_map
-    from cryoscout.formats.text.findings import UnreadableError
+    from cryoscout.formats.text.findings import Deviation, UnreadableError
+    from cryoscout.session.damage import damage_of, is_stored_session
 
     column_map = column_map_of(column, mapping)
     if isinstance(column_map, Path):
@@ -84,6 +91,10 @@ def validate(
     checked: list[_Checked] = []
     unreadable: list[UnreadableError] = []
     for path in dict.fromkeys(paths):
+        if is_stored_session(path):
+            damage = [Deviation(None, message, element) for element, message in damage_of(path)]
+            checked.append(_Checked(path, STORED, STORED, damage))
+            continue
         try:
             found, deviations = registry.validate(path, column_map)
         except UnreadableError as error:
