@@ -248,7 +248,7 @@ def _coupling(
     """What is coupled, and where its session lies; everything that can be refused beforehand is."""
     from cryoscout.cli.predict import check_context
     from cryoscout.cli.train import stored_folder
-    from cryoscout.coupling.from_session import SessionCoupling
+    from cryoscout.coupling.from_session import SessionCoupling, labels_without_image
     from cryoscout.perception.from_session import label_crops, session_crops
     from cryoscout.routing.predictions import check_threshold_angstrom
     from cryoscout.routing.times import time_model_for
@@ -263,8 +263,9 @@ def _coupling(
     check_threshold_angstrom(threshold)
     labels = label_crops(crops, threshold_angstrom=threshold, fraction=request.labels, seed=request.seed)
     time_model, _ = time_model_for(crops.session, None)
+    others = labels_without_image(crops, threshold) if request.labels == 1.0 else None
     return SessionCoupling(
-        crops, labels, threshold, settings, request.profile, dict(request.changes), time_model, device
+        crops, labels, threshold, settings, others, request.profile, dict(request.changes), time_model, device
     ), place
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cryoscout.core.errors import DataError
 from cryoscout.core.telling import SILENT, Telling
@@ -29,12 +30,15 @@ class SessionCoupling:
     """What is coupled.
 
     labels : of the crops, those that are told     profile, changes, device : of the network's trainings
+    without_image : (n,) labels of holes without a usable image, which belief and routes know all the same; -1 where
+        there is none; None: none at all
     """
 
     crops: SessionCrops
     labels: CropLabels
     threshold_angstrom: float
     settings: CoupleSettings
+    without_image: NDArray[np.int64] | None = None
     profile: str = "quick"
     changes: dict[str, Any] | None = None
     time_model: TimeModel = PRESETS["cryorl"]
@@ -44,6 +48,8 @@ class SessionCoupling:
         """Labels of all holes, and those that are held out, of whole patches where that is possible."""
         labels = np.full(self.crops.session.n_holes, UNLABELLED, dtype=np.int64)
         labels[self.crops.hole] = self.labels.labels
+        if self.without_image is not None:
+            labels = np.where(self.without_image != UNLABELLED, self.without_image, labels)
         rng = np.random.default_rng([self.settings.seed, HELD_OUT_STREAM])
         patches = self.crops.session.holes["patch_id"].to_numpy()
         return Told(labels, hold_out(labels, patches, self.settings.held_out, rng))
@@ -102,3 +108,11 @@ class SessionCoupling:
             "coupling": self.settings.model_dump(mode="json"),
         }  # fmt: skip
         return replace(classifier, notes={**classifier.notes, **about})
+
+
+def labels_without_image(crops: SessionCrops, threshold_angstrom: float) -> NDArray[np.int64]:
+    """(n,) 1 good, 0 not, of holes with a result and without an image that can be learned from; -1 of all others."""
+    good = crops.session.good_by_majority(threshold_angstrom)
+    unusable = crops.without_image()
+    unusable[crops.hole[crops.shows_nothing]] = True
+    return np.where(unusable & ~np.isnan(good), good == 1.0, UNLABELLED).astype(np.int64)
