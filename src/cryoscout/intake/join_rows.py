@@ -310,7 +310,7 @@ def new_provenance(rows: Sequence[tuple[str, ...]], stored: StoredRows) -> list[
 
 
 def _new_rows(table: str, rows: Sequence[Payload]) -> list[Payload]:
-    return _rows(table, {name: [row[name] for row in rows] for name in TABLES[table]}) if rows else []
+    return _rows(table, {name: [row.get(name) for row in rows] for name in TABLES[table]}) if rows else []
 
 
 def _rows(table: str, columns: Mapping[str, list[Any]]) -> list[Payload]:
