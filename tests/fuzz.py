@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 TESTS = Path(__file__).parent
-FOREIGN = ("formats", "perception/test_images.py", "core/test_array_file.py")
+FOREIGN = ("formats", "perception/test_images.py", "core/test_array_file.py", "core/test_names.py")
 """Tests of what reads bytes of others: every reader, images, the REST client, the header of array files, names."""
 UNTIL, NOTES, CASES = "CRYOSCOUT_FUZZ_UNTIL", "CRYOSCOUT_FUZZ_NOTES", "CRYOSCOUT_FUZZ_CASES"
 LOOK_EVERY_S = 0.05

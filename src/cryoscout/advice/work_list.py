@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cryoscout.belief.counts import CountForecast, forecast_count
 from cryoscout.core.errors import InputError
+from cryoscout.core.names import as_cell
 from cryoscout.core.units import TIER_NAMES
 from cryoscout.routing.course import Course
 from cryoscout.routing.plan_route import plan_route
@@ -175,12 +176,14 @@ class WorkList:
     def to_csv(self) -> str:
         """One line per hole under the header CSV_COLUMNS, unknown positions empty; lines end in a line feed.
 
-        p_good is of one exposure: a hole of several shots is expected to give shots times as many good micrographs.
+        A name that a spreadsheet would take for a formula has an apostrophe before it, which `formats.own.table` takes
+        off again. p_good is of one exposure: a hole of several shots is expected to give shots times as many good
+        micrographs.
         """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(CSV_COLUMNS)
-        writer.writerows([getattr(visit, name) for name in CSV_COLUMNS] for visit in self.visits)
+        writer.writerows([as_cell(getattr(visit, name)) for name in CSV_COLUMNS] for visit in self.visits)
         return text.getvalue()
 
     def to_html(self, maps: Sequence[SquareMap] = ()) -> str:

@@ -19,6 +19,7 @@ from typer.main import get_command
 
 import cryoscout
 from cryoscout.core.errors import CryoscoutError, UnknownNameError
+from cryoscout.core.names import visible_lines
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -117,11 +118,11 @@ def main(arguments: Sequence[str]) -> int:
         code = leaving.code if isinstance(leaving.code, int) else EXIT_BAD_INPUT
         return EXIT_TERMINATED if code == EXIT_INTERRUPTED and _terminated else code
     except CryoscoutError as error:
-        print(error, file=sys.stderr)  # noqa: T201
+        print(visible_lines(str(error)), file=sys.stderr)  # noqa: T201
         return EXIT_BAD_INPUT
     except OSError as error:
         # A file that cannot be read or written is the user's or the disk's, not a defect of cryoscout.
-        print(_message_of(error), file=sys.stderr)  # noqa: T201
+        print(visible_lines(_message_of(error)), file=sys.stderr)  # noqa: T201
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         return EXIT_TERMINATED if _terminated else EXIT_INTERRUPTED

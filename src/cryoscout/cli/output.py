@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from cryoscout.core.errors import InputError
+from cryoscout.core.names import is_visible, visible_lines
 from cryoscout.core.new_files import finite
 from cryoscout.core.telling import Telling
 
@@ -24,20 +25,32 @@ SESSION_SUFFIX = ".session"
 
 def print_json(payload: Mapping[str, Any]) -> None:
     """Print one JSON object on stdout. NaN and infinities become null: JSON has no word for them."""
-    typer.echo(json.dumps(finite(payload), allow_nan=False, ensure_ascii=False))
+    text = json.dumps(finite(payload), allow_nan=False, ensure_ascii=False)
+    # The same JSON, of which a terminal shows every character.
+    if not is_visible(text):
+        text = "".join([each if is_visible(each) else f"\\u{ord(each):04x}" for each in text])
+    typer.echo(text)
 
 
 def console() -> Console:
     """Where people read: stdout, without markup (ids may hold brackets), wide when it is not a terminal."""
     from rich.console import Console
 
+    class Visible(Console):
+        """Whatever a name holds, the terminal obeys none of it."""
+
+        def print(self, *objects: Any, **named: Any) -> None:
+            super().print(
+                *(visible_lines(each) if isinstance(each, str) else each for each in objects), **named
+            )
+
     width = None if sys.stdout.isatty() else WIDTH_WHEN_NOT_A_TERMINAL
-    return Console(markup=False, highlight=False, emoji=False, width=width)
+    return Visible(markup=False, highlight=False, emoji=False, width=width)
 
 
 def say(message: str) -> None:
     """One line for people, on stderr, so that stdout stays what was asked for."""
-    typer.echo(message, err=True)
+    typer.echo(visible_lines(message), err=True)
 
 
 @contextmanager

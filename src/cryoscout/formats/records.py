@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cryoscout.core.names import is_visible, visible, visible_lines
 from cryoscout.formats.text.findings import Deviation
+from cryoscout.session.vendor_fields import VendorFields
 
 SQUARE_COLUMNS = ("square_id", "grid_id", "x_um", "y_um")
 HOLE_COLUMNS = ("hole_id", "patch_id", "square_id", "grid_id", "x_um", "y_um", "x_px", "y_px", "chosen")
@@ -75,6 +77,17 @@ class SourceRecords:
     stamps: dict[str, FileStamp] = field(default_factory=dict)
     """Stamps of the files read whole, by path below `path`, where the reader can skip files it knows."""
 
+    def __post_init__(self) -> None:
+        """Make every text of the source visible (see `core.names`), and say how many were not: the one border."""
+        changed = Changed()
+        for name in ("squares", "holes", "exposures", "ctf", "further_ctf"):
+            object.__setattr__(self, name, changed.table(getattr(self, name)))
+        object.__setattr__(self, "extra", changed.fields(self.extra))
+        if self.session_name is not None:
+            object.__setattr__(self, "session_name", changed.text(self.session_name))
+        notes = [visible_lines(note) for note in self.notes]
+        object.__setattr__(self, "notes", (*notes, *changed.notes()))
+
 
 @dataclass(frozen=True, slots=True)
 class ReadExposure:
@@ -122,6 +135,87 @@ class FewRecords:
     shots: int | None = None
     deviations: tuple[Deviation, ...] = ()
     stamps: dict[str, FileStamp] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """As of `SourceRecords`; ids of such formats are digits and names of files that their patterns match."""
+        object.__setattr__(self, "extra", Changed().fields(self.extra))
+
+
+@dataclass
+class Changed:
+    """Makes texts visible and counts those that were not."""
+
+    count: int = 0
+    first: str = ""
+
+    def text(self, text: str, *, lines: bool = False) -> str:
+        """A text as it may be shown.     lines : it may have several lines"""
+        if is_visible(text, lines=lines):
+            return text
+        self.count += 1
+        shown = visible_lines(text) if lines else visible(text)
+        self.first = self.first or shown
+        return shown
+
+    def table(self, table: pd.DataFrame) -> pd.DataFrame:
+        """A table with its texts, and the names of its columns, so; itself where nothing changes."""
+        columns = [self.text(str(column)) for column in table.columns]
+        texts: dict[str, list[object]] = {}
+        for place, column in enumerate(columns):
+            values = table.iloc[:, place]
+            if pd.api.types.is_numeric_dtype(values) or pd.api.types.is_datetime64_any_dtype(values):
+                continue
+            listed = values.tolist()
+            if not is_visible("".join([value for value in listed if isinstance(value, str)])):
+                texts[column] = [self.text(value) if isinstance(value, str) else value for value in listed]
+        if columns == list(table.columns) and not texts:
+            return table
+        table = table.set_axis(columns, axis=1)
+        return table.assign(
+            **{
+                name: pd.Series(values, index=table.index, dtype=table[name].dtype)
+                for name, values in texts.items()
+            }
+        )
+
+    def fields(self, extra: Mapping[str, Mapping[str, str]]) -> Mapping[str, Mapping[str, str]]:
+        """Vendor fields so; those of records that need no change stay as they are held."""
+        found: dict[str, Mapping[str, str]] = {}
+        shared: dict[int, bool] = {}
+        is_changed = False
+        for record, fields in extra.items():
+            if _are_visible(record, fields, shared):
+                found[record] = fields
+                continue
+            is_changed = True
+            found[self.text(record)] = {
+                self.text(name): self.text(text, lines=True) for name, text in fields.items()
+            }
+        return found if is_changed else extra
+
+    def notes(self) -> list[str]:
+        """For the join report; empty where nothing was changed."""
+        if not self.count:
+            return []
+        return [
+            f"{self.count} texts held control characters or marks of direction, which stand as visible marks now "
+            f"(first: {self.first[:60]})"
+        ]
+
+
+def _are_visible(record: str, fields: Mapping[str, str], shared: dict[int, bool]) -> bool:
+    """Whether a record's id, names and texts are; what many records share is looked at once."""
+    own: Mapping[str, str | None] = fields
+    if isinstance(fields, VendorFields):
+        key = id(fields.shared)
+        if key not in shared:
+            shared[key] = is_visible("".join(fields.shared)) and is_visible(
+                "".join(fields.shared.values()), lines=True
+            )
+        if not shared[key]:
+            return False
+        own = fields.own
+    return is_visible("".join([record, *own])) and is_visible("".join(filter(None, own.values())), lines=True)
 
 
 class WholeReadingNeededError(Exception):

@@ -132,7 +132,7 @@ def read_results(path: Path) -> list[Json]:
 
 def results_csv(results: list[Json]) -> str:
     """One line per round: session, player, picks, good of the person, of the rivals and the bound."""
-    from cryoscout.live.views import without_formula
+    from cryoscout.core.names import as_cell
 
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -140,7 +140,7 @@ def results_csv(results: list[Json]) -> str:
     for each in results:
         ends = [each["picks"].get(name, [None])[-1] for name in ("adaptive", "dqn-y1", "bound")]
         row = [each["session"], each["player"], each["n_picks"], each["good"], *ends, each["minutes_taken"]]
-        writer.writerow([without_formula(value) for value in row])
+        writer.writerow([as_cell(value) for value in row])
     return out.getvalue()
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cryoscout.advice.why import Json, rounded
 from cryoscout.core.errors import UnknownNameError
+from cryoscout.core.names import as_cell
 from cryoscout.live.advisor import Trouble
 from cryoscout.live.running import Moment
 from cryoscout.session.model import Session
@@ -422,12 +423,5 @@ def rows_as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     if rows:
         writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows({name: without_formula(value) for name, value in row.items()} for row in rows)
+        writer.writerows({name: as_cell(value) for name, value in row.items()} for row in rows)
     return out.getvalue()
-
-
-def without_formula(value: Any) -> Any:
-    """The value, a text that begins like a formula with an apostrophe before it."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{value}"
-    return value

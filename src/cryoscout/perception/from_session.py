@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import DataError, InputError
+from cryoscout.core.names import as_cell
 from cryoscout.core.new_files import write_whole
 from cryoscout.core.units import FAILED_FIT_ANGSTROM
 from cryoscout.perception.predictor import HELD_OUT_GIVEN, Predictor
@@ -322,5 +323,6 @@ def write_set_aside(set_aside: tuple[SetAside, ...], path: Path) -> None:
     import pandas as pd
 
     columns = ("hole_id", "patch_id", "why")
-    table = pd.DataFrame([[getattr(each, name) for name in columns] for each in set_aside], columns=columns)
+    rows = [[as_cell(getattr(each, name)) for name in columns] for each in set_aside]
+    table = pd.DataFrame(rows, columns=columns)
     write_whole(path, table.to_csv(index=False))

@@ -62,9 +62,16 @@ class Curve:
 
 
 def house_style() -> AbstractContextManager[None]:
-    """Fonts and lines of every figure, inside a `with` block."""
+    """Fonts and lines of every figure, and names drawn literally, inside a `with` block."""
     return matplotlib.rc_context(
-        {"font.size": 9.5, "font.family": "sans-serif", "axes.edgecolor": "#6a6a66", "text.color": BLACK}
+        {
+            "font.size": 9.5,
+            "font.family": "sans-serif",
+            "axes.edgecolor": "#6a6a66",
+            "text.color": BLACK,
+            # A name such as `$x^{$` is no formula.
+            "text.parse_math": False,
+        }
     )
 
 

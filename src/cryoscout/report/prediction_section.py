@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -14,7 +15,17 @@ from cryoscout.belief.evaluation import Evaluation, evaluate_predictions
 from cryoscout.core.errors import CryoscoutError
 from cryoscout.core.ties import at_least, order_lowest_first
 from cryoscout.perception.from_session import SessionCrops
-from cryoscout.report.figures import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, svg_text
+from cryoscout.report.figures import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    svg_text,
+)
 from cryoscout.report.page import ReportSection, ReportTable
 from cryoscout.session.model import Session
 
@@ -152,6 +163,7 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
+@rc_context({"text.parse_math": False})
 def _reliability(judged: Sequence[_Judged], is_good: NDArray[np.float64]) -> ReportSection:
     figure = Figure(figsize=(5.2, 4.6), layout="constrained")
     axes: Axes = figure.subplots()
@@ -175,6 +187,7 @@ def _reliability(judged: Sequence[_Judged], is_good: NDArray[np.float64]) -> Rep
     )
 
 
+@rc_context({"text.parse_math": False})
 def _examples(
     judged: _Judged, is_good: NDArray[np.float64], holes: NDArray[np.int64], crops: SessionCrops
 ) -> ReportSection | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -142,6 +143,7 @@ def _scores(p: NDArray[np.float64], good: NDArray[np.float64]) -> tuple[float, f
     return float(np.mean(called == (good > 0))), float(good[called].mean()) if called.any() else np.nan
 
 
+@rc_context({"text.parse_math": False})
 def results_section(curve: ResultsCurve) -> ReportSection:
     """The curve as a figure of the report."""
     figure = Figure(figsize=(8.4, 3.4), layout="constrained")

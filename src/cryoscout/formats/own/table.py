@@ -52,6 +52,7 @@ import numpy as np
 import pandas as pd
 
 from cryoscout.core.errors import FileFormatError, InputError
+from cryoscout.core.names import from_cell
 from cryoscout.formats.ctf.names import exposure_name
 from cryoscout.formats.ctf.records import (
     LARGEST_TABLE_BYTES,
@@ -288,7 +289,7 @@ def read_generic(path: Path, findings: Findings, column_map: ColumnMap | Path | 
 
 def _take_cells(table: GenericTable, findings: Findings, line: int, cells: list[str]) -> None:
     if len(cells) == len(table.header):
-        table.rows.append(cells)
+        table.rows.append([from_cell(cell) for cell in cells])
         table.row_lines.append(line)
         return
     message = f"a line must have {len(table.header)} values, as the header. Got {len(cells)} instead."
