@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import os
 import pkgutil
-import resource
 import shutil
 import signal
 import sys
@@ -21,9 +20,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 
 import cryoscout
 from session_with_images import TINY
+
+resource = pytest.importorskip(
+    "resource", reason="kills in the middle of a write need the limits of a Unix system"
+)
 
 WATCHED = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "sqlite3.connect")
 WAYS = ("step", "write", "wait")
@@ -32,13 +36,8 @@ WAYS = ("step", "write", "wait")
 _numbers = itertools.count()
 
 _context: Any = get_context("forkserver")
-_context.set_forkserver_preload(
-    [
-        each.name
-        for each in pkgutil.walk_packages(cryoscout.__path__, "cryoscout.")
-        if ".live" not in each.name
-    ]
-)
+_modules = [each.name for each in pkgutil.walk_packages(cryoscout.__path__, "cryoscout.")]
+_context.set_forkserver_preload([*(name for name in _modules if ".live" not in name), __name__])
 
 
 class Moment(NamedTuple):
