@@ -22,6 +22,7 @@ import pandas as pd
 from cryoscout.core.errors import FileFormatError
 from cryoscout.core.units import is_failed_fit
 from cryoscout.formats.ctf.names import exposure_name
+from cryoscout.formats.limits import low_resolution_problem
 from cryoscout.formats.text.findings import Deviation, Findings, UnreadableError, read_start
 
 HEAD_BYTES = 64 * 1024
@@ -60,7 +61,7 @@ def resolution_problem(text: str) -> str | None:
         return f"the CTF resolution must be a number. Got {shown(text)} instead."
     if value <= 0:
         return f"the CTF resolution must be above 0 angstrom. Got {shown(text)} instead."
-    return None
+    return low_resolution_problem(value)
 
 
 def deviations_of(path: Path, read: Callable[[Path, Findings], object]) -> list[Deviation]:

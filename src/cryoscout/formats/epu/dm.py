@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from xml.etree.ElementTree import Element
 
 from cryoscout.core.errors import FileFormatError
+from cryoscout.formats import limits
 from cryoscout.formats.epu.data_contract_xml import XmlDocument, flattened, read_xml
 from cryoscout.formats.epu.names import last_name
 from cryoscout.formats.epu.values import (
@@ -291,11 +293,24 @@ def read_grid_square(path: Path, findings: Findings | None = None) -> GridSquare
                 findings.deviates(error.detail, element=element)
     return GridSquare(
         square_id=square_id or "",
-        x_um=number(document.text(root, "Position", "X"), "Position/X", findings, UM_PER_M),
-        y_um=number(document.text(root, "Position", "Y"), "Position/Y", findings, UM_PER_M),
+        x_um=_stage_um(document.text(root, "Position", "X"), "Position/X", findings),
+        y_um=_stage_um(document.text(root, "Position", "Y"), "Position/Y", findings),
         holes=tuple(holes.values()),
         extra=_texts_of(document, root),
     )
+
+
+def _stage_um(
+    text: str | None,
+    element: str,
+    findings: Findings,
+    read: Callable[[str | None, str, Findings, float], float] = number,
+) -> float:
+    return limits.stage_um(read(text, element, findings, UM_PER_M), "it", findings, element=element)
+
+
+def _image_px(text: str | None, element: str, findings: Findings) -> float:
+    return limits.image_px(required_number(text, element, findings), "it", findings, element=element)
 
 
 def _targets(document: XmlDocument) -> Element | None:
@@ -326,10 +341,10 @@ def _hole(document: XmlDocument, hole_id: str, value: Element, findings: Finding
             extra[f"{child.tag}/{path}" if path else child.tag] = text
     return HoleTarget(
         hole_id=hole_id,
-        x_um=required_number(document.text(value, stage, "X"), f"{where}/{stage}/X", findings, UM_PER_M),
-        y_um=required_number(document.text(value, stage, "Y"), f"{where}/{stage}/Y", findings, UM_PER_M),
-        x_px=required_number(document.text(value, "PixelCenter", "x"), f"{where}/PixelCenter/x", findings),
-        y_px=required_number(document.text(value, "PixelCenter", "y"), f"{where}/PixelCenter/y", findings),
+        x_um=_stage_um(document.text(value, stage, "X"), f"{where}/{stage}/X", findings, required_number),
+        y_um=_stage_um(document.text(value, stage, "Y"), f"{where}/{stage}/Y", findings, required_number),
+        x_px=_image_px(document.text(value, "PixelCenter", "x"), f"{where}/PixelCenter/x", findings),
+        y_px=_image_px(document.text(value, "PixelCenter", "y"), f"{where}/PixelCenter/y", findings),
         selected=truth(document.text(value, "Selected"), f"{where}/Selected", findings),
         acquisitions=tuple(made),
         extra=extra,
@@ -371,8 +386,8 @@ def _atlas_square(document: XmlDocument, square_id: str, node: Element, findings
         (("PositionOnTheAtlas", "Physical"), "x", "y"),
     ):
         element = f"Nodes/{square_id}/{'/'.join(place)}"
-        x = number(document.text(node, *place, x_name), element, findings, UM_PER_M)
-        y = number(document.text(node, *place, y_name), element, findings, UM_PER_M)
+        x = _stage_um(document.text(node, *place, x_name), element, findings)
+        y = _stage_um(document.text(node, *place, y_name), element, findings)
         # Not aligned is written as zeros.
         if math.isfinite(x) and math.isfinite(y) and (x, y) != (0.0, 0.0):
             break

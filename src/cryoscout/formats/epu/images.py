@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryoscout.formats import limits
 from cryoscout.formats.epu.data_contract_xml import LARGEST_IMAGE_XML_BYTES, flattened, read_xml
 from cryoscout.formats.epu.values import (
     ANGSTROM_PER_M,
@@ -140,6 +141,12 @@ class FieldsBySquare:
         return found
 
 
+def _stage_um(fields: Mapping[str, str], axis: str, findings: Findings) -> float:
+    element = f"{_STAGE}/{axis}"
+    value_um = required_number(fields.get(element), element, findings, UM_PER_M)
+    return limits.stage_um(value_um, "it", findings, element=element)
+
+
 def read_image(path: Path, findings: Findings | None = None) -> ImageRecord:
     """Read the XML beside an image of a square, a hole or an exposure.
 
@@ -164,8 +171,8 @@ def read_image(path: Path, findings: Findings | None = None) -> ImageRecord:
                 break
     return ImageRecord(
         acquired_at=moment(fields.get(_TIME), _TIME, findings),
-        stage_x_um=required_number(fields.get(f"{_STAGE}/X"), f"{_STAGE}/X", findings, UM_PER_M),
-        stage_y_um=required_number(fields.get(f"{_STAGE}/Y"), f"{_STAGE}/Y", findings, UM_PER_M),
+        stage_x_um=_stage_um(fields, "X", findings),
+        stage_y_um=_stage_um(fields, "Y", findings),
         numbers=numbers,
         texts=texts,
         fields=fields,

@@ -52,6 +52,7 @@ from cryoscout.formats.ctf.records import (
     scaled,
     shown,
 )
+from cryoscout.formats.limits import image_px
 from cryoscout.formats.own.times import parse_time
 from cryoscout.formats.records import EXPOSURE_COLUMNS, HOLE_COLUMNS, SourceRecords
 from cryoscout.formats.text.findings import Deviation, Findings, check_width, lines_of, read_lines
@@ -328,6 +329,7 @@ def _placed(
             line,
         )
         return None
+    x_px, y_px = image_px(x_px, "XCoord", findings, line), image_px(y_px, "YCoord", findings, line)
     if "TimeStamp" not in row:
         return x_px, y_px, None
     started_at = parse_time(row["TimeStamp"])

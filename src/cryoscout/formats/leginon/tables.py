@@ -30,6 +30,7 @@ import pandas as pd
 from cryoscout.core.errors import FileFormatError, InputError
 from cryoscout.formats.ctf.records import LARGEST_TABLE_BYTES, parse_number, shown
 from cryoscout.formats.leginon.names import LeginonName, parse_name
+from cryoscout.formats.limits import low_resolution_problem, pixel_problem
 from cryoscout.formats.text.findings import (
     Deviation,
     Findings,
@@ -225,9 +226,13 @@ def _ctf_values(fields: list[str]) -> dict[str, Any]:
         raise _LineError(
             f"the CTF resolution must be above 0 angstrom, or -1 for none. Got {shown(fields[2])} instead."
         )
+    x_px, y_px = _finite(fields[0], "dx"), _finite(fields[1], "dy")
+    for problem in (pixel_problem(x_px, "dx"), pixel_problem(y_px, "dy"), low_resolution_problem(ctf)):
+        if problem is not None:
+            raise _LineError(problem)
     return {
-        "x_px": _finite(fields[0], "dx"),
-        "y_px": _finite(fields[1], "dy"),
+        "x_px": x_px,
+        "y_px": y_px,
         "ctf_max_res_angstrom": ctf,
         "confidence": _finite(fields[3], "the confidence"),
     }

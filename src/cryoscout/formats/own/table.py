@@ -62,6 +62,7 @@ from cryoscout.formats.ctf.records import (
     resolution_problem,
     shown,
 )
+from cryoscout.formats.limits import low_resolution_problem, pixel_problem, stage_problem
 from cryoscout.formats.own.times import parse_time
 from cryoscout.formats.records import EXPOSURE_COLUMNS, HOLE_COLUMNS, SQUARE_COLUMNS, SourceRecords
 from cryoscout.formats.text.findings import (
@@ -371,6 +372,8 @@ class _Columns:
     exposure_lines: dict[str, int] = field(default_factory=dict)
     ctf: list[tuple[str, float, int]] = field(default_factory=list)
     shots: dict[str, int] = field(default_factory=dict)
+    left_open: list[str] = field(default_factory=list)
+    """What no microscope does, of the row that is taken: its value is missing."""
     kept: list[list[str]] = field(default_factory=list)
     """The whole row, as written."""
 
@@ -379,8 +382,9 @@ def _records(table: GenericTable, findings: Findings) -> SourceRecords:
     columns = _Columns()
     for line, row in zip(table.row_lines, table.rows, strict=True):
         problem = _take(table, columns, line, row)
-        if problem is not None:
-            findings.deviates(problem, line)
+        for each in [*columns.left_open, *([] if problem is None else [problem])]:
+            findings.deviates(each, line)
+        columns.left_open.clear()
     notes = list(table.notes)
     without = len(columns.kept) - len(columns.ctf)
     if "ctf" in table.roles and without:
@@ -450,9 +454,19 @@ def _take(table: GenericTable, columns: _Columns, line: int, row: list[str]) -> 
     for value in (x, y):
         if isinstance(value, str):
             return value
+    check = stage_problem if table.position_unit == "um" else pixel_problem
+    problems = [check(float(value), role) for value, role in ((x, "x"), (y, "y"))]
+    if any(problems):
+        columns.left_open += filter(None, problems)
+        x = y = np.nan
     started_at = None if time.lower() in NO_VALUE else parse_time(time)
     if isinstance(started_at, str):
         return started_at
+    if resolution.lower() not in NO_VALUE:
+        too_low = low_resolution_problem(parse_number(resolution) or np.nan)
+        if too_low is not None:
+            columns.left_open.append(too_low)
+            resolution = ""
     if resolution.lower() not in NO_VALUE:
         problem = resolution_problem(resolution)
         if problem is not None:

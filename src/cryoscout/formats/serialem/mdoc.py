@@ -18,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cryoscout.core.errors import FileFormatError
+from cryoscout.formats import limits
 from cryoscout.formats.ctf.records import deviations_of
 from cryoscout.formats.serialem.autodoc import (
     TITLE,
@@ -203,7 +204,11 @@ def _read_section(section: Section, findings: Findings) -> MdocSection | None:
             values = _values(section, key, MDOC_NUMBERS[key][0], findings)
             if values is not None:
                 numbers[key] = values
-    x_um, y_um = numbers.get("StagePosition", (math.nan, math.nan))
+    where = (findings, section.line_of("StagePosition"), f"[{section.kind} = {section.name[:_SHOWN]}]")
+    x_um, y_um = (
+        limits.stage_um(value, "StagePosition", *where)
+        for value in numbers.get("StagePosition", (math.nan, math.nan))
+    )
     shift_x, shift_y = numbers.get("ImageShift", (math.nan, math.nan))
     return MdocSection(
         kind=section.kind,

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from cryoscout.core.errors import FileFormatError
+from cryoscout.formats import limits
 from cryoscout.formats.ctf.records import deviations_of
 from cryoscout.formats.serialem.autodoc import (
     Autodoc,
@@ -350,6 +351,11 @@ def _numbers(section: Section, findings: Findings) -> dict[str, tuple[float, ...
         values = _values(section, key, described, findings)
         if values is None:
             wrong.add(key)
+            continue
+        problem = _place_problem(key, values)
+        if problem is not None:
+            findings.deviates(problem, section.line_of(key), _element(section))
+            wrong.add(key)
         else:
             numbers[key] = values
     kind = numbers.get("Type", (None,))[0]
@@ -373,6 +379,12 @@ def _numbers(section: Section, findings: Findings) -> dict[str, tuple[float, ...
             _element(section),
         )
     return None if not wrong.isdisjoint(needed) or not has_position else numbers
+
+
+def _place_problem(key: str, values: tuple[float, ...]) -> str | None:
+    """What is wrong with a position that no stage or image has; None for all other keys."""
+    check = limits.stage_problem if key == "StageXYZ" else limits.pixel_problem if key in COORDS_IN else None
+    return None if check is None else next(filter(None, (check(value, key) for value in values[:2])), None)
 
 
 def _values(section: Section, key: str, described: NavField, findings: Findings) -> tuple[float, ...] | None:

@@ -37,6 +37,7 @@ import numpy as np
 import pandas as pd
 
 from cryoscout.core.errors import FileFormatError
+from cryoscout.formats import limits
 from cryoscout.formats.ctf.names import exposure_name
 from cryoscout.formats.ctf.records import (
     UM_PER_ANGSTROM,
@@ -261,7 +262,9 @@ class _Reader:
             return (math.nan,) * 4
         finder = _Reader(first, "finder", self.findings)
         finder.line, finder.element = finder.line or self.line, self.element
-        x_um, y_um, x_px, y_px = (finder.number(key) for key in ("stage_x", "stage_y", "x", "y"))
+        where = (self.findings, finder.line, finder.element)
+        x_um, y_um = (limits.stage_um(finder.number(key), key, *where) for key in ("stage_x", "stage_y"))
+        x_px, y_px = (limits.image_px(finder.number(key), key, *where) for key in ("x", "y"))
         return x_um, y_um, x_px, y_px
 
     def rest(self, own_id: str) -> dict[str, str]:

@@ -1,0 +1,68 @@
+"""What no microscope does: limits from physics, far beyond real values, so that nonsense is named and not planned.
+
+A grid is 3.05 mm wide and a stage moves about 1 mm from its middle; the largest images, montages of an atlas, have some
+ten thousand pixels a side; no electron microscope resolves half an angstrom in ice. A value beyond is a deviation like
+any other: strict reading ends there, permissive reading keeps the record with the value missing.
+"""
+
+from __future__ import annotations
+
+import math
+
+from cryoscout.formats.text.findings import Findings
+
+FARTHEST_STAGE_UM = 5_000.0
+FARTHEST_PX = 1_000_000.0
+LEAST_RESOLUTION_ANGSTROM = 0.5
+
+_REMEDY = "Remedy: check its unit; where it is damaged, it is left open with --permissive."
+
+
+def stage_problem(value_um: float, what: str) -> str | None:
+    """What is wrong with a stage position in um, or None; NaN, unknown, is right."""
+    if not abs(value_um) > FARTHEST_STAGE_UM:
+        return None
+    return (
+        f"{what} must be a stage position within {FARTHEST_STAGE_UM:,.0f} um (a grid is 3 mm wide). "
+        f"Got {value_um:g} um instead. {_REMEDY}"
+    )
+
+
+def pixel_problem(value_px: float, what: str) -> str | None:
+    """What is wrong with a position on an image in px, or None; NaN, unknown, is right."""
+    if not abs(value_px) > FARTHEST_PX:
+        return None
+    return f"{what} must be on an image, within {FARTHEST_PX:,.0f} px. Got {value_px:g} px instead. {_REMEDY}"
+
+
+def low_resolution_problem(value_angstrom: float) -> str | None:
+    """What is wrong with a CTF resolution that is no microscope's, or None."""
+    if not 0.0 < value_angstrom < LEAST_RESOLUTION_ANGSTROM:
+        return None
+    return (
+        f"the CTF resolution must be {LEAST_RESOLUTION_ANGSTROM:g} angstrom or more. Got {value_angstrom:g} instead. "
+        f"{_REMEDY}"
+    )
+
+
+def stage_um(
+    value_um: float, what: str, findings: Findings, line: int | None = None, element: str | None = None
+) -> float:
+    """The stage position, NaN after a deviation where no stage goes there."""
+    return _or_missing(value_um, stage_problem(value_um, what), findings, line, element)
+
+
+def image_px(
+    value_px: float, what: str, findings: Findings, line: int | None = None, element: str | None = None
+) -> float:
+    """The position on an image, NaN after a deviation where no image has it."""
+    return _or_missing(value_px, pixel_problem(value_px, what), findings, line, element)
+
+
+def _or_missing(
+    value: float, problem: str | None, findings: Findings, line: int | None, element: str | None
+) -> float:
+    if problem is None:
+        return value
+    findings.deviates(problem, line, element)
+    return math.nan

@@ -1,0 +1,88 @@
+"""Nonsense is named and not planned: what no microscope does is a deviation, and its value is missing."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+from reader_samples import SAMPLES
+
+from cryoscout.core.errors import FileFormatError
+from cryoscout.formats import registry
+from cryoscout.formats.epu import session as epu
+from cryoscout.formats.limits import low_resolution_problem, pixel_problem, stage_problem
+from cryoscout.formats.own.table import ColumnMap, read_source
+
+
+@pytest.mark.parametrize(
+    ("check", "right", "wrong"),
+    [
+        (stage_problem, (0.0, -1500.0, 5000.0, math.nan), (5001.0, -1e300, math.inf)),
+        (pixel_problem, (0.0, -20_000.0, 1e6, math.nan), (1e20, -1e7)),
+    ],
+)
+def test_positions_have_limits_far_beyond_real_ones(check, right, wrong):
+    assert [check(value, "x") for value in right] == [None] * len(right)
+    assert all(re.search(r"x must be .* Got .* instead\. Remedy: ", check(value, "x")) for value in wrong)
+
+
+def test_no_microscope_resolves_half_an_angstrom():
+    assert low_resolution_problem(1e-320)
+    assert [low_resolution_problem(value) for value in (0.5, 3.0, math.inf, math.nan, -1.0, 0.0)] == [
+        None
+    ] * 6
+    assert "must be 0.5 angstrom or more. Got 1e-30 instead" in low_resolution_problem(1e-30)
+
+
+def table(tmp_path, x="1", ctf="3.5"):
+    path = tmp_path / "a.csv"
+    path.write_text(f"hole,name,x,y,ctf\nh1,a,{x},2,{ctf}\nh2,b,3,4,4.5\n")
+    return path
+
+
+@pytest.mark.parametrize("unit", ["um", "px"])
+def test_a_hole_of_an_own_table_keeps_its_result_without_its_impossible_place(tmp_path, unit):
+    path, columns = table(tmp_path, x="1e20"), ColumnMap(position_unit=unit)
+    with pytest.raises(FileFormatError, match=r"line 2: x must be (a stage|on an image)"):
+        read_source(path, column_map=columns)
+    source = read_source(path, True, columns)
+    assert [each.line for each in source.deviations] == [2]
+    assert source.holes[f"x_{unit}"].isna().tolist() == [True, False]
+    assert source.ctf["ctf_max_res_angstrom"].tolist() == [3.5, 4.5]
+
+
+def test_an_exposure_of_an_own_table_stays_without_its_impossible_result(tmp_path):
+    path = table(tmp_path, ctf="1e-320")
+    with pytest.raises(FileFormatError, match=r"line 2: the CTF resolution must be 0\.5 angstrom or more"):
+        read_source(path)
+    source = read_source(path, True)
+    assert source.exposures["exposure_id"].tolist() == ["a", "b"]
+    assert source.ctf["name"].tolist() == ["b"]
+    assert len(source.deviations) == 1
+
+
+CHANGES = {
+    "epu exposure": (rb"(<Position>.*?<X>)[^<]*", rb"\g<1>1e294", "exposures", "stage_x_um"),
+    "epu square": (rb"(<StagePosition.*?<\w+:X>)[^<]*", rb"\g<1>1e294", "holes", "x_um"),
+    "smartscope": (rb"(stage_x: ).*", rb"\g<1>1e300", "holes", "x_um"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_place_where_no_stage_goes_is_named_and_missing(tmp_path, name):
+    pattern, put, level, column = CHANGES[name]
+    path = tmp_path / SAMPLES[name].file
+    data = re.sub(pattern, put, SAMPLES[name].data, flags=re.DOTALL if name.startswith("epu") else 0)
+    assert data != SAMPLES[name].data
+    path.write_bytes(data)
+    module = registry.format_of(path).load()
+    options = {"retries": 0} if module is epu else {}
+    with pytest.raises(
+        FileFormatError, match=r"must be a stage position within 5,000 um \(a grid is 3 mm wide\)"
+    ):
+        module.read_source(path, **options)
+    source = module.read_source(path, True, **options)
+    assert any("must be a stage position" in each.message for each in source.deviations)
+    assert len(getattr(source, level))
+    assert getattr(source, level)[column].isna().any()
