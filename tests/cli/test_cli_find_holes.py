@@ -37,7 +37,7 @@ def test_json_gives_diameter_and_holes_by_image(cli, lattice, empty):
     assert answer.code == 0
     given = json.loads(answer.out)
     assert given[str(empty)] == {
-        "diameter_px": None, "spacing_um": None, "dark": False, "holes": [],
+        "diameter_px": None, "spacing_um": None, "dark": False, "empty_quarters": 0, "holes": [],
     }  # fmt: skip
     assert "empty.png: no lattice of holes was found" in answer.err
     found = given[str(lattice)]
@@ -116,3 +116,79 @@ def test_lengths_are_said_in_um_where_the_pixel_size_is_known_and_squares_are_to
     answer = cli("find-holes --json", lattice)
     assert json.loads(answer.out)[str(lattice)]["spacing_um"] == pytest.approx(60, abs=1)
     assert "the spacing is 60 um: these are the squares of a grid, not holes" in answer.err
+
+
+def test_a_table_of_the_holes_leads_on_to_a_plan(cli, lattice):
+    answer = cli("find-holes -o holes.csv", lattice)
+    assert answer.code == 0
+    assert "Go on with: cryoscout import holes.csv -o NAME.session" in answer.err
+    told = json.loads(cli("import holes.csv -o mine.session --json").out)
+    assert (told["squares"], told["holes"]) == (1, 25)
+    plan = json.loads(cli("plan mine.session --policy index --budget-min 30 --json").out)
+    assert {hole["square"] for hole in plan["holes"]} == {"square"}
+    assert cli("find-holes -o holes.csv", lattice).code == 2
+    assert cli("find-holes -o holes.csv --force", lattice).code == 0
+
+
+NAV = """AdocVersion = 2.00
+
+[Item = 1-A]
+Color = 2
+StageXYZ = 100 200 5
+NumPts = 5
+Regis = 3
+Type = 2
+MapFile = square.png
+MapID = 123456
+MapMontage = 0
+MapSection = 0
+MapBinning = 1
+MapMagInd = 14
+MapCamera = 0
+MapScaleMat = 10 0 0 10
+MapWidthHeight = 520 440
+PtsX = 74 74 126 126 74
+PtsY = 178 222 222 178 178
+"""
+
+
+def test_a_navigator_of_the_holes_has_them_at_their_stage_positions(cli, lattice, tmp_path):
+    """10 px of the map are 1 um; the picture has half the map's pixels, its top row first."""
+    from cryoscout.session.store import SessionStore
+
+    (tmp_path / "mine.nav").write_text(NAV)
+    answer = cli("find-holes -o holes.nav --nav mine.nav", lattice)
+    assert answer.code == 0
+    assert "25 points on map 1-A, not marked Acquire" in answer.err
+    assert (tmp_path / "holes.nav").read_text().startswith(NAV)
+    assert cli("validate holes.nav").code == 0
+    assert cli("import holes.nav -o sem.session").code == 0
+    with SessionStore.open(tmp_path / "sem.session") as store:
+        holes = store.load().holes
+    # The first hole, row 30, column 50 of 220 rows and 260 columns.
+    expected = 100 + (2 * 50.5 - 260) / 10, 200 + (220 - 2 * 30.5) / 10
+    at = holes[["x_um", "y_um"]].to_numpy()
+    assert np.hypot(*(at - expected).T).min() < 0.15
+    assert len(holes) == 25
+    plan = cli(
+        "plan sem.session --policy index --budget-min 60 --also-unchosen --export nav --nav holes.nav -o p.nav"
+    )
+    assert plan.code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("-o holes.nav", "must be made of one image and your own navigator. Got no --nav instead."),
+        ("-o holes.csv --nav mine.nav", "--nav must go with -o FILE.nav."),
+        (
+            "-o holes.nav --nav mine.nav --map 9",
+            "Got '9', which fits 0, instead. Remedy: name its label with --map",
+        ),
+    ],
+)
+def test_lists_that_cannot_be_made_are_refused(cli, lattice, tmp_path, options, message):
+    (tmp_path / "mine.nav").write_text(NAV)
+    answer = cli(f"find-holes {options}", lattice)
+    assert (answer.code, message in answer.err) == (2, True)
+    assert not (tmp_path / "holes.nav").exists()

@@ -305,3 +305,45 @@ def test_of_an_image_of_inverted_contrast_the_dark_holes_are_found(share):
 def test_no_holes_are_found_in_either_contrast_where_there_are_none():
     noise = np.random.default_rng(0).normal(100, 5, (300, 300)).astype(np.float32)
     assert find_holes(noise) == NO_HOLES
+
+
+def drawn_montage(seed: int, turn_deg: float = 0.0, shades=(1.0, 1.0, 1.0, 1.0)):
+    """Four tiles whose lattices do not go on in each other, and the intact holes of each."""
+    tiles, places = [], []
+    for number in range(4):
+        one = draw(Look(rotation_deg=12 + turn_deg * (number % 2)), seed * 10 + number)
+        offset = np.array([(number // 2) * one.image.shape[0], (number % 2) * one.image.shape[1]])
+        tiles.append(one.image * shades[number])
+        places.append(one.intact + offset)
+    return np.block([tiles[:2], tiles[2:]]).astype(np.float32), places
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{}, {"turn_deg": 7.0}, {"shades": (1.0, 0.3, 2.5, 0.6)}],
+    ids=["tiles that do not fit", "tiles turned a little", "tiles of other brightness"],
+)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_every_tile_of_a_montage_gives_its_holes(seed, how):
+    image, tiles = drawn_montage(seed, **how)
+    found = find_holes(image)
+    for intact in tiles:
+        assert (nearest_px(intact, centres(found)) <= 5).mean() >= 0.95
+    assert found.empty_quarters == 0
+
+
+def test_a_quarter_of_film_without_holes_is_counted():
+    image, tiles = drawn_montage(3)
+    height, width = image.shape
+    rng = np.random.default_rng(0)
+    image[: height // 2, : width // 2] = rng.normal(100, 6, (height // 2, width // 2))
+    found = find_holes(image)
+    assert found.empty_quarters == 1
+    for intact in tiles[1:]:
+        assert (nearest_px(intact, centres(found)) <= 5).mean() >= 0.95
+
+
+def test_what_was_not_recorded_is_no_empty_quarter():
+    image, _ = drawn_montage(3)
+    image[: image.shape[0] // 2, : image.shape[1] // 2] = 0.0
+    assert find_holes(image).empty_quarters == 0

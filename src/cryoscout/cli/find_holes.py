@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from cryoscout.perception.hole_finding import FoundHoles
 
 OVERLAY_SUFFIX = "_holes.png"
+LISTS = (".csv", ".nav")
+"""Endings of -o that mean a list of the holes."""
 
 
 def find_holes(
@@ -21,9 +23,23 @@ def find_holes(
         list[Path], typer.Argument(metavar="IMAGE...", help="Square or patch images: MRC, TIFF, PNG or JPEG.")
     ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder for a picture of each image with its holes.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="FOLDER for a picture of each image with its holes; FILE.csv or FILE.nav for a list to import.",
+        ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace pictures of that name.")] = False,
+    nav: Annotated[
+        Path | None, typer.Option(help="Of -o FILE.nav: your navigator; it is read, never written.")
+    ] = None,
+    map_label: Annotated[
+        str | None,
+        typer.Option(
+            "--map", help="Of -o FILE.nav: label of the map that the image shows. Default: by its file."
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace pictures or a list of that name.")] = False,
     dark: Annotated[
         bool | None,
         typer.Option(
@@ -43,18 +59,23 @@ def find_holes(
       cryoscout find-holes square.mrc
       cryoscout find-holes square1.mrc square2.tif --json
       cryoscout find-holes square.mrc -o pictures
+      cryoscout find-holes square.mrc -o holes.csv
     """
     from cryoscout.perception import hole_finding
     from cryoscout.perception.hole_overlay import write_overlay
     from cryoscout.perception.images import opened_image
     from cryoscout.perception.pixel_size import pixel_size_um
 
-    pictures = _pictures(images, output, force)
+    listed = output if output is not None and output.suffix.lower() in LISTS else None
+    _check_list(listed, images, nav, map_label, force)
+    pictures = _pictures(images, None if listed is not None else output, force)
+    sizes: dict[str, tuple[int, int]] = {}
     found: dict[str, FoundHoles] = {}
     sizes_um: dict[str, float | None] = {}
     with progress("finding holes", len(images)) as step:
         for path in images:
             with opened_image(path) as image:
+                sizes[str(path)] = (image.shape[1], image.shape[0])
                 try:
                     found[str(path)] = hole_finding.find_holes(image, dark)
                 except InputError as error:
@@ -68,6 +89,13 @@ def find_holes(
             say(f"{name}: no lattice of holes was found.")
         for line in _cautions(holes, sizes_um[name], dark):
             say(f"{name}: {line}")
+        if holes.empty_quarters:
+            say(
+                f"{name}: holes in {4 - holes.empty_quarters} of 4 quarters of the picture. Look at the others with "
+                "-o FOLDER; where they have holes too, give them as pictures of their own."
+            )
+    if listed is not None:
+        _write_list(listed, found, sizes, nav, map_label)
     if as_json:
         print_json({name: _to_json(holes, sizes_um[name]) for name, holes in found.items()})
         return
@@ -75,6 +103,69 @@ def find_holes(
         _print(name, holes, sizes_um[name])
     if pictures:
         say(f"Pictures: {output}")
+
+
+def _check_list(
+    listed: Path | None, images: list[Path], nav: Path | None, map_label: str | None, force: bool
+) -> None:
+    """Raise InputError where options of a list do not go together, or the list exists."""
+    from cryoscout.core.new_files import check_new_file
+
+    is_nav = listed is not None and listed.suffix.lower() == ".nav"
+    for name, value in (("--nav", nav), ("--map", map_label)):
+        if value is not None and not is_nav:
+            raise InputError(f"{name} must go with -o FILE.nav. Got none instead. Remedy: leave {name} out.")
+    if listed is None:
+        return
+    check_new_file(listed, force)
+    if is_nav and (nav is None or len(images) != 1):
+        got = "no --nav" if nav is None else f"{len(images)} images"
+        raise InputError(
+            f"A navigator with holes must be made of one image and your own navigator. Got {got} instead. "
+            "Remedy: add --nav FILE, and give the images one by one; or use -o FILE.csv."
+        )
+
+
+def _write_list(
+    listed: Path,
+    found: dict[str, FoundHoles],
+    sizes: dict[str, tuple[int, int]],
+    nav: Path | None,
+    map_label: str | None,
+) -> None:
+    """The holes as a table or navigator that `import` reads."""
+    import csv
+    import io
+
+    from cryoscout.core.new_files import write_whole
+
+    if nav is None:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("hole", "square", "x_px", "y_px", "likeness"))
+        for name, holes in found.items():
+            stem = Path(name).stem
+            for number, hole in enumerate(holes.holes, start=1):
+                at = (f"{hole.column_px:.2f}", f"{hole.row_px:.2f}", f"{hole.score:.3f}")
+                writer.writerow((f"{stem}_h{number}", stem, *at))
+        write_whole(listed, text.getvalue())
+        say(
+            f"Wrote {listed}. Go on with: cryoscout import {listed} -o NAME.session, and --images FOLDER for pictures "
+            "of its holes."
+        )
+        return
+    from cryoscout.formats.serialem.nav import read_nav
+    from cryoscout.formats.serialem.nav_points import map_named, write_points
+
+    (name, holes), source = next(iter(found.items())), read_nav(nav, permissive=True)
+    places = [(hole.row_px, hole.column_px) for hole in holes.holes]
+    shown = map_named(source, map_label, Path(name))
+    is_mrc = Path(name).suffix.lower() in (".mrc", ".st", ".map")
+    made = write_points(source, shown, places, sizes[name], listed, bottom_first=is_mrc)
+    say(
+        f"Wrote {listed}: {len(made)} points on map {shown.label}, not marked Acquire. Go on with: cryoscout import "
+        f"{listed} -o NAME.session, then plan --also-unchosen --export nav --nav {listed}."
+    )
 
 
 def _pictures(images: list[Path], output: Path | None, force: bool) -> dict[Path, Path]:
@@ -131,6 +222,7 @@ def _to_json(found: FoundHoles, pixel_um: float | None) -> dict[str, Any]:
         "diameter_px": None if found.diameter_px is None else round(found.diameter_px, 2),
         "spacing_um": None if spacing_px is None or pixel_um is None else round(spacing_px * pixel_um, 3),
         "dark": found.are_dark,
+        "empty_quarters": found.empty_quarters,
         "holes": [
             [round(hole.row_px, 2), round(hole.column_px, 2), round(hole.score, 4)] for hole in found.holes
         ],

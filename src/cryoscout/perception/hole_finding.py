@@ -32,6 +32,12 @@ NEIGHBOURS_NEEDED = 2
 MEAN_NEIGHBOURS_NEEDED = 3.4
 """Of the eight around: two rows of three have 3.7; blobs that stand anywhere reach about 3."""
 HOLES_NEEDED = 3
+PIECE_NEEDED = 6
+"""Holes of a further piece of a picture, whose lattice does not go on from the largest one's: two rows of three."""
+RECORDED_SHARE = 0.5
+"""Of a quarter of the picture, for it to count as one that should have holes."""
+MOST_UNLIKE = 1.2
+"""Ratio of spacings, and of diameters, of parts of one picture."""
 TORN_SHARE = 0.015  # of the disc: more of it as bright as vacuum is a tear
 _NEAR = 0.17  # of the spacing: how far a neighbour may stand from where the lattice says
 _RADII = np.linspace(0.15, 0.45, 9)  # of the spacing
@@ -57,12 +63,14 @@ class FoundHoles:
 
     lattice : steps between neighbours, px of the image     holes : sorted by row, then column
     are_dark : whether the holes are darker than the film: the image has inverted contrast
+    empty_quarters : quarters of the picture in which no hole was found although a camera recorded them
     """
 
     diameter_px: float | None
     lattice: Lattice | None
     holes: tuple[Hole, ...]
     are_dark: bool = False
+    empty_quarters: int = 0
 
     @property
     def mean_score(self) -> float:
@@ -102,7 +110,13 @@ def find_holes(image: NDArray[np.generic] | Picture, dark: bool | None = None) -
     factor = max(1, round(max(image.shape, default=0) / REDUCED_PX))
     reduced = _reduced(_Array(_checked(image)) if isinstance(image, np.ndarray) else image, factor)
     found = _by_contrast(reduced, factor, dark)
-    return found if found.holes else _by_contrast(reduced, factor, dark, calmed=True)
+    is_calmed = not found.holes
+    if is_calmed:
+        found = _by_contrast(reduced, factor, dark, calmed=True)
+    if not found.holes:
+        return found
+    image = np.float32(1.0) - reduced if found.are_dark else reduced
+    return _with_every_quarter(found, _calmed(image) if is_calmed else image, factor)
 
 
 def _by_contrast(
@@ -119,6 +133,47 @@ def _by_contrast(
         return bright
     inverted = look(True)
     return inverted if inverted.mean_score > BETTER * bright.mean_score else bright
+
+
+def _with_every_quarter(found: FoundHoles, reduced: NDArray[np.float32], factor: int) -> FoundHoles:
+    """Quarters without a hole looked at alone: a montage has tiles of other brightness, or turned a little.
+
+    What is found there counts where it has about the spacing and diameter of the others.
+    """
+    valid = _recorded(reduced)
+    middle = [length // 2 for length in reduced.shape]
+    holes, empty = list(found.holes), 0
+    for rows in (slice(0, middle[0]), slice(middle[0], None)):
+        for columns in (slice(0, middle[1]), slice(middle[1], None)):
+            quarter = reduced[rows, columns]
+            if valid[rows, columns].mean() < RECORDED_SHARE or any(
+                _is_in(hole, rows, columns, factor) for hole in found.holes
+            ):
+                continue
+            alone = _found(quarter, factor) if min(quarter.shape) >= SMALLEST_SIDE_PX else NO_HOLES
+            if not _alike(alone, found):
+                empty += 1
+                continue
+            down, across = (rows.start or 0) * factor, (columns.start or 0) * factor
+            holes += [Hole(each.row_px + down, each.column_px + across, each.score) for each in alone.holes]
+    holes.sort(key=lambda hole: (hole.row_px, hole.column_px))
+    return replace(found, holes=tuple(holes), empty_quarters=empty)
+
+
+def _is_in(hole: Hole, rows: slice, columns: slice, factor: int) -> bool:
+    at = (hole.row_px / factor, hole.column_px / factor)
+    return all(
+        (part.start or 0) <= place < (np.inf if part.stop is None else part.stop)
+        for place, part in zip(at, (rows, columns), strict=True)
+    )
+
+
+def _alike(one: FoundHoles, other: FoundHoles) -> bool:
+    """Whether two parts of a picture show holes of the same film."""
+    if one.lattice is None or other.lattice is None or not one.diameter_px or not other.diameter_px:
+        return False
+    ratios = one.lattice.spacing_px / other.lattice.spacing_px, one.diameter_px / other.diameter_px
+    return all(1 / MOST_UNLIKE <= ratio <= MOST_UNLIKE for ratio in ratios)
 
 
 def _found(reduced: NDArray[np.float32], factor: int) -> FoundHoles:
@@ -331,9 +386,11 @@ def _tops(likeness: NDArray[np.floating], apart_px: float) -> tuple[NDArray[np.f
 def _on_lattice(
     places: NDArray[np.float64], scores: NDArray[np.float64], lattice: Lattice
 ) -> NDArray[np.intp]:
-    """Indices of the places that hold together: enough neighbours where the lattice says, in the largest group.
+    """Indices of places that hold together: enough neighbours where the lattice says, in groups that are no accident.
 
-    A place that correlates less than half as much as its kind is dirt between the holes.
+    A montage whose tiles do not fit falls into several groups: beside the largest one those of PIECE_NEEDED places and
+    more count, with as many neighbours each. A place that correlates less than half as much as its kind is dirt between
+    the holes.
     """
     kept = np.arange(len(places))
     tolerance_px = _NEAR * lattice.spacing_px
@@ -343,10 +400,12 @@ def _on_lattice(
         enough = beside >= min(NEIGHBOURS_NEEDED, max(len(kept) - 1, 1))
         good = enough & (scores[kept] >= 0.5 * np.median(scores[kept]))
         if good.all():
-            if beside.mean() < MEAN_NEIGHBOURS_NEEDED:
-                return kept[:0]
             groups = _groups(at_step)
-            return np.asarray(kept[groups == np.bincount(groups).argmax()], dtype=np.intp)
+            sizes = np.bincount(groups)
+            means = np.bincount(groups, weights=beside) / sizes
+            largest = np.arange(len(sizes)) == sizes.argmax()
+            counts = (means >= MEAN_NEIGHBOURS_NEEDED) & (largest | (sizes >= PIECE_NEEDED))
+            return np.asarray(kept[counts[groups]], dtype=np.intp)
         kept = kept[good]
     return kept
 
