@@ -400,6 +400,8 @@ def _on_lattice(
         enough = beside >= min(NEIGHBOURS_NEEDED, max(len(kept) - 1, 1))
         good = enough & (scores[kept] >= 0.5 * np.median(scores[kept]))
         if good.all():
+            if beside.mean() < MEAN_NEIGHBOURS_NEEDED:
+                return kept[:0]
             groups = _groups(at_step)
             sizes = np.bincount(groups)
             means = np.bincount(groups, weights=beside) / sizes
