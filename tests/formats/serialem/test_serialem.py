@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import math
 import shutil
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cryoscout.core.errors import FileFormatError
 from cryoscout.formats.records import CTF_COLUMNS, EXPOSURE_COLUMNS, HOLE_COLUMNS, SQUARE_COLUMNS
+from cryoscout.formats.serialem.exposures import Nearest
 from cryoscout.formats.serialem.nav import read_nav
 from cryoscout.formats.serialem.places import places_of, stage_of_pixel
 from cryoscout.formats.serialem.session import detect, read_grids, read_source, validate
 from cryoscout.formats.text.findings import Deviation
+from examples import share
 
 DATA = Path(__file__).parents[1] / "data" / "serialem"
 MADE = DATA / "made_by_hand_two_squares.nav"
@@ -432,3 +438,30 @@ def test_more_maps_than_any_session_has_are_refused(monkeypatch):
     monkeypatch.setattr("cryoscout.formats.serialem.places.MOST_MAPS", 3)
     with pytest.raises(FileFormatError, match=r"must have at most 3 maps\. Got 4 instead\."):
         read_source(MADE)
+
+
+@settings(max_examples=share(100))
+@given(
+    places=st.lists(
+        st.tuples(*[st.sampled_from([0.0, 1.0, 2.0, 50.0, math.nan])] * 2), min_size=1, max_size=12
+    ),
+    at=st.tuples(*[st.sampled_from([0.0, 0.5, 1.5, 49.0, math.nan])] * 2),
+)
+def test_the_nearest_hole_is_the_first_of_those_that_are_as_near(places, at):
+    holes = [(0, SimpleNamespace(x_um=x, y_um=y)) for x, y in places]
+    far = [math.hypot(x - at[0], y - at[1]) for x, y in places]
+    known = [math.inf if math.isnan(each) else each for each in far]
+    distance_um, hole = Nearest(holes).to(*at)
+    assert distance_um == pytest.approx(min(known))
+    assert hole is holes[known.index(min(known))]
+
+
+def test_many_holes_of_one_label_are_not_gone_through_for_every_image():
+    rng = np.random.default_rng(0)
+    holes = [(0, SimpleNamespace(x_um=x, y_um=y)) for x, y in rng.uniform(0, 1000, (30_000, 2)).tolist()]
+    began = time.process_time()
+    nearest = Nearest(holes)
+    for x, y in rng.uniform(0, 1000, (3000, 2)).tolist():
+        nearest.to(x, y)
+    # Generous: 90 million distances one by one take a minute.
+    assert time.process_time() - began < 10

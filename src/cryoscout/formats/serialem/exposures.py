@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from cryoscout.formats.clusters import cluster_positions
 from cryoscout.formats.serialem import mdoc as serialem_mdoc
@@ -143,6 +144,7 @@ def with_holes(exposures: Sequence[Exposure], holes_of_grids: Sequence[Sequence[
     unlabelled, unknown, several = 0, Counter[str](), 0
     far: list[tuple[str, str, float]] = []
     found: list[PlacedExposure] = []
+    nearest: dict[str, Nearest] = {}
     for exposure in exposures:
         label = exposure.section.navigator_label
         candidates = by_label.get(label, [])
@@ -152,7 +154,9 @@ def with_holes(exposures: Sequence[Exposure], holes_of_grids: Sequence[Sequence[
             found.append(PlacedExposure(exposure, "", None, 0))
             continue
         several += len(candidates) > 1
-        distance_um, (grid, hole) = _nearest(candidates, exposure.section)
+        if label not in nearest:
+            nearest[label] = Nearest(candidates)
+        distance_um, (grid, hole) = nearest[label].to(*exposure.section.stage_um[:2])
         if FARTHEST_UM < distance_um < math.inf:
             far.append((exposure.exposure_id, label, distance_um))
             found.append(PlacedExposure(exposure, "", None, 0))
@@ -241,23 +245,44 @@ def _tilt_series(exposures: Sequence[Exposure]) -> list[list[Exposure]]:
     for label, some in of_label.items():
         x_um, y_um = (np.array([each.section.stage_um[axis] for each in some]) for axis in (0, 1))
         clusters = cluster_positions(x_um, y_um, _ONE_ITEM_UM if label else _ONE_PLACE_UM)
-        for cluster in np.unique(clusters[clusters >= 0]):
-            group = [each for each, found in zip(some, clusters, strict=True) if found == cluster]
+        groups: dict[int, list[Exposure]] = {}
+        for each, cluster in zip(some, clusters.tolist(), strict=True):
+            if cluster >= 0:
+                groups.setdefault(cluster, []).append(each)
+        for _, group in sorted(groups.items()):
             if _is_tilt_series([_tilt(each.section) for each in group]):
                 series.append(group)
     return series
 
 
-def _nearest(candidates: Sequence[tuple[int, Hole]], section: MdocSection) -> tuple[float, tuple[int, Hole]]:
-    """The hole nearest to where the stage stood, and how far (um); the first one, inf, where that is not known."""
+_AS_NEAR = 4
+"""Holes that a place can be in the middle of, on a square lattice."""
 
-    def distance_um(candidate: tuple[int, Hole]) -> float:
-        hole = candidate[1]
-        distance = math.hypot(hole.x_um - section.stage_um[0], hole.y_um - section.stage_um[1])
-        return math.inf if math.isnan(distance) else distance
 
-    nearest = min(candidates, key=distance_um)
-    return distance_um(nearest), nearest
+class Nearest:
+    """The holes of one label, and which of them is nearest to a place; each is asked for without going through all."""
+
+    def __init__(self, candidates: Sequence[tuple[int, Hole]]) -> None:
+        """candidates : (grid, hole), at least one"""
+        self.candidates = candidates
+        first_at: dict[tuple[float, float], int] = {}
+        for place, (_, hole) in enumerate(candidates):
+            if math.isfinite(hole.x_um) and math.isfinite(hole.y_um):
+                first_at.setdefault((hole.x_um, hole.y_um), place)
+        self._place = list(first_at.values())
+        self._tree = cKDTree(list(first_at)) if first_at else None
+
+    def to(self, x_um: float, y_um: float) -> tuple[float, tuple[int, Hole]]:
+        """How far the nearest hole is (um), and it; inf and the first one where that is not known."""
+        if self._tree is None or not (math.isfinite(x_um) and math.isfinite(y_um)):
+            return math.inf, self.candidates[0]
+        found = self._tree.query((x_um, y_um), k=range(1, 1 + min(_AS_NEAR, len(self._place))))
+        distances_um, at = (np.asarray(each).ravel().tolist() for each in found)
+        # Of several as near the first.
+        near = [
+            int(each) for each, far in zip(at, distances_um, strict=True) if far <= distances_um[0] + 1e-9
+        ]
+        return distances_um[0], self.candidates[min(self._place[each] for each in near)]
 
 
 def _without_navigator(exposures: Sequence[Exposure]) -> tuple[list[PlacedExposure], list[str]]:
