@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from cryoscout.core.ties import ROUNDING
@@ -18,7 +19,9 @@ from cryoscout.routing.problem import NOWHERE, RoutingProblem
 LONGEST_IMPROVED = 400
 """Longer ways stay as the nearest neighbour gives them: improving one takes time with the square of its holes."""
 
-_PASSES = 8
+PASSES = 8
+LENGTH_ROUNDING = 1e-6
+"""Lengths that differ by less are equal, in the unit of the positions."""
 
 
 def by_the_shortest_way(
@@ -83,41 +86,54 @@ def _way(holes: NDArray[np.int64], count: int, xy: NDArray[np.float64], before: 
     if start is None:
         # From a corner nothing is left behind.
         start = places.min(axis=0)
-    left = np.ones(len(holes), dtype=bool)
-    order = []
-    at = start
-    for _ in range(count):
-        # Rounded, so that holes of a lattice that are equally near go by their order on every processor.
-        distance = np.where(left, np.round(np.hypot(*(places - at).T), 6), np.inf)
-        nearest = int(distance.argmin())
-        left[nearest] = False
-        order.append(nearest)
-        at = places[nearest]
-    way = np.array(order)
+    way = _nearest_on(places, start, count)
     if 3 <= count <= LONGEST_IMPROVED:
-        way = _uncrossed(way, places)
+        _uncross(way, places)
     return [int(hole) for hole in holes[way]]
 
 
-def _uncrossed(way: NDArray[np.int64], places: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The way with pieces turned round as long as that makes it shorter; its first hole stays (2-opt)."""
-    for _ in range(_PASSES):
+@njit(cache=True)
+def _nearest_on(places, start, count):  # type: ignore[no-untyped-def]
+    """Indices of `count` places, each the nearest to the one before that is left."""
+    left = np.ones(len(places), dtype=np.bool_)
+    way = np.empty(count, dtype=np.int64)
+    row, column = start[0], start[1]
+    for step in range(count):
+        nearest, least = -1, np.inf
+        for place in range(len(places)):
+            if left[place]:
+                squared = (places[place, 0] - row) ** 2 + (places[place, 1] - column) ** 2
+                # Holes of a lattice that are equally near go by their order on every processor.
+                if squared < least * (1.0 - LENGTH_ROUNDING):
+                    nearest, least = place, squared
+        left[nearest] = False
+        way[step] = nearest
+        row, column = places[nearest, 0], places[nearest, 1]
+    return way
+
+
+@njit(cache=True)
+def _uncross(way, places):  # type: ignore[no-untyped-def]
+    """Turn pieces of the way round, in place, as long as that makes it shorter; its first hole stays (2-opt)."""
+    n = len(way)
+    for _ in range(PASSES):
         is_shorter = False
-        for i in range(len(way) - 2):
-            at = places[way]
-            step = np.hypot(*np.diff(at, axis=0).T)
-            # Turn round i+1 .. j: the steps out of i and j are exchanged; at the end of the way there is none out of j.
-            j = np.arange(i + 2, len(way))
-            new = np.hypot(*(at[j] - at[i]).T)
-            old = np.full(len(j), step[i])
-            inner = j < len(way) - 1
-            new[inner] += np.hypot(*(at[j[inner] + 1] - at[i + 1]).T)
-            old[inner] += step[j[inner]]
-            gain = np.round(old - new, 6)
-            best = int(gain.argmax())
-            if gain[best] > 0:
-                way[i + 1 : j[best] + 1] = way[i + 1 : j[best] + 1][::-1]
+        for i in range(n - 2):
+            best, most = -1, LENGTH_ROUNDING
+            for j in range(i + 2, n):
+                # Turn round i+1 .. j: the steps out of i and j are exchanged; out of the last hole there is none.
+                gain = _step(places, way[i], way[i + 1]) - _step(places, way[i], way[j])
+                if j < n - 1:
+                    gain += _step(places, way[j], way[j + 1]) - _step(places, way[i + 1], way[j + 1])
+                if gain > most + LENGTH_ROUNDING:
+                    best, most = j, gain
+            if best >= 0:
+                way[i + 1 : best + 1] = way[i + 1 : best + 1][::-1].copy()
                 is_shorter = True
         if not is_shorter:
             break
-    return way
+
+
+@njit(cache=True)
+def _step(places, one, other):  # type: ignore[no-untyped-def]
+    return np.hypot(places[one, 0] - places[other, 0], places[one, 1] - places[other, 1])
