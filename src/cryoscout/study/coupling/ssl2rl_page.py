@@ -101,8 +101,8 @@ def _introduction(profile: Profile) -> list[str]:
         "SSL2-RL trains a classifier of hole images and a policy of routes in turns ([how it "
         "works](../coupling.md)). Here on simulated sessions of the size of its Y3 ([simulator](../simulator.md)): "
         "8,653 holes, 6,489 to learn from, 2,164 in other patches to be judged. Each seed draws a specimen, the labels "
-        f"and the first weights. Study seeds {STUDY_SEEDS[0]}-{STUDY_SEEDS[-1]}; defaults were chosen on development "
-        f"seeds, {DEVELOPMENT_SEEDS[0]}-{DEVELOPMENT_SEEDS[-1]}, alone.",
+        f"and the first weights. Study seeds are {STUDY_SEEDS[0]}-{STUDY_SEEDS[-1]}; no default was chosen on "
+        f"them. Development seeds, {DEVELOPMENT_SEEDS[0]}-{DEVELOPMENT_SEEDS[-1]}, are for the sensitivities.",
         f"Every training of every method has the same budget ({budget if profile == 'quick' else 'that of FixMatch'}). "
         "A fifth of the patches with labels is held out in all rows. `fixmatch` is the pretraining of every row below "
         "it. The number in `ssl2rl-120` and `ssl2rl-480` is the minutes of the driver's training episodes or planning "
