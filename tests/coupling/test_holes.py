@@ -213,6 +213,7 @@ def test_what_the_network_is_taught(
     weights, measured = named["weights"], known.labels != UNLABELLED
     assert (weights[measured] == 1.0).all()
     if teacher == "belief":
+        assert named["batch_size"] == TINY["batch_size"] * (1 + TINY["unlabelled_ratio"])
         np.testing.assert_allclose(labels[~measured, 1], said[~measured])
         np.testing.assert_array_equal(labels[measured, 1], known.labels[measured])
         assert (weights == 1.0).all()

@@ -73,10 +73,13 @@ class HolePerception:
         settings = self.settings
         # Without l_U the consistency of unlabelled crops would be computed for nothing.
         method = "pseudo_label" if settings.unsupervised_weight > 0.0 else "supervised"
-        of_loop = {
+        of_loop: dict[str, Any] = {
             "keep": settings.keep, "unsupervised_weight": settings.unsupervised_weight,
             "weights_in_loss": settings.weights_in_loss, "weights_in_sampling": settings.weights_in_sampling,
         }  # fmt: skip
+        if method == "supervised" and settings.whole_batches:
+            of_network = settings_for("fixmatch", self.profile, **self.changes)
+            of_loop["batch_size"] = of_network.batch_size * (1 + of_network.unlabelled_ratio)
         return self._fit(
             f"fine-tuning, {folder.name}", folder, lambda **given: fit(
                 self.images, labels, method, self.profile, seed, weights=weights, start_from=model, **given

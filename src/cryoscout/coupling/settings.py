@@ -49,6 +49,9 @@ class CoupleSettings(Settings):
     """How confidence counts in fine-tuning: in the draw of a batch, in the loss, in both (the paper), in none."""
     unsupervised_weight: Annotated[float, Field(ge=0.0)] = 0.0
     """lambda of FixMatch's loss while fine-tuning."""
+    whole_batches: bool = True
+    """Without lambda: a step of fine-tuning has as many taught states as one of the pretraining has states in all;
+    False: as many as its labelled part."""
     keep: Literal["best", "last"] = "last"
     """Weights of a round: the last averaged ones, or the best on held-out labels."""
     selection: Selection = "held-out"

@@ -58,6 +58,7 @@ SENSITIVITY = [
     Case(BELIEF, TEN_PER_CENT, "", name, changes)
     for name, changes in (
         ("hard", {"form": "hard"}),
+        ("batches of the labelled part", {"whole_batches": False}),
         ("best weights", {"keep": "best"}),
         ("lambda 1", {"unsupervised_weight": 1.0}),
         ("K 3", {"rounds": 3}),
