@@ -240,8 +240,18 @@ def test_a_quote_without_end_a_long_line_and_bad_bytes_are_refused(tmp_path):
         read_source(written(tmp_path, 'name,ctf\n"a,5\nb,6\n'))
     with pytest.raises(FileFormatError, match=r"line 2: a line must have at most 100,000 characters"):
         read_source(written(tmp_path, "name,ctf\n" + "a" * 10_000_000 + ",5\n"))
-    with pytest.raises(FileFormatError, match=r"must be utf-8 text\. Got byte 0xe9 instead"):
-        read_source(written(tmp_path, b"name,ctf\ncaf\xe9,5\n"))
+    with pytest.raises(FileFormatError, match=r"must be utf-8 text\. Got byte 0x81 instead"):
+        read_source(written(tmp_path, b"name,ctf\ncaf\x81\xe9,5\n"))
+
+
+def test_a_table_of_a_windows_code_page_is_read_and_says_so(tmp_path):
+    text = "name;x (µm);y (µm);CTF max res (Å)\ncafé;1;2;5\n"
+    path = written(tmp_path, text.encode("cp1252"))
+    assert detect(path)
+    records = read_source(path)
+    assert records.ctf[["name", "ctf_max_res_angstrom"]].values.tolist() == [["café", 5.0]]
+    assert "the text is not UTF-8 and was read as Windows code page 1252" in records.notes
+    assert not any("code page" in note for note in read_source(written(tmp_path, text)).notes)
 
 
 def test_a_value_over_several_lines_keeps_the_line_numbers_right(tmp_path):

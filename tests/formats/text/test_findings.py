@@ -35,7 +35,16 @@ DAMAGE = {
     "latin-1": ("é".encode("latin-1"), "must be utf-8 text. Got byte 0xe9 instead."),
     "half a character": (b"\xc3(", "must be utf-8 text. Got byte 0xc3 instead."),
     "half a pair": (b"\xed\xa0\x80", "must be utf-8 text. Got byte 0xed instead."),
+    "no character": (b"\x81", "must be utf-8 text. Got byte 0x81 instead."),
 }
+CODE_PAGE_FORMATS = ("serialem", "generic")
+"""What people save on Windows: text that is not UTF-8 is that of its code page, which does not have every byte."""
+NO_TEXT = [
+    (name, damage)
+    for name in LINES
+    for damage in DAMAGE
+    if SAMPLES[name].format not in CODE_PAGE_FORMATS or damage in ("NUL", "no character")
+]
 
 
 def read(path, name, permissive=False):
@@ -55,8 +64,7 @@ def written(tmp_path, name, data):
     return path
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
-@pytest.mark.parametrize("name", LINES)
+@pytest.mark.parametrize(("name", "damage"), NO_TEXT)
 def test_a_line_that_is_no_text_is_named_and_permissively_left_out(tmp_path, name, damage):
     junk, message = DAMAGE[damage]
     lines = SAMPLES[name].data.splitlines(keepends=True)
@@ -72,6 +80,14 @@ def test_a_line_that_is_no_text_is_named_and_permissively_left_out(tmp_path, nam
     assert sum(map(len, tables)) > 0
     listed = BY_NAME[SAMPLES[name].format].load().validate(path)
     assert (number, message) in [(each.line, each.message) for each in listed]
+
+
+@pytest.mark.parametrize("name", [each for each in LINES if SAMPLES[each].format in CODE_PAGE_FORMATS])
+def test_text_of_a_windows_code_page_is_read_and_said_where_people_save_it(tmp_path, name):
+    line = "# é\n" if SAMPLES[name].format == "generic" else "Note = é\n"
+    path = written(tmp_path, name, SAMPLES[name].data + line.encode("cp1252"))
+    source = BY_NAME[SAMPLES[name].format].load().read_source(path, True)
+    assert any("Windows code page 1252" in note for note in source.notes)
 
 
 @pytest.mark.parametrize("name", LINES)

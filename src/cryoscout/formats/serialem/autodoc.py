@@ -12,7 +12,6 @@ Syntax: "File Formats" of the SerialEM help, https://bio3d.colorado.edu/SerialEM
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from cryoscout.formats.text.findings import (
     Findings,
     decoded,
     encoding_of,
+    is_utf_8,
     no_text_problem,
     read_bytes,
     read_start,
@@ -263,29 +263,20 @@ def _decode(data: bytes, findings: Findings) -> tuple[str, Encoding, frozenset[s
         # Half a character cannot be written again in UTF-16; every byte is a character of Latin-1.
         findings.deviates(no_text_problem("\ud800", encoding) or "", data.count(b"\n") + 1)
         return data.decode("latin-1"), "latin-1", frozenset()
-    if found == "utf-8" and not _is_utf_8(data):
+    if found == "utf-8" and not is_utf_8(data):
         return _decoded_by_line(data)
     return decoded(data, encoding), encoding, frozenset()
-
-
-def _is_utf_8(data: bytes) -> bool:
-    try:
-        # Half a character at the end is a file that is still being written.
-        codecs.getincrementaldecoder("utf-8")().decode(data)
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _decoded_by_line(data: bytes) -> tuple[str, Encoding, frozenset[str]]:
     """Text that is not all UTF-8, line by line: versions that write one and the other may share a file."""
     lines = re.findall(rb"[^\n]*\n|[^\n]+", data)
-    is_utf_8 = [_is_utf_8(line) for line in lines]
+    are_good = [is_utf_8(line) for line in lines]
     texts = [
-        decoded(line, "utf-8" if good else CODE_PAGE) for line, good in zip(lines, is_utf_8, strict=True)
+        decoded(line, "utf-8" if good else CODE_PAGE) for line, good in zip(lines, are_good, strict=True)
     ]
-    of_page = {text.rstrip("\r\n") for text, good in zip(texts, is_utf_8, strict=True) if not good}
-    if any(good and text.rstrip("\r\n") in of_page for text, good in zip(texts, is_utf_8, strict=True)):
+    of_page = {text.rstrip("\r\n") for text, good in zip(texts, are_good, strict=True) if not good}
+    if any(good and text.rstrip("\r\n") in of_page for text, good in zip(texts, are_good, strict=True)):
         # Which of two equal lines is which could not be told any more.
         texts = [decoded(line, CODE_PAGE) for line in lines]
         of_page = {text.rstrip("\r\n") for text in texts}

@@ -3,12 +3,14 @@
 Strict by default: the first deviation raises. With `permissive` the same messages are collected, the piece that
 deviates is left out, and nothing else changes. `validate` lists all of them.
 
-Text is UTF-8, with or without a byte order mark, or UTF-16 with one. A line that is no text (a NUL byte, bytes of
+Text is UTF-8, with or without a byte order mark, or UTF-16 with one; a reader of tables that people save themselves may
+take other text as Windows code page 1252 and says so. A line that is no text (a NUL byte, bytes of
 another encoding) is a deviation like any other: it has its number, and permissive reading goes on without it.
 """
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 from dataclasses import dataclass, field
@@ -33,6 +35,7 @@ NO_MARK = (
     "Remedy: save the file as UTF-8."
 )
 
+CODE_PAGE = "cp1252"
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 """NUL, and what stands for bytes that could not be decoded."""
 _LINE_END = re.compile(r"(\r\n|\n|\r)")
@@ -63,6 +66,10 @@ class Findings:
     path: Path
     permissive: bool = False
     deviations: list[Deviation] = field(default_factory=list)
+    takes_code_page: bool = False
+    """Whether text that is not UTF-8 is read as Windows code page 1252."""
+    was_code_page: bool = False
+    """Whether it was."""
 
     def deviates(self, message: str, line: int | None = None, element: str | None = None) -> None:
         """Note a deviation, or raise it as FileFormatError when strict; too many always raise."""
@@ -109,9 +116,10 @@ def read_bytes(path: Path, limit: int = LARGEST_TEXT_BYTES) -> bytes:
         raise UnreadableError(path, None, f"must be a readable file. Got {error.strerror} instead.") from None
 
 
-def read_start(path: Path, size: int) -> str:
+def read_start(path: Path, size: int, takes_code_page: bool = False) -> str:
     """The first bytes of a file as text, for recognising it; "" for a folder and a file that cannot be read.
 
+    takes_code_page : as `Findings.takes_code_page`
     What is no text is U+FFFD: a damaged file is still known by the rest of its beginning.
     """
     try:
@@ -122,6 +130,8 @@ def read_start(path: Path, size: int) -> str:
     except OSError:
         return ""
     encoding, _ = encoding_of(start)
+    if takes_code_page and encoding == _UTF_8 and not is_utf_8(start):
+        encoding = CODE_PAGE
     return start.decode(encoding, errors="replace").removeprefix("\ufeff").replace("\0", "\ufffd")
 
 
@@ -158,6 +168,8 @@ def read_text(path: Path, limit: int = LARGEST_TEXT_BYTES, findings: Findings | 
     encoding, is_certain = encoding_of(data)
     if not is_certain:
         findings.deviates(NO_MARK, 1)
+    if findings.takes_code_page and encoding == _UTF_8 and not is_utf_8(data):
+        encoding, findings.was_code_page = CODE_PAGE, True
     text = decoded(data, encoding).removeprefix("\ufeff")
     first = _NO_TEXT.search(text)
     if first is None:
@@ -172,6 +184,15 @@ def read_text(path: Path, limit: int = LARGEST_TEXT_BYTES, findings: Findings | 
             findings.deviates(problem, place // 2 + 1)
             pieces[place] = ""
     return "".join(pieces)
+
+
+def is_utf_8(data: bytes) -> bool:
+    """Whether bytes are UTF-8; half a character at the end is, because the file may still be written, or was cut."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(data)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def decoded(data: bytes, encoding: str) -> str:
