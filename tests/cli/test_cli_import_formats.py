@@ -167,9 +167,15 @@ def test_the_real_harvest_session_has_the_name_in_its_file_or_that_of_the_user(c
 def test_a_single_dm_file_is_imported_with_its_570_holes(cli, tmp_path):
     file = tmp_path / "GridSquare_4590776.dm"
     file.write_bytes(gzip.decompress((DATA / "epu" / "GridSquare_4590776.dm.gz").read_bytes()))
-    told = json.loads(cli("import GridSquare_4590776.dm -o one.session --cluster-radius-um 12 --json").out)
+    told = json.loads(cli("import GridSquare_4590776.dm -o one.session --patch-radius-um 12 --json").out)
     assert (told["holes"], told["squares"]) == (570, 1)
     assert 1 < told["patches"] < 570
+    by_default = json.loads(cli("import GridSquare_4590776.dm -o default.session --json").out)
+    assert told["patches"] < by_default["patches"] < 570
+    assert (
+        "570 holes without a patch were put into patches of radius 5 um, which no file says: --patch-radius-um says "
+        "another"
+    ) in by_default["notes"]
     # Its exposures have no XML here: imaged at a stage position that is not known.
     assert told["exposures"] == told["outcomes"]["pending"] > 0
 
@@ -196,7 +202,7 @@ def test_a_sites_own_table_is_a_session_once_its_columns_are_said(cli, tmp_path)
     told = json.loads(cli("import site.csv -o a.session --json").out)
     assert told["outcomes"] == {"measured": 0, "failed": 0, "pending": 3, "none": 0}
     assert any("Fit" in note for note in told["notes"])
-    told = json.loads(cli("import site.csv -o b.session --column ctf=Fit --cluster-radius-um 5 --json").out)
+    told = json.loads(cli("import site.csv -o b.session --column ctf=Fit --patch-radius-um 5 --json").out)
     assert told["outcomes"] == {"measured": 1, "failed": 1, "pending": 1, "none": 0}
     assert (told["grids"], told["squares"], told["patches"], told["holes"]) == (1, 2, 2, 3)
     assert told["time_model_s"]["same_patch"] == 60.0
@@ -286,33 +292,33 @@ def test_a_half_written_file_names_both_ways_on(cli, epu, monkeypatch):
         (DATA / "smartscope" / "made_by_hand_grid.yaml", "not on 12 in patches that the format names"),
         ("px.csv", "not on 2 with positions in px alone, 1 without a position"),
         ("um.csv", None),
-        ("y1", "--cluster-radius-um does not act: the names of Leginon's images say the patches"),
-        ("ctf.csv", "--cluster-radius-um does not act: the names of Leginon's images say the patches"),
+        ("y1", "--patch-radius-um does not act: the names of Leginon's images say the patches"),
+        ("ctf.csv", "--patch-radius-um does not act: the names of Leginon's images say the patches"),
     ],
 )
 def test_a_radius_that_cannot_act_is_said(cli, epu, tmp_path, options, note):
     (tmp_path / "px.csv").write_text("hole,square,x px,y px\nh1,s1,1,2\nh2,s1,3,4\nh3,s1,,\n")
     (tmp_path / "um.csv").write_text("hole,square,stage x um,stage y um\nh1,s1,1,2\nh2,s1,3,4\n")
     (tmp_path / "ctf.csv").write_text("21jan01a_00001gr_00002sq_00003hl_00001en-a,1.0,-5.0,4.0,0.9\n")
-    told = json.loads(cli("import -o run7.session --cluster-radius-um 3 --json", options).out)
-    said = [each for each in told["notes"] if "--cluster-radius-um" in each]
+    told = json.loads(cli("import -o run7.session --patch-radius-um 3 --json", options).out)
+    said = [each for each in told["notes"] if "--patch-radius-um" in each]
     assert len(said) == (note is not None)
     assert all(note in each for each in said)
     told = json.loads(cli("import -o other.session --json", options).out)
-    assert not any("--cluster-radius-um does not act" in each for each in told["notes"])
+    assert not any("--patch-radius-um does not act" in each for each in told["notes"])
 
 
 def test_a_radius_does_not_act_on_what_is_stored_and_that_is_said(cli, tmp_path):
     head = "hole,square,stage x um,stage y um\nh1,s1,1,2\nh2,s1,3,4\n"
     (tmp_path / "um.csv").write_text(head)
     assert cli("import um.csv -o run7.session").code == 0
-    line = "import um.csv -o run7.session --cluster-radius-um 1 --update --json"
+    line = "import um.csv -o run7.session --patch-radius-um 1 --update --json"
     told = json.loads(cli(line).out)
-    assert "--cluster-radius-um does not act: all sources are unchanged" in told["notes"]
+    assert "--patch-radius-um does not act: all sources are unchanged" in told["notes"]
     (tmp_path / "um.csv").write_text(head + "h3,s1,50,4\n")
     told = json.loads(cli(line).out)
     assert (
-        "--cluster-radius-um does not act on every hole: not on 2 stored with their patches before (--force imports "
+        "--patch-radius-um does not act on every hole: not on 2 stored with their patches before (--force imports "
         "them anew)"
     ) in told["notes"]
 
@@ -320,7 +326,7 @@ def test_a_radius_does_not_act_on_what_is_stored_and_that_is_said(cli, tmp_path)
 @pytest.mark.parametrize("radius_um", ["0", "-1", "nan", "1e7"])
 def test_a_radius_is_a_length_whatever_the_format(cli, epu, tmp_path, radius_um):
     for source in ("epu", NAV, DATA / "smartscope" / "made_by_hand_grid.yaml"):
-        answer = cli(f"import -o run7.session --cluster-radius-um {radius_um}", source)
+        answer = cli(f"import -o run7.session --patch-radius-um {radius_um}", source)
         assert answer.code == 2
         assert "must be above 0 and at most 1e+06" in answer.err
     assert not (tmp_path / "run7.session").exists()
@@ -423,7 +429,7 @@ def test_a_folder_of_the_atlas_beside_a_session_places_its_squares(cli, epu, tmp
         ("import site.csv --column ctff=Fit", "A role must be one of grid, square"),
         ("import site.csv --column ctf=Gone", "The column for ctf must be one of grid, square"),
         ("import site.csv --column ctf=Fit --mapping map.toml", "Columns must be said once."),
-        ("import epu --cluster-radius-um -1", "must be above 0"),
+        ("import epu --patch-radius-um -1", "must be above 0"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_no_session(cli, epu, star, tmp_path, line, message):

@@ -13,7 +13,7 @@ def test_the_unit_of_positions_under_a_plain_header_can_be_said(cli, tmp_path):
     assert any(
         "for um of the stage, import it anew with --position-unit um" in note for note in plain["notes"]
     )
-    told = json.loads(cli("import own.csv --position-unit um --cluster-radius-um 5 -o um.session --json").out)
+    told = json.loads(cli("import own.csv --position-unit um --patch-radius-um 5 -o um.session --json").out)
     assert not any("names no unit" in note for note in told["notes"])
     assert (plain["patches"], told["patches"]) == (1, 2)
     answer = cli("import own.csv --position-unit mm -o mm.session")

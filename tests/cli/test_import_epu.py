@@ -124,7 +124,7 @@ def test_a_folder_with_exposures_alone_has_patches_and_says_that_its_holes_are_u
 @pytest.mark.parametrize("name", ["GridSquare_4590776.dm", "any name.dm", "square.xml"])
 def test_a_single_square_file_of_any_name_is_planned(cli, tmp_path, name):
     (tmp_path / name).write_text(samples.SQUARE)
-    told = imported(cli, tmp_path / name, "--cluster-radius-um", 12)
+    told = imported(cli, tmp_path / name, "--patch-radius-um", 12)
     assert (told["squares"], told["holes"], told["exposures"]) == (1, 570, 868)
     seconds = told["time_model_s"]
     events = told["time_model_events"]
@@ -147,7 +147,7 @@ def test_a_lacey_square_without_a_lattice_is_planned(cli, tmp_path):
 
     text = re.sub(r"(<StagePosition.*?<c:X>)([^<]*)(</c:X><c:Y>)([^<]*)", moved, text)
     (tmp_path / "GridSquare_4590776.dm").write_text(text)
-    told = imported(cli, tmp_path / "GridSquare_4590776.dm", "--cluster-radius-um", 12)
+    told = imported(cli, tmp_path / "GridSquare_4590776.dm", "--patch-radius-um", 12)
     assert (told["holes"], told["exposures"]) == (570, 868)
     assert 1 < told["patches"] < 570
     holes = loaded(tmp_path).holes

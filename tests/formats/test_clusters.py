@@ -95,7 +95,7 @@ NAN = float("nan")
 )
 def test_a_note_tells_patches_of_the_format_from_those_that_the_radius_made(format_name, patch_id, is_named):
     notes = notes_on_radius(rows(("h", "7", patch_id, 1.0, NAN)), STORED, format_name)
-    assert notes == ["--cluster-radius-um does not act on every hole: not on 1 in patches that the format names or "
+    assert notes == ["--patch-radius-um does not act on every hole: not on 1 in patches that the format names or "
                      "exposures show"] * is_named  # fmt: skip
 
 
@@ -108,7 +108,7 @@ def test_a_note_counts_what_is_stored_and_what_has_no_stage_position():
     )
     stored = rows(("d", "s", "p", 1.0, 1.0), ("e", "s", "p", 1.0, 1.0))
     assert notes_on_radius(holes, stored, "generic") == [
-        "--cluster-radius-um does not act on every hole: not on 2 stored with their patches before (--force imports "
+        "--patch-radius-um does not act on every hole: not on 2 stored with their patches before (--force imports "
         "them anew), 1 with positions in px alone, 1 without a position"
     ]
     assert notes_on_radius(holes.head(1), STORED, "generic") == []

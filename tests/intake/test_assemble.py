@@ -145,16 +145,20 @@ def test_holes_without_patch_are_clusters_of_positions_or_their_square():
         "h3": "s1_unplaced",
     }
     assert by_radius.notes == [
-        "--cluster-radius-um does not act on every hole: not on 1 without a position",
-        "3 holes without a patch were put into clusters of radius 5 um",
+        "--patch-radius-um does not act on every hole: not on 1 without a position",
+        "3 holes without a patch were put into patches of radius 5 um",
     ]
     by_source = assemble([places(holes, cluster_radius_um=5.0)])
     assert patches(by_source.session) == patches(by_radius.session)
-    whole = assemble([places(holes)])
-    assert set(patches(whole.session).values()) == {"s1_square"}
-    assert whole.notes == [
-        "4 holes without a patch: their square is one patch; --cluster-radius-um divides it by position"
+    by_default = assemble([places(holes)])
+    assert patches(by_default.session) == patches(by_radius.session)
+    assert by_default.notes == [
+        "3 holes without a patch were put into patches of radius 5 um, which no file says: --patch-radius-um says "
+        "another"
     ]
+    whole = assemble([places([each | {"x_um": NAN, "y_um": NAN} for each in holes])])
+    assert set(patches(whole.session).values()) == {"s1_square"}
+    assert whole.notes == ["4 holes without a patch and without a position in um: their square is one patch"]
 
 
 def test_a_patch_name_of_several_squares_is_told_apart():

@@ -138,7 +138,7 @@ def test_images_without_a_navigator_are_patches_by_where_the_stage_stood(tmp_pat
     made = assemble(read_sources([tmp_path]).records)
     patches = made.session.holes.set_index("hole_id")["patch_id"]
     assert patches["m_0"] == patches["m_1"] != patches["m_2"]
-    assert "3 holes without a patch were put into clusters of radius 5 um" in made.notes
+    assert "3 holes without a patch were put into patches of radius 5 um" in made.notes
 
 
 def test_a_navigator_gets_the_planned_holes_of_its_own_grid(grid_a, grid_b, tmp_path):

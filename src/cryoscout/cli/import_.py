@@ -71,9 +71,14 @@ _AllowUnjoined = Annotated[
     bool,
     typer.Option("--allow-unjoined", help="Go on where no CTF result of a file belongs to an exposure."),
 ]
-_ClusterRadiusUm = Annotated[
+_PatchRadiusUm = Annotated[
     float | None,
-    typer.Option(help="Holes without a patch: group them by position. Default: what the files say."),
+    typer.Option(
+        "--patch-radius-um",
+        "--cluster-radius-um",
+        help="Holes without a patch: those within this distance of a middle are one. Default: what the files say, else "
+        "5 um.",
+    ),
 ]
 _Columns = Annotated[
     list[str] | None,
@@ -125,7 +130,7 @@ def import_(
     crop_px: _CropPx = None,
     permissive: _Permissive = False,
     allow_unjoined: _AllowUnjoined = False,
-    cluster_radius_um: _ClusterRadiusUm = None,
+    patch_radius_um: _PatchRadiusUm = None,
     column: _Columns = None,
     mapping: _MappingFile = None,
     position_unit: _PositionUnit = None,
@@ -175,7 +180,7 @@ def import_(
     of_leginon = None if predicted else model_id
     options = ReadOptions(
         permissive,
-        cluster_radius_um,
+        patch_radius_um,
         columns,
         wanted.crops,
         of_leginon,

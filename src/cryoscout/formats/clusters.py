@@ -17,6 +17,8 @@ from scipy.spatial import cKDTree
 from cryoscout.core.errors import InputError
 
 LARGEST_RADIUS_UM = 1e6
+PATCH_RADIUS_UM = 5.0
+"""Assumed reach of image shift without a stage move, where neither files nor the user say more."""
 _FARTHEST_UM = 1e9
 _CENTRES_TRIED = 64
 """Candidates for each centre; more make rounder clusters, but no fewer of them on a lattice of holes."""
@@ -56,7 +58,7 @@ def notes_on_radius(holes: pd.DataFrame, stored: pd.DataFrame, format_name: str)
         "without a position": int((is_open & ~is_placed & new["x_px"].isna()).sum()),
     }
     told = ", ".join(f"{count} {which}" for which, count in counts.items() if count)
-    return [f"--cluster-radius-um does not act on every hole: not on {told}"] if told else []
+    return [f"--patch-radius-um does not act on every hole: not on {told}"] if told else []
 
 
 def cluster_positions(x_um: ArrayLike, y_um: ArrayLike, radius_um: float) -> NDArray[np.int64]:

@@ -1,9 +1,9 @@
 """The places of a session from what sources say: which grid, square, patch and hole everything is in.
 
-A hole's patch is what the reader says. Where it says none: a cluster of positions, `<square>_cluster_<first hole>`, if
-a radius is known; `<square>_square`, the whole square as one patch, if not; `<square>_unplaced` for a hole without a
-position among clusters. A patch's name that several squares have is kept by the first and becomes `<square>/<patch>` in
-the others.
+A hole's patch is what the reader says. Where it says none: a cluster of positions, `<square>_cluster_<first hole>`, of
+the radius that the user or the source says, else of PATCH_RADIUS_UM; `<square>_square`, the whole square as one patch,
+where no hole of it has a position; `<square>_unplaced` for a hole without a position among clusters. A patch's name
+that several squares have is kept by the first and becomes `<square>/<patch>` in the others.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from cryoscout.core.errors import DataError
-from cryoscout.formats.clusters import cluster_positions, notes_on_radius
+from cryoscout.formats.clusters import PATCH_RADIUS_UM, cluster_positions, notes_on_radius
 from cryoscout.formats.records import SourceRecords
 from cryoscout.session.model import Session
 from cryoscout.session.tables import TABLES, empty_table, with_gaps_filled
@@ -80,7 +80,8 @@ def places_of_sources(
     radius_um = cluster_radius_um or next(
         (each.cluster_radius_um for each in chosen if each.cluster_radius_um), None
     )
-    holes = holes.assign(patch_id=_patches(holes, radius_um, notes))
+    said_by = "" if radius_um else ", which no file says: --patch-radius-um says another"
+    holes = holes.assign(patch_id=_patches(holes, radius_um or PATCH_RADIUS_UM, said_by, notes))
     holes = holes.assign(patch_id=_told_apart(holes, known))
     is_new = ~holes["hole_id"].isin(known["hole_id"])
     moved = _moved(holes[given & ~is_new], exposures, stored)
@@ -249,8 +250,8 @@ def _looked_up(keys: pd.Series[str], found: Mapping[str, str], otherwise: pd.Ser
     return pd.Series(values, index=keys.index, dtype="str")
 
 
-def _patches(holes: pd.DataFrame, radius_um: float | None, notes: list[str]) -> list[str]:
-    """Patch of each hole: the reader's, else a cluster, else the square."""
+def _patches(holes: pd.DataFrame, radius_um: float, said_by: str, notes: list[str]) -> list[str]:
+    """Patch of each hole: the reader's, else a cluster, else the square. said_by : what the note on clusters adds."""
     patch_ids: list[str] = holes["patch_id"].tolist()
     open_rows = np.flatnonzero(holes["patch_id"] == "")
     if not len(open_rows):
@@ -260,7 +261,7 @@ def _patches(holes: pd.DataFrame, radius_um: float | None, notes: list[str]) -> 
     for square, rows in left.groupby("square_id", sort=False).indices.items():
         inside = left.iloc[rows]
         has_position = np.isfinite(inside[["x_um", "y_um"]].to_numpy()).all(axis=1)
-        if radius_um is None or not has_position.any():
+        if not has_position.any():
             whole += len(rows)
             for row in rows:
                 patch_ids[open_rows[row]] = f"{square}_square"
@@ -275,11 +276,11 @@ def _patches(holes: pd.DataFrame, radius_um: float | None, notes: list[str]) -> 
             named = f"cluster_{first.setdefault(label, hole_id)}" if label >= 0 else "unplaced"
             patch_ids[row] = f"{square}_{named}"
     if clustered:
-        notes.append(f"{clustered} holes without a patch were put into clusters of radius {radius_um:g} um")
+        notes.append(
+            f"{clustered} holes without a patch were put into patches of radius {radius_um:g} um{said_by}"
+        )
     if whole:
-        has_positions = radius_um is None and bool(left["x_um"].notna().any())
-        remedy = "; --cluster-radius-um divides it by position" if has_positions else ""
-        notes.append(f"{whole} holes without a patch: their square is one patch{remedy}")
+        notes.append(f"{whole} holes without a patch and without a position in um: their square is one patch")
     return patch_ids
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from cryoscout.core.errors import DataError, FileFormatError
-from cryoscout.formats.clusters import check_radius_um
+from cryoscout.formats.clusters import PATCH_RADIUS_UM, check_radius_um
 from cryoscout.formats.leginon.session import EXPOSURE_PRESETS, LeginonImport
 from cryoscout.formats.own.table import ColumnMap
 from cryoscout.formats.records import FileStamp, SourceRecords
@@ -321,7 +321,7 @@ def _read_serialem(read: ReadSources, paths: list[Path], options: ReadOptions) -
     from cryoscout.formats.serialem import session as serialem
 
     given_um = options.cluster_radius_um
-    radius_um = serialem.PATCH_RADIUS_UM if given_um is None else given_um
+    radius_um = PATCH_RADIUS_UM if given_um is None else given_um
     read.records += serialem.read_grids(paths, options.permissive, patch_radius_um=radius_um)
 
 

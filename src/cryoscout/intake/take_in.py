@@ -113,7 +113,7 @@ def _say_left_out(lines: Sequence[str], telling: Telling) -> int:
 def _radius_without_effect(radius_um: float | None) -> list[str]:
     if radius_um is None:
         return []
-    return ["--cluster-radius-um does not act: the names of Leginon's images say the patches"]
+    return ["--patch-radius-um does not act: the names of Leginon's images say the patches"]
 
 
 def _refuse_leginon_options(found: ReadSources, only_leginon: bool, options: ReadOptions) -> None:
@@ -184,7 +184,7 @@ def update_session(
         found = _found(sources, telling, known, stored)
         _refuse_leginon_options(found, only_leginon=False, options=options)
         if not found.records:
-            why = "--cluster-radius-um does not act: all sources are unchanged"
+            why = "--patch-radius-um does not act: all sources are unchanged"
             notes = [] if options.cluster_radius_um is None else [why]
             return TakenIn(stored, notes=notes, unchanged=found.unchanged), {}
         left_out = _say_left_out(_left_out(found), telling)

@@ -182,10 +182,11 @@ class FollowedFolder:
         holes = []
         for hole_id, square_id in squares.items():
             _, x_um, y_um = found.hole_positions.get(hole_id, ("", math.nan, math.nan))
+            is_placed = math.isfinite(x_um) or bool(with_file & {square_id, ""})
             patch_id: str | None = labels.get(hole_id, "")
             if not patch_id and clusters is False:
                 patch_id = f"{square_id}_hole_{hole_id}"
-            elif not patch_id and radius_um is not None:
+            elif not patch_id and (radius_um is not None or is_placed):
                 patch_id = None
             holes.append(
                 ReadHole(hole_id, square_id, x_um, y_um, patch_id, bool(with_file & {square_id, ""}))

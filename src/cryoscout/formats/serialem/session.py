@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from cryoscout.core.errors import FileFormatError
+from cryoscout.formats.clusters import PATCH_RADIUS_UM
 from cryoscout.formats.records import EXPOSURE_COLUMNS, HOLE_COLUMNS, SQUARE_COLUMNS, SourceRecords
 from cryoscout.formats.serialem import mdoc as serialem_mdoc
 from cryoscout.formats.serialem import nav as serialem_nav
@@ -35,8 +36,6 @@ from cryoscout.formats.serialem.places import Places, places_of
 from cryoscout.formats.text.findings import Deviation
 
 FORMAT = "serialem"
-PATCH_RADIUS_UM = 5.0
-"""Assumed reach of image shift without a stage move, where neither groups nor the user say more."""
 
 SUFFIXES = frozenset({".nav", ".xml", ".mdoc", ".idoc"})
 """Files of a folder that are looked into; what they are is told by their content."""
