@@ -95,5 +95,6 @@ def _changing(changed: dict[str, Any]) -> Any:
 def _photograph(page: Page, name: str) -> None:
     folder = os.environ.get("CRYOSCOUT_PAGE_STATES")
     if folder:
+        wait_for(lambda: page.text("#mode"), 30, "what is read after the advice")
         Path(folder).mkdir(parents=True, exist_ok=True)
         page.tab.screenshot(path=str(Path(folder) / f"{name.replace(' ', '-')}.png"))

@@ -115,7 +115,7 @@ function pageStates() {
   const { advice } = now, holes = advice.holes_imaged + advice.holes_left;
   const set = (cause, is, sentence, level = "warn") => messages.set(cause, is ? sentence : null, level);
   set("none", holes === 0, "No data yet: waiting for the first files of the session.");
-  set("few", holes > 0 && advice.results < FEW_RESULTS && advice.holes_imaged > 0, `Only ${advice.results} results so far: the numbers still move a lot.`, "fine");
+  set("few", advice.results > 0 && advice.results < FEW_RESULTS, `Only ${advice.results} results so far: the numbers still move a lot.`, "fine");
   set("begin", holes > 0 && advice.holes_imaged === 0, "Nothing is imaged yet: the plan rests on predictions alone.", "fine");
   set("waits", advice.pending > 0 && advice.results === 0, `Waiting for CTF: ${advice.pending} exposures have no result yet.`);
   set("paused", now.session && now.session.overrides.paused, "Paused by an operator. Press k to go on.");
