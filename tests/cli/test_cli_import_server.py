@@ -42,7 +42,7 @@ def test_a_session_of_a_server_becomes_a_session_that_can_be_planned(cli, server
     assert TOKEN.encode() not in b"".join(
         file.read_bytes() for file in (tmp_path / "run7.session").rglob("*") if file.is_file()
     )
-    plan = json.loads(cli("plan run7.session --budget-min 60 --policy random --json").out)
+    plan = told_by(cli("plan run7.session --budget-min 60 --policy random --also-unchosen --json"))
     assert all(hole["hole"].startswith("H") for hole in plan["holes"])
 
 
@@ -59,7 +59,7 @@ def test_a_server_and_a_table_of_results_are_one_session(cli, server, tmp_path):
 
 def test_a_session_grows_with_its_server_and_with_the_table_beside_it(cli, server, tmp_path):
     write_micrographs(tmp_path / "ctf.star", ["Movies/late.mrc"], [3.1])
-    line = "import ctf.star --smartscope-session run7 -o run7.session --update --json"
+    line = "import ctf.star --smartscope-session run7 -o run7.session --update --json --allow-unjoined"
     assert told_by(cli(line, server.address))["exposures"] == 6
     again = told_by(cli(line, server.address))
     assert set(again["added"].values()) == {0}

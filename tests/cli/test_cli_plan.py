@@ -12,6 +12,7 @@ import pytest
 from cryoscout.advice.setting import split_policy_spec
 from cryoscout.core.errors import InputError
 from cryoscout.session.store import SessionStore
+from cryoscout.session.store_schema import SCHEMA_VERSION
 
 
 def test_the_plan_of_y1_as_json_is_one_object_that_keeps_the_budget(cli):
@@ -163,7 +164,7 @@ def test_a_newer_store_is_refused_and_left_as_it_is(cli, sim, tmp_path):
     answer = cli("plan sim.session --budget-min 60 --as-new")
     assert answer.code == 2
     assert answer.err.count("\n") == 1
-    assert "Got 1005 in sim.session instead. Remedy: update cryoscout" in answer.err
+    assert f"Got {SCHEMA_VERSION + 1000} in sim.session instead. Remedy: update cryoscout" in answer.err
     assert database.read_bytes() == before
 
 

@@ -221,7 +221,7 @@ def test_most_visits_are_exact_and_the_others_are_rounded_by_less_than_a_step(ti
     assert (down.tiers_min() >= tiers_min - down.step_min).all()
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", [name for name in PRESETS if name.startswith("cryorl")])
 def test_presets_are_exact_in_steps_of_their_divisor(preset: str) -> None:
     tiers_min = PRESETS[preset].tiers_min()
     for rounding in ("up", "down"):

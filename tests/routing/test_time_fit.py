@@ -40,7 +40,9 @@ def times_from(model: TimeModel, rng: np.random.Generator, shots: int = 1) -> ND
     return np.array(times)
 
 
-@pytest.mark.parametrize("name", sorted(PRESETS))
+@pytest.mark.parametrize(
+    "name", sorted(set(PRESETS) - {"y1-looks-as-sketched"})
+)  # of which two tiers are one
 def test_times_made_from_a_model_are_recovered_within_5_percent_in_spite_of_pauses(name: str) -> None:
     rng = np.random.default_rng(3)
     pauses_s = np.where(rng.random(N) < 0.1, rng.exponential(3600, N), 0)

@@ -75,7 +75,9 @@ def test_the_tree_fits_a_routing_problem():
     assert tree.patch_of_hole.tolist() == [0, 0, 1, 1, 2]
     assert tree.square_of_patch.tolist() == [0, 1, 2]
     assert tree.grid_of_square.tolist() == [0, 0, 1]
-    assert {array.dtype for array in vars(tree).values()} == {np.dtype(np.int32)}
+    assert {array.dtype for array in (tree.patch_of_hole, tree.square_of_patch, tree.grid_of_square)} == {
+        np.dtype(np.int32)
+    }
     RoutingProblem(tree, np.full(5, 0.5), budget_min=60)
 
 
@@ -94,7 +96,9 @@ def test_any_flat_list_of_holes_gives_a_sorted_tree(places):
     session = session_from_holes(
         "any", SessionInfo(format="hand-made"), holes, small_session().exposures.head(0)
     )
-    assert all((np.diff(index) >= 0).all() for index in vars(session.tree()).values())
+    tree = session.tree()
+    for index in (tree.patch_of_hole, tree.square_of_patch, tree.grid_of_square):
+        assert (np.diff(index) >= 0).all()
     given_patch = holes.set_index("hole_id")["patch_id"]
     assert (session.holes["patch_id"].to_numpy() == given_patch[session.holes["hole_id"]].to_numpy()).all()
 

@@ -6,7 +6,6 @@ from datetime import datetime
 
 from cryoscout.core.durations import minutes_of, minutes_until
 from cryoscout.core.errors import InputError
-from cryoscout.routing.time_model import check_budget_min
 
 
 def budget_of(budget_min: str | None, until: str | None) -> float:
@@ -20,6 +19,10 @@ def budget_of(budget_min: str | None, until: str | None) -> float:
             f"The microscope time must be given by --budget-min or by --until. Got {got} instead. "
             "Remedy: for example --budget-min 8h, or --until 09:00."
         )
+    from cryoscout.routing.time_model import (
+        check_budget_min,
+    )  # later, because it brings numpy: --help needs none
+
     if budget_min is not None:
         return check_budget_min(minutes_of(budget_min))
     return minutes_until(until or "", datetime.now())
@@ -27,4 +30,6 @@ def budget_of(budget_min: str | None, until: str | None) -> float:
 
 def budgets_of(texts: str) -> tuple[float, ...]:
     """Minutes of several times by commas. Raises InputError where one is no time above 0."""
+    from cryoscout.routing.time_model import check_budget_min
+
     return tuple(check_budget_min(minutes_of(text)) for text in texts.split(","))
