@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cryoscout.advice.walk import Walk
 from cryoscout.belief.counts import CountForecast, nearest_interval
 from cryoscout.belief.effects import EffectBelief, location_of
-from cryoscout.belief.mixture import MixtureBelief
+from cryoscout.belief.mixture import Assumption, MixtureBelief
 from cryoscout.belief.stage_belief import StageBelief
 from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.problem import RoutingProblem
@@ -24,6 +24,13 @@ from cryoscout.routing.problem import RoutingProblem
 DRAWS = 1000
 POINTS = 24
 """Moments of the fan."""
+ASSUMPTIONS = tuple(
+    Assumption(slope, spread, session)
+    for slope in (1.0, 0.75, 0.5, 0.35, 0.2)
+    for spread in (1.0, 2.5)
+    for session in (0.0, 0.5)
+)
+"""How far the prediction may be trusted: further than a planner's mixture, because a number is promised on it."""
 MOST_RESULTS_MIXED = 2000
 """With more results than this one belief is drawn from: how far to trust the prediction is then in its effects."""
 
@@ -133,7 +140,7 @@ def _chances(
     if problem.stage_um is not None:
         belief = StageBelief(prior, tree.patch_of_hole, tree, problem.effects, problem.stage_um[places])
     elif len(known) <= MOST_RESULTS_MIXED:
-        belief = MixtureBelief(prior, tree.patch_of_hole, tree, problem.effects)
+        belief = MixtureBelief(prior, tree.patch_of_hole, tree, problem.effects, ASSUMPTIONS)
     else:
         belief = EffectBelief(
             location_of(prior, problem.effects.total), tree.patch_of_hole, tree, problem.effects

@@ -454,11 +454,9 @@ def _writes(app: FastAPI, served: ServedSessions) -> None:
         known = advisor.reading(
             lambda store: [(event.id, event.at, event.payload) for event in store.events(kind="overridden")]
         )
-        number = 0
-        for change in undoing(known, sent.event):
-            said = {**change.payload(), "author": sent.author, "note": f"undo of event {sent.event}"}
-            number = advisor.write("overridden", said)
-        return recorded(name, number)
+        said = {"author": sent.author, "note": f"undo of event {sent.event}"}
+        changes = [("overridden", {**change.payload(), **said}) for change in undoing(known, sent.event)]
+        return recorded(name, advisor.writing(lambda store: store.append_many(changes)))
 
     @app.post(f"{BASE}/note", tags=["write"])
     def note(sent: NoteSent, name: SessionName = None) -> Json:

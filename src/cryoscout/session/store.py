@@ -548,6 +548,26 @@ class SessionStore:
 
         return self._write(save)
 
+    def append_many(self, events: Iterable[tuple[str, Mapping[str, object]]]) -> int:
+        """Append several events of the kinds of `append` in one transaction, all or none; the id of the last.
+
+        Overrides are checked one after the other. Raises as `append` does.
+        """
+
+        def save(connection: sa.Connection) -> int:
+            number = 0
+            for kind, payload in events:
+                if kind in ("imported", "predicted") or kind not in EVENT_KINDS:
+                    allowed = [known for known in EVENT_KINDS if known not in ("imported", "predicted")]
+                    raise UnknownNameError("The kind of an appended event", kind, allowed)
+                checked = (
+                    store_records.checked_override(connection, payload) if kind == "overridden" else payload
+                )
+                number = store_records.append_event(connection, kind, checked)
+            return number
+
+        return self._write(save)
+
     def record_imaged(
         self,
         hole_id: str,
