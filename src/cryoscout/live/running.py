@@ -35,6 +35,8 @@ _CHANGES_SETTING = frozenset(
 
 RELISTED = 5
 """A plan that stands is written down again when one of so many first holes was not listed then."""
+RESTATED = 0.03
+"""And when the chance of its first hole has moved by so much: what was stated is what results are judged by."""
 SINCE_1970 = datetime(1970, 1, 1)
 
 
@@ -355,9 +357,13 @@ class LiveSession:
             "trust": _by_tenth(facts.trust),
         }
 
-    def _listed_lately(self, route: list[str]) -> bool:
-        """Whether the first holes of a route were given with their chances when it was written down last."""
-        return all(hole in self.facts.stated for hole in route[:RELISTED])
+    def _listed_lately(self, at: Moment, route: list[str]) -> bool:
+        """Whether the first holes of a route were given with their chances, and the first one's is still that."""
+        stated = self.facts.stated
+        if not route or not all(hole in stated for hole in route[:RELISTED]):
+            return not route
+        place = self._ensure_planner().index.holes[route[0]]
+        return abs(stated[route[0]] - float(at.advice.p_good[place])) < RESTATED
 
     def planned_event(self, at: Moment) -> Json | None:
         """The payload that writes an advice down; None where it says what the last one said.
@@ -370,7 +376,7 @@ class LiveSession:
         names = at.advice.names.holes
         route = [names[hole] for hole in at.advice.walk.holes.tolist()]
         stands = list(self.facts.advised)
-        if last is not None and stands == route and self._listed_lately(route):
+        if last is not None and stands == route and self._listed_lately(at, route):
             return None
         planner = self._ensure_planner()
         return {

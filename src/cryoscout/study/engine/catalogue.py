@@ -32,6 +32,7 @@ STUDIES: dict[str, str] = {
     "delay": "cryoscout.study.routes.delay",
     "prediction": "cryoscout.study.routes.prediction",
     "coverage": "cryoscout.study.routes.coverage",
+    "advice": "cryoscout.study.routes.advice",
     "adaptive-selection": "cryoscout.study.routes.selection",
     "cryorl-table3": "cryoscout.study.learned.table3",
     "cryorl-figure6": "cryoscout.study.learned.figure6",
