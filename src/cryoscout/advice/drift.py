@@ -20,6 +20,8 @@ LIMIT = 6.5
 """Log likelihood ratio at which a drift is told; chosen on simulated sessions of other seeds than the study's."""
 SHIFT_LOGIT = -0.85
 """What a drift does to the logit of a result: about 20 points at a chance of 0.6."""
+PRIOR_SD = 1.0
+"""How far, in logits, a prediction may be off from the beginning."""
 MOST = 0.8
 """Share of the results since a drift began that must lie in one place for it to be that place's."""
 CONFIDENT = 0.97
@@ -60,11 +62,12 @@ class DriftWatch:
         self._seen_grids: set[str] = set()
         self._grids_before: set[str] = set()
         self._count = 0
+        self._offset, self._precision = 0.0, PRIOR_SD**-2
         self.warning: DriftWarning | None = None
 
     def take(self, result: StatedResult) -> DriftWarning | None:
         """Take one more result in; the warning that holds now."""
-        p = min(max(result.p_good, 1.0 - CONFIDENT), CONFIDENT)
+        p = self._usual(result)
         lower = 1.0 / (1.0 + (1.0 - p) / p * np.exp(-SHIFT_LOGIT))
         step = result.good * np.log(lower / p) + (result.shots - result.good) * np.log(
             (1.0 - lower) / (1.0 - p)
@@ -87,6 +90,19 @@ class DriftWatch:
         for result in results:
             self.take(result)
         return self.warning
+
+    def _usual(self, result: StatedResult) -> float:
+        """The stated chance, moved by how far all results so far lay from theirs; then this one is taken in.
+
+        A prediction that always promises too much is no drift: its offset (logit, a priori 0 within PRIOR_SD) is
+        learned result by result. After many results it moves slowly: a drift is seen before it is taken for usual.
+        """
+        stated = min(max(result.p_good, 1.0 - CONFIDENT), CONFIDENT)
+        logit = np.log(stated) - np.log1p(-stated) + self._offset
+        p = float(np.clip(1.0 / (1.0 + np.exp(-logit)), 1.0 - CONFIDENT, CONFIDENT))
+        self._precision += result.shots * p * (1.0 - p)
+        self._offset += (result.good - result.shots * p) / self._precision
+        return p
 
     def _told(self) -> DriftWarning:
         since = self._since

@@ -26,9 +26,9 @@ POINTS = 24
 """Moments of the fan."""
 ASSUMPTIONS = tuple(
     Assumption(slope, spread, session)
-    for slope in (1.0, 0.75, 0.5, 0.35, 0.2)
-    for spread in (1.0, 2.5)
-    for session in (0.0, 0.5)
+    for slope in (1.0, 0.75, 0.5, 0.35)
+    for spread in (1.0, 3.0)
+    for session in (0.0, 1.0)
 )
 """How far the prediction may be trusted: further than a planner's mixture, because a number is promised on it."""
 MOST_RESULTS_MIXED = 2000

@@ -34,6 +34,10 @@ from cryoscout.session.overrides import Overrides
 if TYPE_CHECKING:
     from cryoscout.session.model import Session
 
+OPEN_PATCH_STANDS = 1
+"""Holes of the open patch that stand by default: with all, a patch that turns out bad is imaged to its end."""
+HYSTERESIS = 0.05
+"""Good micrographs; larger ones lose many small gains (study `advice`)."""
 SHOWN = 20
 """Holes of an advice that are listed."""
 
@@ -42,8 +46,8 @@ class CalmSettings(Settings):
     """How calm a plan stays while results come."""
 
     committed: Annotated[int, Field(ge=0)] | None = None
-    """So many holes of the plan stand; None: what is planned of the open patch."""
-    hysteresis: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.5
+    """So many holes of the plan stand; None: the next ones of the open patch, OPEN_PATCH_STANDS at most."""
+    hysteresis: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = HYSTERESIS
     """Good micrographs that a change of the rest must gain."""
     time_limit_s: Annotated[float, Field(gt=0.0)] = 5.0
     """Planning that takes longer leaves the plan that stands, for policies that are asked hole by hole."""
@@ -261,7 +265,7 @@ class _Planning:
             return 0
         patch = self.planner.problem.patch_of_hole
         first = stays(self.planner.problem, route)[0]
-        return len(first) if patch[first[0]] == patch[self.now.here] else 0
+        return min(len(first), OPEN_PATCH_STANDS) if patch[first[0]] == patch[self.now.here] else 0
 
     def _has_lost(self, standing: Standing) -> bool:
         """Whether a hole of the plan can no longer be imaged although it was not."""

@@ -68,11 +68,12 @@ def serve(
         bool, typer.Option("--also-unchosen", help="Plan holes too that the operator did not choose.")
     ] = False,
     committed: Annotated[
-        int | None, typer.Option(help="So many first holes stand. Default: those of the open patch.", min=0)
+        int | None,
+        typer.Option(help="So many first holes stand. Default: the next one of the open patch.", min=0),
     ] = None,
     hysteresis: Annotated[
         float, typer.Option(help="Good micrographs that a change of the rest must gain.", min=0.0)
-    ] = 0.5,
+    ] = 0.05,
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(help="Port to listen at; 0 takes a free one.", min=0, max=65535)

@@ -48,7 +48,7 @@ class ServeRequest:
     time_model: str | None = None
     also_unchosen: bool = False
     committed: int | None = None
-    hysteresis: float = 0.5
+    hysteresis: float = 0.05
     host: str = "127.0.0.1"
     port: int = 8321
     public_url: str | None = None
