@@ -51,3 +51,12 @@ def test_few_holes_are_named_in_order_of_visit(work_list):
     stay = work_list.stays()[2]
     assert len(stay.visits) == 3
     assert ", ".join(name_within(visit.hole, visit.patch) for visit in stay.visits) in printed(work_list, 80)
+
+
+def test_the_first_and_last_id_are_by_number():
+    from types import SimpleNamespace
+
+    from cryoscout.cli.plan_table import _holes_of
+
+    visits = tuple(SimpleNamespace(hole=f"h{number}", patch="p") for number in (9, 2, 26, 10, 11))
+    assert _holes_of(SimpleNamespace(visits=visits)) == "5: h2…h26"

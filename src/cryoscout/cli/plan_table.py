@@ -120,4 +120,8 @@ def _holes_of(stay: PatchStay) -> str:
     from cryoscout.advice.work_list import name_within
 
     names = [name_within(visit.hole, visit.patch) for visit in stay.visits]
-    return ", ".join(names) if len(names) <= HOLES_NAMED else f"{len(names)}: {min(names)}…{max(names)}"
+    if len(names) <= HOLES_NAMED:
+        return ", ".join(names)
+    # As people count: 9 before 10.
+    in_order = sorted(names, key=lambda name: (len(name), name))
+    return f"{len(names)}: {in_order[0]}…{in_order[-1]}"
