@@ -17,7 +17,6 @@ RESULT_VERSIONS: dict[str, int] = {
     "learning": 1,
     "perception": 1,
     "coupling": 1,
-    "advice": 1,
 }
 """Sub-package -> number of its results; only ever raised."""
 

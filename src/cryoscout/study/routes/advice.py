@@ -417,5 +417,4 @@ STUDY = Study(
     trials=trials,
     run_one=run_trial,
     page=page,
-    packages=("core", "session", "belief", "routing", "simulate", "advice"),
 )
