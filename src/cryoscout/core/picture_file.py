@@ -75,6 +75,7 @@ def opened_picture(path: Path, format_: PictureFormat) -> Iterator[tuple[Image, 
     Raises PictureError for what is no whole picture of the format, also while the block decodes it, and OSError where
     the file cannot be read.
     """
+    import PIL
     import PIL.Image
 
     pages = _parts(path, format_)
@@ -86,7 +87,7 @@ def opened_picture(path: Path, format_: PictureFormat) -> Iterator[tuple[Image, 
                 yield picture, pages or int(getattr(picture, "n_frames", 1))
     except (PictureError, CryoscoutError):
         raise
-    except PIL.Image.UnidentifiedImageError:
+    except PIL.UnidentifiedImageError:
         raise PictureError("one that cannot be decoded") from None
     except Exception as error:
         # Which of Python's errors damaged bytes end in is chance.
