@@ -120,7 +120,7 @@ def test_where_nothing_is_chosen_yet_all_of_epu_is_planned(cli, tmp_path):
     square = gzip.decompress((DATA / "epu" / "GridSquare_4590776.dm.gz").read_bytes())
     (tmp_path / "GridSquare_1.dm").write_bytes(square.replace(b"Selected>true", b"Selected>false"))
     assert cli("import GridSquare_1.dm -o epu.session").code == 0
-    answer = cli(f"plan epu.session {QUICK} 480 --json")
+    answer = cli(f"plan epu.session {QUICK} 960 --json")
     assert len(planned(answer)) > 200
     assert not any("left out" in note for note in notes(answer))
 
