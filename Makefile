@@ -56,6 +56,7 @@ bench: $(DEV) ## every benchmark, one JSON object each
 	$(RUN) benchmarks/routing.py --json
 	$(RUN) benchmarks/formats.py --json
 	$(ONE_THREAD) $(RUN) benchmarks/advice.py --json
+	$(ONE_THREAD) $(RUN) benchmarks/live.py --json
 	$(ONE_THREAD) $(RUN) benchmarks/learning.py --json
 	$(ONE_THREAD) $(RUN) benchmarks/perception.py --json
 
