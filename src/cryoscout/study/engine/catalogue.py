@@ -30,6 +30,7 @@ STUDIES: dict[str, str] = {
     "cryorl-table2": "cryoscout.study.routes.table2",
     "cryorl-figure5": "cryoscout.study.routes.figure5",
     "delay": "cryoscout.study.routes.delay",
+    "looking": "cryoscout.study.routes.looking",
     "prediction": "cryoscout.study.routes.prediction",
     "coverage": "cryoscout.study.routes.coverage",
     "advice": "cryoscout.study.routes.advice",
