@@ -254,10 +254,18 @@ def test_holes_without_square_and_grid_are_in_one_of_each_by_the_sessions_name()
     assert made.session.squares.iloc[0, :2].tolist() == ["run7_square", "run7"]
 
 
-def test_squares_without_holes_are_left_out_and_counted():
+def test_squares_without_holes_are_known_of_and_counted():
     made = assemble([places([hole("h1")], squares=[{"square_id": "s1"}, {"square_id": "s2"}])])
-    assert made.session.squares["square_id"].tolist() == ["s1"]
-    assert made.notes == ["1 squares without holes yet were left out"]
+    assert made.session.squares["square_id"].tolist() == ["s1", "s2"]
+    assert made.session.squares["grid_id"].nunique() == 1
+    assert made.notes == ["1 squares are known of and have no holes yet"]
+
+
+def test_an_atlas_alone_gives_its_squares():
+    made = assemble([places([], squares=[{"square_id": "s1", "x_um": 5.0}, {"square_id": "s2"}])])
+    assert made.session.squares["square_id"].tolist() == ["s1", "s2"]
+    assert made.session.n_holes == 0
+    assert not made.session.squares["looked"].fillna(False).any()
 
 
 def test_beside_a_session_a_sites_table_gives_results_and_times_alone():
@@ -293,9 +301,8 @@ def test_ids_of_the_database_join_where_names_do_not():
 @pytest.mark.parametrize(
     ("sources", "message"),
     [
-        ([results({"e1": 3.0})], r"must have holes or exposures\. Got only results or squares instead: "
+        ([results({"e1": 3.0})], r"must have squares, holes or exposures\. Got only results instead: "
          r"micrographs_ctf\.star \(relion\)\. Remedy: add the folder.*--update -o NAME\.session"),
-        ([places(squares=[{"square_id": "s1"}])], r"Got only results or squares instead: run \(epu\)"),
         ([places([hole("h1")]), places([hole("h1")], format_name="serialem")],
          r"must come from one format\. Got epu, serialem instead"),
         ([places([hole("h1")]), places([hole("h1", square="s2")])],
@@ -381,9 +388,10 @@ def test_what_was_missing_is_filled_and_what_was_known_stays():
 def test_positions_of_squares_alone_can_be_added_later():
     stored = assemble([places([hole("h1")])]).session
     atlas = places(squares=[{"square_id": "s1", "x_um": 10.0}, {"square_id": "s2"}], name="Atlas.dm")
-    assert assemble([atlas], stored).session.squares[["square_id", "x_um"]].to_numpy().tolist() == [
-        ["s1", 10.0]
-    ]
+    squares = assemble([atlas], stored).session.squares
+    assert squares["square_id"].tolist() == ["s1", "s2"]
+    assert squares["x_um"].iloc[0] == 10.0
+    assert squares["grid_id"].nunique() == 1
 
 
 def test_times_that_come_later_make_the_time_model_a_fitted_one():

@@ -17,7 +17,14 @@ from cryoscout.advice.obeyed import Obeyed, PlaceIndex, obeyed
 from cryoscout.advice.setting import AdviceRequest, Setting, setting_of
 from cryoscout.advice.shortest_way import by_the_shortest_way
 from cryoscout.advice.walk import arranged
-from cryoscout.advice.work_list import PlannedRoute, WorkList, place_names, planned_route, work_list_of
+from cryoscout.advice.work_list import (
+    PlannedLook,
+    PlannedRoute,
+    WorkList,
+    place_names,
+    planned_route,
+    work_list_of,
+)
 from cryoscout.core.errors import DataError
 from cryoscout.core.telling import Progress, no_progress
 from cryoscout.routing.course import Course
@@ -66,7 +73,7 @@ def advise(
     if said.out.any():
         problem = replace(problem, allowed=problem.available() & ~said.out)
     n_available = int(problem.available().sum())
-    if n_available == 0:
+    if n_available == 0 and not problem.has_unseen:
         raise _nothing_to_plan(session, setting, int((said.out & setting.problem.available()).sum()))
     visits_at_most = min(
         n_available, int(problem.budget_min / problem.time_model.tiers_min(problem.shots)[0])
@@ -80,6 +87,7 @@ def advise(
             progress=step,
             arrange=partial(_arranged, session, problem, start, said),
         )
+    looks = _planned_looks(session, setting, planned, request.seed)
     work_list = work_list_of(
         planned,
         place_names(session),
@@ -92,7 +100,12 @@ def advise(
         notes=tuple(
             dict.fromkeys(
                 (
-                    *(() if len(planned.course) else (_note_on_an_empty_plan(problem, start, budget_min),)),
+                    *(
+                        ()
+                        if len(planned.course) or looks
+                        else (_note_on_an_empty_plan(problem, start, budget_min),)
+                    ),
+                    *_notes_on_unseen(session, problem, setting, looks),
                     *_notes_on_choice(session, setting, request),
                     *_notes_on_overrides(said, problem),
                     *_notes_on_outcomes(session, problem, request.as_new),
@@ -103,8 +116,74 @@ def advise(
                 )
             )
         ),
+        looks=looks,
     )
     return Advice(setting, planned, work_list)
+
+
+_LOOKS = 2
+"""Second word of the seed of the draws behind looks."""
+
+
+def _planned_looks(
+    session: Session, setting: Setting, planned: PlannedRoute, seed: int
+) -> tuple[PlannedLook, ...]:
+    """The squares to open after the planned visits, the best rate first; none where the policy does not look."""
+    from cryoscout.routing.policies.explore import Explore
+
+    policy, problem = setting.policy, planned.course.problem
+    if not isinstance(policy, Explore) or not problem.has_unseen:
+        return ()
+    squares, grids = session.squares, session.grids["grid_id"].tolist()
+    patches, tree = session.patches["patch_id"].tolist(), problem.tree
+    found = policy.places(planned.course.observation(), np.random.default_rng([seed, _LOOKS]))
+    looks = []
+    for order, value in enumerate(found, start=1):
+        is_patch = value.look.level == "patch"
+        square = int(tree.square_of_patch[value.look.index]) if is_patch else value.look.index
+        x_um, y_um = (float(squares[name].iloc[square]) for name in ("x_um", "y_um"))
+        looks.append(
+            PlannedLook(
+                order=order,
+                square=str(squares["square_id"].iloc[square]),
+                grid=grids[int(tree.grid_of_square[square])],
+                patch=patches[value.look.index] if is_patch else None,
+                x_um=x_um if np.isfinite(x_um) else None,
+                y_um=y_um if np.isfinite(y_um) else None,
+                expected_good=value.good,
+                good_80=value.good_80,
+                minutes=value.minutes,
+                rate=value.rate,
+                rate_80=value.rate_80,
+                in_plan=value.in_plan,
+            )
+        )
+    return tuple(looks)
+
+
+def _notes_on_unseen(
+    session: Session, problem: RoutingProblem, setting: Setting, looks: tuple[PlannedLook, ...]
+) -> tuple[str, ...]:
+    """How much is unseen, what follows from that, and what of the looks cannot be."""
+    from cryoscout.session.looks import notes_on_looks
+
+    places = problem.places
+    if places is None:
+        return tuple(f"{note}." for note in notes_on_looks(session))
+    squares, patches = int((~places.square_looked).sum()), int((~places.patch_looked).sum())
+    said = [f"{squares} squares and {patches} patches were not looked at yet."]
+    if not looks:
+        said.append(f"Policy {setting.policy_name} plans what is seen alone; --policy explore looks too.")
+    if problem.time_model.patch_look_min is None:
+        said.append(
+            f"The time model {problem.time_model.name} has no minutes of looks: they take the move alone. "
+            "--time-model y1-looks-as-sketched has some."
+        )
+    if not len(places.square_features[0]) or np.isnan(places.square_features).all():
+        said.append("The atlas says neither area nor brightness: squares of which nothing is seen are alike.")
+    if places.square_xy_um is None or np.isnan(places.square_xy_um).all():
+        said.append("No stage position of a square is known.")
+    return (*said, *(f"{note}." for note in notes_on_looks(session)))
 
 
 def _said(session: Session, problem: RoutingProblem, as_new: bool) -> Obeyed:

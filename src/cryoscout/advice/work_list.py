@@ -70,6 +70,28 @@ class PlannedVisit:
 
 
 @dataclass(frozen=True)
+class PlannedLook:
+    """A square to open next, or to go on looking into: what a look there is worth as far as is known now."""
+
+    order: int  # 1-based
+    square: str
+    grid: str
+    patch: str | None  # the patch to look at; None: the square itself is looked at first
+    x_um: float | None  # stage position of the square; None where it is not known
+    y_um: float | None
+    expected_good: float  # of the holes that will be worth their minutes
+    good_80: tuple[float, float]  # interval
+    minutes: float  # expected, looks included
+    rate: float  # expected good micrographs per minute
+    rate_80: tuple[float, float]  # interval
+    in_plan: bool  # whether the minutes that are left are planned to reach it
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as a JSON object."""
+        return {**vars(self), "good_80": list(self.good_80), "rate_80": list(self.rate_80)}
+
+
+@dataclass(frozen=True)
 class PatchStay:
     """Consecutive visits in one patch, as the operator reads them, and why the plan came here."""
 
@@ -117,6 +139,7 @@ class WorkList:
     notes: tuple[str, ...] = ()
     set_aside_min: float = 0.0  # of the budget, for the pauses that come with so many minutes of visits
     shots: int = 1  # exposures per hole: a hole is expected to give shots * p_good good micrographs
+    looks: tuple[PlannedLook, ...] = ()  # after the visits: squares to open next, the best rate first
 
     @property
     def minutes_used(self) -> float:
@@ -149,7 +172,7 @@ class WorkList:
         holes [{hole, patch, square, grid, x_um, y_um (stage, null where not known), p_good, tier, minutes,
         minutes_used}], expected_good, interval_50,
         interval_80 ([low, high] good micrographs), minutes_used, switches {patch, square, grid},
-        switch_cost_min,
+        switch_cost_min, looks (squares to open after the visits, [] where nothing is unseen; fields of PlannedLook),
         notes. `tier` is 0 same patch, 1 new patch, 2 new square, 3 new grid. p_good is of one exposure;
         expected_good is of all exposures of all holes, the sum of shots * p_good.
         """
@@ -170,6 +193,7 @@ class WorkList:
             "minutes_used": self.minutes_used,
             "switches": self.switches,
             "switch_cost_min": self.switch_cost_min,
+            "looks": [look.to_json() for look in self.looks],
             "notes": list(self.notes),
         }
 
@@ -284,6 +308,7 @@ def work_list_of(
     threshold_angstrom: float,
     budget_min: float | None = None,
     notes: tuple[str, ...] = (),
+    looks: tuple[PlannedLook, ...] = (),
 ) -> WorkList:
     """The planned route with names.
 
@@ -310,6 +335,7 @@ def work_list_of(
         interval_80=forecast.interval_80,
         notes=notes,
         shots=problem.shots,
+        looks=looks,
     )
 
 

@@ -21,7 +21,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.linalg import cho_factor, cho_solve
 
-from cryoscout.belief.effects import EffectVariances
+from cryoscout.belief.calibration import sigmoid
+from cryoscout.belief.effects import (
+    Y1_FLAT_EFFECTS,
+    EffectVariances,
+    location_of,
+    marginal_probability,
+)
 from cryoscout.core.hole_tree import HoleTree
 from cryoscout.core.settings import Settings
 
@@ -69,6 +75,19 @@ Y1_UNSEEN = UnseenPrior(
 patches, so the spread is learned in the session (scripts/fit_y1_unseen.py prints these numbers)."""
 
 
+FLAT_UNSEEN = Y1_UNSEEN.model_copy(
+    update={
+        "mean": float(location_of(np.array([PRIOR_P_GOOD]), Y1_FLAT_EFFECTS.total)[0]),
+        "mean_variance": 0.0,
+        "grid": 0.0,
+        "square": 0.0,
+        "patch": 0.0,
+        "within": 0.0,
+    }
+)
+"""Where there are no predictions: every hole is taken alike before its result, seen or not, and only effects differ."""
+
+
 @dataclass(frozen=True)
 class UnseenPlaces:
     """What is believed of the patches of every square that are not seen yet; all of one square are alike.
@@ -103,6 +122,44 @@ class UnseenPlaces:
         if len(seen):
             drawn = np.where(from_prior, drawn, rng.choice(seen, draws))
         return np.asarray(drawn, dtype=np.int64)
+
+
+def draw_looks(
+    unseen: UnseenPlaces,
+    square: int,
+    n_patches: int | None,
+    least_p: float,
+    draws: int,
+    rng: np.random.Generator,
+    shots: int = 1,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Whole truths of a square's unseen patches: good micrographs, holes imaged and patches looked at, (draws,) each.
+
+    n_patches : known ones without a look; None: the square was not looked at, and the number is drawn
+    least_p : holes whose p_good after the look is not above it are not imaged
+    """
+    good, imaged = np.zeros(draws), np.zeros(draws)
+    patches = (
+        np.full(draws, n_patches) if n_patches is not None else unseen.draw_numbers("patches", draws, rng)
+    )
+    total = int(patches.sum())
+    of_draw = np.repeat(np.arange(draws), patches)
+    seen_level = rng.normal(unseen.prediction[square], np.sqrt(unseen.prediction_shared[square]), draws)
+    effect = rng.normal(unseen.effect[square], np.sqrt(unseen.effect_shared[square]), draws)
+    level = seen_level[of_draw] + rng.normal(0.0, np.sqrt(unseen.prediction_own), total)
+    effect_of_patch = effect[of_draw] + rng.normal(0.0, np.sqrt(unseen.effect_own), total)
+    holes = unseen.draw_numbers("holes", total, rng)
+    of_patch = np.repeat(np.arange(total), holes)
+    location = level[of_patch] + rng.normal(0.0, np.sqrt(unseen.within), len(of_patch))
+    # What is believed of a hole right after the look: its effects are still to come.
+    variance = unseen.effect_own + unseen.effect_shared[square]
+    believed = marginal_probability(location + unseen.effect[square], np.full(len(location), variance))
+    taken = believed > least_p
+    chance = sigmoid(location + effect_of_patch[of_patch])
+    found = np.where(taken, rng.binomial(shots, chance), 0)
+    np.add.at(good, of_draw[of_patch], found)
+    np.add.at(imaged, of_draw[of_patch], taken)
+    return good, imaged, patches.astype(np.float64)
 
 
 def believe_unseen(

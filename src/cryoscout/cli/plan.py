@@ -18,6 +18,7 @@ from cryoscout.advice.export import (
 )
 from cryoscout.cli.minutes import budget_of
 from cryoscout.cli.output import console, print_json, progress, say
+from cryoscout.cli.plan_looks import print_looks
 from cryoscout.cli.plan_table import print_plan
 from cryoscout.cli.session_place import DatabaseUrl, SessionArgument, folders_of_source, session_at
 from cryoscout.core.new_files import finite
@@ -43,12 +44,12 @@ def plan(
         ),
     ] = None,
     policy: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Who plans: a policy, policy@prediction such as index@res18, a trained policy's file, or your own "
-            "file.py:Class."
+            "file.py:Class. Default: adaptive, or explore where squares or patches were not looked at yet."
         ),
-    ] = "adaptive",
+    ] = None,
     threshold_angstrom: Annotated[
         float | None,
         typer.Option(help="Good means a CTF resolution at or below this. Default: the session's, 6."),
@@ -170,7 +171,7 @@ def plan(
             return
     asked = AdviceRequest(
         budget_min=minutes_left,
-        policy=policy,
+        policy=_default_policy(loaded) if policy is None else policy,
         prediction=prediction,
         threshold_angstrom=threshold_angstrom,
         from_hole=from_hole,
@@ -191,6 +192,13 @@ def plan(
         print_json(work_list.to_json())
     else:
         print_plan(work_list, console())
+        print_looks(work_list, console())
+
+
+def _default_policy(session: Session) -> str:
+    from cryoscout.session.looks import has_unseen_places
+
+    return "explore" if has_unseen_places(session) else "adaptive"
 
 
 def _is_finished_star(request: ExportRequest, session: Session, as_new: bool, also_unchosen: bool) -> bool:

@@ -14,6 +14,8 @@ from cryoscout.formats.text.findings import Deviation
 from cryoscout.session.vendor_fields import VendorFields
 
 SQUARE_COLUMNS = ("square_id", "grid_id", "x_um", "y_um")
+LOOK_COLUMNS = ("area_um2", "brightness", "looked", "looked_at")
+"""Of squares, where a format says them: what the atlas shows, and whether (True or NA) and when it was looked at."""
 HOLE_COLUMNS = ("hole_id", "patch_id", "square_id", "grid_id", "x_um", "y_um", "x_px", "y_px", "chosen")
 EXPOSURE_COLUMNS = (
     "exposure_id",
@@ -43,7 +45,7 @@ class FileStamp:
 class SourceRecords:
     """What a reader found; tables without rows where the format says nothing of that level.
 
-    squares : SQUARE_COLUMNS; stage position of the centre (um, NaN unknown)
+    squares : SQUARE_COLUMNS; stage position of the centre (um, NaN unknown); LOOK_COLUMNS where they are known
     holes : HOLE_COLUMNS; patch_id "" where the format has no patches, x_um, y_um stage position, x_px, y_px
         position on the parent image (columns, rows from its upper left corner unless the reader says otherwise),
         NaN unknown; chosen True/False/NA

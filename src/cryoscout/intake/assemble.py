@@ -1,7 +1,7 @@
 """From what sources say to one session: places from one format, results of every source joined by name.
 
     level      from
-    squares    the source of the places; those without holes are left out, because nothing can be planned in them
+    squares    the source of the places; those without holes are known of, and stand in no plan but as looks
     patches    as the reader gives them, else clusters of positions, else the square (see `assemble_places`)
     shots      what the source declares or the hole with most of them has; the same for all holes (see `assemble_shots`)
     exposures  of the source of the places; one without a result is pending, a failed fit is a result
@@ -111,6 +111,8 @@ def _choose_places(
 ) -> tuple[list[SourceRecords], list[SourceRecords]]:
     """The sources that say where things are, all of one format, and tables that repeat it in their own words."""
     saying = [source for source in sources if _says_places(source)]
+    if not saying and stored is None:  # an atlas alone: its squares are all that is known
+        saying = [source for source in sources if len(source.squares)]
     present = [each.name for each in FORMATS if any(source.format == each.name for source in saying)]
     vendors = [name for name in present if BY_NAME[name].gives == "places"]
     own = [stored.info.format] if stored is not None else []
@@ -128,12 +130,13 @@ def _choose_places(
     if not lead:
         got = ", ".join(f"{source.path.name} ({source.format})" for source in sources) or "nothing"
         raise DataError(
-            f"A session must have holes or exposures. Got only results or squares instead: {got}. Remedy: add the "
+            f"A session must have squares, holes or exposures. Got only results instead: {got}. Remedy: add the "
             "folder of the session, a .nav file or a table with holes; or add results to a session that was "
             "imported before, with --update -o NAME.session."
         )
     chosen = [source for source in saying if source.format == lead]
-    chosen += [source for source in sources if source.format == lead and not _says_places(source)]
+    others = [source for source in sources if not any(source is each for each in saying)]
+    chosen += [source for source in others if source.format == lead]
     return chosen, [source for source in saying if source.format != lead]
 
 
@@ -220,6 +223,7 @@ def _provenance(
     for source in sources:
         says_places = any(source is each for each in chosen)
         filled = [
+            ("squares", "x_um, y_um", len(source.squares) and not len(source.holes)),
             ("holes", "x_um, y_um, x_px, y_px", len(source.holes) and says_places),
             ("holes", "chosen", says_places and source.holes["chosen"].notna().any()),
             ("exposures", "started_at", len(source.exposures)),

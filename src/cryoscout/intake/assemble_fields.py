@@ -11,7 +11,13 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from cryoscout.formats.records import EXPOSURE_COLUMNS, HOLE_COLUMNS, SQUARE_COLUMNS, SourceRecords
+from cryoscout.formats.records import (
+    EXPOSURE_COLUMNS,
+    HOLE_COLUMNS,
+    LOOK_COLUMNS,
+    SQUARE_COLUMNS,
+    SourceRecords,
+)
 from cryoscout.intake.assemble_names import name_of_source
 from cryoscout.session.vendor_fields import VendorFields, packed, unpacked
 
@@ -19,7 +25,7 @@ NO_ID = "(no id)"
 """The id of a record whose source gives it none."""
 _ONLY_READERS_NEED = ("shot_key", "shift_x_um", "shift_y_um")
 _LEVELS = (
-    ("squares", "square_id", SQUARE_COLUMNS),
+    ("squares", "square_id", (*SQUARE_COLUMNS, *LOOK_COLUMNS)),
     ("holes", "hole_id", HOLE_COLUMNS),
     ("exposures", "exposure_id", EXPOSURE_COLUMNS),
 )

@@ -16,11 +16,11 @@ import pandas as pd
 
 from cryoscout.core.errors import DataError
 from cryoscout.formats.clusters import PATCH_RADIUS_UM, cluster_positions, notes_on_radius
-from cryoscout.formats.records import SourceRecords
+from cryoscout.formats.records import LOOK_COLUMNS, SQUARE_COLUMNS, SourceRecords
 from cryoscout.session.model import Session
-from cryoscout.session.tables import TABLES, empty_table, with_gaps_filled
+from cryoscout.session.tables import OPTIONAL_COLUMNS, TABLES, empty_table, missing_column, with_gaps_filled
 
-_SQUARES = ("square_id", "grid_id", "x_um", "y_um")
+_SQUARES = (*SQUARE_COLUMNS, *LOOK_COLUMNS)
 _HOLES = ("hole_id", "patch_id", "square_id", "grid_id", "x_um", "y_um", "x_px", "y_px", "chosen")
 _EXPOSURES = (
     "exposure_id",
@@ -68,10 +68,12 @@ def places_of_sources(
     exposures = _own_holes(exposures, holes, stored, notes)
     known = _flat(stored)
     holes = _with_holes_of_exposures(holes, exposures, known, notes)
-    holes = _in_grids(holes, squares, known, _grid_otherwise(chosen, known), notes)
+    otherwise = _grid_otherwise(chosen, known)
+    holes = _in_grids(holes, squares, known, otherwise, notes)
     shares = bool(
         holes["hole_id"].isin(known["hole_id"]).any()
         or holes["square_id"].isin(known["square_id"]).any()
+        or (stored is not None and squares["square_id"].isin(stored.squares["square_id"]).any())
         or exposures["hole_id"].isin(known["hole_id"]).any()
     )
     given = holes["patch_id"] != ""
@@ -90,9 +92,11 @@ def places_of_sources(
     new = holes[is_new].assign(image_row=pd.array([pd.NA] * int(is_new.sum()), dtype="Int64"))
     used = pd.concat([holes[is_new], holes[holes["hole_id"].isin(moved["hole_id"])]])
     return Places(
-        grids=_extended("grids", stored, used, "grid_id"),
+        grids=_extended("grids", stored, _placed_squares(used, squares, otherwise), "grid_id"),
         squares=with_gaps_filled(
-            "squares", _extended("squares", stored, _placed_squares(used, squares), "square_id"), squares
+            "squares",
+            _extended("squares", stored, _placed_squares(used, squares, otherwise), "square_id"),
+            squares,
         ),
         patches=_extended("patches", stored, used, "patch_id", emptied),
         holes=_joined_rows([before, new[list(TABLES["holes"])]]),
@@ -128,17 +132,20 @@ def _merged(
 
 
 def _kind(column: str) -> str:
-    if column == "started_at":
+    if column in ("started_at", "looked_at"):
         return "datetime64[ns]"
-    if column == "chosen":
+    if column in ("chosen", "looked"):
         return "boolean"
-    return "float64" if column.endswith(("_um", "_px")) else "str"
+    return "float64" if column.endswith(("_um", "_px", "_um2", "brightness")) else "str"
 
 
 def _normal(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """The columns with their types, "" for a missing text."""
     made = {}
     for column in columns:
+        if column in LOOK_COLUMNS and column not in frame:
+            made[column] = pd.Series(None, index=frame.index, dtype=pd.api.types.pandas_dtype(_kind(column)))
+            continue
         values = frame[column]
         made[column] = (
             values.where(values.notna(), "").astype("str")
@@ -340,10 +347,19 @@ def _chosen_now(
     return before.assign(chosen=before["chosen"].where(stays, now))
 
 
-def _placed_squares(holes: pd.DataFrame, squares: pd.DataFrame) -> pd.DataFrame:
-    """Squares of holes, with their positions where a table of squares has them."""
+def _placed_squares(holes: pd.DataFrame, squares: pd.DataFrame, otherwise: str) -> pd.DataFrame:
+    """Squares of holes and those that are known of without any, with what the tables of squares say of them.
+
+    otherwise : grid of a square that names none
+    """
     used = holes[["square_id", "grid_id"]].drop_duplicates("square_id")
-    return used.merge(squares[["square_id", "x_um", "y_um"]], on="square_id", how="left")
+    more = squares.loc[~squares["square_id"].isin(used["square_id"]), ["square_id", "grid_id"]]
+    only = used["grid_id"].unique()
+    more = more.assign(
+        grid_id=more["grid_id"].mask(more["grid_id"] == "", only[0] if len(only) == 1 else otherwise)
+    )
+    said = squares[["square_id", "x_um", "y_um", *LOOK_COLUMNS]]
+    return _joined_rows([used, more]).merge(said, on="square_id", how="left")
 
 
 def _extended(
@@ -351,11 +367,10 @@ def _extended(
 ) -> pd.DataFrame:
     """The stored table and the new rows by id, without those that are emptied."""
     before = empty_table(table) if stored is None else getattr(stored, table)
-    new = (
-        rows.reindex(columns=list(TABLES[table]))
-        .drop_duplicates(id_column)
-        .sort_values(id_column, kind="stable")
-    )
+    unsaid = [column for column in OPTIONAL_COLUMNS.get(table, ()) if column not in rows]
+    rows = rows.reset_index(drop=True)
+    rows = rows.assign(**{each: missing_column(TABLES[table][each], len(rows)) for each in unsaid})
+    new = rows[list(TABLES[table])].drop_duplicates(id_column).sort_values(id_column, kind="stable")
     new = new[~new[id_column].isin(before[id_column])]
     # A patch that is emptied by one hole may be filled by another.
     gone = (emptied or set()) - set(rows[id_column])
@@ -371,4 +386,4 @@ def _notes_on_squares(squares: pd.DataFrame, holes: pd.DataFrame, known: pd.Data
     empty = ~squares["square_id"].isin(holes["square_id"]) & ~squares["square_id"].isin(known["square_id"])
     if not empty.any():
         return []
-    return [f"{int(empty.sum())} squares without holes yet were left out"]
+    return [f"{int(empty.sum())} squares are known of and have no holes yet"]

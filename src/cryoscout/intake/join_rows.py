@@ -123,7 +123,8 @@ class _Places:
         patches = stored.where("patches", "patch_id", [row["patch_id"] for row in before.values()])
         square_of = {row["patch_id"]: row["square_id"] for row in patches}
         squares = {hole.square_id for hole in holes}
-        known_squares = {row["square_id"] for row in stored.where("squares", "square_id", list(squares))}
+        # A square that is only known of gets its first hole by a whole reading, as a new one does.
+        known_squares = {row["square_id"] for row in stored.where("patches", "square_id", list(squares))}
         for square_id in squares - known_squares:
             raise WholeReadingNeededError(f"square {square_id} is new")
         for hole in holes:

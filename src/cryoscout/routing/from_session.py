@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from cryoscout.core.errors import InputError, UnknownNameError
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
+from cryoscout.routing.places import Places
 from cryoscout.routing.predictions import Prediction, check_threshold_angstrom
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
 from cryoscout.routing.replay import Truth
 from cryoscout.routing.time_model import TimeModel
 from cryoscout.routing.times import time_model_for
+from cryoscout.session.looks import atlas_features, patches_looked_at, squares_looked_at
 from cryoscout.session.model import Session
 
 MARK_GOES_WITH_THE_IMAGE = frozenset({"serialem"})
@@ -71,7 +73,17 @@ def problem_from_session(
         allowed=None if also_unchosen or not left_out.any() else ~left_out,
         stage_um=stage_positions_um(session),
         hole_ids=tuple(session.holes["hole_id"]),
+        places=places_of(session),
     )
+
+
+def places_of(session: Session) -> Places | None:
+    """Which squares and patches were looked at, and what the atlas shows; None where nothing is unseen."""
+    squares, patches = squares_looked_at(session), patches_looked_at(session)
+    if squares.all() and patches.all():
+        return None
+    xy_um = session.squares[["x_um", "y_um"]].to_numpy(dtype=np.float64)
+    return Places(squares, patches, atlas_features(session), xy_um)
 
 
 def stage_positions_um(session: Session) -> NDArray[np.float64] | None:

@@ -87,7 +87,7 @@ def prediction_of(
             f"p_good of {name!r} is the model's own, not calibrated on outcomes: the expected number and its "
             "intervals are only as good as that. CTF results that are imported correct them."
         )
-    if ((p_good == 0) | (p_good == 1)).all():
+    if len(p_good) and ((p_good == 0) | (p_good == 1)).all():
         cautions.append(f"Prediction {name!r} {LABELS_ALONE}")
     effects = Y1_FLAT_EFFECTS if name == FLAT else Y1_EFFECTS
     return Prediction(name, p_good, effects, loadings, checked, notes, tuple(cautions), scores)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from cryoscout.belief.effects import EffectBelief, location_of
+from cryoscout.belief.effects import Y1_FLAT_EFFECTS, EffectBelief, location_of
 from cryoscout.belief.stage_belief import StageBelief
-from cryoscout.belief.unseen import Y1_UNSEEN, UnseenPlaces, UnseenPrior, believe_unseen
+from cryoscout.belief.unseen import FLAT_UNSEEN, Y1_UNSEEN, UnseenPlaces, UnseenPrior, believe_unseen
 from cryoscout.routing.problem import RoutingProblem
 
 
 def unseen_of(
-    problem: RoutingProblem, belief: EffectBelief | StageBelief, prior: UnseenPrior = Y1_UNSEEN
+    problem: RoutingProblem, belief: EffectBelief | StageBelief, prior: UnseenPrior | None = None
 ) -> UnseenPlaces:
-    """What is believed of every square's unseen patches. belief : of this problem, with the results so far."""
+    """What is believed of every square's unseen patches.
+
+    belief : of this problem, with the results so far     prior : None takes that of predictions, or of none
+    """
+    if prior is None:
+        prior = FLAT_UNSEEN if problem.effects == Y1_FLAT_EFFECTS else Y1_UNSEEN
     places, tree = problem.places, problem.tree
     if places is None:
         square_looked = np.ones(tree.n_squares, dtype=bool)

@@ -51,7 +51,9 @@ def test_a_real_session_is_read(session):
     assert (source.format, source.session_name) == ("epu", "Supervisor_20250108_101446_62_cm40593-1_EPU")
     assert (source.shots, source.cluster_radius_um) == (6, pytest.approx(12.0))
     assert source.deviations == ()
-    assert tuple(source.squares) == SQUARE_COLUMNS
+    assert tuple(source.squares) == (*SQUARE_COLUMNS, "looked", "looked_at")
+    assert source.squares["looked"].sum() == 2  # of 228; the two with images
+    assert source.squares["looked_at"].notna().sum() == 2
     assert tuple(source.holes) == HOLE_COLUMNS
     assert tuple(source.exposures) == EXPOSURE_COLUMNS
     assert len(source.squares) == 228

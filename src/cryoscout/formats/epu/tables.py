@@ -107,7 +107,7 @@ def _zone_of_clock(found: FoundSession) -> timedelta | None:
 
 
 def square_table(found: FoundSession) -> pd.DataFrame:
-    """SQUARE_COLUMNS by id."""
+    """SQUARE_COLUMNS by id, and which were looked at: those with an image or holes of their own."""
     on_atlas = {} if found.atlas is None else {node.square_id: node for node in found.atlas.squares}
     ids: dict[str, None] = dict.fromkeys(found.squares)
     if found.session is not None and (found.session_is_new or found.atlas is not None):
@@ -131,8 +131,17 @@ def square_table(found: FoundSession) -> pd.DataFrame:
         # A square that was never visited has zeros for its position.
         known = (place for place in places if math.isfinite(sum(place)) and place != (0.0, 0.0))
         x_um, y_um = next(known, (math.nan, math.nan))
-        rows.append((square_id, found.grid_id, x_um, y_um))
-    return pd.DataFrame(rows, columns=list(SQUARE_COLUMNS)).astype({"x_um": np.float64, "y_um": np.float64})
+        image_at = found.square_images[square_id].acquired_at if square_id in found.square_images else None
+        looked_at = (
+            np.datetime64("NaT", "ns") if image_at is None else np.datetime64(image_at.clock_ns(), "ns")
+        )
+        has_holes = square_id in found.squares and bool(found.squares[square_id].holes)
+        looked = True if square_id in found.square_images or has_holes else pd.NA
+        rows.append((square_id, found.grid_id, x_um, y_um, looked, looked_at))
+    table = pd.DataFrame(rows, columns=[*SQUARE_COLUMNS, "looked", "looked_at"])
+    return table.astype(
+        {"x_um": np.float64, "y_um": np.float64, "looked": "boolean", "looked_at": "datetime64[ns]"}
+    )
 
 
 def hole_table(found: FoundSession, exposures: pd.DataFrame) -> pd.DataFrame:

@@ -20,10 +20,10 @@ from cryoscout.belief.calibration import sigmoid
 from cryoscout.belief.effects import EffectBelief
 from cryoscout.belief.mixture import MixtureBelief
 from cryoscout.belief.stage_belief import StageBelief
-from cryoscout.belief.unseen import UnseenPlaces
+from cryoscout.belief.unseen import UnseenPlaces, draw_looks
 from cryoscout.core.hole_tree import NOWHERE
 from cryoscout.core.settings import Settings
-from cryoscout.core.ties import beats, first_of_the_best
+from cryoscout.core.ties import beats, first_of_the_best, order_best_first
 from cryoscout.routing.places import Look, Step
 from cryoscout.routing.policies.adaptive import Adaptive
 from cryoscout.routing.policies.base import STOP, Observation
@@ -35,6 +35,10 @@ _LOGISTIC_PROBIT = np.pi / 8.0
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 _BISECTIONS = 24
+DRAWS = 200
+"""Of every place that is listed, for its intervals."""
+MOST_LISTED = 40
+"""Squares that are listed with a value; more than anybody opens before the plan is made anew."""
 
 
 class ExploreSettings(Settings):
@@ -52,7 +56,9 @@ class PlaceValue:
 
     look: Look
     good: float  # expected good micrographs there, of the holes that are worth their minutes
-    minutes: float  # expected, with the look and these holes
+    good_80: tuple[float, float]  # interval of these
+    minutes: float  # expected, with the looks and these holes
+    rate_80: tuple[float, float]  # interval of good micrographs per minute
     in_plan: bool
 
     @property
@@ -80,16 +86,25 @@ class Explore(Adaptive):
         super().reset(problem, start_hole, rng)
         self._unseen: UnseenPlaces | None = None
 
+    def next_hole(self, observation: Observation) -> int:
+        """The next hole; also STOP where a look comes first."""
+        step = self.next_step(observation)
+        return step if not isinstance(step, Look) else STOP
+
     def next_step(self, observation: Observation) -> Step:
         """The next hole, the next look, or STOP."""
         if not self._problem.has_unseen:
-            return self.next_hole(observation)
+            return super().next_hole(observation)
         valued = self._valued(observation)
         return valued.step()
 
-    def places(self, observation: Observation) -> list[PlaceValue]:
-        """Every unseen place, the best rate first: what is opened next if nothing more is seen in between."""
-        return self._valued(observation).place_values() if self._problem.has_unseen else []
+    def places(self, observation: Observation, rng: np.random.Generator) -> list[PlaceValue]:
+        """The MOST_LISTED best squares with something unseen: what is opened next as far as is known now."""
+        if not self._problem.has_unseen:
+            return []
+        valued = self._valued(observation)
+        assert self._unseen is not None  # noqa: S101  # made with the values
+        return valued.place_values(self._unseen, rng)
 
     def take_in(self, observation: Observation) -> None:
         """Let the belief follow the results of the observation, and with it what is believed of unseen places."""
@@ -201,19 +216,34 @@ class _Valued:
         patches = np.flatnonzero((tree.square_of_patch == square) & ~places.patch_looked)
         return Look("patch", int(patches[0]))
 
-    def place_values(self) -> list[PlaceValue]:
-        """One of every square with something unseen, the best rate first."""
-        order = np.argsort(-self.group_rate, kind="stable")
-        return [
-            PlaceValue(
-                self.look_into(int(square)),
-                float(self.group_gain[square]),
-                float(self.group_min[square]),
-                bool(self.group_in_plan[square]),
+    def place_values(self, unseen: UnseenPlaces, rng: np.random.Generator) -> list[PlaceValue]:
+        """Of the squares with something unseen that fits, the best rate first, MOST_LISTED at most."""
+        problem, places = self.problem, self.problem.places
+        assert places is not None  # noqa: S101
+        tiers_min = problem.time_model.tiers_min(problem.shots)
+        hole_min, patch_min = float(tiers_min[0]), float(problem.time_model.patch_look_by_tier_min()[1])
+        square_min = problem.time_model.square_look_by_tier_min()[2]
+        values = []
+        worth = int((self.group_rate > 0.0).sum())
+        for square in order_best_first(self.group_rate).tolist()[: min(worth, MOST_LISTED)]:
+            is_open = bool(places.square_looked[square])
+            n_patches = int(self.unseen_patches[square]) if is_open else None
+            good, holes, patches = draw_looks(
+                unseen, square, n_patches, self.price * hole_min / problem.shots, DRAWS, rng, problem.shots
             )
-            for square in order
-            if self.group_rate[square] > 0.0
-        ]
+            minutes = patches * patch_min + holes * hole_min + (0.0 if is_open else float(square_min))
+            rate = good / np.maximum(minutes, 1e-9)
+            values.append(
+                PlaceValue(
+                    self.look_into(square),
+                    float(good.mean()),
+                    tuple(np.quantile(good, (0.1, 0.9)).tolist()),
+                    float(minutes.mean()),
+                    tuple(np.quantile(rate, (0.1, 0.9)).tolist()),
+                    bool(self.group_in_plan[square]),
+                )
+            )
+        return values
 
 
 def _unseen_nodes(unseen: UnseenPlaces) -> NDArray[np.float64]:

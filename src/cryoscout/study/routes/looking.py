@@ -176,7 +176,7 @@ def cells_of(rows: Sequence[TrialRow], profile: Profile) -> Cells:
 def difference(cells: Cells, first: str, second: str, budget: float) -> Interval | None:
     """Paired over the starts; None where a cell is missing."""
     a, b = cells[first, budget], cells[second, budget]
-    return None if a is None or b is None else paired_difference(a.good, b.good)
+    return None if a is None or b is None else paired_difference(a.good, b.good, SEED)
 
 
 def best_share(cells: Cells, budget: float) -> str | None:
@@ -223,9 +223,9 @@ def _premise(cells: Cells) -> str:
         return "CryoRL presumes that every patch was looked at before. What that costs is not run yet."
     return (
         f"CryoRL presumes that every patch was looked at before. On its own session that premise costs "
-        f"{free - first:.0f} of {free:.0f} good micrographs in {budget:g} minutes: with everything known for free a plan "
-        f"finds {free:.1f}, and {first:.1f} when the looks are paid for first. `explore`, which looks as it goes, finds "
-        f"{explore:.1f}."
+        f"{free - first:.0f} of {free:.0f} good micrographs in {budget:g} minutes: with everything known for free a "
+        f"plan finds {free:.1f}, and {first:.1f} when the looks are paid for first. `explore`, which looks as it goes, "
+        f"finds {explore:.1f}."
     )
 
 

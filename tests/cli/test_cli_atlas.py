@@ -1,0 +1,52 @@
+"""Sessions that know squares alone: imported, stored, planned; and a plan that goes on to squares after its holes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cryoscout.session.looks import has_unseen_places, notes_on_looks, squares_looked_at
+from cryoscout.session.store import SessionStore
+
+EPU = Path(__file__).parents[1] / "formats" / "data" / "epu"
+PLAN = "plan run.session --budget-min 240 --time-model y1-looks-as-sketched"
+
+
+@pytest.fixture
+def atlas(cli, tmp_path):
+    """A session of which the list of squares in EpuSession.dm is all that is known."""
+    assert cli("import -o run.session", EPU / "harvest_session" / "EpuSession.dm").code == 0
+    with SessionStore.open(tmp_path / "run.session") as store:
+        return store.load()
+
+
+def test_a_list_of_squares_is_a_session_whose_squares_are_planned(cli, atlas):
+    assert (atlas.n_holes, len(atlas.squares)) == (0, 272)
+    assert has_unseen_places(atlas)
+    assert not squares_looked_at(atlas).any()
+    assert notes_on_looks(atlas) == ()
+    answer = cli(f"{PLAN} --json")
+    assert answer.code == 0
+    told = json.loads(answer.out)
+    assert (told["policy"], told["holes"]) == ("explore", [])
+    assert len(told["looks"]) == 40
+    first = told["looks"][0]
+    assert first["square"] in set(atlas.squares["square_id"])
+    assert first["patch"] is None
+    assert first["rate_80"][0] <= first["rate"] <= first["rate_80"][1]
+    assert first["in_plan"]
+    assert any("272 squares and 0 patches were not looked at yet" in note for note in told["notes"])
+    shown = cli(PLAN)
+    assert shown.code == 0
+    assert "Squares to open, the best first" in shown.out
+    assert "and 20 more" in shown.out
+
+
+def test_who_does_not_look_says_that_nothing_is_seen(cli, atlas):
+    answer = cli(f"{PLAN} --policy adaptive --json")
+    assert answer.code == 0
+    told = json.loads(answer.out)
+    assert (told["holes"], told["looks"]) == ([], [])
+    assert any("--policy explore looks too" in note for note in told["notes"])
