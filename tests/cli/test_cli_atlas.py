@@ -35,7 +35,10 @@ def test_a_list_of_squares_is_a_session_whose_squares_are_planned(cli, atlas):
     first = told["looks"][0]
     assert first["square"] in set(atlas.squares["square_id"])
     assert first["patch"] is None
-    assert first["rate_80"][0] <= first["rate"] <= first["rate_80"][1]
+    assert 0 <= first["rate_80"][0] <= first["rate_80"][1]
+    assert first["good_80"][1] > 0
+    rates = [look["rate"] for look in told["looks"]]
+    assert rates == sorted(rates, reverse=True)
     assert first["in_plan"]
     assert any("272 squares and 0 patches were not looked at yet" in note for note in told["notes"])
     shown = cli(PLAN)

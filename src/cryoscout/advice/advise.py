@@ -173,7 +173,10 @@ def _notes_on_unseen(
     squares, patches = int((~places.square_looked).sum()), int((~places.patch_looked).sum())
     said = [f"{squares} squares and {patches} patches were not looked at yet."]
     if not looks:
-        said.append(f"Policy {setting.policy_name} plans what is seen alone; --policy explore looks too.")
+        return (
+            f"{said[0]} Policy {setting.policy_name} plans what is seen alone; --policy explore looks too.",
+            *(f"{note}." for note in notes_on_looks(session)),
+        )
     if problem.time_model.patch_look_min is None:
         said.append(
             f"The time model {problem.time_model.name} has no minutes of looks: they take the move alone. "

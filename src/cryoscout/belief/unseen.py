@@ -151,9 +151,9 @@ def draw_looks(
     holes = unseen.draw_numbers("holes", total, rng)
     of_patch = np.repeat(np.arange(total), holes)
     location = level[of_patch] + rng.normal(0.0, np.sqrt(unseen.within), len(of_patch))
-    # What is believed of a hole right after the look: its effects are still to come.
-    variance = unseen.effect_own + unseen.effect_shared[square]
-    believed = marginal_probability(location + unseen.effect[square], np.full(len(location), variance))
+    # What is believed of a hole once the first results have shown what the square shares; the patch's own is to come.
+    shared = effect[of_draw[of_patch]]
+    believed = marginal_probability(location + shared, np.full(len(location), unseen.effect_own))
     taken = believed > least_p
     chance = sigmoid(location + effect_of_patch[of_patch])
     found = np.where(taken, rng.binomial(shots, chance), 0)

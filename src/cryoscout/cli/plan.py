@@ -47,7 +47,7 @@ def plan(
         str | None,
         typer.Option(
             help="Who plans: a policy, policy@prediction such as index@res18, a trained policy's file, or your own "
-            "file.py:Class. Default: adaptive, or explore where squares or patches were not looked at yet."
+            "file.py:Class. Default: adaptive, or explore where no hole is seen yet."
         ),
     ] = None,
     threshold_angstrom: Annotated[
@@ -196,9 +196,10 @@ def plan(
 
 
 def _default_policy(session: Session) -> str:
+    """Where no hole is seen yet, the one that looks; else looks are taken only where they are asked for."""
     from cryoscout.session.looks import has_unseen_places
 
-    return "explore" if has_unseen_places(session) else "adaptive"
+    return "explore" if session.n_holes == 0 and has_unseen_places(session) else "adaptive"
 
 
 def _is_finished_star(request: ExportRequest, session: Session, as_new: bool, also_unchosen: bool) -> bool:

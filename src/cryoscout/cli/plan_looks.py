@@ -54,7 +54,7 @@ def print_looks(work_list: WorkList, out: Console) -> None:
     out.print(table)
     if len(work_list.looks) > LOOKS_SHOWN:
         out.print(
-            f"and {len(work_list.looks) - LOOKS_SHOWN} more; --json has them; further squares are ranked as these are opened"
+            f"and {len(work_list.looks) - LOOKS_SHOWN} more, in --json; further squares are ranked as these are opened"
         )
     if not all(look.in_plan for look in work_list.looks[:LOOKS_SHOWN]):
         out.print("* beyond what the minutes are planned to reach")

@@ -236,9 +236,9 @@ class _Valued:
             values.append(
                 PlaceValue(
                     self.look_into(square),
-                    float(good.mean()),
+                    float(self.group_gain[square]),
                     tuple(np.quantile(good, (0.1, 0.9)).tolist()),
-                    float(minutes.mean()),
+                    float(self.group_gain[square] / self.group_rate[square]),
                     tuple(np.quantile(rate, (0.1, 0.9)).tolist()),
                     bool(self.group_in_plan[square]),
                 )
