@@ -310,7 +310,7 @@ def test_a_ctf_download_of_other_names_is_no_session(cli, tmp_path):
     (tmp_path / "ctfdata-session1.dat").write_text(download_of({"made_up_0001": "3.25"}))
     answer = cli("import ctfdata-session1.dat -o run7.session")
     assert answer.code == 2
-    assert "A session must have holes or exposures. Got only results" in answer.err
+    assert "A session must have squares, holes or exposures. Got only results" in answer.err
 
 
 def test_results_of_which_none_joins_are_an_error_that_names_both_sides(cli, tmp_path):

@@ -244,7 +244,7 @@ def test_what_was_left_out_is_named_before_the_error_that_nothing_is_left(cli, t
         f"Left out: bad.csv, line {n}" for n in range(2, 7)
     ]
     assert left_out[5:] == ["Left out: 3 more lines; cryoscout validate FILE lists all."]
-    assert error.startswith("A session must have holes or exposures.")
+    assert error.startswith("A session must have squares, holes or exposures.")
     assert not (tmp_path / "run7.session").exists()
 
 
@@ -409,7 +409,7 @@ def test_a_folder_of_the_atlas_beside_a_session_places_its_squares(cli, epu, tmp
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("import micrographs_ctf.star", "A session must have holes or exposures."),
+        ("import micrographs_ctf.star", "A session must have squares, holes or exposures."),
         (
             "import notes.txt",
             "notes.txt: must be a file of a known format. Got none of these instead: EPU session,",
