@@ -57,6 +57,7 @@ class Advisor:
         self._wake = threading.Event()
         self._new = threading.Condition()
         self._ends = False
+        self._is_behind = False
         self._moment: Moment | None = None
         self._thread: threading.Thread | None = None
         self._writes = threading.Lock()
@@ -117,11 +118,16 @@ class Advisor:
         try:
             with self._plans:
                 caught = self._live.catch_up()
-            needs = caught.is_replaced or any(event.kind not in _NEEDS_NO_ADVICE for event in caught.events)
+            needs = (
+                self._is_behind
+                or caught.is_replaced
+                or any(event.kind not in _NEEDS_NO_ADVICE for event in caught.events)
+            )
             told = any(event.kind in _NEEDS_NO_ADVICE and event.kind != "planned" for event in caught.events)
             if not (needs or force or told):
                 return False
             self.planning_since_s = self.clock()
+            self._is_behind = False
             with self._plans:
                 moment = self._live.advise()
             self.planning_since_s = None
@@ -157,7 +163,11 @@ class Advisor:
             self.well("store")
         # Its own event is in at once, so that the next step does not take it for news.
         with suppress(StoreError), self._plans:
-            self._live.catch_up()
+            caught = self._live.catch_up()
+            # What others wrote in between is taken in too, and is advised on at once.
+            if caught.is_replaced or any(event.kind not in _NEEDS_NO_ADVICE for event in caught.events):
+                self._is_behind = True
+                self.wake()
 
     def trouble(self, cause: str, sentence: str, remedy: str, weight: int) -> None:
         """Something is wrong from now on, or still is."""
