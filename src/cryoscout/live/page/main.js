@@ -57,10 +57,13 @@ async function read() {
   readSlowly();
 }
 
-let slow = null;
+let slow = null, slowEndedAt = 0, slowTookMs = 0;
+// What need not be there at once. It waits four times as long as it took last: a large session answers results first.
 function readSlowly() {
   clearTimeout(slow);
+  const rest = slowEndedAt + 4 * slowTookMs - performance.now();
   slow = setTimeout(async () => {
+    const began = performance.now();
     const quietly = (promise) => promise.catch(() => null);
     const [session, forecast, spent, trust, actions, message, health] = await Promise.all(["session", "forecast", "time", "trust", "actions", "message", "health"].map((what) => quietly(api.get(what))));
     if (session) { now.session = session; writes.mayWrite = session.role !== "viewer"; }
@@ -71,8 +74,9 @@ function readSlowly() {
     if (trust) showTrust({ ...trust, trust: trust.tenths, waiting: now.advice ? now.advice.pending : 0 });
     if (message) messages.fromServer(message);
     if (health) { now.health = health; now.healthAt = Date.now(); }
+    slowEndedAt = performance.now(); slowTookMs = slowEndedAt - began;
     showSlow();
-  }, 120);
+  }, Math.max(120, rest));
 }
 
 // --- showing -------------------------------------------------------------------------------------
@@ -92,7 +96,7 @@ function showAll() {
   $("map-empty").hidden = holes.n > 0;
   say($("map-empty"), holes.n ? "" : "No hole is known yet. They appear as the session's files come.");
   showNext(advice, goTo);
-  showSquares(now.squares, goToSquare);
+  if (!$("tab-squares").hidden) showSquares(now.squares, goToSquare);
   tryout.microscopeAt = advice.microscope_at;
   tryout.others(advice.other_sessions);
   showSelected(map.selected, true);
@@ -257,6 +261,7 @@ function find(text) {
 function showTab(name) {
   for (const [each] of TABS) { $(`tab-${each}`).hidden = each !== name; $(`tab-button-${each}`).setAttribute("aria-selected", String(each === name)); $(`tab-button-${each}`).tabIndex = each === name ? 0 : -1; }
   $("help-button").setAttribute("aria-expanded", String(name === "help"));
+  if (name === "squares") showSquares(now.squares, goToSquare);
   sessionStorage.setItem("cryoscout-tab", name);
 }
 
