@@ -57,6 +57,7 @@ bench: $(DEV) ## every benchmark, one JSON object each
 	$(RUN) benchmarks/formats.py --json
 	$(ONE_THREAD) $(RUN) benchmarks/advice.py --json
 	$(ONE_THREAD) $(RUN) benchmarks/live.py --json
+	$(ONE_THREAD) $(RUN) benchmarks/live_page.py --json
 	$(ONE_THREAD) $(RUN) benchmarks/learning.py --json
 	$(ONE_THREAD) $(RUN) benchmarks/perception.py --json
 
