@@ -9,7 +9,7 @@ import { MessageLine } from "./message.js";
 import { css, DIFFERENCE, ONE_SIDED } from "./palette.js";
 import { Notes, showHelp, showHistory, showNext, showSquares, showTrust } from "./panels.js";
 import { Tryout } from "./tryout.js";
-import { minutes, nearest, percent, time, whole, zone } from "./words.js";
+import { minutes, nearest, percent, shared, short, time, whole, zone } from "./words.js";
 import { Writes } from "./writes.js";
 
 const FEW_RESULTS = 30;
@@ -84,7 +84,8 @@ function readSlowly() {
 function showAll() {
   const { advice, holes } = now, verdict = advice.verdict;
   say($("verb"), verdict.verb);
-  say($("place"), verdict.place ? `${/^\d/.test(verdict.place) && verdict.verb !== "CHANGE GRID" ? "square " : ""}${verdict.place}` : "");
+  const place = short(verdict.place, shared(now.squares.map((each) => each.square)));
+  say($("place"), place ? `${/^\d/.test(place) && verdict.verb !== "CHANGE GRID" ? "square " : ""}${place}` : "");
   $("place").title = verdict.sentence;
   say($("stay"), verdict.minutes > 0 ? `about ${minutes(verdict.minutes)}` : "");
   showGoal();

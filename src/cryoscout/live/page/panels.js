@@ -1,6 +1,6 @@
 // The panels beside the map. Each takes what the server said and sets it as text.
 import { $, button, el, say } from "./dom.js";
-import { minutes, percent, span, time, whole } from "./words.js";
+import { minutes, percent, shared, short, span, time, whole } from "./words.js";
 
 const SIGN = { "go on": "▶ go on", leave: "◀ leave", skip: "— skip", "look into": "? look into" };
 
@@ -10,18 +10,20 @@ export function showNext(advice, pick) {
   const place = next && next.x_um !== null ? `x ${next.x_um.toFixed(2)}, y ${next.y_um.toFixed(2)} µm` : "";
   say($("next-where"), next ? [`p ${percent(next.p_good)}`, place, `square ${next.square}`, minutes(next.minutes)].filter(Boolean).join("  ·  ") : advice ? advice.verdict.sentence : "");
   say($("next-why"), advice && advice.why ? `${advice.why.sentence}${advice.why.switch ? ` (${advice.why.switch})` : ""}` : "");
-  const rows = ((advice && advice.holes) || []).map((hole) =>
+  const holes = (advice && advice.holes) || [], cut = shared(holes.map((hole) => hole.hole));
+  const rows = holes.map((hole) =>
     el("li", { data: { committed: String(Boolean(hole.committed)) } }, el("span", { className: "quiet", text: String(hole.order) }),
-      el("button", { type: "button", className: "name", text: hole.hole, title: `${hole.hole}${hole.committed ? ", stands" : ""}`, on: { click: () => pick(hole.hole) } }),
+      el("button", { type: "button", className: "name", text: short(hole.hole, cut), title: `${hole.hole}${hole.committed ? ", stands" : ""}`, on: { click: () => pick(hole.hole) } }),
       el("span", { text: percent(hole.p_good) }), el("span", { className: "quiet", text: minutes(hole.minutes_used) })));
   $("next-list").replaceChildren(...rows);
 }
 
 export function showSquares(squares, pick) {
+  const cut = shared(squares.map((each) => each.square));
   const rank = (each) => (each.first_in_plan === null ? 1e9 : each.first_in_plan);
   const rows = [...squares].sort((a, b) => rank(a) - rank(b) || b.expected_good - a.expected_good).map((each) =>
     el("div", { className: "row square" },
-      el("button", { type: "button", className: "name", text: each.square, title: `${each.square}, grid ${each.grid}`, on: { click: () => pick(each.square) } }),
+      el("button", { type: "button", className: "name", text: short(each.square, cut), title: `${each.square}, grid ${each.grid}`, on: { click: () => pick(each.square) } }),
       el("span", { text: SIGN[each.advice] || each.advice }),
       el("span", { text: each.results ? `${whole(each.good)} of ${each.results} good` : `${each.holes} holes` }),
       el("span", { className: "quiet", text: each.planned ? `+${each.expected_good.toFixed(1)}` : percent(each.p_good_mean_free) })));

@@ -27,6 +27,16 @@ export function zone() {
   return part ? part.value : "";
 }
 
+// How many characters at the beginning all names share, up to a mark between words: what is left tells them apart.
+export function shared(names) {
+  if (names.length < 2) return 0;
+  let length = names[0].length;
+  for (const name of names) { let i = 0; while (i < length && name[i] === names[0][i]) i += 1; length = i; if (length < 6) return 0; }
+  const mark = Math.max(...["_", "-", " ", "/", "#", "."].map((each) => names[0].lastIndexOf(each, length - 1)));
+  return mark < 5 ? 0 : mark + 1;
+}
+export const short = (name, cut) => (cut && name.length > cut ? `…${name.slice(cut)}` : name);
+
 export function nearest(wanted, names, most = 5) {
   const text = wanted.trim().toLowerCase();
   if (!text) return [];
