@@ -191,7 +191,9 @@ def with_gaps_filled(table: str, stored: pd.DataFrame, found: pd.DataFrame) -> p
     filled = {}
     for column in GAPS[table]:
         if column in found and known.any():
-            values = stored[column].to_numpy(copy=True)
+            # A nullable column without a gap would become a plain array, into which no missing value goes.
+            nullable = isinstance(stored[column].dtype, pd.api.extensions.ExtensionDtype)
+            values = stored[column].to_numpy(dtype=object if nullable else None, copy=True)
             given = found[column].to_numpy(dtype=values.dtype)[place]
             open_rows = known & pd.isna(values)
             values[open_rows] = given[open_rows]
