@@ -28,6 +28,7 @@ class State:
     says: tuple[dict[str, Any], ...] = ()
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)
     does: str = ""
+    serves: tuple[str, ...] = ("--budget-min", "300")
     verb: str = ""
 
 
@@ -171,6 +172,12 @@ STATES: tuple[State, ...] = (
         holes=40,
         imaged=40,
         verb="STOP",
+    ),
+    State(
+        "replay",
+        "Replay: a recorded session is played, not a microscope.",
+        "the verdict moves by itself.",
+        serves=("--replay", "0"),
     ),
     State(
         "read-only",

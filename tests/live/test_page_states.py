@@ -39,7 +39,7 @@ def browser() -> Iterator[Any]:
 def test_the_state_says_its_sentence(browser: Any, tmp_path: Path, state: State) -> None:
     session = session_with_places(state.holes, imaged=state.imaged, pending=state.pending)
     folder = stored(session, tmp_path)
-    served = Served(tmp_path, "serve", folder.name, "--port", "0", "--budget-min", "300").start()
+    served = Served(tmp_path, "serve", folder.name, "--port", "0", *state.serves).start()
     try:
         for said in state.says:
             _post(served, "override", {**said, "author": "AB", "revision": 10**6})

@@ -84,18 +84,22 @@ def test_an_unknown_preset_names_the_nearest() -> None:
         simulation_named("y1-lik")
 
 
-SETTINGS_DIGEST = {"y1-sim": "eb2bb203a9430596", "y3": "40ea074f4142b01b", "daily-images": "4ada8f5e63551917"}
-"""Of what the presets set, as it was before any method was trained on what they make. Change none: results stand on
-them. Settings that came later have defaults that change nothing, and are not in it."""
+SETTINGS_DIGEST = {"y1-sim": "28ff97cfba106f60", "y3": "478cf7ae8a13828a", "daily-images": "63801e2dccb88696"}
+"""Of the presets as they were before any method was trained on what they make. Change none: results stand on them."""
+CAME_LATER = {"time_model": {"patch_look_min", "square_look_min", "pauses_per_min"}}
+"""Settings that did not exist then; in these presets they have no effect."""
 
 TABLES_DIGEST = {"y1-sim": "c1c7f6e1e520491c", "y3": "e01ce3ec7c0c4607", "daily-images": "b7b40e000a014e2c"}
 
 
 @pytest.mark.parametrize("name", SETTINGS_DIGEST)
 def test_a_preset_with_images_is_frozen(name: str) -> None:
-    text = json.dumps(scene_named(name).model_dump(exclude_defaults=True), sort_keys=True)
+    settings = scene_named(name)
+    text = json.dumps(settings.model_dump(exclude=CAME_LATER), sort_keys=True)
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == SETTINGS_DIGEST[name]
-    assert tables_digest(simulate_scene(scene_named(name), 0)) == TABLES_DIGEST[name]
+    later = settings.time_model.model_dump(include=CAME_LATER["time_model"])
+    assert not any(later.values())
+    assert tables_digest(simulate_scene(settings, 0)) == TABLES_DIGEST[name]
 
 
 IMAGES_DIGEST = {"y1-sim": "ae059381194d3a74", "y3": "edb265fc7d038ff3", "daily-images": "ae059381194d3a74"}

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 OPEN_PATCH_STANDS = 1
 """Holes of the open patch that stand by default: with all, a patch that turns out bad is imaged to its end."""
 HYSTERESIS = 0.05
-"""Good micrographs; larger ones lose many small gains (study `advice`)."""
+"""Good micrographs; larger ones lose many small gains."""
 SHOWN = 20
 """Holes of an advice that are listed."""
 

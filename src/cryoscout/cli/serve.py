@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cryoscout.cli.output import say
+from cryoscout.core.durations import minutes_of
 from cryoscout.core.errors import InputError
 
 _Sessions = Annotated[
@@ -52,7 +53,7 @@ def serve(
         str | None, typer.Option(help="Of --bridge athena: uuid of the session in the service.")
     ] = None,
     budget_min: Annotated[
-        float | None, typer.Option(help="Minutes the session lasts from its first serve on.")
+        str | None, typer.Option(help="How long the session lasts from its first serve on: 480, 8h, 8:00.")
     ] = None,
     until: Annotated[
         str | None, typer.Option(help="The microscope's time of the end: 2026-01-31T09:00.")
@@ -133,7 +134,7 @@ def serve(
             smartscope_address=smartscope_address,
             smartscope_token_file=smartscope_token_file,
             athena_session=athena_session,
-            budget_min=budget_min,
+            budget_min=None if budget_min is None else minutes_of(budget_min),
             until=until,
             policy=policy,
             prediction=prediction,

@@ -116,4 +116,5 @@ def _found_from(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        sys.path.remove(place)
+        if place in sys.path:  # the user's code may have changed the path
+            sys.path.remove(place)

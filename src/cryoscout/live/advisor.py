@@ -133,13 +133,14 @@ class Advisor:
             self.planning_since_s = None
             self._publish(moment)
             self._write_down(moment)
-        except CryoscoutError as error:
-            self.planning_since_s = None
-            self.trouble(
-                "advice", str(error), "Look at the session; advice goes on as soon as it can be read.", 8
-            )
+        except Exception as error:
+            # Whatever it was: what came is not advised on yet, and a thread that ended would show old advice as new.
             if self._moment is None:
                 raise
+            self.planning_since_s = None
+            self._is_behind = True
+            said = str(error) if isinstance(error, CryoscoutError) else f"{type(error).__name__}: {error}"
+            self.trouble("advice", said, "The advice shown is of before; it is tried again by itself.", 8)
             return False
         self.well("advice")
         return True

@@ -158,6 +158,7 @@ def _reads(app: FastAPI, served: ServedSessions) -> None:
             "prediction": moment.content["prediction"],
             "mode": served.mode,
             "role": request.scope.get(ROLE),
+            "replay": served.is_replay,
             "overrides": {
                 "holes": dict(said.holes),
                 "squares": dict(said.squares),

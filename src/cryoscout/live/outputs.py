@@ -31,6 +31,7 @@ LOOK_S = 5.0
 ALERT_LIMIT_S = 30.0
 LEAST_FREE_BYTES = 500_000_000
 ALERTED = frozenset(("drift", "ctf", "microscope", "disk", "store", "folder", "stop"))
+REMEDY = "Check the folder of --export-to and the disk; it is tried again by itself."
 Json = dict[str, Any]
 
 
@@ -78,17 +79,24 @@ class Outputs:
         if self._served.armed_until_s is not None and now_s > self._served.armed_until_s:
             self._served.mode, self._served.armed_until_s = "suggest", None
             self._say("Sending has ended: the time for which it was armed is over.")
+        tasks = (
+            ("export", "next.json cannot be written", self._write),
+            ("space", "The space on the disk cannot be seen", self._disk),
+            ("alert", "An alert failed", self._alert),
+        )
         for name, advisor in self._served.advisors.items():
             moment = advisor.moment
-            try:
-                self._write_next(name, moment, now_s)
-                self._touch(Path(advisor.location), now_s)
-                advisor.well("export")
-            except OSError as error:
-                sentence = f"next.json cannot be written: {error.strerror or error}."
-                advisor.trouble("export", sentence, "Check the folder of --export-to.", 5)
-            self._disk(Path(advisor.location), name)
-            self._alert(name, moment, now_s)
+            for cause, what, work in tasks:
+                try:
+                    work(name, moment, now_s)
+                except Exception as error:  # noqa: BLE001  the thread goes on, and so does the next task
+                    advisor.trouble(cause, f"{what}: {_said(error)}.", REMEDY, 5)
+                else:
+                    advisor.well(cause)
+
+    def _write(self, name: str, moment: Moment, now_s: float) -> None:
+        self._write_next(name, moment, now_s)
+        self._touch(Path(self._served.advisor(name).location), now_s)
 
     def _write_next(self, name: str, moment: Moment, now_s: float) -> None:
         folder = self._request.export_to
@@ -136,8 +144,9 @@ class Outputs:
             )
             self._touched_s = now_s
 
-    def _disk(self, location: Path, name: str) -> None:
+    def _disk(self, name: str, _moment: Moment, _now_s: float) -> None:
         advisor = self._served.advisor(name)
+        location = Path(advisor.location)
         if not location.is_dir():
             return
         free = shutil.disk_usage(location).free
@@ -180,6 +189,12 @@ class Outputs:
             return
         if done.returncode:
             self._say(f"The alert command left with {done.returncode}.")
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error).rstrip(".") if isinstance(error, CryoscoutError) else f"{type(error).__name__}: {error}"
 
 
 def next_json(name: str, moment: Moment, now_s: float, mode: str) -> Json:

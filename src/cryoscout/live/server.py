@@ -35,6 +35,8 @@ class ServedSessions:
     clock: Callable[[], float] = time.time
     hub: Hub = field(default_factory=Hub)
     folder_clock: Callable[[], Mapping[str, Any] | None] = lambda: None
+    is_replay: bool = False
+    """A recorded session is played, and no microscope."""
     mode: Mode = "watch"
     armed_until_s: float | None = None
 

@@ -201,7 +201,11 @@ def serving(request: ServeRequest, say: Say) -> Iterator[ServedSessions]:
         for place in places.values():
             _say_budget(place, settings)
         advisors = {name: advisor_of(place, name, settings, run_id) for name, place in places.items()}
-        served = ServedSessions(advisors, mode="watch" if request.export_to is None else "suggest")
+        served = ServedSessions(
+            advisors,
+            mode="watch" if request.export_to is None else "suggest",
+            is_replay=request.replay is not None,
+        )
         served.start()
         stack.callback(served.close)
         followers = Followers(request, places, served, say, player)

@@ -123,10 +123,10 @@ class Follower:
         """Read what has changed; what is left to be read again, None for everything."""
         try:
             taken = followed.take_in(pending)
-        except (CryoscoutError, OSError) as error:
-            self.advisor.trouble(
-                "sources", str(error), "It is read again when it changes; look at the file.", 6
-            )
+        except Exception as error:  # noqa: BLE001  a thread that ended would never read again, and nobody would know
+            known = isinstance(error, CryoscoutError | OSError)
+            said = str(error) if known else f"{type(error).__name__}: {error}"
+            self.advisor.trouble("sources", said, "It is read again by itself; look at the file.", 6)
             self._stop.wait(FIRST_PAUSE_S)
             return pending
         self.advisor.well("sources")

@@ -5,7 +5,7 @@ import { time } from "./words.js";
 const KINDS = ["imaging", "moving", "looking", "focus", "waiting", "pause", "lost"];
 const PATTERN = { imaging: "#3b8bc2", moving: "#c9a227", looking: "#6fb98f", focus: "#9a8fd0", waiting: "#7a8794", pause: "#4c5863", lost: "#d5673a" };
 
-export function drawFan(canvas, forecast, bound) {
+export function drawFan(canvas, forecast) {
   fit(canvas);
   const context = canvas.getContext("2d"), shade = colours(), ratio = window.devicePixelRatio || 1;
   context.setTransform(1, 0, 0, 1, 0, 0);
@@ -18,7 +18,6 @@ export function drawFan(canvas, forecast, bound) {
   let most = 1;
   for (const pair of forecast.interval_80) most = Math.max(most, pair[1]);
   if (forecast.target) most = Math.max(most, forecast.target.good);
-  for (const point of bound || []) most = Math.max(most, point[1]);
   most *= 1.06;
   const X = (m) => left + ((m - begin) / (last - begin || 1)) * (w - left - right), Y = (g) => h - bottom - (g / most) * (h - bottom - top);
   const band = (pairs, alpha) => {
@@ -35,7 +34,6 @@ export function drawFan(canvas, forecast, bound) {
   };
   line(forecast.minutes.map((m, i) => [m, forecast.expected[i]]), shade.accent, [], 2);
   line(past, shade.good, [], 2.5);
-  if (bound && bound.length) line(bound, shade.quiet, [2, 3], 1.5);
   if (forecast.target) line([[begin, forecast.target.good], [last, forecast.target.good]], shade.wait, [7, 4], 2);
   context.strokeStyle = shade.text; context.lineWidth = ratio; context.beginPath(); context.moveTo(X(0), top); context.lineTo(X(0), h - bottom); context.stroke();
   context.fillStyle = shade.quiet; context.font = `${12 * ratio}px system-ui, sans-serif`; context.textAlign = "right";

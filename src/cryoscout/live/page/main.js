@@ -135,7 +135,7 @@ function pageStates() {
 }
 
 function showSlow() {
-  if (now.forecast) { const words = drawFan($("fan"), now.forecast, now.bound); say($("time-words"), words); $("fan").setAttribute("aria-label", words || "no forecast yet"); }
+  if (now.forecast) { const words = drawFan($("fan"), now.forecast); say($("time-words"), words); $("fan").setAttribute("aria-label", words || "no forecast yet"); }
   if (now.spent) $("strip").setAttribute("aria-label", drawStrip($("strip"), now.spent));
   showHistory(now.actions, sinceLeft(), (action) => writes.undo(action).then(() => refresh()), writes.mayWrite && !api.asOf);
   if (now.session) say($("mode"), { watch: "WATCH", suggest: "SUGGEST", send: "SEND" }[now.session.mode] || String(now.session.mode).toUpperCase());
@@ -326,7 +326,7 @@ const link = new Link(api, {
   anew: () => { if (!api.asOf) { now.advice = null; refresh(); } },
   up: (restarted) => {
     document.body.dataset.link = "up"; writes.isUp = true; messages.set("link", null);
-    if (restarted) { messages.tell({ level: "fine", sentence: `The server was restarted at ${time(new Date())}; your view and what you typed are as they were.`, lasts: 12000 }); now.holesKept = true; }
+    if (restarted) { messages.tell({ level: "fine", sentence: `The server was restarted at ${time(new Date())}; your view and what you typed are as they were.`, lasts: 12000 }); }
     if (writes.kept.length) writes.ask((yes, no) => [button("Send", yes), button("Discard", no)]);
     const off = link.offsetS;
     messages.set("clock", off !== undefined && Math.abs(off) > 60 ? `This computer's clock differs from the server's by ${Math.round(Math.abs(off) / 60)} min; times here are this computer's.` : null);

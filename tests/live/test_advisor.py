@@ -1,0 +1,136 @@
+"""The thread that advises: nothing that fails ends it, and nothing that comes while it writes waits for the next."""
+
+from __future__ import annotations
+
+import pytest
+
+from cryoscout.core.errors import StoreError
+from cryoscout.intake.read import ReadOptions
+from cryoscout.intake.take_in import Sources
+from cryoscout.live.advisor import TICK_S
+from cryoscout.live.outputs import Outputs
+from cryoscout.live.serving import ServeRequest
+from cryoscout.live.sources import Follower
+from cryoscout.session.store import SessionStore
+
+
+def image(stored, hole, ctf=3.0):
+    """Another process records an exposure and its result; the number of the last event."""
+    with SessionStore.open(stored) as store:
+        exposure = store.record_imaged(hole)
+        store.record_outcome(exposure, ctf)
+        return store.newest_event()
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("a defect"), OSError(28, "No space left on device"), KeyError("h1")]
+)
+def test_what_fails_is_told_and_tried_again_and_the_thread_goes_on(served, stored, error):
+    advisor = served.advisor("run")
+    advise, left = advisor._live.advise, [error] * 3
+
+    def failing():
+        if left:
+            raise left.pop()
+        return advise()
+
+    advisor._live.advise = failing
+    number = image(stored, advisor.moment.content["next"]["hole"])
+    moment = advisor.wait_for(number, 20.0)
+    assert left == []
+    assert moment.revision >= number
+    assert advisor._thread.is_alive()
+    assert "advice" not in advisor.troubles
+
+
+def test_while_it_fails_the_message_says_so(served, stored):
+    advisor = served.advisor("run")
+
+    def failing():
+        raise ValueError("a defect")
+
+    advisor._live.advise = failing
+    before = advisor.moment.revision
+    image(stored, advisor.moment.content["next"]["hole"])
+    advisor.wake()
+    for _ in range(200):
+        if "advice" in advisor.troubles:
+            break
+        advisor.wait_for(before + 10**6, 0.05)
+    trouble = advisor.troubles["advice"]
+    assert trouble.sentence == "ValueError: a defect"
+    assert "tried again" in trouble.remedy
+    assert advisor.moment.revision == before
+
+
+def test_a_result_that_comes_while_a_plan_is_written_down_is_advised_on_at_once(served, stored):
+    advisor = served.advisor("run")
+    write, came = advisor.write, []
+
+    def written_late(kind, payload):
+        if kind == "planned" and not came:
+            came.append(image(stored, advisor.moment.content["next"]["hole"]))
+        return write(kind, payload)
+
+    advisor.write = written_late
+    with SessionStore.open(stored) as store:
+        store.append(
+            "overridden", {"kind": "ban", "hole_id": advisor.moment.content["next"]["hole"], "author": "AB"}
+        )
+    advisor.wake()
+    for _ in range(200):
+        if came:
+            break
+        advisor.wait_for(10**9, 0.05)
+    assert came, "no plan was written down"
+    assert advisor.wait_for(came[0], TICK_S / 4).revision >= came[0]
+
+
+@pytest.mark.parametrize(
+    "error", [StoreError("The store must be free."), OSError(28, "No space left"), ValueError("a defect")]
+)
+def test_a_list_that_cannot_be_written_keeps_no_alert_back_and_ends_no_thread(served, tmp_path, error):
+    said = []
+    outputs = Outputs(ServeRequest(("x",), export_to=tmp_path), served, said.append)
+    served.mode = "suggest"
+    advisor = served.advisor("run")
+    advisor.trouble("folder", "The folder cannot be seen.", "Check the mount.", 7)
+
+    def failing(*_):
+        raise error
+
+    write, outputs._write_next = outputs._write_next, failing
+    outputs.start()
+    try:
+        for _ in range(200):
+            if said and "export" in advisor.troubles:
+                break
+            advisor.wait_for(10**9, 0.05)
+        assert advisor.troubles["export"].sentence.startswith("next.json cannot be written: ")
+        assert any("The folder cannot be seen." in line for line in said)
+        outputs._write_next = write
+        outputs._wake.set()
+        for _ in range(200):
+            if "export" not in advisor.troubles:
+                break
+            advisor.wait_for(10**9, 0.05)
+        assert "export" not in advisor.troubles
+        assert (tmp_path / "next.json").exists()
+    finally:
+        outputs.close()
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("a defect"), OSError(5, "Input/output error"), StoreError("held")]
+)
+def test_sources_that_cannot_be_read_are_told_and_read_again(served, tmp_path, error, monkeypatch):
+    monkeypatch.setattr("cryoscout.live.sources.FIRST_PAUSE_S", 0.01)
+    follower = Follower(served.advisor("run"), Sources([tmp_path], [], ReadOptions(), str(tmp_path)))
+    changed = {tmp_path / "holes.csv"}
+
+    class Followed:
+        def take_in(self, pending):
+            raise error
+
+    assert follower._take_in(Followed(), None, changed) == changed
+    assert served.advisor("run").troubles["sources"].sentence
