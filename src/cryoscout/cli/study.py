@@ -36,7 +36,9 @@ def study(
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Keep finished trials made by this very code; run only what is missing."
+            "--resume",
+            help="Keep finished trials of this version of the results, also those of NAME.trials.jsonl beside an "
+            "unfinished page; run only what is missing.",
         ),
     ] = False,
     finished_only: Annotated[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from shutil import copy
 
 import numpy as np
 import pytest
@@ -126,3 +127,64 @@ def test_an_output_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "results").write_text("mine")
     with pytest.raises(InputError, match="must be a folder"):
         run_study(study_named("delay"), "quick", tmp_path / "results")
+
+
+def test_an_unfinished_study_goes_on_from_what_stands_beside_its_page(tmp_path):
+    ran: list[str] = []
+
+    def stopped_after_three(trial: Trial) -> dict[str, object]:
+        if len(ran) == 3:
+            raise KeyboardInterrupt
+        ran.append(trial.name)
+        return made_up(trial)
+
+    def recording(trial: Trial) -> dict[str, object]:
+        ran.append(trial.name)
+        return made_up(trial)
+
+    study = study_named("delay")
+    with pytest.raises(KeyboardInterrupt):
+        run_study(replace(study, run_one=stopped_after_three), "quick", tmp_path / "here")
+    stopped = run_study(study, "quick", tmp_path / "here", finished_only=True)
+    assert "`delay.trials.jsonl`" in stopped.markdown_file.read_text(encoding="utf-8")
+
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for file in (tmp_path / "here").glob("delay*"):
+        copy(file, elsewhere)
+    again = run_study(study, "quick", elsewhere, finished_only=True)
+    assert again.content["rows"] == stopped.content["rows"]
+    assert again.content["trials_run"] == 3
+
+    ran.clear()
+    whole = run_study(replace(study, run_one=recording), "quick", elsewhere, resume=True)
+    assert len(ran) == len(study.trials("quick")) - 3
+    assert not (elsewhere / "delay.trials.jsonl").exists()
+    assert "trials.jsonl" not in whole.markdown_file.read_text(encoding="utf-8")
+    assert (
+        whole.content["rows"] == run_study(replace(study, run_one=made_up), "quick", tmp_path).content["rows"]
+    )
+
+
+def test_a_failed_trial_leaves_the_rows_of_the_others_beside_the_page(tmp_path):
+    study = replace(study_named("cryorl-table2"), run_one=made_up)
+    run = run_study(study, "quick", tmp_path)
+    rows = (tmp_path / "cryorl-table2.trials.jsonl").read_text(encoding="utf-8").splitlines()
+    assert run.failed
+    assert len(rows) == len(study.trials("quick")) - len(run.failed)
+    # Without --resume all of them run again.
+    assert run_study(study, "quick", tmp_path).failed == run.failed
+
+
+def test_a_page_names_every_machine_on_which_its_trials_ran(tmp_path):
+    study = replace(study_named("delay"), run_one=made_up)
+    run_study(study, "quick", tmp_path)
+    file = tmp_path / ".study" / "delay-quick" / "trials.jsonl"
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    here = rows[0]["machine"]
+    rows[0]["machine"] = "another machine"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert (
+        run_study(study, "quick", tmp_path, finished_only=True).content["machine"]
+        == f"another machine; {here}"
+    )

@@ -134,3 +134,11 @@ def test_the_machine_is_named_with_versions():
     assert "cores" in words
     assert "numpy" in words
     assert json.dumps(words)
+
+
+def test_a_store_takes_the_finished_rows_of_a_file_once_and_of_its_own_version_alone(tmp_path):
+    run_trials(trials(4), square_of, TrialStore(tmp_path / "a", "1"))
+    file, store = tmp_path / "a" / "trials.jsonl", TrialStore(tmp_path / "b", "1")
+    assert (store.take(file), store.take(file), store.take(tmp_path / "none")) == (3, 0, 0)
+    assert len(store.finished()) == 3
+    assert TrialStore(tmp_path / "c", "2").take(file) == 0

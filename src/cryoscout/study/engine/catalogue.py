@@ -19,6 +19,7 @@ from cryoscout.study.engine.runner import (
     finished_rows,
     in_words,
     machine_in_words,
+    rows_text,
     run_trials,
 )
 from cryoscout.study.engine.versions import result_version
@@ -55,6 +56,9 @@ STUDIES: dict[str, str] = {
 
 KEPT_FOLDER = "kept"
 """Folder of what trials keep, beside the folders of the studies' trials."""
+
+UNFINISHED_ENDING = ".trials.jsonl"
+"""Of the file beside a page that holds the finished trials while others are missing."""
 
 PACKAGES_BEHIND_RESULTS = ("core", "session", "belief", "routing", "simulate")
 """A trial is kept only while the declared versions of these are unchanged (`versions.py`)."""
@@ -161,8 +165,10 @@ def run_study(
     """Run a study and write NAME.md, NAME.png and NAME.json into the output folder (`Study.stem` is the NAME).
 
     work : folder of the trial rows; None for `.study/NAME-PROFILE` in the output folder
+    resume : keep the finished trials of the work folder and of NAME.trials.jsonl in the output folder
     finished_only : run nothing; show the trials that are on disk, the cells of the others as missing
-    A failed trial leaves its cell missing in all three files and stands in `failed`.
+    A failed trial leaves its cell missing in all three files and stands in `failed`. While trials are missing, the rows
+    of the finished ones stand in NAME.trials.jsonl beside the page, so that whoever has the page can go on.
     """
     if output.exists() and not output.is_dir():
         raise InputError(
@@ -171,8 +177,13 @@ def run_study(
     output.mkdir(parents=True, exist_ok=True)
     folder = work or output / ".study" / f"{study.name}-{profile}"
     version = result_version(study.packages, study.result_version)
-    store = TrialStore(folder, version)
+    here = machine_in_words(study.packages)
+    store = TrialStore(folder, version, here)
     trials = study.trials(profile)
+    stem = output / study.stem(profile)
+    unfinished = stem.with_name(f"{stem.name}{UNFINISHED_ENDING}")
+    if resume or finished_only:
+        store.take(unfinished)
     run_one = study.run_one
     if isinstance(run_one, KeepsFiles):
         # Beside the folders of all studies, by version: no study takes a file of other results.
@@ -187,7 +198,7 @@ def run_study(
         "command": f"cryoscout study {study.name} --profile {profile}{study.options and ' '}{study.options}",
         "profile": profile,
         "seeds": sorted({trial.seed for trial in trials}),
-        "machine": machine_in_words(study.packages),
+        "machine": "; ".join(dict.fromkeys(row.machine or here for row in rows)) or here,
         "result_version": version,
         "trials": len(trials),
         "trials_run": len(rows),
@@ -196,7 +207,6 @@ def run_study(
         "rows": page.rows,
         **page.more,
     }
-    stem = output / study.stem(profile)
     run = StudyRun(
         markdown_file=stem.with_name(f"{stem.name}.md"),
         figure_file=stem.with_name(f"{stem.name}.png"),
@@ -207,6 +217,11 @@ def run_study(
     write_whole(run.figure_file, page.figure_png)
     write_whole(run.json_file, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     write_whole(run.markdown_file, _markdown(study, study.stem(profile), page, content, failed))
+    kept = rows_text(trials, store)
+    if kept and len(rows) - len(failed) < len(trials):
+        write_whole(unfinished, kept)
+    else:
+        unfinished.unlink(missing_ok=True)
     return run
 
 
@@ -223,6 +238,12 @@ def _markdown(study: Study, stem: str, page: Page, content: Json, failed: Mappin
         parts.append(
             f"## Not run yet\n\n{not_run} of {content['trials']} trials have not been run; their cells are missing, or "
             "rest on fewer seeds, as each cell says."
+            + (
+                f" The finished ones stand in [`{stem}{UNFINISHED_ENDING}`]({stem}{UNFINISHED_ENDING}); "
+                "the command below with `--resume` goes on from them."
+                if content["trials_run"] > len(failed)
+                else ""
+            )
         )
     parts.append(
         "## How it was made\n\n"

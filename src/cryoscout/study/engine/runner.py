@@ -50,6 +50,8 @@ class TrialRow:
     seconds: float
     result: Json | None
     error: str | None
+    machine: str = ""
+    """On which it ran; empty: on this one, or a row that does not say."""
 
 
 class TrialStore:
@@ -59,10 +61,14 @@ class TrialStore:
     are not finished: they are run again too.
     """
 
-    def __init__(self, folder: Path, version: str = "") -> None:
-        """folder : made if needed     version : of the results that the rows hold; those of another are redone."""
+    def __init__(self, folder: Path, version: str = "", machine: str = "") -> None:
+        """folder : made if needed     version : of the results that the rows hold; those of another are redone.
+
+        machine : on which new rows are made
+        """
         self.path = folder / ROWS_FILE
         self.version = version
+        self.machine = machine
         folder.mkdir(parents=True, exist_ok=True)
 
     def clear(self) -> None:
@@ -71,10 +77,24 @@ class TrialStore:
 
     def finished(self) -> dict[str, Json]:
         """Rows with a result, by trial key."""
+        return self._finished_in(self.path)
+
+    def take(self, file: Path) -> int:
+        """Take the finished rows of a file of rows that are not here yet; how many these were.
+
+        A file that does not exist has none; rows of another version are left where they are.
+        """
+        here = self.finished()
+        new = [row for key, row in self._finished_in(file).items() if key not in here]
+        for row in new:
+            self._add(row)
+        return len(new)
+
+    def _finished_in(self, file: Path) -> dict[str, Json]:
         rows: dict[str, Json] = {}
-        if not self.path.exists():
+        if not file.exists():
             return rows
-        for line in self.path.read_text(encoding="utf-8").splitlines():
+        for line in file.read_text(encoding="utf-8").splitlines():
             row = _parsed(line)
             if row is not None and row.get("result") is not None and row.get("version") == self.version:
                 rows[str(row["key"])] = row
@@ -82,16 +102,21 @@ class TrialStore:
 
     def append(self, row: TrialRow) -> None:
         """Add a row and force it to disk; starts a fresh line when the last one was cut off."""
-        record = {
-            "key": row.trial.key,
-            "version": self.version,
-            "name": row.trial.name,
-            "parameters": row.trial.parameters,
-            "seed": row.trial.seed,
-            "seconds": round(row.seconds, 3),
-            "result": row.result,
-            "error": row.error,
-        }
+        self._add(
+            {
+                "key": row.trial.key,
+                "version": self.version,
+                "machine": row.machine or self.machine,
+                "name": row.trial.name,
+                "parameters": row.trial.parameters,
+                "seed": row.trial.seed,
+                "seconds": round(row.seconds, 3),
+                "result": row.result,
+                "error": row.error,
+            }
+        )
+
+    def _add(self, record: Json) -> None:
         line = json.dumps(record) + "\n"
         with self.path.open("ab+") as file:
             if file.tell() > 0:
@@ -169,11 +194,16 @@ def run_trials(
 def finished_rows(trials: Sequence[Trial], store: TrialStore) -> list[TrialRow]:
     """A row for each trial that is on disk with a result, in the order of `trials`; nothing is run."""
     done = store.finished()
+    found = [(trial, done[trial.key]) for trial in trials if trial.key in done]
     return [
-        TrialRow(trial, done[trial.key]["seconds"], done[trial.key]["result"], None)
-        for trial in trials
-        if trial.key in done
+        TrialRow(trial, row["seconds"], row["result"], None, row.get("machine", "")) for trial, row in found
     ]
+
+
+def rows_text(trials: Sequence[Trial], store: TrialStore) -> str:
+    """The rows on disk of those trials that ended with a result, as a file of rows that a store takes."""
+    done = store.finished()
+    return "".join(json.dumps(done[trial.key]) + "\n" for trial in trials if trial.key in done)
 
 
 def _run(
