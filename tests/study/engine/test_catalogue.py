@@ -188,3 +188,28 @@ def test_a_page_names_every_machine_on_which_its_trials_ran(tmp_path):
         run_study(study, "quick", tmp_path, finished_only=True).content["machine"]
         == f"another machine; {here}"
     )
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_has_a_page_before_its_first_trial(name, tmp_path):
+    run = run_study(study_named(name), "quick", tmp_path, finished_only=True)
+    assert run.content["trials_run"] == 0
+    assert "missing" in run.markdown_file.read_text(encoding="utf-8")
+
+
+def test_no_mean_is_of_a_part_of_the_starts_while_the_others_have_not_run(tmp_path):
+    study = study_named("cryorl-table2")
+    ran: list[str] = []
+
+    def stopped_in_a_cell(trial: Trial) -> dict[str, object]:
+        if len(ran) == 7:
+            raise KeyboardInterrupt
+        ran.append(trial.name)
+        return made_up(trial)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_study(replace(study, run_one=stopped_in_a_cell), "quick", tmp_path)
+    content = run_study(study, "quick", tmp_path, finished_only=True).content
+    cells_of_random = [row for row in content["rows"] if row["policy"] == "random"]
+    assert [row["missing"] for row in cells_of_random] == [False, True, True, True]
+    assert cells_of_random[0]["routes"] == 150

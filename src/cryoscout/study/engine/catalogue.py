@@ -92,6 +92,7 @@ class Study:
     """One table or figure: what to run, and how to show it.
 
     run_one : a function of a module, because worker processes import it, or an object that KeepsFiles
+    page : of one row per trial, its result None where it failed or has not run
     packages : sub-packages whose results decide these     result_version : raised when the study itself gives others
     page_profile : the profile whose files are called NAME; those of the other are NAME-PROFILE
     options : what the command needs besides the name and the profile
@@ -192,7 +193,9 @@ def run_study(
         rows = finished_rows(trials, store)
     else:
         rows = run_trials(trials, run_one, store, resume=resume, workers=workers, ray=ray, progress=progress)
-    page = study.page(rows, profile)
+    # Those that have not run stand among them without a result, so that no mean is of a part without saying so.
+    ended = {row.trial.key: row for row in rows}
+    page = study.page([ended.get(trial.key, TrialRow(trial, 0.0, None, None)) for trial in trials], profile)
     failed = {row.trial.name: row.error for row in rows if row.error is not None}
     content: Json = {
         "command": f"cryoscout study {study.name} --profile {profile}{study.options and ' '}{study.options}",

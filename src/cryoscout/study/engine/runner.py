@@ -44,7 +44,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class TrialRow:
-    """What one trial gave: a result, or the error that stopped it."""
+    """What one trial gave: a result, or the error that stopped it; neither where it has not run."""
 
     trial: Trial
     seconds: float

@@ -198,7 +198,8 @@ def _figure(results: Shares) -> bytes:
         )  # fmt: skip
     axes.set_xlabel("epoch")
     axes.set_ylabel("share of the bound on held-out patches,\nits own predictions and budgets (%)")
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    if any(found is not None for found in results.values()):
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     return png_bytes(figure)
 
 

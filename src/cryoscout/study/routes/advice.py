@@ -407,7 +407,8 @@ def _figure(rows: Sequence[Json]) -> bytes:
                 axes.plot(*zip(*points, strict=True), marker=marker, label=label)
         axes.set_xlabel("stated probability of reaching the target")
         axes.set_ylabel("share that reached it")
-        axes.legend()
+        if rows:
+            axes.legend()
     return png_bytes(figure)
 
 

@@ -201,13 +201,16 @@ def section(rows: Sequence[TrialRow]) -> tuple[str, list[Json]]:
     """The section of the page, and its figures, one row a table line."""
     lines, figures = [], []
     for kind, name, order in _lines():
-        inside = [
-            row for row in rows if (row.trial.parameters["stage"], row.trial.parameters["of"]) == (kind, name)
+        cases = [
+            case[order]
+            for row in rows
+            if (row.trial.parameters["stage"], row.trial.parameters["of"]) == (kind, name)
+            and row.result is not None
+            for case in row.result["cases"]
         ]
-        missing = not inside or any(row.result is None for row in inside)
-        figure: Json = {"stage": kind, "of": name, "order": order, "missing": missing}
-        if not missing:
-            cases = [case[order] for row in inside for case in (row.result or {})["cases"]]
+        # How many cases there are stands in the table: one that failed or has not run hides no other.
+        figure: Json = {"stage": kind, "of": name, "order": order, "missing": not cases}
+        if cases:
             figure |= summary(cases)
         figures.append(figure)
         lines.append([_WORDS[kind].format(name), order, *_cells(figure)])
