@@ -208,8 +208,8 @@ def run_coupling(
     threshold = coupling.threshold_angstrom
     with SessionStore.open(place) as store:
         # Loaded again: results may have come in while it trained.
-        crops = session_crops(store)
-        from_images, unseen = image_p_good(found.model, crops, threshold)
+        crops = session_crops(store, TELLING.progress)
+        from_images, unseen = image_p_good(found.model, crops, threshold, TELLING.progress)
         put = in_context(
             crops.session, from_images, fitted_holes(found.model, crops), threshold, request.context
         )
@@ -258,7 +258,7 @@ def _coupling(
     place = stored_folder(request.session)
     # Opened for writing at once: a session that takes no predictions is refused before the training.
     with SessionStore.open(place) as store:
-        crops = session_crops(store)
+        crops = session_crops(store, TELLING.progress)
     threshold = request.threshold_angstrom or crops.session.info.threshold_angstrom
     check_threshold_angstrom(threshold)
     labels = label_crops(crops, threshold_angstrom=threshold, fraction=request.labels, seed=request.seed)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cryoscout.cli.output import print_json, say, session_name
+from cryoscout.cli.output import TELLING, print_json, say, session_name
 from cryoscout.core.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ def _training_sessions(
     from cryoscout.routing.predictions import PAPER_MODEL
 
     data, predictions, parts, notes = [], [], [], []
-    for session in load_to_learn_from(request.sessions, request.split):
+    for session in load_to_learn_from(request.sessions, request.split, TELLING):
         one, prediction, said = training_session(
             session,
             budget_min=settings.budget_min,

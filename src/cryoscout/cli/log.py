@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cryoscout.cli.output import print_json
+from cryoscout.cli.output import print_json, progress
 from cryoscout.cli.session_place import DatabaseUrl, SessionArgument, session_at
 from cryoscout.core.errors import InputError
 
@@ -49,7 +49,11 @@ def log(
                 for line in _state_lines(state):
                     typer.echo(line)
             return
-        events = list(store.events(after=after, kind=kind))
+        events = []
+        with progress("reading events", store.number_of_events()) as step:
+            for event in store.events(after=after, kind=kind):
+                events.append(event)
+                step()
     if as_json:
         print_json({"events": [_row(event) for event in events]})
         return

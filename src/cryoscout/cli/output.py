@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 WIDTH_WHEN_NOT_A_TERMINAL = 160
+SHOWN_AFTER_S = 1.0
+"""A bar that is gone before anybody read it is not shown."""
 SESSION_SUFFIX = ".session"
 
 
@@ -55,18 +57,45 @@ def say(message: str) -> None:
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar with the time left on stderr; nothing is shown when stderr is not a terminal.
+    """A bar with the time left on stderr, of what takes over a second; none when stderr is not a terminal.
 
-    Gives a function to call after each of the `total` steps.
+    Gives a function to call after each of the `total` steps. How long a work of few steps takes is not known before
+    the first is done: until then the bar shows how long it has taken.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from threading import Timer
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    hidden = not sys.stderr.isatty()
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=hidden) as bars:
-        task = bars.add_task(what, total=total)
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("so far, left"),
+        TimeRemainingColumn(),
+    )
+    bars = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = bars.add_task(what, total=total)
+    shown = Timer(SHOWN_AFTER_S, bars.start)
+    shown.daemon = True
+    shown.start()
+    try:
         yield lambda: bars.advance(task)
+    finally:
+        shown.cancel()
+        shown.join()
+        bars.stop()
 
 
 TELLING = Telling(say, progress)

@@ -17,7 +17,7 @@ from cryoscout.advice.export import (
     write_good_micrographs_alone,
 )
 from cryoscout.cli.minutes import budget_of
-from cryoscout.cli.output import console, print_json, progress, say
+from cryoscout.cli.output import TELLING, console, print_json, progress, say
 from cryoscout.cli.plan_looks import print_looks
 from cryoscout.cli.plan_table import print_plan
 from cryoscout.cli.session_place import DatabaseUrl, SessionArgument, folders_of_source, session_at
@@ -153,7 +153,7 @@ def plan(
         smartscope_address=smartscope_address,
         smartscope_token_file=smartscope_token_file,
     )
-    loaded = load_session(spec, split, say)
+    loaded = load_session(spec, split, TELLING)
     if request is not None:
         check_fits(request, loaded)
         if request.format == "html" and pictures is None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cryoscout.cli.output import print_json, say
+from cryoscout.cli.output import TELLING, print_json, say
 from cryoscout.cli.session_place import SessionArgument
 from cryoscout.core.errors import InputError, UnknownNameError
 
@@ -63,7 +63,7 @@ def practice(
     if as_json:
         print_json({"results": str(results), "rows": table_rows(read_results(results))})
         return
-    loaded = load_session(session, split, say)
+    loaded = load_session(session, split, TELLING)
     stored = session not in BUILTIN_SESSIONS
     with SessionStore.open_for_reading(session) if stored else nullcontext() as store:
         made = (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
-from cryoscout.cli.output import console, print_json
+from cryoscout.cli.output import console, print_json, progress
 from cryoscout.cli.train import stored_folder
 from cryoscout.core.errors import InputError, UnknownNameError
 from cryoscout.perception.predicting import ONNX_SUFFIX, image_p_good, in_context, load_predictor
@@ -63,10 +63,11 @@ def predict(
     folder, name = stored_folder(session), checked_model_id(model_id, classifier)
     predictor = load_predictor(classifier)
     with SessionStore.open(folder) as store:
-        crops = session_crops(store)
+        crops = session_crops(store, progress)
         threshold = _threshold(threshold_angstrom, predictor, crops.session)
-        from_images, unseen = image_p_good(predictor, crops, threshold)
-        put = in_context(crops.session, from_images, fitted_holes(predictor, crops), threshold, context)
+        from_images, unseen = image_p_good(predictor, crops, threshold, progress)
+        with progress("learning from results", 1):
+            put = in_context(crops.session, from_images, fitted_holes(predictor, crops), threshold, context)
         rows = prediction_rows(crops.session, name, threshold, put.p_good)
         store.add_predictions(rows)
     told = {

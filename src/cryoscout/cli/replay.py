@@ -10,7 +10,7 @@ from cryoscout.advice.compare import ReplayOutcome, ReplayRequest, StartsFrom, r
 from cryoscout.advice.recorded import AS_RECORDED, words_on_as_recorded
 from cryoscout.advice.setting import Looks, split_policy_spec
 from cryoscout.cli.minutes import budgets_of
-from cryoscout.cli.output import console, print_json, progress, say
+from cryoscout.cli.output import TELLING, console, print_json, progress
 from cryoscout.cli.session_place import DatabaseUrl, SessionArgument, session_at
 from cryoscout.core.errors import InputError, UnknownNameError
 
@@ -96,7 +96,7 @@ def replay(
     """
     from cryoscout.session.named import load_session
 
-    loaded = load_session(session_at(session, database_url), split, say)
+    loaded = load_session(session_at(session, database_url), split, TELLING)
     charged = _one_of("--looks", looks, get_args(Looks)) == "charged"
     chosen, notes = _default_policies(loaded, charged) if policies is None else (_policies_of(policies), ())
     request = ReplayRequest(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cryoscout.cli.minutes import budget_of
-from cryoscout.cli.output import print_json, progress, say
+from cryoscout.cli.output import TELLING, print_json, progress, say
 from cryoscout.cli.session_place import DatabaseUrl, SessionArgument, folders_of_source, in_words, session_at
 from cryoscout.core.errors import DataError, InputError
 from cryoscout.core.new_files import check_new_file, write_whole
@@ -99,7 +99,7 @@ def report(
     for file in (output, picture):
         if file is not None:
             check_new_file(file, force)
-    loaded = load_session(spec, split, say)
+    loaded = load_session(spec, split, TELLING)
     chosen, notes = default_policies(loaded, DEFAULT_POLICIES) if policies is None else _named(policies)
     options: list[str] = [
         "-o",
@@ -134,7 +134,7 @@ def report(
         command=shlex.join(["cryoscout", "report", in_words(spec), *options]),
         notes=notes,
     )
-    crops, fitted_to = _images_of(spec, classifier or [])
+    crops, fitted_to = _images_of(spec, loaded, classifier or [])
     replays = make_report(loaded, request, output, picture, crops=crops, fitted_to=fitted_to, with_curve=True)
     if as_json:
         print_json(
@@ -185,7 +185,8 @@ def make_report(
             "Remedy: leave --picture out."
         )
     curve = _results_curve(session, request, fitted_to) if with_curve else None
-    write_report(session_page(session, request, replays, crops, fitted_to, curve), output)
+    page = session_page(session, request, replays, crops, fitted_to, curve, progress)
+    write_report(page, output)
     say(f"Wrote {output}")
     if picture is not None and replays is not None:
         write_whole(picture, overview_png(session, request, replays))
@@ -207,7 +208,9 @@ def _results_curve(
         return results_curve(session, threshold, fitted_to, step)
 
 
-def _images_of(spec: str, classifiers: list[Path]) -> tuple[SessionCrops | None, NDArray[np.bool_] | None]:
+def _images_of(
+    spec: str, loaded: Session, classifiers: list[Path]
+) -> tuple[SessionCrops | None, NDArray[np.bool_] | None]:
     """(hole images of a stored session, None without any; (n,) holes that one of the classifiers was fitted to).
 
     Raises DataError where classifiers are named and there is no image to know the holes by.
@@ -223,10 +226,10 @@ def _images_of(spec: str, classifiers: list[Path]) -> tuple[SessionCrops | None,
     from cryoscout.session.store import SessionStore
 
     with SessionStore.open_for_reading(spec) as store:
-        if not classifiers and not store.load().holes["image_row"].notna().any():
+        if not classifiers and not loaded.holes["image_row"].notna().any():
             return None, None
         try:
-            crops = session_crops(store)
+            crops = session_crops(store, progress)
         except DataError as error:
             if classifiers:
                 raise

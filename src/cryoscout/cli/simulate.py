@@ -154,13 +154,12 @@ def _tables(
     settings = simulation_named(preset)
     if holes is not None:
         settings = SimulationSettings.model_validate({**settings.model_dump(), "holes": holes})
-    with progress("simulating", 3) as step:
+    with progress("simulating", 2) as step:
         tables = simulate_tables(settings, seed)
         step()
         session = to_session(tables, name)
         step()
-        store.save_import(session, source=source)
-        step()
+    store.save_import(session, source=source, progress=progress)
     return session
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
 import typer
 
-from cryoscout.cli.output import console, print_json, say, session_name
+from cryoscout.cli.output import TELLING, console, print_json, say, session_name
 from cryoscout.core.errors import FileFormatError, InputError, UnknownNameError
 from cryoscout.core.new_files import write_whole
 
@@ -209,7 +209,7 @@ def run_training(
     if onnx is not None:
         need_onnx("onnx")
     with SessionStore.open_for_reading(stored_folder(request.session)) as store:
-        crops = session_crops(store)
+        crops = session_crops(store, TELLING.progress)
     threshold = request.threshold_angstrom or crops.session.info.threshold_angstrom
     labels = label_crops(
         crops, threshold_angstrom=threshold, fraction=request.labels, seed=request.seed,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cryoscout.cli.output import print_json, say
+from cryoscout.cli.output import print_json, progress, say
 
 if TYPE_CHECKING:
     from cryoscout.formats.text.findings import Deviation
@@ -92,11 +92,11 @@ def validate(
     unreadable: list[UnreadableError] = []
     for path in dict.fromkeys(paths):
         if is_stored_session(path):
-            damage = [Deviation(None, message, element) for element, message in damage_of(path)]
+            damage = [Deviation(None, message, element) for element, message in damage_of(path, progress)]
             checked.append(_Checked(path, STORED, STORED, damage))
             continue
         try:
-            found, deviations = registry.validate(path, column_map)
+            found, deviations = registry.validate(path, column_map, progress)
         except UnreadableError as error:
             unreadable.append(error)
             continue

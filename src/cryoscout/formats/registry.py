@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from cryoscout.core.errors import FileFormatError
+from cryoscout.core.telling import Progress, no_progress
 from cryoscout.formats.records import SourceRecords
 from cryoscout.formats.text.findings import Deviation, UnreadableError, check_readable
 
@@ -125,7 +126,19 @@ def packed_as(path: Path) -> str | None:
     return next((name for mark, name in _PACKED.items() if start.startswith(mark)), None)
 
 
-def validate(path: Path, column_map: ColumnMap | None = None) -> tuple[Format | None, list[Deviation]]:
+class _InSteps(Protocol):
+    """Of formats of many files."""
+
+    def validate(self, path: Path, progress: Progress = no_progress) -> list[Deviation]:
+        """Every deviation of the source."""
+
+
+_OF_MANY_FILES = ("epu", "serialem")
+
+
+def validate(
+    path: Path, column_map: ColumnMap | None = None, progress: Progress = no_progress
+) -> tuple[Format | None, list[Deviation]]:
     """The format of a file or folder, None where it is of none, and every deviation, each with a line or an element.
 
     column_map : of a site's own table: what its columns mean
@@ -139,6 +152,8 @@ def validate(path: Path, column_map: ColumnMap | None = None) -> tuple[Format | 
             from cryoscout.formats.own import table as generic_table
 
             deviations = generic_table.validate(path, column_map)
+        elif found.name in _OF_MANY_FILES:
+            deviations = cast("_InSteps", found.load()).validate(path, progress)
         else:
             deviations = found.load().validate(path)
     except FileFormatError as error:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from cryoscout.core.errors import DataError, FileFormatError
+from cryoscout.core.telling import Progress, no_progress
 from cryoscout.formats.clusters import PATCH_RADIUS_UM, check_radius_um
 from cryoscout.formats.leginon.session import EXPOSURE_PRESETS, LeginonImport
 from cryoscout.formats.own.table import ColumnMap
@@ -100,6 +101,7 @@ def read_sources(
     servers: Sequence[ServerSession] = (),
     *,
     stored_format: str | None = None,
+    progress: Progress = no_progress,
 ) -> ReadSources:
     """Read every path by its format, and every session of a server.
 
@@ -122,7 +124,7 @@ def read_sources(
         by_format.setdefault(name, []).append(path)
     read = ReadSources()
     for session, atlas in _with_atlas(by_format.pop("epu", [])):
-        _read_epu(read, session, atlas, options, known, earlier)
+        _read_epu(read, session, atlas, options, known, earlier, progress)
     others = [path for some in by_format.values() for path in some]
     for path in others:
         stamps = stamps_of(path)
@@ -138,20 +140,26 @@ def read_sources(
         if name == "leginon":
             continue
         if name == "serialem":
-            _read_serialem(read, some, options)
+            _read_serialem(read, some, options, progress)
         elif name == "cryosparc":
             from cryoscout.formats.ctf.cryosparc import read_together
 
             read.records += read_together(some, options.permissive)
         else:
-            read.records += [_read_one_so_far(read, name, path, options) for path in some]
+            with progress(f"reading {BY_NAME[name].what}", len(some)) as step:
+                for path in some:
+                    read.records.append(_read_one_so_far(read, name, path, options))
+                    step()
     leginon = by_format.get("leginon", [])
     named = None if servers else _named_by_download(read.records, stored_format, options.presets)
     if leginon or named is not None:
-        _read_leginon(read, leginon, options, named)
+        with progress("reading Leginon tables", 1):
+            _read_leginon(read, leginon, options, named)
     read.records = [_with_folders_not_entered(records, paths) for records in read.records]
     read.records = with_files_not_read(read.records, paths, formats)
-    read.records[:0] = [_read_server(server, options) for server in servers]
+    if servers:
+        with progress("asking the server", len(servers)):
+            read.records[:0] = [_read_server(server, options) for server in servers]
     return read
 
 
@@ -287,6 +295,7 @@ def _read_epu(
     options: ReadOptions,
     known: Mapping[str, Stamps],
     earlier: pd.DataFrame | None,
+    progress: Progress,
 ) -> None:
     from cryoscout.formats.epu import session as epu
     from cryoscout.formats.epu.data_contract_xml import NotWholeError
@@ -300,6 +309,7 @@ def _read_epu(
             known={file: FileStamp(*stamp) for file, stamp in before.items()},
             earlier=earlier,
             cluster_radius_um=options.cluster_radius_um,
+            progress=progress,
         )
     except NotWholeError as error:
         told = error.detail if "Remedy:" in error.detail else f"{error.detail} {_READ_AGAIN}"
@@ -317,12 +327,14 @@ def _read_epu(
         read.unchanged.append(path)
 
 
-def _read_serialem(read: ReadSources, paths: list[Path], options: ReadOptions) -> None:
+def _read_serialem(read: ReadSources, paths: list[Path], options: ReadOptions, progress: Progress) -> None:
     from cryoscout.formats.serialem import session as serialem
 
     given_um = options.cluster_radius_um
     radius_um = PATCH_RADIUS_UM if given_um is None else given_um
-    read.records += serialem.read_grids(paths, options.permissive, patch_radius_um=radius_um)
+    read.records += serialem.read_grids(
+        paths, options.permissive, patch_radius_um=radius_um, progress=progress
+    )
 
 
 def _named_by_download(

@@ -62,7 +62,8 @@ def read_session(sources: Sources, telling: Telling) -> TakenIn:
         notes = [note for note in found.records[0].notes if note not in joins]
         notes += _radius_without_effect(radius_um)
         return TakenIn(leginon.session, leginon.reports, leginon.images, left_out, notes, files=found.files)
-    joined = assemble(found.records, cluster_radius_um=radius_um)
+    with telling.progress("joining", 1):
+        joined = assemble(found.records, cluster_radius_um=radius_um)
     _refuse_unjoined(joined, sources.options)
     session = joined.session
     if found.leginon is not None and session.info.format == "leginon":
@@ -83,16 +84,15 @@ def _found(
     earlier = None if stored is None else earlier_exposures(stored)
     stored_format = None if stored is None else stored.info.format
     try:
-        with telling.progress("reading", 1) as step:
-            found = read_sources(
-                sources.paths,
-                sources.options,
-                known,
-                earlier,
-                sources.servers,
-                stored_format=stored_format,
-            )
-            step()
+        found = read_sources(
+            sources.paths,
+            sources.options,
+            known,
+            earlier,
+            sources.servers,
+            stored_format=stored_format,
+            progress=telling.progress,
+        )
     except NothingLeftError as error:
         _say_left_out(error.left_out, telling)
         raise
@@ -180,7 +180,7 @@ def update_session(
 
     options = sources.options
     with SessionStore.open(location) as store:
-        stored, known = store.load(), store.files()
+        stored, known = store.load(telling.progress), store.files()
         found = _found(sources, telling, known, stored)
         _refuse_leginon_options(found, only_leginon=False, options=options)
         if not found.records:
@@ -192,16 +192,17 @@ def update_session(
 
         def extend(now: Session) -> Session:
             nonlocal joined
-            joined = assemble(
-                found.records,
-                now,
-                cluster_radius_um=options.cluster_radius_um,
-                same_source=any(source_key(path) in known for path in sources.paths),
-            )
+            with telling.progress("joining", 1):
+                joined = assemble(
+                    found.records,
+                    now,
+                    cluster_radius_um=options.cluster_radius_um,
+                    same_source=any(source_key(path) in known for path in sources.paths),
+                )
             _refuse_unjoined(joined, options)
             return joined.session
 
-        added = store.save_update(extend, sources.as_given, files=found.files)
+        added = store.save_update(extend, sources.as_given, files=found.files, progress=telling.progress)
     read = TakenIn(joined.session, joined.reports, {}, left_out, joined.notes, found.unchanged)
     return read, added
 
@@ -237,9 +238,10 @@ def store_session(
     """
     from cryoscout.session.store import SessionStore
 
-    with SessionStore.create(place, force=force, was=was) as store, telling.progress("storing", 1) as step:
-        store.save_import(read.session, source=source, images=read.images, files=read.files)
-        step()
+    with SessionStore.create(place, force=force, was=was) as store:
+        store.save_import(
+            read.session, source=source, images=read.images, files=read.files, progress=telling.progress
+        )
 
 
 def read_built_in(name: str, split: str | None, options: ReadOptions) -> TakenIn:

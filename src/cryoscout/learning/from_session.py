@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import DataError, InputError
+from cryoscout.core.telling import SILENT, Telling
 from cryoscout.learning.batch_env import TrainingSession, check_holds_a_visit
 from cryoscout.learning.seen_holes import TRAINING_SPLIT
 from cryoscout.routing.from_session import problem_from_session, truth_from_session
@@ -23,7 +24,9 @@ from cryoscout.session.model import Session
 from cryoscout.session.named import load_session
 
 
-def load_to_learn_from(specs: Sequence[str], split: str | None = None) -> list[Session]:
+def load_to_learn_from(
+    specs: Sequence[str], split: str | None = None, telling: Telling = SILENT
+) -> list[Session]:
     """The sessions of these names and folders; of built-in ones the training split unless `split` names another.
 
     Raises the errors of `load_session`; InputError for both built-in sessions at once: each split of the one holds
@@ -31,11 +34,11 @@ def load_to_learn_from(specs: Sequence[str], split: str | None = None) -> list[S
     """
     if set(specs) & set(BUILTIN_SESSIONS):
         sessions = [
-            load_session(spec, (split or TRAINING_SPLIT) if spec in BUILTIN_SESSIONS else None)
+            load_session(spec, (split or TRAINING_SPLIT) if spec in BUILTIN_SESSIONS else None, telling)
             for spec in specs
         ]
     else:
-        sessions = [load_session(spec, split) for spec in specs]
+        sessions = [load_session(spec, split, telling) for spec in specs]
     if len({session.info.dataset for session in sessions} & set(BUILTIN_SESSIONS)) > 1:
         raise InputError(
             f"Only one of {', '.join(BUILTIN_SESSIONS)} must be learned from: they are two splits of one session, and "

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cryoscout.core.errors import DataError, InputError
 from cryoscout.core.names import as_cell
 from cryoscout.core.new_files import write_whole
+from cryoscout.core.telling import Progress, no_progress
 from cryoscout.core.units import FAILED_FIT_ANGSTROM
 from cryoscout.perception.predictor import HELD_OUT_GIVEN, Predictor
 from cryoscout.perception.prepare import UNLABELLED, drawn_held_out, unusable
@@ -74,13 +75,13 @@ class SessionCrops:
         return without
 
 
-def session_crops(store: SessionStore) -> SessionCrops:
+def session_crops(store: SessionStore, progress: Progress = no_progress) -> SessionCrops:
     """Every hole image of a session that can be read.
 
     Crops of patches that differ in size are scaled to the commonest size, made square. An image that is damaged or
     not as its table says sets its holes aside. Raises DataError, with the remedy, where none is left.
     """
-    session = store.load()
+    session = store.load(progress)
     rows = session.holes["image_row"]
     parts: list[tuple[NDArray[np.int64], NDArray[np.uint8]]] = []
     aside: list[SetAside] = []
@@ -88,16 +89,19 @@ def session_crops(store: SessionStore) -> SessionCrops:
     if not len(has_row):
         raise _no_images(session, "none")
     hole_ids, patch_ids = session.holes["hole_id"].to_numpy(), session.holes["patch_id"].to_numpy()
-    for holes in np.split(has_row, np.flatnonzero(patch_ids[has_row][1:] != patch_ids[has_row][:-1]) + 1):
-        patch = str(patch_ids[holes[0]])
-        array = _patch_array(store, patch)
-        wanted = rows.iloc[holes].to_numpy(dtype=np.int64)
-        why = array if isinstance(array, str) else "its patch has fewer images than the holes say"
-        there = np.zeros(len(holes), dtype=np.bool_)
-        if not isinstance(array, str):
-            there = (wanted >= 0) & (wanted < len(array))
-            parts.append((holes[there], array[wanted[there]]))
-        aside += [SetAside(str(hole_ids[hole]), patch, why) for hole in holes[~there]]
+    by_patch = np.split(has_row, np.flatnonzero(patch_ids[has_row][1:] != patch_ids[has_row][:-1]) + 1)
+    with progress("reading hole images", len(by_patch)) as step:
+        for holes in by_patch:
+            patch = str(patch_ids[holes[0]])
+            array = _patch_array(store, patch)
+            wanted = rows.iloc[holes].to_numpy(dtype=np.int64)
+            why = array if isinstance(array, str) else "its patch has fewer images than the holes say"
+            there = np.zeros(len(holes), dtype=np.bool_)
+            if not isinstance(array, str):
+                there = (wanted >= 0) & (wanted < len(array))
+                parts.append((holes[there], array[wanted[there]]))
+            aside += [SetAside(str(hole_ids[hole]), patch, why) for hole in holes[~there]]
+            step()
     parts = [part for part in parts if len(part[0])]
     if not parts:
         raise _no_images(session, f"{len(aside)} that cannot be read ({aside[0].hole_id}: {aside[0].why})")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cryoscout.core.errors import InputError
+from cryoscout.core.telling import Progress, no_progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from cryoscout.perception.predictor import Predictor
     from cryoscout.session.model import Session
 
+
+_IMAGES_PER_STEP = 4096
+"""A multiple of what networks take at once, so that steps change nothing."""
 
 ONNX_SUFFIX = ".onnx"
 
@@ -46,7 +50,7 @@ def load_predictor(path: Path) -> Predictor:
 
 
 def image_p_good(
-    predictor: Predictor, crops: SessionCrops, threshold: float
+    predictor: Predictor, crops: SessionCrops, threshold: float, progress: Progress = no_progress
 ) -> tuple[NDArray[np.float64], float]:
     """((n,) p_good of every hole from its image alone, what holes without a usable image get).
 
@@ -57,7 +61,12 @@ def image_p_good(
 
     unseen = predictor.p_good_unseen(threshold)
     p_good = np.full(crops.session.n_holes, unseen)
-    p_good[crops.hole] = predictor.p_good(crops.images, threshold)
+    starts = range(0, len(crops.images), _IMAGES_PER_STEP)
+    with progress("looking at hole images", len(starts)) as step:
+        for start in starts:
+            now = slice(start, start + _IMAGES_PER_STEP)
+            p_good[crops.hole[now]] = predictor.p_good(crops.images[now], threshold)
+            step()
     return p_good, unseen
 
 

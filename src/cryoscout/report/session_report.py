@@ -25,6 +25,7 @@ from cryoscout.advice.setting import AdviceRequest, setting_of, threshold_of
 from cryoscout.advice.square_maps import pictures_of_session, square_maps
 from cryoscout.advice.work_list import WorkList
 from cryoscout.core.errors import DataError
+from cryoscout.core.telling import Progress, no_progress
 from cryoscout.core.ties import first_of_the_best
 from cryoscout.core.units import TIER_NAMES
 from cryoscout.learning.seen_holes import note_on_seen_holes
@@ -225,6 +226,7 @@ def session_page(
     crops: SessionCrops | None = None,
     fitted_to: NDArray[np.bool_] | None = None,
     curve: ResultsCurve | None = None,
+    progress: Progress = no_progress,
 ) -> ReportPage:
     """The report of a session.
 
@@ -235,11 +237,15 @@ def session_page(
     sections: list[ReportSection] = []
     lead = ""
     if replays is not None:
-        lead = _lead(request, replays)
-        sections += [_table_section(request, replays), *_curve_sections(request, replays)]
-        sections.append(_replayed_map(session, replays))
+        with progress("drawing routes and curves", 3) as step:
+            lead = _lead(request, replays)
+            sections.append(_table_section(request, replays))
+            step()
+            sections += _curve_sections(request, replays)
+            step()
+            sections.append(_replayed_map(session, replays))
     if replays is None or not is_planned_as_new(session, as_new=False):
-        planned = _plan_section(session, request)
+        planned = _plan_section(session, request, progress)
         if planned is not None:
             lead, of_plan = planned
             sections[:0] = of_plan
@@ -248,9 +254,10 @@ def session_page(
             f"A report must have holes to plan or outcomes to replay. Got neither in session "
             f"{session.name} instead."
         )
-    sections += prediction_sections(
-        session, threshold_of(session, request.threshold_angstrom), crops, fitted_to
-    )
+    with progress("judging predictions", 1):
+        sections += prediction_sections(
+            session, threshold_of(session, request.threshold_angstrom), crops, fitted_to
+        )
     sections += [] if curve is None else [results_section(curve)]
     model, _ = time_model_for(session, request.time_model, request.minutes_per_exposure)
     facts = _facts(session, request, replays, model)
@@ -408,13 +415,15 @@ def _map_words(scene: MapScene) -> str:
     )
 
 
-def _plan_section(session: Session, request: ReportRequest) -> tuple[str, list[ReportSection]] | None:
+def _plan_section(
+    session: Session, request: ReportRequest, progress: Progress
+) -> tuple[str, list[ReportSection]] | None:
     """The last policy's plan for the holes that are left: a sentence, and sections with its squares drawn; None without
     any."""
     asked = _asked(request, request.policies[-1], replayed=False)
     if not setting_of(session, asked).problem.available().any():
         return None
-    advice = advise(session, asked)
+    advice = advise(session, asked, progress=progress)
     course, work_list = advice.planned.course, advice.work_list
     where = "outside every grid" if work_list.start is None else f"at {work_list.start}"
     low, high = work_list.interval_80

@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import cast
 
 from cryoscout.core.errors import InputError, UnknownNameError
-from cryoscout.core.telling import Say
+from cryoscout.core.telling import SILENT, Telling
 from cryoscout.session.model import Session
 
 _SESSION_FOLDER_SUFFIX = ".session"
 
 
-def load_session(spec: str, split: str | None = None, say: Say | None = None) -> Session:
+def load_session(spec: str, split: str | None = None, telling: Telling = SILENT) -> Session:
     """The session a person means by a built-in name, a NAME.session folder or a database URL.
 
     split : of a built-in session, its default when None
-    say : told when a copy is read, because the folder may not be written
+    telling : told when a copy is read, because the folder may not be written
     Raises UnknownNameError with the nearest name, InputError for a split of a stored session, StoreError
     when the
     folder cannot be read.
@@ -46,8 +46,8 @@ def load_session(spec: str, split: str | None = None, say: Say | None = None) ->
             "instead. Remedy: leave --split out."
         )
     with SessionStore.open_for_reading(spec) as store:
-        if store.as_of is not None and say is not None:
-            say(
+        if store.as_of is not None:
+            telling.say(
                 f"{spec} may only be read: as of {store.as_of:%Y-%m-%d %H:%M:%S}, when it was last written to."
             )
-        return store.load()
+        return store.load(telling.progress)

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from cryoscout.core.errors import InputError, StoreError, StoreHeldError, UnknownNameError
 from cryoscout.core.new_files import REPLACED, is_abandoned, prefix_of_partial, remove_leftovers, write_whole
+from cryoscout.core.telling import Progress, no_progress
 from cryoscout.session import store_records
 from cryoscout.session.file_systems import is_on_network, refuse_network_file_system
 from cryoscout.session.model import Session, SessionInfo
@@ -64,6 +65,7 @@ from cryoscout.session.store_database import (
     write,
 )
 from cryoscout.session.store_events import (
+    ROWS_PER_EVENT,
     apply_event,
     clear_tables,
     columns_of_frame,
@@ -71,6 +73,7 @@ from cryoscout.session.store_events import (
     events_of_rows,
     frame_of_columns,
     names_with_values,
+    pieces_of,
     read_rows,
     row_chunks,
 )
@@ -319,6 +322,7 @@ class SessionStore:
         images: Mapping[str, NDArray[np.uint8]] | Iterable[tuple[str, NDArray[np.uint8]]] | None = None,
         at: datetime | None = None,
         files: Mapping[str, Mapping[str, tuple[int, int]]] | None = None,
+        progress: Progress = no_progress,
     ) -> None:
         """Write a session into a new store and put the store in its place.
 
@@ -341,8 +345,11 @@ class SessionStore:
                 )
             info = session.info.model_dump_json()
             rows = events_of_rows(session.name, info, source, tables)
-            for payload in (*rows, *events_of_files(files or {})):
-                store_records.append_event(connection, "imported", payload, at)
+            pieces = sum(-(-len(next(iter(each.values()), [])) // ROWS_PER_EVENT) for each in tables.values())
+            with progress("storing", 1 + pieces) as step:
+                for payload in (*rows, *events_of_files(files or {})):
+                    store_records.append_event(connection, "imported", payload, at)
+                    step()
 
         self._write(save)
         self._is_to_be_made = False
@@ -370,6 +377,7 @@ class SessionStore:
         source: str,
         at: datetime | None = None,
         files: Mapping[str, Mapping[str, tuple[int, int]]] | None = None,
+        progress: Progress = no_progress,
     ) -> dict[str, int]:
         """Write what an import adds: new rows, results of pending exposures, files read.
 
@@ -381,7 +389,7 @@ class SessionStore:
         """
         read_files = {name: stamps for name, stamps in (files or {}).items() if stamps}
         for _ in range(_READS_BEFORE_LOCKING):
-            stored = self.load_tables()
+            stored = self.load_tables(progress)
             session = stored.session()
             changes = changes_between(session, extend(session))
 
@@ -390,7 +398,7 @@ class SessionStore:
             ) -> bool:
                 is_current = last_event_id(connection) == seen
                 if is_current:
-                    _append_update(connection, changes, read_files, source, at)
+                    _append_update(connection, changes, read_files, source, at, progress)
                 return is_current
 
             if self._write(save):
@@ -519,16 +527,16 @@ class SessionStore:
         array: NDArray[np.uint8] = np.array(np.lib.format.open_memmap(path, mode="r"))
         return array
 
-    def load(self) -> Session:
+    def load(self, progress: Progress = no_progress) -> Session:
         """The session as it is known now. Raises StoreError when nothing was imported yet or it cannot be read."""
-        return self.load_tables().session()
+        return self.load_tables(progress).session()
 
-    def load_tables(self) -> StoredTables:
+    def load_tables(self, progress: Progress = no_progress) -> StoredTables:
         """What `load` makes the session of, and the last event in it. Raises StoreError as `load` does."""
         if self._is_to_be_made:
             raise _still_empty(self._location)
         with reading(self._engine, self._location) as connection:
-            return _load_tables(connection, self._location)
+            return _load_tables(connection, self._location, progress)
 
     def append(self, kind: str, payload: Mapping[str, object], at: datetime | None = None) -> int:
         """Append one event, fold it into the tables and return its id.
@@ -627,6 +635,11 @@ class SessionStore:
 
         self._write(save)
 
+    def number_of_events(self) -> int:
+        """How many events there are now."""
+        with reading(self._engine, self._location) as connection:
+            return int(connection.execute(sa.select(sa.func.count()).select_from(EVENTS)).scalar_one())
+
     def events(self, after: int = 0, kind: str | None = None) -> Iterator[Event]:
         """The events in the order they came, a few at a time: what is added meanwhile comes too.
 
@@ -697,6 +710,7 @@ def _append_update(
     files: Mapping[str, Mapping[str, tuple[int, int]]],
     source: str,
     at: datetime | None,
+    progress: Progress = no_progress,
 ) -> None:
     """Nothing where nothing is new: another update may have read the same files meanwhile."""
     known = _stored_files(connection)
@@ -706,8 +720,10 @@ def _append_update(
     payloads = [*changes, *events_of_files(new)]
     if payloads:
         payloads.insert(0, {"part": "again", "source": source})
-    for payload in payloads:
-        store_records.append_event(connection, "imported", payload, at)
+    with progress("storing", len(payloads)) as step:
+        for payload in payloads:
+            store_records.append_event(connection, "imported", payload, at)
+            step()
 
 
 def _stored_files(connection: sa.Connection) -> dict[str, dict[str, tuple[int, int]]]:
@@ -718,13 +734,15 @@ def _stored_files(connection: sa.Connection) -> dict[str, dict[str, tuple[int, i
     return found
 
 
-def _load_tables(connection: sa.Connection, location: str) -> StoredTables:
+def _load_tables(connection: sa.Connection, location: str, progress: Progress = no_progress) -> StoredTables:
     row = connection.execute(sa.select(SESSION_ROW)).mappings().first()
     if row is None:
         raise _still_empty(location)
     with readable(location):
         refuse_changed_table(connection, SESSION_ROW.name, location)
-        tables = {table: _checked_table(connection, table, location) for table in SESSION_TABLES}
+        pieces = sum(pieces_of(connection, table) for table in SESSION_TABLES)
+        with progress("reading the session", pieces) as step:
+            tables = {table: _checked_table(connection, table, location, step) for table in SESSION_TABLES}
         info = SessionInfo.model_validate_json(row["info"])
         overrides = store_records.stored_overrides(connection)
         last = connection.execute(
@@ -735,8 +753,10 @@ def _load_tables(connection: sa.Connection, location: str) -> StoredTables:
     return StoredTables(row["name"], info, tables, overrides, EventMark(*last))
 
 
-def _checked_table(connection: sa.Connection, table: str, location: str) -> pd.DataFrame:
-    columns = read_rows(connection, table, ["row_number", *names_with_values(connection, table)])
+def _checked_table(
+    connection: sa.Connection, table: str, location: str, step: Callable[[], None]
+) -> pd.DataFrame:
+    columns = read_rows(connection, table, ["row_number", *names_with_values(connection, table)], step)
     refuse_changed_rows(connection, table, columns, location)
     return frame_of_columns(table, {name: values for name, values in columns.items() if name != "row_number"})
 

@@ -30,7 +30,7 @@ may be left out: most sessions have many such columns, and a million nulls are n
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -146,10 +146,16 @@ def events_of_files(files: Mapping[str, Mapping[str, tuple[int, int]]]) -> Itera
             yield {"part": "files", "source": source, "columns": chunk}
 
 
-def read_rows(connection: sa.Connection, table: str, names: Sequence[str] | None = None) -> Columns:
+def read_rows(
+    connection: sa.Connection,
+    table: str,
+    names: Sequence[str] | None = None,
+    step: Callable[[], None] = lambda: None,
+) -> Columns:
     """All rows of a table in the order they came.
 
     names : the columns to read, `row_number` among them where it is wanted; when None, all but those without any value
+    step : called after each of `pieces_of` the table
     """
     layout = SESSION_TABLES[table]
     names = names_with_values(connection, table) if names is None else names
@@ -159,7 +165,14 @@ def read_rows(connection: sa.Connection, table: str, names: Sequence[str] | None
     for piece in rows.partitions(_ROWS_PER_PIECE):
         for name, values in zip(names, zip(*piece, strict=True), strict=True):
             columns[name].extend(values)
+        step()
     return columns
+
+
+def pieces_of(connection: sa.Connection, table: str) -> int:
+    """In how many pieces the rows of a table are read."""
+    rows = connection.execute(sa.select(sa.func.count()).select_from(SESSION_TABLES[table])).scalar_one()
+    return -(-int(rows) // _ROWS_PER_PIECE)
 
 
 def names_with_values(connection: sa.Connection, table: str) -> list[str]:

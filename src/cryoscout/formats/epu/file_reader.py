@@ -30,6 +30,8 @@ class FileReader:
     retry_wait_s: float
     deviations: list[Deviation] = field(default_factory=list)
     stamps: dict[str, FileStamp] = field(default_factory=dict)
+    step: Callable[[], None] = lambda: None
+    """Called after each file."""
 
     def read(
         self, files: Iterable[FoundFile], read: Callable[[Path, Findings], T]
@@ -39,6 +41,7 @@ class FileReader:
         for attempt in range(self.retries + 1):
             not_whole: list[tuple[FoundFile, NotWholeError]] = []
             for file in pending:
+                self.step()
                 findings = Findings(Path(file.path), self.permissive)
                 try:
                     record = read(findings.path, findings)

@@ -18,7 +18,7 @@ has (image_width_px, image_height_px); its jpg is smaller, and no position is ta
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import FileFormatError, InputError
+from cryoscout.core.telling import Progress, no_progress
 from cryoscout.formats.epu.beam_shift import placed_by_beam_shift
 from cryoscout.formats.epu.dm import EpuSession, GridSquare, read_atlas, read_epu_session, read_grid_square
 from cryoscout.formats.epu.file_reader import (
@@ -36,7 +37,7 @@ from cryoscout.formats.epu.file_reader import (
 )
 from cryoscout.formats.epu.files import EpuFiles, FoundFile, detect, find_files
 from cryoscout.formats.epu.images import FieldsBySquare, read_image
-from cryoscout.formats.epu.names import parse_exposure
+from cryoscout.formats.epu.names import ExposureName, parse_exposure
 from cryoscout.formats.epu.patches import image_shift_runs, patch_ids, runs_of_holes
 from cryoscout.formats.epu.tables import FoundSession, exposure_table, hole_table, square_table
 from cryoscout.formats.records import FileStamp, SourceRecords
@@ -63,6 +64,7 @@ def read_source(
     cluster_radius_um: float | None = None,
     retries: int = 2,
     retry_wait_s: float = 0.5,
+    progress: Progress = no_progress,
 ) -> SourceRecords:
     """Read a session, any folder of it, a folder of exposures, or a single .dm or .xml file.
 
@@ -86,7 +88,7 @@ def read_source(
     files = find_files(path)
     if atlas is not None:
         files.atlas = _atlas_file(atlas)
-    found = _read(files, reader, {} if known is None else known)
+    found = _read(files, reader, {} if known is None else known, progress)
     radius_um, clusters = clustering(found.session, cluster_radius_um)
     exposures, holes = _holes_and_exposures(found, earlier, radius_um, clusters)
     return SourceRecords(
@@ -105,12 +107,12 @@ def read_source(
     )
 
 
-def validate(path: Path) -> list[Deviation]:
+def validate(path: Path, progress: Progress = no_progress) -> list[Deviation]:
     """Every deviation of a session, a folder or a file of it; the element begins with the file's path below it.
 
     Raises FileFormatError where there is nothing of EPU.
     """
-    return list(read_source(path, permissive=True, retries=0).deviations)
+    return list(read_source(path, permissive=True, retries=0, progress=progress).deviations)
 
 
 def _atlas_file(path: Path) -> FoundFile:
@@ -122,7 +124,9 @@ def _atlas_file(path: Path) -> FoundFile:
     return files.atlas
 
 
-def _read(files: EpuFiles, reader: FileReader, known: Mapping[str, FileStamp]) -> FoundSession:
+def _read(
+    files: EpuFiles, reader: FileReader, known: Mapping[str, FileStamp], progress: Progress
+) -> FoundSession:
     def changed(file: FoundFile) -> bool:
         return known.get(file.key) != file.stamp
 
@@ -133,6 +137,31 @@ def _read(files: EpuFiles, reader: FileReader, known: Mapping[str, FileStamp]) -
         touched |= {file.square_id for file in group if changed(file)}
     # An exposure outside any square's folder can belong to any square.
     whole = {file.key for file in files.square_metadata if "" in touched or file.square_id in touched}
+    metadata = [file for file in files.square_metadata if file.key in whole]
+    square_images = [file for file in files.square_images.values() if file.square_id in touched]
+    hole_images = [file for file in files.hole_images.values() if file.square_id in touched]
+    n_files = len(exposures) + len(metadata) + len(square_images) + len(hole_images) + 2
+    with progress("reading the EPU session", n_files) as reader.step:
+        _take(found, files, reader, changed, metadata, square_images, hole_images, exposures)
+    found.unread_squares = frozenset(
+        file.square_id for file in files.square_metadata if file.key not in whole
+    )
+    _add_named_exposures(found, files)
+    _add_extra(found)
+    return found
+
+
+def _take(
+    found: FoundSession,
+    files: EpuFiles,
+    reader: FileReader,
+    changed: Callable[[FoundFile], bool],
+    metadata: list[FoundFile],
+    square_images: list[FoundFile],
+    hole_images: list[FoundFile],
+    exposures: list[tuple[FoundFile, ExposureName]],
+) -> None:
+    """Read session and atlas, and of the other files these."""
     if files.session is not None:
         found.session_is_new = changed(files.session)
         for _, session in reader.read([files.session], read_epu_session):
@@ -140,24 +169,15 @@ def _read(files: EpuFiles, reader: FileReader, known: Mapping[str, FileStamp]) -
     if files.atlas is not None:
         for _, atlas in reader.read([files.atlas], read_atlas):
             found.atlas = atlas
-    metadata = [file for file in files.square_metadata if file.key in whole]
     for file, square in reader.read(metadata, read_grid_square):
         _take_square(found, square, file)
-    found.unread_squares = frozenset(
-        file.square_id for file in files.square_metadata if file.key not in whole
-    )
-    square_images = [file for file in files.square_images.values() if file.square_id in touched]
     for file, image in reader.read(square_images, read_image):
         found.square_images[file.square_id] = image
-    hole_images = [file for file in files.hole_images.values() if file.square_id in touched]
     take_hole_images(found, reader, hole_images, FieldsBySquare())
     square_of = {
         hole.hole_id: square_id for square_id, square in found.squares.items() for hole in square.holes
     }
     take_exposures(found, reader, exposures, square_of, FieldsBySquare())
-    _add_named_exposures(found, files)
-    _add_extra(found)
-    return found
 
 
 def _take_square(found: FoundSession, square: GridSquare, file: FoundFile) -> None:

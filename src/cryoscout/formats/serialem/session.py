@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from cryoscout.core.errors import FileFormatError
+from cryoscout.core.telling import Progress, no_progress
 from cryoscout.formats.clusters import PATCH_RADIUS_UM
 from cryoscout.formats.records import EXPOSURE_COLUMNS, HOLE_COLUMNS, SQUARE_COLUMNS, SourceRecords
 from cryoscout.formats.serialem import mdoc as serialem_mdoc
@@ -83,6 +84,7 @@ def read_grids(
     *,
     mdocs: Path | Sequence[Path] | None = None,
     patch_radius_um: float = PATCH_RADIUS_UM,
+    progress: Progress = no_progress,
 ) -> list[SourceRecords]:
     """Read navigators and image metadata: one source for each navigator, or one without any.
 
@@ -94,18 +96,23 @@ def read_grids(
     deviation unless permissive; always when nothing of SerialEM is found, or nothing but tilt series.
     """
     nav_paths, mdoc_paths = _files(paths, mdocs)
-    navs = [serialem_nav.read_nav(nav_path, permissive) for nav_path in nav_paths]
     files: list[MdocFile] = []
     deviations: list[Deviation] = []
-    for mdoc_path in mdoc_paths:
-        try:
-            files.append(serialem_mdoc.read_mdoc(mdoc_path, permissive))
-        except FileFormatError as error:
-            if not permissive:
-                raise
-            deviations.append(_of_file(Deviation(error.line, error.detail), mdoc_path))
-        else:
-            deviations += [_of_file(found, mdoc_path) for found in files[-1].deviations]
+    with progress("reading SerialEM files", len(nav_paths) + len(mdoc_paths)) as step:
+        navs = []
+        for nav_path in nav_paths:
+            navs.append(serialem_nav.read_nav(nav_path, permissive))
+            step()
+        for mdoc_path in mdoc_paths:
+            try:
+                files.append(serialem_mdoc.read_mdoc(mdoc_path, permissive))
+            except FileFormatError as error:
+                if not permissive:
+                    raise
+                deviations.append(_of_file(Deviation(error.line, error.detail), mdoc_path))
+            else:
+                deviations += [_of_file(found, mdoc_path) for found in files[-1].deviations]
+            step()
     places = [places_of(nav, patch_radius_um) for nav in navs]
     exposures, notes = exposures_of(files)
     if not navs and not exposures and notes:
@@ -161,7 +168,7 @@ def _records(
     )
 
 
-def validate(path: Path) -> list[Deviation]:
+def validate(path: Path, progress: Progress = no_progress) -> list[Deviation]:
     """Every deviation of a file, by line; of the files of a folder, with the file's name as `element`.
 
     Raises UnreadableError when the file cannot be read, FileFormatError when nothing of SerialEM is found.
@@ -172,11 +179,13 @@ def validate(path: Path) -> list[Deviation]:
     files = [file for file in _candidates(path, deep=True) if detect(file)]
     if not files:
         raise _nothing(path)
-    for file in files:
-        try:
-            found += [_of_file(deviation, file) for deviation in validate(file)]
-        except FileFormatError as error:
-            found.append(_of_file(Deviation(error.line, error.detail), file))
+    with progress("checking SerialEM files", len(files)) as step:
+        for file in files:
+            try:
+                found += [_of_file(deviation, file) for deviation in validate(file)]
+            except FileFormatError as error:
+                found.append(_of_file(Deviation(error.line, error.detail), file))
+            step()
     return found
 
 
