@@ -254,6 +254,7 @@ def _markdown(study: Study, stem: str, page: Page, content: Json, failed: Mappin
         f"Profile `{content['profile']}`, seed {', '.join(map(str, content['seeds']))}, "
         f"{content['trials_run']} trials, "
         f"{in_words(content['trial_seconds'])} of computing on {content['machine']}. "
+        f"Version of the results: `{content['result_version']}`. "
         f"The figures of this page: [`{stem}.json`]({stem}.json)."
     )
     return "\n\n".join(parts) + "\n"

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cryoscout.learning.settings import AGENTS
 from cryoscout.study.engine.catalogue import Page, Profile, Study
-from cryoscout.study.engine.published import TABLE2, TABLE3_VARIANTS, PublishedRow, StartRule
+from cryoscout.study.engine.published import (
+    BUDGETS_MIN,
+    TABLE2,
+    TABLE3_VARIANTS,
+    PublishedRow,
+    StartRule,
+)
 from cryoscout.study.engine.runner import Trial, TrialRow
+from cryoscout.study.engine.shortfall import shortfall
 from cryoscout.study.learned.page import (
     NOTE_ON_PAIRS,
     NOTE_ON_RULES,
+    Found,
     differences_table,
     dots,
     good_table,
@@ -46,6 +54,7 @@ OTHERS = (
 )
 HARD_LABELS = {"candidates": "classes", "labels": "hard"}
 """The features as printed: a hole is predicted good or not."""
+_DQN_KEPT = "dqn, eliminated, from eliminated"
 _NAMES = {"a2c": "CryoRL-A2C", "c51": "CryoRL-C51"}
 
 
@@ -111,6 +120,7 @@ def page(done: Sequence[TrialRow], profile: Profile) -> Page:
             "## Routes that start in kept patches †",
             good_table(by_rule["eliminated"], found, beside),
             NOTE_ON_RULES,
+            *_shortfall(found, beside),
             "## Paired differences",
             NOTE_ON_PAIRS,
             "With action elimination less without it, routes that start anywhere:",
@@ -133,6 +143,16 @@ def page(done: Sequence[TrialRow], profile: Profile) -> Page:
     )
     more = {"trainings": trainings_json(done)}
     return Page(text, dots(by_rule["all"], found, beside), rows_json(chosen, found), more)
+
+
+def _shortfall(found: Found, beside: Mapping[str, PublishedRow]) -> list[str]:
+    pairs = []
+    for key, starts in ((_key("dqn", False), "anywhere"), (_DQN_KEPT, "in kept patches (†)")):
+        cells = [found.get((key, float(budget))) for budget in BUDGETS_MIN]
+        means = [None if cell is None else float(cell.good.mean()) for cell in cells]
+        pairs.append((starts, beside[key], means))
+    said = shortfall("dqn", pairs)
+    return [said] if said else []
 
 
 def _key(agent: str, elimination: bool) -> str:

@@ -19,6 +19,7 @@ from cryoscout.study.engine.published import (
     best_published,
 )
 from cryoscout.study.engine.runner import Json, Trial, TrialRow
+from cryoscout.study.engine.shortfall import shortfall
 from cryoscout.study.engine.tables import interval_text, markdown_table, mean_std
 from cryoscout.study.routes.replays import (
     BOUND,
@@ -92,6 +93,7 @@ def page(rows: Sequence[TrialRow], profile: Profile) -> Page:
             _introduction(chosen),
             _table(chosen, found),
             _footnotes(),
+            *([said] if (said := _shortfall(found)) else []),
             "## Paired differences",
             "Good holes more than another policy from the same starts: mean and 95 % bootstrap interval "
             "over starts. "
@@ -188,6 +190,16 @@ def _footnotes() -> str:
         "published row had 50 and 100 picks and paid nothing for moving. `dqn-y1` is the one agent that ships with "
         "the package, trained on the training split; all agents, by seed, stand in `cryorl-table3`."
     )
+
+
+def _shortfall(found: Mapping[tuple[str, float], Cell | None]) -> str:
+    pairs = []
+    for key in ("dqn", "dqn-eliminated"):
+        chosen = [found.get((key, float(budget))) for budget in BUDGETS_MIN]
+        means = [None if cell is None else float(cell.good.mean()) for cell in chosen]
+        starts = "anywhere" if key == "dqn" else "in kept patches (†)"
+        pairs.append((starts, TABLE2[key], means))
+    return shortfall("dqn-y1", pairs)
 
 
 def _differences(found: Mapping[tuple[str, float], Cell | None]) -> str:
