@@ -20,6 +20,7 @@ from cryoscout.simulate.presets import (
 )
 from cryoscout.simulate.scene import Scene, simulate_scene
 from cryoscout.simulate.scene_settings import SceneSettings
+from cryoscout.simulate.session import to_session
 from cryoscout.simulate.settings import SimulationSettings
 from cryoscout.simulate.summary import (
     intra_class_correlation,
@@ -214,3 +215,37 @@ def test_presets_with_images_survive_json_and_an_unknown_one_names_the_nearest()
         assert SceneSettings.model_validate_json(preset.model_dump_json()) == preset
     with pytest.raises(UnknownNameError, match="Did you mean 'daily-images'"):
         scene_named("daily-image")
+
+
+def test_the_atlas_shows_how_good_the_ice_is_but_of_exceptions():
+    tables = [simulate_tables(TABLE_PRESETS["atlas"], seed) for seed in range(30)]
+    correlation = {True: [], False: []}
+    for each in tables:
+        square = each.square_of_patch[each.patch_of_hole]
+        ice = np.bincount(square, weights=each.true_logit) / np.bincount(square)
+        ice = (ice - ice.mean()) / ice.std()
+        shown = (each.square_brightness - 1.0) / each.settings.atlas_brightness_sd
+        for is_exception in (True, False):
+            rows = each.square_is_exception == is_exception
+            correlation[is_exception].append((ice[rows] * shown[rows]).sum() / max(rows.sum(), 1))
+    assert np.mean(correlation[False]) == pytest.approx(0.7, abs=0.06)
+    assert abs(np.mean(correlation[True])) < 0.15
+    patches = np.bincount(tables[0].square_of_patch)
+    assert np.corrcoef(np.log(patches), np.log(tables[0].square_area_um2))[0, 1] > 0.6
+    assert len(patches) == 25
+    assert len(tables[0].patch_of_hole) == 3538
+
+
+def test_an_atlas_takes_nothing_from_the_truth_of_a_seed():
+    plain = TABLE_PRESETS["y1-like"]
+    with_atlas = plain.model_copy(update={"atlas_brightness_correlation": 0.7})
+    np.testing.assert_array_equal(simulate_tables(plain, 3).good, simulate_tables(with_atlas, 3).good)
+
+
+def test_a_session_says_what_its_atlas_shows():
+    small = TABLE_PRESETS["atlas"].model_copy(update={"holes": 400})
+    tables = simulate_tables(small, 1)
+    squares = to_session(tables, "atlas").squares
+    np.testing.assert_allclose(squares["brightness"], tables.square_brightness)
+    np.testing.assert_allclose(squares["area_um2"], tables.square_area_um2)
+    assert to_session(simulate_tables(TABLE_PRESETS["small"], 1), "small").squares["brightness"].isna().all()

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import InputError, UnknownNameError
+from cryoscout.routing.time_model import TimeModel
 from cryoscout.simulate.image_settings import ImageSettings
 from cryoscout.simulate.scene import Scene
 from cryoscout.simulate.scene_settings import SceneSettings
@@ -13,9 +14,28 @@ from cryoscout.simulate.settings import SimulationSettings
 
 _EVEN = {"holes_per_patch_spread": 0.1, "patches_per_square_spread": 0.2, "squares_per_grid_spread": 0.2}
 
+ATLAS_TIMES = TimeModel(
+    name="atlas",
+    same_patch_min=1.5,
+    new_patch_min=3.0,
+    new_square_min=3.0,
+    new_grid_min=3.0,
+    patch_look_min=1.5,
+    square_look_min=3.0,
+)
+"""Those of `y1-looks-as-sketched` in whole steps of 1.5 minutes: exact plans of thousands of minutes are quick."""
+
 TABLE_PRESETS: dict[str, SimulationSettings] = {
     "small": SimulationSettings(holes=1_000, holes_per_patch=10, patches_per_square=5, squares_per_grid=5),
     "y1-like": SimulationSettings(),
+    "atlas": SimulationSettings(
+        squares_per_grid=12.5,
+        square_effect_sd=1.3,
+        grid_effect_sd=0.65,
+        atlas_brightness_correlation=0.7,
+        atlas_exceptions_share=0.15,
+        time_model=ATLAS_TIMES,
+    ),
     "daily": SimulationSettings(
         holes=100_000, holes_per_patch=30, patches_per_square=20, squares_per_grid=14, **_EVEN
     ),
@@ -25,8 +45,10 @@ TABLE_PRESETS: dict[str, SimulationSettings] = {
 }
 """`small`: tests and first steps; `y1-like`: the tree, share of good, intra-class correlations (0.39 / 0.26 /
 0.21 within patch / square / grid, on average over seeds), CTF quantiles and classifier of the Y1 session;
-`daily`: the holes a facility of several microscopes targets in a day, 12 grids; `million`: the largest size
-that planning is meant for, 12 grids."""
+`atlas`: squares, patches and holes of `y1-like` on two grids, whose squares differ as the grids of Y1 do (the two
+effects changed places), with an atlas on which brightness says something of the ice, and looks that take minutes; fixed
+before anything was run on it; `daily`: the holes a facility of several microscopes targets in a day, 12 grids;
+`million`: the largest size that planning is meant for, 12 grids."""
 
 _Y1_SIM = SceneSettings(
     thickness_nm=22.6,

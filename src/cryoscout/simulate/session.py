@@ -40,7 +40,9 @@ def to_session(tables: SimulatedTables, name: str) -> Session:
             "y_px": -_from_patch_middle_px(tables.y_um, tables.patch_of_hole, PATCH_PIXEL_UM),
             "image_row": pd.array([pd.NA] * tables.n_holes, dtype="Int64"),
         },
-        squares={},
+        squares={"area_um2": tables.square_area_um2, "brightness": tables.square_brightness}
+        if tables.settings.atlas_brightness_correlation > 0
+        else {},
         exposed=np.ones(tables.n_holes, dtype=bool),
     )
     return session.with_p_good(SIMULATED_MODEL, GOOD_THRESHOLD_ANGSTROM, tables.score, SESSION_START)

@@ -67,6 +67,16 @@ class SimulationSettings(VisitSettings):
     classifier_overconfidence: Annotated[float, Field(gt=0.0, le=100.0)] = 1.8
     """Factor on the logit of the score; 1 is calibrated where half of the holes are good, above too sure."""
 
+    atlas_brightness_correlation: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """How far the brightness of a square on the atlas follows its ice: correlation with the square's mean true logit,
+    where the square is no exception. 0: the atlas shows nothing of the ice."""
+    atlas_exceptions_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """Share of squares whose brightness says nothing of their ice (a fold, a tear, contamination above the film)."""
+    atlas_brightness_sd: Annotated[float, Field(ge=0.0, le=1.0)] = 0.15
+    """Standard deviation of the brightness among the squares of a grid, relative to its mean."""
+    atlas_area_noise_sd: Annotated[float, Field(ge=0.0, le=2.0)] = 0.2
+    """Standard deviation of the natural logarithm of a square's area beside that of its number of patches."""
+
     failed_fit_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0147
     """Share of exposures without a CTF fit; never good, so it must fit into 1 - share_good."""
 

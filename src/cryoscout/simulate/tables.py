@@ -52,6 +52,11 @@ class SimulatedTables:
         np.float64
     ]  # (n,) raw classifier probability that the hole is good, as miscalibrated as asked
     started_s: NDArray[np.float64]  # (n, shots) seconds from the session's start, all holes visited in order
+    square_area_um2: NDArray[np.float64]  # (S,) as the atlas shows it: more patches, more area, with noise
+    square_brightness: NDArray[
+        np.float64
+    ]  # (S,) grey on the atlas, 1 the mean of the session; thin ice is bright
+    square_is_exception: NDArray[np.bool_]  # (S,) whose brightness says nothing of its ice
 
     @property
     def n_holes(self) -> int:
@@ -81,19 +86,20 @@ class SimulatedTables:
 def simulate_tables(settings: SimulationSettings, seed: int) -> SimulatedTables:
     """Simulate one session.
 
-    seed : >= 0; the same seed gives the same tables. Each part (tree, quality, outcomes, score, times) draws
+    seed : >= 0; the same seed gives the same tables. Each part (tree, quality, outcomes, score, times, atlas) draws
     from its own generator, so that another classifier or time model leaves the truth as it is.
     Cost: n log n in holes (the CTF ranks); a million takes seconds, because no covariance matrix is formed.
     Raises InputError when the seed is negative.
     """
     if seed < 0:
         raise InputError(f"The seed must be 0 or more. Got {seed} instead.")
-    tree_rng, quality_rng, outcome_rng, score_rng, time_rng = np.random.default_rng(seed).spawn(5)
+    tree_rng, quality_rng, outcome_rng, score_rng, time_rng, atlas_rng = np.random.default_rng(seed).spawn(6)
     layout = lay_out(settings, tree_rng)
     square_of_hole = layout.square_of_patch[layout.patch_of_hole]
     true_logit = _true_logit(settings, layout, quality_rng)
     quality = true_logit[:, None] + outcome_rng.logistic(size=(settings.holes, settings.shots))
     is_good = quality > 0
+    area_um2, brightness, is_exception = _atlas(settings, layout, true_logit, atlas_rng)
     return SimulatedTables(
         settings=settings,
         seed=seed,
@@ -113,7 +119,31 @@ def simulate_tables(settings: SimulationSettings, seed: int) -> SimulatedTables:
             layout.patch_of_hole,
             time_rng,
         ),
+        square_area_um2=area_um2,
+        square_brightness=brightness,
+        square_is_exception=is_exception,
     )
+
+
+def _atlas(
+    settings: SimulationSettings, layout: Layout, true_logit: NDArray[np.float64], rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Area, um2, brightness and whether it is an exception, (S,) each, of every square on the atlas.
+
+    Ice that is too thick is dark and bad, so brightness goes with the square's mean true logit as far as asked.
+    """
+    square_of_hole = layout.square_of_patch[layout.patch_of_hole]
+    ice = np.bincount(square_of_hole, weights=true_logit) / np.bincount(square_of_hole)
+    spread = float(ice.std())
+    ice = (ice - ice.mean()) / spread if spread > 0 else np.zeros(settings.squares)
+    patches = np.bincount(layout.square_of_patch, minlength=settings.squares)
+    noise, seen = rng.normal(size=(2, settings.squares))
+    is_exception = rng.random(settings.squares) < settings.atlas_exceptions_share
+    follows = np.where(is_exception, 0.0, settings.atlas_brightness_correlation)
+    shown = follows * ice + np.sqrt(1.0 - follows**2) * noise
+    patch_um2 = settings.holes_per_patch * settings.hole_pitch_um**2
+    area_um2 = patches * patch_um2 * np.exp(settings.atlas_area_noise_sd * seen)
+    return area_um2, 1.0 + settings.atlas_brightness_sd * shown, is_exception
 
 
 def _true_logit(
