@@ -250,7 +250,7 @@ def test_a_table_of_a_windows_code_page_is_read_and_says_so(tmp_path):
     assert detect(path)
     records = read_source(path)
     assert records.ctf[["name", "ctf_max_res_angstrom"]].values.tolist() == [["café", 5.0]]
-    assert "the text is not UTF-8 and was read as Windows code page 1252" in records.notes
+    assert any("not UTF-8 and read as text of Windows code page 1252" in note for note in records.notes)
     assert not any("code page" in note for note in read_source(written(tmp_path, text)).notes)
 
 

@@ -389,9 +389,7 @@ def test_text_of_a_windows_code_page_is_read_and_said(session):
     source = read_source(session)
     assert source.extra["7"]["Note"] == "Mitte für; ice = 20 nm, x=1"
     assert any(
-        note.startswith(
-            "1 files are not UTF-8 and were read as text of Windows code page 1252 (first: grid1.nav)"
-        )
+        note.startswith("1 file is not UTF-8 and read as text of Windows code page 1252 (grid1.nav)")
         for note in source.notes
     )
     assert read_nav(session / "grid1.nav").document.to_bytes() == text

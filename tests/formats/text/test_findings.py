@@ -32,19 +32,10 @@ from cryoscout.formats.text.findings import (
 LINES = [name for name, sample in SAMPLES.items() if sample.is_lines]
 DAMAGE = {
     "NUL": (b"\0", "must be text. Got a NUL byte instead."),
-    "latin-1": ("é".encode("latin-1"), "must be utf-8 text. Got byte 0xe9 instead."),
-    "half a character": (b"\xc3(", "must be utf-8 text. Got byte 0xc3 instead."),
-    "half a pair": (b"\xed\xa0\x80", "must be utf-8 text. Got byte 0xed instead."),
     "no character": (b"\x81", "must be utf-8 text. Got byte 0x81 instead."),
 }
-CODE_PAGE_FORMATS = ("serialem", "generic")
-"""What people save on Windows: text that is not UTF-8 is that of its code page, which does not have every byte."""
-NO_TEXT = [
-    (name, damage)
-    for name in LINES
-    for damage in DAMAGE
-    if SAMPLES[name].format not in CODE_PAGE_FORMATS or damage in ("NUL", "no character")
-]
+"""Text that is not UTF-8 is that of the Windows code page, which does not have every byte."""
+NO_TEXT = [(name, damage) for name in LINES for damage in DAMAGE]
 
 
 def read(path, name, permissive=False):
@@ -82,12 +73,39 @@ def test_a_line_that_is_no_text_is_named_and_permissively_left_out(tmp_path, nam
     assert (number, message) in [(each.line, each.message) for each in listed]
 
 
-@pytest.mark.parametrize("name", [each for each in LINES if SAMPLES[each].format in CODE_PAGE_FORMATS])
-def test_text_of_a_windows_code_page_is_read_and_said_where_people_save_it(tmp_path, name):
-    line = "# é\n" if SAMPLES[name].format == "generic" else "Note = é\n"
-    path = written(tmp_path, name, SAMPLES[name].data + line.encode("cp1252"))
+@pytest.mark.parametrize("name", LINES)
+def test_text_of_a_windows_code_page_is_read_and_said_by_every_reader_of_lines(tmp_path, name):
+    """A folder or a comment with a German letter: programs on Windows write it as one byte."""
+    sample = SAMPLES[name].data.decode()
+    is_named = SAMPLES[name].format != "serialem"
+    text = sample.replace("mic", "m\u00fcc") if is_named and "mic" in sample else sample
+    if text == sample:
+        text = sample + ("Note = \u00fc\n" if not is_named else "# \u00fc\n")
+    path = written(tmp_path, name, text.encode("cp1252"))
+    notes, tables = notes_and_tables(path, name)
+    assert [note for note in notes if "Windows code page 1252" in note] == [
+        f"1 file is not UTF-8 and read as text of Windows code page 1252 ({path.name}): letters that are not English "
+        "may be others in notes and names"
+    ]
+    expected = notes_and_tables(written(tmp_path, name, text.encode()), name)
+    assert not any("code page" in note for note in expected[0])
+    assert [pd.testing.assert_frame_equal(*pair) for pair in zip(tables, expected[1], strict=True)]
+
+
+def notes_and_tables(path, name):
+    if SAMPLES[name].format == "leginon":
+        table = leginon_tables.read_table(path, True)
+        return table.notes, [table.rows]
     source = BY_NAME[SAMPLES[name].format].load().read_source(path, True)
-    assert any("Windows code page 1252" in note for note in source.notes)
+    return source.notes, [source.squares, source.holes, source.exposures, source.ctf]
+
+
+def test_lines_of_two_encodings_in_one_file_are_each_read_as_its_own(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes("\u00b5 utf-8\n".encode() + "\u00b5 page\n".encode("cp1252"))
+    findings = Findings(path)
+    assert read_lines(findings, 1000) == (["\u00b5 utf-8", "\u00b5 page"], True)
+    assert findings.was_code_page
 
 
 @pytest.mark.parametrize("name", LINES)
@@ -130,7 +148,7 @@ def test_a_line_of_ten_million_characters_is_named_and_permissively_left_out(tmp
 
 
 def test_what_was_left_out_of_a_log_is_not_replaced_by_the_line_below_it(tmp_path):
-    data = SAMPLES["gctf log"].data.replace(b"m1.mrc\n", b"m\xe9.mrc\n")
+    data = SAMPLES["gctf log"].data.replace(b"m1.mrc\n", b"m\x81.mrc\n")
     tables, _ = read(written(tmp_path, "gctf log", data), "gctf log", permissive=True)
     assert tables[-1]["name"].tolist() == ["m1"]  # of the file, which is m1_gctf.log
 
@@ -189,10 +207,10 @@ def test_any_bytes_are_text_once_the_lines_that_are_none_are_left_out(tmp_path_f
     assert text.encode().decode() == text
     assert read_start(path, 100) or not text
     if not findings.deviations:
-        assert read_text(path) == text
+        assert read_text(path, findings=Findings(path)) == text
         return
     with pytest.raises(FileFormatError) as error:
-        read_text(path)
+        read_text(path, findings=Findings(path))
     first = findings.deviations[0]
     assert (error.value.line, error.value.detail) == (first.line, first.message)
 

@@ -41,7 +41,14 @@ from cryoscout.formats.ctf.records import (
     shown,
 )
 from cryoscout.formats.records import SourceRecords
-from cryoscout.formats.text.findings import Deviation, Findings, check_width, lines_of, read_lines
+from cryoscout.formats.text.findings import (
+    Deviation,
+    Findings,
+    check_width,
+    lines_of,
+    notes_on_code_page,
+    read_lines,
+)
 
 LEAST_COLUMNS = 7
 FIELDS: dict[str, tuple[str, float]] = {
@@ -116,6 +123,7 @@ def read_result_files(
     rows = CtfRows()
     deviations: list[Deviation] = []
     notes: list[str] = []
+    of_code_page: list[str] = []
     for file in files:
         findings = Findings(file, permissive)
         try:
@@ -124,6 +132,7 @@ def read_result_files(
             if not permissive or len(files) == 1:
                 raise
             findings.deviations.append(Deviation(error.line, error.detail))
+        of_code_page += [file.name] if findings.was_code_page else []
         if len(files) > 1:
             findings.deviations = [
                 Deviation(each.line, each.message, f"{file.name}") for each in findings.deviations
@@ -134,7 +143,7 @@ def read_result_files(
         path=path,
         ctf=rows.frame([column for column, _ in FIELDS.values()]),
         deviations=tuple(deviations),
-        notes=tuple(rows.notes() + notes),
+        notes=tuple(rows.notes() + notes + notes_on_code_page(of_code_page)),
     )
 
 

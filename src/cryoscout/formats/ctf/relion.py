@@ -105,7 +105,7 @@ def read_ctf_table(path: Path, findings: Findings, format_name: str, resolution_
         )
     rows = CtfRows()
     _take_rows(table, rows, findings, resolution_label)
-    notes = rows.notes()
+    notes = [*rows.notes(), *findings.notes_on_text()]
     if format_name == "relion":
         capped = sum(value == CAP_ANGSTROM for value in rows.resolutions)
         if capped:

@@ -34,7 +34,7 @@ Doubt: Appion's documentation says that negative defocus is underfocus, its RELI
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -123,7 +123,9 @@ def validate(path: Path) -> list[Deviation]:
 
 def _read(path: Path, findings: Findings) -> SourceRecords:
     table = read_table(path, findings)
-    return _of_targets(path, table, findings) if table.is_of_targets else _of_download(path, table, findings)
+    read = _of_targets if table.is_of_targets else _of_download
+    records = read(path, table, findings)
+    return replace(records, notes=(*records.notes, *findings.notes_on_text()))
 
 
 def read_table(path: Path, findings: Findings) -> ExportTable:

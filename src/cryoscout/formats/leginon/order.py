@@ -101,7 +101,7 @@ def read_source(path: Path, permissive: bool = False) -> SourceRecords:
         session_name=about.get("session"),
         extra=extra,
         deviations=tuple(findings.deviations),
-        notes=(TARGETS_ALONE,),
+        notes=(TARGETS_ALONE, *findings.notes_on_text()),
     )
 
 

@@ -117,6 +117,7 @@ def read_session(
     reports = [superseded] if superseded is not None else []
     started_at, time_reports = _start_times(by_kind["timestamps"], exposures, exposure_presets)
     notes += _times_of_others(by_kind["timestamps"], exposure_presets)
+    notes += tuple(note for table in tables for note in table.notes)
     first_shots = exposures[exposures["shot"] == 1].reset_index(drop=True)
     predictions, prediction_reports = _predictions(
         by_kind["softmax"] + by_kind["predicted-ctf"], first_shots, model_id, threshold_angstrom

@@ -88,6 +88,7 @@ class LeginonTable:
     """The fields of the kind (see the module), `line` (1-based), `parsed` (LeginonName)."""
     deviations: tuple[Deviation, ...]
     """What was wrong; such lines are left out, images older than their parents stay; empty if strict."""
+    notes: tuple[str, ...] = ()
 
 
 class _LineError(Exception):
@@ -176,7 +177,7 @@ def _read_all(path: Path) -> LeginonTable:
     if kind == "timestamps":
         rows["at"] = rows["at"].astype("datetime64[ns]")
         deviations += _children_before_parents(records)
-    return LeginonTable(kind, path, rows, tuple(deviations))
+    return LeginonTable(kind, path, rows, tuple(deviations), tuple(findings.notes_on_text()))
 
 
 def _is_header(kind: TableKind, line: str) -> bool:

@@ -210,7 +210,7 @@ class GenericTable:
 
 def detect(path: Path) -> bool:
     """Whether a file begins with a header that names an exposure or hole and something else that we know."""
-    for line in lines_of(read_start(path, HEAD_BYTES, takes_code_page=True))[0][:100]:
+    for line in lines_of(read_start(path, HEAD_BYTES))[0][:100]:
         if line.strip() and not line.startswith("#"):
             cells = _cells(line, _delimiter(line))
             plain = (plain_header(cell) for cell in cells)
@@ -261,7 +261,6 @@ def read_generic(path: Path, findings: Findings, column_map: ColumnMap | Path | 
     mapped = (
         read_column_map(column_map) if isinstance(column_map, Path) else _checked(column_map or ColumnMap())
     )
-    findings.takes_code_page = True
     lines, is_complete = read_lines(findings, LARGEST_TABLE_BYTES)
     skipped = 0
     while skipped < len(lines) and (not lines[skipped].strip() or lines[skipped].startswith("#")):
@@ -285,8 +284,7 @@ def read_generic(path: Path, findings: Findings, column_map: ColumnMap | Path | 
         ) from None
     if table is None:
         raise FileFormatError(path, None, "a table must have a header. Got none instead.")
-    if findings.was_code_page:
-        table.notes.append("the text is not UTF-8 and was read as Windows code page 1252")
+    table.notes.extend(findings.notes_on_text())
     if not is_complete and table.rows:
         table.notes.append("the last line has no line break and was taken as whole")
     return table

@@ -34,7 +34,7 @@ from cryoscout.formats.serialem.exposures import (
 from cryoscout.formats.serialem.mdoc import MdocFile
 from cryoscout.formats.serialem.nav import NavFile
 from cryoscout.formats.serialem.places import Places, places_of
-from cryoscout.formats.text.findings import Deviation
+from cryoscout.formats.text.findings import Deviation, notes_on_code_page
 
 FORMAT = "serialem"
 
@@ -232,13 +232,7 @@ def _name_without_navigator(paths: Sequence[Path]) -> str:
 
 def _code_pages(documents: Iterable[tuple[Path, Autodoc]]) -> list[str]:
     """Which files are no UTF-8 and how they were read."""
-    names = [path.name for path, document in documents if document.encoding == CODE_PAGE]
-    if not names:
-        return []
-    return [
-        f"{len(names)} files are not UTF-8 and were read as text of Windows code page {CODE_PAGE[2:]} (first: "
-        f"{names[0]}): letters that are not English may be others in notes and names"
-    ]
+    return notes_on_code_page([path.name for path, document in documents if document.encoding == CODE_PAGE])
 
 
 def _nothing(path: Path) -> FileFormatError:

@@ -3,9 +3,10 @@
 Strict by default: the first deviation raises. With `permissive` the same messages are collected, the piece that
 deviates is left out, and nothing else changes. `validate` lists all of them.
 
-Text is UTF-8, with or without a byte order mark, or UTF-16 with one; a reader of tables that people save themselves may
-take other text as Windows code page 1252 and says so. A line that is no text (a NUL byte, bytes of
-another encoding) is a deviation like any other: it has its number, and permissive reading goes on without it.
+Text is UTF-8, with or without a byte order mark, or UTF-16 with one. In texts of lines (tables, logs, STAR) a line that
+is neither is of Windows code page 1252, because programs and people on microscopes write so, and the reader says it.
+XML, JSON and YAML are UTF-8 by their own rules. A line that is no text (a NUL byte, a byte that the code page does not
+have) is a deviation like any other: it has its number, and permissive reading goes on without it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import codecs
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,10 +68,12 @@ class Findings:
     path: Path
     permissive: bool = False
     deviations: list[Deviation] = field(default_factory=list)
-    takes_code_page: bool = False
-    """Whether text that is not UTF-8 is read as Windows code page 1252."""
     was_code_page: bool = False
-    """Whether it was."""
+    """Whether lines were not UTF-8 and were read as Windows code page 1252."""
+
+    def notes_on_text(self) -> list[str]:
+        """For the join report: that the text was not UTF-8, and what it was read as; empty where it was."""
+        return notes_on_code_page([self.path.name]) if self.was_code_page else []
 
     def deviates(self, message: str, line: int | None = None, element: str | None = None) -> None:
         """Note a deviation, or raise it as FileFormatError when strict; too many always raise."""
@@ -116,10 +120,9 @@ def read_bytes(path: Path, limit: int = LARGEST_TEXT_BYTES) -> bytes:
         raise UnreadableError(path, None, f"must be a readable file. Got {error.strerror} instead.") from None
 
 
-def read_start(path: Path, size: int, takes_code_page: bool = False) -> str:
+def read_start(path: Path, size: int) -> str:
     """The first bytes of a file as text, for recognising it; "" for a folder and a file that cannot be read.
 
-    takes_code_page : as `Findings.takes_code_page`
     What is no text is U+FFFD: a damaged file is still known by the rest of its beginning.
     """
     try:
@@ -130,9 +133,8 @@ def read_start(path: Path, size: int, takes_code_page: bool = False) -> str:
     except OSError:
         return ""
     encoding, _ = encoding_of(start)
-    if takes_code_page and encoding == _UTF_8 and not is_utf_8(start):
-        encoding = CODE_PAGE
-    return start.decode(encoding, errors="replace").removeprefix("\ufeff").replace("\0", "\ufffd")
+    text = decoded_by_line(start)[0] if encoding == _UTF_8 else start.decode(encoding, errors="replace")
+    return _NO_TEXT.sub("\ufffd", text.removeprefix("\ufeff"))
 
 
 def encoding_of(data: bytes) -> tuple[str, bool]:
@@ -156,10 +158,12 @@ def encoding_of(data: bytes) -> tuple[str, bool]:
 def read_text(path: Path, limit: int = LARGEST_TEXT_BYTES, findings: Findings | None = None) -> str:
     """The text of a file, without byte order mark.
 
-    findings : collects lines that are no text, which are then empty; without, and when strict, the first one raises
+    findings : of a text of lines: collects those that are no text, which are then empty, and takes those that are not
+        UTF-8 as Windows code page 1252; without, and when strict, the first that is no text raises
     Raises FileFormatError with the line, for a file over the limit or of more than 2,000,000 lines, and
     UnreadableError as `read_bytes`.
     """
+    is_of_lines = findings is not None
     findings = Findings(path) if findings is None else findings
     data = read_bytes(path, limit)
     lines = max(data.count(b"\n"), data.count(b"\r"))
@@ -168,9 +172,11 @@ def read_text(path: Path, limit: int = LARGEST_TEXT_BYTES, findings: Findings | 
     encoding, is_certain = encoding_of(data)
     if not is_certain:
         findings.deviates(NO_MARK, 1)
-    if findings.takes_code_page and encoding == _UTF_8 and not is_utf_8(data):
-        encoding, findings.was_code_page = CODE_PAGE, True
-    text = decoded(data, encoding).removeprefix("\ufeff")
+    if is_of_lines and not encoding.startswith(_UTF_16):
+        text, findings.was_code_page = decoded_by_line(data)
+    else:
+        text = decoded(data, encoding)
+    text = text.removeprefix("\ufeff")
     first = _NO_TEXT.search(text)
     if first is None:
         return text
@@ -193,6 +199,29 @@ def is_utf_8(data: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def decoded_by_line(data: bytes) -> tuple[str, bool]:
+    """Bytes as text of UTF-8, but for lines that are not: of the code page; and whether there are such lines.
+
+    By line, because programs that write one and the other may share a file, and so that a text that grows is read as
+    the whole is. What is neither is a lone surrogate, as of `decoded`.
+    """
+    if is_utf_8(data):
+        return decoded(data, _UTF_8), False
+    lines = re.findall(rb"[^\n]*\n|[^\n]+", data)
+    return "".join([decoded(line, _UTF_8 if is_utf_8(line) else CODE_PAGE) for line in lines]), True
+
+
+def notes_on_code_page(names: Sequence[str]) -> list[str]:
+    """For the join report: which files were read as Windows code page 1252; empty without any."""
+    if not names:
+        return []
+    files = "1 file is" if len(names) == 1 else f"{len(names)} files are"
+    return [
+        f"{files} not UTF-8 and read as text of Windows code page 1252 ({'' if len(names) == 1 else 'first: '}"
+        f"{names[0]}): letters that are not English may be others in notes and names"
+    ]
 
 
 def decoded(data: bytes, encoding: str) -> str:
