@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -16,6 +18,11 @@ for _name, _value in {
     "MPLBACKEND": "Agg",
 }.items():
     os.environ.setdefault(_name, _value)
+
+# In memory where there is room: the tests make thousands of small stores, each of which waits for its disk otherwise.
+_MEMORY = Path("/dev/shm")  # noqa: S108
+if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 4 * 2**30:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
 
 # `default`: the same examples every time, so a red test is red for everyone. No deadline: the first call of a
 # numba function compiles it. `thorough` (make test-slow): four times as many of the same. `fuzz` (make fuzz, which

@@ -8,6 +8,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -17,11 +19,17 @@ import yaml
 TOKEN = "0123456789abcdef"  # noqa: S105
 
 
+@cache
+def parsed(export: Path) -> dict[str, list[dict[str, object]]]:
+    """A grid as SmartScope exports it."""
+    return yaml.load(export.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+
+
 class Server:
     """The published lists of one session run7 with one grid, and what was asked of them."""
 
     def __init__(self, export: Path) -> None:
-        grid = yaml.safe_load(export.read_text())
+        grid = deepcopy(parsed(export))
         self.detailed = grid["atlas"][0]["targets"]
         self.lists = {"grids": [{"grid_id": "G1", "name": "grid1", "session_id": "run7"}]}
         self.lists["sessions"] = [

@@ -55,12 +55,15 @@ def test_an_unknown_preset_offers_the_nearest_and_leaves_nothing(cli, tmp_path):
 
 @pytest.mark.parametrize("preset", ["y1-sim", "y3"])
 def test_a_preset_with_images_stores_the_crop_of_every_hole(preset, cli, tmp_path):
-    answer = cli(f"simulate --preset {preset} --holes 60 --seed 2 --crop-px 24 -o pictures.session --json")
+    holes = {"y1-sim": 20, "y3": 24}[preset]
+    answer = cli(
+        f"simulate --preset {preset} --holes {holes} --seed 2 --crop-px 24 -o pictures.session --json"
+    )
     assert answer.code == 0
     told = json.loads(answer.out)
-    assert (told["holes"], told["crops"], told["crop_px"], told["mrc_files"]) == (60, 60, 24, 0)
+    assert (told["holes"], told["crops"], told["crop_px"], told["mrc_files"]) == (holes, holes, 24, 0)
     scaled = {name: told[name] for name in ("holes", "patches", "squares", "grids")}
-    assert scaled == {"holes": 60, "patches": {"y1-sim": 3, "y3": 5}[preset], "squares": 1, "grids": 1}
+    assert scaled == {"holes": holes, "patches": {"y1-sim": 1, "y3": 2}[preset], "squares": 1, "grids": 1}
     settings = SCENE_PRESETS[preset]
     scene = simulate_scene(type(settings).model_validate({**settings.model_dump(), **scaled}), 2)
     with SessionStore.open(tmp_path / "pictures.session") as store:

@@ -19,7 +19,7 @@ SETTINGS = HuntSettings(floors=3, rooms_per_floor=8, places_per_room=10, room_sp
 
 def test_where_rooms_differ_a_movement_cost_makes_the_labels_of_routes_better(tmp_path: Path) -> None:
     gains = []
-    for seed in range(6):
+    for seed in range(3):
         hunt = building_hunt(SETTINGS, seed)
         labelled = labelled_places(hunt, 0.4, seed)
         right = []

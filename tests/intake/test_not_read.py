@@ -90,7 +90,7 @@ def test_more_files_than_are_looked_into_are_counted(epu, monkeypatch):
 @pytest.mark.parametrize(
     ("start", "remedy"),
     [
-        (gzip.compress(b"data_\n"), "Got a gzip file instead. Remedy: unzip it (gunzip a.star.gz)."),
+        (gzip.compress(b"data_\n", mtime=0), "Got a gzip file instead. Remedy: unzip it (gunzip a.star.gz)."),
         (b"PK\x03\x04rest", "Got a zip file instead. Remedy: unzip it (unzip a.star.gz)."),
     ],
 )

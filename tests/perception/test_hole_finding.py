@@ -117,7 +117,11 @@ def test_drawn_squares_give_their_intact_holes(
         pytest.param(Look(dirt=25, contrast=15), id="much dirt"),
         pytest.param(Look(missing=0.35), id="many missing"),
         pytest.param(Look(shape=(300, 300), spacing_px=85, missing=0, dirt=0), id="a patch of nine or so"),
-        pytest.param(Look(shape=(1500, 1400), spacing_px=30, noise=10), id="small holes in a large image"),
+        pytest.param(
+            Look(shape=(1500, 1400), spacing_px=30, noise=10),
+            id="small holes in a large image",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_hard_squares_give_their_intact_holes_too(look):
@@ -141,7 +145,7 @@ def test_centres_are_found_to_a_fraction_of_a_pixel():
     assert off_px.max() < 0.5
 
 
-@pytest.mark.parametrize("factor", slow_but([4], [4, 6]))
+@pytest.mark.parametrize("factor", slow_but([3], [3, 4, 6]))
 def test_a_larger_picture_gives_the_same_holes_in_its_own_pixels(factor):
     drawn = draw(Look(noise=2, contrast=15, shape=(450, 450)), seed=3)
     small = find_holes(drawn.image)
@@ -156,7 +160,7 @@ def test_a_larger_picture_gives_the_same_holes_in_its_own_pixels(factor):
     assert np.abs(np.median(off_px, axis=0)).max() < 0.3
 
 
-@pytest.mark.parametrize(("scale", "offset"), [(1.0, -5_000.0), (200.0, 0.0), (1e-3, 0.0)])
+@pytest.mark.parametrize(("scale", "offset"), [(200.0, -5_000.0), (1e-3, 0.0)])
 def test_the_unit_of_brightness_does_not_matter(scale, offset):
     drawn = draw(Look(), seed=4)
     first, second = find_holes(drawn.image), find_holes(drawn.image * np.float32(scale) + np.float32(offset))
@@ -174,7 +178,11 @@ def noise(seed: int, sigma_px: float) -> NDArray[np.float32]:
         pytest.param(np.zeros((200, 300), dtype=np.uint8), id="one brightness"),
         pytest.param(np.mgrid[:200, :300][0].astype(np.float32), id="a gradient"),
         *(pytest.param(noise(seed, 0.0), id=f"white noise {seed}") for seed in range(3)),
-        *(pytest.param(noise(seed, 4.0), id=f"smooth noise {seed}") for seed in range(6)),
+        pytest.param(noise(0, 4.0), id="smooth noise 0"),
+        *(
+            pytest.param(noise(seed, 4.0), id=f"smooth noise {seed}", marks=pytest.mark.slow)
+            for seed in range(1, 6)
+        ),
         pytest.param(draw(Look(contrast=0, dirt=8), seed=0).image, id="film without holes"),
         pytest.param(draw(Look(contrast=0, bar_px=60), seed=0).image, id="bars without holes"),
         pytest.param(draw(Look(missing=0.995), seed=3).image, id="a hole or two"),
@@ -199,7 +207,7 @@ def test_a_picture_thinner_than_a_few_holes_is_refused_before_it_is_read(shape):
 
 def test_a_picture_read_by_blocks_has_the_holes_of_the_whole_array(monkeypatch):
     drawn = draw(Look(noise=2, contrast=15, shape=(450, 470)), seed=3)
-    large = np.kron(drawn.image, np.ones((5, 5), dtype=np.float32))[:-3, :-2]
+    large = np.kron(drawn.image, np.ones((3, 3), dtype=np.float32))[:-2, :-1]
     whole = find_holes(large)
     monkeypatch.setattr(images, "_BLOCK_PIXELS", 50_000)
     assert centres(find_holes(large)) == pytest.approx(centres(whole), abs=1e-6)
@@ -290,7 +298,7 @@ def test_a_lattice_under_noise_and_frost_is_found_once_the_image_is_calmed(monke
     assert find_holes(image).holes == ()
 
 
-@pytest.mark.parametrize("share", [0.35, 0.5, 0.67, 0.8])
+@pytest.mark.parametrize("share", slow_but([0.5], [0.35, 0.5, 0.67, 0.8]))
 def test_of_an_image_of_inverted_contrast_the_dark_holes_are_found(share):
     drawn = draw(Look(diameter_share=share, dirt=0), 1)
     found = find_holes(-drawn.image)
@@ -323,7 +331,7 @@ def drawn_montage(seed: int, turn_deg: float = 0.0, shades=(1.0, 1.0, 1.0, 1.0))
     [{}, {"turn_deg": 7.0}, {"shades": (1.0, 0.3, 2.5, 0.6)}],
     ids=["tiles that do not fit", "tiles turned a little", "tiles of other brightness"],
 )
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", slow_but([0], [0, 1]))
 def test_every_tile_of_a_montage_gives_its_holes(seed, how):
     image, tiles = drawn_montage(seed, **how)
     found = find_holes(image)

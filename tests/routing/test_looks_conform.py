@@ -12,12 +12,13 @@ from cryoscout.routing.policies import POLICIES, make_policy
 from cryoscout.routing.policies.explore import Explore
 from cryoscout.testing import ConformanceError, check_looks
 from cryoscout.testing.looks import _run, looking_worlds, random_world
+from examples import slow_but
 
 QUICK = {"genetic": {"evaluations": 60}, "annealing": {"evaluations": 60}}
 
 
 @pytest.mark.parametrize("name", POLICIES)
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", slow_but([0], [0, 1]))
 def test_no_policy_sees_a_place_before_its_look(name: str, seed: int) -> None:
     check_looks(partial(make_policy, name, **QUICK.get(name, {})), seed=seed)
 

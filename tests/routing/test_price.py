@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from learning_samples import random_session
@@ -52,6 +53,7 @@ def test_a_price_of_nothing_where_there_is_time_for_everything():
     assert price == 0.0
 
 
+@pytest.mark.slow
 def test_it_keeps_the_contract_of_policies():
     check_policy(PricePlan)
 
