@@ -37,7 +37,8 @@ def test_json_gives_diameter_and_holes_by_image(cli, lattice, empty):
     assert answer.code == 0
     given = json.loads(answer.out)
     assert given[str(empty)] == {
-        "diameter_px": None, "spacing_um": None, "dark": False, "empty_quarters": 0, "holes": [],
+        "diameter_px": None, "spacing_um": None, "dark": False, "tiles": None, "parts": 0, "parts_with_holes": 0,
+        "holes": [],
     }  # fmt: skip
     assert "empty.png: no lattice of holes was found" in answer.err
     found = given[str(lattice)]
@@ -192,3 +193,28 @@ def test_lists_that_cannot_be_made_are_refused(cli, lattice, tmp_path, options, 
     answer = cli(f"find-holes {options}", lattice)
     assert (answer.code, message in answer.err) == (2, True)
     assert not (tmp_path / "holes.nav").exists()
+
+
+def test_a_montage_says_in_how_many_of_its_tiles_there_are_holes(cli, lattice, tmp_path):
+    image = np.asarray(Image.open(lattice)).astype(np.float32)
+    film = np.random.default_rng(1).normal(100, 4, image.shape)
+    pixels = np.block([[image, film], [film, film], [film, film]])
+    path = tmp_path / "montage.png"
+    Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(path)
+    answer = cli("find-holes --json", path)
+    assert (
+        "holes in 1 of 4 quarters of the picture; whether it is a montage, and of which tiles, no file"
+        in answer.err
+    )
+    given = json.loads(answer.out)[str(path)]
+    assert (given["tiles"], given["parts"], given["parts_with_holes"]) == (None, 4, 1)
+    pieces = "".join(
+        f"[ZValue = {n}]\nPieceCoordinates = {260 * (n % 2)} {220 * (n // 2)} 0\n" for n in range(6)
+    )
+    (tmp_path / "montage.mrc.mdoc").write_text(f"ImageSize = 260 220\nMontage = 1\n{pieces}")
+    answer = cli("find-holes --json", path)
+    assert (
+        "montage.png: holes in 1 of 6 tiles of the montage. Look at the others with -o FOLDER" in answer.err
+    )
+    given = json.loads(answer.out)[str(path)]
+    assert (given["tiles"], given["parts_with_holes"], len(given["holes"])) == (6, 1, 25)

@@ -20,6 +20,7 @@ from cryoscout.core.errors import InputError
 from cryoscout.perception import hole_finding, images
 from cryoscout.perception.hole_finding import NO_HOLES, FoundHoles, _recorded, find_holes
 from cryoscout.perception.images import read_image
+from cryoscout.perception.tiles import Tile
 from cryoscout.simulate.frames import hole_centres_px
 from cryoscout.simulate.images import patch_counts
 from cryoscout.simulate.presets import IMAGE_PRESETS, SCENE_PRESETS
@@ -337,7 +338,7 @@ def test_every_tile_of_a_montage_gives_its_holes(seed, how):
     found = find_holes(image)
     for intact in tiles:
         assert (nearest_px(intact, centres(found)) <= 5).mean() >= 0.95
-    assert found.empty_quarters == 0
+    assert (found.parts, found.parts_with_holes) == (4, 4)
 
 
 def test_a_quarter_of_film_without_holes_is_counted():
@@ -346,12 +347,30 @@ def test_a_quarter_of_film_without_holes_is_counted():
     rng = np.random.default_rng(0)
     image[: height // 2, : width // 2] = rng.normal(100, 6, (height // 2, width // 2))
     found = find_holes(image)
-    assert found.empty_quarters == 1
+    assert (found.parts, found.parts_with_holes) == (4, 3)
     for intact in tiles[1:]:
         assert (nearest_px(intact, centres(found)) <= 5).mean() >= 0.95
+
+
+@pytest.mark.parametrize("has_tiles", [True, False])
+def test_a_montage_of_nine_tiles_counts_and_looks_at_each_of_them(has_tiles):
+    """A strip of other brightness and direction is lost in its quarters, not as tiles of its own."""
+    one = [draw(Look(rotation_deg=12 + 9 * (number % 2)), 40 + number) for number in range(9)]
+    side = min(min(each.image.shape) for each in one)
+    images = [each.image[:side, :side] * (1.0 if number < 3 else 0.4) for number, each in enumerate(one)]
+    images[4] = np.random.default_rng(0).normal(100, 6, (side, side))
+    image = np.block([images[:3], images[3:6], images[6:]]).astype(np.float32)
+    tiles = [
+        Tile(row * side, (row + 1) * side, column * side, (column + 1) * side)
+        for row in range(3)
+        for column in range(3)
+    ]
+    found = find_holes(image, tiles=tiles if has_tiles else None)
+    assert (found.parts, found.parts_with_holes) == ((9, 8) if has_tiles else (4, 4))
 
 
 def test_what_was_not_recorded_is_no_empty_quarter():
     image, _ = drawn_montage(3)
     image[: image.shape[0] // 2, : image.shape[1] // 2] = 0.0
-    assert find_holes(image).empty_quarters == 0
+    found = find_holes(image)
+    assert (found.parts, found.parts_with_holes) == (3, 3)

@@ -11,7 +11,9 @@ from cryoscout.cli.output import console, print_json, progress, say
 from cryoscout.core.errors import InputError
 
 if TYPE_CHECKING:
+    from cryoscout.formats.serialem.nav import NavFile
     from cryoscout.perception.hole_finding import FoundHoles
+    from cryoscout.perception.tiles import Tile
 
 OVERLAY_SUFFIX = "_holes.png"
 LISTS = (".csv", ".nav")
@@ -61,6 +63,7 @@ def find_holes(
       cryoscout find-holes square.mrc -o pictures
       cryoscout find-holes square.mrc -o holes.csv
     """
+    from cryoscout.formats.serialem.nav import read_nav
     from cryoscout.perception import hole_finding
     from cryoscout.perception.hole_overlay import write_overlay
     from cryoscout.perception.images import opened_image
@@ -72,12 +75,15 @@ def find_holes(
     sizes: dict[str, tuple[int, int]] = {}
     found: dict[str, FoundHoles] = {}
     sizes_um: dict[str, float | None] = {}
+    tiles: dict[str, tuple[Tile, ...] | None] = {}
+    navigator = None if nav is None else read_nav(nav, permissive=True)
     with progress("finding holes", len(images)) as step:
         for path in images:
             with opened_image(path) as image:
                 sizes[str(path)] = (image.shape[1], image.shape[0])
+                tiles[str(path)] = _tiles_of(path, image.shape, navigator, map_label)
                 try:
-                    found[str(path)] = hole_finding.find_holes(image, dark)
+                    found[str(path)] = hole_finding.find_holes(image, dark, tiles[str(path)])
                 except InputError as error:
                     raise InputError(f"{path}: {error}") from None
                 sizes_um[str(path)] = pixel_size_um(path, image.shape[1])
@@ -89,20 +95,46 @@ def find_holes(
             say(f"{name}: no lattice of holes was found.")
         for line in _cautions(holes, sizes_um[name], dark):
             say(f"{name}: {line}")
-        if holes.empty_quarters:
-            say(
-                f"{name}: holes in {4 - holes.empty_quarters} of 4 quarters of the picture. Look at the others with "
-                "-o FOLDER; where they have holes too, give them as pictures of their own."
-            )
+        if holes.parts_with_holes < holes.parts:
+            say(f"{name}: {_parts_in_words(holes, tiles[name])}")
     if listed is not None:
         _write_list(listed, found, sizes, nav, map_label)
     if as_json:
-        print_json({name: _to_json(holes, sizes_um[name]) for name, holes in found.items()})
+        print_json(
+            {name: _to_json(holes, sizes_um[name], tiles[name] is not None) for name, holes in found.items()}
+        )
         return
     for name, holes in found.items():
         _print(name, holes, sizes_um[name])
     if pictures:
         say(f"Pictures: {output}")
+
+
+def _tiles_of(
+    path: Path, shape: tuple[int, int], navigator: NavFile | None, map_label: str | None
+) -> tuple[Tile, ...] | None:
+    """The tiles of a montage, by what lies beside the picture or by the navigator; None where neither says them."""
+    from cryoscout.formats.serialem.nav_points import map_named
+    from cryoscout.perception.tiles import tiles_beside, tiles_of_map
+
+    found = tiles_beside(path, shape)
+    if found is None and navigator is not None:
+        found = tiles_of_map(map_named(navigator, map_label, path), shape)
+    return found
+
+
+def _parts_in_words(found: FoundHoles, tiles: tuple[Tile, ...] | None) -> str:
+    """In how much of the picture there are holes, and what to do about the rest."""
+    remedy = (
+        "Look at the others with -o FOLDER; where they have holes too, give them as pictures of their own."
+    )
+    share = f"holes in {found.parts_with_holes} of {found.parts}"
+    if tiles is not None:
+        return f"{share} tiles of the montage. {remedy}"
+    return (
+        f"{share} quarters of the picture; whether it is a montage, and of which tiles, no file beside it says (the "
+        f".mdoc that SerialEM wrote). {remedy}"
+    )
 
 
 def _check_list(
@@ -216,13 +248,15 @@ def _cautions(found: FoundHoles, pixel_um: float | None, dark: bool | None) -> l
     return cautions
 
 
-def _to_json(found: FoundHoles, pixel_um: float | None) -> dict[str, Any]:
+def _to_json(found: FoundHoles, pixel_um: float | None, has_tiles: bool) -> dict[str, Any]:
     spacing_px = None if found.lattice is None else found.lattice.spacing_px
     return {
         "diameter_px": None if found.diameter_px is None else round(found.diameter_px, 2),
         "spacing_um": None if spacing_px is None or pixel_um is None else round(spacing_px * pixel_um, 3),
         "dark": found.are_dark,
-        "empty_quarters": found.empty_quarters,
+        "tiles": found.parts if has_tiles else None,
+        "parts": found.parts,
+        "parts_with_holes": found.parts_with_holes,
         "holes": [
             [round(hole.row_px, 2), round(hole.column_px, 2), round(hole.score, 4)] for hole in found.holes
         ],

@@ -9,6 +9,7 @@ the border of the image are left out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -23,6 +24,7 @@ from scipy.spatial import KDTree
 from cryoscout.core.errors import InputError
 from cryoscout.perception.hole_lattice import Lattice, blurred, find_lattice, subpixel_top
 from cryoscout.perception.images import Picture, reduced_image
+from cryoscout.perception.tiles import Tile, quarters
 
 REDUCED_PX = 900
 """The image is reduced by a whole number until its longer side is about this: speed, and less noise."""
@@ -63,14 +65,16 @@ class FoundHoles:
 
     lattice : steps between neighbours, px of the image     holes : sorted by row, then column
     are_dark : whether the holes are darker than the film: the image has inverted contrast
-    empty_quarters : quarters of the picture in which no hole was found although a camera recorded them
+    parts : tiles of a montage, where they are known, else the quarters of the picture that a camera recorded
+    parts_with_holes : how many of them have a hole that is theirs
     """
 
     diameter_px: float | None
     lattice: Lattice | None
     holes: tuple[Hole, ...]
     are_dark: bool = False
-    empty_quarters: int = 0
+    parts: int = 0
+    parts_with_holes: int = 0
 
     @property
     def mean_score(self) -> float:
@@ -98,12 +102,15 @@ BETTER = 1.3
 """How much higher the mean score of dark holes must be than that of bright ones in the same image."""
 
 
-def find_holes(image: NDArray[np.generic] | Picture, dark: bool | None = None) -> FoundHoles:
+def find_holes(
+    image: NDArray[np.generic] | Picture, dark: bool | None = None, tiles: Sequence[Tile] | None = None
+) -> FoundHoles:
     """The intact holes of an image: bright discs on a lattice, or dark ones, where these look more like discs.
 
     Where none shows, the smoothed image is tried.
     image : (h, w) finite numbers, any brightness; or a picture, of which no more than some rows are in memory at once
     dark : whether the holes are darker than the film; None to find out
+    tiles : of a montage, px of the image; None where it is none, or they are not known
     Raises InputError for another shape, for an image of fewer than SMALLEST_SIDE_PX rows or columns when its longer
     side is reduced to about REDUCED_PX (thinner than a few holes), or where a value is not finite.
     """
@@ -116,7 +123,10 @@ def find_holes(image: NDArray[np.generic] | Picture, dark: bool | None = None) -
     if not found.holes:
         return found
     image = np.float32(1.0) - reduced if found.are_dark else reduced
-    return _with_every_quarter(found, _calmed(image) if is_calmed else image, factor)
+    reduced = _calmed(image) if is_calmed else image
+    if tiles is not None:
+        return _with_every_part(found, reduced, factor, tiles, least_recorded=0.0)
+    return _with_every_part(found, reduced, factor, quarters(_shape(image, factor)), RECORDED_SHARE)
 
 
 def _by_contrast(
@@ -135,37 +145,49 @@ def _by_contrast(
     return inverted if inverted.mean_score > BETTER * bright.mean_score else bright
 
 
-def _with_every_quarter(found: FoundHoles, reduced: NDArray[np.float32], factor: int) -> FoundHoles:
-    """Quarters without a hole looked at alone: a montage has tiles of other brightness, or turned a little.
+def _shape(reduced: NDArray[np.float32], factor: int) -> tuple[int, int]:
+    """(rows, columns) of the image, but for what is left over at the border."""
+    return reduced.shape[0] * factor, reduced.shape[1] * factor
+
+
+def _with_every_part(
+    found: FoundHoles,
+    reduced: NDArray[np.float32],
+    factor: int,
+    parts: Sequence[Tile],
+    least_recorded: float,
+) -> FoundHoles:
+    """Parts without a hole looked at alone: a montage has tiles of other brightness, or turned a little.
 
     What is found there counts where it has about the spacing and diameter of the others.
+    least_recorded : share of a part that a camera must have recorded for it to be one
     """
     valid = _recorded(reduced)
-    middle = [length // 2 for length in reduced.shape]
-    holes, empty = list(found.holes), 0
-    for rows in (slice(0, middle[0]), slice(middle[0], None)):
-        for columns in (slice(0, middle[1]), slice(middle[1], None)):
-            quarter = reduced[rows, columns]
-            if valid[rows, columns].mean() < RECORDED_SHARE or any(
-                _is_in(hole, rows, columns, factor) for hole in found.holes
-            ):
-                continue
-            alone = _found(quarter, factor) if min(quarter.shape) >= SMALLEST_SIDE_PX else NO_HOLES
-            if not _alike(alone, found):
-                empty += 1
-                continue
-            down, across = (rows.start or 0) * factor, (columns.start or 0) * factor
-            holes += [Hole(each.row_px + down, each.column_px + across, each.score) for each in alone.holes]
+    holes, with_holes, number = list(found.holes), 0, 0
+    for part in parts:
+        rows, columns = (
+            slice(max(0, round(first / factor)), round(last / factor))
+            for first, last in ((part.top, part.bottom), (part.left, part.right))
+        )
+        alone = reduced[rows, columns]
+        if alone.size and valid[rows, columns].mean() < least_recorded:
+            continue
+        number += 1
+        if any(_is_in(hole, part) for hole in found.holes):
+            with_holes += 1
+            continue
+        more = _found(alone, factor) if min(alone.shape) >= SMALLEST_SIDE_PX else NO_HOLES
+        if not _alike(more, found):
+            continue
+        with_holes += 1
+        down, across = rows.start * factor, columns.start * factor
+        holes += [Hole(each.row_px + down, each.column_px + across, each.score) for each in more.holes]
     holes.sort(key=lambda hole: (hole.row_px, hole.column_px))
-    return replace(found, holes=tuple(holes), empty_quarters=empty)
+    return replace(found, holes=tuple(holes), parts=number, parts_with_holes=with_holes)
 
 
-def _is_in(hole: Hole, rows: slice, columns: slice, factor: int) -> bool:
-    at = (hole.row_px / factor, hole.column_px / factor)
-    return all(
-        (part.start or 0) <= place < (np.inf if part.stop is None else part.stop)
-        for place, part in zip(at, (rows, columns), strict=True)
-    )
+def _is_in(hole: Hole, part: Tile) -> bool:
+    return part.top <= hole.row_px + 0.5 < part.bottom and part.left <= hole.column_px + 0.5 < part.right
 
 
 def _alike(one: FoundHoles, other: FoundHoles) -> bool:

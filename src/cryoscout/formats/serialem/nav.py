@@ -184,6 +184,7 @@ class NavItem:
     is_montage: bool
     scale: tuple[float, float, float, float] | None  # px per um: xpx, xpy, ypx, ypy
     size_px: tuple[int, int] | None  # width, height of the image that `scale` is for
+    frames_xy: tuple[int, int]  # tiles of a montage across and down; 0, 0 where it is none or does not say
     place: int  # index into NavFile.document.sections
     section: Section = field(repr=False)
 
@@ -312,6 +313,7 @@ def _item(
     stage = numbers.get("StageXYZ", (math.nan, math.nan, coords[1][2] if coords else math.nan))
     map_id = int(numbers.get("MapID", (0,))[0])
     scale, size = numbers.get("MapScaleMat"), numbers.get("MapWidthHeight")
+    frames = numbers.get("MapFramesXY", (0, 0))
     return NavItem(
         id=_unique_id(section.name, map_id, labels, repeats),
         label=section.name,
@@ -329,6 +331,7 @@ def _item(
         is_montage=bool(numbers.get("MapMontage", (0,))[0]),
         scale=(scale[0], scale[1], scale[2], scale[3]) if scale else None,
         size_px=(int(size[0]), int(size[1])) if size else None,
+        frames_xy=(int(frames[0]), int(frames[1])),
         place=place,
         section=section,
     )
