@@ -12,13 +12,15 @@ import pytest
 from epu_samples import ATLAS, DATA, SQUARE, formats_data, short_square
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from cryoscout.core.errors import FileFormatError, InputError
 from cryoscout.formats.epu import file_reader
 from cryoscout.formats.epu import session as epu
+from cryoscout.formats.epu.dm import read_atlas
 from cryoscout.formats.epu.images import read_image
 from cryoscout.formats.epu.session import detect, read_source, validate
-from cryoscout.formats.records import EXPOSURE_COLUMNS, HOLE_COLUMNS, SQUARE_COLUMNS
+from cryoscout.formats.records import EXPOSURE_COLUMNS, HOLE_COLUMNS, LOOK_COLUMNS, SQUARE_COLUMNS
 from cryoscout.session.vendor_fields import VendorFields
 from examples import share
 
@@ -51,7 +53,7 @@ def test_a_real_session_is_read(session):
     assert (source.format, source.session_name) == ("epu", "Supervisor_20250108_101446_62_cm40593-1_EPU")
     assert (source.shots, source.cluster_radius_um) == (6, pytest.approx(12.0))
     assert source.deviations == ()
-    assert tuple(source.squares) == (*SQUARE_COLUMNS, "looked", "looked_at")
+    assert tuple(source.squares) == (*SQUARE_COLUMNS, *LOOK_COLUMNS)
     assert source.squares["looked"].sum() == 2  # of 228; the two with images
     assert source.squares["looked_at"].notna().sum() == 2
     assert tuple(source.holes) == HOLE_COLUMNS
@@ -477,3 +479,34 @@ def test_the_samples_are_whole():
     for path in sorted(DATA.rglob("*.gz")):
         assert gzip.decompress(path.read_bytes()).rstrip().endswith(b">")
     assert validate(DATA / "harvest_session") == validate(DATA / "smartem_example") == []
+
+
+def test_an_atlas_says_how_large_its_squares_are(tmp_path):
+    path = tmp_path / "Atlas.dm"
+    path.write_text(ATLAS, encoding="utf-8")
+    source = read_source(path)
+    squares = source.squares.set_index("square_id")
+    assert squares.loc["19493600", "area_um2"] == pytest.approx(25.702735 * 25.2018817)
+    assert squares["area_um2"].notna().all()
+    assert squares["brightness"].isna().all()
+    assert any("no picture Atlas_19493264.jpg lies beside Atlas.dm" in note for note in source.notes)
+
+
+def test_the_picture_beside_an_atlas_says_how_bright_its_squares_are(tmp_path):
+    (tmp_path / "Atlas.dm").write_text(ATLAS, encoding="utf-8")
+    atlas = read_atlas(tmp_path / "Atlas.dm")
+    width, height = (round(each / 4) for each in atlas.size_px)  # the .jpg is smaller than the atlas
+    grey = np.full((height, width), 20, dtype=np.uint8)
+    node = next(each for each in atlas.squares if each.square_id == "19493600")
+    x, y = (round(each / 4) for each in node.centre_px)
+    grey[y - 9 : y + 10, x - 9 : x + 10] = 200
+    Image.fromarray(grey).save(tmp_path / "Atlas_19493264.png")
+    squares = read_source(tmp_path / "Atlas.dm").squares.set_index("square_id")
+    assert squares.loc["19493600", "brightness"] == 200.0
+    assert squares["brightness"].median() == 20.0
+    Image.fromarray(grey[:, : width // 2]).save(tmp_path / "Atlas_19493264.png")
+    source = read_source(tmp_path / "Atlas.dm")
+    assert source.squares["brightness"].isna().all()
+    assert any("other proportions" in note for note in source.notes)
+    (tmp_path / "Atlas_19493264.png").write_bytes(b"\x89PNG no picture")
+    assert any("cannot be read" in note for note in read_source(tmp_path / "Atlas.dm").notes)

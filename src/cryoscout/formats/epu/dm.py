@@ -140,6 +140,12 @@ class AtlasSquare:
     x_um: float
     """Stage position: aligned to the session where EPU did so, else as targeted on the atlas; NaN unknown."""
     y_um: float
+    area_um2: float
+    """Width times height on the atlas (`Physical`); NaN unknown."""
+    centre_px: tuple[float, float]
+    """Column and row on the atlas, from its upper left corner; NaN unknown."""
+    size_px: tuple[float, float]
+    """Width and height on the atlas; NaN unknown."""
     extra: dict[str, str]
 
 
@@ -151,6 +157,10 @@ class Atlas:
     squares: tuple[AtlasSquare, ...]
     repeated: int
     """Nodes left out because their square had come before under another tile."""
+    image_name: str | None = None
+    """Name of the atlas's image without its ending; it lies beside the file."""
+    size_px: tuple[float, float] = (math.nan, math.nan)
+    """Width and height that the squares' pixels are counted on: as far as the tiles reach."""
 
 
 def dm_kind(start: str) -> DmKind | None:
@@ -363,7 +373,10 @@ def read_atlas(path: Path, findings: Findings | None = None) -> Atlas:
         findings.deviates("must hold the tiles. Got nothing instead.", element="Atlas/TilesEfficient/_items")
     squares: dict[str, AtlasSquare] = {}
     repeated = 0
+    width = height = 0.0
     for tile in () if tiles is None else tiles:
+        right, down = _far_corner(document, tile, findings)
+        width, height = max(width, right), max(height, down)
         # Newer files list the nodes as pairs, older ones inside m_serializationArray.
         for name in ("KeyValuePairs", "m_serializationArray"):
             nodes = document.child(tile, "Nodes", name)
@@ -373,7 +386,24 @@ def read_atlas(path: Path, findings: Findings | None = None) -> Atlas:
                     continue
                 repeated += square_id in squares
                 squares.setdefault(square_id, _atlas_square(document, square_id, value, findings))
-    return Atlas(document.text(document.root, "Id"), tuple(squares.values()), repeated)
+    image = document.text(document.root, "Atlas", "AtlasImageReference", "BaseFileName")
+    return Atlas(
+        document.text(document.root, "Id"),
+        tuple(squares.values()),
+        repeated,
+        None if image is None else last_name(image),
+        (width or math.nan, height or math.nan),
+    )
+
+
+def _far_corner(document: XmlDocument, tile: Element, findings: Findings) -> tuple[float, float]:
+    """Column and row at which a tile of the atlas ends; 0 where it does not say."""
+    x, y, width, height = (
+        number(document.text(tile, "AtlasPixelPosition", name), f"AtlasPixelPosition/{name}", findings)
+        for name in ("x", "y", "width", "height")
+    )
+    ends = x + width, y + height
+    return ends if math.isfinite(sum(ends)) else (0.0, 0.0)
 
 
 def _atlas_square(document: XmlDocument, square_id: str, node: Element, findings: Findings) -> AtlasSquare:
@@ -402,7 +432,21 @@ def _atlas_square(document: XmlDocument, square_id: str, node: Element, findings
         text = document.text(node, "PositionOnTheAtlas", *names)
         if text is not None:
             extra[name] = text
-    return AtlasSquare(square_id, x, y, extra)
+
+    def on_atlas(*names: str, factor: float = 1.0) -> float:
+        element = f"Nodes/{square_id}/PositionOnTheAtlas/{'/'.join(names)}"
+        return number(document.text(node, "PositionOnTheAtlas", *names), element, findings, factor)
+
+    area = on_atlas("Physical", "width", factor=UM_PER_M) * on_atlas("Physical", "height", factor=UM_PER_M)
+    return AtlasSquare(
+        square_id,
+        x,
+        y,
+        area if area > 0 else math.nan,
+        (on_atlas("Center", "x"), on_atlas("Center", "y")),
+        (on_atlas("Size", "width"), on_atlas("Size", "height")),
+        extra,
+    )
 
 
 def _identifier(text: str | None, element: str, findings: Findings) -> str | None:

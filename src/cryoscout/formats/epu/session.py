@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from cryoscout.core.errors import FileFormatError, InputError
 from cryoscout.core.telling import Progress, no_progress
+from cryoscout.formats.epu.atlas_picture import square_brightness
 from cryoscout.formats.epu.beam_shift import placed_by_beam_shift
 from cryoscout.formats.epu.dm import EpuSession, GridSquare, read_atlas, read_epu_session, read_grid_square
 from cryoscout.formats.epu.file_reader import (
@@ -167,8 +168,10 @@ def _take(
         for _, session in reader.read([files.session], read_epu_session):
             found.session = session
     if files.atlas is not None:
-        for _, atlas in reader.read([files.atlas], read_atlas):
+        for file, atlas in reader.read([files.atlas], read_atlas):
             found.atlas = atlas
+            found.brightness, note = square_brightness(atlas, Path(file.path).parent)
+            found.notes += [] if note is None else [note]
     for file, square in reader.read(metadata, read_grid_square):
         _take_square(found, square, file)
     for file, image in reader.read(square_images, read_image):

@@ -16,7 +16,7 @@ from cryoscout.formats.epu.dm import Atlas, EpuSession, GridSquare
 from cryoscout.formats.epu.images import ImageRecord
 from cryoscout.formats.epu.names import ExposureName
 from cryoscout.formats.epu.values import Moment
-from cryoscout.formats.records import EXPOSURE_COLUMNS, HOLE_COLUMNS, SQUARE_COLUMNS
+from cryoscout.formats.records import EXPOSURE_COLUMNS, HOLE_COLUMNS, LOOK_COLUMNS, SQUARE_COLUMNS
 from cryoscout.session.vendor_fields import VendorFields
 
 
@@ -27,6 +27,8 @@ class FoundSession:
     session: EpuSession | None = None
     session_is_new: bool = False
     atlas: Atlas | None = None
+    brightness: dict[str, float] = field(default_factory=dict)
+    """Square id -> grey level on the atlas's picture."""
     squares: dict[str, GridSquare] = field(default_factory=dict)
     unread_squares: frozenset[str] = frozenset()
     """Squares with a Metadata file that is unchanged and was not read."""
@@ -107,7 +109,8 @@ def _zone_of_clock(found: FoundSession) -> timedelta | None:
 
 
 def square_table(found: FoundSession) -> pd.DataFrame:
-    """SQUARE_COLUMNS by id, and which were looked at: those with an image or holes of their own."""
+    """SQUARE_COLUMNS by id, what the atlas shows, and which were looked at: those with an image or holes of their
+    own."""
     on_atlas = {} if found.atlas is None else {node.square_id: node for node in found.atlas.squares}
     ids: dict[str, None] = dict.fromkeys(found.squares)
     if found.session is not None and (found.session_is_new or found.atlas is not None):
@@ -137,11 +140,12 @@ def square_table(found: FoundSession) -> pd.DataFrame:
         )
         has_holes = square_id in found.squares and bool(found.squares[square_id].holes)
         looked = True if square_id in found.square_images or has_holes else pd.NA
-        rows.append((square_id, found.grid_id, x_um, y_um, looked, looked_at))
-    table = pd.DataFrame(rows, columns=[*SQUARE_COLUMNS, "looked", "looked_at"])
-    return table.astype(
-        {"x_um": np.float64, "y_um": np.float64, "looked": "boolean", "looked_at": "datetime64[ns]"}
-    )
+        area_um2 = on_atlas[square_id].area_um2 if square_id in on_atlas else math.nan
+        shown = (area_um2, found.brightness.get(square_id, math.nan))
+        rows.append((square_id, found.grid_id, x_um, y_um, *shown, looked, looked_at))
+    table = pd.DataFrame(rows, columns=[*SQUARE_COLUMNS, *LOOK_COLUMNS])
+    numbers = dict.fromkeys(("x_um", "y_um", "area_um2", "brightness"), np.float64)
+    return table.astype({**numbers, "looked": "boolean", "looked_at": "datetime64[ns]"})
 
 
 def hole_table(found: FoundSession, exposures: pd.DataFrame) -> pd.DataFrame:
