@@ -138,7 +138,11 @@ def _planned_looks(
     patches, tree = session.patches["patch_id"].tolist(), problem.tree
     found = policy.places(planned.course.observation(), np.random.default_rng([seed, _LOOKS]))
     looks = []
+    begins_min = planned.course.minutes_used
     for order, value in enumerate(found, start=1):
+        # The price holds for any number of equal squares; the minutes for so many of them alone.
+        in_plan = value.in_plan and begins_min < problem.budget_min
+        begins_min += value.minutes if in_plan else 0.0
         is_patch = value.look.level == "patch"
         square = int(tree.square_of_patch[value.look.index]) if is_patch else value.look.index
         x_um, y_um = (float(squares[name].iloc[square]) for name in ("x_um", "y_um"))
@@ -155,7 +159,7 @@ def _planned_looks(
                 minutes=value.minutes,
                 rate=value.rate,
                 rate_80=value.rate_80,
-                in_plan=value.in_plan,
+                in_plan=in_plan,
             )
         )
     return tuple(looks)

@@ -241,13 +241,16 @@ def _write_csv(_: ExportRequest, _session: Session, work_list: WorkList, path: P
 
 
 def _write_html(request: ExportRequest, session: Session, work_list: WorkList, path: Path) -> tuple[str, ...]:
+    from cryoscout.advice.atlas_map import atlas_maps
     from cryoscout.advice.square_maps import MOST_DRAWN, pictures_of_session, square_maps
 
     pictures = pictures_of_session(session, request.pictures)
-    maps = square_maps(session, work_list, pictures)
-    write_whole(path, work_list.to_html(maps))
+    maps, atlas = square_maps(session, work_list, pictures), atlas_maps(session, work_list)
+    write_whole(path, work_list.to_html([*atlas, *maps]))
     if not maps:
-        return ("No position of a hole is known, so no square is drawn.",) if work_list.visits else ()
+        if not work_list.visits:
+            return () if atlas else ("No stage position of a square is known, so no atlas is drawn.",)
+        return ("No position of a hole is known, so no square is drawn.",)
     squares = len({visit.square for visit in work_list.visits})
     more = f"; the first {MOST_DRAWN} alone" if len(maps) == MOST_DRAWN and squares > MOST_DRAWN else ""
     notes = [f"{len(maps)} squares or patches are drawn with the chosen holes numbered{more}."]

@@ -5,7 +5,7 @@ Plans, reports and replays all start from it, so that they cannot contradict eac
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from cryoscout.core.errors import InputError
@@ -43,6 +43,8 @@ class AdviceRequest:
     """Id of the grid that is in the microscope; None: the grid of the last imaged hole, or the only one."""
     crossing: Crossing = "drop"
     seed: int = 0
+    looks: Looks = "charged"
+    """`free`: what was not looked at is left out, and only what is seen is planned."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,28 @@ def setting_of(session: Session, request: AdviceRequest) -> Setting:
         also_unchosen=request.also_unchosen,
         loaded=request.loaded,
     )
+    if request.looks == "free" and problem.places is not None:
+        problem = _without_unseen(session, problem)
     left_out = int(not_chosen(session).sum())
     return Setting(policy, name, prediction, threshold_angstrom, time_model, problem, time_notes, left_out)
+
+
+def default_policy(session: Session, looks: Looks) -> str:
+    """Who plans where nobody is named: the planner that looks wherever there is something to look at."""
+    from cryoscout.session.looks import has_unseen_places
+
+    return "explore" if looks == "charged" and has_unseen_places(session) else "adaptive"
+
+
+def _without_unseen(session: Session, problem: RoutingProblem) -> RoutingProblem:
+    """The problem of what is seen alone. Raises InputError where that is nothing."""
+    if problem.n_holes == 0:
+        raise InputError(
+            f"--looks free must go with a session of which holes are seen. Got session {session.name}, of which "
+            f"{len(session.squares)} squares are known and no hole, instead. Remedy: leave --looks out, then the "
+            "squares to open are planned."
+        )
+    return replace(problem, places=None)
 
 
 def threshold_of(session: Session, asked_angstrom: float | None) -> float:

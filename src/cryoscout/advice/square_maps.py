@@ -134,7 +134,7 @@ def _at_stage_positions(session: Session, holes: NDArray[np.int64]) -> _Canvas |
     # The stage's y goes up, a drawing's down.
     xy = np.stack([(um[:, 0] - low[0]) * scale + margin, (high[1] - um[:, 1]) * scale + margin], axis=1)
     height = float((high[1] - low[1]) * scale + 2 * margin) + 20
-    bar_um = _round_length(extent / 5) if len(holes) > 1 else 0.0
+    bar_um = round_length(extent / 5) if len(holes) > 1 else 0.0
     bar = (
         f'<path d="M{margin:.1f} {height - 12:.1f}h{bar_um * scale:.1f}" stroke="#111" stroke-width="3"/>'
         f'<text x="{margin + bar_um * scale + 6:.1f}" y="{height - 8:.1f}" font-size="13">{bar_um:g} µm, stage x to '
@@ -155,7 +155,8 @@ def _radius(xy: NDArray[np.float64], width: float) -> float:
     return float(np.clip(_HOLE_RADIUS * np.median(distances[:, 1]), 2.0, width / 20))
 
 
-def _round_length(length: float) -> float:
+def round_length(length: float) -> float:
+    """The largest of 1, 2, 5, 10, ... that is not above the length."""
     power = 10.0 ** np.floor(np.log10(length))
     return float(max(step * power for step in (1, 2, 5) if step * power <= length))
 

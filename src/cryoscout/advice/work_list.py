@@ -31,10 +31,12 @@ if TYPE_CHECKING:
 _FORECAST = 1
 """Second word of the seed of the forecast."""
 
-CSV_COLUMNS = (
-    *("order", "hole", "patch", "square", "grid", "x_um", "y_um"),
+_OF_A_HOLE = (
+    *("hole", "patch", "square", "grid", "x_um", "y_um"),
     *("p_good", "tier", "minutes", "minutes_used"),
 )
+CSV_COLUMNS = ("order", *_OF_A_HOLE, "step")
+"""`step` is image, look or, beyond the minutes that are left, look later."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,19 @@ class PlannedLook:
     def to_json(self) -> dict[str, Any]:
         """The same as a JSON object."""
         return {**vars(self), "good_80": list(self.good_80), "rate_80": list(self.rate_80)}
+
+    @property
+    def sentence(self) -> str:
+        """What to do and what it is worth, in words."""
+        at = f" at {self.x_um:.0f}, {self.y_um:.0f} µm" if None not in (self.x_um, self.y_um) else ""
+        what = (
+            f"square {self.square}" if self.patch is None else f"patch {self.patch} of square {self.square}"
+        )
+        low, high = self.rate_80
+        return (
+            f"Look at {what} of grid {self.grid}{at}: {self.rate:.2f} good micrographs per minute expected there "
+            f"(80 %: {low:.2f} to {high:.2f}), {self.expected_good:.1f} in {self.minutes:.0f} min."
+        )
 
 
 @dataclass(frozen=True)
@@ -186,7 +201,7 @@ class WorkList:
             "threshold_angstrom": self.threshold_angstrom,
             "start": self.start,
             "shots": self.shots,
-            "holes": [{name: getattr(visit, name) for name in CSV_COLUMNS[1:]} for visit in self.visits],
+            "holes": [{name: getattr(visit, name) for name in _OF_A_HOLE} for visit in self.visits],
             "expected_good": self.expected_good,
             "interval_50": list(self.interval_50),
             "interval_80": list(self.interval_80),
@@ -198,8 +213,9 @@ class WorkList:
         }
 
     def to_csv(self) -> str:
-        """One line per hole under the header CSV_COLUMNS, unknown positions empty; lines end in a line feed.
+        """One line per step under the header CSV_COLUMNS, unknown positions empty; lines end in a line feed.
 
+        Looks stand after the holes: hole, p_good, tier and minutes_used empty, x_um and y_um of the square.
         A name that a spreadsheet would take for a formula has an apostrophe before it, which `formats.own.table` takes
         off again. p_good is of one exposure: a hole of several shots is expected to give shots times as many good
         micrographs.
@@ -207,13 +223,18 @@ class WorkList:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(CSV_COLUMNS)
-        writer.writerows([as_cell(getattr(visit, name)) for name in CSV_COLUMNS] for visit in self.visits)
+        for visit in self.visits:
+            writer.writerow([as_cell({**vars(visit), "step": "image"}[name]) for name in CSV_COLUMNS])
+        for look in self.looks:
+            step = "look" if look.in_plan else "look later"
+            cells = {**vars(look), "order": len(self.visits) + look.order, "step": step}
+            writer.writerow([as_cell(cells.get(name)) for name in CSV_COLUMNS])
         return text.getvalue()
 
     def to_html(self, maps: Sequence[SquareMap] = ()) -> str:
-        """One page to print, with a box to tick for every hole; nothing is loaded from elsewhere.
+        """One page to print, with a box to tick for every hole and look; nothing is loaded from elsewhere.
 
-        maps : of `square_maps`, drawn above the list
+        maps : of `atlas_maps` and `square_maps`, drawn above the list
         """
         from jinja2 import Environment, PackageLoader, StrictUndefined
 

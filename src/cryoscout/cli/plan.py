@@ -16,6 +16,7 @@ from cryoscout.advice.export import (
     write_export,
     write_good_micrographs_alone,
 )
+from cryoscout.cli.looks import looks_of
 from cryoscout.cli.minutes import budget_of
 from cryoscout.cli.output import TELLING, console, print_json, progress, say
 from cryoscout.cli.plan_looks import print_looks
@@ -47,7 +48,7 @@ def plan(
         str | None,
         typer.Option(
             help="Who plans: a policy, policy@prediction such as index@res18, a trained policy's file, or your own "
-            "file.py:Class. Default: adaptive, or explore where no hole is seen yet."
+            "file.py:Class. Default: adaptive, or explore where squares or patches were not looked at yet."
         ),
     ] = None,
     threshold_angstrom: Annotated[
@@ -92,6 +93,13 @@ def plan(
         float | None,
         typer.Option(help="Minutes of each exposure, in place of the time model's; moves stay its own."),
     ] = None,
+    looks: Annotated[
+        str,
+        typer.Option(
+            help="charged: where squares or patches were not looked at, looks are planned too, with their minutes. "
+            "free: only what is seen is planned."
+        ),
+    ] = "charged",
     export: Annotated[
         str | None,
         typer.Option(help="Write a file: nav, star, csv, athena-json, leginon, smartscope, html; needs -o."),
@@ -137,10 +145,11 @@ def plan(
       cryoscout plan run7.session --budget-min 240 --from HOLE --export html -o list.html
     """
     from cryoscout.advice.advise import advise
-    from cryoscout.advice.setting import AdviceRequest
+    from cryoscout.advice.setting import AdviceRequest, default_policy
     from cryoscout.session.named import load_session
 
     minutes_left = budget_of(budget_min, until)
+    looks_are = looks_of(looks)
     spec = session_at(session, database_url)
     request = export_request(
         export,
@@ -171,7 +180,7 @@ def plan(
             return
     asked = AdviceRequest(
         budget_min=minutes_left,
-        policy=_default_policy(loaded) if policy is None else policy,
+        policy=default_policy(loaded, looks_are) if policy is None else policy,
         prediction=prediction,
         threshold_angstrom=threshold_angstrom,
         from_hole=from_hole,
@@ -181,6 +190,7 @@ def plan(
         minutes_per_exposure=minutes_per_exposure,
         loaded=loaded_grid,
         seed=seed,
+        looks=looks_are,
     )
     work_list = advise(loaded, asked, progress=progress).work_list
     if request is not None:
@@ -193,13 +203,6 @@ def plan(
     else:
         print_plan(work_list, console())
         print_looks(work_list, console())
-
-
-def _default_policy(session: Session) -> str:
-    """Where no hole is seen yet, the one that looks; else looks are taken only where they are asked for."""
-    from cryoscout.session.looks import has_unseen_places
-
-    return "explore" if session.n_holes == 0 and has_unseen_places(session) else "adaptive"
 
 
 def _is_finished_star(request: ExportRequest, session: Session, as_new: bool, also_unchosen: bool) -> bool:

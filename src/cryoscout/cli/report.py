@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cryoscout.cli.looks import looks_of
 from cryoscout.cli.minutes import budget_of
 from cryoscout.cli.output import TELLING, print_json, progress, say
 from cryoscout.cli.session_place import DatabaseUrl, SessionArgument, folders_of_source, in_words, session_at
@@ -64,6 +65,13 @@ def report(
     also_unchosen: Annotated[
         bool, typer.Option("--also-unchosen", help="Plan holes too that you did not choose, as in plan.")
     ] = False,
+    looks: Annotated[
+        str,
+        typer.Option(
+            help="charged: the plan may look at squares and patches that were not looked at yet. free: it images what "
+            "is seen."
+        ),
+    ] = "charged",
     split: Annotated[
         str | None, typer.Option(help="Split of a built-in session: train, val. Default: val.")
     ] = None,
@@ -96,6 +104,7 @@ def report(
 
     spec = session_at(session, database_url)
     minutes = budget_of(budget_min, None)
+    looks_are = looks_of(looks)
     for file in (output, picture):
         if file is not None:
             check_new_file(file, force)
@@ -106,9 +115,8 @@ def report(
         output.name,
         "--budget-min",
         f"{minutes:g}",
-        "--policies",
-        ",".join(chosen),
     ]
+    options += [] if policies is None else ["--policies", ",".join(chosen)]
     options += ["--starts", str(starts), "--seed", str(seed)]
     for option, value in (
         ("--threshold-angstrom", threshold_angstrom),
@@ -118,6 +126,7 @@ def report(
         ("--split", split),
     ):
         options += [] if value is None else [option, str(value)]
+    options += ["--looks", looks] if looks != "charged" else []
     options += ["--also-unchosen"] if also_unchosen else []
     options += [part for folder in classifier or [] for part in ("--classifier", str(folder))]
     request = ReportRequest(
@@ -130,6 +139,8 @@ def report(
         minutes_per_exposure=minutes_per_exposure,
         loaded=loaded_grid,
         also_unchosen=also_unchosen,
+        looks=looks_are,
+        policies_named=policies is not None,
         pictures=folders_of_source(spec, loaded),
         command=shlex.join(["cryoscout", "report", in_words(spec), *options]),
         notes=notes,

@@ -10,7 +10,8 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from cryoscout.advice.advise import advise
+from cryoscout.advice.advise import Advice, advise
+from cryoscout.advice.atlas_map import atlas_maps
 from cryoscout.advice.recorded import (
     AS_RECORDED,
     LongBudget,
@@ -21,7 +22,7 @@ from cryoscout.advice.recorded import (
     reference_among,
     words_on_as_recorded,
 )
-from cryoscout.advice.setting import AdviceRequest, setting_of, threshold_of
+from cryoscout.advice.setting import AdviceRequest, Looks, default_policy, setting_of, threshold_of
 from cryoscout.advice.square_maps import pictures_of_session, square_maps
 from cryoscout.advice.work_list import WorkList
 from cryoscout.core.errors import DataError
@@ -64,6 +65,8 @@ from cryoscout.routing.times import time_model_for
 from cryoscout.session.model import Session
 
 CURVE_STEPS = 48
+LOOKS_LISTED = 20
+"""Squares to open next that the page lists."""
 SQUARES_DRAWN = 6
 """Squares of the plan that the page draws; the list of `plan --export html` draws more."""
 _NOTE_ON_BOUND = (
@@ -83,11 +86,13 @@ class ReportRequest:
     """What to report.
 
     policies : `policy` or `policy@prediction`; the last one is the one whose plan and route are drawn
+    policies_named : by the user; else the plan is the default's, which looks where there is something to look at
     notes : what was chosen for the user, said on the page
     """
 
     budget_min: float
     policies: tuple[str, ...]
+    policies_named: bool = True
     starts: int = 20
     seed: int = 0
     threshold_angstrom: float | None = None
@@ -96,6 +101,8 @@ class ReportRequest:
     loaded: str | None = None
     also_unchosen: bool = False
     """Plan holes too that the operator did not choose."""
+    looks: Looks = "charged"
+    """Whether the plan may look at what was not looked at yet."""
     pictures: tuple[Path, ...] = ()
     """Folders with pictures of squares or patches, on which the chosen holes are drawn."""
     command: str = ""
@@ -216,6 +223,7 @@ def _asked(request: ReportRequest, spec: str, *, replayed: bool) -> AdviceReques
         loaded=request.loaded,
         crossing="count" if replayed else "drop",
         seed=request.seed,
+        looks="free" if replayed else request.looks,
     )
 
 
@@ -418,24 +426,50 @@ def _map_words(scene: MapScene) -> str:
 def _plan_section(
     session: Session, request: ReportRequest, progress: Progress
 ) -> tuple[str, list[ReportSection]] | None:
-    """The last policy's plan for the holes that are left: a sentence, and sections with its squares drawn; None without
-    any."""
-    asked = _asked(request, request.policies[-1], replayed=False)
-    if not setting_of(session, asked).problem.available().any():
+    """The plan for what is left: a sentence, and sections with its squares drawn; None without any.
+
+    It is the last policy's, or, where that one does not look and there is something to look at, the default's.
+    """
+    policy = request.policies[-1]
+    if not request.policies_named:
+        default = default_policy(session, request.looks)
+        policy = default if default != "adaptive" else policy
+    asked = _asked(request, policy, replayed=False)
+    problem = setting_of(session, asked).problem
+    if not problem.available().any() and not problem.has_unseen:
         return None
     advice = advise(session, asked, progress=progress)
+    work_list = advice.work_list
+    parts = [_route_section(session, request, advice)] if work_list.visits or not work_list.looks else []
+    parts += _looks_sections(session, work_list)
+    title = _title_of_plan(advice.setting.label, request, work_list)
+    return f"{title}.", [*parts, *_drawn_squares(session, request, work_list)]
+
+
+def _title_of_plan(label: str, request: ReportRequest, work_list: WorkList) -> str:
+    looks = sum(look.in_plan for look in work_list.looks)
+    if not work_list.visits and work_list.looks:
+        first = work_list.looks[0]
+        return (
+            f"The plan of {label}: no hole is seen yet; open square {first.square} first, of {looks} squares in "
+            f"{request.budget_min:g} minutes"
+        )
+    then = f", then look at {looks} squares or patches" if looks else ""
+    return (
+        f"The plan of {label}: {len(work_list.visits)} holes in {work_list.minutes_used:.0f} of "
+        f"{request.budget_min:g} minutes, of which about {work_list.expected_good:.0f} micrographs should be good{then}"
+    )
+
+
+def _route_section(session: Session, request: ReportRequest, advice: Advice) -> ReportSection:
     course, work_list = advice.planned.course, advice.work_list
     where = "outside every grid" if work_list.start is None else f"at {work_list.start}"
     low, high = work_list.interval_80
-    title = (
-        f"The plan of {advice.setting.label}: {len(course)} holes in {work_list.minutes_used:.0f} of "
-        f"{request.budget_min:g} minutes, of which about {work_list.expected_good:.0f} micrographs should be good"
-    )
     believed = replace(advice.problem, prior_p_good=advice.planned.p_good)
     scene = scene_of_session(
         session, believed, RouteOnMap(course.route, course.start_hole, None, advice.problem.imaged)
     )
-    section = ReportSection(
+    return ReportSection(
         "The plan for the holes that are left",
         [
             f"It starts {where}. With a probability of 80 % it gives {low:.0f} to {high:.0f}."
@@ -446,10 +480,48 @@ def _plan_section(
             ),
             *work_list.notes,
         ],
-        svg=svg_text(route_figure(scene), title, "plan"),
+        svg=svg_text(route_figure(scene), _title_of_plan(advice.setting.label, request, work_list), "plan"),
         note=_map_words(scene),
     )
-    return f"{title}.", [section, *_drawn_squares(session, request, work_list)]
+
+
+def _looks_sections(session: Session, work_list: WorkList) -> list[ReportSection]:
+    """The squares to open next as a table, and the atlas with all squares where they stand; none without looks."""
+    if not work_list.looks:
+        return []
+    rows = [
+        [
+            f"{look.order}. {look.square}" + ("" if look.patch is None else f", patch {look.patch}"),
+            look.grid,
+            "" if look.x_um is None or look.y_um is None else f"{look.x_um:.0f}, {look.y_um:.0f}",
+            f"{look.expected_good:.1f} ({look.good_80[0]:.0f} to {look.good_80[1]:.0f})",
+            f"{look.minutes:.0f}",
+            f"{look.rate:.2f} ({look.rate_80[0]:.2f} to {look.rate_80[1]:.2f})",
+            "yes" if look.in_plan else "later",
+        ]
+        for look in work_list.looks[:LOOKS_LISTED]
+    ]
+    header = [
+        "square",
+        "grid",
+        "x, y µm",
+        "good expected (80 %)",
+        "min",
+        "good per min (80 %)",
+        "in the plan",
+    ]
+    more = len(work_list.looks) - len(rows)
+    note = "Each is what is expected as far as is known now; make the plan anew after each look."
+    note += f" {more} more stand in --json of cryoscout plan." if more > 0 else ""
+    said = [] if work_list.visits else list(work_list.notes)
+    table = ReportTable("The best first", header, rows)
+    return [
+        ReportSection("Squares to open next", said, table=table, note=note),
+        *(
+            ReportSection(f"The squares of {each.title}", svg=Markup(each.svg), note=each.note)  # noqa: S704
+            for each in atlas_maps(session, work_list)
+        ),
+    ]
 
 
 def _drawn_squares(session: Session, request: ReportRequest, work_list: WorkList) -> list[ReportSection]:
