@@ -17,7 +17,7 @@ from cryoscout.core.new_files import check_new_file, prefix_of_partial, remove_l
 from cryoscout.core.telling import Say
 
 if TYPE_CHECKING:
-    from cryoscout.advice.work_list import WorkList
+    from cryoscout.advice.work_list import PlannedLook, WorkList
     from cryoscout.formats.serialem.nav_writer import PlannedHole
     from cryoscout.session.model import Session
 
@@ -198,16 +198,26 @@ def write_good_micrographs_alone(
 
 
 def select_in_smartscope(request: ExportRequest, work_list: WorkList, say: Say) -> None:
-    """Select the planned holes at the request's SmartScope address; nothing where it has none.
+    """Select the planned holes and squares at the request's SmartScope address; nothing where it has none.
 
     Raises ServiceError, FileFormatError and InputError as `smartscope_rest.select_holes` does.
     """
-    from cryoscout.formats.smartscope.rest import SmartScopeClient, read_token, select_holes
+    from cryoscout.formats.smartscope.rest import SmartScopeClient, read_token, select_holes, select_squares
 
     if request.smartscope_address is None:
         return
     client = SmartScopeClient(request.smartscope_address, read_token(request.smartscope_token_file))
-    visits = work_list.visits
+    visits, squares = work_list.visits, squares_to_open(work_list)
+    if squares:
+        opened = select_squares(client, squares)
+        said = f"Selected in SmartScope: {opened.selected} squares to open."
+        if opened.not_open:
+            said += (
+                f" {len(opened.not_open)} were queued or imaged there already (first: {opened.not_open[0]})."
+            )
+        say(said)
+    if not visits:
+        return
     report = select_holes(client, [visit.grid for visit in visits], [visit.hole for visit in visits])
     say(
         f"Selected in SmartScope: {report.selected} of {len(visits)} planned holes; it will image {report.images} "
@@ -218,6 +228,31 @@ def select_in_smartscope(request: ExportRequest, work_list: WorkList, say: Say) 
             f"Note: {len(report.not_open)} planned holes are queued or imaged there already and were left as they are "
             f"(first: {', '.join(report.not_open[:3])})."
         )
+
+
+def looks_in_plan(work_list: WorkList) -> list[PlannedLook]:
+    """The looks that the minutes are planned to reach, in order."""
+    return [look for look in work_list.looks if look.in_plan]
+
+
+def squares_to_open(work_list: WorkList) -> dict[str, list[str]]:
+    """Grid -> its squares to open in the minutes that are left, in order."""
+    found: dict[str, list[str]] = {}
+    for look in looks_in_plan(work_list):
+        if look.patch is None:
+            found.setdefault(look.grid, []).append(look.square)
+    return found
+
+
+def _squares_left_out(session: Session, grid: str, to_open: Sequence[str]) -> list[str]:
+    """The other squares of a grid that were not opened."""
+    from cryoscout.session.looks import squares_looked_at
+
+    squares = session.squares.loc[~squares_looked_at(session)]
+    others = squares.loc[
+        (squares["grid_id"] == grid) & ~squares["square_id"].isin(list(to_open)), "square_id"
+    ]
+    return [str(each) for each in others]
 
 
 def _put_in_place(request: ExportRequest, write: Callable[[Path], tuple[str, ...]], say: Say) -> None:
@@ -263,7 +298,12 @@ def _write_html(request: ExportRequest, session: Session, work_list: WorkList, p
 
 def _write_nav(request: ExportRequest, session: Session, work_list: WorkList, path: Path) -> tuple[str, ...]:
     from cryoscout.formats.serialem.nav import read_nav
-    from cryoscout.formats.serialem.nav_writer import PlannedHole, write_nav
+    from cryoscout.formats.serialem.nav_writer import (
+        PlannedHole,
+        PlannedSquare,
+        write_nav,
+        write_nav_of_squares,
+    )
 
     if request.nav is None:
         raise InputError("--export nav must have --nav. Got none instead. Remedy: add --nav FILE.")
@@ -271,8 +311,25 @@ def _write_nav(request: ExportRequest, session: Session, work_list: WorkList, pa
     source = read_nav(request.nav, permissive=True)
     route = [PlannedHole(visit.hole, visit.patch, visit.p_good) for visit in work_list.visits]
     notes: tuple[str, ...] = ()
+    squares = looks_in_plan(work_list)
+    if squares and route:
+        # One run of Acquire at Items takes all marked items with one setting.
+        notes = (
+            f"The plan also opens {len(squares)} squares or patches, first {squares[0].square}: they are not marked, "
+            "because SerialEM would take them with the settings of the holes. Plan again when these holes are done.",
+        )
+    elif squares:
+        grids = session.grids["grid_id"].tolist()
+        grid = request.nav.stem if len(grids) > 1 else grids[0]
+        chosen = [
+            PlannedSquare(look.square.removeprefix(f"{grid}/"), look.rate)
+            for look in squares
+            if look.grid == grid
+        ]
+        return write_nav_of_squares(source, chosen, path)
     if len(session.grids) > 1:
-        route, notes = of_one_grid(route, session, request.nav)
+        route, more = of_one_grid(route, session, request.nav)
+        notes = (*notes, *more)
     return (*notes, *write_nav(source, route, path))
 
 
@@ -337,7 +394,13 @@ def _write_athena(
     request: ExportRequest, session: Session, work_list: WorkList, path: Path
 ) -> tuple[str, ...]:
     import cryoscout
-    from cryoscout.formats.epu.athena import LABEL, SquarePlan, decisions_of, write_decisions
+    from cryoscout.formats.epu.athena import (
+        LABEL,
+        SquarePlan,
+        decisions_of,
+        square_decisions,
+        write_decisions,
+    )
 
     if request.athena_session is None:
         raise InputError(
@@ -351,14 +414,21 @@ def _write_athena(
         places = {visit.hole: visit.order for visit in work_list.visits if visit.square == square}
         left_out = [hole for hole in of_square.get(square, []) if hole not in places]
         squares.append(SquarePlan(square, places, left_out))
-    records = decisions_of(
-        request.athena_session,
-        squares,
-        decided_by=f"cryoscout {cryoscout.__version__}, {work_list.policy}@{work_list.prediction}",
-        details=f"plan of {session.name} for {work_list.budget_min:g} min",
-    )
+    decided_by = f"cryoscout {cryoscout.__version__}, {work_list.policy}@{work_list.prediction}"
+    details = f"plan of {session.name} for {work_list.budget_min:g} min"
+    records = []
+    if squares or not work_list.looks:
+        records += decisions_of(request.athena_session, squares, decided_by=decided_by, details=details)
+    notes = [f"The decisions are {LABEL}: try them on a test session first."]
+    for grid, to_open in squares_to_open(work_list).items():
+        left_out = _squares_left_out(session, grid, to_open)
+        records.append(square_decisions(request.athena_session, grid, to_open, left_out, decided_by, details))
+        notes.append(
+            f"gridSquareSelection of {grid}: {len(to_open)} squares to open, and 'false' for {len(left_out)} others "
+            "that were not opened; export again when the plan changes."
+        )
     write_decisions(path, records)
-    return (f"The decisions are {LABEL}: try them on a test session first.",)
+    return tuple(notes)
 
 
 def _write_leginon(_: ExportRequest, session: Session, work_list: WorkList, path: Path) -> tuple[str, ...]:
@@ -369,14 +439,16 @@ def _write_leginon(_: ExportRequest, session: Session, work_list: WorkList, path
         "policy": f"{work_list.policy}@{work_list.prediction}",
         "minutes": f"{work_list.minutes_used:.1f} of {work_list.budget_min:g}",
     }
-    write_order(path, LeginonOrder(tuple(visit.hole for visit in work_list.visits), about))
+    looks = tuple(look.square if look.patch is None else look.patch for look in looks_in_plan(work_list))
+    write_order(path, LeginonOrder(tuple(visit.hole for visit in work_list.visits), about, looks))
     return ()
 
 
 def _write_smartscope(request: ExportRequest, _: Session, work_list: WorkList, path: Path) -> tuple[str, ...]:
     from cryoscout.formats.smartscope.rest import write_selection
 
-    write_selection(path, [[visit.hole for visit in stay.visits] for stay in work_list.stays()])
+    squares = list(squares_to_open(work_list).values())
+    write_selection(path, [[visit.hole for visit in stay.visits] for stay in work_list.stays()], squares)
     if request.smartscope_address is not None:
         return ()
     return ("Nothing was sent: add --smartscope-address https://HOST to select the holes in SmartScope.",)

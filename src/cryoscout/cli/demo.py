@@ -59,7 +59,9 @@ def demo(
         f"Work list: {output / 'plan.html'}"
     )
     say(f"3. Replaying {len(POLICIES)} policies from {STARTS} start holes against the real outcomes ...")
-    request = ReportRequest(BUDGET_MIN, POLICIES, STARTS, seed, command=f"cryoscout demo --seed {seed}")
+    request = ReportRequest(
+        BUDGET_MIN, POLICIES, starts=STARTS, seed=seed, command=f"cryoscout demo --seed {seed}"
+    )
     page = output / "report.html"
     replays = make_report(session, request, page)
     seconds = time.monotonic() - began

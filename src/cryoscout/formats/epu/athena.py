@@ -4,8 +4,8 @@ Written to the published schema, not tested on an EPU: nobody outside the vendor
 
     field          type                  here
     sessionId      uuid                  of the service; EPU's own session id is another number
-    areaId         int32                 the grid square that the decision is about, EPU's id
-    decisionType   one of DECISION_TYPES foilHoleSelection and acquisitionOrder are written
+    areaId         int32                 the grid square that the decision is about, EPU's id; of squares, the grid
+    decisionType   one of DECISION_TYPES foilHoleSelection, acquisitionOrder and gridSquareSelection are written
     pluginType     one of PLUGIN_TYPES   custom
     decisionValue  string, JSON          [{"areaId": 100, "result": "true"}, ...], areaId an EPU foil hole
     decidedBy      string                program, policy and prediction
@@ -13,7 +13,8 @@ Written to the published schema, not tested on an EPU: nobody outside the vendor
     id, timestamp  uuid, date-time       given by the service; kept when read, never written
 
 foilHoleSelection: result is "true" for a hole to image, "false" for one not to. acquisitionOrder: result is the place
-of the hole in the whole plan, counted from 1. The schema leaves the shape of decisionValue open; the service's
+of the hole in the whole plan, counted from 1. gridSquareSelection: areaId is the grid (EPU's sample or atlas), and the
+list has its squares, in order, "true" for one to open. The schema leaves the shape of decisionValue open; the service's
 documentation shows the first one, the second follows it. A record stands for one grid square; one file is a JSON array
 of records, to be posted one by one to /api/v1/Decision.
 Specification: the service's OpenAPI document, schema DecisionRecord, in DiamondLightSource/smartem-devtools,
@@ -41,14 +42,14 @@ from cryoscout.formats.text.json_values import JsonValue, parse_json
 
 FORMAT = "athena"
 LABEL = "written to the published schema, not tested on an EPU"
-SELECTION, ORDER = "foilHoleSelection", "acquisitionOrder"
+SELECTION, ORDER, SQUARES = "foilHoleSelection", "acquisitionOrder", "gridSquareSelection"
 DECISION_TYPES = (
     "include",
     "focus",
     "stageWaitingTime",
     ORDER,
     SELECTION,
-    "gridSquareSelection",
+    SQUARES,
     "iceThicknessFoilHolePrediction",
     "automaticFoilHoleFinding",
 )
@@ -64,9 +65,9 @@ _ID = re.compile(r"[1-9][0-9]{0,9}")
 
 @dataclass(frozen=True)
 class HoleDecision:
-    """What is decided about one foil hole."""
+    """What is decided about one foil hole, or about one square of a gridSquareSelection."""
 
-    hole_id: int  # EPU's foil hole id, 1..LARGEST_AREA_ID
+    hole_id: int  # EPU's foil hole id, or a square's, 1..LARGEST_AREA_ID
     result: str  # "true" or "false"; place in the plan
 
 
@@ -132,6 +133,38 @@ def decisions_of(
             for kind, holes in ((SELECTION, selection), (ORDER, order))
         ]
     return records
+
+
+def square_decisions(
+    session_id: str,
+    grid_id: str,
+    to_open: Sequence[str],
+    left_out: Sequence[str],
+    decided_by: str,
+    details: str = "",
+) -> DecisionRecord:
+    """The record of which squares of a grid to open, in this order.
+
+    session_id, decided_by, details : as of `decisions_of`     grid_id, to_open, left_out : ids of EPU
+    Raises InputError for a session id that is no uuid, an id that is none of EPU's, a square twice or none.
+    """
+    names = [*to_open, *left_out]
+    if not to_open or len(set(names)) != len(names):
+        raise InputError(
+            f"Squares to open must be at least one, and each decided on once. Got {len(to_open)} to open, "
+            f"{len(names)} in all and {len(set(names))} different ones instead. Remedy: plan with more minutes."
+        )
+    squares = [HoleDecision(area_id(name), "true") for name in to_open]
+    squares += [HoleDecision(area_id(name), "false") for name in left_out]
+    return DecisionRecord(
+        session_id=check_session_id(session_id),
+        square_id=area_id(grid_id),
+        decision_type=SQUARES,
+        plugin_type="custom",
+        holes=tuple(squares),
+        decided_by=decided_by,
+        details=f"{LABEL}; {details}" if details else LABEL,
+    )
 
 
 def check_session_id(text: str) -> str:
@@ -200,6 +233,9 @@ def read_source(path: Path, permissive: bool = False) -> SourceRecords:
     extra: dict[str, dict[str, str]] = {}
     for number, record in enumerate(records, start=1):
         for hole in record.holes:
+            if record.decision_type == SQUARES:
+                extra.setdefault(str(hole.hole_id), {})["grid_square_selection"] = hole.result
+                continue
             chosen.setdefault((record.square_id, hole.hole_id))
             if record.decision_type == SELECTION:
                 chosen[record.square_id, hole.hole_id] = hole.result == "true"
@@ -286,7 +322,7 @@ def _record(
         return None
     kept = (
         ("id", "timestamp")
-        if texts["decisionType"] in (SELECTION, ORDER)
+        if texts["decisionType"] in (SELECTION, ORDER, SQUARES)
         else ("id", "timestamp", "decisionValue")
     )
     further = {name: texts[name] for name in kept if name in texts}
@@ -313,7 +349,7 @@ def _holes(
     text: str, kind: str, path: Path, findings: Findings, element: str
 ) -> tuple[HoleDecision, ...] | None:
     """decisionValue of a selection or an order; of another decision, whose shape is not published, nothing."""
-    if kind not in (SELECTION, ORDER):
+    if kind not in (SELECTION, ORDER, SQUARES):
         return ()
     try:
         value = parse_json(text, path)
@@ -342,7 +378,7 @@ def _hole_problem(item: JsonValue, kind: str, before: Collection[int]) -> str | 
     if hole_id in before:
         return f"a hole must be decided on once in a record. Got {hole_id} again instead."
     result = item["result"]
-    if kind == SELECTION and result not in ("true", "false"):
+    if kind in (SELECTION, SQUARES) and result not in ("true", "false"):
         return f"the result of a selection must be 'true' or 'false'. Got {shown(str(result))} instead."
     if kind == ORDER and not (isinstance(result, str) and _ID.fullmatch(result)):
         return f"the result of an order must be a place from '1' on. Got {shown(str(result))} instead."

@@ -15,7 +15,7 @@ from pathlib import Path
 from cryoscout.core.errors import InputError
 from cryoscout.core.new_files import write_whole
 from cryoscout.formats.serialem.autodoc import UNREADABLE, Autodoc, Section
-from cryoscout.formats.serialem.nav import ITEM, LEFT_OUT, LEFT_OUT_KEY, NavFile, NavItem
+from cryoscout.formats.serialem.nav import ITEM, LEFT_OUT, LEFT_OUT_KEY, MAP, NavFile, NavItem
 
 FIRST_MADE_ID = 50_000
 """Ids that SerialEM makes itself are 100,000 and more."""
@@ -60,6 +60,66 @@ def write_nav(source: NavFile, route: Sequence[PlannedHole], path: Path) -> tupl
     document = _in_order_of_visit(source, sections, chosen)
     _write_new_file(path, document.to_bytes())
     return _notes(source, path, chosen, unmarked, unnoted, replaced)
+
+
+@dataclass(frozen=True)
+class PlannedSquare:
+    """One square to open, as the writer needs it."""
+
+    square_id: str  # NavItem.id
+    value: float  # expected good micrographs per minute
+
+
+def write_nav_of_squares(source: NavFile, squares: Sequence[PlannedSquare], path: Path) -> tuple[str, ...]:
+    """Write a navigator file that acquires the squares in their order; returns notes for the operator.
+
+    source, path : as of `write_nav`     squares : in order, each once, not empty; polygons and points on a grid map
+    Acquire and UserValue1 (good micrographs per minute) of the chosen items are set; of all others Acquire is taken
+    off.
+    Everything else stays. Raises InputError as `write_nav`.
+    """
+    _check_whole(source)
+    if not squares:
+        raise InputError(
+            "Squares to open must be at least one. Got none instead. Remedy: plan with more minutes."
+        )
+    items = {item.id: item for item in source.items}
+    chosen: list[NavItem] = []
+    for square in squares:
+        item = items.get(square.square_id)
+        if item is None:
+            raise InputError(
+                f"The squares of a plan must be items of {source.path.name}. Got {square.square_id!r} instead. "
+                "Remedy: give the navigator that the session was imported from."
+            )
+        if item in chosen:
+            raise InputError(f"A square must be opened once. Got {square.square_id!r} again instead.")
+        chosen.append(item)
+    sections = list(source.document.sections)
+    unmarked, unnoted = _unmark(source, sections, {item.place for item in chosen})
+    replaced = sum(item.section.get(USER_VALUE) is not None for item in chosen)
+    for square, item in zip(squares, chosen, strict=True):
+        section = sections[item.place].with_value("Acquire", "1")
+        sections[item.place] = section.with_value(USER_VALUE, f"{square.value:.4f}")
+    visits = {item.place for item in chosen}
+    maps = [place for place in range(1, len(sections)) if place not in visits]
+    line_end = source.document.line_end
+    ordered = [sections[place] for place in (0, *(p for p in maps if _is_map(source, p)))]
+    ordered += [sections[item.place] for item in chosen]
+    ordered += [sections[place] for place in maps if not _is_map(source, place)]
+    separated = [section.separated(line_end) for section in ordered[:-1]]
+    document = replace(source.document, sections=(*separated, ordered[-1]))
+    _write_new_file(path, document.to_bytes())
+    return (
+        f"{len(chosen)} squares are marked for Acquire at Items, in order: choose the settings of square maps there, "
+        "not those of holes.",
+        *_notes(source, path, chosen, unmarked, unnoted, replaced),
+    )
+
+
+def _is_map(source: NavFile, place: int) -> bool:
+    """Whether a section is a map: maps stay above what is drawn on them."""
+    return any(item.place == place and item.type == MAP for item in source.items)
 
 
 def _check_whole(source: NavFile) -> None:

@@ -1,7 +1,8 @@
 """Which place each item of a SerialEM navigator is: whole-grid map, square, hole, patch. The file says none of it.
 
 Squares are the map items, without the whole-grid maps and without the maps taken inside another square (anchor and
-view maps), which stand for the square around them. Where a hole belongs, in this order: the square of the map it was
+view maps), which stand for the square around them. A polygon, or a point drawn on a whole-grid map, in which no such map
+was taken is a square that was not opened yet; a polygon around a square's map says how large that square is. Where a hole belongs, in this order: the square of the map it was
 drawn on (DrawnID); the square that others of its group belong to; the square whose outline contains it; the map it
 names although the file does not have it; nowhere. Frames: outlines and positions are stage um.
 """
@@ -10,15 +11,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import FileFormatError
 from cryoscout.formats.clusters import cluster_positions
-from cryoscout.formats.serialem.nav import NavFile, NavItem
+from cryoscout.formats.serialem.nav import POLYGON, NavFile, NavItem
 
 WHOLE_GRID_FROM_UM = 400.0
 """A map this wide or high shows many squares: the widest mesh in use, 100 per inch, has a pitch of 254 um."""
@@ -27,6 +28,8 @@ LARGER = 1.5
 """Areas of maps must differ by this factor for one to hold the other; maps of neighbours may overlap."""
 
 MOST_MAPS = 20_000
+_IN_THE_MIDDLE = 0.1
+"""Of a map's extent: so near to its middle is the point that it was taken at, whatever the realignment."""
 _MOST_CORNERS = 64
 """SerialEM draws a map with 5 corners; of a longer outline only the bounding box is used."""
 
@@ -56,6 +59,8 @@ class Places:
     missing_squares: tuple[str, ...]  # ids of maps that points name and the file does not have
     holes: tuple[Hole, ...]
     notes: tuple[str, ...]
+    unopened: tuple[NavItem, ...] = ()  # polygons, and points on a whole-grid map, that stand for squares
+    area_um2: Mapping[str, float] = field(default_factory=dict)  # of squares with a polygon, by id
 
 
 def places_of(nav: NavFile, patch_radius_um: float) -> Places:
@@ -74,7 +79,15 @@ def places_of(nav: NavFile, patch_radius_um: float) -> Places:
     squares = [item for item in maps if square_of_map.get(item.map_id) is item]
     items = nav.holes
     x_um, y_um = _stage_positions(items, {item.map_id: item for item in maps})
-    square_ids, notes = _square_ids(items, x_um, y_um, squares, square_of_map)
+    grid_maps = {item.map_id for item in whole_grid}
+    square_ids, notes = _square_ids(items, x_um, y_um, squares, square_of_map, grid_maps)
+    polygons, area_um2 = _polygons(nav, squares)
+    marks = [row for row, item in enumerate(items) if item.drawn_id in grid_maps and not square_ids[row]]
+    opened = _marks_of_opened(items, square_ids, {item.id: item for item in squares}, grid_maps)
+    kept = [row for row in range(len(items)) if row not in {*marks, *opened}]
+    unopened = (*polygons, *(items[row] for row in marks))
+    items, square_ids = [items[row] for row in kept], [square_ids[row] for row in kept]
+    x_um, y_um = x_um[kept], y_um[kept]
     patch_ids, patch_notes = _patch_ids(items, x_um, y_um, square_ids, patch_radius_um)
     map_by_square = {item.id: item for item in squares}
     holes = []
@@ -84,6 +97,7 @@ def places_of(nav: NavFile, patch_radius_um: float) -> Places:
             Hole(item, square_ids[row], patch_ids[row], float(x_um[row]), float(y_um[row]), x_px, y_px)
         )
     missing = sorted({place for place in square_ids if place and place not in map_by_square})
+    nowhere = square_ids.count("")
     inside = len(maps) - len(whole_grid) - len(squares)
     notes = [
         *(
@@ -91,13 +105,78 @@ def places_of(nav: NavFile, patch_radius_um: float) -> Places:
             for item in whole_grid
         ),
         *([f"{inside} maps inside a square's map stand for that square"] if inside else []),
+        *(
+            [f"{len(polygons)} polygons without a map inside are squares that were not opened yet"]
+            if polygons
+            else []
+        ),
+        *(
+            [f"{len(marks)} points drawn on a whole-grid map are squares that were not opened yet"]
+            if marks
+            else []
+        ),
+        *(
+            [
+                f"{len(opened)} points drawn on a whole-grid map, in the middle of a square's map, stand for that square"
+            ]
+            if opened
+            else []
+        ),
+        *([f"{nowhere} holes belong to no square"] if nowhere else []),
         *notes,
         *patch_notes,
     ]
     others = sum(item.type == 0 and not item.is_hole for item in nav.items)
     if others:
         notes.append(f"{others} points are registration points or corners of montages and no holes")
-    return Places(tuple(whole_grid), tuple(squares), tuple(missing), tuple(holes), tuple(notes))
+    return Places(
+        tuple(whole_grid), tuple(squares), tuple(missing), tuple(holes), tuple(notes), unopened, area_um2
+    )
+
+
+def _polygons(nav: NavFile, squares: Sequence[NavItem]) -> tuple[list[NavItem], dict[str, float]]:
+    """Polygons that stand for squares without a map, and the areas of all squares with a polygon, um2, by id."""
+    drawn = [
+        item
+        for item in nav.items
+        if item.type == POLYGON and item.coords_in is None and 0 < extent_um(item) < WHOLE_GRID_FROM_UM
+    ]
+    if len(drawn) > MOST_MAPS:
+        raise FileFormatError(
+            nav.path, None, f"must have at most {MOST_MAPS:,} polygons. Got {len(drawn):,} instead."
+        )
+    map_x, map_y = (np.array([item.stage_um[axis] for item in squares]) for axis in (0, 1))
+    x, y = (np.array([item.stage_um[axis] for item in drawn]) for axis in (0, 1))
+    inside_a_map = np.zeros(len(drawn), dtype=np.bool_)
+    for square in squares:
+        inside_a_map |= _inside(square, x, y)
+    unopened, area_um2 = [], {}
+    for row, item in enumerate(drawn):
+        around = np.flatnonzero(_inside(item, map_x, map_y))
+        if len(around):
+            area_um2[squares[around[0]].id] = _area_um2(item)
+        elif not inside_a_map[row]:
+            unopened.append(item)
+            area_um2[item.id] = _area_um2(item)
+    return unopened, area_um2
+
+
+def _marks_of_opened(
+    items: Sequence[NavItem],
+    square_ids: Sequence[str],
+    map_of: Mapping[str, NavItem],
+    grid_maps: Collection[int],
+) -> list[int]:
+    """Rows of points on a whole-grid map at which a square's map was taken: holes are not seen there."""
+    rows = []
+    for row, item in enumerate(items):
+        square = map_of.get(square_ids[row])
+        if square is None or item.drawn_id not in grid_maps or item.group_id or item.coords_in is not None:
+            continue
+        apart = math.hypot(item.stage_um[0] - square.stage_um[0], item.stage_um[1] - square.stage_um[1])
+        if apart <= _IN_THE_MIDDLE * extent_um(square):
+            rows.append(row)
+    return rows
 
 
 def extent_um(item: NavItem) -> float:
@@ -181,6 +260,7 @@ def _square_ids(
     y_um: Floats,
     squares: Sequence[NavItem],
     square_of_map: dict[int, NavItem],
+    grid_maps: Collection[int],
 ) -> tuple[list[str], list[str]]:
     """Square of each hole by the rules of the module, and notes on the ones DrawnID did not decide."""
     found = [square_of_map[item.drawn_id].id if item.drawn_id in square_of_map else "" for item in items]
@@ -202,22 +282,19 @@ def _square_ids(
             found[row] = square_item.id
         by_outline += int(inside.sum())
         left = left[~inside]
-    nowhere = 0
     known = {item.id for item in squares}
     for row in left:
         drawn_id = items[row].drawn_id
-        if drawn_id and drawn_id not in square_of_map and str(drawn_id) not in known:
+        is_known = drawn_id in square_of_map or drawn_id in grid_maps or str(drawn_id) in known
+        if drawn_id and not is_known:
             found[row] = str(drawn_id)
             by_name += 1
-        else:
-            nowhere += 1
     notes = [
         f"{count} holes {how}"
         for count, how in (
             (by_group, "belong to the square of their group (GroupID): DrawnID names no square"),
             (by_outline, "belong to the square whose outline contains them: DrawnID and GroupID name none"),
             (by_name, "belong to a map that they name (DrawnID) and the file does not have"),
-            (nowhere, "belong to no square"),
         )
         if count
     ]

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from cryoscout.core.errors import FileFormatError
@@ -276,9 +277,13 @@ def _shots(table: pd.DataFrame) -> int | None:
 
 
 def _square_table(places: Places, grid_id: str) -> pd.DataFrame:
-    rows = [(item.id, grid_id, *item.stage_um[:2]) for item in places.squares]
-    rows += [(square_id, grid_id, math.nan, math.nan) for square_id in places.missing_squares]
-    return pd.DataFrame(rows, columns=list(SQUARE_COLUMNS))
+    rows: list[tuple[object, ...]]
+    rows = [(item.id, grid_id, *item.stage_um[:2], True) for item in places.squares]
+    rows += [(square_id, grid_id, math.nan, math.nan, True) for square_id in places.missing_squares]
+    rows += [(item.id, grid_id, *item.stage_um[:2], pd.NA) for item in places.unopened]
+    table = pd.DataFrame(rows, columns=[*SQUARE_COLUMNS, "looked"])
+    area = [places.area_um2.get(square_id, math.nan) for square_id in table["square_id"]]
+    return table.assign(area_um2=np.array(area, dtype=np.float64)).astype({"looked": "boolean"})
 
 
 def _hole_table(places: Places, placed: PlacedExposures, grid: int, grid_id: str) -> pd.DataFrame:

@@ -15,6 +15,11 @@
              ice_thickness            nm      ctf.ice_thickness_nm
              tilt_angle               degrees ctf.tilt_angle_deg
              completion_time                  extra only: when it was finished, not when it was started
+    atlas    pixel_size               A       of the area of its squares
+    square   area                     px      squares.area_um2, on the atlas's pixel size; not said: NaN
+             status                           squares.looked, where its image was taken
+             completion_time                  squares.looked_at: when it was finished
+             selectors, with grey level       squares.brightness, their value
     finder   stage_x, stage_y         um      x_um, y_um of the square or hole (the first finder, as SmartScope)
              x, y                     px      x_px, y_px of a hole on its square's image
 
@@ -22,7 +27,8 @@ Status words: none, queued, started, acquired, processed, targets_selected (also
 completed, skipped, error. A highmag record is an exposure once it is acquired, processed or completed. The YAML is what
 SmartScope's `export_grid` writes (atlas > targets > targets > targets); it leaves all ids out, so names stand for them.
 The file is read as text and never made into objects (see `yaml_values`).
-Specification: NIEHS/SmartScope, `Smartscope/server/api/serializers/export_serializers.py` and `core/models/`.
+Specification: NIEHS/SmartScope, `Smartscope/server/api/serializers/export_serializers.py`, `core/models/` and, of the
+area, `lib/image/target.py` (`set_area_radius`).
 Doubt: whether x, y of a finder are columns and rows from the upper left corner is not said.
 """
 
@@ -31,10 +37,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pandas.api.typing import NaTType
 
 from cryoscout.core.errors import FileFormatError
 from cryoscout.formats import limits
@@ -47,7 +55,13 @@ from cryoscout.formats.ctf.records import (
     parse_number,
     shown,
 )
-from cryoscout.formats.records import EXPOSURE_COLUMNS, HOLE_COLUMNS, SQUARE_COLUMNS, SourceRecords
+from cryoscout.formats.records import (
+    EXPOSURE_COLUMNS,
+    HOLE_COLUMNS,
+    LOOK_COLUMNS,
+    SQUARE_COLUMNS,
+    SourceRecords,
+)
 from cryoscout.formats.text.findings import Deviation, Findings
 from cryoscout.formats.text.json_values import JsonValue
 from cryoscout.formats.text.yaml_values import YamlMapping, YamlValue, read_yaml
@@ -65,6 +79,8 @@ STATUSES = (
     "skipped",
     "error",
 )
+_OPENED = ("acquired", "processed", "targets_selected", "selected", "targets_picked", "completed")
+"""Of a square: its image was taken."""
 IMAGED = ("acquired", "processed", "completed")
 CTF_FIELDS: dict[str, tuple[str, float]] = {
     "defocus": ("defocus_um", UM_PER_ANGSTROM),
@@ -94,14 +110,24 @@ class FoundRecords:
     stage_of_group: dict[str, tuple[float, float]] = field(default_factory=dict)
     group_of_hole: dict[str, str] = field(default_factory=dict)
 
-    def add_square(self, record: Record, grid_id: str, findings: Findings) -> str | None:
-        """Take a square; its id, or None after reporting what is wrong with it."""
+    def add_square(
+        self, record: Record, grid_id: str, findings: Findings, atlas_pixel_angstrom: float = math.nan
+    ) -> str | None:
+        """Take a square; its id, or None after reporting what is wrong with it.
+
+        atlas_pixel_angstrom : size of a pixel of the atlas, on which areas are counted; NaN unknown
+        """
         reader = _Reader(record, "square", findings)
         square_id = reader.identifier("square_id", self.squares)
         if square_id is None or not reader.status_is_known():
             return None
         x_um, y_um, _, _ = reader.position()
-        self.squares[square_id] = (square_id, grid_id, x_um, y_um)
+        area = reader.number("area") * (atlas_pixel_angstrom * UM_PER_ANGSTROM) ** 2
+        status = reader.text("status")
+        looked = True if status in _OPENED else pd.NA
+        looked_at = reader.moment("completion_time") if status in _OPENED else pd.NaT
+        shown_as = (area if area > 0 else math.nan, reader.grey_level())
+        self.squares[square_id] = (square_id, grid_id, x_um, y_um, *shown_as, looked, looked_at)
         self.extra[square_id] = reader.rest("square_id")
         return square_id
 
@@ -177,11 +203,13 @@ class FoundRecords:
         holes = pd.DataFrame(list(self.holes.values()), columns=list(HOLE_COLUMNS))
         holes["chosen"] = self._chosen_by_group(holes)
         places = dict.fromkeys(("x_um", "y_um", "x_px", "y_px"), np.float64)
-        squares = pd.DataFrame(list(self.squares.values()), columns=list(SQUARE_COLUMNS))
+        squares = pd.DataFrame(list(self.squares.values()), columns=[*SQUARE_COLUMNS, *LOOK_COLUMNS])
+        squares["looked"] = squares["looked"].astype("boolean")
+        squares["looked_at"] = squares["looked_at"].astype("datetime64[ns]")
         return SourceRecords(
             format=FORMAT,
             path=path,
-            squares=squares.astype({"x_um": np.float64, "y_um": np.float64}),
+            squares=squares.astype(dict.fromkeys(("x_um", "y_um", "area_um2", "brightness"), np.float64)),
             holes=holes.astype(places),
             exposures=exposures.assign(started_at=exposures["started_at"].astype("datetime64[ns]")),
             ctf=self.ctf.frame([column for column, _ in CTF_FIELDS.values()]),
@@ -251,6 +279,22 @@ class _Reader:
             return math.nan
         return value
 
+    def moment(self, key: str) -> pd.Timestamp | NaTType:
+        """A time as SmartScope writes it, without its zone; NaT where it is null or none."""
+        text = self.text(key)
+        try:
+            return pd.NaT if text is None else pd.Timestamp(datetime.fromisoformat(text).replace(tzinfo=None))
+        except ValueError:
+            return pd.NaT
+
+    def grey_level(self) -> float:
+        """The value of the selector by grey level; NaN where none has been at it."""
+        selectors = self.record.get("selectors")
+        for each in selectors if isinstance(selectors, list) else []:
+            if isinstance(each, dict) and "gray" in str(each.get("method_name", "")).lower():
+                return _Reader(each, "selector", self.findings).number("value")
+        return math.nan
+
     def position(self) -> tuple[float, float, float, float]:
         """Stage x, y (um) and image x, y (px) of the first finder, which SmartScope itself takes; NaN without one."""
         finders = self.record.get("finders")
@@ -319,8 +363,9 @@ def _read(path: Path, findings: Findings) -> SourceRecords:
         raise FileFormatError(path, grid.line, "a grid must have a name. Got none instead.")
     found = FoundRecords()
     for atlas in _mappings(grid, "atlas", findings):
+        pixel_angstrom = _Reader(atlas, "atlas", findings).number("pixel_size")
         for square in _mappings(atlas, "targets", findings):
-            square_id = found.add_square(square, grid_id, findings)
+            square_id = found.add_square(square, grid_id, findings, pixel_angstrom)
             for hole in _mappings(square, "targets", findings) if square_id else []:
                 found.add_hole(hole, square_id or "", grid_id, findings)
             _add_exposures(found, square, square_id, grid_id, findings)

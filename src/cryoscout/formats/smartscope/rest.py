@@ -2,11 +2,13 @@
 
     GET   /api/sessions/                   pages of 10 or more records: {"results": [...], "next": address or null}
     GET   /api/grids/?session_id=          400 where there is no such session
+    GET   /api/atlas/?grid_id=             for pixel_size, on which areas of squares are counted
     GET   /api/squares/?grid_id=           as the tables of `smartscope`, without finders
     GET   /api/squares/detailed/?grid_id=  with finders, targets below, and names in place of ids (newer versions)
     GET   /api/holes/?grid_id=
     GET   /api/highmag/?grid_id=
-    PATCH /api/updatetargets/              {"type": "holes", "key": "selected", "new_value": "1", "ids": [...]}
+    PATCH /api/updatetargets/              {"type": "holes", "key": "selected", "new_value": "1", "ids": [...]}, also
+                                           "squares", those of one atlas in a request
 
 The token goes into the header `Authorization: Token ...`, to the address that the user gave and to no other: https, or
 http on this computer (elsewhere only when the user says so); redirections are refused and `next` is followed on the
@@ -21,6 +23,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import math
 import os
 import re
 import ssl
@@ -29,6 +32,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 from urllib.parse import SplitResult, urlencode, urlsplit
 
 from cryoscout.core.errors import FileFormatError, InputError, ServiceError
@@ -66,6 +70,7 @@ _LARGEST_TOKEN_BYTES = 1024
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _SECRET = re.compile(r"(?<=://).*@|[?#].*", re.DOTALL)
 JsonRecord = dict[str, JsonValue]
+SelectedKind = Literal["holes", "squares"]
 
 
 def read_token(file: Path | None = None) -> str:
@@ -271,8 +276,9 @@ def read_session(client: SmartScopeClient, session_id: str, permissive: bool = F
     for grid_id in _grids_of(client, session_id):
         of_grid = {"grid_id": grid_id}
         finders = _finders(client, of_grid, notes)
+        pixel_angstrom = _atlas_pixel_angstrom(client, of_grid)
         for square in client.records("squares", of_grid):
-            found.add_square(_with_finders(square, finders), grid_id, findings)
+            found.add_square(_with_finders(square, finders), grid_id, findings, pixel_angstrom)
         for hole in client.records("holes", of_grid):
             square_id = str(hole.get("square_id"))
             if square_id not in found.squares:
@@ -292,6 +298,16 @@ def read_session(client: SmartScopeClient, session_id: str, permissive: bool = F
                 continue
             found.add_exposure(image, hole_id, str(found.holes[hole_id][2]), grid_id, findings)
     return found.source_records(path, findings, session_id, notes)
+
+
+def _atlas_pixel_angstrom(client: SmartScopeClient, of_grid: dict[str, str]) -> float:
+    """Size of a pixel of the grid's atlas; NaN where the server does not say it."""
+    try:
+        sizes = [record.get("pixel_size") for record in client.records("atlas", of_grid)]
+    except (NotThereError, BadRequestError):
+        return math.nan
+    known = [float(each) for each in sizes if isinstance(each, (int, float)) and not isinstance(each, bool)]
+    return known[0] if known and math.isfinite(known[0]) and known[0] > 0 else math.nan
 
 
 def _grids_of(client: SmartScopeClient, session_id: str) -> list[str]:
@@ -354,7 +370,7 @@ def select_holes(
     listed: list[JsonRecord] = []
     for grid_id in _grid_ids(client, list(dict.fromkeys(grid_names))):
         listed += client.records("holes", {"grid_id": grid_id})
-    chosen = _find_holes(listed, holes)
+    chosen = _find(listed, holes, "hole")
     members: dict[tuple[str, str], list[JsonRecord]] = {}
     for record in listed:
         if record.get("bis_group"):
@@ -375,51 +391,94 @@ def select_holes(
             batch.append(_identifier(centre, "hole_id", client))
             images += len(in_group)
     for ids in batches.values():
-        answer = client.request("PATCH", f"{client.api}updatetargets/", selection_body(ids))
-        if not isinstance(answer, dict) or answer.get("success") is not True:
-            raise ServiceError(
-                f"SmartScope must say that the selection succeeded. Got {shown(json.dumps(answer))} instead. "
-                "Remedy: look at the square in SmartScope; part of the plan may be selected."
-            )
+        _select(client, selection_body(ids))
     return SelectionReport(selected, images, tuple(not_open))
 
 
-def selection_body(ids: Sequence[str]) -> dict[str, JsonValue]:
-    """The body that selects holes: of one group, or of no group."""
-    return {"type": "holes", "key": "selected", "new_value": "1", "ids": list(ids)}
+def select_squares(client: SmartScopeClient, squares: Mapping[str, Sequence[str]]) -> SelectionReport:
+    """Select squares to be opened; those that are queued or imaged are left as they are.
+
+    squares : ids or names of each grid (id or name), each once     Raises as `select_holes`; nothing is sent before
+    every square is found.
+    """
+    chosen: list[tuple[list[str], list[str]]] = []
+    for grid_id, names in zip(_grid_ids(client, list(squares)), squares.values(), strict=True):
+        listed = list(client.records("squares", {"grid_id": grid_id}))
+        open_ids, not_open = [], []
+        for name, record in zip(names, _find(listed, names, "square"), strict=True):
+            if record.get("status") is None:
+                open_ids.append(_identifier(record, "square_id", client))
+            else:
+                not_open.append(name)
+        chosen.append((open_ids, not_open))
+    for ids, _ in chosen:
+        if ids:
+            _select(client, selection_body(ids, "squares"))
+    selected = sum(len(ids) for ids, _ in chosen)
+    return SelectionReport(selected, selected, tuple(name for _, names in chosen for name in names))
 
 
-def write_selection(path: Path, patches: Sequence[Sequence[str]]) -> None:
+def _select(client: SmartScopeClient, body: dict[str, JsonValue]) -> None:
+    answer = client.request("PATCH", f"{client.api}updatetargets/", body)
+    if not isinstance(answer, dict) or answer.get("success") is not True:
+        raise ServiceError(
+            f"SmartScope must say that the selection succeeded. Got {shown(json.dumps(answer))} instead. "
+            "Remedy: look at the square in SmartScope; part of the plan may be selected."
+        )
+
+
+def selection_body(ids: Sequence[str], kind: SelectedKind = "holes") -> dict[str, JsonValue]:
+    """The body that selects holes, of one group or of no group, or squares of one atlas."""
+    return {"type": kind, "key": "selected", "new_value": "1", "ids": list(ids)}
+
+
+def write_selection(
+    path: Path, patches: Sequence[Sequence[str]], squares: Sequence[Sequence[str]] = ()
+) -> None:
     """Write a plan as the bodies of requests, a JSON array that `read_selection` gives back equal.
 
     patches : ids (names where the session came from an export) of the holes of each stay, in order of visit
-    Raises InputError for an empty plan or patch, and a hole twice.
+    squares : those to open of each grid, in order
+    Raises InputError for an empty plan or patch, and a hole or square twice.
     """
     holes = [hole for patch in patches for hole in patch]
-    if not patches or not all(patches) or len(set(holes)) != len(holes):
+    opened = [square for of_grid in squares for square in of_grid]
+    is_once = len(set(holes)) == len(holes) and len(set(opened)) == len(opened)
+    if not (patches or squares) or not all(patches) or not all(squares) or not is_once:
         raise InputError(
-            f"A selection must have patches of holes, each hole once. Got {len(patches)} patches and {len(holes)} "
-            f"holes, {len(set(holes))} of them different, instead. Remedy: plan with more minutes."
+            f"A selection must have patches of holes, or squares, each hole and square once. Got {len(patches)} "
+            f"patches and {len(holes)} holes, {len(set(holes))} of them different, and {len(opened)} squares instead. "
+            "Remedy: plan with more minutes."
         )
-    bodies = [selection_body(patch) for patch in patches]
+    bodies = [
+        *(selection_body(patch) for patch in patches),
+        *(selection_body(ids, "squares") for ids in squares),
+    ]
     write_whole(path, json.dumps(bodies, indent=2) + "\n")
 
 
-def read_selection(path: Path) -> list[list[str]]:
-    """The holes of each patch of a selection, in order of visit. Raises FileFormatError where it is none."""
+def read_selection(path: Path, kind: SelectedKind = "holes") -> list[list[str]]:
+    """The holes of each patch of a selection, in order of visit, or the squares of each grid.
+
+    Raises FileFormatError where it is none.
+    """
     bodies = parse_json(read_text(path, LARGEST_SELECTION_BYTES), path)
     patches: list[list[str]] = []
     for number, body in enumerate(bodies if isinstance(bodies, list) else [bodies], start=1):
         ids = body.get("ids") if isinstance(body, dict) else None
+        of_kind: SelectedKind = (
+            "squares" if isinstance(body, dict) and body.get("type") == "squares" else "holes"
+        )
         patch = [each for each in ids if isinstance(each, str) and each] if isinstance(ids, list) else []
-        if not patch or not isinstance(ids, list) or body != selection_body(patch):
+        if not patch or not isinstance(ids, list) or body != selection_body(patch, of_kind):
             raise FileFormatError(
                 path,
                 None,
                 f"request {number}: must be {json.dumps(selection_body(['...']))}. "
                 f"Got {shown(json.dumps(body))} instead.",
             )
-        patches.append(patch)
+        if of_kind == kind:
+            patches.append(patch)
     return patches
 
 
@@ -438,13 +497,15 @@ def _grid_ids(client: SmartScopeClient, names: Sequence[str]) -> list[str]:
     return ids
 
 
-def _find_holes(listed: Sequence[JsonRecord], names: Sequence[str]) -> list[JsonRecord]:
-    by_id = {record.get("hole_id"): record for record in listed if isinstance(record.get("hole_id"), str)}
+def _find(listed: Sequence[JsonRecord], names: Sequence[str], what: str) -> list[JsonRecord]:
+    """The records of these ids or names.     what : hole or square"""
+    key = f"{what}_id"
+    by_id = {record.get(key): record for record in listed if isinstance(record.get(key), str)}
     by_name: dict[JsonValue, list[JsonRecord]] = {}
     for record in listed:
         if isinstance(record.get("name"), str):
             by_name.setdefault(record["name"], []).append(record)
-    return [by_id[name] if name in by_id else _only(by_name.get(name, []), "hole", name) for name in names]
+    return [by_id[name] if name in by_id else _only(by_name.get(name, []), what, name) for name in names]
 
 
 def _only(found: Sequence[JsonRecord], what: str, name: str) -> JsonRecord:

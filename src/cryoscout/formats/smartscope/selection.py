@@ -2,8 +2,9 @@
 
     [{"type": "holes", "key": "selected", "new_value": "1", "ids": ["...", ...]}, ...]
 
-One body of a request for each stay of the plan, in order of visit; `smartscope_rest` writes and sends them. It says
-which holes to image, and nothing of where they are or of what was imaged.
+One body of a request for each stay of the plan, in order of visit, then one of the type "squares" for those to open of
+each grid; `smartscope_rest` writes and sends them. It says which holes to image and which squares to open, and nothing
+of where they are or of what was imaged.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def _check(path: Path, findings: Findings) -> None:
         ids = _ids(body)
         if ids is None:
             findings.deviates(
-                'must be {"type": "holes", "key": "selected", "new_value": "1", "ids": ["...", ...]}. '
+                'must be {"type": "holes" or "squares", "key": "selected", "new_value": "1", "ids": ["...", ...]}. '
                 f"Got {shown(json.dumps(body))} instead.",
                 element=element,
             )
@@ -62,7 +63,8 @@ def _check(path: Path, findings: Findings) -> None:
         for hole in ids:
             if hole in first:
                 findings.deviates(
-                    f"a hole must stand once. Got {shown(hole)} again instead (first in request {first[hole]}).",
+                    f"a hole or square must stand once. Got {shown(hole)} again instead (first in request "
+                    f"{first[hole]}).",
                     element=element,
                 )
             first.setdefault(hole, number)
@@ -76,4 +78,5 @@ def _ids(body: JsonValue) -> list[str] | None:
     if not isinstance(ids, list) or not ids:
         return None
     holes = [each for each in ids if isinstance(each, str) and each]
-    return holes if len(holes) == len(ids) and body == selection_body(holes) else None
+    bodies = (selection_body(holes), selection_body(holes, "squares"))
+    return holes if len(holes) == len(ids) and body in bodies else None
