@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cryoscout.core.errors import FileFormatError
-from cryoscout.formats.records import CTF_COLUMNS, EXPOSURE_COLUMNS, HOLE_COLUMNS, SQUARE_COLUMNS
+from cryoscout.formats.records import CTF_COLUMNS, EXPOSURE_COLUMNS, HOLE_COLUMNS, LOOK_COLUMNS, SQUARE_COLUMNS
 from cryoscout.formats.serialem.exposures import Nearest
 from cryoscout.formats.serialem.nav import read_nav
 from cryoscout.formats.serialem.places import places_of, stage_of_pixel
@@ -280,7 +280,7 @@ def test_parts_of_a_movie_are_no_exposures():
 def test_tables_have_their_columns_and_types_even_when_empty():
     for path in (MADE, DATA / "mdocfile_frame_set_single.mdoc"):
         source = read_source(path)
-        assert tuple(source.squares) == SQUARE_COLUMNS
+        assert tuple(source.squares) == (*SQUARE_COLUMNS, *LOOK_COLUMNS)
         assert tuple(source.holes) == HOLE_COLUMNS
         assert tuple(source.exposures) == EXPOSURE_COLUMNS
         assert tuple(source.ctf) == CTF_COLUMNS

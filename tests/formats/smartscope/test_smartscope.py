@@ -43,7 +43,10 @@ def test_squares_holes_exposures_and_results_of_an_export():
     assert validate(MADE) == []
     source = read_source(MADE)
     assert (source.format, source.session_name) == ("smartscope", "made_by_hand")
-    assert source.squares.to_numpy().tolist() == [
+    squares = source.squares
+    assert squares["looked"].fillna(False).tolist() == [True, True]
+    assert squares["area_um2"].iloc[0] == pytest.approx(2500 * 0.064**2)  # px of the atlas
+    assert squares.iloc[:, :4].to_numpy().tolist() == [
         ["grid1_square1", "grid1", 100.0, -250.0],
         ["grid1_square2", "grid1", 228.5, -120.25],
     ]
@@ -580,16 +583,19 @@ def test_a_selection_that_fails_is_told(server):
 def test_a_written_selection_is_read_back_equal(tmp_path_factory, holes, size):
     path = tmp_path_factory.mktemp("selection") / "selection.json"
     patches = [holes[start : start + size] for start in range(0, len(holes), size)]
-    write_selection(path, patches)
+    write_selection(path, patches, [holes])
     assert read_selection(path) == patches
+    assert read_selection(path, "squares") == [holes]
 
 
 def test_a_selection_that_is_none_is_refused(tmp_path):
     path = tmp_path / "selection.json"
     for patches in ([], [[]], [["a"], ["a"]]):
-        with pytest.raises(InputError, match=r"each hole once"):
+        with pytest.raises(InputError, match=r"each hole and square once"):
             write_selection(path, patches)
-    for text in ("[5]", '[{"type": "squares", "key": "selected", "new_value": "1", "ids": ["a"]}]'):
+    with pytest.raises(InputError, match=r"each hole and square once"):
+        write_selection(path, [["a"]], [["s", "s"]])
+    for text in ("[5]", '[{"type": "grids", "key": "selected", "new_value": "1", "ids": ["a"]}]'):
         path.write_text(text)
         with pytest.raises(FileFormatError, match=r"request 1: must be "):
             read_selection(path)

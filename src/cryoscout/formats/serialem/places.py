@@ -1,10 +1,11 @@
 """Which place each item of a SerialEM navigator is: whole-grid map, square, hole, patch. The file says none of it.
 
 Squares are the map items, without the whole-grid maps and without the maps taken inside another square (anchor and
-view maps), which stand for the square around them. A polygon, or a point drawn on a whole-grid map, in which no such map
-was taken is a square that was not opened yet; a polygon around a square's map says how large that square is. Where a hole belongs, in this order: the square of the map it was
-drawn on (DrawnID); the square that others of its group belong to; the square whose outline contains it; the map it
-names although the file does not have it; nowhere. Frames: outlines and positions are stage um.
+view maps), which stand for the square around them. A polygon, or a point drawn on a whole-grid map, in which no such
+map was taken is a square that was not opened yet; a polygon around a square's map says how large that square is. Where
+a hole belongs, in this order: the square of the map it was drawn on (DrawnID); the square that others of its group
+belong to; the square whose outline contains it; the map it names although the file does not have it; nowhere. Frames:
+outlines and positions are stage um.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ def places_of(nav: NavFile, patch_radius_um: float) -> Places:
         ),
         *(
             [
-                f"{len(opened)} points drawn on a whole-grid map, in the middle of a square's map, stand for that square"
+                f"{len(opened)} points of a whole-grid map in the middle of a square's map stand for that square"
             ]
             if opened
             else []

@@ -12,13 +12,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from cryoscout.core.errors import FileFormatError
 from cryoscout.core.telling import Progress, no_progress
 from cryoscout.formats.clusters import PATCH_RADIUS_UM
-from cryoscout.formats.records import EXPOSURE_COLUMNS, HOLE_COLUMNS, SQUARE_COLUMNS, SourceRecords
+from cryoscout.formats.records import (
+    EXPOSURE_COLUMNS,
+    HOLE_COLUMNS,
+    LOOK_COLUMNS,
+    SQUARE_COLUMNS,
+    SourceRecords,
+)
 from cryoscout.formats.serialem import mdoc as serialem_mdoc
 from cryoscout.formats.serialem import nav as serialem_nav
 from cryoscout.formats.serialem.autodoc import CODE_PAGE, Autodoc
@@ -283,7 +288,11 @@ def _square_table(places: Places, grid_id: str) -> pd.DataFrame:
     rows += [(item.id, grid_id, *item.stage_um[:2], pd.NA) for item in places.unopened]
     table = pd.DataFrame(rows, columns=[*SQUARE_COLUMNS, "looked"])
     area = [places.area_um2.get(square_id, math.nan) for square_id in table["square_id"]]
-    return table.assign(area_um2=np.array(area, dtype=np.float64)).astype({"looked": "boolean"})
+    table = table.assign(area_um2=area, brightness=math.nan, looked_at=pd.NaT)[
+        [*SQUARE_COLUMNS, *LOOK_COLUMNS]
+    ]
+    numbers = dict.fromkeys(("x_um", "y_um", "area_um2", "brightness"), "float64")
+    return table.astype({**numbers, "looked": "boolean", "looked_at": "datetime64[ns]"})
 
 
 def _hole_table(places: Places, placed: PlacedExposures, grid: int, grid_id: str) -> pd.DataFrame:
