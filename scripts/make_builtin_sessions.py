@@ -89,8 +89,16 @@ def later_table(folder: Path, images: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def looks_table(times: pd.Series) -> pd.DataFrame:
+    """When each image of a patch, square and grid was taken, by the preset that its name ends in."""
+    level = times.index.str.extract(r"_\d{5}(hl|sq|gr)(?:_v\d\d)?$", expand=False)
+    table = pd.DataFrame({"name": times.index, "level": level, "looked_at": times.to_numpy()})
+    table = table[table["level"].notna()].sort_values(["looked_at", "name"], kind="stable")
+    return table.assign(level=table["level"].map({"hl": "patch", "sq": "square", "gr": "grid"}))
+
+
 def main() -> None:
-    """Read FOLDER, write the two tables."""
+    """Read FOLDER, write the three tables."""
     if len(sys.argv) != 2:
         sys.exit("Usage: python scripts/make_builtin_sessions.py FOLDER")
     folder = Path(sys.argv[1])
@@ -98,6 +106,7 @@ def main() -> None:
     images = indexed(read_text_table(folder / "target_CTF_Y1.csv", ",", columns), "name")
     times = indexed(read_text_table(folder / "timestamps.csv", ",", ["name", "time"]), "name")["time"]
     write_gzip(DATA / "y1.csv.gz", paper_table(folder, images, times))
+    write_gzip(DATA / "y1-looks.csv.gz", looks_table(times))
     write_gzip(DATA / "y1-2022.csv.gz", later_table(folder, images))
 
 

@@ -170,7 +170,9 @@ def replay_session(
             f"A replay must have holes with an outcome. Got none in session {session.name} instead. "
             "Remedy: import the session with its CTF results."
         )
-    model, notes = time_model_for(session, request.time_model, request.minutes_per_exposure)
+    model, notes = time_model_for(
+        session, request.time_model, request.minutes_per_exposure, parts_looks=request.looks == "charged"
+    )
     stage = _Stage(session, request, truth, model)
     for spec in request.policies:
         stage.make(spec)
@@ -260,6 +262,9 @@ class _Stage:
             time_model=self.request.time_model,
             minutes_per_exposure=self.request.minutes_per_exposure,
             crossing=self.request.crossing,
+            # What is hidden is the world's to say: here everything that was measured is there.
+            looks="free",
+            parts_looks=self.request.looks == "charged",
         )
         setting = setting_of(self.session, asked)
         self._problems.setdefault(setting.prediction.name, only_measured(setting.problem, self.truth))
@@ -271,11 +276,26 @@ class _Stage:
         return self._problems[prediction].with_budget(self.request.budgets_min[at])
 
     def world(self, prediction: str | None, at: int) -> World:
-        """The same where nothing was looked at; None: on any prediction."""
+        """The same where nothing was looked at; None: on any prediction.
+
+        A place without a measured hole is as if it had been looked at: nothing is known of what it held.
+        """
+        import numpy as np
+
         from cryoscout.routing.looking import World
+        from cryoscout.routing.places import Places
+        from cryoscout.session.looks import atlas_features
 
         name = next(iter(self._problems)) if prediction is None else prediction
-        return World.hidden(self.problem(name, at), self._predictions[name].of_seen)
+        problem = self.problem(name, at)
+        tree = problem.tree
+        patch_empty = np.bincount(tree.patch_of_hole[self.truth.measured], minlength=tree.n_patches) == 0
+        square_empty = np.bincount(tree.square_of_patch[~patch_empty], minlength=tree.n_squares) == 0
+        features = atlas_features(self.session)
+        if np.isnan(features).all():
+            features = features[:, :0]
+        places = Places(square_empty, patch_empty, features)
+        return World(problem, places, self._predictions[name].of_seen)
 
     def any_problem(self, at: int) -> RoutingProblem:
         """The problem for what looks at no prediction: the bound and the recorded order."""

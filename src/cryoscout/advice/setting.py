@@ -45,6 +45,8 @@ class AdviceRequest:
     seed: int = 0
     looks: Looks = "charged"
     """`free`: what was not looked at is left out, and only what is seen is planned."""
+    parts_looks: bool = False
+    """Fitted times part looks from moves although everything was looked at: replays that hide places."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +75,16 @@ def setting_of(session: Session, request: AdviceRequest) -> Setting:
     from cryoscout.routing.from_session import not_chosen, problem_from_session
     from cryoscout.routing.predictions import prediction_of
     from cryoscout.routing.times import time_model_for
+    from cryoscout.session.looks import has_unseen_places
 
     name, named = split_policy_spec(request.policy, request.prediction)
     policy = policy_named(name)
     threshold_angstrom = threshold_of(session, request.threshold_angstrom)
     prediction = prediction_of(session, named, policy.default_prediction, threshold_angstrom)
-    time_model, time_notes = time_model_for(session, request.time_model, request.minutes_per_exposure)
+    parts_looks = request.parts_looks or (request.looks == "charged" and has_unseen_places(session))
+    time_model, time_notes = time_model_for(
+        session, request.time_model, request.minutes_per_exposure, parts_looks=parts_looks
+    )
     problem = problem_from_session(
         session,
         prediction=prediction,

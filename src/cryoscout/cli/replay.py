@@ -8,7 +8,8 @@ import typer
 
 from cryoscout.advice.compare import ReplayOutcome, ReplayRequest, StartsFrom, replay_session
 from cryoscout.advice.recorded import AS_RECORDED, words_on_as_recorded
-from cryoscout.advice.setting import Looks, split_policy_spec
+from cryoscout.advice.setting import split_policy_spec
+from cryoscout.cli.looks import looks_of
 from cryoscout.cli.minutes import budgets_of
 from cryoscout.cli.output import TELLING, console, print_json, progress
 from cryoscout.cli.session_place import DatabaseUrl, SessionArgument, session_at
@@ -70,11 +71,12 @@ def replay(
         str, typer.Option(help="Results reach the policy every N holes, or: square.")
     ] = "1",
     looks: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="free: everything is seen. charged: squares and patches are hidden until a look, which takes minutes."
+            help="free: everything is seen. charged: squares and patches are hidden until a look, which takes minutes. "
+            "Default: charged where the session has squares or patches that were not looked at, else free."
         ),
-    ] = "free",
+    ] = None,
     split: Annotated[
         str | None, typer.Option(help="Split of a built-in session: train, val. Default: val.")
     ] = None,
@@ -94,10 +96,12 @@ def replay(
       cryoscout replay y1 --policy dqn-y1 --starts-from eliminated
       cryoscout replay y1 --looks charged --time-model y1-looks-as-sketched --crossing drop
     """
+    from cryoscout.session.looks import has_unseen_places
     from cryoscout.session.named import load_session
 
     loaded = load_session(session_at(session, database_url), split, TELLING)
-    charged = _one_of("--looks", looks, get_args(Looks)) == "charged"
+    looks_are = ("charged" if has_unseen_places(loaded) else "free") if looks is None else looks_of(looks)
+    charged = looks_are == "charged"
     chosen, notes = _default_policies(loaded, charged) if policies is None else (_policies_of(policies), ())
     request = ReplayRequest(
         budgets_min=budgets_of(budget_min),
@@ -112,7 +116,7 @@ def replay(
         replan_every=_replan_every_of(replan_every),
         seed=seed,
         notes=notes,
-        looks=cast("Looks", looks),
+        looks=looks_are,
     )
     outcome = replay_session(loaded, request, progress)
     if as_json:

@@ -106,9 +106,9 @@ def fit_time_model(
     gaps_s = tuple(zip(begins_s[long].tolist(), steps_s[long].tolist(), strict=True))
     steps_s, tier, inside_hole = steps_s[~between], tier[~between], inside_hole[~between]
     by_tier = [steps_s[(tier == level) & ~inside_hole] for level in range(4)]
-    longest_s = _longest_s([_typical_step(of_tier, LONGEST_PAUSE_S) for of_tier in by_tier])
-    fits = [_typical_step(of_tier, longest) for of_tier, longest in zip(by_tier, longest_s, strict=True)]
-    extra_shot_s, extra_shot_events, _ = _typical_step(steps_s[inside_hole], LONGEST_PAUSE_S)
+    longest_s = _longest_s([typical_step(of_tier, LONGEST_PAUSE_S) for of_tier in by_tier])
+    fits = [typical_step(of_tier, longest) for of_tier, longest in zip(by_tier, longest_s, strict=True)]
+    extra_shot_s, extra_shot_events, _ = typical_step(steps_s[inside_hole], LONGEST_PAUSE_S)
     measured_s = np.array([typical for typical, _, _ in fits])
     events = np.array([seen for _, seen, _ in fits], dtype=np.int64)
     pauses = np.array([apart for _, _, apart in fits], dtype=np.int64)
@@ -180,7 +180,7 @@ def _steps(
     return times_s[:-1], np.diff(times_s), tier, (tier == 0) & same_hole, len(started_s) - len(timed)
 
 
-def _typical_step(steps_s: NDArray[np.float64], longest_s: float) -> tuple[float, int, int]:
+def typical_step(steps_s: NDArray[np.float64], longest_s: float) -> tuple[float, int, int]:
     """Median of the steps that are not pauses (NaN without any), steps seen, pauses among them.
 
     longest_s : a longer step is a pause, whatever the others are

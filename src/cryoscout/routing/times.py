@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from cryoscout.core.errors import DataError
 from cryoscout.core.units import SECONDS_PER_HOUR, TIER_NAMES
+from cryoscout.routing.look_fit import LOOK_LEVELS, PartedTimes, fit_parted_times
 from cryoscout.routing.time_fit import FEW_EVENTS, LONGEST_PAUSE_S, FittedTimeModel, fit_time_model
 from cryoscout.routing.time_model import PRESETS, TimeModel, time_model_named, with_minutes_per_exposure
+from cryoscout.session.builtin import builtin_looks, load_builtin
 from cryoscout.session.model import Session
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 GRIDS_ARE_SESSIONS = frozenset({"epu", "serialem"})
 """Formats whose sessions are of one grid (EPU's sample, SerialEM's navigator): to another there is no stage move."""
@@ -22,24 +25,31 @@ _GAPS_SHOWN = 3
 
 FITTED = "fitted"
 
+_Columns = tuple[NDArray[np.float64], NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
+"""Seconds, patch, square, grid and hole of exposures."""
+
 
 def time_model_for(
-    session: Session, name: str | None, minutes_per_exposure: float | None = None
+    session: Session,
+    name: str | None,
+    minutes_per_exposure: float | None = None,
+    *,
+    parts_looks: bool = False,
 ) -> tuple[TimeModel, tuple[str, ...]]:
     """The time model by name, or the session's default, and notes for the user.
 
     name : a preset, four numbers by commas, `fitted`, or None: `cryorl` for built-in and simulated sessions and where
         times are missing or too few to tell a visit from a pause (no tier with FEW_EVENTS steps that are no pauses),
         else `fitted`
+    parts_looks : fitted times part looks from moves, where the session says when it looked
     minutes_per_exposure : in place of what the model has for an exposure (`with_minutes_per_exposure`)
     Raises UnknownNameError; DataError when `fitted` is named and the session has too few times.
     """
     if minutes_per_exposure is not None:
-        model, notes = time_model_for(session, name)
+        model, notes = time_model_for(session, name, parts_looks=parts_looks)
         return with_minutes_per_exposure(model, minutes_per_exposure), notes
     if name == FITTED:
-        fit = fitted_times(session)
-        return fit.time_model, fit.warnings
+        return _fitted(session, fitted_times(session), parts_looks)
     if name is not None:
         return time_model_named(name), ()
     if session.info.default_time_model == "cryorl":
@@ -55,7 +65,73 @@ def time_model_for(
             f"{', '.join(f'{steps} {name}' for steps, name in kept)} steps without pauses, every one fewer than "
             f"{FEW_EVENTS}. --time-model fitted uses them all the same.",
         )
-    return fit.time_model, fit.warnings
+    return _fitted(session, fit, parts_looks)
+
+
+def _fitted(session: Session, fit: FittedTimeModel, parts_looks: bool) -> tuple[TimeModel, tuple[str, ...]]:
+    if not parts_looks:
+        return fit.time_model, fit.warnings
+    parted = parted_times(session)
+    if parted is None:
+        return fit.time_model, (
+            *fit.warnings,
+            "The session does not say when it looked: its looks are in the fitted tiers and take no minutes of their "
+            "own.",
+        )
+    names = zip(LOOK_LEVELS[:2], parted.look_s[:2].tolist(), parted.look_events[:2].tolist(), strict=True)
+    said = ", ".join(f"{seconds:.0f} s at a {level} ({events} steps)" for level, seconds, events in names)
+    return parted.time_model, (
+        *parted.tiers.warnings,
+        *parted.warnings,
+        f"Looks take {said}; tiers are without them.",
+    )
+
+
+def parted_times(session: Session) -> PartedTimes | None:
+    """Looks and moves apart, fitted to the session's own times; None where no look has a time.
+
+    Raises DataError when the session has too few times.
+    """
+    session = _whole(session)
+    columns, first = _times_of_exposures(session)
+    if session.info.built_in:
+        looks = builtin_looks()
+        level = looks["level"].map(dict(zip(LOOK_LEVELS, range(3), strict=True))).to_numpy(dtype=np.int64)
+        looked_at = looks["looked_at"]
+    else:
+        of_level = [session.patches["looked_at"].dropna(), session.squares["looked_at"].dropna()]
+        looked_at = pd.concat(of_level)
+        level = np.repeat(np.arange(2, dtype=np.int64), [len(each) for each in of_level])
+    if not len(looked_at) or pd.isna(first):
+        return None
+    looked_s = np.asarray((looked_at - first).dt.total_seconds(), dtype=np.float64)
+    seconds, patch, square, grid, hole = columns
+    return fit_parted_times(
+        seconds,
+        patch,
+        square,
+        grid,
+        hole,
+        looked_s,
+        np.asarray(level, dtype=np.int64),
+        grids_are_sessions=session.info.format in GRIDS_ARE_SESSIONS,
+    )
+
+
+def _whole(session: Session) -> Session:
+    """A split leaves gaps between its exposures; only the whole session shows which ones were consecutive."""
+    return load_builtin(session.info.dataset, split="all") if session.info.built_in else session
+
+
+def _times_of_exposures(session: Session) -> tuple[_Columns, pd.Timestamp]:
+    """Seconds from the first exposure, patch, square, grid and hole of each exposure, and when the first was."""
+    exposures = session.exposures.merge(session.holes[["hole_id", "patch_id"]], on="hole_id")
+    exposures = exposures.merge(session.patches[["patch_id", "square_id"]], on="patch_id")
+    exposures = exposures.merge(session.squares[["square_id", "grid_id"]], on="square_id")
+    first = exposures["started_at"].min()
+    seconds = (exposures["started_at"] - first).dt.total_seconds().to_numpy()
+    ids = [exposures[column].to_numpy() for column in ("patch_id", "square_id", "grid_id", "hole_id")]
+    return (seconds, ids[0], ids[1], ids[2], ids[3]), first
 
 
 def fitted_times(session: Session) -> FittedTimeModel:
@@ -63,20 +139,10 @@ def fitted_times(session: Session) -> FittedTimeModel:
 
     Raises DataError when the session has too few times.
     """
-    from cryoscout.session.builtin import load_builtin
-
-    if session.info.built_in:
-        # A split leaves gaps between its exposures; only the whole session shows which ones were consecutive.
-        session = load_builtin(session.info.dataset, split="all")
-    exposures = session.exposures.merge(session.holes[["hole_id", "patch_id"]], on="hole_id")
-    exposures = exposures.merge(session.patches, on="patch_id").merge(session.squares, on="square_id")
-    started_at = exposures["started_at"]
-    fit = fit_time_model(
-        (started_at - started_at.min()).dt.total_seconds().to_numpy(),
-        *(exposures[column].to_numpy() for column in ("patch_id", "square_id", "grid_id", "hole_id")),
-        grids_are_sessions=session.info.format in GRIDS_ARE_SESSIONS,
-    )
-    return replace(fit, warnings=(*fit.warnings, *_set_aside_in_words(fit, started_at.min())))
+    session = _whole(session)
+    columns, first = _times_of_exposures(session)
+    fit = fit_time_model(*columns, grids_are_sessions=session.info.format in GRIDS_ARE_SESSIONS)
+    return replace(fit, warnings=(*fit.warnings, *_set_aside_in_words(fit, first)))
 
 
 def _set_aside_in_words(fit: FittedTimeModel, first: pd.Timestamp) -> list[str]:

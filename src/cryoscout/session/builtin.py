@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import zlib
+from dataclasses import replace
 from importlib import resources
 from typing import Literal
 
@@ -26,6 +27,7 @@ SPLITS: tuple[str, ...] = ("train", "val", "all")
 
 Y1_TABLE = "y1.csv.gz"
 Y1_2022_TABLE = "y1-2022.csv.gz"
+Y1_LOOKS = "y1-looks.csv.gz"
 MODEL_2022 = "regress50-2022"
 
 _ORIGIN = "Session 21mar02c, aldolase, Leginon; github.com/IBM/CryoRL-pytorch, commit {commit}"
@@ -80,7 +82,31 @@ def load_builtin(name: str, split: Split = "val") -> Session:
     rows = rows.reset_index(drop=True)
     predictions = _paper_predictions(rows) if name == "y1" else _later_predictions(rows)
     tables = {"predictions": predictions, "provenance": _provenance(name)}
-    return session_from_holes(name, _info(name, split), _holes(rows), _exposures(rows), tables)
+    session = session_from_holes(name, _info(name, split), _holes(rows), _exposures(rows), tables)
+    return _with_looks(session)
+
+
+def builtin_looks() -> pd.DataFrame:
+    """When the patches, squares and grids of the session Y1 were looked at, in the order of time.
+
+    Columns: name (of the image, which is the id of the place), level ("patch", "square" or "grid"), looked_at. Places
+    below which nothing was imaged are among them, and are in no table of the session.
+    """
+    looks = _read_table(Y1_LOOKS)
+    return looks.assign(looked_at=pd.to_datetime(looks["looked_at"], format="%Y-%m-%d %H:%M:%S"))
+
+
+def _with_looks(session: Session) -> Session:
+    """The session with the looks at its patches and squares."""
+    at = builtin_looks().set_index("name")["looked_at"]
+    tables = {}
+    for table, column in (("squares", "square_id"), ("patches", "patch_id")):
+        frame = getattr(session, table)
+        looked_at = frame[column].map(at)
+        looked = pd.array(looked_at.notna().to_numpy(), dtype="boolean")
+        looked[~looked_at.notna().to_numpy()] = pd.NA
+        tables[table] = frame.assign(looked_at=looked_at, looked=looked)
+    return replace(session, **tables)
 
 
 def _info(name: str, split: str) -> SessionInfo:
@@ -173,6 +199,8 @@ def _provenance(name: str) -> pd.DataFrame:
         ("holes", "x_px, y_px", "CTF_{train,val}_by_hl.csv; target_CTF_Y1.csv for the others", "builtin"),
         ("exposures", "ctf_max_res_angstrom", ctf, "builtin"),
         ("exposures", "started_at", "timestamps.csv", "builtin"),
+        ("squares", "looked_at", "timestamps.csv", "builtin"),
+        ("patches", "looked_at", "timestamps.csv", "builtin"),
         ("predictions", "p_good" if paper else "ctf_predicted_angstrom", models, "builtin"),
     ]
     return pd.DataFrame(rows, columns=["table", "field", "file", "reader"])

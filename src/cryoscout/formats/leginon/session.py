@@ -4,7 +4,8 @@ name.
 An exposure is an image with an exposure preset (default `en`) three or more levels deep; patch, square and
 grid are its parents (see `leginon_names`). Of several presets each is a shot of the hole: Leginon images one target
 with one preset after the other, under one number. The CTF stands on the aligned image (`-a`), the start time is that
-of the raw one. Images of other presets are counted by preset, and so are results that another image of a shot stands
+of the raw one. The times of patch and square images are when these were looked at.
+Images of other presets are counted by preset, and so are results that another image of a shot stands
 for.
 Source: the files of session 21mar02c released with CryoRL, https://github.com/IBM/CryoRL-pytorch; there, too, the
 aligned image has the result and the raw one -1.
@@ -137,7 +138,7 @@ def read_session(
     )
     deviations = {table.path: table.deviations for table in tables if table.deviations}
     return LeginonImport(
-        session,
+        _with_looks(session, by_kind["timestamps"]),
         reports + time_reports + prediction_reports,
         crops,
         dict(zip(exposures["name"], exposures["confidence"].astype(float), strict=True)),
@@ -297,6 +298,21 @@ def _start_times(
     own = zip(stems, exposures["name"], strict=True)
     found = [times.get(stem, times.get(name, pd.NaT)) for stem, name in own]
     return pd.Series(found, dtype="datetime64[ns]"), reports
+
+
+def _with_looks(session: Session, tables: Sequence[LeginonTable]) -> Session:
+    """The session with the times of its patch and square images: these are the looks at them."""
+    times: dict[str, pd.Timestamp] = {}
+    for table in tables:
+        times.update(zip(table.rows["name"], table.rows["at"], strict=True))
+    looked = {}
+    for name, column in (("squares", "square_id"), ("patches", "patch_id")):
+        frame = getattr(session, name)
+        at = pd.Series([times.get(each, pd.NaT) for each in frame[column]], dtype="datetime64[ns]")
+        looked[name] = frame.assign(
+            looked_at=at, looked=pd.array([True if each else pd.NA for each in at.notna()], dtype="boolean")
+        )
+    return replace(session, **looked)
 
 
 def _times_of_others(tables: Sequence[LeginonTable], presets: Sequence[str]) -> tuple[str, ...]:

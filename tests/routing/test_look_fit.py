@@ -1,0 +1,77 @@
+"""Looks and moves told apart, on the public session and on times that are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cryoscout.core.errors import DataError
+from cryoscout.routing.look_fit import fit_parted_times
+from cryoscout.routing.times import fitted_times, parted_times, time_model_for
+from cryoscout.session.builtin import builtin_looks, load_builtin
+
+
+def test_the_public_session_parts_moves_from_looks():
+    session = load_builtin("y1", "val")
+    raw, parted = fitted_times(session), parted_times(session)
+    assert raw.seconds.tolist() == [91.0, 185.0, 185.0, 193.0]
+    assert parted.tiers.seconds.tolist() == [91.0, 100.0, 100.0, 108.0]
+    assert parted.tiers.events.tolist() == raw.events.tolist() == [3817, 171, 6, 22]
+    assert parted.with_looks.tolist() == [0, 171, 6, 22]  # a step within a patch holds no look
+    assert parted.looks.tolist() == [437, 78, 64]
+    assert parted.look_s[:2].tolist() == [85.0, 192.0]
+    assert parted.look_events[:2].tolist() == [201, 42]
+    model, notes = time_model_for(session, "fitted", parts_looks=True)
+    assert (model.patch_look_min, model.square_look_min) == (85 / 60, 192 / 60)
+    assert any(
+        "Looks take 85 s at a patch (201 steps), 192 s at a square (42 steps)" in note for note in notes
+    )
+    unparted, _ = time_model_for(session, "fitted")
+    assert unparted == raw.time_model
+
+
+def test_the_looks_of_the_public_session_are_those_of_its_places():
+    looks = builtin_looks()
+    assert looks["level"].value_counts().to_dict() == {"patch": 437, "square": 78, "grid": 64}
+    session = load_builtin("y1", "all")
+    assert session.patches["looked"].all()
+    assert session.squares["looked"].all()
+    first = session.exposures["started_at"].min()
+    assert session.squares["looked_at"].min() < first
+
+
+def made(looks=True, patches=12, look_s=80.0):
+    """Exposures of 60 s; before each patch an optional look, then a move of 30 s."""
+    started, patch, looked, now = [], [], [], 0.0
+    for number in range(patches):
+        if looks:
+            looked += [now, now + look_s]
+            now += 2 * look_s
+        for _ in range(5):
+            started.append(now)
+            patch.append(number)
+            now += 60.0
+        now += 30.0
+    ids = np.array(patch)
+    one = np.zeros(len(ids), dtype=int)
+    holes = np.arange(len(ids))
+    return np.array(started), ids, one, one, holes, np.array(looked), np.zeros(len(looked), dtype=np.int64)
+
+
+def test_a_tier_is_what_a_step_takes_less_its_looks():
+    parted = fit_parted_times(*made())
+    assert parted.look_s[0] == 80.0
+    assert parted.tiers.seconds[:2].tolist() == [60.0, 90.0]
+    assert any("a square follows another" in warning for warning in parted.warnings)
+    assert parted.look_s[1] == pytest.approx(60.0 * 3.3 / 1.52)  # filled
+
+
+def test_looks_that_overlap_never_make_a_step_negative():
+    started, patch, square, grid, hole, looked, level = made()
+    parted = fit_parted_times(started, patch, square, grid, hole, np.repeat(looked, 4), np.repeat(level, 4))
+    assert (parted.tiers.seconds > 0).all()
+
+
+def test_looks_without_times_are_said():
+    with pytest.raises(DataError, match="Looks must have a time"):
+        fit_parted_times(*made(looks=False))
