@@ -288,9 +288,11 @@ def _square_table(places: Places, grid_id: str) -> pd.DataFrame:
     rows += [(item.id, grid_id, *item.stage_um[:2], pd.NA) for item in places.unopened]
     table = pd.DataFrame(rows, columns=[*SQUARE_COLUMNS, "looked"])
     area = [places.area_um2.get(square_id, math.nan) for square_id in table["square_id"]]
-    table = table.assign(area_um2=area, brightness=math.nan, looked_at=[pd.NaT] * len(rows))[
-        [*SQUARE_COLUMNS, *LOOK_COLUMNS]
-    ]
+    table = table.assign(
+        area_um2=area,
+        brightness=math.nan,
+        looked_at=pd.Series(pd.NaT, index=table.index, dtype="datetime64[ns]"),
+    )[[*SQUARE_COLUMNS, *LOOK_COLUMNS]]
     numbers = dict.fromkeys(("x_um", "y_um", "area_um2", "brightness"), "float64")
     return table.astype({**numbers, "looked": "boolean", "looked_at": "datetime64[ns]"})
 
