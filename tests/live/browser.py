@@ -44,7 +44,7 @@ class Served:
             stderr=out,
         )
         out.close()
-        wait_for(lambda: "token=" in self._said(begin) or self.process_ended(), 90.0, "the server's address")
+        wait_for(lambda: "token=" in self._said(begin) or self.process_ended(), 240.0, "the server's address")
         assert not self.process_ended(), self._said(begin)
         self.said = self._said(begin)
         return self

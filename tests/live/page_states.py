@@ -30,6 +30,7 @@ class State:
     does: str = ""
     serves: tuple[str, ...] = ("--budget-min", "300")
     verb: str = ""
+    long_names: bool = False
 
 
 def _worst(cause: str, sentence: str, remedy: str) -> dict[str, Any]:
@@ -42,6 +43,14 @@ def _clock(age_s: float | None, usual_s: float | None, state: str) -> dict[str, 
 
 
 STATES: tuple[State, ...] = (
+    State(
+        "no data yet",
+        "No data yet: waiting for the first files of the session.",
+        "WAIT, an empty map that says what it waits for, no next hole, lamps that have heard nothing.",
+        holes=0,
+        imaged=0,
+        verb="WAIT",
+    ),
     State(
         "nothing imaged yet",
         "Nothing is imaged yet: the plan rests on predictions alone.",
@@ -154,6 +163,22 @@ STATES: tuple[State, ...] = (
         verb="WAIT",
     ),
     State(
+        "one hole",
+        "Nothing is imaged yet: the plan rests on predictions alone.",
+        "the one hole in the middle of the map, and as the next one.",
+        holes=1,
+        imaged=0,
+        verb="START",
+    ),
+    State(
+        "names of 200 characters",
+        "Only 20 results so far: the numbers still move a lot.",
+        "names cut with an ellipsis, in lists by their ends; nothing beyond the edge of the page.",
+        holes=100,
+        imaged=20,
+        long_names=True,
+    ),
+    State(
         "target met",
         "Target met:",
         "the number found and the target at the top, the target's line below the curve.",
@@ -176,7 +201,8 @@ STATES: tuple[State, ...] = (
     State(
         "replay",
         "Replay: a recorded session is played, not a microscope.",
-        "the verdict moves by itself.",
+        "the verdict moves by itself; a dotted line above what is collected and expected: the most any route could have.",
+        does="bound",
         serves=("--replay", "0"),
     ),
     State(

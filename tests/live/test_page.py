@@ -239,3 +239,30 @@ def test_axe_finds_no_error(browser: Any, night: Served, theme: str) -> None:
         time.sleep(0.3)
         found = axe.Axe().run(tab).response["violations"]
         assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found] == [], name
+
+
+TOO_SMALL_OR_OUTSIDE = """() => [...document.querySelectorAll('button, select, input, textarea')].flatMap((each) => {
+  const box = each.getBoundingClientRect(), name = each.id || each.textContent;
+  if (!box.width || each.closest('[hidden]')) return [];
+  const found = [];
+  if (box.width < 44 || box.height < 44) found.push(`${name} is ${box.width} x ${box.height}`);
+  if (box.left < -1 || box.right > window.innerWidth + 1) found.push(`${name} is outside`);
+  return found;
+})"""
+
+
+@needs_browser
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "height"), [(1024, 768), (820, 1180)])
+def test_a_tablet_has_targets_of_44_px_and_nothing_overflows(
+    browser: Any, night: Served, width: int, height: int
+) -> None:
+    page = Page(browser, night.address(), width, height)
+    page.is_shown()
+    time.sleep(1.0)
+    for tab in ("next", "squares", "history", "trust", "notes", "try", "help"):
+        page.tab.click(f"#tab-button-{tab}")
+        assert page(f"({TOO_SMALL_OR_OUTSIDE})()") == [], tab
+        assert page("document.documentElement.scrollWidth") <= width
+        assert page("document.documentElement.scrollHeight") <= height
+    assert page.complaints == []

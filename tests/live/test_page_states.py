@@ -37,7 +37,9 @@ def browser() -> Iterator[Any]:
 @pytest.mark.skipif(CHROMIUM is None, reason=WHY_NOT)
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.name)
 def test_the_state_says_its_sentence(browser: Any, tmp_path: Path, state: State) -> None:
-    session = session_with_places(state.holes, imaged=state.imaged, pending=state.pending)
+    session = session_with_places(
+        state.holes, imaged=state.imaged, pending=state.pending, long_names=state.long_names
+    )
     folder = stored(session, tmp_path)
     served = Served(tmp_path, "serve", folder.name, "--port", "0", *state.serves).start()
     try:
@@ -54,6 +56,7 @@ def test_the_state_says_its_sentence(browser: Any, tmp_path: Path, state: State)
         if state.verb:
             assert page.text("#verb") == state.verb
         assert page("document.documentElement.scrollHeight") <= 720
+        assert page("document.documentElement.scrollWidth") <= 1280
         _photograph(page, state.name)
         assert [
             each for each in page.complaints if "ERR_CONNECTION" not in each and "WebSocket" not in each
@@ -67,6 +70,9 @@ def _do(state: State, page: Page, served: Served) -> None:
         page.tab.evaluate(
             "const s = document.getElementById('as-of'); s.value = 500; s.dispatchEvent(new Event('input'))"
         )
+    elif state.does == "bound":
+        points = "((window.cryoscout.now.forecast || {}).bound || []).length"
+        wait_for(lambda: page(points), 60, "the bound of what is played")
     elif state.does == "kill":
         served.kill()
     elif state.does == "restart":

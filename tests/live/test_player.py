@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 
 import pytest
 
 from cryoscout.advice.setting import AdviceRequest, setting_of
 from cryoscout.core.errors import InputError
 from cryoscout.live.serving import ServeRequest, serving
+from cryoscout.routing.bound import good_holes_bound
 from cryoscout.routing.from_session import truth_from_session
 from cryoscout.routing.replay import only_measured, replay
 from cryoscout.session.named import load_session
@@ -59,6 +61,32 @@ def test_a_microscope_that_takes_advice_goes_the_route_of_a_replay(measured, tmp
     assert route[1:] == expected_route(measured, 24.0, route[0])
     assert moment.facts["followed"] == moment.facts["compared"] == len(route)
     assert sorted((path, path.stat().st_mtime_ns) for path in measured.rglob("*")) == before
+
+
+def test_the_bound_stands_at_every_drawn_point_and_nothing_collected_is_above_it(measured):
+    source = load_session(str(measured))
+    problem = setting_of(source, AdviceRequest(24.0, as_new=True)).problem
+    truth = truth_from_session(source)
+    request = ServeRequest((str(measured),), replay=0.0, follow="advice", budget_min=24.0)
+    with serving(request, quiet) as served:
+        [advisor] = served.advisors.values()
+        deadline = time.monotonic() + 240.0
+        while time.monotonic() < deadline and advisor.moment.content["results"] < 4:
+            time.sleep(0.05)
+        moment = advisor.moment
+        collected = served.collected(None, moment)
+        points = served.replay_bound.points(moment, collected)
+    assert len(points) == len(collected) + len(moment.advice.outlook.minutes)
+    start = source.hole_index(served.replay_bound.first_exposure()[0])
+    began = datetime.fromisoformat(collected[0][0])
+    elapsed = (moment.microscope_at - began).total_seconds() / 60.0
+    for point in points:
+        minutes = max(1e-9, elapsed + point["minutes"])
+        most = good_holes_bound(only_measured(problem, truth).with_budget(minutes + 1e-4), truth, start)
+        assert point["good"] == truth.good[start] + most, point
+    for point, (at, good) in zip(points, collected, strict=False):
+        assert point["at"] == at
+        assert point["good"] >= good
 
 
 @pytest.mark.slow

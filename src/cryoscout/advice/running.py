@@ -134,7 +134,7 @@ class RunningPlanner:
 
     def resolve(self, session: Session) -> None:
         """Take the session's places, predictions, times and threshold anew: after imports, predictions, thresholds."""
-        self.setting: Setting = setting_of(session, self.request)
+        self.setting: Setting = setting_of(session, self.request, may_be_empty=True)
         self.problem = self.setting.problem
         self.names = place_names(session)
         self.index = PlaceIndex(
@@ -158,6 +158,8 @@ class RunningPlanner:
         """
         began = time.monotonic()
         said = obeyed(now.overrides, self.index, self._square_of_hole)
+        if not self.problem.n_holes:
+            return self._nothing_known(now, said)
         blocked = now.imaged | said.out
         observation = self._observation(now, blocked)
         policy = self._policy(now, observation)
@@ -180,6 +182,25 @@ class RunningPlanner:
             kept,
             time.monotonic() - began,
             (*self.setting.prediction.notes, *self.setting.prediction.cautions, *self.setting.time_notes),
+        )
+
+    def _nothing_known(self, now: Now, said: Obeyed) -> RunningAdvice:
+        """The advice before any hole is known: there is nothing to choose."""
+        walk = walked(self.problem, now.here, (), now.minutes_left)
+        standing = Standing((), now.overrides, self._number)
+        return RunningAdvice(
+            now.revision,
+            self.problem,
+            self.names,
+            now,
+            walk,
+            0,
+            np.empty(0),
+            said,
+            self.request.seed,
+            standing,
+            False,
+            0.0,
         )
 
     def _observation(self, now: Now, blocked: NDArray[np.bool_]) -> Observation:

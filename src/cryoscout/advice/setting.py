@@ -69,8 +69,11 @@ class Setting:
         return f"{self.policy_name}@{self.prediction.name}"
 
 
-def setting_of(session: Session, request: AdviceRequest) -> Setting:
-    """Resolve a request. Raises the errors of the parts: unknown names, a prediction with gaps, too few times."""
+def setting_of(session: Session, request: AdviceRequest, may_be_empty: bool = False) -> Setting:
+    """Resolve a request. Raises the errors of the parts: unknown names, a prediction with gaps, too few times.
+
+    may_be_empty : a session of which no hole is known yet gives a problem without holes
+    """
     from cryoscout.learning.registry import policy_named
     from cryoscout.routing.from_session import not_chosen, problem_from_session
     from cryoscout.routing.predictions import prediction_of
@@ -95,6 +98,7 @@ def setting_of(session: Session, request: AdviceRequest) -> Setting:
         as_new=request.as_new,
         also_unchosen=request.also_unchosen,
         loaded=request.loaded,
+        may_be_empty=may_be_empty,
     )
     if request.looks == "free" and problem.places is not None:
         problem = _without_unseen(session, problem)

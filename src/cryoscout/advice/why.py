@@ -72,6 +72,8 @@ def verdict_of(advice: RunningAdvice) -> Verdict:
 
 
 def _stop(advice: RunningAdvice) -> Verdict:
+    if not advice.problem.n_holes:
+        return Verdict("WAIT", "", 0.0, "No hole is known yet: waiting for the session's first files.")
     free = advice.problem.available() & ~advice.now.imaged
     if not free.any():
         return Verdict("STOP", "", 0.0, "Every hole is imaged.")

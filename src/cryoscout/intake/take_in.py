@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cryoscout.session.joins import JoinReport
     from cryoscout.session.model import Session
     from cryoscout.session.place import PlaceMark
+    from cryoscout.session.store import SessionStore
 
 DEVIATIONS_SHOWN = 5
 
@@ -181,6 +182,8 @@ def update_session(
     options = sources.options
     with SessionStore.open(location) as store:
         stored, known = store.load(telling.progress), store.files()
+        if not len(stored.grids):
+            return _begun(store, stored, sources, telling)
         found = _found(sources, telling, known, stored)
         _refuse_leginon_options(found, only_leginon=False, options=options)
         if not found.records:
@@ -204,6 +207,19 @@ def update_session(
 
         added = store.save_update(extend, sources.as_given, files=found.files, progress=telling.progress)
     read = TakenIn(joined.session, joined.reports, {}, left_out, joined.notes, found.unchanged)
+    return read, added
+
+
+def _begun(
+    store: SessionStore, stored: Session, sources: Sources, telling: Telling
+) -> tuple[TakenIn, dict[str, int]]:
+    """The first that comes to a session of which nothing was known: it is read as a new one."""
+    if not sources.paths and not sources.servers:
+        return TakenIn(stored), {}
+    read = read_session(sources, telling)
+    added = store.save_update(
+        lambda now: replace(read.session, name=now.name), sources.as_given, files=read.files
+    )
     return read, added
 
 

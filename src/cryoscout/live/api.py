@@ -158,7 +158,7 @@ def _reads(app: FastAPI, served: ServedSessions) -> None:
             "prediction": moment.content["prediction"],
             "mode": served.mode,
             "role": request.scope.get(ROLE),
-            "replay": served.is_replay,
+            "replay": served.replay_bound is not None,
             "overrides": {
                 "holes": dict(said.holes),
                 "squares": dict(said.squares),
@@ -240,9 +240,11 @@ def _reads(app: FastAPI, served: ServedSessions) -> None:
 
     @app.get(f"{BASE}/forecast", tags=["read"])
     def forecast(name: SessionName = None, as_of: AsOf = None) -> Json:
-        """Good micrographs against time with 50 and 80 %, and as collected."""
+        """Good micrographs against time with 50 and 80 %, and as collected; of a played session the exact bound."""
         moment = served.moment(name, as_of)
-        return views.forecast_json(moment, served.collected(name, moment))
+        so_far = served.collected(name, moment)
+        bound = () if served.replay_bound is None else served.replay_bound.points(moment, so_far)
+        return views.forecast_json(moment, so_far, bound)
 
     @app.get(f"{BASE}/time", tags=["read"])
     def time_spent(name: SessionName = None, as_of: AsOf = None) -> Json:

@@ -15,7 +15,7 @@ import io
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -31,6 +31,7 @@ from cryoscout.core.telling import SILENT, Say
 from cryoscout.intake.read import ReadOptions
 from cryoscout.intake.take_in import Sources, read_session
 from cryoscout.live.advisor import Advisor
+from cryoscout.routing.replay import Truth
 from cryoscout.session.model import Session
 from cryoscout.session.named import load_session
 from cryoscout.session.store import SessionStore
@@ -60,6 +61,8 @@ class Player:
     rows: dict[str, list[str]] = field(default_factory=dict)  # hole -> cells of the table
     taken: list[str] = field(default_factory=list)
     """Holes in the order they were imaged."""
+    first_exposure: tuple[str, datetime] | None = None
+    """Hole and microscope time of the first exposure, where it has one."""
 
     def __post_init__(self) -> None:
         self.data = self.folder.parent / f"{self.folder.stem}-{FOLDER}"
@@ -120,6 +123,24 @@ class Player:
         """What the watcher is to follow."""
         return [self.data / TABLE, self.data / STAR]
 
+    def truth(self, threshold_angstrom: float, holes: Sequence[str]) -> Truth:
+        """What each of these holes gives when it is played: every result of a record, else one of each hole.
+
+        Returns the truth in the order of `holes`; a hole without a result is not measured.
+        """
+        if self.follow == "record":
+            good = dict(
+                zip(
+                    self.source.holes["hole_id"],
+                    self.source.good_by_hole(threshold_angstrom).tolist(),
+                    strict=True,
+                )
+            )
+        else:
+            good = {hole: float(ctf <= threshold_angstrom) for hole, ctf in self._results.items()}
+        found = np.array([good.get(hole, np.nan) for hole in holes], dtype=np.float64)
+        return Truth(np.nan_to_num(found), ~np.isnan(found))
+
     def start(self, advisor: Advisor) -> None:
         """Begin to play."""
         work = self._play_record if self.follow == "record" else self._take_advice
@@ -152,6 +173,8 @@ class Player:
                 self._stop.wait(max(0.0, (at - before).total_seconds()) / self.speed)
             if self._stop.is_set():
                 return
+            if not self.taken and at is not None:
+                self.first_exposure = str(hole), at.to_pydatetime()
             before = before if at is None else at
             self._image(str(hole), str(exposure), "" if at is None else at.isoformat(sep=" "))
             waiting.append((str(exposure), FAILED_ANGSTROM if outcome == "failed" else float(ctf)))
@@ -177,6 +200,8 @@ class Player:
             used_min += minutes
             at = FIRST_EXPOSURE + timedelta(minutes=used_min)
             exposure = f"{name}-played"
+            if not self.taken:
+                self.first_exposure = name, at
             self._image(name, exposure, at.isoformat(sep=" ", timespec="microseconds"))
             self._measure([(exposure, self._results[name])])
             if not self._until_known(advisor, name):

@@ -18,6 +18,7 @@ from cryoscout.core.errors import UnknownNameError
 from cryoscout.live.advisor import Advisor
 from cryoscout.live.hub import Hub
 from cryoscout.live.past import moment_as_of
+from cryoscout.live.replay_bound import ReplayBound
 from cryoscout.live.running import Moment
 from cryoscout.live.settings import LiveSettings
 from cryoscout.live.views import collected
@@ -35,8 +36,8 @@ class ServedSessions:
     clock: Callable[[], float] = time.time
     hub: Hub = field(default_factory=Hub)
     folder_clock: Callable[[], Mapping[str, Any] | None] = lambda: None
-    is_replay: bool = False
-    """A recorded session is played, and no microscope."""
+    replay_bound: ReplayBound | None = None
+    """Of a recorded session that is played, and no microscope."""
     mode: Mode = "watch"
     armed_until_s: float | None = None
 

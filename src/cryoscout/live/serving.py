@@ -17,6 +17,7 @@ from cryoscout.core.telling import Say
 from cryoscout.live.api import app_of
 from cryoscout.live.guard import Guard, allowed_hosts
 from cryoscout.live.lock import only_server
+from cryoscout.live.replay_bound import ReplayBound
 from cryoscout.live.server import ServedSessions, advisor_of, new_run_id
 from cryoscout.live.settings import LiveSettings
 from cryoscout.live.tokens import TOKENS_FILE, Tokens, tokens_of
@@ -204,7 +205,7 @@ def serving(request: ServeRequest, say: Say) -> Iterator[ServedSessions]:
         served = ServedSessions(
             advisors,
             mode="watch" if request.export_to is None else "suggest",
-            is_replay=request.replay is not None,
+            replay_bound=None if player is None else ReplayBound(lambda: player.first_exposure, player.truth),
         )
         served.start()
         stack.callback(served.close)

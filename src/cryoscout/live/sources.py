@@ -10,15 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cryoscout.core.errors import CryoscoutError, InputError
+from cryoscout.core.errors import CryoscoutError, FileFormatError, InputError
 from cryoscout.core.telling import SILENT, Say
 from cryoscout.intake.follow import FollowedSources, TakenOn
 from cryoscout.intake.read import ReadOptions
-from cryoscout.intake.take_in import Sources, read_session, store_session
+from cryoscout.intake.take_in import Sources, TakenIn, read_session, store_session
 from cryoscout.live.advisor import Advisor
 from cryoscout.live.facts import Ticks
 from cryoscout.live.server import ServedSessions
 from cryoscout.live.watch import POLL_S, Changes, changes_below
+from cryoscout.session.model import session_without_rows
 from cryoscout.session.store import SessionStore
 from cryoscout.session.store_database import name_of_location
 
@@ -69,7 +70,14 @@ def _made_of(request: ServeRequest, say: Say) -> Path:
     if not folder.exists():
         paths = [*request.watch, *request.ctf]
         sources = Sources(paths, [], ReadOptions(permissive=True), ", ".join(map(str, paths)))
-        store_session(read_session(sources, SILENT), folder, sources.as_given, False, SILENT, None)
+        try:
+            read = read_session(sources, SILENT)
+        except FileFormatError:
+            if any(path.is_file() or any(path.iterdir()) for path in request.watch):
+                raise
+            read = TakenIn(session_without_rows(folder.name.removesuffix(".session")))
+            say(f"{sources.as_given} is empty: its first files are waited for.")
+        store_session(read, folder, sources.as_given, False, SILENT, None)
         say(f"Made {folder} of {sources.as_given}.")
     return folder
 

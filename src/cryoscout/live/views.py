@@ -221,10 +221,11 @@ def patch_rows(moment: Moment) -> list[Json]:
     ]
 
 
-def forecast_json(moment: Moment, so_far: Sequence[tuple[str, float]]) -> Json:
+def forecast_json(moment: Moment, so_far: Sequence[tuple[str, float]], bound: Sequence[Json] = ()) -> Json:
     """Good micrographs against minutes from now, with 50 and 80 %, and as they were collected.
 
     so_far : (microscope time, good micrographs by then), ascending
+    bound : of a session that is played, see `ReplayBound.points`
     """
     seen = moment.advice.outlook
     with_pauses = 1.0 + moment.advice.problem.time_model.pauses_per_min
@@ -236,6 +237,7 @@ def forecast_json(moment: Moment, so_far: Sequence[tuple[str, float]]) -> Json:
         "interval_50": rounded(seen.interval_50.tolist()),
         "interval_80": rounded(seen.interval_80.tolist()),
         "collected": [{"at": at, "good": good} for at, good in so_far],
+        "bound": rounded([dict(each) for each in bound]),
         "target": moment.content["target"],
     }
 
@@ -248,7 +250,7 @@ def collected(session: Session, threshold_angstrom: float) -> list[tuple[str, fl
     )
     good = (timed["ctf_max_res_angstrom"] <= threshold_angstrom).cumsum()
     return [
-        (pd.Timestamp(at).isoformat(timespec="seconds"), float(count))
+        (pd.Timestamp(at).isoformat(), float(count))
         for at, count in zip(timed["started_at"], good, strict=True)
     ]
 

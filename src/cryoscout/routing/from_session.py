@@ -44,6 +44,7 @@ def problem_from_session(
     as_new: bool = False,
     also_unchosen: bool = False,
     loaded: str | None = None,
+    may_be_empty: bool = False,
 ) -> RoutingProblem:
     """The planning problem of a session; holes in the session's order.
 
@@ -51,6 +52,7 @@ def problem_from_session(
     as_new : hide every outcome and plan imaged holes again; built-in sessions always are as new
     also_unchosen : plan holes too that the operator did not choose (`not_chosen`)
     loaded : id of the grid that is in the microscope where a plan starts at no hole (`loaded_grid`)
+    may_be_empty : a session of which no hole is known yet is a problem without holes, and no error
     Without as_new, imaged holes are marked as imaged (never planned) and known outcomes are handed over.
     Raises UnknownNameError, InputError, DataError as the parts do.
     """
@@ -73,8 +75,12 @@ def problem_from_session(
         allowed=None if also_unchosen or not left_out.any() else ~left_out,
         stage_um=stage_positions_um(session),
         hole_ids=tuple(session.holes["hole_id"]),
-        places=places_of(session),
+        places=_nothing_known(session) if may_be_empty and not session.n_holes else places_of(session),
     )
+
+
+def _nothing_known(session: Session) -> Places:
+    return places_of(session) or Places.looked_at(squares_looked_at(session), patches_looked_at(session))
 
 
 def places_of(session: Session) -> Places | None:

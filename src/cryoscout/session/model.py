@@ -427,6 +427,16 @@ def session_from_holes(
     return replace(session, **further) if further else session
 
 
+def session_without_rows(name: str) -> Session:
+    """A session of which nothing is known yet; what comes first says its format."""
+    grids, squares, patches, holes = (
+        empty_table(table) for table in ("grids", "squares", "patches", "holes")
+    )
+    return Session(
+        name, SessionInfo(format="generic"), grids, squares, patches, holes, empty_table("exposures")
+    )
+
+
 def _check_unique(table: str, column: str, frame: pd.DataFrame) -> None:
     twice = frame[column].duplicated()
     if twice.any():

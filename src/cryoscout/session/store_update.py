@@ -35,7 +35,7 @@ def changes_between(stored: Session, extended: Session) -> list[dict[str, Any]]:
     which run is taken; what holes the operator had chosen; positions and times that were missing; the patch of holes
     that had no image and no exposure with a known stage position, and with it patches that nothing is left in; more
     shots per hole; the time model, from the published one to the fitted one; the id of a shot that was recorded live,
-    before the vendor's was known.
+    before the vendor's was known; of a session without rows everything but its name.
     Raises StoreError for any other difference.
     """
     payloads: list[dict[str, Any]] = []
@@ -81,6 +81,8 @@ def _with_new_ids(stored: Session, new_ids: dict[str, str]) -> Session:
 def _info_changes(stored: Session, extended: Session) -> dict[str, Any]:
     before, after = stored.info.model_dump(), extended.info.model_dump()
     changes = {name: value for name, value in after.items() if value != before[name]}
+    if not len(stored.grids):  # nothing was known yet: what comes first says what kind of session it is
+        return changes
     allowed = {
         "shots": extended.info.shots > stored.info.shots,
         "default_time_model": extended.info.default_time_model == "fitted",

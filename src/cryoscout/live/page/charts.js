@@ -18,6 +18,8 @@ export function drawFan(canvas, forecast) {
   let most = 1;
   for (const pair of forecast.interval_80) most = Math.max(most, pair[1]);
   if (forecast.target) most = Math.max(most, forecast.target.good);
+  const bound = (forecast.bound || []).map((each) => [each.minutes, each.good]);
+  for (const [, good] of bound) most = Math.max(most, good);
   most *= 1.06;
   const X = (m) => left + ((m - begin) / (last - begin || 1)) * (w - left - right), Y = (g) => h - bottom - (g / most) * (h - bottom - top);
   const band = (pairs, alpha) => {
@@ -33,6 +35,7 @@ export function drawFan(canvas, forecast) {
     points.forEach(([m, g], i) => (i ? context.lineTo(X(m), Y(g)) : context.moveTo(X(m), Y(g)))); context.stroke(); context.setLineDash([]);
   };
   line(forecast.minutes.map((m, i) => [m, forecast.expected[i]]), shade.accent, [], 2);
+  line(bound, shade.text, [2, 3], 1.5);
   line(past, shade.good, [], 2.5);
   if (forecast.target) line([[begin, forecast.target.good], [last, forecast.target.good]], shade.wait, [7, 4], 2);
   context.strokeStyle = shade.text; context.lineWidth = ratio; context.beginPath(); context.moveTo(X(0), top); context.lineTo(X(0), h - bottom); context.stroke();
@@ -45,7 +48,8 @@ export function drawFan(canvas, forecast) {
     context.fillText(text, Math.min(Math.max(X(m), left + 14 * ratio), w - 22 * ratio), h - 4 * ratio);
   }
   const end = forecast.expected.length - 1, low = Math.round(forecast.interval_80[end][0]), high = Math.round(forecast.interval_80[end][1]);
-  return `Expected by the end: ${Math.round(forecast.expected[end])} good, 80 % between ${low} and ${high}.`;
+  const ofBound = bound.length ? ` Dotted: the most any route could have, ${Math.round(bound[bound.length - 1][1])}.` : "";
+  return `Expected by the end: ${Math.round(forecast.expected[end])} good, 80 % between ${low} and ${high}.${ofBound}`;
 }
 
 export function drawStrip(canvas, spent) {

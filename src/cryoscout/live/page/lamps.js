@@ -6,7 +6,7 @@ const SHAPES = {
   well: { word: "well", colour: "var(--good)", draw: () => svg("circle", { cx: 20, cy: 20, r: 13, fill: "var(--good)" }) },
   late: { word: "late", colour: "var(--wait)", draw: () => svg("path", { d: "M20 5 L36 34 L4 34 Z", fill: "var(--wait)" }) },
   gone: { word: "stalled", colour: "var(--bad)", draw: () => svg("path", { d: "M8 8 L32 32 M32 8 L8 32", stroke: "var(--bad)", "stroke-width": 7, "stroke-linecap": "round" }) },
-  none: { word: "nothing yet", colour: "var(--quiet)", draw: () => svg("circle", { cx: 20, cy: 20, r: 12, fill: "none", stroke: "var(--quiet)", "stroke-width": 4, "stroke-dasharray": "5 5" }) },
+  none: { word: "silent", colour: "var(--quiet)", draw: () => svg("circle", { cx: 20, cy: 20, r: 12, fill: "none", stroke: "var(--quiet)", "stroke-width": 4, "stroke-dasharray": "5 5" }) },
 };
 
 export function setLamp(name, title, state, ageS, usualS) {
@@ -15,13 +15,18 @@ export function setLamp(name, title, state, ageS, usualS) {
     lamp.dataset.state = state;
     const picture = svg("svg", { viewBox: "0 0 40 40", "aria-hidden": "true" }, shape.draw());
     const words = document.createElement("span");
-    words.append(document.createElement("b"), document.createElement("small"));
+    const small = document.createElement("small"), usual = document.createElement("span");
+    usual.className = "usual";
+    small.append(document.createElement("span"), usual);
+    words.append(document.createElement("b"), small);
     lamp.replaceChildren(picture, words);
   }
-  const [word, age] = lamp.querySelectorAll("b, small");
+  const [word, age, usual] = lamp.querySelectorAll("b, small > span");
   word.style.color = shape.colour;
   say(word, `${title} ${shape.word}`);
-  say(age, ageS === null || ageS === undefined ? "no sign yet" : `${span(ageS)} ago${usualS ? `, usually ${span(usualS)}` : ""}`);
+  const isHeard = ageS !== null && ageS !== undefined;
+  say(age, isHeard ? `${span(ageS)} ago` : "no sign yet");
+  say(usual, isHeard && usualS ? `, usually ${span(usualS)}` : "");
 }
 
 export function stateOf(clock) {

@@ -1,14 +1,15 @@
 // The panels beside the map. Each takes what the server said and sets it as text.
 import { $, button, el, say } from "./dom.js";
-import { minutes, percent, shared, short, span, time, whole } from "./words.js";
+import { middle, minutes, percent, shared, short, span, time, whole } from "./words.js";
 
 const SIGN = { "go on": "▶ go on", leave: "◀ leave", skip: "— skip", "look into": "? look into" };
 
 export function showNext(advice, pick) {
   const next = advice && advice.next;
-  say($("next-hole"), next ? next.hole : advice ? "Nothing to image" : "No hole yet");
+  say($("next-hole"), next ? middle(next.hole) : advice ? "Nothing to image" : "No hole yet");
+  $("next-hole").title = next ? next.hole : "";
   const place = next && next.x_um !== null ? `x ${next.x_um.toFixed(2)}, y ${next.y_um.toFixed(2)} µm` : "";
-  say($("next-where"), next ? [`p ${percent(next.p_good)}`, place, `square ${next.square}`, minutes(next.minutes)].filter(Boolean).join("  ·  ") : advice ? advice.verdict.sentence : "");
+  say($("next-where"), next ? [`p ${percent(next.p_good)}`, place, `square ${middle(next.square, 40)}`, minutes(next.minutes)].filter(Boolean).join("  ·  ") : advice ? advice.verdict.sentence : "");
   say($("next-why"), advice && advice.why ? `${advice.why.sentence}${advice.why.switch ? ` (${advice.why.switch})` : ""}` : "");
   const holes = (advice && advice.holes) || [], cut = shared(holes.map((hole) => hole.hole));
   const rows = holes.map((hole) =>

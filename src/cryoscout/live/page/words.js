@@ -35,6 +35,8 @@ export function shared(names) {
   const mark = Math.max(...["_", "-", " ", "/", "#", "."].map((each) => names[0].lastIndexOf(each, length - 1)));
   return mark < 5 ? 0 : mark + 1;
 }
+// A name that is too long keeps its beginning and its end: often only the end tells it apart.
+export const middle = (name, most = 56) => (name.length > most ? `${name.slice(0, Math.ceil(most / 2) - 1)}…${name.slice(-Math.floor(most / 2))}` : name);
 export const short = (name, cut) => (cut && name.length > cut ? `…${name.slice(cut)}` : name);
 
 export function nearest(wanted, names, most = 5) {

@@ -1,0 +1,71 @@
+"""A session of which nothing is known yet: it is served, says so, and goes on with the first files."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cryoscout.live.serving import ServeRequest, serving
+from cryoscout.session.store import SessionStore
+
+_GENERATOR = Path(__file__).resolve().parents[2] / "benchmarks" / "formats_data.py"
+
+
+def epu_session(folder):
+    """A small EPU session, some of whose holes are imaged."""
+    if "formats_data" not in sys.modules:
+        spec = importlib.util.spec_from_file_location("formats_data", _GENERATOR)
+        sys.modules["formats_data"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules["formats_data"])
+    sys.modules["formats_data"].write_epu_session(folder, 12, shots=1, holes_along_square=6, seed=1)
+
+
+def quiet(message):
+    """Nothing is shown."""
+
+
+def until(holds, limit_s=60.0):
+    deadline = time.monotonic() + limit_s
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def empty(tmp_path):
+    folder = tmp_path / "night"
+    folder.mkdir()
+    return folder
+
+
+def test_an_empty_folder_is_served_and_its_first_files_are_taken(empty, tmp_path):
+    place = tmp_path / "night.session"
+    with serving(ServeRequest((), watch=(empty,), output=place), quiet) as served:
+        [advisor] = served.advisors.values()
+        said = advisor.moment.content
+        assert said["verdict"]["verb"] == "WAIT"
+        assert "first files" in said["verdict"]["sentence"]
+        assert said["next"] is None
+        epu_session(empty)
+        until(lambda: advisor.moment.content["holes_left"] > 0)
+        assert advisor.moment.content["next"] is not None
+    with SessionStore.open(place) as store:
+        assert store.load().info.format == "epu"
+    with serving(ServeRequest((), watch=(empty,), output=place), quiet) as served:
+        [advisor] = served.advisors.values()
+        assert advisor.moment.content["holes_left"] > 0
+
+
+def test_a_folder_of_something_else_is_refused(empty, tmp_path):
+    (empty / "notes.doc").write_text("x")
+    from cryoscout.core.errors import FileFormatError
+
+    with (
+        pytest.raises(FileFormatError),
+        serving(ServeRequest((), watch=(empty,), output=tmp_path / "s.session"), quiet),
+    ):
+        pass
