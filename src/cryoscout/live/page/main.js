@@ -24,7 +24,7 @@ writes.revision = () => (now.advice ? now.advice.revision : 0);
 writes.author = () => $("author").value.trim();
 const map = new HoleMap($("map"), $("overview"), (what, picked) => { if (what === "moved") showFollow(); if (what === "selected") showSelected(picked); });
 const tryout = new Tryout(api, writes, () => placeOf(map.selected));
-const notes = new Notes((body) => writes.note(body));
+const notes = new Notes(async (body) => { const sent = await writes.note(body); if (sent.ok) readSaid(); return sent; });
 
 // --- reading -------------------------------------------------------------------------------------
 
@@ -57,6 +57,14 @@ async function read() {
   readSlowly();
 }
 
+// What people said is shown at once to the one who said it, however slow the rest is.
+async function readSaid() {
+  const actions = await api.get("actions").catch(() => null);
+  if (actions) { showSaid(actions); showOwnHistory(); }
+}
+function showSaid(actions) { now.actions = actions.actions.slice().reverse(); notes.show(actions.notes || []); }
+function showOwnHistory() { showHistory(now.actions, sinceLeft(), (action) => writes.undo(action).then(() => { refresh(); readSaid(); }), writes.mayWrite && !api.asOf); }
+
 let slow = null, slowEndedAt = 0, slowTookMs = 0;
 // What need not be there at once. It waits four times as long as it took last: a large session answers results first.
 function readSlowly() {
@@ -69,7 +77,7 @@ function readSlowly() {
     if (session) { now.session = session; writes.mayWrite = session.role !== "viewer"; }
     if (forecast) now.forecast = forecast;
     if (spent) now.spent = spent;
-    if (actions) { now.actions = actions.actions.slice().reverse(); notes.show(actions.notes || []); }
+    if (actions) showSaid(actions);
     if (trust) now.facts = trust;
     if (trust) showTrust({ ...trust, trust: trust.tenths, waiting: now.advice ? now.advice.pending : 0 });
     if (message) messages.fromServer(message);
@@ -137,7 +145,7 @@ function pageStates() {
 function showSlow() {
   if (now.forecast) { const words = drawFan($("fan"), now.forecast); say($("time-words"), words); $("fan").setAttribute("aria-label", words || "no forecast yet"); }
   if (now.spent) $("strip").setAttribute("aria-label", drawStrip($("strip"), now.spent));
-  showHistory(now.actions, sinceLeft(), (action) => writes.undo(action).then(() => refresh()), writes.mayWrite && !api.asOf);
+  showOwnHistory();
   if (now.session) say($("mode"), { watch: "WATCH", suggest: "SUGGEST", send: "SEND" }[now.session.mode] || String(now.session.mode).toUpperCase());
   showLayers();
   showLamps();
@@ -236,17 +244,17 @@ async function act(kind) {
   const place = placeOf(map.selected);
   if (!place) { messages.tell({ level: "warn", sentence: "There is no hole to do that with yet." }); return; }
   if (api.asOf) { messages.tell({ level: "warn", sentence: "This is the past: move the slider to now before changing anything." }); return; }
-  if ((await writes.override({ kind, ...place })).ok) refresh();
+  if ((await writes.override({ kind, ...place })).ok) { refresh(); readSaid(); }
 }
 async function skipSquare() {
   const picked = map.selected, square = picked ? now.ids.squares[picked.square] : now.advice && now.advice.next ? now.advice.next.square : null;
-  if (square && (await writes.override({ kind: "skip", square_id: square })).ok) refresh();
+  if (square && (await writes.override({ kind: "skip", square_id: square })).ok) { refresh(); readSaid(); }
 }
-async function pause() { const isPaused = now.advice ? now.advice.verdict.verb === "WAIT" : false; if ((await writes.override({ kind: isPaused ? "resume" : "pause" })).ok) refresh(); }
+async function pause() { const isPaused = now.advice ? now.advice.verdict.verb === "WAIT" : false; if ((await writes.override({ kind: isPaused ? "resume" : "pause" })).ok) { refresh(); readSaid(); } }
 async function undoLast() {
   const last = now.actions[now.actions.length - 1];
   if (!last) { messages.tell({ level: "warn", sentence: "There is nothing to undo." }); return; }
-  if ((await writes.undo(last)).ok) refresh();
+  if ((await writes.undo(last)).ok) { refresh(); readSaid(); }
 }
 function exportList() { el("a", { href: api.address("exports/next.csv").href, download: "next.csv" }).click(); messages.tell({ level: "fine", sentence: "The next holes are saved as next.csv by the browser." }); }
 
