@@ -306,3 +306,21 @@ def test_past_the_time_limit_the_plan_that_stands_stays_and_without_one_planning
     second = drive.step()
     assert second.kept
     assert second.walk.holes.tolist() == first.walk.holes[1:].tolist()
+
+
+def test_equally_good_holes_are_advised_by_the_shortest_way_as_a_list_has_them():
+    """Before, only lists were ordered so, and the running advice went by id."""
+    settings = simulation_named("small").model_copy(update={"holes": 200, "patches": 4, "squares": 2})
+    session = to_session(simulate_tables(settings, seed=3), "flat")
+    at_um = np.random.default_rng(0).uniform(-5.0, 5.0, (session.n_holes, 2))
+    session = replace(session, holes=session.holes.assign(x_um=at_um[:, 0], y_um=at_um[:, 1]))
+    asked = AdviceRequest(BUDGET_MIN, policy="expected", prediction="flat", as_new=True)
+    listed = advise(session, asked).planned.course.route.tolist()
+    n = session.n_holes
+    now = Now(np.zeros(n, dtype=bool), np.full(n, np.nan), np.zeros(n), NOWHERE, BUDGET_MIN)
+    advised = RunningPlanner(session, asked, FREE).advise(now)
+    assert advised.walk.holes.tolist() == listed
+    steps = np.diff(listed)
+    assert (steps == 1).mean() < 0.5, "not by id"
+    again = RunningPlanner(session, asked).advise(now, advised.standing)
+    assert again.walk.holes.tolist() == listed, "what stands stays"

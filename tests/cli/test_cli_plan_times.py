@@ -115,3 +115,29 @@ def test_built_in_and_simulated_sessions_start_as_in_the_papers(cli, sim):
         plan_of(cli(f"plan {sim} --policy greedy --as-new --budget-min 60 --json"))["holes"][0]["minutes"]
         == 20
     )
+
+
+def test_learning_and_replays_take_times_as_plans_do(cli, monkeypatch):
+    from cryoscout.cli import learn
+
+    seen = {}
+
+    class EnoughError(Exception):
+        pass
+
+    def stop(name):
+        def taken(*arguments, **named):
+            seen[name] = arguments
+            raise EnoughError
+
+        return taken
+
+    monkeypatch.setattr(learn, "run_learning", stop("learn"))
+    with pytest.raises(EnoughError):
+        cli("learn y1 --budget-min 4h")
+    assert seen["learn"][1].budget_min == 240.0
+    answer = cli("replay y1 --budget-min 1:00 --ctf-delay-min 0h30 --policies greedy --starts 1 --json")
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["ctf_delay_min"] == 30.0
+    assert "length of time" in cli("learn y1 --budget-min soon").err
+    assert cli("learn y1 --budget-min=-5").code == 2

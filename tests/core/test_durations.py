@@ -6,7 +6,7 @@ from datetime import datetime
 
 import pytest
 
-from cryoscout.core.durations import minutes_of, minutes_until
+from cryoscout.core.durations import minutes_of, minutes_until, moment_of
 from cryoscout.core.errors import InputError
 
 NOW = datetime(2026, 3, 5, 22, 30)
@@ -61,3 +61,11 @@ def test_a_moment_that_has_passed_is_refused():
         InputError, match=r"The end must be later than now, 2026-03-05 22:30\. Got 2026-03-05T09:00"
     ):
         minutes_until("2026-03-05T09:00", NOW)
+
+
+def test_the_hour_of_an_end_is_the_next_one_to_come():
+    now = datetime(2026, 1, 31, 21, 30)
+    assert moment_of("09:00", now) == datetime(2026, 2, 1, 9, 0)
+    assert moment_of("2026-01-31T09:00", now) == datetime(2026, 1, 31, 9, 0)
+    with pytest.raises(InputError, match="must be an hour of the day"):
+        moment_of("tomorrow", now)

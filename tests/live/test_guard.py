@@ -203,7 +203,7 @@ def test_options_that_cannot_be_served_are_refused_before_anything_begins(stored
 
 
 def test_the_end_is_a_microscope_time():
-    with pytest.raises(InputError, match="--until"):
+    with pytest.raises(InputError, match="must be an hour of the day"):
         ServeRequest((), until="tomorrow").settings()
     with pytest.raises(InputError, match="without a zone"):
         ServeRequest((), until="2026-01-31T09:00+01:00").settings()

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from cryoscout.advice.obeyed import Obeyed, PlaceIndex, obeyed
 from cryoscout.advice.setting import AdviceRequest, Setting, setting_of
-from cryoscout.advice.shortest_way import by_the_shortest_way
-from cryoscout.advice.walk import arranged
+from cryoscout.advice.shortest_way import as_listed, positions_um
 from cryoscout.advice.work_list import (
     PlannedLook,
     PlannedRoute,
@@ -215,14 +214,7 @@ def _arranged(
     free = problem.available()
     if start != NOWHERE:
         free[start] = False
-    wanted = list(route)
-    if said.changes_routes:
-        wanted = arranged(problem, start, route, said, free, p_good, problem.budget_min)
-    xy_um = session.holes[["x_um", "y_um"]].to_numpy(dtype=np.float64)
-    if not np.isfinite(xy_um).any():
-        return wanted
-    keep = frozenset((*said.first, *said.pinned))
-    return by_the_shortest_way(problem, start, wanted, free, p_good, xy_um, keep)
+    return as_listed(problem, start, route, said, free, p_good, problem.budget_min, positions_um(session))
 
 
 def _notes_on_overrides(said: Obeyed, problem: RoutingProblem) -> tuple[str, ...]:

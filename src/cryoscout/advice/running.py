@@ -22,7 +22,8 @@ from pydantic import Field
 from cryoscout.advice.obeyed import Obeyed, PlaceIndex, obeyed
 from cryoscout.advice.outlook import Outlook, outlook
 from cryoscout.advice.setting import AdviceRequest, Setting, setting_of
-from cryoscout.advice.walk import Walk, arranged, stays, walked
+from cryoscout.advice.shortest_way import as_listed, positions_um
+from cryoscout.advice.walk import Walk, stays, walked
 from cryoscout.advice.work_list import PlaceNames, place_names
 from cryoscout.belief.counts import Belief
 from cryoscout.core.settings import Settings
@@ -137,6 +138,7 @@ class RunningPlanner:
         self.setting: Setting = setting_of(session, self.request, may_be_empty=True)
         self.problem = self.setting.problem
         self.names = place_names(session)
+        self.positions_um = positions_um(session)
         self.index = PlaceIndex(
             dict(zip(self.names.holes, range(len(self.names.holes)), strict=True)),
             dict(zip(self.names.squares, range(len(self.names.squares)), strict=True)),
@@ -324,11 +326,10 @@ class _Planning:
         if rest is None:
             return None
         planned = [*begin, *rest]
-        if self.said.changes_routes:
-            planned = arranged(
-                problem, now.here, planned, self.said, self.free, self.p_good, now.minutes_left
-            )
-        return planned
+        at_um, left_min = self.planner.positions_um, now.minutes_left
+        return as_listed(
+            problem, now.here, planned, self.said, self.free, self.p_good, left_min, at_um, begin
+        )
 
     def _route(self, observation: Observation) -> list[int] | None:
         """The policy's route to the end of the minutes; None past the time limit."""

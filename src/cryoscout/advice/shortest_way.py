@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from cryoscout.advice.obeyed import Obeyed
+from cryoscout.advice.walk import arranged
 from cryoscout.core.ties import ROUNDING
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
+
+if TYPE_CHECKING:
+    from cryoscout.session.model import Session
 
 LONGEST_IMPROVED = 400
 """Longer ways stay as the nearest neighbour gives them: improving one takes time with the square of its holes."""
@@ -22,6 +28,35 @@ LONGEST_IMPROVED = 400
 PASSES = 8
 LENGTH_ROUNDING = 1e-6
 """Lengths that differ by less are equal, in the unit of the positions."""
+
+
+def as_listed(
+    problem: RoutingProblem,
+    here: int,
+    planned: Sequence[int],
+    said: Obeyed,
+    free: NDArray[np.bool_],
+    p_good: NDArray[np.float64],
+    minutes_left: float,
+    xy_um: NDArray[np.float64],
+    stands: Sequence[int] = (),
+) -> list[int]:
+    """A policy's route as lists, exports and running advice give it: as operators said, then by the shortest way.
+
+    free, p_good : as of `arranged`     xy_um : (n, 2) stage, NaN unknown     stands : holes that stay at their place
+    """
+    wanted = list(planned)
+    if said.changes_routes:
+        wanted = arranged(problem, here, planned, said, free, p_good, minutes_left)
+    if not np.isfinite(xy_um).any():
+        return wanted
+    keep = frozenset((*said.first, *said.pinned, *stands))
+    return by_the_shortest_way(problem, here, wanted, free, p_good, xy_um, keep)
+
+
+def positions_um(session: Session) -> NDArray[np.float64]:
+    """(n, 2) where the stage stands for each hole, NaN unknown."""
+    return session.holes[["x_um", "y_um"]].to_numpy(dtype=np.float64)
 
 
 def by_the_shortest_way(

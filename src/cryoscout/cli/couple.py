@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cryoscout.cli.output import TELLING, console, print_json, say, session_name
+from cryoscout.core.durations import minutes_of
 from cryoscout.core.errors import FileFormatError, InputError, UnknownNameError
 from cryoscout.core.new_files import finite, write_whole
 
@@ -58,8 +59,11 @@ def couple(
         ),
     ] = None,
     minutes: Annotated[
-        float | None,
-        typer.Option(help="Of an agent's training episodes and a planner's windows. Default: 480."),
+        str | None,
+        typer.Option(
+            help="Time of an agent's training episodes and a planner's windows: minutes, or 8h, 8:00. Default: 480.",
+            metavar="TIME",
+        ),
     ] = None,
     selection: Annotated[
         str | None,
@@ -123,7 +127,8 @@ def couple(
 
     need_torch()
     of_loop = {
-        "rounds": rounds, "starts": starts, "n_positive": n_positive, "minutes": minutes, "selection": selection,
+        "rounds": rounds, "starts": starts, "n_positive": n_positive, "selection": selection,
+        "minutes": None if minutes is None else minutes_of(minutes),
         "epochs": epochs,
     }  # fmt: skip
     changes = {

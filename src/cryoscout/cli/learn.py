@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cryoscout.cli.output import TELLING, print_json, say, session_name
+from cryoscout.core.durations import minutes_of
 from cryoscout.core.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def learn(
         str | None, typer.Option(help="What is remembered: visited or candidate. Default: visited.")
     ] = None,
     budget_min: Annotated[
-        float | None, typer.Option(help="Minutes of a training route. Default: 240.")
+        str | None,
+        typer.Option(help="Time of a training route: minutes, or 4h, 4:00. Default: 240.", metavar="TIME"),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs. Default: 20.", min=1)] = None,
     steps_per_epoch: Annotated[int | None, typer.Option(help="Visits each. Default: 2500.", min=1)] = None,
@@ -113,7 +115,7 @@ def learn(
     view = {"candidates": candidates, "labels": labels, "history": history}
     changes = {
         "elimination": elimination,
-        "budget_min": budget_min,
+        "budget_min": None if budget_min is None else minutes_of(budget_min),
         "epochs": epochs,
         "steps_per_epoch": steps_per_epoch,
         "learning_rate": learning_rate,

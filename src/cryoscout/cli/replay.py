@@ -13,6 +13,7 @@ from cryoscout.cli.looks import looks_of
 from cryoscout.cli.minutes import budgets_of
 from cryoscout.cli.output import TELLING, console, print_json, progress
 from cryoscout.cli.session_place import DatabaseUrl, SessionArgument, session_at
+from cryoscout.core.durations import minutes_of
 from cryoscout.core.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -65,8 +66,11 @@ def replay(
         typer.Option(help="Minutes of each exposure, in place of the time model's; moves stay its own."),
     ] = None,
     ctf_delay_min: Annotated[
-        float, typer.Option(help="Minutes between a visit and its result, 0 or more.")
-    ] = 0.0,
+        str,
+        typer.Option(
+            help="Time between a visit and its result: minutes, 0 or more, or 1h30.", metavar="TIME"
+        ),
+    ] = "0",
     replan_every: Annotated[
         str, typer.Option(help="Results reach the policy every N holes, or: square.")
     ] = "1",
@@ -112,7 +116,7 @@ def replay(
         threshold_angstrom=threshold_angstrom,
         time_model=time_model,
         minutes_per_exposure=minutes_per_exposure,
-        ctf_delay_min=ctf_delay_min,
+        ctf_delay_min=minutes_of(ctf_delay_min),
         replan_every=_replan_every_of(replan_every),
         seed=seed,
         notes=notes,

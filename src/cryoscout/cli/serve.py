@@ -56,7 +56,7 @@ def serve(
         str | None, typer.Option(help="How long the session lasts from its first serve on: 480, 8h, 8:00.")
     ] = None,
     until: Annotated[
-        str | None, typer.Option(help="The microscope's time of the end: 2026-01-31T09:00.")
+        str | None, typer.Option(help="The microscope's time of the end: 09:00, or 2026-01-31T09:00.")
     ] = None,
     policy: Annotated[str, typer.Option(help="Who plans, as for `plan`.")] = "adaptive",
     prediction: Annotated[str | None, typer.Option(help="p_good to plan on, as for `plan`.")] = None,

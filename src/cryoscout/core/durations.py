@@ -41,6 +41,21 @@ def minutes_until(text: str, now: datetime) -> float:
     now : by the clock of this computer, without a zone
     Raises InputError for anything else, and for a moment that has passed.
     """
+    moment = moment_of(text, now)
+    minutes = (moment - now).total_seconds() / SECONDS_PER_MINUTE
+    if minutes <= 0:
+        raise InputError(
+            f"The end must be later than now, {now:%Y-%m-%d %H:%M}. Got {text} instead. Remedy: give a later moment."
+        )
+    return minutes
+
+
+def moment_of(text: str, now: datetime) -> datetime:
+    """The moment of an hour of the day (09:00, the next one to come) or of a date and hour in ISO form, without a zone.
+
+    now : by the clock of this computer, without a zone
+    Raises InputError for anything else.
+    """
     words = text.strip()
     clock = _CLOCK.fullmatch(words)
     if clock is not None:
@@ -58,9 +73,4 @@ def minutes_until(text: str, now: datetime) -> float:
             )
         if moment.tzinfo is not None:
             moment = moment.astimezone().replace(tzinfo=None)
-    minutes = (moment - now).total_seconds() / SECONDS_PER_MINUTE
-    if minutes <= 0:
-        raise InputError(
-            f"The end must be later than now, {now:%Y-%m-%d %H:%M}. Got {text} instead. Remedy: give a later moment."
-        )
-    return minutes
+    return moment

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cryoscout.advice.running import CalmSettings
+from cryoscout.core.durations import moment_of
 from cryoscout.core.errors import InputError
 from cryoscout.core.telling import Say
 from cryoscout.live.api import app_of
@@ -65,14 +66,15 @@ class ServeRequest:
         until = None
         if self.until is not None:
             try:
-                until = datetime.fromisoformat(self.until)
+                has_zone = datetime.fromisoformat(self.until).tzinfo is not None
             except ValueError:
-                until = None
-            if until is None or until.tzinfo is not None:
+                has_zone = False
+            if has_zone:
                 raise InputError(
                     f"--until must be the microscope's time, without a zone. Got {self.until!r} instead. "
                     "Remedy: for example --until 2026-01-31T09:00."
                 )
+            until = moment_of(self.until, datetime.now())
         return LiveSettings(
             policy=self.policy,
             prediction=self.prediction,
