@@ -16,6 +16,7 @@ from cryoscout.study.coupling.ssl2rl_cases import (
     EXACT,
     FIXMATCH,
     OWN,
+    QUICK_BUDGET,
     ROUTE_120,
     ROUTE_480,
     SUPERVISED,
@@ -40,7 +41,7 @@ def made_up(trial: Trial) -> dict[str, Any]:
 
     def measured(number: int) -> dict[str, Any]:
         scores = {"accuracy": accuracy, "precision": 0.6, "recall": 0.6, "auc": 0.62, "brier_skill": 0.03}
-        rewards = {judge: {"reward": 80.0 + number, "good": 100.0} for judge in case.judges}
+        rewards = {judge: {"reward": 80.0 + number, "good": 100.0} for judge in trial.parameters["judges"]}
         return {"number": number, "scores": scores, "rewards": rewards}
 
     one = case.method in (SUPERVISED, FIXMATCH, "full")
@@ -58,10 +59,25 @@ def rows(only: int | None = None) -> list[TrialRow]:
 
 
 def test_what_decides_runs_first_and_seed_by_seed() -> None:
-    first = trials("quick")[:10]
+    first = [trial for trial in trials("quick") if trial.seed in ssl2rl.STUDY_SEEDS][:10]
     methods = [trial.parameters["case"]["method"] for trial in first]
     assert methods == [FIXMATCH, BELIEF, OWN, EXACT, SUPERVISED] * 2
     assert [trial.seed for trial in first] == [3000] * 5 + [3001] * 5
+
+
+def test_the_augmentation_is_compared_on_development_seeds_before_all_else() -> None:
+    first = trials("quick")[:9]
+    assert {trial.parameters["budget"]["augmentation"] for trial in first} == {"hole", "square", "plain"}
+    for trial in first:
+        assert trial.parameters["case"]["method"] == FIXMATCH
+        assert trial.seed in ssl2rl.DEVELOPMENT_SEEDS
+        assert trial.parameters["judges"] == [], "nothing is chosen by rewards"
+    others = {
+        trial.parameters["budget"]["augmentation"]
+        for trial in trials("quick")
+        if not trial.parameters["case"]["augmentation"]
+    }
+    assert others == {QUICK_BUDGET["augmentation"]}, "one setting for every method"
 
 
 def test_study_seeds_and_development_seeds_are_apart() -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoscout.perception.augmentations import LEFT_OUT_ALONE
 from cryoscout.report.statistics import Interval, mean_and_std, paired_difference
 from cryoscout.study.coupling.ssl2rl_cases import (
     BELIEF,
@@ -32,6 +33,7 @@ Selected = Literal["held-out", "validation", "last", "none"]
 STUDY_SEEDS, DEVELOPMENT_SEEDS = range(3000, 3020), range(2000, 2050)
 TEN_PER_CENT = 0.1
 SHARES = (0.05, TEN_PER_CENT, 0.2)
+AUGMENTATION_SEEDS = range(2000, 2003)
 PLANNER_SEEDS, OTHER_SHARE_SEEDS, AGENT_SEEDS, OTHER_AGENT_SEEDS, SENSITIVITY_SEEDS = 10, 5, 3, 1, 3
 COVERAGE = 0.9
 
@@ -66,6 +68,12 @@ SENSITIVITY = [
 ]
 """On development seeds."""
 
+AUGMENTED = [
+    Case(FIXMATCH, TEN_PER_CENT, "", f"augmentation {name}", augmentation=name)
+    for name in ("hole", "square", "plain", *(f"hole-without-{change}" for change in LEFT_OUT_ALONE))
+]
+"""FixMatch by augmentation, on development seeds: the best of them is that of every method."""
+
 PAPER_METHODS = (SUPERVISED, FIXMATCH, ITERATIVE, ROUTE_120, ROUTE_480)
 PAPER_ACCURACY: dict[float, tuple[float, ...]] = {
     0.05: (57.07, 62.29, 63.72, 64.23, 64.51),
@@ -98,20 +106,27 @@ ALL_LABELS = Case(FULL, 1.0)
 
 def trials(profile: Profile) -> list[Trial]:
     """The teachers at 10 % first and seed by seed, so that a study that was stopped has whole pairs."""
-    seeds = list(STUDY_SEEDS)
+    seeds, development = list(STUDY_SEEDS), list(DEVELOPMENT_SEEDS)
     ten = columns(TEN_PER_CENT)
-    chosen = [(case, seed) for seed in seeds[:PLANNER_SEEDS] for case in ten[:5]]
+    chosen = [
+        (case, seed)
+        for cases in (AUGMENTED[:2], AUGMENTED[2:3])
+        for seed in AUGMENTATION_SEEDS
+        for case in cases
+    ]
+    chosen += [(case, seed) for seed in seeds[:PLANNER_SEEDS] for case in ten[:5]]
     chosen += [
         (case, seed) for seed in seeds[:PLANNER_SEEDS] for case in (ten[5], NO_COST, *ten[6:], ALL_LABELS)
     ]
     for share in (0.05, 0.2):
         chosen += [(case, seed) for seed in seeds[:OTHER_SHARE_SEEDS] for case in columns(share)]
     chosen += [(BY_ACCURACY, seed) for seed in seeds[:OTHER_SHARE_SEEDS]]
-    chosen += [(case, seed) for seed in list(DEVELOPMENT_SEEDS)[:SENSITIVITY_SEEDS] for case in _with_bases()]
+    chosen += [(case, seed) for seed in development[:SENSITIVITY_SEEDS] for case in _with_bases()]
+    chosen += [(case, seed) for seed in AUGMENTATION_SEEDS for case in AUGMENTED[3:]]
     chosen += [(case, seed) for seed in seeds[:AGENT_SEEDS] for case in AGENTS]
     once = (*OTHER_AGENTS, HARD_FEATURES, NO_PSEUDO, NO_COST_AGENT)
     chosen += [(case, seed) for seed in seeds[:OTHER_AGENT_SEEDS] for case in once]
-    return [trial_of(case, seed, profile) for case, seed in chosen]
+    return [trial_of(case, seed, profile, rewards=seed in STUDY_SEEDS) for case, seed in chosen]
 
 
 def _with_bases() -> list[Case]:

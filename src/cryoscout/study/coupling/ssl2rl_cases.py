@@ -57,7 +57,7 @@ class Case:
 
     driver : whose routes teach; of methods without a route "", and the reward is measured with each of JUDGES
     labels : share of the training holes whose label is used     changes : fields of CoupleSettings that differ
-    variant : what `changes` are called in tables
+    variant : what `changes` and `augmentation` are called in tables     augmentation : "": the study's
     """
 
     method: str
@@ -65,6 +65,7 @@ class Case:
     driver: str = ""
     variant: str = ""
     changes: Mapping[str, Any] = field(default_factory=dict)
+    augmentation: str = ""
 
     @property
     def name(self) -> str:
@@ -99,10 +100,15 @@ def loop_settings(case: Case, seed: int, profile: Profile) -> CoupleSettings:
     return couple_settings("route", case.driver, seed=seed, minutes=minutes, **{**more, **case.changes})
 
 
-def trial_of(case: Case, seed: int, profile: Profile) -> Trial:
-    """The trial of a case and seed; its parameters say all that its result depends on."""
-    budget = QUICK_BUDGET if profile == "quick" else {"augmentation": QUICK_BUDGET["augmentation"]}
-    parameters = {"case": asdict(case), "profile": profile, "budget": budget}
+def trial_of(case: Case, seed: int, profile: Profile, *, rewards: bool = True) -> Trial:
+    """The trial of a case and seed; its parameters say all that its result depends on.
+
+    rewards : False: the classifier's scores alone, for trials that settings are chosen by
+    """
+    budget = dict(QUICK_BUDGET) if profile == "quick" else {}
+    budget["augmentation"] = case.augmentation or QUICK_BUDGET["augmentation"]
+    judges = list(case.judges) if rewards else []
+    parameters = {"case": asdict(case), "profile": profile, "budget": budget, "judges": judges}
     return Trial(f"{case.name}, seed {seed}", parameters, seed)
 
 
@@ -166,14 +172,15 @@ class RunCase:
         """
         given = trial.parameters
         case, profile, budget = Case(**given["case"]), given["profile"], dict(given["budget"])
+        judges = tuple(given["judges"])
         scenes = Scenes.of(case.labels, trial.seed, self.folder)
         began = time.perf_counter()
         if case.method in ONE_TRAINING:
             model = self._one_training(case, scenes, trial.seed, profile, budget)
-            measured = [{"number": 0, **judged(model, scenes, case.judges), "report": None}]
+            measured = [{"number": 0, **judged(model, scenes, judges), "report": None}]
             chosen, report = 0, None
         else:
-            measured, chosen, report = self._loop(case, scenes, trial.seed, profile, budget)
+            measured, chosen, report = self._loop(case, scenes, trial.seed, profile, budget, judges)
         return {
             "chosen": chosen, "rounds": measured, "report": report,
             "labels": int(scenes.labelled.sum()), "seconds": round(time.perf_counter() - began, 1),
@@ -216,7 +223,13 @@ class RunCase:
             return Classifier.load(home / CLASSIFIER_FILE)
 
     def _loop(
-        self, case: Case, scenes: Scenes, seed: int, profile: Profile, budget: dict[str, Any]
+        self,
+        case: Case,
+        scenes: Scenes,
+        seed: int,
+        profile: Profile,
+        budget: dict[str, Any],
+        judges: tuple[str, ...],
     ) -> tuple[list[Json], int, Json]:
         settings, told = loop_settings(case, seed, profile), scenes.told(seed)
         inside = ~scenes.test
@@ -240,7 +253,7 @@ class RunCase:
             if number == 0:
                 return  # that is the row of FixMatch
             policy = folder / f"round-{number:02}" / "policy"
-            measured.append({"number": number, **judged(model, scenes, case.judges, policy)})
+            measured.append({"number": number, **judged(model, scenes, judges, policy)})
 
         loop = Loop(
             told,

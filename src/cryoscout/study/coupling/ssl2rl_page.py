@@ -14,6 +14,7 @@ from cryoscout.report.statistics import Interval, mean_and_std
 from cryoscout.study.coupling.ssl2rl import (
     AGENTS,
     ALL_LABELS,
+    AUGMENTED,
     BY_ACCURACY,
     COVERAGE,
     DEVELOPMENT_SEEDS,
@@ -87,6 +88,11 @@ def text_of(found: Found, profile: Profile) -> str:
             "The round that is kept by the held-out return, and the one with the best reward on validation (the "
             "paper's rule: it looks at what it is judged on, and is never a headline).",
             _selection_table(found),
+            "## Which augmentation",
+            "What leaves the class of an image alone decides what FixMatch can learn ([the "
+            "settings](../perception.md#augmentation)). FixMatch at 10 %, on development seeds alone; "
+            f"`{QUICK_BUDGET['augmentation']}` is the setting of every training of every method on this page.",
+            _augmentations(found),
             "## What our choices are worth",
             f"Development seeds {DEVELOPMENT_SEEDS[0]}-{DEVELOPMENT_SEEDS[2]}, difference to the default in points of "
             "accuracy.",
@@ -348,6 +354,28 @@ def _sensitivity(found: Found) -> str:
             ]
         )
     return markdown_table(["", "− the default", "seeds"], lines)
+
+
+def _augmentations(found: Found) -> str:
+    among, lines = list(DEVELOPMENT_SEEDS), []
+    hole = AUGMENTED[0]
+    for case in AUGMENTED:
+        accuracy, auc, skill = (
+            found.values(case, score, among=among) for score in ("accuracy", "auc", "brier_skill")
+        )
+        difference = "" if case == hole else _in_words(found.difference(case, hole, "accuracy", among=among))
+        lines.append(
+            [
+                f"`{case.augmentation}`",
+                _mean_std(100.0 * accuracy),
+                _mean_std(100.0 * auc),
+                _mean_std(skill, 3),
+                difference,
+            ]
+        )
+    return markdown_table(
+        ["", "accuracy (%)", "AUC (%)", "Brier skill", f"accuracy − `{hole.augmentation}`"], lines
+    )
 
 
 def figure(found: Found) -> bytes:
