@@ -42,7 +42,8 @@ def made_up(trial: Trial) -> dict[str, Any]:
     def measured(number: int) -> dict[str, Any]:
         scores = {"accuracy": accuracy, "precision": 0.6, "recall": 0.6, "auc": 0.62, "brier_skill": 0.03}
         rewards = {judge: {"reward": 80.0 + number, "good": 100.0} for judge in trial.parameters["judges"]}
-        return {"number": number, "scores": scores, "rewards": rewards}
+        unlabelled = {"accuracy": accuracy, "auc": 0.62} if case.labels < 1.0 else None
+        return {"number": number, "scores": scores, "unlabelled": unlabelled, "rewards": rewards}
 
     one = case.method in (SUPERVISED, FIXMATCH, "full")
     report = (

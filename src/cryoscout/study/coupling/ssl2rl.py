@@ -169,7 +169,10 @@ class Found:
     def values(
         self, case: Case, score: str, selected: Selected = "held-out", among: Sequence[int] = STUDY_SEEDS
     ) -> NDArray[np.float64]:
-        """(k,) a score over the seeds that ended; `JUDGE reward` and `JUDGE good` are of BUDGET_MIN."""
+        """(k,) a score over the seeds that ended; `JUDGE reward` and `JUDGE good` are of BUDGET_MIN.
+
+        `unlabelled:accuracy` is of the training holes without a label.
+        """
         return np.array(
             [self._value(case, seed, score, selected) for seed in self.seeds(case, among)], dtype=np.float64
         )
@@ -179,7 +182,8 @@ class Found:
         measured = self.round_of(case, seed, judge or case.judges[0], selected)
         if judge:
             return float(measured["rewards"][judge][what])
-        value = measured["scores"][what]
+        part, _, name = what.rpartition(":")
+        value = (measured[part] or {}).get(name) if part else measured["scores"][what]
         return float("nan") if value is None else float(value)
 
     def difference(

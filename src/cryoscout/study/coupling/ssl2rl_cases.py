@@ -273,6 +273,7 @@ class RunCase:
 def judged(model: Classifier, scenes: Scenes, judges: tuple[str, ...], trained: Path | None = None) -> Json:
     """Scores of a classifier on the validation part, and what policies collect there in BUDGET_MIN.
 
+    `unlabelled`: accuracy and AUC on the training holes whose labels nobody was told, three times as many; None: none.
     trained : folder of an agent that was trained, for a judge that is one
     """
     from cryoscout.belief.evaluation import evaluate_predictions
@@ -281,6 +282,14 @@ def judged(model: Classifier, scenes: Scenes, judges: tuple[str, ...], trained: 
     test, good = scenes.test, scenes.good[scenes.test]
     p = model.predict_proba(scenes.crops.images[test])[:, 1]
     found = evaluate_predictions(p, good.astype(np.float64), np.random.default_rng(0), draws=1)
+    rest = ~scenes.test & ~scenes.labelled
+    unlabelled: Json | None = None
+    if rest.any():
+        p_rest = model.predict_proba(scenes.crops.images[rest])[:, 1]
+        on_rest = evaluate_predictions(
+            p_rest, scenes.good[rest].astype(np.float64), np.random.default_rng(0), draws=1
+        )
+        unlabelled = {"accuracy": on_rest.accuracy, "auc": on_rest.auc}
     names = ("accuracy", "precision", "recall", "auc", "brier_skill", "ece_debiased")
     problem = HoleRoutes(scenes.tree(test), couple_settings()).problem(p, BUDGET_MIN)
     rewards = {
@@ -289,7 +298,11 @@ def judged(model: Classifier, scenes: Scenes, judges: tuple[str, ...], trained: 
         )
         for judge in judges
     }
-    return {"scores": {name: getattr(found, name) for name in names}, "rewards": rewards}
+    return {
+        "scores": {name: getattr(found, name) for name in names},
+        "unlabelled": unlabelled,
+        "rewards": rewards,
+    }
 
 
 def _collected(problem: RoutingProblem, good: NDArray[np.int64], policy: Policy) -> Json:

@@ -55,6 +55,7 @@ from cryoscout.study.engine.catalogue import Profile
 from cryoscout.study.engine.tables import MISSING, markdown_table
 
 COMMAND = "cryoscout study ssl2rl"
+UNLABELLED_ACCURACY = "unlabelled:accuracy"
 
 
 def text_of(found: Found, profile: Profile) -> str:
@@ -346,36 +347,28 @@ def _sensitivity(found: Found) -> str:
     for case in SENSITIVITY:
         base = bases[case.method]
         seeds = set(found.seeds(case, among)) & set(found.seeds(base, among))
-        lines.append(
-            [
-                f"`{case.method}`, {case.variant}",
-                _in_words(found.difference(case, base, "accuracy", among=among)),
-                str(len(seeds)),
-            ]
-        )
-    return markdown_table(["", "− the default", "seeds"], lines)
+        gains = [
+            _in_words(found.difference(case, base, score, among=among))
+            for score in ("accuracy", UNLABELLED_ACCURACY)
+        ]
+        lines.append([f"`{case.method}`, {case.variant}", *gains, str(len(seeds))])
+    return markdown_table(["− the default", "accuracy", "of unlabelled training holes", "seeds"], lines)
 
 
 def _augmentations(found: Found) -> str:
-    among, lines = list(DEVELOPMENT_SEEDS), []
-    hole = AUGMENTED[0]
+    among, lines, hole = list(DEVELOPMENT_SEEDS), [], AUGMENTED[0]
+    scores = ("accuracy", UNLABELLED_ACCURACY)
     for case in AUGMENTED:
-        accuracy, auc, skill = (
-            found.values(case, score, among=among) for score in ("accuracy", "auc", "brier_skill")
-        )
-        difference = "" if case == hole else _in_words(found.difference(case, hole, "accuracy", among=among))
-        lines.append(
-            [
-                f"`{case.augmentation}`",
-                _mean_std(100.0 * accuracy),
-                _mean_std(100.0 * auc),
-                _mean_std(skill, 3),
-                difference,
-            ]
-        )
-    return markdown_table(
-        ["", "accuracy (%)", "AUC (%)", "Brier skill", f"accuracy − `{hole.augmentation}`"], lines
-    )
+        values = [100.0 * found.values(case, score, among=among) for score in (*scores, "auc")]
+        gains = [
+            "" if case == hole else _in_words(found.difference(case, hole, score, among=among))
+            for score in scores
+        ]
+        lines.append([f"`{case.augmentation}`", *map(_mean_std, values), *gains])
+    header = [
+        "", "accuracy (%)", "of unlabelled training holes", "AUC (%)", "accuracy − `hole`", "of unlabelled − `hole`",
+    ]  # fmt: skip
+    return markdown_table(header, lines)
 
 
 def figure(found: Found) -> bytes:
