@@ -28,6 +28,7 @@ from cryoscout.study.coupling.ssl2rl_cases import (
 from cryoscout.study.coupling.ssl2rl_page import figure, text_of
 from cryoscout.study.engine.catalogue import run_study
 from cryoscout.study.engine.runner import Trial, TrialRow
+from cryoscout.study.images.cases import Y1_ICE_IN_Y3, scene_of
 
 POINTS = {SUPERVISED: 58.0, FIXMATCH: 58.5, OWN: 59.0, BELIEF: 60.5, EXACT: 61.5, ROUTE_480: 59.5}
 
@@ -79,6 +80,13 @@ def test_the_augmentation_is_compared_on_development_seeds_before_all_else() -> 
         if not trial.parameters["case"]["augmentation"]
     }
     assert others == {QUICK_BUDGET["augmentation"]}, "one setting for every method"
+
+
+def test_the_ice_of_y1_sim_lies_in_as_many_holes_as_y3_has() -> None:
+    y1, y3, both = scene_of("y1-sim"), scene_of("y3"), scene_of(Y1_ICE_IN_Y3)
+    counts = ("holes", "patches", "squares", "grids")
+    assert [getattr(both, name) for name in counts] == [getattr(y3, name) for name in counts]
+    assert both.model_copy(update={name: getattr(y1, name) for name in counts}) == y1
 
 
 def test_study_seeds_and_development_seeds_are_apart() -> None:

@@ -27,13 +27,14 @@ from cryoscout.study.coupling.ssl2rl_cases import (
 )
 from cryoscout.study.engine.catalogue import PACKAGES_BEHIND_RESULTS, Page, Profile, Study
 from cryoscout.study.engine.runner import Json, Trial, TrialRow
+from cryoscout.study.images.cases import Y1_ICE_IN_Y3
 
 Selected = Literal["held-out", "validation", "last", "none"]
 
 STUDY_SEEDS, DEVELOPMENT_SEEDS = range(3000, 3020), range(2000, 2050)
 TEN_PER_CENT = 0.1
 SHARES = (0.05, TEN_PER_CENT, 0.2)
-AUGMENTATION_SEEDS = range(2000, 2003)
+AUGMENTATION_SEEDS, ICE_SEEDS = range(2000, 2003), 3
 PLANNER_SEEDS, OTHER_SHARE_SEEDS, AGENT_SEEDS, OTHER_AGENT_SEEDS, SENSITIVITY_SEEDS = 10, 5, 3, 1, 3
 COVERAGE = 0.9
 
@@ -73,6 +74,12 @@ AUGMENTED = [
     for name in ("hole", "square", "plain", *(f"hole-without-{change}" for change in LEFT_OUT_ALONE))
 ]
 """FixMatch by augmentation, on development seeds: the best of them is that of every method."""
+
+Y1_ICE = [
+    Case(method, TEN_PER_CENT, "", "ice of y1-sim", preset=Y1_ICE_IN_Y3)
+    for method in (SUPERVISED, FIXMATCH, BELIEF)
+]
+"""Where kinds of holes are visible, does FixMatch beat supervised learning?"""
 
 PAPER_METHODS = (SUPERVISED, FIXMATCH, ITERATIVE, ROUTE_120, ROUTE_480)
 PAPER_ACCURACY: dict[float, tuple[float, ...]] = {
@@ -124,6 +131,7 @@ def trials(profile: Profile) -> list[Trial]:
     chosen += [(case, seed) for seed in development[:SENSITIVITY_SEEDS] for case in _with_bases()]
     chosen += [(case, seed) for seed in AUGMENTATION_SEEDS for case in AUGMENTED[3:]]
     chosen += [(case, seed) for seed in seeds[:AGENT_SEEDS] for case in AGENTS]
+    chosen += [(case, seed) for seed in seeds[:ICE_SEEDS] for case in Y1_ICE]
     once = (*OTHER_AGENTS, HARD_FEATURES, NO_PSEUDO, NO_COST_AGENT)
     chosen += [(case, seed) for seed in seeds[:OTHER_AGENT_SEEDS] for case in once]
     return [trial_of(case, seed, profile, rewards=seed in STUDY_SEEDS) for case, seed in chosen]
@@ -238,7 +246,7 @@ def shown_cases() -> list[Case]:
     """Every row of the JSON file, but the sensitivities."""
     return [
         *(case for share in SHARES for case in columns(share)), NO_COST, BY_ACCURACY, ALL_LABELS,
-        *AGENTS, *OTHER_AGENTS, HARD_FEATURES, NO_PSEUDO, NO_COST_AGENT,
+        *AGENTS, *OTHER_AGENTS, HARD_FEATURES, NO_PSEUDO, NO_COST_AGENT, *Y1_ICE,
     ]  # fmt: skip
 
 

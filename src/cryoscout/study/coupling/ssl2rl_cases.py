@@ -57,7 +57,8 @@ class Case:
 
     driver : whose routes teach; of methods without a route "", and the reward is measured with each of JUDGES
     labels : share of the training holes whose label is used     changes : fields of CoupleSettings that differ
-    variant : what `changes` and `augmentation` are called in tables     augmentation : "": the study's
+    variant : what differs is called so in tables     augmentation : "": the study's
+    preset : of the simulated session
     """
 
     method: str
@@ -66,6 +67,7 @@ class Case:
     variant: str = ""
     changes: Mapping[str, Any] = field(default_factory=dict)
     augmentation: str = ""
+    preset: str = PRESET
 
     @property
     def name(self) -> str:
@@ -121,10 +123,10 @@ class Scenes:
     labelled: NDArray[np.bool_]  # (n,) of the training part
 
     @classmethod
-    def of(cls, labels: float, seed: int, folder: Path) -> Scenes:
+    def of(cls, labels: float, seed: int, folder: Path, preset: str = PRESET) -> Scenes:
         """Of a seed; with one seed fewer labels are among the more."""
-        crops = crops_of(PRESET, seed, folder)
-        test = held_back(crops.scene, PRESET, "patch")
+        crops = crops_of(preset, seed, folder)
+        test = held_back(crops.scene, preset, "patch")
         return cls(crops, test, label_rows(~test, labels, seed))
 
     @property
@@ -173,7 +175,7 @@ class RunCase:
         given = trial.parameters
         case, profile, budget = Case(**given["case"]), given["profile"], dict(given["budget"])
         judges = tuple(given["judges"])
-        scenes = Scenes.of(case.labels, trial.seed, self.folder)
+        scenes = Scenes.of(case.labels, trial.seed, self.folder, case.preset)
         began = time.perf_counter()
         if case.method in ONE_TRAINING:
             model = self._one_training(case, scenes, trial.seed, profile, budget)
@@ -192,7 +194,7 @@ class RunCase:
         from cryoscout.perception import fit
 
         if case.method == FIXMATCH:
-            return self._fixmatch(scenes, case.labels, seed, profile, budget)
+            return self._fixmatch(case, scenes, seed, profile, budget)
         told = scenes.told(seed)
         return fit(
             scenes.crops.images[~scenes.test], told.labels, "supervised", profile, seed, held_out=told.held_out,
@@ -200,7 +202,7 @@ class RunCase:
         )  # fmt: skip
 
     def _fixmatch(
-        self, scenes: Scenes, labels: float, seed: int, profile: Profile, budget: dict[str, Any]
+        self, case: Case, scenes: Scenes, seed: int, profile: Profile, budget: dict[str, Any]
     ) -> Classifier:
         """f_0 of Algorithm 1: trained once for all methods of a seed and share."""
         from filelock import FileLock
@@ -208,7 +210,7 @@ class RunCase:
         from cryoscout.perception import Classifier
         from cryoscout.perception.fitting import CLASSIFIER_FILE
 
-        known = json.dumps([PRESET, labels, seed, profile, budget], sort_keys=True)
+        known = json.dumps([case.preset, case.labels, seed, profile, budget], sort_keys=True)
         home = self.folder / f"fixmatch-{hashlib.sha256(known.encode()).hexdigest()[:16]}"
         home.mkdir(parents=True, exist_ok=True)
         with FileLock(home / "lock"):
@@ -233,7 +235,7 @@ class RunCase:
     ) -> tuple[list[Json], int, Json]:
         settings, told = loop_settings(case, seed, profile), scenes.told(seed)
         inside = ~scenes.test
-        first = self._fixmatch(scenes, case.labels, seed, profile, budget)
+        first = self._fixmatch(case, scenes, seed, profile, budget)
         perception = HolePerception(
             scenes.crops.images[inside], settings, GOOD_THRESHOLD_ANGSTROM, profile=profile, changes=budget,
             start_from=first,

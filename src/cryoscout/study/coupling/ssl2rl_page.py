@@ -31,6 +31,7 @@ from cryoscout.study.coupling.ssl2rl import (
     SHARES,
     STUDY_SEEDS,
     TEN_PER_CENT,
+    Y1_ICE,
     Found,
     Selected,
     columns,
@@ -89,6 +90,11 @@ def text_of(found: Found, profile: Profile) -> str:
             "The round that is kept by the held-out return, and the one with the best reward on validation (the "
             "paper's rule: it looks at what it is judged on, and is never a headline).",
             _selection_table(found),
+            "## Where kinds of holes are visible",
+            "In `y3` a crop tells little of the ice: images of good and bad holes form no clusters. The same with the "
+            "ice and the images of `y1-sim`, where empty, dry and crystalline holes can be seen, at `y3`'s counts; "
+            "another share of the holes is good there.",
+            _ice_table(found),
             "## Which augmentation",
             "What leaves the class of an image alone decides what FixMatch can learn ([the "
             "settings](../perception.md#augmentation)). FixMatch at 10 %, on development seeds alone; "
@@ -353,6 +359,15 @@ def _sensitivity(found: Found) -> str:
         ]
         lines.append([f"`{case.method}`, {case.variant}", *gains, str(len(seeds))])
     return markdown_table(["− the default", "accuracy", "of unlabelled training holes", "seeds"], lines)
+
+
+def _ice_table(found: Found) -> str:
+    lines = []
+    for case in Y1_ICE:
+        gain = "" if case == Y1_ICE[0] else _in_words(found.difference(case, Y1_ICE[0], "accuracy"))
+        values = [100.0 * found.values(case, score) for score in ("accuracy", "auc")]
+        lines.append([f"`{case.method}`", *map(_mean_std, values), gain])
+    return markdown_table(["ice of y1-sim, 10 %", "accuracy (%)", "AUC (%)", f"− `{SUPERVISED}`"], lines)
 
 
 def _augmentations(found: Found) -> str:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cryoscout.perception.prepare import Labels
     from cryoscout.perception.teaching import Places, Taught
     from cryoscout.simulate.scene import Scene
+    from cryoscout.simulate.scene_settings import SceneSettings
 
 Level = Literal["patch", "square"]
 
@@ -38,6 +39,8 @@ FULL = "full"
 PSEUDO_LABEL = "pseudo-label"
 OWN_PSEUDO_LABEL = "own-pseudo-label"
 TAUGHT = (PSEUDO_LABEL, OWN_PSEUDO_LABEL)
+Y1_ICE_IN_Y3 = "y1-sim@y3"
+"""In the place of a preset: the ice and the images of y1-sim, where kinds of holes are visible, at y3's counts."""
 AT_QUICK = "@quick"
 """After a method: with the budget that `cryoscout train` has in its profile quick."""
 REGRESSION = "regression"
@@ -153,20 +156,23 @@ class Crops:
 
 @lru_cache(maxsize=2)
 def crops_of(preset: str, seed: int, folder: Path) -> Crops:
-    """The crops of a preset's session of that seed, rendered once and kept in the folder."""
+    """The crops of a preset's session of that seed, rendered once and kept in the folder.
+
+    preset : as of the simulator, or Y1_ICE_IN_Y3
+    """
     from filelock import FileLock
 
     from cryoscout.simulate.images import crops_in_order
-    from cryoscout.simulate.presets import image_settings_named, scene_named
+    from cryoscout.simulate.presets import image_settings_named
     from cryoscout.simulate.scene import simulate_scene
 
-    scene = simulate_scene(scene_named(preset), seed)
+    scene = simulate_scene(scene_of(preset), seed)
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"crops-{preset}-{seed}.npy"
     with FileLock(file.with_suffix(".lock")):
         if not file.is_file():
             ids = [str(patch) for patch in range(len(scene.square_of_patch))]
-            optics = image_settings_named(preset)
+            optics = image_settings_named(preset.removesuffix("@y3"))
             made = np.concatenate([crops for _, crops in crops_in_order(scene, ids, optics)])
             with whole_file(file) as unfinished:
                 np.save(unfinished, made, allow_pickle=False)
@@ -174,12 +180,22 @@ def crops_of(preset: str, seed: int, folder: Path) -> Crops:
     return Crops(images, scene.ctf_max_res_angstrom[:, 0], scene)
 
 
+def scene_of(preset: str) -> SceneSettings:
+    """Of a preset of the simulator, or of Y1_ICE_IN_Y3."""
+    from cryoscout.simulate.presets import scene_named
+
+    if preset != Y1_ICE_IN_Y3:
+        return scene_named(preset)
+    y3, counts = scene_named("y3"), ("holes", "patches", "squares", "grids")
+    return scene_named("y1-sim").model_copy(update={name: getattr(y3, name) for name in counts})
+
+
 def held_back(scene: Scene, preset: str, split: Level) -> NDArray[np.bool_]:
     """(n,) holes of the test part: the preset's own split, where it has none a quarter of the patches or squares."""
     from cryoscout.session.splits import split_by
     from cryoscout.simulate.presets import y3_validation
 
-    if preset == "y3" and split == "patch":
+    if preset in ("y3", Y1_ICE_IN_Y3) and split == "patch":
         return y3_validation(scene)
     level = scene.patch_of_hole if split == "patch" else scene.square_of_hole
     return split_by(level, TEST_SHARE, np.random.default_rng(_SPLIT_SEED))
