@@ -34,7 +34,8 @@ Selected = Literal["held-out", "validation", "last", "none"]
 STUDY_SEEDS, DEVELOPMENT_SEEDS = range(3000, 3020), range(2000, 2050)
 TEN_PER_CENT = 0.1
 SHARES = (0.05, TEN_PER_CENT, 0.2)
-AUGMENTATION_SEEDS, ICE_SEEDS = range(2000, 2003), 3
+FIRST_AUGMENTATION_SEEDS, AUGMENTATION_SEEDS = range(2000, 2002), range(2000, 2003)
+ICE_SEEDS = 3
 PLANNER_SEEDS, OTHER_SHARE_SEEDS, AGENT_SEEDS, OTHER_AGENT_SEEDS, SENSITIVITY_SEEDS = 10, 5, 3, 1, 3
 COVERAGE = 0.9
 
@@ -115,12 +116,7 @@ def trials(profile: Profile) -> list[Trial]:
     """The teachers at 10 % first and seed by seed, so that a study that was stopped has whole pairs."""
     seeds, development = list(STUDY_SEEDS), list(DEVELOPMENT_SEEDS)
     ten = columns(TEN_PER_CENT)
-    chosen = [
-        (case, seed)
-        for cases in (AUGMENTED[:2], AUGMENTED[2:3])
-        for seed in AUGMENTATION_SEEDS
-        for case in cases
-    ]
+    chosen = [(case, seed) for seed in FIRST_AUGMENTATION_SEEDS for case in AUGMENTED[:2]]
     chosen += [(case, seed) for seed in seeds[:PLANNER_SEEDS] for case in ten[:5]]
     chosen += [
         (case, seed) for seed in seeds[:PLANNER_SEEDS] for case in (ten[5], NO_COST, *ten[6:], ALL_LABELS)
@@ -129,7 +125,12 @@ def trials(profile: Profile) -> list[Trial]:
         chosen += [(case, seed) for seed in seeds[:OTHER_SHARE_SEEDS] for case in columns(share)]
     chosen += [(BY_ACCURACY, seed) for seed in seeds[:OTHER_SHARE_SEEDS]]
     chosen += [(case, seed) for seed in development[:SENSITIVITY_SEEDS] for case in _with_bases()]
-    chosen += [(case, seed) for seed in AUGMENTATION_SEEDS for case in AUGMENTED[3:]]
+    chosen += [
+        (case, seed)
+        for seed in AUGMENTATION_SEEDS
+        for case in AUGMENTED
+        if case not in AUGMENTED[:2] or seed not in FIRST_AUGMENTATION_SEEDS
+    ]
     chosen += [(case, seed) for seed in seeds[:AGENT_SEEDS] for case in AGENTS]
     chosen += [(case, seed) for seed in seeds[:ICE_SEEDS] for case in Y1_ICE]
     once = (*OTHER_AGENTS, HARD_FEATURES, NO_PSEUDO, NO_COST_AGENT)

@@ -45,7 +45,7 @@ ROUTE_120, ROUTE_480 = "ssl2rl-120", "ssl2rl-480"
 ONE_TRAINING = (SUPERVISED, FIXMATCH, FULL)
 
 QUICK_BUDGET: dict[str, Any] = {
-    "size_px": 32, "width": 16, "steps": 600, "evaluate_every": 100, "augmentation": "hole",
+    "size_px": 32, "width": 16, "steps": 600, "evaluate_every": 100, "augmentation": "square",
 }  # fmt: skip
 """Of every training, the pretraining and each fine-tuning: small, so that the quick profile ends within a day."""
 PAPER_ROUNDS = 10
