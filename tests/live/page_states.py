@@ -201,7 +201,7 @@ STATES: tuple[State, ...] = (
     State(
         "replay",
         "Replay: a recorded session is played, not a microscope.",
-        "the verdict moves by itself; a dotted line above what is collected and expected: the most any route could have.",
+        "the verdict moves by itself; a dotted line above the curves: the most any route could have.",
         does="bound",
         serves=("--replay", "0"),
     ),

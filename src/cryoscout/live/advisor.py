@@ -16,6 +16,7 @@ from typing import Any
 
 from cryoscout.core.errors import CryoscoutError, StoreError
 from cryoscout.core.new_files import finite
+from cryoscout.live.clocks import OwnClock, own_clock_sentence
 from cryoscout.live.running import LiveSession, Moment
 from cryoscout.live.settings import LiveSettings
 from cryoscout.session.following import FollowedSession
@@ -24,6 +25,7 @@ from cryoscout.session.store import SessionStore
 
 POLL_S = 0.5
 """How often events of other processes are looked for."""
+OWN_CLOCK_TOLD_S = 1800.0
 TICK_S = 60.0
 """An advice is computed anew at least so often, because minutes pass."""
 _NEEDS_NO_ADVICE = frozenset(("planned", "sent", "accepted", "noted", "error"))
@@ -54,6 +56,7 @@ class Advisor:
     planning_since_s: float | None = None
 
     def __post_init__(self) -> None:
+        self._own_clock = OwnClock()
         self._wake = threading.Event()
         self._new = threading.Condition()
         self._ends = False
@@ -109,9 +112,21 @@ class Advisor:
             self._wake.clear()
             if self._ends:
                 return
+            self._look_at_own_clock()
             due = abs(self.clock() - last_s) >= TICK_S
             if self._step(force=due):
                 last_s = self.clock()
+
+    def _look_at_own_clock(self) -> None:
+        """Ages and ends go by this computer's clock: where it jumped, people are told for a while."""
+        jump_s = self._own_clock.look(self.clock(), time.monotonic())
+        told = self.troubles.get("own clock")
+        if jump_s is not None:
+            self.well("own clock")
+            remedy = "What came meanwhile is read first; ages are right again with the next exposure."
+            self.trouble("own clock", own_clock_sentence(jump_s), remedy, 4)
+        elif told is not None and abs(self.clock() - told.since_s) > OWN_CLOCK_TOLD_S:
+            self.well("own clock")
 
     def _step(self, force: bool = False) -> bool:
         """Catch up and advise where something has changed; whether an advice was made."""

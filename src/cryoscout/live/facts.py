@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from cryoscout.advice.drift import DriftWarning, DriftWatch, StatedResult
+from cryoscout.live.clocks import MicroscopeClock
 from cryoscout.session.live_exposures import shot_of_live_id
 from cryoscout.session.store import Event
 
@@ -43,10 +44,10 @@ class Ticks:
     intervals_s: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_INTERVALS))
 
     def tick(self, at_s: float) -> None:
-        """It came. A clock that was set back counts no interval."""
+        """It came. A clock that was set back counts no interval, and ages are those of the clock as it is now."""
         if self.last_s is not None and at_s > self.last_s:
             self.intervals_s.append(at_s - self.last_s)
-        self.last_s = at_s if self.last_s is None else max(at_s, self.last_s)
+        self.last_s = at_s
 
     @property
     def usual_s(self) -> float | None:
@@ -64,6 +65,7 @@ class Facts:
     threshold_of: Callable[[], float]
     microscope: Ticks = field(default_factory=Ticks)
     """Exposures, by our own clock."""
+    microscope_clock: MicroscopeClock = field(default_factory=MicroscopeClock)
     ctf: Ticks = field(default_factory=Ticks)
     lags_s: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_INTERVALS))
     waiting: dict[str, float] = field(default_factory=dict)
@@ -104,6 +106,7 @@ class Facts:
             self._planned(payload)
         elif event.kind == "imaged":
             self._imaged(payload["exposure_id"], payload["hole_id"], at_s)
+            self._started([payload.get("started_at")], at_s)
         elif event.kind == "measured":
             self._result(payload["exposure_id"], payload["outcome"], payload["ctf_max_res_angstrom"], at_s)
         elif event.kind == "imported":
@@ -161,9 +164,16 @@ class Facts:
             self.last_20.append(is_first)
             self.advised.pop(hole, None)
 
+    def _started(self, times: Iterable[Any], at_s: float) -> None:
+        """Microscope times of exposures that came together."""
+        known = [np.datetime64(each, "ms").astype(np.int64) / 1000.0 for each in times if each is not None]
+        if known:
+            self.microscope_clock.take(float(max(known)), at_s)
+
     def _imported(self, payload: Mapping[str, Any], at_s: float) -> None:
         part, columns = payload.get("part"), payload.get("columns", {})
         if part == "rows" and payload.get("table") == "exposures":
+            self._started(columns.get("started_at", ()), at_s)
             for row in _rows(columns):
                 if row["outcome"] == "none":
                     continue

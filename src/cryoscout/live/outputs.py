@@ -138,7 +138,7 @@ class Outputs:
 
     def _touch(self, location: Path, now_s: float) -> None:
         """Others can watch the watcher: the file is as old as the last minute."""
-        if location.is_dir() and now_s - self._touched_s >= WATCHDOG_S:
+        if location.is_dir() and abs(now_s - self._touched_s) >= WATCHDOG_S:
             write_whole(
                 location / WATCHDOG_FILE, datetime.fromtimestamp(now_s).astimezone().isoformat() + "\n"
             )
@@ -167,7 +167,7 @@ class Outputs:
             found.append({"cause": "stop", "sentence": verdict["sentence"], "remedy": "", "since": None})
         for each in found:
             key = f"{name}: {each['cause']}"
-            if each["cause"] not in ALERTED or now_s - self._alerted_s.get(key, -1e18) < ALERT_AGAIN_S:
+            if each["cause"] not in ALERTED or abs(now_s - self._alerted_s.get(key, -1e18)) < ALERT_AGAIN_S:
                 continue
             self._alerted_s[key] = now_s
             self._say(f"ALERT {name}: {each['sentence']} {each['remedy']}")

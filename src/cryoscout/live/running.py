@@ -183,13 +183,19 @@ class LiveSession:
 
     def microscope_now(self, now_s: float) -> datetime | None:
         """The microscope's time now: that of the last exposure, and what has passed here since it came."""
-        last = self.followed.last_started_at()
+        last = self._last_started_at()
         if last is None:
             return None
         started = SINCE_1970 + timedelta(microseconds=int(last.astype("datetime64[us]").astype(np.int64)))
         came_s = self.facts.microscope.last_s
         passed_s = 0.0 if came_s is None else max(0.0, now_s - came_s) * self.settings.clock_scale
         return started + timedelta(seconds=passed_s)
+
+    def _last_started_at(self) -> np.datetime64 | None:
+        """That of the last exposure; where the clock was set back, of the one that came last."""
+        if self.facts.microscope_clock.is_back:
+            return self.followed.started_at_of_last_row()
+        return self.followed.last_started_at()
 
     def minutes_left(self, now_s: float) -> float:
         """Minutes until the end that was said; HORIZON_MIN where nobody said one."""
@@ -238,7 +244,7 @@ class LiveSession:
     def now(self, now_s: float) -> Now:
         """Where the session stands."""
         followed = self.followed
-        here = followed.last_imaged_hole()
+        here = None if self.facts.microscope_clock.is_back else followed.last_imaged_hole()
         results = followed.results_by_hole()
         taken = followed.taken_by_hole()
         return Now(
@@ -352,6 +358,8 @@ class LiveSession:
                 "sentence": drift.sentence,
                 "since": facts.drift_since,
             },
+            "clock": facts.microscope_clock.sentence(now_s),
+            "clock_since_s": facts.microscope_clock.changed_at_s,
             "sent": dict(facts.sent),
             "notes": list(facts.notes),
             "trust": _by_tenth(facts.trust),

@@ -23,6 +23,8 @@ from cryoscout.session.model import Session
 STALLED = 3.0
 """The microscope, or CTF, is stalled after so many usual intervals without anything."""
 LEAST_STALL_S = 120.0
+WAKES_S = 60.0
+"""So long after a sleep nothing is called stalled: what came meanwhile is read first."""
 
 STATES = ("free", "pending", "not good", "good", "partly good")
 """`state` of a hole, by its number in the column."""
@@ -364,7 +366,12 @@ def message_json(
             else "Look at the place; the plan knows."
         )
         found.append(Trouble("drift", drift["sentence"], remedy, since_s, 6))
-    if clocks["microscope"]["state"] == "stalled" and not is_paused:
+    if facts["clock"] is not None:
+        remedy = "Exposures are taken in the order they come; check the end of the session."
+        found.append(Trouble("clock", facts["clock"], remedy, facts["clock_since_s"], 4))
+    # Who wakes reads first and warns after.
+    is_waking = any(each.cause == "own clock" and now_s - each.since_s < WAKES_S for each in found)
+    if clocks["microscope"]["state"] == "stalled" and not is_paused and not is_waking:
         age_s = clocks["microscope"]["age_s"]
         found.append(
             Trouble(
@@ -375,7 +382,7 @@ def message_json(
                 7,
             )
         )
-    if clocks["ctf"]["state"] == "stalled" and facts["waiting"]:
+    if clocks["ctf"]["state"] == "stalled" and facts["waiting"] and not is_waking:
         age_s = clocks["ctf"]["age_s"]
         found.append(
             Trouble(

@@ -134,6 +134,13 @@ class FollowedSession:
         known = started_at[~np.isnat(started_at) & (exposures.column("outcome") != "none")]
         return known.max() if len(known) else None
 
+    def started_at_of_last_row(self) -> np.datetime64 | None:
+        """When the timed exposure that came to the store last started, whatever the others say; None for none."""
+        exposures = self._tables["exposures"]
+        started_at = exposures.column("started_at")
+        known = started_at[~np.isnat(started_at) & (exposures.column("outcome") != "none")]
+        return known[-1] if len(known) else None
+
     def exposure_holes(self) -> list[int]:
         """Holes of the exposures that were taken, in the order they came to the store."""
         taken = self._tables["exposures"].column("outcome") != "none"

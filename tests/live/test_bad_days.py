@@ -1,0 +1,237 @@
+"""Bad days: clocks that are set, a computer that sleeps, a store that is held or full, a share that goes."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+
+from cryoscout.core.errors import StoreError, StoreHeldError
+from cryoscout.intake.read import ReadOptions
+from cryoscout.intake.take_in import Sources
+from cryoscout.live import hub as hub_module
+from cryoscout.live.clocks import MicroscopeClock, OwnClock, own_clock_sentence
+from cryoscout.live.facts import Facts, Ticks
+from cryoscout.live.hub import Hub
+from cryoscout.live.serving import ServeRequest, serving
+from cryoscout.live.sources import Follower
+from cryoscout.live.views import message_json
+from cryoscout.session.store import SessionStore
+
+HOUR_S = 3600.0
+
+
+def arrivals(clock, times):
+    for started_s, came_s in times:
+        clock.take(started_s, came_s)
+    return clock
+
+
+def every(minutes, begin=0.0, how_many=10, shift_s=0.0):
+    return [
+        (begin + 60.0 * minutes * at + shift_s, begin + 60.0 * minutes * at + 5.0) for at in range(how_many)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shift_s", "way"), [(-HOUR_S, "back by 60 min"), (HOUR_S, "ahead by 60 min"), (-900.0, "back by 15 min")]
+)
+def test_a_microscope_clock_that_is_set_is_told(shift_s, way):
+    clock = arrivals(MicroscopeClock(), every(1.5))
+    assert clock.sentence(900.0) is None
+    arrivals(clock, every(1.5, 900.0, 4, shift_s))
+    assert way in clock.sentence(1300.0)
+    assert clock.is_back == (shift_s < 0)
+    assert clock.sentence(1300.0 + 3 * HOUR_S) is None
+
+
+def test_times_that_have_caught_up_order_the_exposures_again():
+    clock = arrivals(MicroscopeClock(), [*every(1.5), *every(1.5, 900.0, 8, -900.0)])
+    assert clock.is_back
+    arrivals(clock, every(1.5, 1700.0, 10, -900.0))
+    assert not clock.is_back
+
+
+@pytest.mark.parametrize(
+    "late",
+    [
+        pytest.param([(900.0 + 90.0 * at, 4500.0 + at) for at in range(20)], id="a backlog"),
+        pytest.param(every(1.5, 900.0, 20, -60.0), id="a share that is 60 s late"),
+        pytest.param(
+            [(900.0 + 90.0 * at, 900.0 + 90.0 * at + 1200.0) for at in range(20)], id="always 20 min late"
+        ),
+    ],
+)
+def test_what_is_late_is_no_clock_that_was_set(late):
+    clock = arrivals(MicroscopeClock(), [*every(1.5), *late])
+    assert clock.sentence(late[-1][1]) is None
+    assert not clock.is_back
+
+
+def test_a_session_that_is_copied_or_played_fast_has_no_clock_that_was_set():
+    played = [(90.0 * at + HOUR_S * (at > 10), 800.0 + at) for at in range(20)]
+    assert arrivals(MicroscopeClock(), [*every(1.5), *played]).sentence(820.0) is None
+
+
+def test_this_computers_clock_and_sleep_are_told():
+    clock = OwnClock()
+    assert clock.look(0.0, 0.0) is None
+    assert clock.look(10.0, 10.0) is None
+    assert clock.look(10.0 + 5 * HOUR_S, 11.0) == pytest.approx(5 * HOUR_S - 1.0)
+    assert clock.look(10.0 + 4 * HOUR_S, 12.0) == pytest.approx(-HOUR_S - 1.0)
+    assert "slept" in own_clock_sentence(5 * HOUR_S)
+    assert "set back by 60 min" in own_clock_sentence(-HOUR_S)
+
+
+def test_a_clock_that_was_set_back_makes_no_age_of_an_hour():
+    ticks = Ticks()
+    for at in (0.0, 90.0, 180.0, 270.0):
+        ticks.tick(at)
+    ticks.tick(270.0 - HOUR_S)
+    assert ticks.last_s == 270.0 - HOUR_S
+    assert list(ticks.intervals_s) == [90.0, 90.0, 90.0]
+
+
+def test_an_advisor_that_slept_says_so_and_calls_nothing_stalled_at_once(served):
+    advisor = served.advisor("run")
+    advisor._look_at_own_clock()
+    now_s = time.time() + 5 * HOUR_S
+    advisor.clock = lambda: now_s
+    advisor._look_at_own_clock()
+    assert "slept" in advisor.troubles["own clock"].sentence
+    moment = advisor.moment
+    moment.facts["microscope"] = {"last_s": now_s - 5 * HOUR_S, "usual_s": 60.0}
+    said = [
+        each["cause"] for each in message_json(moment, now_s, list(advisor.troubles.values()), None)["all"]
+    ]
+    assert "microscope" not in said
+    later = [
+        each["cause"]
+        for each in message_json(moment, now_s + 120.0, list(advisor.troubles.values()), None)["all"]
+    ]
+    assert "microscope" in later
+
+
+def test_after_summer_time_the_stage_is_where_the_last_exposure_was(served, stored):
+    """Three exposures before the hour is repeated, four in the repeated one: the last of these is here."""
+    advisor, facts = served.advisor("run"), served.advisor("run")._live.facts
+    holes = advisor.moment.advice.names.holes
+    began = datetime(2026, 10, 25, 2, 50)
+    with SessionStore.open(stored) as store:
+        for at, hole in enumerate(holes[:7]):
+            back = timedelta(hours=1 if at >= 3 else 0)
+            store.record_imaged(hole, began + timedelta(minutes=2 * at) - back)
+    advisor.wait_for(10**9, 2.0)
+    assert advisor.moment.advice.now.here == 2  # all came at once: nobody can tell yet
+    facts.microscope_clock = MicroscopeClock(is_back=True, newest_s=4e9)
+    with SessionStore.open(stored) as store:
+        number = store.append("overridden", {"kind": "target", "good": 9, "author": "A"})
+    advisor.wake()
+    assert advisor.wait_for(number, 20.0).advice.now.here == 6
+    assert advisor.moment.microscope_at < datetime(2026, 10, 25, 2, 30)
+
+
+def test_results_that_never_come_are_overdue_and_said(served):
+    facts = Facts(lambda hole: None, lambda hole: 0.5, lambda exposure: None, lambda: 4.0)
+
+    def event(number, kind, at_s, **payload):
+        at = datetime.fromtimestamp(at_s).astimezone().isoformat()
+        return SimpleNamespace(id=number, at=at, kind=kind, payload=payload)
+
+    for at in range(8):
+        facts.take(event(2 * at, "imaged", 1e9 + 60.0 * at, exposure_id=f"e{at}", hole_id="h"))
+        if at < 7:
+            facts.take(
+                event(
+                    2 * at + 1,
+                    "measured",
+                    1e9 + 60.0 * at + 20.0,
+                    exposure_id=f"e{at}",
+                    outcome="measured",
+                    ctf_max_res_angstrom=3.0,
+                )
+            )
+    assert facts.overdue(1e9 + 500.0) == []
+    assert facts.overdue(1e9 + 7 * 60.0 + 201.0) == ["e7"]
+    moment = served.advisor("run").moment
+    moment.facts["n_overdue"] = 1
+    assert any(
+        "1 results are overdue" in each["sentence"] for each in message_json(moment, 1e9, [], None)["all"]
+    )
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        "The database must be free. Got one that is locked instead.",
+        "There must be room. Got a full disk instead.",
+    ],
+)
+def test_a_store_that_takes_nothing_is_said_and_nothing_is_acknowledged(client, served, why):
+    advisor = served.advisor("run")
+
+    def refuses(*_):
+        raise StoreHeldError(why)
+
+    append, advisor._writer.append = advisor._writer.append, refuses
+    answer = client.ask("POST", "/api/v1/note", json={"author": "A", "text": "x"})
+    assert (answer.status_code, answer.json()["detail"]) == (503, why)
+    advisor._writer.append = append
+    client.post("note", {"author": "A", "text": "x"})
+
+
+def test_a_share_that_is_gone_is_said_and_read_on_when_it_is_back(served, tmp_path):
+    share = tmp_path / "share"
+    share.mkdir()
+    (share / "holes.csv").write_text("grid,square,patch,hole\n")
+    advisor = served.advisor("run")
+    follower = Follower(advisor, Sources([share], [], ReadOptions(permissive=True), str(share)))
+    assert not follower._are_gone()
+    shutil.move(share, tmp_path / "away")
+    assert follower._are_gone()
+    assert str(share) in advisor.troubles["folder"].sentence
+    assert "read on when it is back" in advisor.troubles["folder"].remedy
+    shutil.move(tmp_path / "away", share)
+    assert not follower._are_gone()
+    assert "folder" not in advisor.troubles
+
+
+def test_half_a_session_is_refused_in_one_sentence(stored):
+    database = next(path for path in stored.iterdir() if path.suffix in (".db", ".sqlite"))
+    database.write_bytes(database.read_bytes()[:3000])
+    with (
+        pytest.raises(StoreError, match="instead"),
+        serving(ServeRequest((str(stored),)), lambda message: None),
+    ):
+        pass
+
+
+def test_a_client_that_takes_nothing_is_let_go_and_holds_up_nobody(served, monkeypatch):
+    monkeypatch.setattr(hub_module, "SLOW_S", 0.2)
+    closed = []
+
+    class Slow:
+        async def accept(self):
+            """Accepted."""
+
+        async def receive(self):
+            await asyncio.sleep(60)
+
+        async def send_json(self, message):
+            await asyncio.sleep(60)
+
+        async def close(self, code=1000, reason=""):
+            closed.append(code)
+
+    async def run():
+        hub = Hub()
+        hub.bind(asyncio.get_running_loop())
+        await asyncio.wait_for(hub.serve(Slow(), "run", lambda: served.advisor("run").moment), 10)
+        return hub._clients
+
+    assert asyncio.run(run()) == set()
+    assert closed == [1000]
