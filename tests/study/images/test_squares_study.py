@@ -58,7 +58,12 @@ def test_every_trial_is_there_once_and_what_decides_comes_first():
         at for at, trial in enumerate(made)
         if trial.parameters["data"] in GRIDS and trial.parameters["cell"]["method"] not in (FEATURES, KEPT)
     ]  # fmt: skip
-    assert max(of_y3) < min(of_networks)
+    first = [made[at].parameters["cell"] for at in of_networks[:90]]
+    assert {(cell["method"], cell["augmentation"]) for cell in first} == {
+        ("supervised", "hole"), ("fixmatch", "hole"), ("fixmatch", "square"),
+    }  # fmt: skip
+    assert of_networks[89] < min(of_y3)
+    assert max(of_y3) < of_networks[90]
     assert {made[at].seed for at in of_y3} == {2000, 2001, 2002, 2003, 2004}
     assert len(of_networks) == len(NETWORKS) * len(GRIDS) * 10
     assert {cell.augmentation for cell in NETWORKS} <= set(AUGMENTATIONS)

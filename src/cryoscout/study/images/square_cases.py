@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -79,7 +80,7 @@ def _more(profile: Profile) -> dict[str, Any]:
 
 
 def trials(profile: Profile) -> list[Trial]:
-    """What decides comes first, seed by seed: y3, then supervised and FixMatch on squares, then the rest."""
+    """Supervised and FixMatch on squares first, seed by seed; then y3, the rest, and the diagnosis."""
     of_squares, of_y3 = budget_of(profile), QUICK_BUDGET | _more(profile)
     first, rest = [SUPERVISED, *FIXMATCH.values()], [cell for cell in NETWORKS if cell not in ON_Y3[:3]]
     made = [
@@ -89,15 +90,19 @@ def trials(profile: Profile) -> list[Trial]:
             0,
         )
     ]
+
+    def on_squares(cells: Sequence[Cell]) -> list[Trial]:
+        return [
+            trial_of(grid, cell, seed, of_squares, profile)
+            for seed in SEEDS
+            for grid in GRIDS
+            for cell in cells
+        ]
+
     made += [trial_of(grid, Cell(FEATURES), seed, {}, profile) for seed in SEEDS for grid in GRIDS]
+    made += on_squares(first)
     made += [trial_of(Y3, cell, seed, of_y3, profile) for seed in Y3_SEEDS for cell in ON_Y3]
-    made += [
-        trial_of(grid, cell, seed, of_squares, profile)
-        for cells in (first, rest)
-        for seed in SEEDS
-        for grid in GRIDS
-        for cell in cells
-    ]
+    made += on_squares(rest)
     made += [
         trial_of(grid, Cell(KEPT), seed, of_squares, profile) for seed in KEPT_SEEDS for grid in GRIDS
     ]  # fmt: skip
