@@ -83,3 +83,27 @@ def test_the_way_over_few_scattered_holes_is_near_the_best_there_is(seed):
     way = by_the_shortest_way(problem, 8, list(range(7)), free, problem.prior_p_good, xy)
     best = min(length_of([8, *order], xy) for order in permutations(range(7)))
     assert length_of([8, *way], xy) <= 1.15 * best
+
+
+def test_patches_that_are_worth_the_same_are_entered_by_the_shortest_way_and_others_stay():
+    problem, xy = lattice(side=2, patches=12)
+    # Twelve patches in a row, entered here and there; each of two holes.
+    rng = np.random.default_rng(1)
+    order = rng.permutation(12)
+    route = [int(4 * patch + step) for patch in order for step in (0, 1)]
+    free = np.ones(48, dtype=bool)
+    way = by_the_shortest_way(problem, NOWHERE, route, free, problem.prior_p_good, xy)
+    entered = [int(problem.patch_of_hole[hole]) for hole in way[::2]]
+    assert entered in (list(range(12)), list(range(12))[::-1])
+    assert sorted(problem.patch_of_hole[way]) == sorted(problem.patch_of_hole[route])
+    # The open patch costs no step and stays first; one that is worth more keeps its place.
+    p_good = problem.prior_p_good.copy()
+    p_good[problem.patch_of_hole == order[4]] = 0.9
+    here = int(4 * order[0] + 3)
+    free[here] = False
+    way = by_the_shortest_way(problem, here, route, free, p_good, xy)
+    entered = [int(problem.patch_of_hole[hole]) for hole in way[::2]]
+    assert (entered[0], entered[4]) == (order[0], order[4])
+    assert sorted(entered) == list(range(12))
+    first = entered[1:4]
+    assert sorted(first) == sorted(order[1:4])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -60,3 +61,24 @@ def test_the_first_and_last_id_are_by_number():
 
     visits = tuple(SimpleNamespace(hole=f"h{number}", patch="p") for number in (9, 2, 26, 10, 11))
     assert _holes_of(SimpleNamespace(visits=visits)) == "5: h2…h26"
+
+
+def test_squares_to_open_are_whole_names_in_80_columns_and_no_empty_list_stands_above(cli, monkeypatch):
+    from cryoscout.advice.work_list import PlannedLook
+    from cryoscout.cli.plan_looks import _GIVEN_UP, _cells
+    from cryoscout.cli.plan_table import columns_that_fit
+
+    listed = SimpleNamespace(
+        looks=[
+            PlannedLook(
+                n, f"8999{n:03}", "9015529", None, 1.0, 2.0, 21.2, (0.0, 119.0), 22.0, 0.98, (0.0, 1.7), n < 3
+            )
+            for n in range(1, 9)
+        ]
+    )
+    cells = _cells(listed)
+    for width in (60, 80, 100, 160):
+        kept = columns_that_fit(cells, width, _GIVEN_UP)
+        assert "square" in kept
+        assert sum(max(map(len, (each, *cells[each]))) + 2 for each in kept) <= width
+    assert columns_that_fit(cells, 160, _GIVEN_UP) == list(cells)

@@ -27,8 +27,9 @@ from cryoscout.advice.work_list import (
 from cryoscout.core.errors import DataError
 from cryoscout.core.telling import Progress, no_progress
 from cryoscout.routing.course import Course
-from cryoscout.routing.from_session import is_planned_as_new, keeps_grid_switch, start_of_plan
+from cryoscout.routing.from_session import is_planned_as_new, start_of_plan
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
+from cryoscout.routing.times import keeps_grid_switch
 from cryoscout.session.overrides import Overrides
 
 if TYPE_CHECKING:

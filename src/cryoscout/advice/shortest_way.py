@@ -1,14 +1,15 @@
 """Equal holes of one stay by the shortest way: which of them are taken, and in which order the stage comes to them.
 
-Holes that are believed equally good give the same plan in whatever order, so the order can serve the stage. Nothing
-else of a plan changes: neither its minutes, nor what it expects, nor the order of holes that differ.
+Holes that are believed equally good give the same plan in whatever order, so the order can serve the stage; so do
+patches of one square that are entered for as many of them. Nothing else of a plan changes: neither its minutes, nor
+what it expects, nor the order of what differs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from itertools import groupby, pairwise
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -68,12 +69,13 @@ def by_the_shortest_way(
     xy: NDArray[np.float64],
     keep: frozenset[int] = frozenset(),
 ) -> list[int]:
-    """The route with each run of equally good holes of one patch exchanged for a short way among such holes.
+    """The route with stays that are worth the same in the order of a short way, and each run of equally good holes of
+    one patch exchanged for a short way among such holes.
 
     here : hole index or NOWHERE     free : (n,) holes that may be visited     p_good : (n,)
     xy : (n, 2) positions in one unit, NaN unknown     keep : holes that stay in the route at their place
     """
-    result = list(route)
+    result = _stays_by_the_shortest_way(problem, here, list(route), p_good, xy, keep)
     planned = np.zeros(problem.n_holes, dtype=bool)
     planned[result] = True
     patch_begin = np.searchsorted(problem.patch_of_hole, np.arange(len(problem.square_of_patch) + 1))
@@ -113,18 +115,88 @@ def _runs(
     return [(begin, end) for begin, end in pairwise(cuts) if end - begin > 1]
 
 
+def _stays_by_the_shortest_way(
+    problem: RoutingProblem,
+    here: int,
+    route: list[int],
+    p_good: NDArray[np.float64],
+    xy: NDArray[np.float64],
+    keep: frozenset[int],
+) -> list[int]:
+    """Patches of one square that are entered one after the other for as many equally good holes, by a short way.
+
+    Each of them costs the step to a new patch, whichever comes first; the one that the stage is in already costs none
+    and stays.
+    """
+    stays = _stays(problem, here, route, p_good, xy, keep)
+    result: list[int] = []
+    begin = 0
+    while begin < len(stays):
+        end = begin + 1
+        while end < len(stays) and stays[begin].worth is not None and stays[end].worth == stays[begin].worth:
+            end += 1
+        group = stays[begin:end]
+        if len(group) > 1:
+            centres = np.array([stay.centre for stay in group])
+            before = result[-1] if result else here
+            group = [group[place] for place in _order(centres, _start(before, xy), len(group))]
+        result += [hole for stay in group for hole in stay.holes]
+        begin = end
+    return result
+
+
+class _Stay(NamedTuple):
+    """Consecutive holes of one patch."""
+
+    holes: list[int]
+    worth: (
+        tuple[int, int, int] | None
+    )  # square, holes, p in steps of rounding; None where the stay keeps its place
+    centre: tuple[float, float]
+
+
+def _stays(
+    problem: RoutingProblem,
+    here: int,
+    route: list[int],
+    p_good: NDArray[np.float64],
+    xy: NDArray[np.float64],
+    keep: frozenset[int],
+) -> list[_Stay]:
+    found: list[_Stay] = []
+    patch_here = NOWHERE if here == NOWHERE else int(problem.patch_of_hole[here])
+    for patch, group in groupby(route, key=lambda hole: int(problem.patch_of_hole[hole])):
+        holes = list(group)
+        centre = xy[holes].mean(axis=0)
+        p = p_good[holes]
+        is_free = not keep.intersection(holes) and (found or patch != patch_here)
+        worth = None
+        if is_free and np.isfinite(centre).all() and float(np.ptp(p)) <= ROUNDING:
+            worth = (int(problem.square_of_patch[patch]), len(holes), round(float(p[0]) / ROUNDING))
+        found.append(_Stay(holes, worth, (float(centre[0]), float(centre[1]))))
+    return found
+
+
+def _start(before: int, xy: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Where the stage is, None unknown."""
+    return xy[before] if before != NOWHERE and np.isfinite(xy[before]).all() else None
+
+
 def _way(holes: NDArray[np.int64], count: int, xy: NDArray[np.float64], before: int) -> list[int]:
-    """A short way over `count` of the holes: always on to the nearest, then uncrossed."""
+    """A short way over `count` of the holes."""
     holes = np.sort(holes)
-    places = xy[holes]
-    start = xy[before] if before != NOWHERE and np.isfinite(xy[before]).all() else None
+    return [int(holes[place]) for place in _order(xy[holes], _start(before, xy), count)]
+
+
+def _order(places: NDArray[np.float64], start: NDArray[np.float64] | None, count: int) -> list[int]:
+    """Indices of a short way over `count` of the places: always on to the nearest, then uncrossed."""
     if start is None:
         # From a corner nothing is left behind.
         start = places.min(axis=0)
     way = _nearest_on(places, start, count)
     if 3 <= count <= LONGEST_IMPROVED:
         _uncross(way, places)
-    return [int(hole) for hole in holes[way]]
+    return [int(place) for place in way]
 
 
 @njit(cache=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,12 +23,21 @@ _EDGE, _GAP = 1, 2
 
 def print_plan(work_list: WorkList, out: Console) -> None:
     """Print the list: the table, what it comes to, and the notes."""
+    if work_list.visits:
+        _print_stays(work_list, out)
+    for line in _summary(work_list):
+        out.print(line)
+    for note in work_list.notes:
+        out.print(f"Note: {note}")
+
+
+def _print_stays(work_list: WorkList, out: Console) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     stays = work_list.stays()
     cells = {heading: [of(stay) for stay in stays] for heading, of in _columns().items()}
-    kept = _columns_that_fit(cells, out.width)
+    kept = columns_that_fit(cells, out.width, _GIVEN_UP)
     # Ids are folded, never cut: an operator must be able to find the hole.
     table = Table(
         title=f"Work list of {work_list.session}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
@@ -44,10 +53,6 @@ def print_plan(work_list: WorkList, out: Console) -> None:
     left_out = [heading for heading in cells if heading not in kept]
     if left_out:
         out.print(f"Left out in {out.width} columns: {', '.join(left_out)}; --export html or csv has all.")
-    for line in _summary(work_list):
-        out.print(line)
-    for note in work_list.notes:
-        out.print(f"Note: {note}")
 
 
 def _columns() -> dict[str, Callable[[PatchStay], str]]:
@@ -67,11 +72,11 @@ def _columns() -> dict[str, Callable[[PatchStay], str]]:
     }
 
 
-def _columns_that_fit(cells: dict[str, list[str]], width: int) -> list[str]:
-    """The headings whose columns fit side by side, in order."""
+def columns_that_fit(cells: dict[str, list[str]], width: int, given_up: Sequence[str]) -> list[str]:
+    """The headings whose columns fit side by side, in order.     given_up : what goes first where they do not"""
     widths = {heading: max(map(len, (heading, *column))) for heading, column in cells.items()}
     kept = list(cells)
-    for heading in _GIVEN_UP:
+    for heading in given_up:
         columns = [widths[each] for each in kept]
         if 2 * _EDGE + sum(columns) + _GAP * (len(columns) - 1) <= width:
             break
@@ -82,6 +87,11 @@ def _columns_that_fit(cells: dict[str, list[str]], width: int) -> list[str]:
 def _summary(work_list: WorkList) -> list[str]:
     from cryoscout.routing.predictions import LABELS_ALONE
 
+    if not work_list.visits:
+        return [
+            f"Holes planned: none of {work_list.session} in {work_list.budget_min:g} minutes, by {work_list.policy} "
+            f"(time model {work_list.time_model}){_set_aside_in_words(work_list)}"
+        ]
     switches = work_list.switches
     labels_alone = any(LABELS_ALONE in note for note in work_list.notes)
     interval_50, interval_80 = (

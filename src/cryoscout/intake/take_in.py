@@ -281,13 +281,13 @@ def read_built_in(name: str, split: str | None, options: ReadOptions) -> TakenIn
 
 def fitted_or_why_not(session: Session) -> tuple[FittedTimeModel | None, tuple[str, ...]]:
     """The session's own times, None where it has too few; and notes, also on why plans do not take them."""
-    from cryoscout.routing.times import fitted_times, time_model_for
+    from cryoscout.routing.times import fitted_times, published_in_words, time_model_for
 
     _, plan_notes = time_model_for(session, None)
     try:
         fit = fitted_times(session)
     except DataError as error:
-        return None, plan_notes or (f"The published time model cryorl is used. {error}",)
+        return None, plan_notes or (published_in_words(error),)
     if session.info.default_time_model != "cryorl":
         return fit, tuple(dict.fromkeys([*plan_notes, *fit.warnings]))
     why = (

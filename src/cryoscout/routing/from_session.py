@@ -18,7 +18,7 @@ from cryoscout.routing.predictions import Prediction, check_threshold_angstrom
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
 from cryoscout.routing.replay import Truth
 from cryoscout.routing.time_model import TimeModel
-from cryoscout.routing.times import time_model_for
+from cryoscout.routing.times import keeps_grid_switch, time_model_for
 from cryoscout.session.looks import atlas_features, patches_looked_at, squares_looked_at
 from cryoscout.session.model import Session
 
@@ -130,11 +130,6 @@ def loaded_grid(session: Session, named: str | None) -> int:
             raise UnknownNameError("The loaded grid", named, grids)
         return int(grids.index(named))
     return 0 if len(grids) == 1 and not keeps_grid_switch(session) else NOWHERE
-
-
-def keeps_grid_switch(session: Session) -> bool:
-    """Whether a plan from nowhere pays a grid switch as the papers' studies do: built-in and simulated sessions."""
-    return session.info.built_in or session.info.format == "simulated"
 
 
 def start_of_plan(session: Session, from_hole: str | None, as_new: bool, loaded: str | None = None) -> int:

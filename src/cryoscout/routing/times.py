@@ -29,6 +29,15 @@ _Columns = tuple[NDArray[np.float64], NDArray[Any], NDArray[Any], NDArray[Any], 
 """Seconds, patch, square, grid and hole of exposures."""
 
 
+def keeps_grid_switch(session: Session) -> bool:
+    """Whether a plan from nowhere pays a grid switch as the papers' studies do: built-in and simulated sessions."""
+    return session.info.built_in or session.info.format == "simulated"
+
+
+_PUBLISHED = "The minutes are not this microscope's but those of the published time model cryorl"
+_OWN_MINUTES = "Remedy: your own minutes by tier, --time-model 0.5,1,2,8."
+
+
 def time_model_for(
     session: Session,
     name: str | None,
@@ -53,11 +62,11 @@ def time_model_for(
     if name is not None:
         return time_model_named(name), ()
     if session.info.default_time_model == "cryorl":
-        return PRESETS["cryorl"], ()
+        return PRESETS["cryorl"], _note_on_published(session)
     try:
         fit = fitted_times(session)
     except DataError as error:
-        return PRESETS["cryorl"], (f"The published time model cryorl is used. {error}",)
+        return PRESETS["cryorl"], (published_in_words(error),)
     if not fit.well_measured.any():
         kept = zip((fit.events - fit.pauses).tolist(), TIER_NAMES, strict=True)
         return PRESETS["cryorl"], (
@@ -66,6 +75,23 @@ def time_model_for(
             f"{FEW_EVENTS}. --time-model fitted uses them all the same.",
         )
     return _fitted(session, fit, parts_looks)
+
+
+def published_in_words(error: DataError) -> str:
+    """Why minutes are not those of the user's microscope, and how they can be."""
+    why = str(error).partition(" Remedy:")[0]
+    return f"{_PUBLISHED}. {why} {_OWN_MINUTES}"
+
+
+def _note_on_published(session: Session) -> tuple[str, ...]:
+    if keeps_grid_switch(session):  # the papers' own, and known truth: those are their times
+        return ()
+    timed = int(session.exposures["started_at"].notna().sum())
+    if timed > 1:
+        why = "the session holds only part of its timed exposures. --time-model fitted uses them all the same"
+    else:
+        why = "the session has no times" if not timed else "the session has one timed exposure"
+    return (f"{_PUBLISHED}: {why}. {_OWN_MINUTES}",)
 
 
 def _fitted(session: Session, fit: FittedTimeModel, parts_looks: bool) -> tuple[TimeModel, tuple[str, ...]]:

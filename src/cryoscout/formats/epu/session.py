@@ -270,10 +270,6 @@ def _holes_and_exposures(
     )
     found.notes += placed.notes
     patches = patch_ids(placed.holes, runs_of_holes(rows, labels), clusters, radius_um)
-    if clusters is not False and radius_um is None and "" in patches:
-        found.notes.append(
-            "holes without exposures have no patch: there is no EpuSession.dm with a ClusteringRadius"
-        )
     return placed.exposures, placed.holes.assign(patch_id=patches)
 
 
