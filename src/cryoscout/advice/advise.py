@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoscout.advice.looks import planned_looks
 from cryoscout.advice.obeyed import Obeyed, PlaceIndex, obeyed
 from cryoscout.advice.setting import AdviceRequest, Setting, setting_of
 from cryoscout.advice.shortest_way import as_listed, positions_um
@@ -134,35 +135,9 @@ def _planned_looks(
     policy, problem = setting.policy, planned.course.problem
     if not isinstance(policy, Explore) or not problem.has_unseen:
         return ()
-    squares, grids = session.squares, session.grids["grid_id"].tolist()
-    patches, tree = session.patches["patch_id"].tolist(), problem.tree
     found = policy.places(planned.course.observation(), np.random.default_rng([seed, _LOOKS]))
-    looks = []
-    begins_min = planned.course.minutes_used
-    for order, value in enumerate(found, start=1):
-        # The price holds for any number of equal squares; the minutes for so many of them alone.
-        in_plan = value.in_plan and begins_min < problem.budget_min
-        begins_min += value.minutes if in_plan else 0.0
-        is_patch = value.look.level == "patch"
-        square = int(tree.square_of_patch[value.look.index]) if is_patch else value.look.index
-        x_um, y_um = (float(squares[name].iloc[square]) for name in ("x_um", "y_um"))
-        looks.append(
-            PlannedLook(
-                order=order,
-                square=str(squares["square_id"].iloc[square]),
-                grid=grids[int(tree.grid_of_square[square])],
-                patch=patches[value.look.index] if is_patch else None,
-                x_um=x_um if np.isfinite(x_um) else None,
-                y_um=y_um if np.isfinite(y_um) else None,
-                expected_good=value.good,
-                good_80=value.good_80,
-                minutes=value.minutes,
-                rate=value.rate,
-                rate_80=value.rate_80,
-                in_plan=in_plan,
-            )
-        )
-    return tuple(looks)
+    left_min = problem.budget_min - planned.course.minutes_used
+    return planned_looks(found, place_names(session), problem.tree, left_min)
 
 
 def _notes_on_unseen(

@@ -19,16 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from cryoscout.advice.looks import planned_looks
 from cryoscout.advice.obeyed import Obeyed, PlaceIndex, obeyed
 from cryoscout.advice.outlook import Outlook, outlook
 from cryoscout.advice.setting import AdviceRequest, Setting, setting_of
 from cryoscout.advice.shortest_way import as_listed, positions_um
 from cryoscout.advice.walk import Walk, stays, walked
-from cryoscout.advice.work_list import PlaceNames, place_names
+from cryoscout.advice.work_list import PlaceNames, PlannedLook, place_names
 from cryoscout.belief.counts import Belief
 from cryoscout.core.settings import Settings
 from cryoscout.routing.course import Course
-from cryoscout.routing.policies.base import STOP, Observation, Policy, TakesIn, belief_of
+from cryoscout.routing.places import Look
+from cryoscout.routing.policies.base import STOP, LookingPolicy, Observation, Policy, TakesIn, belief_of
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.session.overrides import Overrides
 
@@ -39,6 +41,9 @@ OPEN_PATCH_STANDS = 1
 """Holes of the open patch that stand by default: with all, a patch that turns out bad is imaged to its end."""
 HYSTERESIS = 0.05
 """Good micrographs; larger ones lose many small gains."""
+LOOKS_SHOWN = 5
+"""Squares to look at next that are listed."""
+_NOTE_ON_FORECAST = "The forecast holds the holes that are seen; what looks will show comes on top."
 SHOWN = 20
 """Holes of an advice that are listed."""
 
@@ -105,6 +110,7 @@ class RunningAdvice:
     kept: bool  # whether the plan that stood was kept although planning anew would have changed it
     took_s: float
     notes: tuple[str, ...] = ()
+    looks: tuple[PlannedLook, ...] = ()  # what is looked at next, before any hole is imaged; empty: image
 
     @cached_property
     def outlook(self) -> Outlook:
@@ -115,8 +121,9 @@ class RunningAdvice:
 
     @property
     def next_hole(self) -> int | None:
-        """The hole to image next; None where there is none, or the session is paused."""
-        return int(self.walk.holes[0]) if len(self.walk) and not self.now.overrides.is_paused else None
+        """The hole to image next; None where there is none, a look comes first, or the session is paused."""
+        is_next = len(self.walk) and not self.looks and not self.now.overrides.is_paused
+        return int(self.walk.holes[0]) if is_next else None
 
 
 class RunningPlanner:
@@ -160,7 +167,8 @@ class RunningPlanner:
         """
         began = time.monotonic()
         said = obeyed(now.overrides, self.index, self._square_of_hole)
-        if not self.problem.n_holes:
+        looks_about = self.problem.has_unseen and isinstance(self.setting.policy, LookingPolicy)
+        if not self.problem.n_holes and not looks_about:
             return self._nothing_known(now, said)
         blocked = now.imaged | said.out
         observation = self._observation(now, blocked)
@@ -170,6 +178,7 @@ class RunningPlanner:
         planning = _Planning(self, policy, now, observation, said, free, p_good, began)
         route, committed, kept = planning.calm_route(standing)
         walk = walked(self.problem, now.here, route, now.minutes_left)
+        looks = self._looks(policy, observation, said, now)
         return RunningAdvice(
             now.revision,
             self.problem,
@@ -183,7 +192,13 @@ class RunningPlanner:
             Standing(tuple(route), now.overrides, self._number),
             kept,
             time.monotonic() - began,
-            (*self.setting.prediction.notes, *self.setting.prediction.cautions, *self.setting.time_notes),
+            (
+                *((_NOTE_ON_FORECAST,) if self.problem.has_unseen else ()),
+                *self.setting.prediction.notes,
+                *self.setting.prediction.cautions,
+                *self.setting.time_notes,
+            ),
+            looks,
         )
 
     def _nothing_known(self, now: Now, said: Obeyed) -> RunningAdvice:
@@ -204,6 +219,23 @@ class RunningPlanner:
             False,
             0.0,
         )
+
+    def _looks(
+        self, policy: Policy, observation: Observation, said: Obeyed, now: Now
+    ) -> tuple[PlannedLook, ...]:
+        """What is looked at now and after it; none where a hole comes first, or where operators named one."""
+        from cryoscout.routing.policies.explore import Explore
+
+        if not isinstance(policy, Explore) or not self.problem.has_unseen or said.first or said.pinned:
+            return ()
+        step = policy.next_step(observation)
+        if not isinstance(step, Look):
+            return ()
+        rng = np.random.default_rng([self.request.seed, now.revision])
+        values = policy.places(observation, rng, LOOKS_SHOWN)
+        # The look of this step first: its place has the best rate, but for ties.
+        values.sort(key=lambda value: value.look != step)
+        return planned_looks(values, self.names, self.problem.tree, now.minutes_left)
 
     def _observation(self, now: Now, blocked: NDArray[np.bool_]) -> Observation:
         """What the policy sees: holes that are banned look visited to it, but give no result."""

@@ -100,7 +100,7 @@ def setting_of(session: Session, request: AdviceRequest, may_be_empty: bool = Fa
         loaded=request.loaded,
         may_be_empty=may_be_empty,
     )
-    if request.looks == "free" and problem.places is not None:
+    if request.looks == "free" and problem.places is not None and not (may_be_empty and not session.n_holes):
         problem = _without_unseen(session, problem)
     left_out = int(not_chosen(session).sum())
     return Setting(policy, name, prediction, threshold_angstrom, time_model, problem, time_notes, left_out)

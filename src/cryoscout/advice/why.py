@@ -39,6 +39,10 @@ def verdict_of(advice: RunningAdvice) -> Verdict:
     now, problem, names = advice.now, advice.problem, advice.names
     if now.overrides.is_paused:
         return Verdict("WAIT", "", 0.0, "Paused by the operator: nothing is imaged until it is resumed.")
+    if advice.looks:
+        look = advice.looks[0]
+        place = look.square if look.patch is None else look.patch
+        return Verdict("LOOK", place, look.minutes, look.sentence)
     if len(advice.walk) == 0:
         return _stop(advice)
     first = int(advice.walk.holes[0])
@@ -93,6 +97,8 @@ def _minutes_in(advice: RunningAdvice, square: int) -> float:
 
 def next_holes(advice: RunningAdvice, how_many: int = SHOWN) -> list[Json]:
     """The first holes of the plan: ids, stage position (um), p_good, minutes, and what stands of them."""
+    if advice.looks:
+        return []  # a look comes first, and changes what comes after it
     names, problem = advice.names, advice.problem
     pinned = set(advice.said.pinned) | set(advice.said.first)
     found = []
@@ -139,7 +145,7 @@ def why_this(advice: RunningAdvice, image_p_good: NDArray[np.float64] | None = N
     without results), own_results (results there, and how far all results moved this hole's p), minutes, runner_up (the
     first hole of the next best place, and how many good micrographs fewer if it were first).
     """
-    if len(advice.walk) == 0:
+    if len(advice.walk) == 0 or advice.looks:
         return None
     problem, hole = advice.problem, int(advice.walk.holes[0])
     patch, square = int(problem.patch_of_hole[hole]), int(problem.square_of_hole[hole])
@@ -277,6 +283,7 @@ def advice_json(advice: RunningAdvice, image_p_good: NDArray[np.float64] | None 
         "next": next_holes(advice, 1)[0] if advice.next_hole is not None else None,
         "why": why_this(advice, image_p_good),
         "holes": next_holes(advice),
+        "looks": [{**look.to_json(), "sentence": look.sentence} for look in advice.looks],
         "planned_holes": len(advice.walk),
         "committed": advice.committed,
         "kept": advice.kept,

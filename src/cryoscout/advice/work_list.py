@@ -49,6 +49,8 @@ class PlaceNames:
     grids: tuple[str, ...]  # (G,)
     x_um: NDArray[np.float64] | None = None  # (n,) stage position, NaN unknown; None where no hole has one
     y_um: NDArray[np.float64] | None = None  # (n,)
+    square_x_um: NDArray[np.float64] | None = None  # (S,) stage position, NaN unknown
+    square_y_um: NDArray[np.float64] | None = None  # (S,)
 
 
 @dataclass(frozen=True)
@@ -425,4 +427,6 @@ def place_names(session: Session) -> PlaceNames:
         grids=tuple(session.grids["grid_id"]),
         x_um=session.holes["x_um"].to_numpy(dtype=np.float64),
         y_um=session.holes["y_um"].to_numpy(dtype=np.float64),
+        square_x_um=session.squares["x_um"].to_numpy(dtype=np.float64),
+        square_y_um=session.squares["y_um"].to_numpy(dtype=np.float64),
     )

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cryoscout.cli.looks import looks_of
 from cryoscout.cli.output import say
 from cryoscout.core.durations import minutes_of
 from cryoscout.core.errors import InputError
@@ -58,7 +59,10 @@ def serve(
     until: Annotated[
         str | None, typer.Option(help="The microscope's time of the end: 09:00, or 2026-01-31T09:00.")
     ] = None,
-    policy: Annotated[str, typer.Option(help="Who plans, as for `plan`.")] = "adaptive",
+    policy: Annotated[str | None, typer.Option(help="Who plans, as for `plan`.")] = None,
+    looks: Annotated[
+        str, typer.Option(help="charged: the next step may be a look at a square or patch. free: never.")
+    ] = "charged",
     prediction: Annotated[str | None, typer.Option(help="p_good to plan on, as for `plan`.")] = None,
     threshold_angstrom: Annotated[
         float | None,
@@ -137,6 +141,7 @@ def serve(
             budget_min=None if budget_min is None else minutes_of(budget_min),
             until=until,
             policy=policy,
+            looks=looks_of(looks),
             prediction=prediction,
             threshold_angstrom=threshold_angstrom,
             time_model=time_model,

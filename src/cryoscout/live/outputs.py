@@ -202,6 +202,7 @@ def next_json(name: str, moment: Moment, now_s: float, mode: str) -> Json:
     made = datetime.fromtimestamp(moment.at_s).astimezone()
     checked = datetime.fromtimestamp(now_s).astimezone()
     keys = ("order", "hole", "patch", "square", "grid", "x_um", "y_um", "p_good", "minutes")
+    of_looks = ("order", "square", "patch", "grid", "x_um", "y_um", "rate", "minutes")
     names = moment.advice.names.holes
     planned = [names[hole] for hole in moment.advice.walk.holes.tolist()]
     is_paused = moment.advice.now.overrides.is_paused
@@ -215,8 +216,11 @@ def next_json(name: str, moment: Moment, now_s: float, mode: str) -> Json:
         "expires_at": (checked + timedelta(seconds=EXPIRES_S)).isoformat(timespec="seconds"),
         "expires_unix_s": int(now_s + EXPIRES_S),
         "verdict": moment.content["verdict"],
-        "planned": [] if is_paused else planned,
+        "planned": [] if is_paused or moment.advice.looks else planned,
         "holes": [] if is_paused else [{key: each[key] for key in keys} for each in moment.content["holes"]],
+        "looks": []
+        if is_paused
+        else [{key: each[key] for key in of_looks} for each in moment.content["looks"]],
         "squares": [
             {key: each[key] for key in ("square", "grid", "advice", "planned")} for each in moment.squares
         ],
@@ -236,6 +240,10 @@ def next_text(content: Json) -> str:
     for each in content["holes"]:
         x, y = ("-" if each[key] is None else f"{each[key]:.3f}" for key in ("x_um", "y_um"))
         lines.append(f"hole {each['order']} {x} {y} {each['p_good']:.2f} {one_line(each['hole'])}")
+    for each in content["looks"]:
+        x, y = ("-" if each[key] is None else f"{each[key]:.3f}" for key in ("x_um", "y_um"))
+        place = each["square"] if each["patch"] is None else each["patch"]
+        lines.append(f"look {each['order']} {x} {y} {each['rate']:.2f} {one_line(place)}")
     return "\n".join(lines) + "\n"
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.advice.running import Now, RunningAdvice, RunningPlanner, Standing
-from cryoscout.advice.setting import AdviceRequest
+from cryoscout.advice.setting import AdviceRequest, default_policy
 from cryoscout.advice.why import Json, Verdict, advice_json, rounded, squares_of, verdict_of
 from cryoscout.core.errors import DataError
 from cryoscout.live.facts import Facts, moment
@@ -157,7 +157,8 @@ class LiveSession:
         threshold = self._threshold = self.threshold_angstrom
         request = AdviceRequest(
             budget_min=HORIZON_MIN,
-            policy=self.settings.policy,
+            policy=self.settings.policy or default_policy(self._session, self.settings.looks),
+            looks=self.settings.looks,
             prediction=self.settings.prediction,
             threshold_angstrom=threshold,
             time_model=self.settings.time_model,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -17,8 +17,11 @@ HORIZON_MIN = 480.0
 class LiveSettings(Settings):
     """How one session is advised."""
 
-    policy: str = "adaptive"
-    """A policy, policy@prediction, or a trained policy's file."""
+    policy: str | None = None
+    """A policy, policy@prediction, or a trained policy's file; None: `explore` while something was not looked at yet
+    and looks are charged, else `adaptive`."""
+    looks: Literal["free", "charged"] = "charged"
+    """`free`: nothing is looked at, only what is seen is planned."""
     prediction: str | None = None
     threshold_angstrom: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
     """None: the session's; an override of the operator goes before it."""

@@ -6,6 +6,8 @@ const SIGN = { "go on": "▶ go on", leave: "◀ leave", skip: "— skip", "look
 
 export function showNext(advice, pick) {
   const next = advice && advice.next;
+  const look = advice && advice.looks && advice.looks[0];
+  if (look) { showLooks(advice.looks); return; }
   say($("next-hole"), next ? middle(next.hole) : advice ? "Nothing to image" : "No hole yet");
   $("next-hole").title = next ? next.hole : "";
   const place = next && next.x_um !== null ? `x ${next.x_um.toFixed(2)}, y ${next.y_um.toFixed(2)} µm` : "";
@@ -17,6 +19,19 @@ export function showNext(advice, pick) {
       el("button", { type: "button", className: "name", text: short(hole.hole, cut), title: `${hole.hole}${hole.committed ? ", stands" : ""}`, on: { click: () => pick(hole.hole) } }),
       el("span", { text: percent(hole.p_good) }), el("span", { className: "quiet", text: minutes(hole.minutes_used) })));
   $("next-list").replaceChildren(...rows);
+}
+
+/** A look comes first: the place in the headline, then what to look at after it; holes come with what a look shows. */
+function showLooks(looks) {
+  const at = (look) => (look.x_um === null || look.y_um === null ? "" : `x ${look.x_um.toFixed(0)}, y ${look.y_um.toFixed(0)} µm`);
+  const name = (look) => (look.patch === null ? `square ${look.square}` : `patch ${look.patch}`);
+  const [first] = looks;
+  say($("next-hole"), `Look at ${name(first)}`);
+  say($("next-where"), [at(first), `grid ${first.grid}`, `${first.rate.toFixed(2)} good per min expected`].filter(Boolean).join("  ·  "));
+  say($("next-why"), first.sentence);
+  $("next-list").replaceChildren(...looks.map((look) =>
+    el("li", {}, el("span", { className: "quiet", text: String(look.order) }), el("span", { className: "name", text: `look at ${name(look)}`, title: look.sentence }),
+      el("span", { text: `${look.rate.toFixed(2)}/min` }), el("span", { className: "quiet", text: minutes(look.minutes) }))));
 }
 
 export function showSquares(squares, pick) {

@@ -98,13 +98,15 @@ class Explore(Adaptive):
         valued = self._valued(observation)
         return valued.step()
 
-    def places(self, observation: Observation, rng: np.random.Generator) -> list[PlaceValue]:
-        """The MOST_LISTED best squares with something unseen: what is opened next as far as is known now."""
+    def places(
+        self, observation: Observation, rng: np.random.Generator, most: int = MOST_LISTED
+    ) -> list[PlaceValue]:
+        """The `most` best squares with something unseen: what is opened next as far as is known now."""
         if not self._problem.has_unseen:
             return []
         valued = self._valued(observation)
         assert self._unseen is not None  # noqa: S101  # made with the values
-        return valued.place_values(self._unseen, rng)
+        return valued.place_values(self._unseen, rng, most)
 
     def take_in(self, observation: Observation) -> None:
         """Let the belief follow the results of the observation, and with it what is believed of unseen places."""
@@ -216,8 +218,10 @@ class _Valued:
         patches = np.flatnonzero((tree.square_of_patch == square) & ~places.patch_looked)
         return Look("patch", int(patches[0]))
 
-    def place_values(self, unseen: UnseenPlaces, rng: np.random.Generator) -> list[PlaceValue]:
-        """Of the squares with something unseen that fits, the best rate first, MOST_LISTED at most."""
+    def place_values(
+        self, unseen: UnseenPlaces, rng: np.random.Generator, most: int = MOST_LISTED
+    ) -> list[PlaceValue]:
+        """Of the squares with something unseen that fits, the best rate first, `most` at most."""
         problem, places = self.problem, self.problem.places
         assert places is not None  # noqa: S101
         tiers_min = problem.time_model.tiers_min(problem.shots)
@@ -225,7 +229,7 @@ class _Valued:
         square_min = problem.time_model.square_look_by_tier_min()[2]
         values = []
         worth = int((self.group_rate > 0.0).sum())
-        for square in order_best_first(self.group_rate).tolist()[: min(worth, MOST_LISTED)]:
+        for square in order_best_first(self.group_rate).tolist()[: min(worth, most)]:
             is_open = bool(places.square_looked[square])
             n_patches = int(self.unseen_patches[square]) if is_open else None
             good, holes, patches = draw_looks(
