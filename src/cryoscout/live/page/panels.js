@@ -31,7 +31,7 @@ function showLooks(looks) {
   say($("next-why"), first.sentence);
   $("next-list").replaceChildren(...looks.map((look) =>
     el("li", {}, el("span", { className: "quiet", text: String(look.order) }), el("span", { className: "name", text: `look at ${name(look)}`, title: look.sentence }),
-      el("span", { text: `${look.rate.toFixed(2)}/min` }), el("span", { className: "quiet", text: minutes(look.minutes) }))));
+      el("span", { text: look.rate.toFixed(2), title: "good micrographs per minute expected" }), el("span", { className: "quiet", text: minutes(look.minutes) }))));
 }
 
 export function showSquares(squares, pick) {

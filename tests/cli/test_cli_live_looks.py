@@ -1,0 +1,45 @@
+"""A session that begins with an atlas: the advisor says where to look, and images what a look has shown."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from cryoscout.core.errors import InputError
+from cryoscout.live.outputs import next_json, next_text
+from cryoscout.live.running import LiveSession
+from cryoscout.live.settings import LiveSettings
+from cryoscout.session.following import FollowedSession
+
+EPU = Path(__file__).parents[1] / "formats" / "data" / "epu"
+
+
+def served(folder, **settings):
+    return LiveSession(FollowedSession.open(folder), LiveSettings(clock_scale=0.0, **settings), "test")
+
+
+def test_the_next_step_is_a_look_until_a_square_has_shown_its_holes(cli, tmp_path):
+    assert cli("import -o run.session", EPU / "harvest_session" / "EpuSession.dm").code == 0
+    live = served(tmp_path / "run.session", time_model="y1-looks-as-sketched")
+    moment = live.advise()
+    said = moment.content["verdict"]
+    assert said["verb"] == "LOOK"
+    assert said["sentence"].startswith(f"Look at square {said['place']} of grid 19503066")
+    assert moment.content["next"] is None
+    assert moment.content["holes"] == []
+    assert [look["order"] for look in moment.content["looks"]] == [1, 2, 3, 4, 5]
+    assert moment.content["looks"][0]["square"] == said["place"]
+    assert {row["advice"] for row in moment.squares} == {"look into"}
+    written = next_json("run", moment, time.time(), "advise")
+    assert (written["planned"], written["holes"]) == ([], [])
+    assert written["looks"][0]["square"] == said["place"]
+    assert f"verdict LOOK {said['place']}" in next_text(written)
+    assert f"look 1 - - {written['looks'][0]['rate']:.2f} {said['place']}" in next_text(written)
+
+
+def test_who_does_not_want_looks_is_told_that_nothing_is_seen(cli, tmp_path):
+    assert cli("import -o run.session", EPU / "harvest_session" / "EpuSession.dm").code == 0
+    with pytest.raises(InputError, match="--looks free must go with a session of which holes are seen"):
+        served(tmp_path / "run.session", looks="free")
