@@ -69,6 +69,17 @@ def test_tables_of_relion_and_cryosparc_are_told_from_each_other(tmp_path):
     assert format_of(tmp_path / "b.npy").name == "cryosparc"
 
 
+def test_a_table_of_squares_is_told_from_one_of_holes(tmp_path):
+    for header, name in (
+        ("square,brightness", "generic-squares"),
+        ("grid;square;x_um;y_um", "generic-squares"),
+        ("grid,square,hole,x_um,y_um", "generic"),
+        ("square,micrograph", "generic"),
+    ):
+        (tmp_path / "table.csv").write_text(f"{header}\n")
+        assert format_of(tmp_path / "table.csv").name == name
+
+
 def test_a_single_dm_file_under_another_name_is_epu(tmp_path):
     file = tmp_path / "square.xml"
     file.write_bytes(gzip.decompress((DATA / "epu" / "GridSquare_4590776.dm.gz").read_bytes()))
@@ -84,8 +95,8 @@ def test_what_is_of_no_format_names_everything_that_was_tried(tmp_path):
         f"{file}: must be a file of a known format. Got none of these instead: EPU session, SerialEM .nav or .mdoc, "
         "Athena decision records, SmartScope selection, Leginon order of visit, SmartScope export, cryoSPARC .cs, "
         "Gctf, RELION star, CTFFIND, Leginon or Appion export, Leginon table, table with a header that names "
-        "exposures. Remedy: give the folder of the session, the table of results "
-        "itself, or say what the columns of your own table mean (--column ctf=NAME)."
+        "squares, table with a header that names exposures. Remedy: give the folder of the session, the table of "
+        "results itself, or say what the columns of your own table mean (--column ctf=NAME)."
     )
     with pytest.raises(FileFormatError, match="must be a folder of a known format"):
         format_of(tmp_path)

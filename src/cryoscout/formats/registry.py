@@ -64,6 +64,7 @@ FORMATS: tuple[Format, ...] = (
     Format("ctffind", "ctf.ctffind", "CTFFIND", "results"),
     Format("leginon-export", "leginon.exports", "Leginon or Appion export", "table"),
     Format("leginon", "leginon.source", "Leginon table", "places"),
+    Format("generic-squares", "own.squares", "table with a header that names squares", "table"),
     Format("generic", "own.table", "table with a header that names exposures", "table"),
 )
 """In the order in which they are asked; where several give places, the first one's are taken."""

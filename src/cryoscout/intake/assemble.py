@@ -137,6 +137,14 @@ def _choose_places(
     chosen = [source for source in saying if source.format == lead]
     others = [source for source in sources if not any(source is each for each in saying)]
     chosen += [source for source in others if source.format == lead]
+    beside = [
+        each for each in others if each.format != lead and len(each.squares) and each.format == "generic"
+    ]
+    if beside:
+        raise DataError(
+            f"A table of squares must stand alone, or beside your own tables of holes. Got {beside[0].path.name} beside "
+            f"{lead} files instead, whose reader says the squares. Remedy: leave it out."
+        )
     return chosen, [source for source in saying if source.format != lead]
 
 

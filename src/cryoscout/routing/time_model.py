@@ -112,9 +112,10 @@ public release of its code); `cryorl-printed`: section 4.2 of the paper as print
 
 
 def time_model_named(name: str) -> TimeModel:
-    """The preset of that name, or the model of four numbers by commas: minutes of the four tiers, such as 0.5,1,2,8.
+    """The preset of that name, or the model of four numbers by commas, minutes of the four tiers, such as 0.5,1,2,8; with
+    six, the last two are minutes of a look at a patch and at a square.
 
-    Raises UnknownNameError with the nearest name; InputError for numbers that are not four, not above 0, or decrease.
+    Raises UnknownNameError with the nearest name; InputError for numbers that are not so many, not above 0, or decrease.
     """
     if "," in name or _is_number(name):
         return _own_tiers(name)
@@ -135,18 +136,22 @@ def _is_number(text: str) -> bool:
 def _own_tiers(text: str) -> TimeModel:
     parts = [part.strip() for part in text.split(",")]
     minutes = [float(part) for part in parts if _is_number(part)]
+    tiers, looks = minutes[: len(TIER_NAMES)], minutes[len(TIER_NAMES) :]
     if (
-        len(parts) != len(TIER_NAMES)
+        len(parts) not in (len(TIER_NAMES), len(TIER_NAMES) + 2)
         or len(minutes) != len(parts)
         or not all(np.isfinite(minutes))
-        or minutes[0] <= 0
-        or any(later < earlier for earlier, later in pairwise(minutes))
+        or tiers[0] <= 0
+        or any(later < earlier for earlier, later in pairwise(tiers))
+        or any(each < 0 for each in looks)
     ):
         raise InputError(
             f"A time model of your own must be four numbers above 0 that do not decrease: minutes of a visit in the "
-            f"{', '.join(TIER_NAMES)}. Got {text!r} instead. Remedy: for example --time-model 0.5,1,2,8."
+            f"{', '.join(TIER_NAMES)}; and, where looks are charged, minutes of a look at a patch and at a square, 0 or "
+            f"more. Got {text!r} instead. Remedy: for example --time-model 0.5,1,2,8, or 0.5,1,2,8,0.5,2."
         )
-    return _preset("/".join(f"{value:g}" for value in minutes), *minutes)
+    name = "/".join(f"{value:g}" for value in minutes)
+    return _preset(name, *tiers, looks=(looks[0], looks[1]) if looks else None)
 
 
 def with_minutes_per_exposure(model: TimeModel, minutes: float) -> TimeModel:

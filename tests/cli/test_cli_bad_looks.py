@@ -1,0 +1,174 @@
+"""Looks that cannot be, and atlases that say little: a clear error or a note, and nothing is lost."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cryoscout.core.errors import InputError
+from cryoscout.routing.time_model import time_model_named
+from cryoscout.session.looks import notes_on_looks, patches_looked_at, squares_looked_at
+from cryoscout.session.model import SessionInfo, session_from_holes
+from cryoscout.session.store import SessionStore
+
+EPU = Path(__file__).parents[1] / "formats" / "data" / "epu"
+SQUARES = """grid,square,x_um,y_um,area_um2,brightness,looked_at
+g1,S1,-100,50,1600,182,
+g1,S2,0,50,1500,140,2026-01-31 10:15:00
+g1,S3,100,50,900,90,
+"""
+PLAN = "plan run.session --budget-min 60 --time-model y1-looks-as-sketched --json"
+
+
+def stored(tmp_path):
+    with SessionStore.open(tmp_path / "run.session") as store:
+        return store.load()
+
+
+def made(**of_squares):
+    """Two squares with a patch each, one hole each."""
+    holes = pd.DataFrame(
+        {
+            "hole_id": ["a", "b"],
+            "patch_id": ["p1", "p2"],
+            "square_id": ["s1", "s2"],
+            "grid_id": "g",
+            "x_px": np.nan,
+            "y_px": np.nan,
+        }
+    )
+    exposures = pd.DataFrame(
+        {
+            "exposure_id": pd.Series([], dtype="str"),
+            "hole_id": pd.Series([], dtype="str"),
+            "shot": pd.Series([], dtype="int64"),
+            "started_at": pd.Series([], dtype="datetime64[ns]"),
+            "outcome": pd.Series([], dtype="str"),
+            "ctf_max_res_angstrom": pd.Series([], dtype="float64"),
+        }
+    )
+    session = session_from_holes("run", SessionInfo(format="generic"), holes, exposures)
+    return replace(session, squares=session.squares.assign(**of_squares))
+
+
+def test_a_look_before_its_parent_is_noted_and_kept():
+    session = made(looked_at=pd.to_datetime(["2026-01-31 10:00", "2026-01-31 11:00"]), looked=True)
+    session = replace(
+        session,
+        patches=session.patches.assign(
+            looked_at=pd.to_datetime(["2026-01-31 10:05", "2026-01-31 10:10"]), looked=True
+        ),
+    )
+    notes = notes_on_looks(session)
+    assert notes == ("1 patches were looked at before their square, such as p2: the times stand as they are",)
+    assert session.patches["looked_at"].notna().all()
+
+
+def test_holes_that_appear_without_a_look_are_seen_and_noted():
+    session = made(looked=pd.array([False, pd.NA], dtype="boolean"))
+    assert squares_looked_at(session).tolist() == [True, True]
+    assert patches_looked_at(session).tolist() == [True, True]
+    assert notes_on_looks(session) == (
+        "1 squares have patches without a look, such as s1: they are taken as looked at",
+    )
+
+
+def test_a_square_that_shows_nothing_after_its_look_is_noted_and_not_planned(cli, tmp_path):
+    (tmp_path / "atlas.csv").write_text(SQUARES)
+    assert cli("import atlas.csv -o run.session").code == 0
+    answer = cli(PLAN)
+    assert answer.code == 0
+    told = json.loads(answer.out)
+    assert sorted(look["square"] for look in told["looks"]) == ["S1", "S3"]
+    assert any(
+        "1 squares showed no patches when they were looked at, such as S2" in note for note in told["notes"]
+    )
+    assert len(stored(tmp_path).squares) == 3
+
+
+def test_a_table_of_squares_keeps_what_it_says(cli, tmp_path):
+    (tmp_path / "atlas.csv").write_text(SQUARES)
+    assert cli("import atlas.csv -o run.session").code == 0
+    squares = stored(tmp_path).squares
+    assert squares["area_um2"].tolist() == [1600.0, 1500.0, 900.0]
+    assert squares["brightness"].tolist() == [182.0, 140.0, 90.0]
+    assert squares["looked_at"].tolist()[1] == pd.Timestamp("2026-01-31 10:15:00")
+
+
+def test_a_square_that_is_looked_at_twice_has_its_latest_look(cli, tmp_path):
+    (tmp_path / "atlas.csv").write_text(SQUARES + "g1,S2,,,,,2026-01-31 12:00:00\n")
+    answer = cli("import atlas.csv -o run.session")
+    assert answer.code == 0
+    assert "1 lines are of a square that stood before (looked at again): the latest look counts" in answer.out
+    squares = stored(tmp_path).squares.set_index("square_id")
+    assert squares.loc["S2", "looked_at"] == pd.Timestamp("2026-01-31 12:00:00")
+    assert squares.loc["S2", "area_um2"] == 1500.0
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "g2,S1,5,5,10,10,",
+            "line 5: a square must be in one grid. Got 'S1' in 'g2' instead (first in 'g1', on line 2)",
+        ),
+        ("g1,S9,5,5,-10,10,", "line 5: area_um2 must be above 0. Got '-10' instead."),
+        ("g1,S9,x,5,10,10,", "line 5: x_um must be a finite number. Got 'x' instead."),
+        ("g1,,5,5,10,10,", "line 5: a line must name its square."),
+        ("g1,S9,5,5,10,10,yesterday", "line 5:"),
+        ("g1,S9,5,5,10,10", "line 5: a line must have 7 values, as the header. Got 6 instead."),
+    ],
+)
+def test_a_line_of_squares_that_cannot_be_is_named(cli, tmp_path, line, message):
+    (tmp_path / "atlas.csv").write_text(f"{SQUARES}{line}\n")
+    answer = cli("import atlas.csv -o run.session")
+    assert answer.code == 2
+    assert message in answer.err
+    rest = cli("import atlas.csv -o run.session --permissive")
+    assert rest.code == 0
+    assert len(stored(tmp_path).squares) == 3
+
+
+def test_an_atlas_without_positions_is_planned_and_says_that_it_is_not_drawn(cli, tmp_path):
+    (tmp_path / "atlas.csv").write_text("square,brightness\nS1,100\nS2,50\nS3,70\n")
+    answer = cli("import atlas.csv -o run.session")
+    assert answer.code == 0
+    assert "3 of 3 squares have no stage position: they are not drawn" in answer.out
+    listed = cli("plan run.session --budget-min 60 --export html -o list.html")
+    assert listed.code == 0
+    assert "No stage position of a square is known" in listed.out + listed.err
+    assert "Look at square S1" in (tmp_path / "list.html").read_text()
+
+
+def test_squares_of_two_atlases_with_the_same_id_are_refused(cli, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "Atlas.dm").write_bytes(gzip.decompress((EPU / "Atlas.dm.gz").read_bytes()))
+    text = (tmp_path / "two" / "Atlas.dm").read_text(encoding="utf-8")
+    (tmp_path / "two" / "Atlas.dm").write_text(text.replace(">19493178<", ">19493179<", 1), encoding="utf-8")
+    answer = cli("import one two -o run.session")
+    assert answer.code == 2
+    assert "A square_id must stand for one place. Got " in answer.err
+    assert "import the sessions one by one" in answer.err
+    assert not (tmp_path / "run.session").exists()
+
+
+def test_a_table_of_squares_beside_vendor_files_is_refused(cli, tmp_path):
+    (tmp_path / "atlas.csv").write_text(SQUARES)
+    answer = cli("import atlas.csv -o run.session", EPU / "harvest_session")
+    assert answer.code == 2
+    assert "A table of squares must stand alone" in answer.err
+
+
+def test_minutes_of_looks_are_numbers_that_are_not_negative():
+    model = time_model_named("1,2,3,4,0.5,2.5")
+    assert (model.patch_look_min, model.square_look_min) == (0.5, 2.5)
+    for text in ("1,2,3,4,-0.5,2.5", "1,2,3,4,0.5", "1,2,3,4,0.5,nan"):
+        with pytest.raises(InputError, match="look at a patch and at a square"):
+            time_model_named(text)
