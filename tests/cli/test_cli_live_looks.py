@@ -5,9 +5,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import pytest
-
-from cryoscout.core.errors import InputError
 from cryoscout.live.outputs import next_json, next_text
 from cryoscout.live.running import LiveSession
 from cryoscout.live.settings import LiveSettings
@@ -39,7 +36,8 @@ def test_the_next_step_is_a_look_until_a_square_has_shown_its_holes(cli, tmp_pat
     assert f"look 1 - - {written['looks'][0]['rate']:.2f} {said['place']}" in next_text(written)
 
 
-def test_who_does_not_want_looks_is_told_that_nothing_is_seen(cli, tmp_path):
+def test_who_does_not_want_looks_waits_for_holes(cli, tmp_path):
     assert cli("import -o run.session", EPU / "harvest_session" / "EpuSession.dm").code == 0
-    with pytest.raises(InputError, match="--looks free must go with a session of which holes are seen"):
-        served(tmp_path / "run.session", looks="free")
+    said = served(tmp_path / "run.session", looks="free").advise().content
+    assert said["verdict"]["verb"] == "WAIT"
+    assert said["looks"] == []

@@ -142,8 +142,8 @@ def _choose_places(
     ]
     if beside:
         raise DataError(
-            f"A table of squares must stand alone, or beside your own tables of holes. Got {beside[0].path.name} beside "
-            f"{lead} files instead, whose reader says the squares. Remedy: leave it out."
+            f"A table of squares must stand alone, or beside your own tables of holes. Got {beside[0].path.name} "
+            f"beside {lead} files instead, whose reader says the squares. Remedy: leave it out."
         )
     return chosen, [source for source in saying if source.format != lead]
 
