@@ -103,10 +103,9 @@ def _words(event: Event) -> str:
             value = payload["ctf_max_res_angstrom"]
             return f"{payload['exposure_id']}: " + ("failed" if value is None else f"{value:.2f} Å")
         case "overridden":
-            names = ("hole_id", "square_id", "hole_ids", "square_ids", "budget_min", "end_at", "threshold_angstrom",
-                     "good", "by", "of", "note")  # fmt: skip
-            parts = [f"{name} {payload[name]}" for name in names if payload.get(name) not in (None, [])]
-            return " ".join([str(payload.get("kind")), *parts])
+            from cryoscout.advice.night import override_words
+
+            return override_words(payload)
         case "noted":
             return f"{payload.get('kind', 'note')}: {payload.get('text', '')}"
     return ", ".join(f"{name} {value}" for name, value in payload.items() if name != "author")

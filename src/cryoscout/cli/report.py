@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from cryoscout.advice.night import Night
     from cryoscout.perception.from_session import SessionCrops
     from cryoscout.report.results_curve import ResultsCurve
     from cryoscout.report.session_report import ReportRequest, SessionReplays
@@ -146,12 +147,37 @@ def report(
         notes=notes,
     )
     crops, fitted_to = _images_of(spec, loaded, classifier or [])
-    replays = make_report(loaded, request, output, picture, crops=crops, fitted_to=fitted_to, with_curve=True)
+    replays = make_report(
+        loaded,
+        request,
+        output,
+        picture,
+        crops=crops,
+        fitted_to=fitted_to,
+        with_curve=True,
+        night=_night_of(spec),
+    )
     if as_json:
         print_json(
             {"report": str(output), "picture": None if picture is None else str(picture)}
             | figures(request, replays)
         )
+
+
+def _night_of(spec: str) -> Night | None:
+    """What the events of a stored session say; None for a built-in one, and while others hold the database."""
+    from cryoscout.advice.night import night_of
+    from cryoscout.core.errors import StoreHeldError
+    from cryoscout.session.builtin import BUILTIN_SESSIONS
+    from cryoscout.session.store import SessionStore
+
+    if spec in BUILTIN_SESSIONS:
+        return None
+    try:
+        with SessionStore.open_for_reading(spec) as store:
+            return night_of(store.events())
+    except StoreHeldError:
+        return None
 
 
 def _named(policies: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -171,10 +197,11 @@ def make_report(
     crops: SessionCrops | None = None,
     fitted_to: NDArray[np.bool_] | None = None,
     with_curve: bool = False,
+    night: Night | None = None,
 ) -> SessionReplays | None:
     """Replay where there are outcomes, write the page and the picture, and return the replays.
 
-    crops, fitted_to : as `session_page` takes them     with_curve : also learn from results, which takes seconds
+    crops, fitted_to, night : as `session_page` takes them     with_curve : also learn from results, which takes seconds
     Raises InputError when a picture is asked for and there is nothing to replay.
     """
     from cryoscout.report.page import write_report
@@ -196,7 +223,7 @@ def make_report(
             "Remedy: leave --picture out."
         )
     curve = _results_curve(session, request, fitted_to) if with_curve else None
-    page = session_page(session, request, replays, crops, fitted_to, curve, progress)
+    page = session_page(session, request, replays, crops, fitted_to, curve, progress, night)
     write_report(page, output)
     say(f"Wrote {output}")
     if picture is not None and replays is not None:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cryoscout.advice import night
 from cryoscout.advice.why import Json, rounded
 from cryoscout.core.errors import UnknownNameError
 from cryoscout.core.names import as_cell
@@ -246,76 +247,13 @@ def forecast_json(moment: Moment, so_far: Sequence[tuple[str, float]], bound: Se
 
 def collected(session: Session, threshold_angstrom: float) -> list[tuple[str, float]]:
     """(microscope time, good micrographs by then) at every timed exposure."""
-    exposures = session.exposures
-    timed = exposures[exposures["started_at"].notna() & (exposures["outcome"] != "none")].sort_values(
-        "started_at"
-    )
-    good = (timed["ctf_max_res_angstrom"] <= threshold_angstrom).cumsum()
-    return [
-        (pd.Timestamp(at).isoformat(), float(count))
-        for at, count in zip(timed["started_at"], good, strict=True)
-    ]
+    times, good = night.collected(session, threshold_angstrom)
+    return [(at.isoformat(), float(count)) for at, count in zip(times, good, strict=True)]
 
 
 def minutes_spent(session: Session, moment: Moment, pauses: Sequence[Mapping[str, Any]]) -> Json:
-    """Where the time went: minutes of imaging, moving, looking, focus, waiting, pause, lost; by interval.
-
-    From the start of each timed exposure to that of the next one: as long as an exposure in the same patch takes is
-    imaging; what a switch takes on top, by the time model, is moving; the rest is what was entered (focus, look, pause)
-    as far as entries reach, waiting up to three visits, and lost beyond.
-    """
-    exposures = session.exposures
-    timed = exposures[exposures["started_at"].notna() & (exposures["outcome"] != "none")].sort_values(
-        "started_at"
-    )
-    problem = moment.advice.problem
-    tiers_min = problem.time_model.tiers_min(problem.shots)
-    index = {name: place for place, name in enumerate(moment.advice.names.holes)}
-    totals = dict.fromkeys(("imaging", "moving", "looking", "focus", "waiting", "pause", "lost"), 0.0)
-    entered: list[tuple[str, float]] = [
-        (_KIND_OF_NOTE[str(note.get("kind"))], float(note["minutes"]))
-        for note in pauses
-        if note.get("minutes") and str(note.get("kind")) in _KIND_OF_NOTE
-    ]
-    intervals: list[Json] = []
-    holes = [index[hole] for hole in timed["hole_id"] if hole in index]
-    times = [at for at, hole in zip(timed["started_at"], timed["hole_id"], strict=True) if hole in index]
-    for before, after, begins, ends in zip(holes, holes[1:], times, times[1:], strict=False):
-        gap = max(0.0, (ends - begins).total_seconds() / 60.0)
-        tier = problem.tier_between(before, after)
-        parts = dict.fromkeys(totals, 0.0)
-        parts["imaging"] = min(gap, float(tiers_min[0]))
-        parts["moving"] = min(gap - parts["imaging"], max(0.0, float(tiers_min[tier] - tiers_min[0])))
-        rest = gap - parts["imaging"] - parts["moving"]
-        while entered and rest > float(tiers_min[0]):
-            kind, minutes = entered[0]
-            taken = min(rest, minutes)
-            parts[kind] += taken
-            rest -= taken
-            if taken >= minutes:
-                entered.pop(0)
-            else:
-                entered[0] = kind, minutes - taken
-        parts["lost" if rest > 3.0 * float(tiers_min[0]) else "waiting"] += rest
-        for name, minutes in parts.items():
-            totals[name] += minutes
-        intervals.append(
-            {
-                "from": begins.isoformat(timespec="seconds"),
-                "to": ends.isoformat(timespec="seconds"),
-                **rounded(parts),
-            }
-        )
-    return {"minutes": rounded(totals), "intervals": intervals}
-
-
-_KIND_OF_NOTE = {
-    "nitrogen": "pause",
-    "zero-loss": "pause",
-    "focus": "focus",
-    "look": "looking",
-    "other pause": "pause",
-}
+    """Where the time went, see `advice.night.minutes_spent`."""
+    return night.minutes_spent(session, moment.advice.problem, moment.advice.names.holes, pauses)
 
 
 def health_json(moment: Moment, now_s: float, folder: Mapping[str, Any] | None) -> Json:

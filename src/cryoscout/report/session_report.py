@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cryoscout.advice.advise import Advice, advise
 from cryoscout.advice.atlas_map import atlas_maps
+from cryoscout.advice.night import Night
 from cryoscout.advice.recorded import (
     AS_RECORDED,
     LongBudget,
@@ -40,6 +41,7 @@ from cryoscout.report.figures import (
     svg_text,
 )
 from cryoscout.report.map_scene import MapScene, RouteOnMap, scene_of_session
+from cryoscout.report.night_section import night_section, other_orders
 from cryoscout.report.page import ReportPage, ReportSection, ReportTable
 from cryoscout.report.prediction_section import prediction_sections
 from cryoscout.report.results_curve import ResultsCurve, results_section
@@ -235,11 +237,12 @@ def session_page(
     fitted_to: NDArray[np.bool_] | None = None,
     curve: ResultsCurve | None = None,
     progress: Progress = no_progress,
+    night: Night | None = None,
 ) -> ReportPage:
     """The report of a session.
 
     replays : of `replay_for_report`, None for a session without outcomes (then it shows the plan alone)
-    crops, fitted_to : of `prediction_sections`     curve : of `results_curve`
+    crops, fitted_to : of `prediction_sections`     curve : of `results_curve`     night : of `night_of`
     Raises DataError when there is neither a hole to plan nor an outcome to replay.
     """
     sections: list[ReportSection] = []
@@ -257,6 +260,8 @@ def session_page(
         if planned is not None:
             lead, of_plan = planned
             sections[:0] = of_plan
+    of_night = None if night is None else _night_section(session, request, replays, night)
+    sections += [] if of_night is None else [of_night]
     if not sections:
         raise DataError(
             f"A report must have holes to plan or outcomes to replay. Got neither in session "
@@ -270,6 +275,20 @@ def session_page(
     model, _ = time_model_for(session, request.time_model, request.minutes_per_exposure)
     facts = _facts(session, request, replays, model)
     return ReportPage(f"Session {session.name}", lead, sections, facts, request.command)
+
+
+def _night_section(
+    session: Session, request: ReportRequest, replays: SessionReplays | None, night: Night
+) -> ReportSection | None:
+    threshold = threshold_of(session, request.threshold_angstrom)
+    if replays is None:
+        problem = setting_of(session, _asked(request, request.policies[-1], replayed=True)).problem
+        return night_section(session, night, problem, threshold, None)
+    problem, order, others = replays.policies[-1].problem, session.recorded_order(), None
+    if order is not None:
+        setting = setting_of(session, _asked(request, request.policies[-1], replayed=True))
+        others = other_orders(problem, replays.truth, order, {setting.label: setting.policy}, request.seed)
+    return night_section(session, night, problem, threshold, others)
 
 
 def _lead(request: ReportRequest, replays: SessionReplays) -> str:

@@ -1,0 +1,102 @@
+"""The night of a stored session: what happened when, where the time went, what was followed, what others find."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cryoscout.advice.night import collected, minutes_spent, night_of
+from cryoscout.advice.setting import AdviceRequest, setting_of
+from cryoscout.report.night_section import night_section, other_orders
+from cryoscout.routing.bound import good_holes_bound
+from cryoscout.routing.from_session import truth_from_session
+from cryoscout.routing.replay import only_measured
+from cryoscout.session.model import SessionInfo, session_from_holes
+from cryoscout.session.store import SessionStore
+from cryoscout.session.tables import empty_table
+
+BEGAN = datetime(2026, 1, 30, 20, 0)
+MINUTES = [0, 2, 4, 6, 8, 20, 22, 24, 40, 42, 44, 46]
+
+
+@pytest.fixture
+def place(tmp_path):
+    """24 holes in 2 squares of 3 patches; 12 imaged, one pause entered, one hole banned, an advice followed twice."""
+    ids = [f"h{at:02d}" for at in range(24)]
+    holes = pd.DataFrame(
+        {
+            "hole_id": ids,
+            "patch_id": [f"p{at // 4}" for at in range(24)],
+            "square_id": [f"s{at // 12}" for at in range(24)],
+            "grid_id": "g",
+            "x_px": np.nan,
+            "y_px": np.nan,
+        }
+    )
+    info = SessionInfo(format="generic", default_time_model="cryorl")
+    session = session_from_holes("night", info, holes, empty_table("exposures"))
+    folder = tmp_path / "night.session"
+    with SessionStore.create(folder) as store:
+        store.save_import(session, source="tests")
+        store.append("planned", {"by": "serve", "route": ["h00", "h01", "h05"], "holes": []})
+        for at, minutes in enumerate(MINUTES):
+            if at == 5:
+                store.append(
+                    "noted", {"author": "AB", "kind": "nitrogen", "minutes": 9, "text": "refill <b>"}
+                )
+                store.append("overridden", {"author": "AB", "kind": "ban", "hole_id": "h20"})
+            exposure = store.record_imaged(ids[at], BEGAN + timedelta(minutes=minutes))
+            store.record_outcome(exposure, 3.0 if at % 3 else 9.0)
+    return folder
+
+
+def test_the_night_says_what_happened_when_and_what_was_followed(place):
+    with SessionStore.open(place) as store:
+        session, night = store.load(), night_of(store.events())
+    assert [(each.what, each.author, each.microscope_at) for each in night.said] == [
+        ("nitrogen: refill <b>", "AB", BEGAN + timedelta(minutes=8)),
+        ("ban hole_id h20", "AB", BEGAN + timedelta(minutes=8)),
+    ]
+    assert (night.followed, night.advised) == (3, 6)  # of the plan that stood until it was used up
+    problem = setting_of(session, AdviceRequest(480.0, as_new=True)).problem
+    spent = minutes_spent(session, problem, session.holes["hole_id"].tolist(), night.notes)["minutes"]
+    assert sum(spent.values()) == pytest.approx(46.0)
+    assert spent["pause"] == 9.0
+    later = [{**each, "microscope_at": BEGAN + timedelta(minutes=24)} for each in night.notes]
+    spent = minutes_spent(session, problem, session.holes["hole_id"].tolist(), later)
+    gaps = [(each["from"][11:16], each["pause"]) for each in spent["intervals"] if each["pause"]]
+    assert [at for at, _ in gaps] == ["20:24"]  # not the gap before it was entered
+    times, good = collected(session, 6.0)
+    assert (len(times), good[-1]) == (12, 8.0)
+    section = night_section(session, night, problem, 6.0, None)
+    assert "3 of the 6 exposures" in section.paragraphs[1]
+    assert "4 exposures that were not good" in section.paragraphs[0]
+    assert len(section.table.rows) == 2
+    assert "<script" not in section.svg
+
+
+def test_other_orders_are_of_imaged_holes_and_below_the_bound(place):
+    with SessionStore.open(place) as store:
+        session = store.load()
+    truth = truth_from_session(session)
+    setting = setting_of(session, AdviceRequest(480.0, as_new=True, policy="greedy"))
+    problem = only_measured(setting.problem, truth)
+    others = other_orders(problem, truth, session.recorded_order(), {"greedy": setting.policy}, 0)
+    assert others.found["as recorded"][-1] == truth.good.sum()
+    for at, minutes in enumerate(others.minutes):
+        most = truth.good[0] + good_holes_bound(problem.with_budget(minutes), truth, 0)
+        assert others.found["exact bound"][at] == most
+        assert max(others.found["as recorded"][at], others.found["greedy"][at]) <= most
+
+
+def test_a_session_without_times_has_no_such_section(place):
+    with SessionStore.open(place) as store:
+        session, night = store.load(), night_of(store.events())
+    from dataclasses import replace
+
+    without = replace(session, exposures=session.exposures.assign(started_at=pd.NaT))
+    problem = setting_of(session, AdviceRequest(480.0, as_new=True)).problem
+    assert night_section(without, night, problem, 6.0, None) is None
