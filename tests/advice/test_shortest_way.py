@@ -107,3 +107,13 @@ def test_patches_that_are_worth_the_same_are_entered_by_the_shortest_way_and_oth
     assert sorted(entered) == list(range(12))
     first = entered[1:4]
     assert sorted(first) == sorted(order[1:4])
+
+
+def test_places_on_images_order_the_holes_of_each_patch_and_no_patches():
+    problem, xy = lattice(side=4, patches=3)
+    route = [hole for patch in (2, 0, 1) for hole in range(16 * patch, 16 * patch + 9)]
+    free = np.ones(48, dtype=bool)
+    way = by_the_shortest_way(problem, NOWHERE, route, free, problem.prior_p_good, xy, one_frame=False)
+    assert [problem.patch_of_hole[hole] for hole in way] == [problem.patch_of_hole[hole] for hole in route]
+    for begin in (0, 9, 18):
+        assert length_of(way[begin : begin + 9], xy) < 0.8 * length_of(route[begin : begin + 9], xy)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cryoscout.advice.looks import planned_looks
 from cryoscout.advice.obeyed import Obeyed, PlaceIndex, obeyed
 from cryoscout.advice.setting import AdviceRequest, Setting, setting_of
-from cryoscout.advice.shortest_way import as_listed, positions_um
+from cryoscout.advice.shortest_way import as_listed, positions_of
 from cryoscout.advice.work_list import (
     PlannedLook,
     PlannedRoute,
@@ -190,7 +190,7 @@ def _arranged(
     free = problem.available()
     if start != NOWHERE:
         free[start] = False
-    return as_listed(problem, start, route, said, free, p_good, problem.budget_min, positions_um(session))
+    return as_listed(problem, start, route, said, free, p_good, problem.budget_min, positions_of(session))
 
 
 def _notes_on_overrides(said: Obeyed, problem: RoutingProblem) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from cryoscout.advice.looks import planned_looks
 from cryoscout.advice.obeyed import Obeyed, PlaceIndex, obeyed
 from cryoscout.advice.outlook import Outlook, outlook
 from cryoscout.advice.setting import AdviceRequest, Setting, setting_of
-from cryoscout.advice.shortest_way import as_listed, positions_um
+from cryoscout.advice.shortest_way import as_listed, positions_of
 from cryoscout.advice.walk import Walk, stays, walked
 from cryoscout.advice.work_list import PlaceNames, PlannedLook, place_names
 from cryoscout.belief.counts import Belief
@@ -145,7 +145,7 @@ class RunningPlanner:
         self.setting: Setting = setting_of(session, self.request, may_be_empty=True)
         self.problem = self.setting.problem
         self.names = place_names(session)
-        self.positions_um = positions_um(session)
+        self.positions = positions_of(session)
         self.index = PlaceIndex(
             dict(zip(self.names.holes, range(len(self.names.holes)), strict=True)),
             dict(zip(self.names.squares, range(len(self.names.squares)), strict=True)),
@@ -358,7 +358,7 @@ class _Planning:
         if rest is None:
             return None
         planned = [*begin, *rest]
-        at_um, left_min = self.planner.positions_um, now.minutes_left
+        at_um, left_min = self.planner.positions, now.minutes_left
         return as_listed(
             problem, now.here, planned, self.said, self.free, self.p_good, left_min, at_um, begin
         )

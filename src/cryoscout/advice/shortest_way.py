@@ -19,6 +19,7 @@ from cryoscout.advice.obeyed import Obeyed
 from cryoscout.advice.walk import arranged
 from cryoscout.core.ties import ROUNDING
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
+from cryoscout.routing.times import keeps_grid_switch
 
 if TYPE_CHECKING:
     from cryoscout.session.model import Session
@@ -39,25 +40,35 @@ def as_listed(
     free: NDArray[np.bool_],
     p_good: NDArray[np.float64],
     minutes_left: float,
-    xy_um: NDArray[np.float64],
+    positions: Positions,
     stands: Sequence[int] = (),
 ) -> list[int]:
     """A policy's route as lists, exports and running advice give it: as operators said, then by the shortest way.
 
-    free, p_good : as of `arranged`     xy_um : (n, 2) stage, NaN unknown     stands : holes that stay at their place
+    free, p_good : as of `arranged`     stands : holes that stay at their place
     """
     wanted = list(planned)
     if said.changes_routes:
         wanted = arranged(problem, here, planned, said, free, p_good, minutes_left)
-    if not np.isfinite(xy_um).any():
+    if not np.isfinite(positions.xy).any():
         return wanted
     keep = frozenset((*said.first, *said.pinned, *stands))
-    return by_the_shortest_way(problem, here, wanted, free, p_good, xy_um, keep)
+    return by_the_shortest_way(problem, here, wanted, free, p_good, positions.xy, keep, positions.on_stage)
 
 
-def positions_um(session: Session) -> NDArray[np.float64]:
-    """(n, 2) where the stage stands for each hole, NaN unknown."""
-    return session.holes[["x_um", "y_um"]].to_numpy(dtype=np.float64)
+class Positions(NamedTuple):
+    """Where holes are, for the order in which the stage comes to them."""
+
+    xy: NDArray[np.float64]  # (n, 2) um of the stage, or px of an image; NaN unknown
+    on_stage: bool  # one frame for all; else a patch may have an image of its own
+
+
+def positions_of(session: Session) -> Positions:
+    """On the stage where that is known, else on images; of built-in and simulated sessions as the papers have them."""
+    on_stage = session.holes[["x_um", "y_um"]].to_numpy(dtype=np.float64)
+    if np.isfinite(on_stage).any() or keeps_grid_switch(session):
+        return Positions(on_stage, on_stage=True)
+    return Positions(session.holes[["x_px", "y_px"]].to_numpy(dtype=np.float64), on_stage=False)
 
 
 def by_the_shortest_way(
@@ -68,14 +79,18 @@ def by_the_shortest_way(
     p_good: NDArray[np.float64],
     xy: NDArray[np.float64],
     keep: frozenset[int] = frozenset(),
+    one_frame: bool = True,
 ) -> list[int]:
     """The route with stays that are worth the same in the order of a short way, and each run of equally good holes of
     one patch exchanged for a short way among such holes.
 
     here : hole index or NOWHERE     free : (n,) holes that may be visited     p_good : (n,)
     xy : (n, 2) positions in one unit, NaN unknown     keep : holes that stay in the route at their place
+    one_frame : whether positions of different patches can be compared
     """
-    result = _stays_by_the_shortest_way(problem, here, list(route), p_good, xy, keep)
+    result = list(route)
+    if one_frame:
+        result = _stays_by_the_shortest_way(problem, here, result, p_good, xy, keep)
     planned = np.zeros(problem.n_holes, dtype=bool)
     planned[result] = True
     patch_begin = np.searchsorted(problem.patch_of_hole, np.arange(len(problem.square_of_patch) + 1))
@@ -89,6 +104,8 @@ def by_the_shortest_way(
             continue
         others = others[np.isfinite(xy[others]).all(axis=1)]
         before = result[begin - 1] if begin else here
+        if before != NOWHERE and not one_frame and problem.patch_of_hole[before] != patch:
+            before = NOWHERE
         way = _way(np.concatenate([run, others]), len(run), xy, before)
         planned[run] = False
         planned[way] = True

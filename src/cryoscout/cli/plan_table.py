@@ -90,7 +90,7 @@ def _summary(work_list: WorkList) -> list[str]:
     if not work_list.visits:
         return [
             f"Holes planned: none of {work_list.session} in {work_list.budget_min:g} minutes, by {work_list.policy} "
-            f"(time model {work_list.time_model}){_set_aside_in_words(work_list)}"
+            f"(time model {work_list.time_model})"
         ]
     switches = work_list.switches
     labels_alone = any(LABELS_ALONE in note for note in work_list.notes)
