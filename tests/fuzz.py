@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -162,6 +163,8 @@ def peak_of_mb(process: int) -> float:
 # From here on: the plugin, in the process of the tests.
 
 _running = {"test": "", "tried": 0}
+_tried_of: Counter[str] = Counter()
+"""Examples of each test, its parameters together."""
 
 
 def pytest_collection_modifyitems(items) -> None:
@@ -176,6 +179,7 @@ def _noted(test):
     @functools.wraps(test)
     def run(*arguments, **named):
         _running["tried"] += 1
+        _tried_of[_running["test"].partition("[")[0]] += 1
         begun = Begun(time.time(), time.process_time(), peak_of_mb(os.getpid()))
         text = f"{' '.join(map(repr, begun))}\n{_running['test']}\n{named!r}"[:LONGEST_NOTE]
         os.ftruncate(notes, 0)
@@ -221,7 +225,9 @@ def pytest_runtestloop(session) -> bool | None:
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    """How much was tried."""
+    """How much was tried, and of what."""
+    for test, tried in sorted(_tried_of.items()):
+        terminalreporter.write_line(f"{tried:7,} {test}")
     terminalreporter.write_line(f"{_running['tried']:,} examples tried")
 
 

@@ -32,7 +32,8 @@ ALLOWED = {
     "learning/training.py": 1,
     "perception/training.py": 1,
     # Inside a folder that is put in its place when all is in it, or that is gone with the block.
-    "session/store.py": 2,
+    "session/replacing.py": 1,
+    "session/stored_images.py": 1,
     "intake/followed_results.py": 1,
     "intake/whole_lines.py": 1,
 }

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pandas as pd
 
 from cryoscout.session.model import Session, SessionInfo
-from cryoscout.session.store import DATABASE
+from cryoscout.session.place import DATABASE
 from cryoscout.session.tables import TABLES
 from cryoscout.session.vendor_fields import packed
 

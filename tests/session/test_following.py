@@ -223,7 +223,7 @@ def test_it_says_which_events_came(store, tmp_path):
 
 
 def test_events_are_followed_many_at_a_time(store, tmp_path, monkeypatch):
-    monkeypatch.setattr("cryoscout.session.store._EVENTS_PER_PIECE", 3)
+    monkeypatch.setattr("cryoscout.session.store_contents.EVENTS_PER_PIECE", 3)
     with FollowedSession.open(tmp_path / "run.session") as followed:
         numbers = [store.append("error", {"number": number}) for number in range(7)]
         assert [event.payload["number"] for event in followed.catch_up().events] == list(range(7))

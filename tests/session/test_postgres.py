@@ -17,7 +17,8 @@ from cryoscout.core.errors import InputError, StoreError
 from cryoscout.session import store_database
 from cryoscout.session.following import FollowedSession
 from cryoscout.session.overrides import Overrides
-from cryoscout.session.store import SessionStore, database_is_filled
+from cryoscout.session.replacing import database_is_filled
+from cryoscout.session.store import SessionStore
 from cryoscout.session.store_layout import pack_payload
 from postgres_server import PASSWORD, NoServerError, empty_schema, server_url
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from store_examples import assert_same, small_session
 
-from cryoscout.core.errors import StoreHeldError
-from cryoscout.session import place, store
+from cryoscout.core.errors import StoreError, StoreHeldError
+from cryoscout.session import opened_store, place
 from cryoscout.session.store import SessionStore
 
 
@@ -31,7 +31,7 @@ def entries(folder: Path) -> dict[str, int]:
 
 
 def test_what_may_not_be_written_is_read_from_a_copy_that_is_gone_afterwards(folder, monkeypatch, tmp_path):
-    monkeypatch.setattr(store, "may_be_written", lambda _: False)
+    monkeypatch.setattr(opened_store, "may_be_written", lambda _: False)
     monkeypatch.setattr(place.tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     before = entries(folder)
@@ -64,7 +64,7 @@ def test_results_that_are_still_in_the_log_are_read_too(folder, monkeypatch, tmp
     shutil.copytree(folder, still)
     writing.close()
     (still / "session.db-shm").unlink(missing_ok=True)
-    monkeypatch.setattr(store, "may_be_written", lambda _: False)
+    monkeypatch.setattr(opened_store, "may_be_written", lambda _: False)
     with SessionStore.open_for_reading(still) as opened:
         session = opened.load()
         assert session.imaged_by_hole()[session.hole_index(hole)]
@@ -77,7 +77,7 @@ def test_a_store_that_changes_while_it_is_copied_is_said_to(folder, monkeypatch)
     times = iter(np.arange(100).tolist())
     monkeypatch.setattr(place, "_stamps", lambda _: (next(times),))
     monkeypatch.setattr(place.time, "sleep", lambda _: None)
-    with pytest.raises(store.StoreError, match="must rest while it is copied"):
+    with pytest.raises(StoreError, match="must rest while it is copied"):
         place.snapshot_of(folder)
 
 

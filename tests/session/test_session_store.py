@@ -17,7 +17,9 @@ from cryoscout.core.errors import DataError, InputError, StoreError, UnknownName
 from cryoscout.session import store_database, store_events
 from cryoscout.session.builtin import load_builtin
 from cryoscout.session.named import load_session
-from cryoscout.session.store import COMPLETE, DATABASE, SessionStore
+from cryoscout.session.place import DATABASE
+from cryoscout.session.replacing import COMPLETE
+from cryoscout.session.store import SessionStore
 from cryoscout.session.store_layout import METADATA
 from cryoscout.session.store_schema import SCHEMA_VERSION
 from cryoscout.session.tables import CTF_COLUMNS, TABLES

@@ -12,7 +12,8 @@ import pytest
 from store_examples import assert_same
 
 from cryoscout.core.errors import StoreError
-from cryoscout.session.store import DATABASE, SessionStore
+from cryoscout.session.place import DATABASE
+from cryoscout.session.store import SessionStore
 from session_with_images import bright, images_of, stored, tiny_session, truth
 
 

@@ -7,7 +7,8 @@ import pytest
 from store_examples import NAN, assert_same, dump, full_session, small_session
 
 from cryoscout.session.overrides import Overrides
-from cryoscout.session.store import DATABASE, SessionStore
+from cryoscout.session.place import DATABASE
+from cryoscout.session.store import SessionStore
 from cryoscout.session.store_layout import pack_payload, unpack_payload
 from cryoscout.session.store_schema import NEW_COLUMNS, NEW_TABLES, SCHEMA_VERSION
 from cryoscout.session.tables import TABLES

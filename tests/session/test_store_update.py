@@ -10,7 +10,8 @@ import pytest
 
 from cryoscout.core.errors import StoreError
 from cryoscout.session.model import Session, SessionInfo
-from cryoscout.session.store import DATABASE, SessionStore
+from cryoscout.session.place import DATABASE
+from cryoscout.session.store import SessionStore
 from cryoscout.session.store_update import changes_between
 from cryoscout.session.tables import TABLES
 from cryoscout.session.vendor_fields import packed

@@ -12,7 +12,7 @@ from cryoscout.cli.session_place import DatabaseUrl, SessionArgument, session_at
 from cryoscout.core.errors import InputError
 
 if TYPE_CHECKING:
-    from cryoscout.session.store import Event
+    from cryoscout.session.store_contents import Event
 
 
 def log(

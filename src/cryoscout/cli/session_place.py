@@ -61,7 +61,7 @@ def place_of_new_session(
 
 def is_there(place: Path | str) -> bool:
     """Whether something is at a place already. Raises StoreError where a database does not answer."""
-    from cryoscout.session.store import database_is_filled
+    from cryoscout.session.replacing import database_is_filled
 
     return place.exists() if isinstance(place, Path) else database_is_filled(place)
 

@@ -27,7 +27,8 @@ from cryoscout.live.running import Moment
 from cryoscout.live.server import ServedSessions
 from cryoscout.live.undo import UNDOABLE, undoing
 from cryoscout.session.overrides import Overrides, override_of
-from cryoscout.session.store import Event, SessionStore
+from cryoscout.session.store import SessionStore
+from cryoscout.session.store_contents import Event
 
 Json = dict[str, Any]
 BASE = "/api/v1"

@@ -18,7 +18,7 @@ import numpy as np
 from cryoscout.advice.drift import DriftWarning, DriftWatch, StatedResult
 from cryoscout.live.clocks import MicroscopeClock
 from cryoscout.session.live_exposures import shot_of_live_id
-from cryoscout.session.store import Event
+from cryoscout.session.store_contents import Event
 
 KEPT_INTERVALS = 200
 """Newest intervals of each clock that its usual one is the median of."""

@@ -25,7 +25,7 @@ from cryoscout.routing.problem import NOWHERE
 from cryoscout.session.following import CaughtUp, FollowedSession
 from cryoscout.session.model import Session
 from cryoscout.session.overrides import Overrides
-from cryoscout.session.store import Event
+from cryoscout.session.store_contents import Event
 
 FACTS_FROM_LAST_EVENTS = 4000
 """A server that starts takes what it knows of intervals, followed holes and drift from so many events at most."""

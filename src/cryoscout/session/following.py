@@ -22,7 +22,8 @@ from cryoscout.session.hole_counts import HoleCounts
 from cryoscout.session.live_exposures import shot_of_live_id
 from cryoscout.session.model import Session
 from cryoscout.session.overrides import Overrides, override_of
-from cryoscout.session.store import Event, EventMark, SessionStore
+from cryoscout.session.store import SessionStore
+from cryoscout.session.store_contents import Event, EventMark
 
 _PLACES = ("grids", "squares", "patches", "holes")
 _KEPT_AS_THEY_CAME = ("predictions", "provenance", "vendor_fields")

@@ -22,7 +22,8 @@ def load_session(spec: str, split: str | None = None, telling: Telling = SILENT)
     folder cannot be read.
     """
     from cryoscout.session.builtin import BUILTIN_SESSIONS, Split, load_builtin
-    from cryoscout.session.store import SessionStore, refuse_interrupted_replacement
+    from cryoscout.session.replacing import refuse_interrupted_replacement
+    from cryoscout.session.store import SessionStore
     from cryoscout.session.store_database import is_url, location_in_words
 
     if spec in BUILTIN_SESSIONS:
