@@ -97,6 +97,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_predictions(cli, tiny, monke
         ("--teacher exact", "--teacher must be one of belief, own, route"),
         ("--driver greedy", "The driver must be one of"),
         ("--teacher route --n-positive 0", "N_C.*at least 1 and below 120"),
+        ("--teacher route --n-positive -3", "N_C.*at least 1 and below 120.*Got -3"),
         ("--teacher route --n-positive 120", "N_C.*at least 1 and below 120"),
         ("--starts 0", "M, must be 1 or more"),
         ("--labels 0", "share of labels must be above 0"),
@@ -123,6 +124,16 @@ def test_a_session_in_which_every_hole_has_a_result_is_refused(cli, tmp_path):
     answer = cli("couple all.session -o mine")
     assert answer.code == 2
     assert "must have unlabelled states" in answer.err
+    assert not Path("mine").exists()
+
+
+def test_a_session_without_any_result_is_refused(cli, tmp_path):
+    stored(tmp_path / "none.session", tiny_session(results=np.zeros(120, dtype=bool)))
+    answer = cli("couple none.session -o mine")
+    assert answer.code == 2
+    assert len(answer.err.strip().splitlines()) == 1
+    assert "result" in answer.err
+    assert "Remedy" in answer.err
     assert not Path("mine").exists()
 
 
