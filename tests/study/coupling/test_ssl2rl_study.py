@@ -116,6 +116,28 @@ def test_no_aim_is_reached_on_fewer_seeds_than_it_asks_for() -> None:
     assert not any(line.endswith("| yes |") for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("gains", "said"),
+    [
+        ((2.0, 1.0), "it is above `hole`"),
+        ((2.0, -1.0), "do not tell it from `hole`"),
+        ((), "has not been run"),
+    ],
+)
+def test_the_page_says_how_sure_the_choice_of_the_augmentation_is(
+    gains: tuple[float, ...], said: str
+) -> None:
+    found = []
+    for trial in trials("quick"):
+        case, at = trial.parameters["case"], trial.seed - ssl2rl.DEVELOPMENT_SEEDS[0]
+        if case["augmentation"] in ("hole", "square") and 0 <= at < len(gains):
+            result = made_up(trial)
+            gain = gains[at] / 100.0 if case["augmentation"] == "square" else 0.0
+            result["rounds"][0]["scores"]["accuracy"] += gain
+            found.append(TrialRow(trial, 1.0, result, None))
+    assert said in text_of(Found(found), "quick")
+
+
 def test_where_exact_gives_no_more_than_own_the_share_is_undefined() -> None:
     found = [row for row in rows() if row.trial.parameters["case"]["method"] != EXACT]
     exact = [

@@ -99,7 +99,8 @@ def text_of(found: Found, profile: Profile) -> str:
             "## Which augmentation",
             "What leaves the class of an image alone decides what FixMatch can learn ([the "
             "settings](../perception.md#augmentation)). FixMatch at 10 %, on development seeds alone; "
-            f"`{QUICK_BUDGET['augmentation']}` is the setting of every training of every method on this page.",
+            f"`{QUICK_BUDGET['augmentation']}` is the setting of every training of every method on this page. "
+            + _how_sure(found),
             _augmentations(found),
             "## What our choices are worth",
             f"Development seeds {DEVELOPMENT_SEEDS[0]}-{DEVELOPMENT_SEEDS[2]}, difference to the default in points.",
@@ -369,6 +370,24 @@ def _ice_table(found: Found) -> str:
         values = [100.0 * found.values(case, score) for score in ("accuracy", "auc")]
         lines.append([f"`{case.method}`", *map(_mean_std, values), gain])
     return markdown_table(["ice of y1-sim, 10 %", "accuracy (%)", "AUC (%)", f"− `{SUPERVISED}`"], lines)
+
+
+def _how_sure(found: Found) -> str:
+    """Whether development seeds tell the chosen augmentation from that of the other trainings of holes."""
+    hole, chosen = (
+        next(case for case in AUGMENTED if case.augmentation == name)
+        for name in ("hole", QUICK_BUDGET["augmentation"])
+    )
+    among = list(DEVELOPMENT_SEEDS)
+    interval = found.difference(chosen, hole, "accuracy", among=among)
+    if interval is None or chosen == hole:
+        return "The comparison has not been run."
+    seeds = len(set(found.seeds(chosen, among)) & set(found.seeds(hole, among)))
+    if interval.low > 0.0:
+        return f"On {seeds} seeds it is above `hole`."
+    if interval.high < 0.0:
+        return f"On {seeds} seeds it is below `hole`: it was chosen on the first of them, and wrongly."
+    return f"It was taken for its mean accuracy on the first two seeds; {seeds} seeds do not tell it from `hole`."
 
 
 def _augmentations(found: Found) -> str:
