@@ -25,6 +25,7 @@ from cryoscout.formats.smartscope.rest import (
     read_session,
     read_token,
     select_holes,
+    select_squares,
     sessions_in_words,
     write_selection,
 )
@@ -566,6 +567,24 @@ def test_nothing_is_selected_where_one_hole_is_unknown(server):
     ):
         select_holes(client_of(server), ["G1"], ["H2-7", "H9"])
     assert server.bodies == []
+
+
+def test_squares_are_selected_grid_by_grid_and_opened_ones_are_left(server):
+    server.lists["squares"][1]["status"] = None
+    report = select_squares(client_of(server), {"grid1": ["grid1_square1", "S2"]})
+    assert (report.selected, report.not_open) == (1, ("grid1_square1",))
+    assert server.bodies == [{"type": "squares", "key": "selected", "new_value": "1", "ids": ["S2"]}]
+    with pytest.raises(
+        InputError, match=r"A square of the plan must be one square of the server. Got 0 for 'S9'"
+    ):
+        select_squares(client_of(server), {"grid1": ["S9"]})
+
+
+def test_areas_of_squares_are_counted_on_the_atlas_of_the_server(server):
+    assert read_session(client_of(server), "run7").squares["area_um2"].isna().all()
+    server.lists["atlas"] = [{"atlas_id": "A1", "grid_id": "G1", "pixel_size": 640.0}]
+    squares = read_session(client_of(server), "run7").squares
+    assert squares["area_um2"].tolist() == pytest.approx([2500 * 0.064**2] * 2)
 
 
 def test_a_selection_that_fails_is_told(server):
