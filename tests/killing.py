@@ -153,19 +153,20 @@ def _make_small() -> None:
     delay.REPLAN_EVERY, delay.DELAYS_MIN = (20,), (0.0, 5.0)  # type: ignore[assignment]
 
 
-def draw_moments(whole: Ended, folder: Path, rng: np.random.Generator) -> Iterator[Moment]:
-    """Moments of a run as the one that was let run, without end; the three ways take turns.
+def draw_moment(way: str, whole: Ended, folder: Path, rng: np.random.Generator) -> Moment:
+    """A moment, in one of the WAYS, of a run as the one that was let run.
 
     whole : that run     folder : what it left, for the sizes of what is written
     """
-    steps, gaps_s = len(whole.steps) - 1, np.diff([step.at_s for step in whole.steps])
-    sizes = [file.stat().st_size for file in folder.rglob("*") if file.is_file()]
-    while True:
-        yield Moment(int(rng.integers(1, steps + 1)), "step")
+    step = int(rng.integers(1, len(whole.steps)))
+    if way == "write":
         # Most files are small, and the log of the database grows past the database.
-        yield Moment(int(rng.integers(1, steps + 1)), "write", int(rng.choice(sizes) * rng.uniform(0.0, 1.2)))
-        step = int(rng.integers(1, steps + 1))
-        yield Moment(step, "wait", float(rng.uniform(0.0, min(gaps_s[step - 1], 2.0))))
+        sizes = [file.stat().st_size for file in folder.rglob("*") if file.is_file()]
+        return Moment(step, way, int(rng.choice(sizes) * rng.uniform(0.0, 1.2)))
+    if way == "wait":
+        gap_s = whole.steps[step].at_s - whole.steps[step - 1].at_s
+        return Moment(step, way, float(rng.uniform(0.0, min(gap_s, 2.0))))
+    return Moment(step, way)
 
 
 def kills(
@@ -173,6 +174,7 @@ def kills(
 ) -> Iterator[tuple[Moment, Path, Ended]]:
     """Folders in which `cryoscout LINE` was killed, `count` of them, each with the moment and how the run ended.
 
+    The WAYS take turns: none has its turn before the run was killed in the one before it.
     start : fills a folder with what the command begins from     parent : of the folders; each is removed when the next
     is asked for
     """
@@ -182,9 +184,9 @@ def kills(
     shutil.copytree(before, whole)
     ended = run(line, whole)
     assert ended.code == 0, ended.said
-    found = 0
-    for tries, moment in enumerate(draw_moments(ended, whole, np.random.default_rng(seed))):
-        assert tries < 6 * count, f"only {found} of {tries} runs were killed"
+    found, rng = 0, np.random.default_rng(seed)
+    for _ in range(6 * count):
+        moment = draw_moment(WAYS[found % len(WAYS)], ended, whole, rng)
         folder = parent / "killed"
         shutil.copytree(before, folder)
         answer = run(line, folder, moment)
@@ -195,3 +197,4 @@ def kills(
         shutil.rmtree(folder)
         if found == count:
             return
+    raise AssertionError(f"only {found} of {6 * count} runs were killed")

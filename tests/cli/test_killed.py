@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from killing import kills, run
+from killing import WAYS, kills, run
 from session_with_images import stored
 from stored_state import PATCHES, PLACE, state_of, write_table
 
@@ -86,6 +86,8 @@ def test_what_is_stored_is_the_session_before_or_the_whole_one(name: str, tmp_pa
 
 
 def told(name: str, ways: Counter[str]) -> None:
+    """In each of the ways, the middle of a write among them."""
+    assert set(ways) == set(WAYS)
     print(f"{name}: killed at {ways.total()} moments: {dict(ways)}")  # noqa: T201
 
 

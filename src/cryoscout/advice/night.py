@@ -16,7 +16,7 @@ from cryoscout.routing.problem import RoutingProblem
 
 if TYPE_CHECKING:
     from cryoscout.session.model import Session
-    from cryoscout.session.store import Event
+    from cryoscout.session.store_contents import Event
 
 KINDS = ("imaging", "moving", "looking", "focus", "waiting", "pause", "lost")
 _KIND_OF_NOTE = {
