@@ -181,7 +181,7 @@ def test_a_navigator_of_the_holes_has_them_at_their_stage_positions(cli, lattice
     ("options", "message"),
     [
         ("-o holes.nav", "must be made of one image and your own navigator. Got no --nav instead."),
-        ("-o holes.csv --nav mine.nav", "--nav must go with -o FILE.nav."),
+        ("-o holes.csv --map 9", "--map must go with --nav FILE."),
         (
             "-o holes.nav --nav mine.nav --map 9",
             "Got '9', which fits 0, instead. Remedy: name its label with --map",
@@ -218,3 +218,15 @@ def test_a_montage_says_in_how_many_of_its_tiles_there_are_holes(cli, lattice, t
     )
     given = json.loads(answer.out)[str(path)]
     assert (given["tiles"], given["parts_with_holes"], len(given["holes"])) == (6, 1, 25)
+
+
+def test_a_navigator_says_the_tiles_of_a_map_whatever_is_written(cli, lattice, tmp_path):
+    image = np.asarray(Image.open(lattice)).astype(np.float32)
+    film = np.random.default_rng(1).normal(100, 4, image.shape)
+    pixels = np.clip(np.block([[image, film, film]]), 0, 255).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    (tmp_path / "mine.nav").write_text(NAV.replace("MapMontage = 0", "MapMontage = 1\nMapFramesXY = 3 1"))
+    answer = cli("find-holes wide.png --nav mine.nav -o wide.csv")
+    assert answer.code == 0, answer.err
+    assert "wide.png: holes in 1 of 3 tiles of the montage." in answer.err
+    assert (tmp_path / "wide.csv").read_text().startswith("hole,square")

@@ -159,7 +159,10 @@ def test_a_session_without_predictions_gets_flat_and_says_so(simulated):
     bare = without_predictions(simulated)
     name, notes = resolve_prediction(bare, None, "combined")
     assert name == "flat"
-    assert "has no predictions" in notes[0]
+    assert "has no predictions: before results every hole gets the share" in notes[0]
+    assert "import CTF results" not in notes[0], "they are there"
+    waiting = replace(bare, exposures=bare.exposures.assign(outcome="pending", ctf_max_res_angstrom=np.nan))
+    assert "import CTF results as they come, or" in resolve_prediction(waiting, None, "combined")[1][0]
     problem = problem_from_session(bare, prediction=prediction_of(bare, name), budget_min=60)
     assert np.unique(problem.prior_p_good).tolist() == [flat_p_good()]
 

@@ -33,13 +33,12 @@ def find_holes(
         ),
     ] = None,
     nav: Annotated[
-        Path | None, typer.Option(help="Of -o FILE.nav: your navigator; it is read, never written.")
+        Path | None,
+        typer.Option(help="Your navigator, of -o FILE.nav and for a montage's tiles; it is never written."),
     ] = None,
     map_label: Annotated[
         str | None,
-        typer.Option(
-            "--map", help="Of -o FILE.nav: label of the map that the image shows. Default: by its file."
-        ),
+        typer.Option("--map", help="Of --nav: label of the map that the image shows. Default: by its file."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace pictures or a list of that name.")] = False,
     dark: Annotated[
@@ -144,9 +143,8 @@ def _check_list(
     from cryoscout.core.new_files import check_new_file
 
     is_nav = listed is not None and listed.suffix.lower() == ".nav"
-    for name, value in (("--nav", nav), ("--map", map_label)):
-        if value is not None and not is_nav:
-            raise InputError(f"{name} must go with -o FILE.nav. Got none instead. Remedy: leave {name} out.")
+    if map_label is not None and nav is None:
+        raise InputError("--map must go with --nav FILE. Got none instead. Remedy: leave --map out.")
     if listed is None:
         return
     check_new_file(listed, force)
@@ -171,7 +169,7 @@ def _write_list(
 
     from cryoscout.core.new_files import write_whole
 
-    if nav is None:
+    if nav is None or listed.suffix.lower() != ".nav":
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(("hole", "square", "x_px", "y_px", "likeness"))

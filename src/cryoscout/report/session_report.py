@@ -411,7 +411,8 @@ def _replayed_map(session: Session, replays: SessionReplays) -> ReportSection:
     policy, drawn = replayed_route(replays)
     scene = scene_of_session(session, policy.problem, drawn)
     good = int(drawn.good.sum()) if drawn.good is not None else 0
-    title = f"A replayed route of {policy.label}: {len(drawn.route)} holes visited, {good} of them good"
+    what = "good" if policy.problem.shots == 1 else "with a good micrograph"
+    title = f"A replayed route of {policy.label}: {len(drawn.route)} holes visited, {good} of them {what}"
     return ReportSection(
         "A replayed route",
         [f"{title}. Of {len(replays.starts)} routes it is the one nearest to the mean."],

@@ -130,11 +130,11 @@ def resolve_prediction(session: Session, named: str | None, default: str) -> tup
         return named, ()
     models = session.models()
     if not models and default != FLAT:
+        has_results = bool(session.measured_by_hole().any())
+        what = "your own" if has_results else "CTF results as they come, or your own"
         return FLAT, (
-            f"Session {session.name} has no predictions: every hole gets the share of good micrographs of "
-            "the Y1 "
-            "training holes. Remedy: import CTF results as they come, or your own probabilities with "
-            "--update --column p_good=NAME.",
+            f"Session {session.name} has no predictions: before results every hole gets the share of good micrographs "
+            f"of the Y1 training holes. Remedy: import {what} probabilities with --update --column p_good=NAME.",
         )
     wanted = [default] if default in known else []
     passed_over: dict[str, int] = {}  # model -> how many holes it lacks
