@@ -55,12 +55,14 @@ def test_own_tiers_are_the_minutes_of_the_visits(cli, nav):
     assert plan["minutes_used"] == pytest.approx(sum(hole["minutes"] for hole in plan["holes"]))
 
 
-@pytest.mark.parametrize("tiers", ["1,2,3", "0,1,2,3", "2,1,3,4", "1,2,3,x", "1,2,3,nan", "7"])
+@pytest.mark.parametrize(
+    "tiers", ["1,2,3", "0,1,2,3", "2,1,3,4", "1,2,3,x", "1,2,3,nan", "7", "1e-300,1,2,3", "1,2,3,1e300"]
+)
 def test_own_tiers_that_are_none_are_refused(cli, nav, tiers):
     answer = cli(f"plan {nav} --budget-min 60 --time-model", tiers)
     assert answer.code == 2
     assert "A time model of your own must be four numbers above 0 that do not decrease" in answer.err
-    assert answer.err.endswith("Remedy: for example --time-model 0.5,1,2,8.\n")
+    assert answer.err.endswith("Remedy: for example --time-model 0.5,1,2,8, or 0.5,1,2,8,0.5,2.\n")
 
 
 def test_minutes_of_an_exposure_replace_the_models_and_moves_stay(cli, nav):
@@ -68,8 +70,9 @@ def test_minutes_of_an_exposure_replace_the_models_and_moves_stay(cli, nav):
     assert plan["time_model"] == "cryorl, 0.6 min an exposure"
     by_tier = {hole["tier"]: hole["minutes"] for hole in plan["holes"]}
     assert by_tier == pytest.approx({0: 0.6, 1: 3.6, 2: 8.6})
-    answer = cli(f"plan {nav} --budget-min 60 --minutes-per-exposure 0")
-    assert (answer.code, "must be a number above 0. Got 0.0 instead" in answer.err) == (2, True)
+    for wrong in ("0", "1e-300", "1e300", "nan"):
+        answer = cli(f"plan {nav} --budget-min 60 --minutes-per-exposure {wrong}")
+        assert (answer.code, "must be 0.001 to 100,000. Got" in answer.err) == (2, True)
 
 
 def test_the_only_grid_is_loaded_and_costs_no_grid_switch(cli, nav):

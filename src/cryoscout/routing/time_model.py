@@ -16,6 +16,9 @@ from cryoscout.core.units import TIER_NAMES
 ROUNDING_MIN = 1e-6
 """Slack of every comparison with a budget: sums of tiers miss their exact value by less (3 * 1.1 > 3.3 in floats)."""
 
+SHORTEST_MIN, LONGEST_MIN = 0.001, 100_000.0
+"""Of a visit or look that a user may say: far outside what microscopes do, and what planning can count in."""
+
 Minutes = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
@@ -112,10 +115,10 @@ public release of its code); `cryorl-printed`: section 4.2 of the paper as print
 
 
 def time_model_named(name: str) -> TimeModel:
-    """The preset of that name, or the model of four numbers by commas, minutes of the four tiers, such as 0.5,1,2,8; with
-    six, the last two are minutes of a look at a patch and at a square.
+    """The preset of that name, or the model of four numbers by commas, minutes of the four tiers, such as 0.5,1,2,8.
 
-    Raises UnknownNameError with the nearest name; InputError for numbers that are not so many, not above 0, or decrease.
+    With six, the last two are minutes of a look at a patch and at a square. Raises UnknownNameError with the nearest
+    name; InputError for numbers that are not so many, outside SHORTEST_MIN to LONGEST_MIN, or decrease.
     """
     if "," in name or _is_number(name):
         return _own_tiers(name)
@@ -141,14 +144,16 @@ def _own_tiers(text: str) -> TimeModel:
         len(parts) not in (len(TIER_NAMES), len(TIER_NAMES) + 2)
         or len(minutes) != len(parts)
         or not all(np.isfinite(minutes))
-        or tiers[0] <= 0
+        or tiers[0] < SHORTEST_MIN
+        or max(minutes) > LONGEST_MIN
         or any(later < earlier for earlier, later in pairwise(tiers))
         or any(each < 0 for each in looks)
     ):
         raise InputError(
             f"A time model of your own must be four numbers above 0 that do not decrease: minutes of a visit in the "
-            f"{', '.join(TIER_NAMES)}; and, where looks are charged, minutes of a look at a patch and at a square, 0 or "
-            f"more. Got {text!r} instead. Remedy: for example --time-model 0.5,1,2,8, or 0.5,1,2,8,0.5,2."
+            f"{', '.join(TIER_NAMES)}, {SHORTEST_MIN:g} to {LONGEST_MIN:,.0f}; and, where looks are charged, minutes "
+            f"of a look at a patch and at a square, 0 or more. Got {text!r} instead. "
+            "Remedy: for example --time-model 0.5,1,2,8, or 0.5,1,2,8,0.5,2."
         )
     name = "/".join(f"{value:g}" for value in minutes)
     return _preset(name, *tiers, looks=(looks[0], looks[1]) if looks else None)
@@ -157,11 +162,13 @@ def _own_tiers(text: str) -> TimeModel:
 def with_minutes_per_exposure(model: TimeModel, minutes: float) -> TimeModel:
     """The model where every exposure takes so many minutes; what a move adds to a visit stays.
 
-    A visit in the same patch then takes shots * minutes. Raises InputError for minutes that are not above 0.
+    A visit in the same patch then takes shots * minutes. Raises InputError for minutes outside SHORTEST_MIN to
+    LONGEST_MIN.
     """
-    if not (np.isfinite(minutes) and minutes > 0):
+    if not SHORTEST_MIN <= minutes <= LONGEST_MIN:
         raise InputError(
-            f"The minutes of an exposure must be a number above 0. Got {minutes!r} instead. "
+            f"The minutes of an exposure must be {SHORTEST_MIN:g} to {LONGEST_MIN:,.0f}. "
+            f"Got {minutes!r} instead. "
             "Remedy: for example --minutes-per-exposure 0.6."
         )
     moves_min = (
