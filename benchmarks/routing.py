@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +30,18 @@ from cryoscout.routing.bound import good_holes_bound
 from cryoscout.routing.course import Course
 from cryoscout.routing.from_session import problem_from_session, truth_from_session
 from cryoscout.routing.knapsack import TreeKnapsack
+from cryoscout.routing.looking import Sight, World
+from cryoscout.routing.places import Look, Places
 from cryoscout.routing.policies import make_policy
 from cryoscout.routing.policies.base import STOP
 from cryoscout.routing.policies.patch_order_search import PatchOrders
 from cryoscout.routing.predictions import prediction_of
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.replay import Truth, random_starts, replay
+from cryoscout.routing.time_model import PRESETS
 from cryoscout.session.named import load_session
 from cryoscout.simulate.presets import simulation_named
-from cryoscout.simulate.tables import simulate_tables
+from cryoscout.simulate.tables import SimulatedTables, simulate_tables
 from cryoscout.study.engine.runner import machine_in_words
 
 BUDGET_MIN = 480.0
@@ -47,6 +51,8 @@ TARGETS: dict[str, float] = {
     "index_plan_2341_s": 0.05,
     "index_plan_100k_s": 2.0,
     "adaptive_next_2341_s": 0.02,
+    "explore_next_2400_s": 0.05,
+    "explore_next_100k_s": 1.0,
     "bound_100k_s": 1.0,
     "replay_index_50_s": 2.0,
     "cli_help_s": 0.5,
@@ -119,6 +125,50 @@ def adaptive_next_s(problem: RoutingProblem, truth: Truth, routes: int) -> tuple
             course.visit(hole)
             course.take_result(hole, float(truth.good[hole]))
     return statistics.median(seconds), float(np.quantile(seconds, 0.95))
+
+
+def half_seen(tables: SimulatedTables) -> tuple[World, Truth, int]:
+    """A world of a simulated session of which every second square was looked at with all its patches, and a start."""
+    problem, tree = tables.problem(BUDGET_MIN), tables.problem(BUDGET_MIN).tree
+    looked = np.arange(tree.n_squares) % 2 == 0
+    places = Places.looked_at(looked, looked[tree.square_of_patch])
+    model = PRESETS["y1-looks-as-sketched"]
+    world = World(replace(problem, time_model=model), places)
+    start = int(np.flatnonzero(looked[tree.square_of_hole])[0])
+    return world, tables.truth(), start
+
+
+def explore_next_s(tables: SimulatedTables, decisions: int) -> float:
+    """Median seconds of one `next_step` of `explore` right after a new result, where half of the places are unseen."""
+    world, truth, start = half_seen(tables)
+    sight = Sight(world, BUDGET_MIN, start, float(truth.good[start]))
+    seconds: list[float] = []
+    while len(seconds) < decisions + 1:
+        seen = sight.seen_problem()
+        policy, course = make_policy("explore"), Course(seen.problem, seen.start_hole)
+        policy.reset(seen.problem, seen.start_hole, np.random.default_rng(0))
+        for _ in range(decisions):
+            began = time.perf_counter()
+            step = policy.next_step(course.observation())
+            seconds.append(time.perf_counter() - began)
+            if isinstance(step, Look):
+                course.look(step)
+                sight.take_look(step, seen)
+                break
+            course.visit(step)
+            hole = int(seen.holes[step])
+            sight.imaged[hole], sight.outcome[hole], sight.results[hole] = True, truth.good[hole], 1
+            course.take_result(step, float(truth.good[hole]))
+        sight.stands_at(course.at, course.here, seen)
+        sight.used_min += course.minutes_used
+    return statistics.median(seconds[1:])  # the first warms up
+
+
+def sessions_to_explore() -> tuple[SimulatedTables, SimulatedTables]:
+    """2,400 holes in 170 patches, and 100,000 holes in 5,000 patches."""
+    y1_like, daily = simulation_named("y1-like"), simulation_named("daily")
+    small = y1_like.model_copy(update={"holes": 2_400, "holes_per_patch": 2_400 / 170})
+    return simulate_tables(small, 0), simulate_tables(daily.model_copy(update={"holes_per_patch": 20.0}), 0)
 
 
 def replay_s(problem: RoutingProblem, truth: Truth) -> float:
@@ -283,6 +333,7 @@ def measure(quick: bool) -> dict[str, Any]:
     """All figures, in seconds unless the name says otherwise. quick : a tenth of the large sizes, to try the script."""
     real, real_truth = real_session()
     day, day_truth = simulated_day()
+    few, many = sessions_to_explore()
     adaptive_s, adaptive_p95_s = adaptive_next_s(real, real_truth, routes=1 if quick else 5)
     figures: dict[str, Any] = {
         "machine": machine_in_words(),
@@ -292,6 +343,8 @@ def measure(quick: bool) -> dict[str, Any]:
         "index_plan_100k_s": plan_s(day),
         "adaptive_next_2341_s": adaptive_s,
         "adaptive_next_2341_p95_s": adaptive_p95_s,
+        "explore_next_2400_s": explore_next_s(few, 10 if quick else 60),
+        "explore_next_100k_s": explore_next_s(many, 5 if quick else 20),
         "bound_2341_s": median_s(lambda: good_holes_bound(real, real_truth, 0)),
         "bound_100k_s": median_s(lambda: good_holes_bound(day, day_truth, 0), 1 if quick else REPEATS),
         "replay_index_50_s": replay_s(real, real_truth),

@@ -42,6 +42,8 @@ def test_the_benchmark_prints_one_json_object_with_every_figure():
         "index_plan_100k_s",
         "adaptive_next_2341_s",
         "adaptive_next_2341_p95_s",
+        "explore_next_2400_s",
+        "explore_next_100k_s",
         "bound_2341_s",
         "bound_100k_s",
         "replay_index_50_s",

@@ -32,7 +32,8 @@ def simulate(
     preset: Annotated[
         str,
         typer.Option(
-            help="Kind of session. Tables: small, y1-like, atlas, daily, million. With images: y1-sim, y3, daily-images."
+            help="Kind of session. Tables: small, y1-like, atlas, daily, million. With images: y1-sim, y3, "
+            "daily-images."
         ),
     ],
     output: Annotated[

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cryoscout.belief.effects import Y1_EFFECTS, EffectBelief, EffectVariances, location_of
 from cryoscout.belief.mixture import MixtureBelief
 from cryoscout.belief.stage_belief import StageBelief
+from cryoscout.belief.unseen import UnseenPrior
 from cryoscout.core.errors import InputError
 from cryoscout.core.hole_tree import NOWHERE as NOWHERE
 from cryoscout.core.hole_tree import HoleTree, StagePlace
@@ -57,6 +58,7 @@ class RoutingProblem:
     hole_ids: tuple[str, ...] = field(default=(), repr=False)  # vendor ids, for people; planners use indices
     places: Places | None = None  # which squares and patches were looked at; None: all
     stands_at: StagePlace | None = None  # where the stage is when the plan starts, if not at the start hole
+    unseen_prior: UnseenPrior | None = None  # of what unseen places hold; None: the one fitted to Y1
 
     def __post_init__(self) -> None:
         check_budget_min(self.budget_min)

@@ -15,8 +15,11 @@ def unseen_of(
 ) -> UnseenPlaces:
     """What is believed of every square's unseen patches.
 
-    belief : of this problem, with the results so far     prior : None takes that of predictions, or of none
+    belief : of this problem, with the results so far     prior : None takes the problem's, else that of predictions,
+        or of none
     """
+    if prior is None:
+        prior = problem.unseen_prior
     if prior is None:
         prior = FLAT_UNSEEN if problem.effects == Y1_FLAT_EFFECTS else Y1_UNSEEN
     places, tree = problem.places, problem.tree

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy.special import ndtri
 
 from cryoscout.belief.calibration import sigmoid
+from cryoscout.belief.counts import Belief, CountForecast, draw_truths, forecast_count, nearest_interval
 from cryoscout.belief.effects import EffectBelief
 from cryoscout.belief.mixture import MixtureBelief
 from cryoscout.belief.stage_belief import StageBelief
@@ -24,19 +24,20 @@ from cryoscout.belief.unseen import UnseenPlaces, draw_looks
 from cryoscout.core.hole_tree import NOWHERE
 from cryoscout.core.settings import Settings
 from cryoscout.core.ties import beats, first_of_the_best, order_best_first
+from cryoscout.routing.course import route_hole_by_hole
 from cryoscout.routing.places import Look, Step
 from cryoscout.routing.policies.adaptive import Adaptive
 from cryoscout.routing.policies.base import STOP, Observation
+from cryoscout.routing.policies.look_prices import NODES, find_price
 from cryoscout.routing.problem import RoutingProblem
 from cryoscout.routing.time_model import ROUNDING_MIN
 from cryoscout.routing.unseen import unseen_of
 
 _LOGISTIC_PROBIT = np.pi / 8.0
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
-_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
-_BISECTIONS = 24
 DRAWS = 200
 """Of every place that is listed, for its intervals."""
+FORECAST_DRAWS = 500
+"""Whole truths behind a forecast of the final count."""
 MOST_LISTED = 40
 """Squares that are listed with a value; more than anybody opens before the plan is made anew."""
 
@@ -46,6 +47,9 @@ class ExploreSettings(Settings):
 
     stay: Annotated[float, Field(ge=0.0, le=3.0)] = 1.0
     """A hole of the open patch is imaged where it gives more than this many times its price."""
+    spread: Annotated[float, Field(ge=0.0, le=3.0)] = 1.0
+    """How far apart, in standard deviations of the minutes that it will take, the two plans are whose prices are
+    averaged: what a minute is worth at the end depends on what is found. 0: the plan as expected."""
     optimism: Annotated[float, Field(ge=0.0, le=3.0)] = 0.0
     """As that of `adaptive`; 0 plans on the expectation."""
 
@@ -107,6 +111,22 @@ class Explore(Adaptive):
         valued = self._valued(observation)
         assert self._unseen is not None  # noqa: S101  # made with the values
         return valued.place_values(self._unseen, rng, most)
+
+    def final_count(
+        self, observation: Observation, rng: np.random.Generator, draws: int = FORECAST_DRAWS
+    ) -> CountForecast:
+        """How many good micrographs there will be from now to the end of the budget, unseen places included."""
+        if not self._problem.has_unseen:
+            route = np.array(route_hole_by_hole(self, self._problem, observation), dtype=np.int64)
+            return forecast_count(
+                self.belief, route, self._problem.shots, rng, draws, self._problem.fit_loadings
+            )
+        valued = self._valued(observation)
+        assert self._unseen is not None  # noqa: S101  # made with the values
+        counts = valued.draw_counts(self.belief, self._unseen, draws, rng)
+        interval_50 = nearest_interval(counts, 0.5)
+        interval_80 = nearest_interval(counts, 0.8, around=interval_50)
+        return CountForecast(float(counts.mean()), interval_50, interval_80)
 
     def take_in(self, observation: Observation) -> None:
         """Let the belief follow the results of the observation, and with it what is believed of unseen places."""
@@ -177,9 +197,10 @@ class _Valued:
         expected = np.where(places.square_looked, n_unseen, max(unseen.patches_per_square, 1e-3))
         closed = ~places.square_looked
         place = tuple(at)
-        worked = _find_price(
+        worked = find_price(
             base[order], free[order], start, table, expected, closed, tree.square_of_patch,
             tree.grid_of_square, place, tiers, patch_look, square_look, left,
+            settings.spread,
         )  # fmt: skip
         price, gain, minutes, group_gain, group_min, group_rate, patch_rate, patch_any, in_plan = worked
         stay = NOWHERE
@@ -217,6 +238,54 @@ class _Valued:
             return Look("square", square)
         patches = np.flatnonzero((tree.square_of_patch == square) & ~places.patch_looked)
         return Look("patch", int(patches[0]))
+
+    def draw_counts(
+        self, belief: Belief, unseen: UnseenPlaces, draws: int, rng: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """(draws,) good micrographs to the end: whole truths of what the plan holds, seen and unseen.
+
+        A truth in which that takes less time than there is, or more, gains or loses the minutes at the plan's price.
+        """
+        problem, places = self.problem, self.problem.places
+        assert places is not None  # noqa: S101
+        model, shots = problem.time_model, problem.shots
+        tiers = model.tiers_min(shots)
+        hole_min, patch_look = float(tiers[0]), float(model.patch_look_by_tier_min(shots)[1])
+        square_look = float(model.square_look_by_tier_min(shots)[2])
+        worth = (
+            self.free
+            & (self.base > self.price * hole_min)
+            & np.isfinite(self.patch_rate)[problem.patch_of_hole]
+        )
+        holes = np.flatnonzero(worth)
+        good = np.zeros(draws)
+        minutes = np.full(draws, hole_min * len(holes))
+        if len(holes):
+            good += draw_truths(belief, draws, shots, rng, holes, problem.fit_loadings).sum(axis=1)
+            minutes += float(tiers[1] - tiers[0]) * len(np.unique(problem.patch_of_hole[holes]))
+        # Many squares may be worth a look at this price, and only some fit; who comes last gives what the price says.
+        rates = np.where(self.group_in_plan, self.group_rate, -np.inf)
+        planned = float(minutes[0]) if draws else 0.0
+        for square in order_best_first(rates).tolist()[: int(np.isfinite(rates).sum())]:
+            is_open = bool(places.square_looked[square])
+            n_patches = int(self.unseen_patches[square]) if is_open else None
+            entry = 0.0 if is_open else square_look
+            whole = float(self.group_min[square]) + entry
+            part = min(1.0, max(self.left_min - planned, 0.0) / whole)
+            planned += whole
+            if part <= 0.0:
+                break
+            found, imaged, looked = draw_looks(
+                unseen, square, n_patches, self.price * hole_min / shots, draws, rng, shots
+            )
+            # Draws look at every patch; the plan skips those of a square whose first one is bad.
+            taken = imaged * hole_min + looked * patch_look
+            # Of a square that fits in part some patches are looked at: its spread goes with the root of the part.
+            good += part * float(self.group_gain[square]) + np.sqrt(part) * (found - found.mean())
+            minutes += part * whole + np.sqrt(part) * (taken - taken.mean())
+        good += self.price * (self.left_min - minutes)
+        most = shots * np.floor(self.left_min / hole_min)
+        return np.rint(np.clip(good, 0.0, most)).astype(np.int64)
 
     def place_values(
         self, unseen: UnseenPlaces, rng: np.random.Generator, most: int = MOST_LISTED
@@ -263,188 +332,8 @@ def _unseen_nodes(unseen: UnseenPlaces) -> NDArray[np.float64]:
     level = (unseen.prediction + unseen.effect)[:, None, None, None]
     logit = (
         level
-        + shared[:, None, None, None] * _NODES[None, :, None, None]
-        + own * _NODES[None, None, :, None]
+        + shared[:, None, None, None] * NODES[None, :, None, None]
+        + own * NODES[None, None, :, None]
         + within[None, None, None, :]
     )
     return sigmoid(logit / rest)
-
-
-@njit(cache=True)
-def _unseen_at(table, price, t0, gain, minutes, by_shared):  # type: ignore[no-untyped-def]
-    """Of one unseen patch of every square at a price: expected gain and minutes of its holes, and by what is shared.
-
-    by_shared : (S, 5, 2)
-    """
-    for square in range(table.shape[0]):
-        gain[square], minutes[square] = 0.0, 0.0
-        for i in range(table.shape[1]):
-            total, holes = 0.0, 0.0
-            for j in range(table.shape[2]):
-                for k in range(table.shape[3]):
-                    p = table[square, i, j, k]
-                    if p <= price * t0:
-                        break
-                    total += _WEIGHTS[j] * p
-                    holes += _WEIGHTS[j]
-            by_shared[square, i, 0], by_shared[square, i, 1] = total, holes * t0
-            gain[square] += _WEIGHTS[i] * total
-            minutes[square] += _WEIGHTS[i] * holes * t0
-
-
-@njit(cache=True)
-def _seen_at(values, free, start, price, t0, most, gain, minutes):  # type: ignore[no-untyped-def]
-    """Of every seen patch at a price: gain and minutes of its holes. most : (P,) minutes for them"""
-    for patch in range(len(start) - 1):
-        total, holes = 0.0, 0
-        for row in range(start[patch], start[patch + 1]):
-            if not free[row]:
-                continue
-            if values[row] <= price * t0 or (holes + 1) * t0 > most[patch]:
-                break
-            total += values[row]
-            holes += 1
-        gain[patch] = total
-        minutes[patch] = holes * t0
-
-
-@njit(cache=True)
-def _groups_at(table, expected, price, t0, look_min, gain, minutes, by_shared, group_gain, group_min):  # type: ignore[no-untyped-def]
-    """Of all unseen patches of every square at a price, their looks included.
-
-    The first is looked at on what is known now, the others once that has shown what they share.
-    """
-    _unseen_at(table, price, t0, gain, minutes, by_shared)
-    for square in range(len(gain)):
-        n = expected[square]
-        first = min(n, 1.0)
-        group_gain[square] = first * gain[square]
-        group_min[square] = first * (minutes[square] + look_min)
-        if n > 1.0:
-            for i in range(by_shared.shape[1]):
-                net = by_shared[square, i, 0] - price * (by_shared[square, i, 1] + look_min)
-                if net > 0.0:
-                    group_gain[square] += (n - 1.0) * _WEIGHTS[i] * by_shared[square, i, 0]
-                    group_min[square] += (n - 1.0) * _WEIGHTS[i] * (by_shared[square, i, 1] + look_min)
-
-
-@njit(cache=True)
-def _find_price(  # type: ignore[no-untyped-def]
-    values,
-    free,
-    start,
-    table,
-    expected,
-    closed,
-    square_of_patch,
-    grid_of_square,
-    place,
-    tiers,
-    patch_look,
-    square_look,
-    left_min,
-):
-    """The price whose plan fills the minutes left, and everything valued at it; see `_Valued`."""
-    n_patches, n_squares = len(start) - 1, len(grid_of_square)
-    n_grids = grid_of_square[-1] + 1 if n_squares else 0
-    t0 = tiers[0]
-    patch_gain, patch_min = np.zeros(n_patches), np.zeros(n_patches)
-    gain, minutes, by_shared = (
-        np.zeros(n_squares),
-        np.zeros(n_squares),
-        np.zeros((n_squares, table.shape[1], 2)),
-    )
-    group_gain, group_min = np.zeros(n_squares), np.zeros(n_squares)
-    endless = np.full(n_patches, np.inf)
-    here_patch, here_square, here_grid = place
-    # What a square costs beside its patches, and a grid beside its squares, when it is entered from elsewhere.
-    square_entry = np.zeros(n_squares)
-    for square in range(n_squares):
-        if closed[square]:
-            square_entry[square] = square_look[1] if square == here_square else square_look[2]
-        elif square != here_square:
-            square_entry[square] = tiers[2] - tiers[1]
-    low, high = 0.0, values.max() / t0 if len(values) else 0.0
-    if table.size and expected.sum() > 0:
-        high = max(high, table.max() / t0)
-    price = low
-    for step in range(_BISECTIONS + 1):
-        price = 0.5 * (low + high) if step < _BISECTIONS else low
-        _seen_at(values, free, start, price, t0, endless, patch_gain, patch_min)
-        _groups_at(table, expected, price, t0, patch_look[1], gain, minutes, by_shared, group_gain, group_min)
-        net_square, min_square = np.zeros(n_squares), np.zeros(n_squares)
-        for patch in range(n_patches):
-            entry = 0.0 if patch == here_patch else tiers[1] - t0
-            net = patch_gain[patch] - price * (patch_min[patch] + entry)
-            if net > 0.0:
-                net_square[square_of_patch[patch]] += net
-                min_square[square_of_patch[patch]] += patch_min[patch] + entry
-        net_grid, min_grid = np.zeros(n_grids), np.zeros(n_grids)
-        for square in range(n_squares):
-            net = group_gain[square] - price * group_min[square]
-            if net > 0.0:
-                net_square[square] += net
-                min_square[square] += group_min[square]
-            net = net_square[square] - price * square_entry[square]
-            if net > 0.0:
-                net_grid[grid_of_square[square]] += net
-                min_grid[grid_of_square[square]] += min_square[square] + square_entry[square]
-        total = 0.0
-        for grid in range(n_grids):
-            entry = 0.0 if grid == here_grid else tiers[3] - tiers[2]
-            if net_grid[grid] - price * entry > 0.0:
-                total += min_grid[grid] + entry
-        if step < _BISECTIONS:
-            if total > left_min:
-                low = price
-            else:
-                high = price
-    # Rates from here.
-    most, entry_of_patch = np.zeros(n_patches), np.zeros(n_patches)
-    for patch in range(n_patches):
-        square = square_of_patch[patch]
-        tier = 3
-        if patch == here_patch:
-            tier = 0
-        elif square == here_square:
-            tier = 1
-        elif grid_of_square[square] == here_grid:
-            tier = 2
-        entry_of_patch[patch] = tiers[tier] - t0
-        most[patch] = left_min - entry_of_patch[patch]
-    fit_gain, fit_min = np.zeros(n_patches), np.zeros(n_patches)
-    _seen_at(values, free, start, price, t0, most, fit_gain, fit_min)
-    patch_rate, patch_any = np.full(n_patches, -np.inf), np.full(n_patches, -np.inf)
-    for patch in range(n_patches):
-        if (
-            fit_gain[patch]
-            - price * (fit_min[patch] + tiers[1] - t0 if patch != here_patch else fit_min[patch])
-            > 0.0
-        ):
-            patch_rate[patch] = fit_gain[patch] / (fit_min[patch] + entry_of_patch[patch])
-    _seen_at(values, free, start, 0.0, t0, most, fit_gain, fit_min)
-    for patch in range(n_patches):
-        if fit_min[patch] > 0.0:
-            patch_any[patch] = fit_gain[patch] / (fit_min[patch] + entry_of_patch[patch])
-    group_rate, in_plan = np.full(n_squares, -np.inf), np.zeros(n_squares, dtype=np.bool_)
-    for square in range(n_squares):
-        if expected[square] <= 0.0:
-            continue
-        tier = 3
-        if square == here_square:
-            tier = 1
-        elif grid_of_square[square] == here_grid:
-            tier = 2
-        if closed[square]:
-            entry, first_look = square_look[tier], patch_look[1]
-        else:
-            entry, first_look = patch_look[tier] - patch_look[1], patch_look[1]
-        if entry + first_look + t0 > left_min:
-            continue
-        whole = group_min[square] + entry
-        rate = group_gain[square] / whole if whole > 0.0 else 0.0
-        one = min(expected[square], 1.0)
-        alone = one * gain[square] / (one * (minutes[square] + first_look) + entry)
-        group_rate[square] = max(rate, alone)
-        in_plan[square] = group_gain[square] - price * (group_min[square] + square_entry[square]) > 0.0
-    return price, gain, minutes, group_gain, group_min, group_rate, patch_rate, patch_any, in_plan

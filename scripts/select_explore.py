@@ -1,0 +1,187 @@
+"""What `explore` finds with other settings, where they were chosen: training patches of Y1 and simulated sessions.
+
+    python scripts/select_explore.py [SESSIONS]
+    python scripts/select_explore.py [SESSIONS] --knowing
+
+Draws of 52 of the 121 training patches, as many as the validation split has, and simulated sessions of that size, one
+start each; time model `y1-looks-as-sketched`. `--knowing` prints in their place what one would find who knows
+every prediction beforehand and still pays the looks, in minutes rounded to quarters, and the bound. Validation patches
+have no part in it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+
+from cryoscout.belief.context import fit_context
+from cryoscout.belief.unseen import Y1_UNSEEN
+from cryoscout.core.hole_tree import HoleTree
+from cryoscout.routing.bound import good_holes_bound
+from cryoscout.routing.from_session import problem_from_session, truth_from_session
+from cryoscout.routing.knapsack import TreeKnapsack
+from cryoscout.routing.looking import World, replay_looking
+from cryoscout.routing.places import Places
+from cryoscout.routing.policies import make_policy
+from cryoscout.routing.predictions import prediction_of
+from cryoscout.routing.problem import RoutingProblem
+from cryoscout.routing.replay import Truth, only_measured
+from cryoscout.routing.time_model import PRESETS, TimeModel
+from cryoscout.routing.visit_order import planned_route
+from cryoscout.session.builtin import load_builtin
+from cryoscout.simulate.presets import simulation_named
+from cryoscout.simulate.tables import simulate_tables
+
+BUDGETS_MIN = (120.0, 240.0, 480.0)
+PATCHES = 52
+VARIANTS: dict[str, tuple[str, dict[str, float]]] = {
+    "look-greedy": ("look-greedy", {}),
+    "explore": ("explore", {}),
+    "explore, spread 0": ("explore", {"spread": 0.0}),
+    "explore, stay 0.85, spread 0": ("explore", {"stay": 0.85, "spread": 0.0}),
+    "explore, narrow prior": ("explore", {}),
+}
+NARROW = Y1_UNSEEN.model_copy(update={"grid": 2.5, "square": 1.2, "patch": 1.8, "within": 4.5})
+"""Standard deviations of unseen patches about 0.8 of the fitted ones."""
+QUARTERS = TimeModel(
+    name="quarters", same_patch_min=1.5, new_patch_min=3.0, new_square_min=3.0, new_grid_min=3.25,
+    patch_look_min=1.5, square_look_min=3.25,
+)  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def training_patches() -> tuple[RoutingProblem, Truth]:
+    """All of Y1's."""
+    session = load_builtin("y1", split="train")
+    truth, prediction = truth_from_session(session), prediction_of(session, "combined")
+    problem = problem_from_session(
+        session, prediction=prediction, budget_min=240.0, time_model="y1-looks-as-sketched", as_new=True
+    )
+    return only_measured(problem, truth), truth
+
+
+def training_draw(number: int) -> tuple[RoutingProblem, Truth]:
+    """Some of the training patches, with their squares and grids alone."""
+    problem, truth = training_patches()
+    tree = problem.tree
+    kept = np.sort(np.random.default_rng([77, number]).choice(tree.n_patches, PATCHES, replace=False))
+    holes = np.flatnonzero(np.isin(tree.patch_of_hole, kept))
+    squares, square_of_patch = np.unique(tree.square_of_patch[kept], return_inverse=True)
+    grid_of_square = np.unique(tree.grid_of_square[squares], return_inverse=True)[1]
+    part = replace(
+        problem,
+        tree=HoleTree(
+            np.searchsorted(kept, tree.patch_of_hole[holes]).astype(np.int32),
+            square_of_patch.astype(np.int32),
+            grid_of_square.astype(np.int32),
+        ),
+        prior_p_good=problem.prior_p_good[holes],
+        fit_loadings=None,
+        imaged=None,
+        outcome=None,
+        results=None,
+        allowed=None if problem.allowed is None else problem.allowed[holes],
+        hole_ids=(),
+    )
+    return part, Truth(truth.good[holes], truth.measured[holes])
+
+
+@lru_cache(maxsize=64)
+def simulated(number: int) -> tuple[RoutingProblem, Truth]:
+    """As many holes in as many squares as the validation split has, predictions fitted on another session."""
+    y1_like = simulation_named("y1-like")
+    tables = simulate_tables(
+        y1_like.model_copy(update={"holes": 1074, "patches_per_square": 2.36}), 3_000_000 + number
+    )
+    training = simulate_tables(y1_like, 4_000_000 + number)
+    tree = training.problem(1.0).tree
+    model = fit_context(training.score, training.good, training.patch_of_hole, tree, variances_off_zero=True)
+    problem = tables.problem(240.0)
+    p_good = model.p_good(tables.score, tables.patch_of_hole, problem.tree)
+    model_min = PRESETS["y1-looks-as-sketched"]
+    return replace(problem, prior_p_good=p_good, effects=model.effects, time_model=model_min), tables.truth()
+
+
+def knowing(problem: RoutingProblem, truth: Truth, start: int) -> float:
+    """Good micrographs of `adaptive` that knows every prediction and pays the looks it needs to enter a place."""
+    tree, model = problem.tree, problem.time_model
+    tiers, patch_look, square_look = (
+        model.tiers_min(), model.patch_look_by_tier_min(), model.square_look_by_tier_min(),
+    )  # fmt: skip
+    squares, patches = np.zeros(tree.n_squares, dtype=bool), np.zeros(tree.n_patches, dtype=bool)
+    at = tree.place_of(start)
+    squares[at.square] = patches[at.patch] = True
+    belief, free = problem.belief(), np.ones(problem.n_holes, dtype=bool)
+    belief.observe(start, float(truth.good[start]))
+    free[start] = False
+    used, good, here, knapsack = 0.0, 0.0, start, None
+    while True:
+        knapsack = knapsack or TreeKnapsack(problem, unseen=Places.looked_at(squares, patches))
+        plan = knapsack.solve(belief.p_good(), free, here, problem.budget_min - used, plan=True)
+        if len(plan.patches) == 0:
+            return good
+        hole = planned_route(problem, plan, here)[0]
+        at, there = tree.place_of(here), tree.place_of(hole)
+        if not patches[there.patch]:
+            if not squares[there.square]:
+                over = tree.place_of_square(there.square)
+                used, at = used + square_look[tree.tier_from(at, over)], over
+            over = tree.place_of_patch(there.patch)
+            used, at = used + patch_look[tree.tier_from(at, over)], over
+            squares[there.square] = patches[there.patch] = True
+            knapsack = None
+        used += tiers[tree.tier_from(at, there)]
+        if used > problem.budget_min + 1e-6:
+            return good
+        free[hole], here = False, hole
+        good += float(truth.good[hole])
+        belief.observe(hole, float(truth.good[hole]))
+
+
+def main() -> None:
+    """Print one line per policy, budget and kind of session."""
+    numbers = [int(each) for each in sys.argv[1:] if each.isdigit()]
+    sessions = numbers[0] if numbers else 16
+    kinds: dict[str, Callable[[int], tuple[RoutingProblem, Truth]]] = {
+        "training patches": training_draw,
+        "simulated": simulated,
+    }
+    for kind, made in kinds.items():
+        for budget in BUDGETS_MIN:
+            crude = np.zeros(sessions)
+            names = ["knowing", "bound"] if "--knowing" in sys.argv else list(VARIANTS)
+            for name in names:
+                found = np.zeros(sessions)
+                for number in range(sessions):
+                    problem, truth = made(number)
+                    problem = problem.with_budget(budget)
+                    start = int(np.random.default_rng([5, number]).integers(problem.n_holes))
+                    if name == "explore, narrow prior":
+                        problem = replace(problem, unseen_prior=NARROW)
+                    if name in VARIANTS:
+                        policy, settings = VARIANTS[name]
+                        (result,) = replay_looking(
+                            World.hidden(problem), truth, make_policy(policy, **settings), [start], 0
+                        )
+                        found[number] = result.good_found
+                        continue
+                    problem = replace(problem, time_model=QUARTERS)
+                    if name == "knowing":
+                        found[number] = knowing(problem, truth, start)
+                    else:
+                        unseen = World.hidden(problem).features
+                        found[number] = good_holes_bound(problem, truth, start, unseen)
+                crude = found if name == "look-greedy" else crude
+                more = found - crude
+                spread = (
+                    f" ({more.mean():+.1f} ± {more.std() / np.sqrt(sessions):.1f})" if crude.any() else ""
+                )
+                print(f"{kind}, {budget:g} min, {name}: {found.mean():.1f}{spread}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""The study of looks: which cells stand, what a shifted target is, and that a simulated world tells nothing unseen."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cryoscout.core.hole_tree import HoleTree
+from cryoscout.study.engine.runner import TrialRow
+from cryoscout.study.routes.looking import (
+    ATLAS,
+    ATLAS_BUDGETS_MIN,
+    BUDGETS_MIN,
+    CHUNK,
+    WHOLE,
+    Y1,
+    cells_of,
+    difference,
+    page,
+    simulated_world,
+    trials,
+)
+from cryoscout.study.routes.looking_page import page_of
+
+
+def rows(of_policy, leave_out=()):
+    made = []
+    for trial in trials("quick"):
+        of = trial.parameters
+        number = of["last"] - of["first"]
+        good = [of_policy(of, run) for run in range(of["first"], of["last"])]
+        result = {"starts": [0] * number, "good": good, "patches": [3] * number, "squares": [1] * number}
+        made.append(TrialRow(trial, 1.0, None if trial.name in leave_out else result, None))
+    return made
+
+
+def good_of(of, run):
+    return of["budget_min"] / 4 + run + {"explore": 5.0, "bound": 20.0}.get(of["policy"], 0.0)
+
+
+def test_every_part_has_its_rows_and_what_looks_as_it_goes_comes_first():
+    made = trials("paper")
+    assert {trial.parameters["part"] for trial in made} == {Y1, ATLAS, WHOLE}
+    assert {trial.parameters["runs"] for trial in made} == {50, 100}
+    first = [trial.parameters["policy"] for trial in made[: len(BUDGETS_MIN) * 2 * 13]]
+    assert set(first) == {"look-greedy", "explore"}
+    sessions = [trial.parameters["first"] for trial in made if trial.parameters["part"] == ATLAS]
+    assert sessions[: 2 * len(ATLAS_BUDGETS_MIN)] == [0] * 2 * len(ATLAS_BUDGETS_MIN)
+
+
+def test_a_mean_is_of_all_starts_but_of_the_sessions_that_were_run():
+    missing = {
+        f"{Y1}: explore, 120 min, starts 5-8",
+        f"{ATLAS}: explore, {ATLAS_BUDGETS_MIN[0]:g} min, sessions 5-8",
+    }
+    cells = cells_of(rows(good_of, missing), "quick")
+    assert cells[Y1, "explore", 120.0] is None
+    assert difference(cells, "explore", "look-greedy", 120.0) is None
+    part = cells[ATLAS, "explore", ATLAS_BUDGETS_MIN[0]]
+    assert part is not None
+    assert part.runs.tolist() == [*range(CHUNK), *range(2 * CHUNK, 20)]
+    gain = difference(cells, "explore", "look-greedy", ATLAS_BUDGETS_MIN[0], ATLAS, 0.9)
+    assert gain is not None
+    assert gain.mean == pytest.approx(5.0)  # session by session, so no session counts on one side alone
+
+
+def test_the_page_has_every_part_and_one_row_per_cell():
+    shown = page(rows(good_of), "quick")
+    for title in (
+        "## Y1, validation patches",
+        "## Simulated sessions with an atlas",
+        "## The whole of 21mar02c",
+    ):
+        assert title in shown.markdown
+    assert not any(row["missing"] for row in shown.rows)
+    assert {row["session"] for row in shown.rows} == {Y1, ATLAS, WHOLE}
+    nothing = page_of(cells_of([], "quick"), "quick")
+    assert "not run yet" in nothing.markdown
+    assert all(row["missing"] for row in nothing.rows)
+
+
+def test_a_simulated_world_predicts_from_what_is_seen_alone():
+    world, truth = simulated_world(3, "small")
+    whole = world.whole
+    assert not world.features.square_looked.any()
+    assert len(truth.good) == whole.n_holes
+    assert world.predict is not None
+    first = np.flatnonzero(whole.patch_of_hole == 0)
+    alone = HoleTree(np.zeros(len(first), np.int32), np.zeros(1, np.int32), np.zeros(1, np.int32))
+    p_good, loadings = world.predict(first, alone)
+    assert p_good.shape == first.shape
+    assert loadings is not None
