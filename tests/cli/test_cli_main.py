@@ -93,6 +93,18 @@ def test_a_file_that_cannot_be_written_is_one_line_that_names_it(cli, monkeypatc
     assert answer.err.count("\n") == 1
 
 
+def test_what_does_not_fit_in_memory_is_one_line(cli, monkeypatch):
+    error = MemoryError("Unable to allocate 7.28 TiB")
+    monkeypatch.setattr(entry, "_function_of", lambda command: raising(error))
+    answer = cli("replay")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith(
+        "What a command is asked must fit in the memory of this computer. Got more than"
+    )
+    assert "Unable to allocate 7.28 TiB" in answer.err
+    assert answer.err.count("\n") == 1
+
+
 def test_a_defect_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr(entry, "_function_of", lambda command: raising(ZeroDivisionError("a defect")))
     with pytest.raises(ZeroDivisionError):

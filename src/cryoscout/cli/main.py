@@ -124,6 +124,9 @@ def main(arguments: Sequence[str]) -> int:
         # A file that cannot be read or written is the user's or the disk's, not a defect of cryoscout.
         print(visible_lines(_message_of(error)), file=sys.stderr)  # noqa: T201
         return EXIT_BAD_INPUT
+    except MemoryError as error:
+        print(visible_lines(_message_of_memory(error)), file=sys.stderr)  # noqa: T201
+        return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         return EXIT_TERMINATED if _terminated else EXIT_INTERRUPTED
     return 0
@@ -178,6 +181,14 @@ def _options_of_cryoscout(
     ] = False,
 ) -> None:
     """Options before the command."""
+
+
+def _message_of_memory(error: MemoryError) -> str:
+    what = f" ({error})" if str(error) else ""
+    return (
+        f"What a command is asked must fit in the memory of this computer. Got more than that instead{what}. "
+        "Remedy: ask for fewer holes, starts or draws at once, or use a computer with more memory."
+    )
 
 
 def _message_of(error: OSError) -> str:
