@@ -55,6 +55,8 @@ def test_the_list_has_looks_as_steps(cli, tmp_path, atlas):
     assert float(rows[0]["x_um"]) == pytest.approx(looks[0]["x_um"])
     assert cli(f"plan run.session {TIMES} --export html -o out.html").code == 0
     page = (tmp_path / "out.html").read_text()
+    assert "none is seen yet: the squares to open stand below" in page
+    assert "Good micrographs expected" not in page
     assert f"1. Look at square {in_plan[0]['square']} of grid 19493178 at" in page
     assert page.count("<rect") == 272  # every square at its place
     assert page.count('fill="#0072b2"') >= len(in_plan)

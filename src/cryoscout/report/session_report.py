@@ -281,6 +281,8 @@ def _night_section(
     session: Session, request: ReportRequest, replays: SessionReplays | None, night: Night
 ) -> ReportSection | None:
     threshold = threshold_of(session, request.threshold_angstrom)
+    if session.n_holes == 0:
+        return None  # of an atlas alone there is no night yet
     if replays is None:
         problem = setting_of(session, _asked(request, request.policies[-1], replayed=True)).problem
         return night_section(session, night, problem, threshold, None)
