@@ -231,7 +231,14 @@ def test_real_sessions_are_fitted_and_fall_back_with_a_note_where_times_are_miss
     untimed = replace(real, exposures=real.exposures.assign(started_at=np.datetime64("NaT", "ns")))
     model, notes = time_model_for(untimed, None)
     assert model.name == "cryorl"
-    assert "cryorl is used" in notes[0]
+    assert "not this microscope's but those of the published time model cryorl" in notes[0]
+    assert notes[0].endswith("Remedy: your own minutes by tier, --time-model 0.5,1,2,8.")
+    asked_for = {"default_time_model": "cryorl", "format": "generic"}
+    own = replace(untimed, info=untimed.info.model_copy(update=asked_for))
+    assert "cryorl: the session has no times. Remedy" in time_model_for(own, None)[1][0]
+    part = replace(simulated, info=simulated.info.model_copy(update=asked_for))
+    assert "only part of its timed exposures. --time-model fitted" in time_model_for(part, None)[1][0]
+    assert time_model_for(simulated, None)[1] == (), "known truth: those are its times"
     with pytest.raises(DataError, match="2 timed exposures"):
         time_model_for(untimed, "fitted")
 
