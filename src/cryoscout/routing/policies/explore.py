@@ -8,7 +8,7 @@ where its content does). The price is the one at which the plan fills the minute
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from cryoscout.core.ties import beats, first_of_the_best, order_best_first
 from cryoscout.routing.course import route_hole_by_hole
 from cryoscout.routing.places import Look, Step
 from cryoscout.routing.policies.adaptive import Adaptive
-from cryoscout.routing.policies.base import STOP, Observation
+from cryoscout.routing.policies.base import STOP, Observation, Policy
 from cryoscout.routing.policies.look_prices import NODES, find_price
 from cryoscout.routing.problem import RoutingProblem
 from cryoscout.routing.time_model import ROUNDING_MIN
@@ -117,7 +117,9 @@ class Explore(Adaptive):
     ) -> CountForecast:
         """How many good micrographs there will be from now to the end of the budget, unseen places included."""
         if not self._problem.has_unseen:
-            route = np.array(route_hole_by_hole(self, self._problem, observation), dtype=np.int64)
+            route = np.array(
+                route_hole_by_hole(cast("Policy", self), self._problem, observation), dtype=np.int64
+            )
             return forecast_count(
                 self.belief, route, self._problem.shots, rng, draws, self._problem.fit_loadings
             )
