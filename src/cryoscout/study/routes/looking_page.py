@@ -30,7 +30,7 @@ from cryoscout.study.routes.looking import (
 )
 
 WHY_NOT_MORE = (
-    "Who knew every prediction beforehand and still paid the looks would find 1 to 8 % less than the bound with looks "
+    "Who knew every prediction beforehand and still paid the looks would find 1 to 10 % less than the bound with looks "
     "charged; the rest of the gap is lost to looks at places that turn out bad and to good places that are not looked "
     "at. What was tried, on training patches and simulated sessions alone, and what each change gains there: "
     "[How `explore` was chosen](../belief-and-planners.md#how-explore-was-chosen)."
