@@ -15,7 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cryoscout.core.errors import FileFormatError
-from cryoscout.formats.records import CTF_COLUMNS, EXPOSURE_COLUMNS, HOLE_COLUMNS, LOOK_COLUMNS, SQUARE_COLUMNS
+from cryoscout.formats.records import (
+    CTF_COLUMNS,
+    EXPOSURE_COLUMNS,
+    HOLE_COLUMNS,
+    LOOK_COLUMNS,
+    SQUARE_COLUMNS,
+)
 from cryoscout.formats.serialem.exposures import Nearest
 from cryoscout.formats.serialem.nav import read_nav
 from cryoscout.formats.serialem.places import places_of, stage_of_pixel
