@@ -142,6 +142,15 @@ def test_the_page_says_how_sure_the_choice_of_the_augmentation_is(
     assert said in text_of(Found(found), "quick")
 
 
+def test_one_seed_has_no_deviation() -> None:
+    one = Found([row for row in rows() if row.trial.seed == 3000])
+    line = next(line for line in text_of(one, "quick").splitlines() if line.startswith("| 10%, `belief` | "))
+    assert "(1)" in line
+    assert "±" not in line
+    row = next(row for row in rows_json(one) if row["method"] == BELIEF and row["labels"] == 0.1)
+    assert (row["seeds"], row["accuracy_std"], row["reward_std"]) == (1, None, None)
+
+
 def test_where_exact_gives_no_more_than_own_the_share_is_undefined() -> None:
     found = [row for row in rows() if row.trial.parameters["case"]["method"] != EXACT]
     exact = [

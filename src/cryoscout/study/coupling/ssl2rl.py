@@ -285,8 +285,8 @@ def _row(found: Found, case: Case, judge: str, selected: Selected) -> Json:
     reward_mean, reward_std = mean_and_std(reward) if several else (None, None)
     return {
         "method": case.method, "driver": judge, "labels": case.labels, "variant": case.variant,
-        "accuracy_mean": _rounded(mean), "accuracy_std": _rounded(std),
-        "reward_mean": _rounded(reward_mean), "reward_std": _rounded(reward_std),
+        "accuracy_mean": _rounded(mean), "accuracy_std": _rounded(std if len(accuracy) > 1 else None),
+        "reward_mean": _rounded(reward_mean), "reward_std": _rounded(reward_std if len(reward) > 1 else None),
         "good_mean": _rounded(float(good.mean())) if several else None,
         **{f"{name}_mean": _rounded(float(np.nanmean(found.values(case, name, selected)))) if several else None
            for name in ("auc", "brier_skill", "precision")},

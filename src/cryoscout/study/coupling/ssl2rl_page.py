@@ -131,7 +131,8 @@ def _mean_std(values: np.ndarray[tuple[int], np.dtype[np.float64]], digits: int 
     if not len(values):
         return MISSING
     mean, std = mean_and_std(values)
-    return f"{mean:.{digits}f} ± {std:.{digits}f} ({len(values)})"
+    spread = f" ± {std:.{digits}f}" if len(values) > 1 else ""
+    return f"{mean:.{digits}f}{spread} ({len(values)})"
 
 
 def _case(method: str, share: float, driver: str = "index") -> Case:
