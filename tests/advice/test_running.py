@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from cryoscout.advice.advise import advise
-from cryoscout.advice.drift import DriftWatch, StatedResult
 from cryoscout.advice.running import CalmSettings, Now, RunningPlanner
 from cryoscout.advice.setting import AdviceRequest
 from cryoscout.advice.why import advice_json, squares_of, verdict_of, why_this
@@ -243,36 +242,6 @@ def test_shots_that_are_awaited_widen_the_interval(session):
     widths = [each.outlook.counts.std() for each in (known, waits)]
     assert widths[1] > widths[0]
     assert waits.outlook.good_so_far < known.outlook.good_so_far + 1e-9
-
-
-def stated(p_good, good, square="s1", grid="g1"):
-    return StatedResult(p_good, good, 1, square, grid)
-
-
-def test_drift_is_told_with_its_level():
-    watch = DriftWatch()
-    for number in range(100):
-        watch.take(stated(0.7, float(number % 10 in (0, 2, 3, 5, 6, 8, 9)), f"s{number // 20}"))
-    assert watch.warning is None
-    for number in range(60):
-        watch.take(stated(0.7, float(number % 5 == 0), f"t{number // 10}"))
-    assert watch.warning.level == "all at once"
-    assert "focus and beam" in watch.warning.sentence
-
-
-@pytest.mark.parametrize(
-    ("squares", "grid", "level"), [(["x"], "g1", "this square"), (["x", "y", "z"], "g2", "this grid")]
-)
-def test_drift_of_one_square_and_of_a_new_grid(squares, grid, level):
-    watch = DriftWatch()
-    for number in range(50):
-        watch.take(stated(0.7, float(number % 10 < 8)))
-    for number in range(12):
-        watch.take(stated(0.8, 0.0, squares[number % len(squares)], grid))
-    assert watch.warning.level == level
-    for _ in range(40):
-        watch.take(stated(0.7, 1.0, "back", "g1"))
-    assert watch.warning is None, "a drift that is over is told no more"
 
 
 def test_overrides_of_places_that_are_gone_are_passed_over(session):

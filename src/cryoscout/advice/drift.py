@@ -1,42 +1,98 @@
 """Drift: results that fall below what was predicted beyond chance, and at which level.
 
-A CUSUM of the log likelihood ratio between the chance that was stated for each result and one that is lower by about
-20 points, taken back to 0 where it would fall below. When it passes the limit it warns; the results since it left 0
-say the level: all of one square, all of one grid that was new then, or all at once.
+Chance is more than the toss of single results: predictions promise too much or too little for a whole session,
+grids, squares and patches differ by more than their predictions say, and a route goes where predictions are high. All
+of that is in the model of no drift: the logit of a result is that of the prediction, its slope and offset learned,
+plus what the mean predictions around the hole say (learned), plus effects of grid, square and patch whose size is
+learned.
+
+Against it stands: from some result on a share of the good micrographs is lost, wherever the microscope is. For each
+beginning the log likelihood ratio of that loss is approximated to second order at the mode of the model of no drift
+(the efficient score test: what the effects can explain as well does not count), so it is at hand for all beginnings at
+once. Where the largest passes LIMIT a drift is told. The results since then say the level: all of one square or of one
+grid that was new then, else all at once. A whole grid that is bad from its first result is within what grids differ
+by: the belief learns it, and it is hardly ever told. A drift that lasts becomes what is usual.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
+
+from cryoscout.belief.calibration import sigmoid
+from cryoscout.belief.laplace import LabelledBlock, LaplacePosterior, laplace_posterior
+from cryoscout.core.hole_tree import HoleTree
 
 Level = Literal["this square", "this grid", "all at once"]
+Numbers = NDArray[np.float64]
 
-LIMIT = 6.5
+LIMIT = 5.0
 """Log likelihood ratio at which a drift is told; chosen on simulated sessions of other seeds than the study's."""
-SHIFT_LOGIT = -0.85
-"""What a drift does to the logit of a result: about 20 points at a chance of 0.6."""
-PRIOR_SD = 1.0
-"""How far, in logits, a prediction may be off from the beginning."""
+LOSSES = (0.2, 0.45)
+"""Shares of the good micrographs that a drift loses; equally likely."""
+SUREST = 8.0
+"""A hole counts by 1 / (1 - chance), at most by this: a sure hole that fails says most, but no single one decides."""
+SIZES = (1.0, 0.4, 0.1)
+"""Factors of the variances of the effects; weighed by how well they explain the results."""
+PATCH_VARIANCE, SQUARE_VARIANCE, GRID_VARIANCE = 1.4, 0.4, 0.8
+"""Logit squared, at size 1: of results about predictions that say nothing of their surroundings."""
+OFFSET_SD, SLOPE_SD, AROUND_SD = 1.0, 0.5, 1.5
+"""How far, a priori, a prediction may be off (logits), too sure or not sure enough, and its surroundings count."""
+CLIP = 0.005
+"""Stated chances are kept so far from 0 and 1 before their logit is taken."""
+KEPT = 400
+"""Newest results that a drift is looked for in."""
+EVERY = 10
+"""Results between two looks."""
+FEWEST = 20
+"""With fewer results nothing is told."""
 MOST = 0.8
 """Share of the results since a drift began that must lie in one place for it to be that place's."""
-CONFIDENT = 0.97
-"""Stated chances are taken as at most this: one bad hole of a perfect prediction must not be a drift."""
+ENTERED = 0.2
+"""Results of that place before the drift, over those since: with more, it was as predicted until something changed."""
 
 
 @dataclass(frozen=True)
-class StatedResult:
-    """One result, beside what was stated before it was known."""
+class Promise:
+    """What was predicted of a hole before any result, and where it lies."""
 
-    p_good: float  # of one shot
-    good: float  # good shots
-    shots: float  # with a result
+    p_good: float
+    logit: float
+    """Of p_good, kept away from 0 and 1."""
+    around: tuple[float, float, float]
+    """Mean logits of its patch less its square's, of its square less its grid's, of its grid less the session's."""
+    patch: str
     square: str
     grid: str
+
+
+class Promises:
+    """The promises of all holes of a problem."""
+
+    def __init__(self, p_good: Numbers, tree: HoleTree) -> None:
+        """p_good : (n,) predictions."""
+        self._p_good = p_good
+        clipped = np.clip(p_good, CLIP, 1.0 - CLIP)
+        self._logit = np.log(clipped) - np.log1p(-clipped)
+        square, grid = tree.square_of_patch[tree.patch_of_hole], tree.grid_of_hole
+        means = [self._means(each) for each in (tree.patch_of_hole, square, grid, np.zeros_like(grid))]
+        self._around = np.column_stack([means[i] - means[i + 1] for i in range(3)])
+
+    def _means(self, place: NDArray[np.int32]) -> Numbers:
+        """(n,) mean logit of the holes of each hole's place."""
+        counts = np.maximum(np.bincount(place), 1)
+        return np.asarray((np.bincount(place, weights=self._logit) / counts)[place])
+
+    def of(self, hole: int, patch: str, square: str, grid: str) -> Promise:
+        """The promise of one hole, with the names of its places."""
+        first, second, third = self._around[hole].tolist()
+        p_good, logit = float(self._p_good[hole]), float(self._logit[hole])
+        return Promise(p_good, logit, (first, second, third), patch, square, grid)
 
 
 @dataclass(frozen=True)
@@ -53,75 +109,153 @@ class DriftWarning:
 
 
 class DriftWatch:
-    """Follows results in the order they came."""
+    """Follows results in the order they came.
+
+    What it says is a function of the newest KEPT results up to a multiple of EVERY, and is found out when it is asked.
+    """
 
     def __init__(self, limit: float = LIMIT) -> None:
         self._limit = limit
-        self._sum = 0.0
-        self._since: list[StatedResult] = []
-        self._seen_grids: set[str] = set()
-        self._grids_before: set[str] = set()
+        self._rows: deque[tuple[Promise, bool]] = deque(maxlen=KEPT + EVERY)
         self._count = 0
-        self._offset, self._precision = 0.0, PRIOR_SD**-2
-        self.warning: DriftWarning | None = None
+        self._told_at = -1
+        self._told: tuple[float, DriftWarning | None] = (0.0, None)
 
-    def take(self, result: StatedResult) -> DriftWarning | None:
-        """Take one more result in; the warning that holds now."""
-        p = self._usual(result)
-        lower = 1.0 / (1.0 + (1.0 - p) / p * np.exp(-SHIFT_LOGIT))
-        step = result.good * np.log(lower / p) + (result.shots - result.good) * np.log(
-            (1.0 - lower) / (1.0 - p)
-        )
-        if self._sum <= 0.0:
-            self._since, self._grids_before = [], set(self._seen_grids)
-        self._since.append(result)
-        self._seen_grids.add(result.grid)
+    def take(self, promise: Promise, good: bool) -> None:
+        """Take one more result in."""
+        self._rows.append((promise, good))
         self._count += 1
-        self._sum = max(0.0, self._sum + float(step))
-        if self._sum <= 0.0:
-            self.warning = None
-        elif self._sum >= self._limit or self.warning is not None:
-            self.warning = self._told()
-        self._sum = min(self._sum, 1.5 * self._limit)
-        return self.warning
 
-    def take_all(self, results: Sequence[StatedResult]) -> DriftWarning | None:
-        """The same for several, in their order."""
-        for result in results:
-            self.take(result)
-        return self.warning
+    @property
+    def warning(self) -> DriftWarning | None:
+        """The warning that holds now; None where there is none."""
+        return self._look()[1]
 
-    def _usual(self, result: StatedResult) -> float:
-        """The stated chance, moved by how far all results so far lay from theirs; then this one is taken in.
+    @property
+    def log_ratio(self) -> float:
+        """Of the likeliest drift against none."""
+        return self._look()[0]
 
-        A prediction that always promises too much is no drift: its offset (logit, a priori 0 within PRIOR_SD) is
-        learned result by result. After many results it moves slowly: a drift is seen before it is taken for usual.
+    def _look(self) -> tuple[float, DriftWarning | None]:
+        newest = self._count % EVERY
+        upto = self._count - newest
+        if upto != self._told_at:
+            rows = list(self._rows)[: len(self._rows) - newest][-KEPT:]
+            self._told_at, self._told = upto, (0.0, None)
+            if len(rows) >= FEWEST:
+                ratios = log_ratios(rows)
+                since = int(np.argmax(ratios))
+                is_drift = ratios[since] >= self._limit
+                told = _warning(rows, since, upto - len(rows)) if is_drift else None
+                self._told = float(ratios[since]), told
+        return self._told
+
+
+def log_ratios(rows: Sequence[tuple[Promise, bool]]) -> Numbers:
+    """(m,) log likelihood ratio of a drift that began with each of the results against none."""
+    results = _Results(rows)
+    posteriors = [laplace_posterior(results.block(size)) for size in SIZES]
+    evidence = np.array([each.log_evidence for each in posteriors])
+    weights = np.exp(evidence - np.logaddexp.reduce(evidence))
+    ratios = np.zeros(len(rows))
+    for weight, posterior in zip(weights, posteriors, strict=True):
+        score, information = results.score(posterior)
+        for loss in LOSSES:
+            ratio = np.minimum(loss * score - 0.5 * loss**2 * information, 500.0)
+            ratios += weight / len(LOSSES) * np.exp(ratio)
+    return np.asarray(np.log(ratios))
+
+
+class _Results:
+    """Results in the order they came, as the model of no drift takes them."""
+
+    def __init__(self, rows: Sequence[tuple[Promise, bool]]) -> None:
+        promises = [promise for promise, _ in rows]
+        self.good = np.array([good for _, good in rows], dtype=np.float64)
+        self.location = np.array([promise.logit for promise in promises])
+        self.patch, self.square, self.grid = (
+            np.unique(names, return_inverse=True)[1]
+            for names in zip(*((each.patch, each.square, each.grid) for each in promises), strict=True)
+        )
+        self.common = np.column_stack(
+            [
+                np.full(len(rows), OFFSET_SD),
+                SLOPE_SD * self.location,
+                AROUND_SD * np.array([promise.around for promise in promises]),
+            ]
+        )
+        self.by_patch = np.argsort(self.patch, kind="stable")
+
+    def columns(self, size: float) -> Numbers:
+        """(m, r) change of each logit with offset, slope, surroundings, squares and grids, per prior sd."""
+        squares = np.sqrt(size * SQUARE_VARIANCE) * np.eye(int(self.square.max()) + 1)[self.square]
+        grids = np.sqrt(size * GRID_VARIANCE) * np.eye(int(self.grid.max()) + 1)[self.grid]
+        return np.hstack([self.common, squares, grids])
+
+    def block(self, size: float, first: int | None = None) -> LabelledBlock:
+        """The first so many of the results (None: all), sorted by patch."""
+        rows = self.by_patch if first is None else self.by_patch[self.by_patch < first]
+        patch = np.unique(self.patch[rows], return_inverse=True)[1]
+        columns = self.columns(size)[rows]
+        return LabelledBlock(self.location[rows], columns, patch, size * PATCH_VARIANCE, self.good[rows])
+
+    def score(self, posterior: LaplacePosterior) -> tuple[Numbers, Numbers]:
+        """Derivative of the log likelihood by the share lost since each result, and its information, (m,) each.
+
+        What effects explain as well is taken off the information; at the mode nothing is to be taken off the score.
         """
-        stated = min(max(result.p_good, 1.0 - CONFIDENT), CONFIDENT)
-        logit = np.log(stated) - np.log1p(-stated) + self._offset
-        p = float(np.clip(1.0 / (1.0 + np.exp(-logit)), 1.0 - CONFIDENT, CONFIDENT))
-        self._precision += result.shots * p * (1.0 - p)
-        self._offset += (result.good - result.shots * p) / self._precision
-        return p
+        block, in_time = posterior.block, np.argsort(self.by_patch)
+        p = sigmoid(block.logits(posterior.mean, posterior.patch_mean))[in_time]
+        weight, patch = posterior.weight[in_time], self.patch
+        fall = -np.minimum(1.0 / (1.0 - p), SUREST)  # of the logit with the share lost
+        pull = weight * fall
+        of_shared = _from_here_on(pull[:, None] * (block.columns - posterior.pull[block.patch])[in_time])
+        of_patch = _from_here_on(pull[:, None] * np.eye(len(posterior.patch_mean))[patch])
+        explained = np.einsum("ij,ij->i", of_shared @ posterior.covariance, of_shared)
+        explained += of_patch**2 @ posterior.patch_variance
+        score = _from_here_on(fall * (self.good - p))
+        return score, np.maximum(_from_here_on(pull * fall) - explained, 0.0)
 
-    def _told(self) -> DriftWarning:
-        since = self._since
-        square, in_square = _most([each.square for each in since])
-        grid, in_grid = _most([each.grid for each in since])
-        good, expected = sum(each.good for each in since), sum(each.p_good * each.shots for each in since)
-        shots = sum(each.shots for each in since)
-        numbers = f"{good:.0f} of the last {shots:.0f} results are good, {expected:.0f} were expected"
-        level: Level
-        if in_square >= MOST:
-            level, place = "this square", square
-            what = f"Square {place} is worse than predicted: {numbers}."
-        elif in_grid >= MOST and self._grids_before and grid not in self._grids_before:
-            level, place = "this grid", grid
-            what = f"Grid {place} is worse than predicted: {numbers}."
-        else:
-            level, place = "all at once", ""
-            what = f"All at once: {numbers}. Look at focus and beam, not at the ice."
-        return DriftWarning(level, place, self._count - len(since), len(since), good, expected, what)
+    def expected_since(self, since: int) -> float:
+        """Good results to be expected of those since then by all before."""
+        size = SIZES[1]
+        columns, shared = self.columns(size), 0.0
+        of_patch = np.zeros(int(self.patch.max()) + 1)
+        if since > 0:
+            posterior = laplace_posterior(self.block(size, since))
+            shared = columns[since:] @ posterior.mean
+            of_patch[np.unique(self.patch[:since])] = posterior.patch_mean
+        logits = self.location[since:] + shared + of_patch[self.patch[since:]]
+        return float(sigmoid(logits).sum())
+
+
+def _from_here_on(values: Numbers) -> Numbers:
+    """Sums from each row to the last one."""
+    return np.cumsum(values[::-1], axis=0)[::-1]
+
+
+def _warning(rows: Sequence[tuple[Promise, bool]], since: int, before: int) -> DriftWarning:
+    """before : results that came before these rows"""
+    promises = [promise for promise, _ in rows[since:]]
+    square, in_square = _most([each.square for each in promises])
+    grid, in_grid = _most([each.grid for each in promises])
+    earlier = [promise for promise, _ in rows[:since]]
+    new_square = sum(each.square == square for each in earlier) <= ENTERED * len(promises)
+    new_grid = sum(each.grid == grid for each in earlier) <= ENTERED * len(promises)
+    good = sum(good for _, good in rows[since:])
+    expected = _Results(rows).expected_since(since)
+    numbers = f"{good} of the last {len(promises)} results are good, {expected:.0f} were expected"
+    level: Level
+    if earlier and in_square >= MOST and new_square:
+        level, place = "this square", square
+        what = f"Square {place} is worse than predicted: {numbers}."
+    elif earlier and in_grid >= MOST and new_grid:
+        level, place = "this grid", grid
+        what = f"Grid {place} is worse than predicted: {numbers}."
+    else:
+        level, place = "all at once", ""
+        what = f"All at once: {numbers}. Look at focus and beam, not at the ice."
+    return DriftWarning(level, place, before + since, len(promises), float(good), expected, what)
 
 
 def _most(names: Sequence[str]) -> tuple[str, float]:

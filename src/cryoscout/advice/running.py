@@ -37,8 +37,9 @@ from cryoscout.session.overrides import Overrides
 if TYPE_CHECKING:
     from cryoscout.session.model import Session
 
-OPEN_PATCH_STANDS = 1
-"""Holes of the open patch that stand by default: with all, a patch that turns out bad is imaged to its end."""
+STANDS_AT = 0.75
+"""By default the planned holes of the open patch stand while their good micrographs per minute are at least this share
+of what the whole plan gives: without it a patch that turns out bad would be imaged to its end."""
 HYSTERESIS = 0.05
 """Good micrographs; larger ones lose many small gains."""
 LOOKS_SHOWN = 5
@@ -52,7 +53,7 @@ class CalmSettings(Settings):
     """How calm a plan stays while results come."""
 
     committed: Annotated[int, Field(ge=0)] | None = None
-    """So many holes of the plan stand; None: the next ones of the open patch, OPEN_PATCH_STANDS at most."""
+    """So many holes of the plan stand; None: those of the open patch, see STANDS_AT."""
     hysteresis: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = HYSTERESIS
     """Good micrographs that a change of the rest must gain."""
     time_limit_s: Annotated[float, Field(gt=0.0)] = 5.0
@@ -318,9 +319,16 @@ class _Planning:
             return min(calm.committed, len(route))
         if self.now.here == NOWHERE or not route:
             return 0
-        patch = self.planner.problem.patch_of_hole
-        first = stays(self.planner.problem, route)[0]
-        return min(len(first), OPEN_PATCH_STANDS) if patch[first[0]] == patch[self.now.here] else 0
+        problem, p_good = self.planner.problem, self.p_good
+        first = stays(problem, route)[0]
+        if problem.patch_of_hole[first[0]] != problem.patch_of_hole[self.now.here]:
+            return 0
+        walk = walked(problem, self.now.here, route, self.now.minutes_left)
+        if not len(walk):
+            return 0
+        good_per_min = float(p_good[walk.holes].mean()) / (float(walk.minutes[-1]) / len(walk))
+        least = STANDS_AT * good_per_min * float(problem.time_model.tiers_min(problem.shots)[0])
+        return next((number for number, hole in enumerate(first) if p_good[hole] < least), len(first))
 
     def _has_lost(self, standing: Standing) -> bool:
         """Whether a hole of the plan can no longer be imaged although it was not."""

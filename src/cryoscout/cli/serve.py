@@ -74,7 +74,7 @@ def serve(
     ] = False,
     committed: Annotated[
         int | None,
-        typer.Option(help="So many first holes stand. Default: the next one of the open patch.", min=0),
+        typer.Option(help="So many first holes stand. Default: those of the open patch.", min=0),
     ] = None,
     hysteresis: Annotated[
         float, typer.Option(help="Good micrographs that a change of the rest must gain.", min=0.0)

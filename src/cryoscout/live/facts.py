@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from cryoscout.advice.drift import DriftWarning, DriftWatch, StatedResult
+from cryoscout.advice.drift import EVERY, KEPT, DriftWarning, DriftWatch, Promise
 from cryoscout.live.clocks import MicroscopeClock
 from cryoscout.session.live_exposures import shot_of_live_id
 from cryoscout.session.store_contents import Event
@@ -57,10 +57,9 @@ class Ticks:
 
 @dataclass
 class Facts:
-    """Fold `take` over the events; `place_of` tells square and grid of a hole, `prior_of` its prediction."""
+    """Fold `take` over the events; `promise_of` tells where a hole lies and what was predicted of it."""
 
-    place_of: Callable[[str], tuple[str, str] | None]
-    prior_of: Callable[[str], float]
+    promise_of: Callable[[str], Promise | None]
     hole_of: Callable[[str], str | None]
     threshold_of: Callable[[], float]
     microscope: Ticks = field(default_factory=Ticks)
@@ -90,7 +89,10 @@ class Facts:
     last_planned: dict[str, Any] | None = None
     results: dict[str, tuple[float, float]] = field(default_factory=dict)
     drift: DriftWatch = field(default_factory=DriftWatch)
-    drift_since: str | None = None
+    result_times_s: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT + EVERY))
+    """When the results came that the drift watch follows."""
+    results_followed: int = 0
+    """So many, those whose time is no longer kept included."""
     last_override_event: int = 0
     errors: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=20))
 
@@ -140,6 +142,15 @@ class Facts:
     def drift_warning(self) -> DriftWarning | None:
         """The drift that holds now."""
         return self.drift.warning
+
+    @property
+    def drift_since(self) -> str | None:
+        """When the first result came that the drift holds for."""
+        warning = self.drift.warning
+        if warning is None:
+            return None
+        at_s = self.result_times_s[warning.since_result - self.results_followed + len(self.result_times_s)]
+        return datetime.fromtimestamp(at_s).astimezone().isoformat(timespec="seconds")
 
     def _planned(self, payload: Mapping[str, Any]) -> None:
         holes = payload.get("holes") or []
@@ -198,18 +209,15 @@ class Facts:
             self.lags_s.append(at_s - since_s)
         live = shot_of_live_id(exposure_id)
         hole = self.hole_of(exposure_id) or (live[0] if live is not None else None)
-        place = None if hole is None else self.place_of(hole)
-        if hole is None or place is None or self.last_planned is None:
+        promise = None if hole is None else self.promise_of(hole)
+        if hole is None or promise is None or self.last_planned is None:
             return  # nothing was stated yet
-        good = float(outcome == "measured" and ctf is not None and ctf <= self.threshold_of())
-        p_good = self.stated.get(hole, self.prior_of(hole))
-        self.trust.append((p_good, good, 1.0))
-        before = self.drift.warning
-        self.drift.take(StatedResult(p_good, good, 1.0, place[0], place[1]))
-        if before is None and self.drift.warning is not None:
-            self.drift_since = datetime.fromtimestamp(at_s).astimezone().isoformat(timespec="seconds")
-        elif self.drift.warning is None:
-            self.drift_since = None
+        good = outcome == "measured" and ctf is not None and ctf <= self.threshold_of()
+        p_good = self.stated.get(hole, promise.p_good)
+        self.trust.append((p_good, float(good), 1.0))
+        self.drift.take(promise, good)
+        self.result_times_s.append(at_s)
+        self.results_followed += 1
 
 
 def _rows(columns: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoscout.advice.drift import Promise, Promises
 from cryoscout.advice.running import Now, RunningAdvice, RunningPlanner, Standing
 from cryoscout.advice.setting import AdviceRequest, default_policy
 from cryoscout.advice.why import Json, Verdict, advice_json, rounded, squares_of, verdict_of
@@ -75,6 +76,8 @@ class LiveSession:
     clock: Callable[[], float] = time.time
     standing: Standing | None = None
     _planner: RunningPlanner | None = None
+    _promises: tuple[int, Promises] | None = None
+    """By the number of the planner's setting."""
     _is_stale: bool = True
     _threshold: float | None = None
     _notes: tuple[str, ...] = ()
@@ -82,9 +85,7 @@ class LiveSession:
     planned_events: bool = True
 
     def __post_init__(self) -> None:
-        self.facts = Facts(
-            self._place_of, self._prior_of, self.followed.hole_of_exposure, lambda: self.threshold_angstrom
-        )
+        self.facts = Facts(self._promise_of, self.followed.hole_of_exposure, lambda: self.threshold_angstrom)
         self._session = self.followed.session
         self._ensure_planner()
         last = self.followed.last_event.id
@@ -103,19 +104,18 @@ class LiveSession:
         asked = self.settings.threshold_angstrom
         return self._session.info.threshold_angstrom if asked is None else asked
 
-    def _place_of(self, hole: str) -> tuple[str, str] | None:
+    def _promise_of(self, hole: str) -> Promise | None:
         planner = self._planner
         place = None if planner is None else planner.index.holes.get(hole)
         if planner is None or place is None:
             return None
         problem, names = planner.problem, planner.names
+        if self._promises is None or self._promises[0] != planner.number:
+            self._promises = planner.number, Promises(problem.prior_p_good, problem.tree)
         square = int(problem.square_of_hole[place])
-        return names.squares[square], names.grids[int(problem.grid_of_square[square])]
-
-    def _prior_of(self, hole: str) -> float:
-        planner = self._planner
-        place = None if planner is None else planner.index.holes.get(hole)
-        return 0.5 if planner is None or place is None else float(planner.problem.prior_p_good[place])
+        grid = names.grids[int(problem.grid_of_square[square])]
+        patch = names.patches[int(problem.patch_of_hole[place])]
+        return self._promises[1].of(place, patch, names.squares[square], grid)
 
     def _stand_on(self, planned: Json | None) -> None:
         """Take up the plan that was written down last: a server that starts again is as calm as before."""

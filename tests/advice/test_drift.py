@@ -1,0 +1,88 @@
+"""Drift: told when results fall off everywhere, at its level, and not for what predictions always get wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cryoscout.advice.drift import EVERY, KEPT, DriftWatch, Promise, Promises, log_ratios
+from cryoscout.core.hole_tree import HoleTree
+
+
+def promised(p_good: float, patch: int, square: str = "s1", grid: str = "g1") -> Promise:
+    return Promise(p_good, float(np.log(p_good / (1 - p_good))), (0.0, 0.0, 0.0), f"p{patch}", square, grid)
+
+
+def told(watch: DriftWatch, results: int, good_of_ten: int, *, first_patch: int, squares=("s1",), grid="g1"):
+    """The first warning in results in patches of ten, the bad ones spread out; squares take turns patch by patch."""
+    first = None
+    for number in range(results):
+        patch = first_patch + number // 10
+        is_good = (number * 3) % 10 < good_of_ten
+        watch.take(promised(0.9, patch, squares[patch % len(squares)], grid), is_good)
+        first = first or (watch.warning if number % EVERY == EVERY - 1 else None)
+    return first
+
+
+def test_a_fall_everywhere_is_told_within_thirty_results_and_forgotten_when_it_is_over():
+    watch = DriftWatch()
+    assert told(watch, 200, 9, first_patch=0, squares=("a", "b", "c")) is None
+    warning = told(watch, 30, 4, first_patch=20, squares=("a", "b", "c"))
+    assert warning is not None
+    assert warning.level == "all at once"
+    assert "focus and beam" in warning.sentence
+    assert 190 <= warning.since_result <= 215
+    assert warning.good < 0.7 * warning.expected
+    told(watch, KEPT + EVERY, 9, first_patch=30, squares=("a", "b", "c"))
+    assert watch.warning is None
+
+
+def test_a_fall_that_begins_in_a_new_square_is_that_squares():
+    watch = DriftWatch()
+    told(watch, 200, 9, first_patch=0, squares=("a", "b", "c"))
+    warning = told(watch, 100, 2, first_patch=100, squares=("x",))
+    assert warning is not None
+    assert (warning.level, warning.place) == ("this square", "x")
+    assert "Square x" in warning.sentence
+
+
+def test_predictions_that_always_promise_too_much_are_no_drift():
+    watch = DriftWatch()
+    for number in range(300):
+        watch.take(promised(0.95, number // 10, f"s{number // 60}"), (number * 7) % 10 < 6)
+        if number % EVERY == EVERY - 1:
+            assert watch.warning is None
+
+
+def test_patches_that_differ_by_more_than_predicted_are_no_drift():
+    rng = np.random.default_rng(4)
+    warned = 0
+    for _ in range(20):
+        watch, seen = DriftWatch(), False
+        for patch in range(20):
+            chance = 1 / (1 + np.exp(-(1.5 + rng.normal(0.0, 1.2))))
+            for _ in range(10):
+                watch.take(promised(0.8, patch, f"s{patch // 6}"), bool(rng.random() < chance))
+            seen |= watch.warning is not None
+        warned += seen
+    assert warned <= 1
+
+
+def test_what_is_said_is_a_function_of_the_newest_results():
+    rows = [(promised(0.8, number // 10), number % 4 != 0) for number in range(KEPT + 100)]
+    one, other = DriftWatch(), DriftWatch()
+    for number, row in enumerate(rows):
+        one.take(*row)
+        if number % 7 == 0:
+            assert one.log_ratio is not None
+    for row in rows:
+        other.take(*row)
+    assert one.log_ratio == other.log_ratio
+    assert other.log_ratio == pytest.approx(float(log_ratios(rows[-KEPT:]).max()))
+
+
+def test_the_surroundings_of_a_hole_are_differences_of_mean_logits():
+    tree = HoleTree(np.array([0, 0, 1], np.int32), np.array([0, 0], np.int32), np.array([0], np.int32))
+    promise = Promises(np.array([0.5, 0.5, 0.9]), tree).of(2, "p", "s", "g")
+    assert promise.logit == pytest.approx(np.log(9))
+    assert promise.around == pytest.approx((np.log(9) * 2 / 3, 0.0, 0.0))
