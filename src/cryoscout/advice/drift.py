@@ -219,7 +219,8 @@ class _Results:
     def expected_since(self, since: int) -> float:
         """Good results to be expected of those since then by all before."""
         size = SIZES[1]
-        columns, shared = self.columns(size), 0.0
+        columns = self.columns(size)
+        shared = np.zeros(len(self.good) - since)
         of_patch = np.zeros(int(self.patch.max()) + 1)
         if since > 0:
             posterior = laplace_posterior(self.block(size, since))

@@ -6,7 +6,7 @@ limit of the drift, the assumptions of the outlook) were chosen on sessions of o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -73,7 +73,7 @@ def trials(profile: Profile) -> list[Trial]:
 
 def run_trial(trial: Trial) -> Json:
     """One row for each session."""
-    work = {
+    work: dict[str, Callable[[int], Json]] = {
         "stop": stop_or_go,
         "drift": drift_delays,
         "hard": partial(drift_delays, hard=True),
@@ -265,14 +265,14 @@ def page(rows: Sequence[TrialRow], profile: Profile) -> Page:
             stop[1],
             "The forecast is of the plan that stands. The route plans again after every result and finds more than "
             "that plan would have given; the last column says how often the final count lies above the interval. "
-            "Gains of planning again are not in the forecast, and of a prediction it is not known how far it can be trusted "
-            "before there are many results: both make it too low early on.",
+            "Gains of planning again are not in the forecast, and of a prediction it is not known how far it can be "
+            "trusted before there are many results: both make it too low early on.",
             "## Drift",
             f"Sessions of {RESULTS} results; after {DRIFT_AT} of them good micrographs are lost at random. First "
             f"`{PRESET}` with {DRIFT_HOLES} holes, as it is: a classifier that is right for 88.5 % of the holes and "
             "too sure of itself. The rival is a CUSUM that knows both rates of the session, at the limit at which it "
-            "warns as rarely without a drift. Targets: at most 5 % warn without a drift; 20 points within 80 results and 1.5 "
-            "times the rival, 40 points within 30.",
+            "warns as rarely without a drift. Targets: at most 5 % warn without a drift; 20 points within 80 results "
+            "and 1.5 times the rival, 40 points within 30.",
             drift[0],
             "Then the hard sessions of the part above. Their patches differ by as much as a drift of 20 points, and "
             "the best holes are used up before the end: what can be told from that needs most of the session.",
@@ -326,7 +326,7 @@ def _stop_table(rows: Sequence[Json]) -> tuple[str, str, list[Json]]:
         )
     together = paired_difference(ours.mean(axis=1), rival.mean(axis=1), SEED, coverage=0.9)
     said = (
-        f"All three together: difference {together.mean:+.4f} [{together.low:+.4f}, {together.high:+.4f}]. The 80 % "
+        f"All three together: difference {together.mean:+.4f} [{together.low:+.4f}, {together.high:+.4f}]. The 80% "
         f"interval of the final count holds in {held.mean():.1%} of all".replace("%", " %")
         + "."
     )
