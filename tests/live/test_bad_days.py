@@ -136,7 +136,7 @@ def test_after_summer_time_the_stage_is_where_the_last_exposure_was(served, stor
 
 
 def test_results_that_never_come_are_overdue_and_said(served):
-    facts = Facts(lambda hole: None, lambda hole: 0.5, lambda exposure: None, lambda: 4.0)
+    facts = Facts(lambda hole: None, lambda exposure: None, lambda: 4.0)
 
     def event(number, kind, at_s, **payload):
         at = datetime.fromtimestamp(at_s).astimezone().isoformat()
