@@ -6,9 +6,8 @@ limit of the drift, the assumptions of the outlook) were chosen on sessions of o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -73,13 +72,13 @@ def trials(profile: Profile) -> list[Trial]:
 
 def run_trial(trial: Trial) -> Json:
     """One row for each session."""
-    work: dict[str, Callable[[int], Json]] = {
-        "stop": stop_or_go,
-        "drift": drift_delays,
-        "hard": partial(drift_delays, hard=True),
-        "calm": calm_of,
-    }[trial.parameters["part"]]
-    return {"rows": [work(number) for number in range(trial.parameters["first"], trial.parameters["last"])]}
+    part = trial.parameters["part"]
+    numbers = range(trial.parameters["first"], trial.parameters["last"])
+    if part == "stop":
+        return {"rows": [stop_or_go(number) for number in numbers]}
+    if part == "calm":
+        return {"rows": [calm_of(number) for number in numbers]}
+    return {"rows": [drift_delays(number, part == "hard") for number in numbers]}
 
 
 def simulated(number: int, **changes: Any) -> tuple[RoutingProblem, Truth, int]:
