@@ -174,7 +174,7 @@ def test_genetic_is_at_least_as_good_as_pygad_at_equal_evaluations() -> None:
         return orders.objective(order.astype(np.int64))
 
     theirs, ours = [], []
-    for seed in SEEDS:  # a few seconds each
+    for seed in range(40):  # a few seconds each; single seeds differ by more than the two searches do
         rng = np.random.default_rng(seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

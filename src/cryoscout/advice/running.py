@@ -146,7 +146,9 @@ class RunningPlanner:
         self.setting: Setting = setting_of(session, self.request, may_be_empty=True)
         self.problem = self.setting.problem
         self.names = place_names(session)
-        self.positions = positions_of(session)
+        # On the stage alone: where only places on pictures are known, a session that is played, whose table has
+        # those of the recorded one, goes hole for hole the route of `replay`.
+        self.positions = positions_of(session).of_the_stage()
         self.index = PlaceIndex(
             dict(zip(self.names.holes, range(len(self.names.holes)), strict=True)),
             dict(zip(self.names.squares, range(len(self.names.squares)), strict=True)),

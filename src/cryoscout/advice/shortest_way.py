@@ -62,6 +62,10 @@ class Positions(NamedTuple):
     xy: NDArray[np.float64]  # (n, 2) um of the stage, or px of an image; NaN unknown
     on_stage: bool  # one frame for all; else a patch may have an image of its own
 
+    def of_the_stage(self) -> Positions:
+        """These, or none where they are places on images."""
+        return self if self.on_stage else Positions(np.full_like(self.xy, np.nan), on_stage=True)
+
 
 def positions_of(session: Session) -> Positions:
     """On the stage where that is known, else on images; of built-in and simulated sessions as the papers have them."""
