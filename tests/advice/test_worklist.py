@@ -241,7 +241,7 @@ def test_our_own_reader_of_tables_reads_the_csv_back_as_holes_that_are_not_image
     assert source.exposures.empty
     assert source.ctf.empty
     (ignored,) = source.notes
-    assert ignored.endswith("not used: order, p_good, tier, minutes, minutes_used")
+    assert ignored.endswith("not used: order, p_good, tier, minutes, minutes_used, step")
 
 
 class _Page(HTMLParser):

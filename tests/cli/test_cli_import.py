@@ -117,7 +117,7 @@ def test_without_times_there_is_no_time_model_and_it_is_said(cli, tables):
     told = json.loads(cli("import tables/ctf.csv -o run7.session --json").out)
     assert told["time_model_s"] is None
     assert told["time_model_events"] is None
-    assert "2 timed exposures" in told["notes"][0]
+    assert "the session has no times" in told["notes"][0]
 
 
 def test_nothing_is_written_beside_the_sources_unasked(cli, tables, monkeypatch):

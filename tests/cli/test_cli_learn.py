@@ -250,7 +250,7 @@ def test_the_help_says_the_true_defaults(cli):
     words = " ".join(cli("learn --help").out.replace("│", " ").split())
     defaults = settings_of("dqn")
     for default in (
-        f"Minutes of a training route. Default: {defaults.budget_min:g}.",
+        f"Time of a training route: minutes, or 4h, 4:00. Default: {defaults.budget_min:g}.",
         f"Epochs. Default: {defaults.epochs}.",
         f"Visits each. Default: {defaults.steps_per_epoch}.",
         f"Of Adam, above 0. Default: {defaults.learning_rate:g}.",

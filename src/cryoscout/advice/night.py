@@ -158,7 +158,7 @@ def night_of(events: Iterable[Event]) -> Night:
             night.said.append(Said(newest, event.at, what, str(payload.get("author") or "")))
         for hole, at in taken:
             if at is not None:
-                newest = max(newest or datetime.min, pd.Timestamp(at).to_pydatetime())
+                newest = max(newest or datetime.min, pd.Timestamp(at).floor("us").to_pydatetime())
             if route:
                 night.advised += 1
                 night.followed += hole == next(iter(route))

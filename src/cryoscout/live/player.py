@@ -174,7 +174,7 @@ class Player:
             if self._stop.is_set():
                 return
             if not self.taken and at is not None:
-                self.first_exposure = str(hole), at.to_pydatetime()
+                self.first_exposure = str(hole), at.floor("us").to_pydatetime()
             before = before if at is None else at
             self._image(str(hole), str(exposure), "" if at is None else at.isoformat(sep=" "))
             waiting.append((str(exposure), FAILED_ANGSTROM if outcome == "failed" else float(ctf)))
