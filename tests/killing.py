@@ -54,6 +54,7 @@ class Step(NamedTuple):
     """One file that was opened for writing, renamed or removed, or an opening of the database; last, the end."""
 
     at_s: float
+    """After its pause, if it has one: then it happens."""
     event: str
     name: str
 
@@ -111,7 +112,8 @@ def _child(line: str, folder: str, said: str, moment: Moment, tiny: bool, steps:
         if event not in WATCHED or not _is_written(event, arguments, folder):
             return
         seen += 1
-        steps.send((time.monotonic(), event, os.path.basename(os.fsdecode(arguments[0]))))  # noqa: PTH119
+        paused_s = moment.amount if seen == moment.step and moment.way == "pause" else 0.0
+        steps.send((time.monotonic() + paused_s, event, os.path.basename(os.fsdecode(arguments[0]))))  # noqa: PTH119
         if seen != moment.step:
             return
         if moment.way == "step":

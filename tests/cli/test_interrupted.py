@@ -12,7 +12,11 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = "from cryoscout.cli.main import run; run()"
+SCRIPT = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from cryoscout.cli.main import run; run()"
+)
+"""Ctrl-C ends it also where the tests themselves run in the background, whose children ignore it."""
 
 
 def begun(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -40,7 +44,7 @@ def finished_rows(folder: Path) -> int:
 def test_a_study_stops_keeps_every_finished_trial_and_says_how_to_go_on(tmp_path, workers, number, code):
     output = tmp_path / "results"
     study = begun(tmp_path, "study", "delay", "--workers", workers, "-o", str(output))
-    waited_for(lambda: finished_rows(output) >= 2, 120.0)
+    waited_for(lambda: finished_rows(output) >= 2, 400.0)  # the first run of a checkout compiles first
     stopped = time.monotonic()
     os.killpg(study.pid, number) if number == signal.SIGINT else study.send_signal(number)
     _, said = study.communicate(timeout=60)
