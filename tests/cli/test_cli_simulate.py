@@ -53,9 +53,16 @@ def test_an_unknown_preset_offers_the_nearest_and_leaves_nothing(cli, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("preset", ["y1-sim", "y3"])
-def test_a_preset_with_images_stores_the_crop_of_every_hole(preset, cli, tmp_path):
-    holes = {"y1-sim": 20, "y3": 24}[preset]
+@pytest.mark.parametrize(
+    ("preset", "holes", "patches"),
+    [
+        ("y1-sim", 20, 1),
+        ("y3", 24, 2),
+        pytest.param("y1-sim", 60, 3, marks=pytest.mark.slow),
+        pytest.param("y3", 60, 5, marks=pytest.mark.slow),
+    ],
+)
+def test_a_preset_with_images_stores_the_crop_of_every_hole(preset, holes, patches, cli, tmp_path):
     answer = cli(
         f"simulate --preset {preset} --holes {holes} --seed 2 --crop-px 24 -o pictures.session --json"
     )
@@ -63,7 +70,7 @@ def test_a_preset_with_images_stores_the_crop_of_every_hole(preset, cli, tmp_pat
     told = json.loads(answer.out)
     assert (told["holes"], told["crops"], told["crop_px"], told["mrc_files"]) == (holes, holes, 24, 0)
     scaled = {name: told[name] for name in ("holes", "patches", "squares", "grids")}
-    assert scaled == {"holes": holes, "patches": {"y1-sim": 1, "y3": 2}[preset], "squares": 1, "grids": 1}
+    assert scaled == {"holes": holes, "patches": patches, "squares": 1, "grids": 1}
     settings = SCENE_PRESETS[preset]
     scene = simulate_scene(type(settings).model_validate({**settings.model_dump(), **scaled}), 2)
     with SessionStore.open(tmp_path / "pictures.session") as store:

@@ -13,13 +13,17 @@ from cryoscout.coupling.hunt import HuntRoutes, couple_hunt
 from cryoscout.coupling.lesson import UNLABELLED, Told
 from cryoscout.coupling.scavenger_hunt import HuntSettings, building_hunt, labelled_places
 from cryoscout.coupling.settings import couple_settings
+from examples import slow_but
 
 SETTINGS = HuntSettings(floors=3, rooms_per_floor=8, places_per_room=10, room_spread=4.0, feature_noise=2.0)
 
 
-def test_where_rooms_differ_a_movement_cost_makes_the_labels_of_routes_better(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seeds", slow_but([3], [3, 6]))
+def test_where_rooms_differ_a_movement_cost_makes_the_labels_of_routes_better(
+    seeds: int, tmp_path: Path
+) -> None:
     gains = []
-    for seed in range(3):
+    for seed in range(seeds):
         hunt = building_hunt(SETTINGS, seed)
         labelled = labelled_places(hunt, 0.4, seed)
         right = []

@@ -55,9 +55,11 @@ def test_the_plain_training_is_the_one_with_weight_1_and_the_drawn_labels_held_o
 @pytest.mark.parametrize("method", slow_but(["supervised", "fixmatch", "pseudo_label"], METHODS))
 def test_every_method_learns_soft_labels_with_weights(method: str) -> None:
     given = {"weights": np.ones(160), "held_out": HELD}
-    found = fit(IMAGES, SOFT, method, **given, **{**SMALL, "steps": 80})
     new, right = textures(150, 7)
-    assert (found.predict_proba(new).argmax(axis=1) == right).mean() > 0.85
+    # No single seed decides: how far so few steps go hangs on the last bits of sums too.
+    fits = [fit(IMAGES, SOFT, method, **given, **{**SMALL, "steps": 40, "seed": seed}) for seed in range(3)]
+    assert np.median([(each.predict_proba(new).argmax(axis=1) == right).mean() for each in fits]) > 0.85
+    found = fits[0]
     assert found.notes["labels"] == 160
     assert found.notes["held_out_labels"] == int(HELD.sum())
 

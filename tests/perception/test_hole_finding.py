@@ -161,7 +161,15 @@ def test_a_larger_picture_gives_the_same_holes_in_its_own_pixels(factor):
     assert np.abs(np.median(off_px, axis=0)).max() < 0.3
 
 
-@pytest.mark.parametrize(("scale", "offset"), [(200.0, -5_000.0), (1e-3, 0.0)])
+@pytest.mark.parametrize(
+    ("scale", "offset"),
+    [
+        (200.0, -5_000.0),
+        (1e-3, 0.0),
+        pytest.param(1.0, -5_000.0, marks=pytest.mark.slow),
+        pytest.param(200.0, 0.0, marks=pytest.mark.slow),
+    ],
+)
 def test_the_unit_of_brightness_does_not_matter(scale, offset):
     drawn = draw(Look(), seed=4)
     first, second = find_holes(drawn.image), find_holes(drawn.image * np.float32(scale) + np.float32(offset))
@@ -206,9 +214,10 @@ def test_a_picture_thinner_than_a_few_holes_is_refused_before_it_is_read(shape):
         find_holes(Untouched(shape))
 
 
-def test_a_picture_read_by_blocks_has_the_holes_of_the_whole_array(monkeypatch):
+@pytest.mark.parametrize("factor", slow_but([3], [3, 5]))
+def test_a_picture_read_by_blocks_has_the_holes_of_the_whole_array(factor, monkeypatch):
     drawn = draw(Look(noise=2, contrast=15, shape=(450, 470)), seed=3)
-    large = np.kron(drawn.image, np.ones((3, 3), dtype=np.float32))[:-2, :-1]
+    large = np.kron(drawn.image, np.ones((factor, factor), dtype=np.float32))[:-3, :-2]
     whole = find_holes(large)
     monkeypatch.setattr(images, "_BLOCK_PIXELS", 50_000)
     assert centres(find_holes(large)) == pytest.approx(centres(whole), abs=1e-6)

@@ -376,3 +376,31 @@ def test_of_several_readers_the_later_ones_word_counts():
     second = packed({"h1": {"Note": "new"}}, "site.csv", "generic", first)
     session = small_session(vendor_fields=pd.concat([first, second]))
     assert session.fields_of("h1") == {"Note": "new", "Label": "7"}
+
+
+def test_a_table_that_is_typed_already_is_taken_as_it_is_but_shares_no_change():
+    table = small_session().holes
+    typed = typed_table("holes", table)
+    pd.testing.assert_frame_equal(typed, table)
+    typed.loc[0, "x_px"] = -1.0
+    assert table.loc[0, "x_px"] != -1.0
+
+
+@pytest.mark.parametrize(
+    "kind", ["a gap in a text", "another index", "another order of columns", "another type"]
+)
+def test_a_table_that_only_looks_typed_is_checked_and_made_so(kind):
+    table = small_session().holes
+    if kind == "a gap in a text":
+        table = table.assign(patch_id=table["patch_id"].where(table.index != 1))
+        with pytest.raises(
+            DataError, match=r"holes\.patch_id must have a value in every row. Got none in row 1"
+        ):
+            typed_table("holes", table)
+        return
+    changed = {
+        "another index": table.set_axis(range(1, len(table) + 1)),
+        "another order of columns": table[table.columns[::-1]],
+        "another type": table.assign(x_px=table["x_px"].astype(object)),
+    }[kind]
+    pd.testing.assert_frame_equal(typed_table("holes", changed), typed_table("holes", table))

@@ -76,6 +76,23 @@ def test_a_half_written_row_is_run_again_and_does_not_spoil_the_next(tmp_path):
     assert len(store.finished()) == 4
 
 
+def test_lines_that_are_no_rows_are_passed_over_and_said_and_their_trials_run_again(tmp_path):
+    run_trials(trials(6), well_behaved, TrialStore(tmp_path))
+    file = tmp_path / "trials.jsonl"
+    rows = file.read_bytes().splitlines(keepends=True)
+    without_seconds = {key: value for key, value in json.loads(rows[1]).items() if key != "seconds"}
+    other_result = {**json.loads(rows[2]), "result": [1]}
+    # Another's byte, a row of an editor, a merge's mark, a result that is none, and a last line that was cut off.
+    broken = [rows[0].replace(b"number", b"num\xffber"), json.dumps(without_seconds).encode() + b"\n",
+              json.dumps(other_result).encode() + b"\n", b"<<<<<<< ours\n", rows[3], rows[4], rows[5][:-9]]  # fmt: skip
+    file.write_bytes(b"".join(broken))
+    said: list[str] = []
+    again = run_trials(trials(6), well_behaved, TrialStore(tmp_path), resume=True, progress=said.append)
+    assert [row.result["square"] for row in again] == [0, 1, 4, 9, 16, 25]
+    assert said[0] == "2 of 6 trials were on disk already"
+    assert said[1].startswith(f"5 lines of {file} are no rows of trials")
+
+
 def test_without_resume_everything_runs_again(tmp_path):
     store = TrialStore(tmp_path)
     run_trials(trials(3), well_behaved, store)

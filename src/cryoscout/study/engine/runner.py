@@ -91,14 +91,14 @@ class TrialStore:
         return len(new)
 
     def _finished_in(self, file: Path) -> dict[str, Json]:
-        rows: dict[str, Json] = {}
-        if not file.exists():
-            return rows
-        for line in file.read_text(encoding="utf-8").splitlines():
-            row = _parsed(line)
-            if row is not None and row.get("result") is not None and row.get("version") == self.version:
-                rows[str(row["key"])] = row
-        return rows
+        rows = [row for row in map(_parsed, _lines(file)) if row is not None]
+        return {
+            row["key"]: row for row in rows if row["result"] is not None and row["version"] == self.version
+        }
+
+    def unreadable(self) -> int:
+        """How many lines on disk are no rows: cut off while they were written, or changed by others."""
+        return sum(_parsed(line) is None for line in _lines(self.path) if line.strip())
 
     def append(self, row: TrialRow) -> None:
         """Add a row and force it to disk; starts a fresh line when the last one was cut off."""
@@ -128,12 +128,25 @@ class TrialStore:
             os.fsync(file.fileno())
 
 
+def _lines(file: Path) -> list[str]:
+    # Rows are committed too, where editors and merges touch them; bytes that are no text make no row.
+    return file.read_text(encoding="utf-8", errors="replace").split("\n") if file.exists() else []
+
+
 def _parsed(line: str) -> Json | None:
+    """A row as `append` writes it, in ASCII; else None."""
+    if not line.isascii():
+        return None
     try:
         row = json.loads(line)
     except json.JSONDecodeError:
         return None
-    return row if isinstance(row, dict) and "key" in row else None
+    if not isinstance(row, dict) or not isinstance(row.get("result", 0), dict | None):
+        return None
+    is_row = (
+        isinstance(row.get("key"), str) and "version" in row and isinstance(row.get("seconds"), int | float)
+    )
+    return row if is_row else None
 
 
 def run_trials(
@@ -173,6 +186,8 @@ def run_trials(
     say = progress or (lambda message: None)
     if rows:
         say(f"{len(rows)} of {len(trials)} trials were on disk already")
+    if unread := store.unreadable():
+        say(f"{unread} lines of {store.path} are no rows of trials; what they may have held is run again")
     began = time.monotonic()
     failed: list[Trial] = []
     for count, row in enumerate(_run(open_trials, run_one, workers, ray), start=1):
