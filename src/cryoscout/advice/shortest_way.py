@@ -94,7 +94,7 @@ def by_the_shortest_way(
     """
     result = list(route)
     if one_frame:
-        result = _stays_by_the_shortest_way(problem, here, result, p_good, xy, keep)
+        result = _by_the_shortest_way(_stays(problem, here, result, p_good, xy, keep), here, xy)
     planned = np.zeros(problem.n_holes, dtype=bool)
     planned[result] = True
     patch_begin = np.searchsorted(problem.patch_of_hole, np.arange(len(problem.square_of_patch) + 1))
@@ -136,20 +136,13 @@ def _runs(
     return [(begin, end) for begin, end in pairwise(cuts) if end - begin > 1]
 
 
-def _stays_by_the_shortest_way(
-    problem: RoutingProblem,
-    here: int,
-    route: list[int],
-    p_good: NDArray[np.float64],
-    xy: NDArray[np.float64],
-    keep: frozenset[int],
-) -> list[int]:
-    """Patches of one square that are entered one after the other for as many equally good holes, by a short way.
+def _by_the_shortest_way(stays: Sequence[_Stay], here: int, xy: NDArray[np.float64]) -> list[int]:
+    """Holes of the stays, patches of one square that are entered one after the other for as many equally good holes by a
+    short way.
 
     Each of them costs the step to a new patch, whichever comes first; the one that the stage is in already costs none
     and stays.
     """
-    stays = _stays(problem, here, route, p_good, xy, keep)
     result: list[int] = []
     begin = 0
     while begin < len(stays):
