@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the extra live is not installed")
 
+from browser import chromium
 from live_client import Client
 from live_tokens import TOKENS
 
@@ -20,6 +21,13 @@ from cryoscout.simulate.session import to_session
 from cryoscout.simulate.tables import simulate_tables
 
 HOLES = 120
+
+
+@pytest.fixture(scope="module")
+def browser():
+    pytest.importorskip("playwright", reason="Playwright is not installed")
+    with chromium() as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

@@ -13,20 +13,13 @@ import pytest
 
 pytest.importorskip("uvicorn", reason="the extra live is not installed")
 
-from browser import CHROMIUM, WHY_NOT, Page, Served, chromium, wait_for
+from browser import CHROMIUM, WHY_NOT, Page, Served, wait_for
 from page_sessions import MARKUP, session_with_places, stored
 
 from cryoscout.live.assets import assets
 
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason=WHY_NOT)
 PAGE_MB = 0.4
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    pytest.importorskip("playwright", reason="Playwright is not installed")
-    with chromium() as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import json
 import os
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 
 pytest.importorskip("uvicorn", reason="the extra live is not installed")
 
-from browser import CHROMIUM, WHY_NOT, Page, Served, chromium, wait_for
+from browser import CHROMIUM, WHY_NOT, Page, Served, wait_for
 from page_sessions import session_with_places, stored
 from page_states import STATES, State, documentation
 
@@ -24,13 +23,6 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_the_documented_states_are_those_that_are_tested() -> None:
     page = (ROOT / "docs" / "explanation" / "page-states.md").read_text(encoding="utf-8")
     assert page == documentation()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    pytest.importorskip("playwright", reason="Playwright is not installed")
-    with chromium() as opened:
-        yield opened
 
 
 @pytest.mark.slow

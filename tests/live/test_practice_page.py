@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 
 pytest.importorskip("uvicorn", reason="the extra live is not installed")
 
-from browser import CHROMIUM, WHY_NOT, Page, Served, chromium, wait_for
+from browser import CHROMIUM, WHY_NOT, Page, Served, wait_for
 from typer.testing import CliRunner
 
 from cryoscout.cli.main import build_app
@@ -148,13 +147,6 @@ def test_the_command_exports_and_says_what_is_missing(tmp_path, monkeypatch):
     assert isinstance(
         runner.invoke(build_app("practice"), ["practice", "y1", "--export", "xml"]).exception, InputError
     )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    pytest.importorskip("playwright", reason="Playwright is not installed")
-    with chromium() as opened:
-        yield opened
 
 
 @pytest.mark.slow

@@ -137,8 +137,7 @@ def _runs(
 
 
 def _by_the_shortest_way(stays: Sequence[_Stay], here: int, xy: NDArray[np.float64]) -> list[int]:
-    """Holes of the stays, patches of one square that are entered one after the other for as many equally good holes by a
-    short way.
+    """Holes of the stays; patches of one square that are entered in turn for as many equal holes by a short way.
 
     Each of them costs the step to a new patch, whichever comes first; the one that the stage is in already costs none
     and stays.
