@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -95,8 +96,24 @@ def test_other_orders_are_of_imaged_holes_and_below_the_bound(place):
 def test_a_session_without_times_has_no_such_section(place):
     with SessionStore.open(place) as store:
         session, night = store.load(), night_of(store.events())
-    from dataclasses import replace
-
     without = replace(session, exposures=session.exposures.assign(started_at=pd.NaT))
     problem = setting_of(session, AdviceRequest(480.0, as_new=True)).problem
     assert night_section(without, night, problem, 6.0, None) is None
+
+
+def test_times_that_were_filled_in_later_are_those_of_exposures_that_were_counted_before(place):
+    with SessionStore.open(place) as store:
+        session, before = store.load(), night_of(store.events())
+    times = session.exposures.assign(stage_x_um=1.0, stage_y_um=2.0)
+    folder = place.with_name("filled.session")
+    without = replace(
+        session, exposures=session.exposures.assign(started_at=pd.NaT), provenance=empty_table("provenance")
+    )
+    with SessionStore.create(folder) as store:
+        store.append("planned", {"by": "serve", "route": ["h00", "h01", "h05"], "holes": []})
+        store.save_import(without, source="tests")
+        store.save_update(lambda stored: replace(stored, exposures=times), source="more")
+        store.append("noted", {"author": "AB", "kind": "nitrogen", "minutes": 9})
+        night = night_of(store.events())
+    assert night.said[0].microscope_at == BEGAN + timedelta(minutes=MINUTES[-1])
+    assert (night.followed, night.advised) == (before.followed, before.advised)

@@ -131,21 +131,27 @@ def override_words(payload: Mapping[str, Any]) -> str:
     return " ".join([str(payload.get("kind")), *parts])
 
 
+def _taken_of(payload: Mapping[str, Any]) -> list[tuple[str | None, Any]]:
+    """(hole, time) of the exposures that an import brought; no hole for times that were filled in later."""
+    columns = payload["columns"]
+    times = columns.get("started_at")
+    if payload.get("part") != "rows":
+        return [(None, at) for at in times or ()]
+    nothing: list[Any] = [None] * len(columns["hole_id"])
+    rows = zip(columns["hole_id"], columns["outcome"], times or nothing, strict=True)
+    return [(hole, at) for hole, outcome, at in rows if outcome != "none"]
+
+
 def night_of(events: Iterable[Event]) -> Night:
     """Fold the events of a stored session, in their order."""
     night, newest, route = Night(), None, dict[str, None]()
     for event in events:
         payload = event.payload
-        taken: list[tuple[str, Any]] = []
+        taken: list[tuple[str | None, Any]] = []
         if event.kind == "imaged":
             taken = [(payload["hole_id"], payload.get("started_at"))]
         elif event.kind == "imported" and payload.get("table") == "exposures":
-            columns = payload["columns"]
-            nothing: list[Any] = [None] * len(columns["hole_id"])
-            rows = zip(
-                columns["hole_id"], columns["outcome"], columns.get("started_at", nothing), strict=True
-            )
-            taken = [(hole, at) for hole, outcome, at in rows if outcome != "none"]
+            taken = _taken_of(payload)
         elif event.kind == "planned" and payload.get("by") == "serve":
             holes = payload.get("route") or [each["hole"] for each in payload.get("holes") or []]
             route = dict.fromkeys(map(str, holes))
@@ -159,7 +165,7 @@ def night_of(events: Iterable[Event]) -> Night:
         for hole, at in taken:
             if at is not None:
                 newest = max(newest or datetime.min, pd.Timestamp(at).floor("us").to_pydatetime())
-            if route:
+            if route and hole is not None:
                 night.advised += 1
                 night.followed += hole == next(iter(route))
                 route.pop(hole, None)
