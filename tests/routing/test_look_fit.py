@@ -62,8 +62,64 @@ def test_a_tier_is_what_a_step_takes_less_its_looks():
     parted = fit_parted_times(*made())
     assert parted.look_s[0] == 80.0
     assert parted.tiers.seconds[:2].tolist() == [60.0, 90.0]
-    assert any("a square follows another" in warning for warning in parted.warnings)
+    assert any("No look at a square has a time" in warning for warning in parted.warnings)
     assert parted.look_s[1] == pytest.approx(60.0 * 3.3 / 1.52)  # filled
+
+
+def in_ordinary_order(squares=12, patches=4, exposures=5):
+    """A square's look of 120 s, then of each patch its look of 80 s and exposures of 60 s; no move takes time."""
+    started, patch, square, looked, level, now = [], [], [], [], [], 0.0
+    for at_square in range(squares):
+        looked.append(now)
+        level.append(1)
+        now += 120.0
+        for at_patch in range(patches):
+            looked.append(now)
+            level.append(0)
+            now += 80.0
+            for _ in range(exposures):
+                started.append(now)
+                patch.append(at_square * patches + at_patch)
+                square.append(at_square)
+                now += 60.0
+    holes = np.arange(len(started))
+    ids = np.array(patch), np.array(square), np.zeros(len(started), dtype=int), holes
+    return np.array(started), *ids, np.array(looked), np.array(level, dtype=np.int64)
+
+
+def test_looks_of_which_none_follows_another_of_its_level_are_taken_off_the_tiers():
+    parted = fit_parted_times(*in_ordinary_order())
+    assert parted.tiers.seconds[:3].tolist() == [60.0, 60.0, 60.0]
+    assert parted.look_s[:2].tolist() == [80.0, 120.0]
+    assert parted.look_events[:2].tolist() == [48, 12]
+    assert (parted.time_model.patch_look_min, parted.time_model.square_look_min) == (80 / 60, 2.0)
+    said = " ".join(parted.warnings)
+    assert "a look is the time to the exposure after it: 80 s" in said
+    assert "a look is the time to the next look of another level: 120 s" in said
+
+
+def test_a_filled_look_is_in_no_tier_because_its_step_is_a_gap():
+    started, *ids, looked, level = in_ordinary_order(squares=12, patches=1)
+    # A night follows every square's look: no step measures it.
+    night_s = 4 * 3600.0
+    nights = np.cumsum(level == 1)
+    square_of_exposure = ids[1] + 1
+    parted = fit_parted_times(
+        started + night_s * square_of_exposure, *ids, looked + night_s * (nights - (level == 1)), level
+    )
+    assert parted.look_s[1] == pytest.approx(60.0 * 3.3 / 1.52)
+    assert parted.tiers.events.tolist() == [48, 0, 11, 0]
+    assert len(parted.tiers.gaps_s) == 11  # every step that holds such a look
+    assert any("No look at a square has a step after it" in warning for warning in parted.warnings)
+
+
+def test_what_is_left_out_of_the_times_is_said_with_looks_parted_too():
+    session = load_builtin("y1", "val")
+    _, raw = time_model_for(session, "fitted")
+    _, parted = time_model_for(session, "fitted", parts_looks=True)
+    left_out = [note for note in raw if "left out" in note]
+    assert left_out
+    assert all(note in parted for note in left_out)
 
 
 def test_looks_that_overlap_never_make_a_step_negative():

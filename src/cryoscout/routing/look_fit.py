@@ -1,8 +1,9 @@
 """What of a session's times is looking and what is moving, from the times of its looks.
 
 A step to another patch or square holds the images of patches and squares that were taken on the way. A look takes what
-lies between two looks of its level that follow each other with nothing between; a tier is fitted on the time of a step
-less the looks in it.
+lies between two looks of its level that follow each other with nothing between. Where those are few, as in the usual
+order of a square's look, a patch's look and exposures, it takes what lies between it and the next look of another
+level, or the exposure after it. A tier is fitted on the time of a step less all looks in it.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class PartedTimes:
     time_model: TimeModel  # named "fitted", tiers without looks, looks with their minutes
     tiers: FittedTimeModel  # the fit of the tiers on time less looks
     look_s: NDArray[np.float64]  # (3,) seconds of a look as in the time model; of a grid NaN where unmeasured
-    look_events: NDArray[np.int64]  # (3,) steps from one look to the next of its level, pauses left out
+    look_events: NDArray[np.int64]  # (3,) steps that the look is measured by, pauses left out
     looks: NDArray[np.int64]  # (3,) looks with a time
     with_looks: NDArray[np.int64]  # (4,) steps by tier that hold a look
     warnings: tuple[str, ...]  # which looks are filled, and those that rest on little
@@ -65,14 +66,17 @@ def fit_parted_times(
     looked_s, look_level = looked_s[known], look_level[known]
     if not len(looked_s):
         raise DataError("Looks must have a time to be told from moves. Got none instead.")
+    looks = np.bincount(look_level, minlength=len(LOOK_LEVELS)).astype(np.int64)
     fits = _looks_of_levels(started_s[np.isfinite(started_s)], looked_s, look_level)
-    measured_s = np.array([seconds for seconds, _ in fits])
-    events = np.array([count for _, count in fits], dtype=np.int64)
+    measured_s = np.array([seconds for seconds, _, _ in fits])
+    events = np.array([count for _, count, _ in fits], dtype=np.int64)
     order = np.argsort(looked_s, kind="stable")
+    # A look that no step measures has no step below LONGEST_PAUSE_S around it: its step is a gap, in no tier.
     moments, seconds = looked_s[order], np.nan_to_num(measured_s)[look_level[order]]
     less_s = _less_looks(started_s, moments, seconds)
     tiers = fit_time_model(less_s, patch, square, grid, hole, grids_are_sessions=grids_are_sessions)
-    look_s, warnings = _filled(measured_s, events, float(tiers.seconds[0]))
+    look_s = _filled(measured_s, float(tiers.seconds[0]))
+    warnings = _warnings(look_s, events, looks, [until for _, _, until in fits])
     minutes = look_s / SECONDS_PER_MINUTE
     model = tiers.time_model.model_copy(
         update={"patch_look_min": float(minutes[0]), "square_look_min": float(minutes[1])}
@@ -82,25 +86,33 @@ def fit_parted_times(
         tiers,
         look_s,
         events,
-        np.bincount(look_level, minlength=len(LOOK_LEVELS)).astype(np.int64),
+        looks,
         _with_looks(started_s, patch, square, grid, moments),
         tuple(warnings),
     )
 
 
+_UNTIL = ("the next of its level", "the next look of another level", "the exposure after it")
+"""What the steps end with that measure a look, the first of them that has FEW_EVENTS steps."""
+
+
 def _looks_of_levels(
     exposed_s: NDArray[np.float64], looked_s: NDArray[np.float64], look_level: NDArray[np.int64]
-) -> list[tuple[float, int]]:
-    """Seconds of a look (NaN unmeasured) and the steps behind it, by level."""
+) -> list[tuple[float, int, int]]:
+    """By level: seconds of a look (NaN unmeasured), the steps behind it, and what they end with, an index of _UNTIL."""
     moments = np.concatenate([exposed_s, looked_s])
     kind = np.concatenate([np.full(len(exposed_s), -1, dtype=np.int64), look_level])
     order = np.argsort(moments, kind="stable")
     steps_s, kind = np.diff(moments[order]), kind[order]
+    of, end = kind[:-1], kind[1:]
     found = []
     for level in range(len(LOOK_LEVELS)):
-        of_level = steps_s[(kind[:-1] == level) & (kind[1:] == level)]
-        seconds, seen, apart = typical_step(of_level, LONGEST_PAUSE_S)
-        found.append((seconds, seen - apart))
+        fits = []
+        for until, ends in enumerate((end == level, (end != level) & (end >= 0), end < 0)):
+            seconds, seen, apart = typical_step(steps_s[(of == level) & ends], LONGEST_PAUSE_S)
+            fits.append((seconds, seen - apart, until))
+        enough = [fit for fit in fits if fit[1] >= FEW_EVENTS]
+        found.append(enough[0] if enough else max(fits, key=lambda fit: fit[1]))
     return found
 
 
@@ -137,23 +149,37 @@ def _with_looks(
     return np.bincount(tier[holds], minlength=4).astype(np.int64)
 
 
-def _filled(
-    measured_s: NDArray[np.float64], events: NDArray[np.int64], same_patch_s: float
-) -> tuple[NDArray[np.float64], list[str]]:
+def _filled(measured_s: NDArray[np.float64], same_patch_s: float) -> NDArray[np.float64]:
+    """Seconds of a look by level, (3,); of patches and squares without gaps."""
     preset = PRESETS[FILLED_BY]
-    like = (preset.patch_look_min or 0.0, preset.square_look_min or 0.0)
-    look_s, warnings = measured_s.copy(), []
-    for level, minutes in enumerate(like):
-        name = LOOK_LEVELS[level]
-        if not np.isfinite(look_s[level]):
-            look_s[level] = same_patch_s * minutes / preset.same_patch_min
-            warnings.append(
-                f"No look at a {name} follows another, so its time is filled: {look_s[level]:.0f} s, by the ratios of "
-                f"{FILLED_BY}."
+    like = np.array([preset.patch_look_min or 0.0, preset.square_look_min or 0.0])
+    look_s = measured_s.copy()
+    look_s[:2] = np.where(np.isfinite(look_s[:2]), look_s[:2], same_patch_s * like / preset.same_patch_min)
+    return look_s
+
+
+def _warnings(
+    look_s: NDArray[np.float64], events: NDArray[np.int64], looks: NDArray[np.int64], until: list[int]
+) -> list[str]:
+    """Of looks at patches and squares: which are filled, and which rest on little or on other steps."""
+    said = []
+    for level, name in enumerate(LOOK_LEVELS[:2]):
+        if not events[level]:
+            why = "has a time" if not looks[level] else "has a step after it that is no pause"
+            kept = " If such looks were taken, the tiers hold them." if not looks[level] else ""
+            said.append(
+                f"No look at a {name} {why}, so its time is filled: {look_s[level]:.0f} s, by the ratios of "
+                f"{FILLED_BY}.{kept}"
             )
-        elif events[level] < FEW_EVENTS:
-            warnings.append(
+            continue
+        if until[level]:
+            said.append(
+                f"Few looks at a {name} follow each other, so a look is the time to {_UNTIL[until[level]]}: "
+                f"{look_s[level]:.0f} s."
+            )
+        if events[level] < FEW_EVENTS:
+            said.append(
                 f"A look at a {name}, {look_s[level]:.0f} s, rests on {events[level]} timed steps, fewer than "
                 f"{FEW_EVENTS}."
             )
-    return look_s, warnings
+    return said

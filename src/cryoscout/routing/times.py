@@ -106,8 +106,12 @@ def _fitted(session: Session, fit: FittedTimeModel, parts_looks: bool) -> tuple[
         )
     names = zip(LOOK_LEVELS[:2], parted.look_s[:2].tolist(), parted.look_events[:2].tolist(), strict=True)
     said = ", ".join(f"{seconds:.0f} s at a {level} ({events} steps)" for level, seconds, events in names)
+    first = _whole(session).exposures["started_at"].min()
     return parted.time_model, (
         *parted.tiers.warnings,
+        *_set_aside_in_words(
+            fit, first
+        ),  # of the raw fit: the clock of the parted one stands still during looks
         *parted.warnings,
         f"Looks take {said}; tiers are without them.",
     )

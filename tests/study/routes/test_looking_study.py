@@ -14,6 +14,7 @@ from cryoscout.study.routes.looking import (
     CHUNK,
     WHOLE,
     Y1,
+    best_share,
     cells_of,
     difference,
     page,
@@ -62,6 +63,42 @@ def test_a_mean_is_of_all_starts_but_of_the_sessions_that_were_run():
     gain = difference(cells, "explore", "look-greedy", ATLAS_BUDGETS_MIN[0], ATLAS, 0.9)
     assert gain is not None
     assert gain.mean == pytest.approx(5.0)  # session by session, so no session counts on one side alone
+
+
+def missing_sessions(key, sessions):
+    """Names of the trials of a row of simulated sessions at the first budget."""
+    return {f"{ATLAS}: {key}, {ATLAS_BUDGETS_MIN[0]:g} min, sessions {each}" for each in sessions}
+
+
+def test_no_row_is_compared_over_other_sessions_than_the_bound():
+    # Later sessions have more in them, so a mean over all is no share of a bound over the first four.
+    later = ("5-8", "9-12", "13-16", "17-20")
+    made = rows(
+        lambda of, run: (of["policy"] == "bound") + 1.0 + 10.0 * run,
+        missing_sessions("bound, looks charged", later),
+    )
+    shown = page_of(cells_of(made, "quick"), "quick")
+    atlas = shown.markdown.split("## Simulated sessions")[1].split("## The whole")[0]
+    line = next(line for line in atlas.splitlines() if "share of the charged bound" in line)
+    assert line.split("|")[2].strip() == f"{100 * 16 / 17:.0f} %"  # sessions 1 to 4: 16 and 17 on average
+    first = [
+        row for row in shown.rows if row["session"] == ATLAS and row["budget_min"] == ATLAS_BUDGETS_MIN[0]
+    ]
+    bounds = {row["policy"]: row["bound_mean"] for row in first}
+    assert bounds["explore"] is None  # its mean is over sessions that the bound lacks
+    assert bounds["bound"] == 17.0
+
+
+def test_the_best_share_is_that_of_sessions_that_every_share_has():
+    # The worst share has only the sessions with most in them.
+    made = rows(
+        lambda of, run: 100.0 * run + {0.1: 0.0, 0.25: 5.0, 0.5: 1.0}.get(of["share"], 0.0),
+        missing_sessions("look-share 0.1", ("1-4", "5-8")),
+    )
+    assert best_share(cells_of(made, "quick"), ATLAS_BUDGETS_MIN[0], ATLAS) == "look-share 0.25"
+    apart = missing_sessions("look-share 0.1", ("1-4", "5-8", "9-12", "13-16"))
+    apart |= missing_sessions("look-share 0.5", ("17-20",))
+    assert best_share(cells_of(rows(good_of, apart), "quick"), ATLAS_BUDGETS_MIN[0], ATLAS) is None
 
 
 def test_the_page_has_every_part_and_one_row_per_cell():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -286,13 +286,26 @@ def difference(
 
 
 def best_share(cells: Cells, budget: float, part: str = Y1) -> str | None:
-    """The share that found most, known in hindsight alone."""
-    means = {}
-    for share in SHARES:
-        cell = cells[part, f"look-share {share:g}", budget]
-        if cell is not None:
-            means[f"look-share {share:g}"] = float(cell.good.mean())
-    return max(means, key=lambda key: means[key]) if means else None
+    """The share that found most over the runs that all shares have, known in hindsight alone; None without."""
+    of = {f"look-share {share:g}": cells[part, f"look-share {share:g}", budget] for share in SHARES}
+    shares = {key: cell for key, cell in of.items() if cell is not None}
+    if not shares:
+        return None
+    runs = reduce(np.intersect1d, [cell.runs for cell in shares.values()])
+    if len(runs) == 0:
+        return None
+    return max(shares, key=lambda key: float(shares[key].among(runs).mean()))
+
+
+def means_over_both(
+    cells: Cells, first: str, second: str, budget: float, part: str = Y1
+) -> tuple[float, float] | None:
+    """Mean good micrographs of two rows over the starts or sessions that both have; None where there are none."""
+    a, b = cells[part, first, budget], cells[part, second, budget]
+    if a is None or b is None:
+        return None
+    runs = np.intersect1d(a.runs, b.runs)
+    return (float(a.among(runs).mean()), float(b.among(runs).mean())) if len(runs) else None
 
 
 def page(rows: Sequence[TrialRow], profile: Profile) -> Page:

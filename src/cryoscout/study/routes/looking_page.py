@@ -25,6 +25,7 @@ from cryoscout.study.routes.looking import (
     best_share,
     budgets_of,
     difference,
+    means_over_both,
     runs_of,
     specs,
 )
@@ -132,8 +133,8 @@ def _gains(cells: Cells, part: str, coverage: float) -> str:
     lines.append(["over the best `look-share`", *gains])
     shares = []
     for budget in budgets_of(part):
-        found, bound = (_mean(cells, key, budget, part) for key in ("explore", "bound, looks charged"))
-        shares.append(MISSING if found is None or bound is None else f"{100 * found / bound:.0f} %")
+        means = means_over_both(cells, "explore", "bound, looks charged", budget, part)
+        shares.append(MISSING if means is None else f"{100 * means[0] / means[1]:.0f} %")
     lines.append(["share of the charged bound", *shares])
     return markdown_table(_header(part), lines)
 
@@ -183,7 +184,7 @@ def _json_rows(cells: Cells, profile: Profile) -> list[Json]:
                         "budget_min": budget,
                         "good_mean": None if cell is None else round(float(cell.good.mean()), 3),
                         "good_std": None if cell is None else round(float(cell.good.std()), 3),
-                        "bound_mean": _mean(cells, bound, budget, part),
+                        "bound_mean": _bound_mean(cells, spec.key, bound, budget, part),
                         "looked_patches_mean": None if cell is None else round(float(cell.patches.mean()), 3),
                         "prediction": None if spec.policy == BOUND else spec.prediction,
                         "time_model": spec.time_model,
@@ -192,6 +193,14 @@ def _json_rows(cells: Cells, profile: Profile) -> list[Json]:
                     }
                 )
     return rows
+
+
+def _bound_mean(cells: Cells, key: str, bound: str, budget: float, part: str) -> float | None:
+    """Mean of the bound over the runs of a row, its own where the row is missing; None where it lacks some of them."""
+    cell, of = cells[part, key, budget], cells.get((part, bound, budget))
+    if cell is None or of is None:
+        return None if of is None else float(of.good.mean())
+    return float(of.among(cell.runs).mean()) if np.isin(cell.runs, of.runs).all() else None
 
 
 def _figure(cells: Cells) -> bytes:

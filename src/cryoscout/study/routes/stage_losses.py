@@ -282,14 +282,11 @@ def _verdict(figures: Sequence[Json]) -> str:
         for where, those in gain.items()
     ]
     none = of_drawn["none"]
-    told = f"{none['gain']:+.4f}" + (
-        ", because they learn faster that all patches are alike" if none["gain_interval"][0] > 0 else ""
-    )
     same = all(each["with_fields"] == each["without_fields"] for each in of_built_in)
     return (
         f"The fields have to gain (interval above 0): {', '.join(said)}. Without a field they may lose at most "
         f"{MOST_LOST:g} nats a result: {'they lose no more' if none['gain'] >= -MOST_LOST else 'they lose more'} "
-        f"({told}). Sessions without positions keep their figures to the digit: "
+        f"({none['gain']:+.4f}). Sessions without positions keep their figures to the digit: "
         f"{'they do' if same else 'they do not'}."
     )
 
