@@ -95,12 +95,25 @@ def test_draws_of_whole_places_have_the_expected_numbers():
     tree = tree_of()
     rng = np.random.default_rng(2)
     found = believed(tree, rng.normal(0.0, 1.0, tree.n_holes))
-    good, imaged, patches = draw_looks(found, 5, None, 0.0, 4000, rng)
+    good, imaged, patches = draw_looks(found, 5, None, 0.0, 1.0, 4000, rng)
     assert patches.mean() == pytest.approx((2.0 * 3 + Y1_UNSEEN.patches_per_square) / 4, rel=0.1)
     assert imaged.sum() / patches.sum() == pytest.approx((8.0 * 6 + Y1_UNSEEN.holes_per_patch) / 7, rel=0.1)
     assert np.all(good <= imaged)
-    fewer, chosen, _ = draw_looks(found, 5, 2, 0.5, 4000, rng)
+    fewer, chosen, _ = draw_looks(found, 5, 2, 0.5, 1.0, 4000, rng)
     assert fewer.sum() / chosen.sum() > good.sum() / imaged.sum()
+
+
+def test_draws_look_at_the_others_only_where_the_first_patch_shows_enough():
+    tree = tree_of()
+    found = believed(tree, np.random.default_rng(2).normal(0.0, 1.0, tree.n_holes))
+    good, imaged, patches = draw_looks(found, 5, 4, 0.0, 0.25, 4000, np.random.default_rng(3))
+    assert set(patches) == {1.0, 4.0}
+    assert (patches == 4).mean() == pytest.approx(0.25, abs=0.02)
+    share = [good[patches == number].sum() / imaged[patches == number].sum() for number in (1, 4)]
+    assert share[1] > share[0] + 0.2  # what they share is good there
+    never = draw_looks(found, 5, 4, 0.0, 0.0, 50, np.random.default_rng(3))[2]
+    assert set(never) == {1.0}
+    assert set(draw_looks(found, 5, 0, 0.0, 0.25, 50, np.random.default_rng(3))[2]) == {0.0}
 
 
 def test_without_anything_seen_the_prior_stands():

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy.linalg import cho_factor, cho_solve
+from scipy.special import ndtri
 
 from cryoscout.belief.calibration import sigmoid
 from cryoscout.belief.effects import (
@@ -129,6 +130,7 @@ def draw_looks(
     square: int,
     n_patches: int | None,
     least_p: float,
+    goes_on: float,
     draws: int,
     rng: np.random.Generator,
     shots: int = 1,
@@ -137,23 +139,29 @@ def draw_looks(
 
     n_patches : known ones without a look; None: the square was not looked at, and the number is drawn
     least_p : holes whose p_good after the look is not above it are not imaged
+    goes_on : probability that the first patch shows enough of what the square shares for the others to be looked at
     """
     good, imaged = np.zeros(draws), np.zeros(draws)
     patches = (
         np.full(draws, n_patches) if n_patches is not None else unseen.draw_numbers("patches", draws, rng)
     )
-    total = int(patches.sum())
-    of_draw = np.repeat(np.arange(draws), patches)
     seen_level = rng.normal(unseen.prediction[square], np.sqrt(unseen.prediction_shared[square]), draws)
     effect = rng.normal(unseen.effect[square], np.sqrt(unseen.effect_shared[square]), draws)
+    shared = seen_level + effect - unseen.prediction[square] - unseen.effect[square]
+    spread = np.sqrt(unseen.prediction_shared[square] + unseen.effect_shared[square])
+    enough = shared >= -spread * ndtri(goes_on) if 0.0 < goes_on < 1.0 and spread > 0.0 else goes_on >= 0.5
+    patches = np.where(enough, patches, np.minimum(patches, 1))
+    total = int(patches.sum())
+    of_draw = np.repeat(np.arange(draws), patches)
     level = seen_level[of_draw] + rng.normal(0.0, np.sqrt(unseen.prediction_own), total)
     effect_of_patch = effect[of_draw] + rng.normal(0.0, np.sqrt(unseen.effect_own), total)
     holes = unseen.draw_numbers("holes", total, rng)
     of_patch = np.repeat(np.arange(total), holes)
     location = level[of_patch] + rng.normal(0.0, np.sqrt(unseen.within), len(of_patch))
     # What is believed of a hole once the first results have shown what the square shares; the patch's own is to come.
-    shared = effect[of_draw[of_patch]]
-    believed = marginal_probability(location + shared, np.full(len(location), unseen.effect_own))
+    believed = marginal_probability(
+        location + effect[of_draw[of_patch]], np.full(len(location), unseen.effect_own)
+    )
     taken = believed > least_p
     chance = sigmoid(location + effect_of_patch[of_patch])
     found = np.where(taken, rng.binomial(shots, chance), 0)

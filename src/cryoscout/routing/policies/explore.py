@@ -60,9 +60,9 @@ class PlaceValue:
 
     look: Look
     good: float  # expected good micrographs there, of the holes that are worth their minutes
-    good_80: tuple[float, float]  # interval of these
+    good_80: tuple[float, float]  # interval of these, around the expected ones
     minutes: float  # expected, with the looks and these holes
-    rate_80: tuple[float, float]  # interval of good micrographs per minute
+    rate_80: tuple[float, float]  # interval of good micrographs per minute, around the expected ones
     in_plan: bool
 
     @property
@@ -160,10 +160,10 @@ class _Valued:
     left_min: float
     patch_rate: NDArray[np.float64]  # (P,) of a seen patch from here; -inf where nothing is worth it or fits
     patch_any: NDArray[np.float64]  # (P,) the same whatever the price
-    gain: NDArray[np.float64]  # (S,) of one unseen patch of each square, expected
-    minutes: NDArray[np.float64]  # (S,) of its holes
-    group_gain: NDArray[np.float64]  # (S,) of all unseen patches of the square
+    group_gain: NDArray[np.float64]  # (S,) expected of the unseen patches of each square
     group_min: NDArray[np.float64]  # (S,) with their looks
+    whole_min: NDArray[np.float64]  # (S,) with the way there and the square's look too, from here
+    goes_on: NDArray[np.float64]  # (S,) probability that the plan looks at more than the first patch
     unseen_patches: NDArray[np.int64]  # (S,) patches known and not looked at
     group_rate: NDArray[np.float64]  # (S,) from here with the looks; -inf where nothing is unseen or fits
     group_in_plan: NDArray[np.bool_]  # (S,)
@@ -204,16 +204,16 @@ class _Valued:
             tree.grid_of_square, place, tiers, patch_look, square_look, left,
             settings.spread,
         )  # fmt: skip
-        price, gain, minutes, group_gain, group_min, group_rate, patch_rate, patch_any, in_plan = worked
         stay = NOWHERE
         if at.patch != NOWHERE and left >= tiers[0]:
             rows = order[start[at.patch] : start[at.patch + 1]]
             rows = rows[free[rows]]
-            if len(rows) and beats(float(base[rows[0]]), settings.stay * price * float(tiers[0])):
+            if len(rows) and beats(float(base[rows[0]]), settings.stay * worked.price * float(tiers[0])):
                 stay = int(rows[0])
         return cls(
-            problem, free, order, start, base, price, left, patch_rate, patch_any, gain, minutes, group_gain,
-            group_min, n_unseen, group_rate, in_plan, stay,
+            problem, free, order, start, base, worked.price, left, worked.patch_rate, worked.patch_any,
+            worked.group_gain, worked.group_min, worked.whole_min, worked.goes_on, n_unseen, worked.group_rate,
+            worked.in_plan, stay,
         )  # fmt: skip
 
     def step(self) -> Step:
@@ -278,9 +278,9 @@ class _Valued:
             if part <= 0.0:
                 break
             found, imaged, looked = draw_looks(
-                unseen, square, n_patches, self.price * hole_min / shots, draws, rng, shots
-            )
-            # Draws look at every patch; the plan skips those of a square whose first one is bad.
+                unseen, square, n_patches, self.price * hole_min / shots, float(self.goes_on[square]), draws, rng,
+                shots,
+            )  # fmt: skip
             taken = imaged * hole_min + looked * patch_look
             # Of a square that fits in part some patches are looked at: its spread goes with the root of the part.
             good += part * float(self.group_gain[square]) + np.sqrt(part) * (found - found.mean())
@@ -295,30 +295,39 @@ class _Valued:
         """Of the squares with something unseen that fits, the best rate first, `most` at most."""
         problem, places = self.problem, self.problem.places
         assert places is not None  # noqa: S101
-        tiers_min = problem.time_model.tiers_min(problem.shots)
-        hole_min, patch_min = float(tiers_min[0]), float(problem.time_model.patch_look_by_tier_min()[1])
-        square_min = problem.time_model.square_look_by_tier_min()[2]
+        model, shots = problem.time_model, problem.shots
+        hole_min, patch_min = float(model.tiers_min(shots)[0]), float(model.patch_look_by_tier_min(shots)[1])
         values = []
         worth = int((self.group_rate > 0.0).sum())
+        seed = int(rng.integers(2**63))  # one for all: what is alike has the same interval
         for square in order_best_first(self.group_rate).tolist()[: min(worth, most)]:
-            is_open = bool(places.square_looked[square])
-            n_patches = int(self.unseen_patches[square]) if is_open else None
+            n_patches = int(self.unseen_patches[square]) if places.square_looked[square] else None
             good, holes, patches = draw_looks(
-                unseen, square, n_patches, self.price * hole_min / problem.shots, DRAWS, rng, problem.shots
-            )
-            minutes = patches * patch_min + holes * hole_min + (0.0 if is_open else float(square_min))
-            rate = good / np.maximum(minutes, 1e-9)
+                unseen, square, n_patches, self.price * hole_min / shots, float(self.goes_on[square]), DRAWS,
+                np.random.default_rng(seed), shots,
+            )  # fmt: skip
+            entry = float(self.whole_min[square] - self.group_min[square])
+            minutes = patches * patch_min + holes * hole_min
+            fits = np.minimum((self.left_min - entry) / np.maximum(minutes, 1e-9), 1.0)
+            good, minutes = good * fits, minutes * fits + entry
+            value = float(self.group_gain[square]), float(self.whole_min[square])
             values.append(
                 PlaceValue(
                     self.look_into(square),
-                    float(self.group_gain[square]),
-                    tuple(np.quantile(good, (0.1, 0.9)).tolist()),
-                    float(self.group_gain[square] / self.group_rate[square]),
-                    tuple(np.quantile(rate, (0.1, 0.9)).tolist()),
+                    value[0],
+                    _interval_80(good, value[0]),
+                    value[1],
+                    _interval_80(good / np.maximum(minutes, 1e-9), value[0] / value[1]),
                     bool(self.group_in_plan[square]),
                 )
             )
         return values
+
+
+def _interval_80(drawn: NDArray[np.float64], expected: float) -> tuple[float, float]:
+    """The middle 80 % of draws, and the expectation: of a place where nearly all draws are 0 it lies above them."""
+    low, high = np.quantile(drawn, (0.1, 0.9)).tolist()
+    return min(low, expected), max(high, expected)
 
 
 def _unseen_nodes(unseen: UnseenPlaces) -> NDArray[np.float64]:

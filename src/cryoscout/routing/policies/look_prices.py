@@ -77,10 +77,12 @@ def _groups_at(table, expected, closed, price, t0, look_min, most, work):  # typ
         first, others = min(n, 1.0), max(n - 1.0, 0.0)
         gain, minutes = first * work.gain[square], first * (work.minutes[square] + look_min)
         more_gain, more_min, squared, within = 0.0, 0.0, 0.0, 0.0
+        work.goes_on[square] = 0.0
         for i in range(by_shared.shape[1]):
             one = by_shared[square, i, 1] + look_min
             net = by_shared[square, i, 0] - price * one
             rest = others if net > 0.0 else 0.0
+            work.goes_on[square] += _WEIGHTS[i] if net > 0.0 else 0.0
             more_gain += rest * _WEIGHTS[i] * by_shared[square, i, 0]
             more_min += rest * _WEIGHTS[i] * one
             squared += _WEIGHTS[i] * ((first + rest) * one) ** 2
@@ -105,6 +107,7 @@ class _Work(NamedTuple):
     group_gain: NDArray[np.float64]  # of all unseen patches, with their looks
     group_min: NDArray[np.float64]
     group_var: NDArray[np.float64]  # of the minutes
+    goes_on: NDArray[np.float64]  # probability that the first patch shows the others to be worth their looks
     patch_gain: NDArray[np.float64]  # (P,) of the seen ones
     patch_min: NDArray[np.float64]  # (P,)
 
@@ -150,6 +153,20 @@ def _plan_at(  # type: ignore[no-untyped-def]
     return total, variance
 
 
+class Prices(NamedTuple):
+    """The price, and everything valued at it; see `_Valued` for what is (S,) and (P,)."""
+
+    price: float
+    group_gain: NDArray[np.float64]
+    group_min: NDArray[np.float64]
+    whole_min: NDArray[np.float64]
+    goes_on: NDArray[np.float64]
+    group_rate: NDArray[np.float64]
+    patch_rate: NDArray[np.float64]
+    patch_any: NDArray[np.float64]
+    in_plan: NDArray[np.bool_]
+
+
 @njit(cache=True)
 def find_price(  # type: ignore[no-untyped-def]
     values,
@@ -167,7 +184,7 @@ def find_price(  # type: ignore[no-untyped-def]
     left_min,
     spread,
 ):
-    """The price whose plan fills the minutes left, and everything valued at it; see `_Valued`.
+    """The price whose plan fills the minutes left, and everything valued at it: `Prices`.
 
     spread : of the minutes that the plan will really take, in standard deviations: the price is the mean of that of a
         plan which takes so much more than expected and of one which takes so much less
@@ -176,7 +193,7 @@ def find_price(  # type: ignore[no-untyped-def]
     t0 = tiers[0]
     work = _Work(
         np.zeros(n_squares), np.zeros(n_squares), np.zeros((n_squares, table.shape[1], 3)),
-        np.zeros(n_squares), np.zeros(n_squares), np.zeros(n_squares),
+        np.zeros(n_squares), np.zeros(n_squares), np.zeros(n_squares), np.zeros(n_squares),
         np.zeros(n_patches), np.zeros(n_patches),
     )  # fmt: skip
     endless = np.full(n_patches, np.inf)
@@ -219,7 +236,6 @@ def find_price(  # type: ignore[no-untyped-def]
         seen, table, expected, closed, tree, place, tiers, patch_look[1], square_entry, most_unseen, endless,
         price, work,
     )  # fmt: skip
-    gain, minutes, group_gain, group_min = work.gain, work.minutes, work.group_gain, work.group_min
     # Rates from here.
     most, entry_of_patch = np.zeros(n_patches), np.zeros(n_patches)
     for patch in range(n_patches):
@@ -248,16 +264,16 @@ def find_price(  # type: ignore[no-untyped-def]
         if fit_min[patch] > 0.0:
             patch_any[patch] = fit_gain[patch] / (fit_min[patch] + entry_of_patch[patch])
     group_rate, in_plan = np.full(n_squares, -np.inf), np.zeros(n_squares, dtype=np.bool_)
+    whole_min = work.group_min + entry_of_square
     for square in range(n_squares):
-        if expected[square] <= 0.0:
+        if expected[square] <= 0.0 or entry_of_square[square] + patch_look[1] + t0 > left_min:
             continue
-        entry, first_look = entry_of_square[square], patch_look[1]
-        if entry + first_look + t0 > left_min:
-            continue
-        whole = group_min[square] + entry
-        rate = group_gain[square] / whole if whole > 0.0 else 0.0
-        one = min(expected[square], 1.0)
-        alone = one * gain[square] / (one * (minutes[square] + first_look) + entry)
-        group_rate[square] = max(rate, alone)
-        in_plan[square] = group_gain[square] - price * (group_min[square] + square_entry[square]) > 0.0
-    return price, gain, minutes, group_gain, group_min, group_rate, patch_rate, patch_any, in_plan
+        # Never less than the rate of the first patch alone: the others are looked at only where they give more.
+        group_rate[square] = work.group_gain[square] / whole_min[square] if whole_min[square] > 0.0 else 0.0
+        in_plan[square] = (
+            work.group_gain[square] - price * (work.group_min[square] + square_entry[square]) > 0.0
+        )
+    return Prices(
+        price, work.group_gain, work.group_min, whole_min, work.goes_on, group_rate, patch_rate, patch_any,
+        in_plan,
+    )  # fmt: skip

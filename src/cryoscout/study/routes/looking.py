@@ -96,19 +96,15 @@ def runs_of(part: str, profile: Profile) -> int:
     return {Y1: STARTS, WHOLE: WHOLE_STARTS, ATLAS: SESSIONS}[part][profile]
 
 
-_QUICK = ("look-greedy", "explore")
-
-
 def trials(profile: Profile) -> list[Trial]:
-    """One trial per row, budget and chunk of starts or sessions: what looks as it goes first, the slow plans last.
+    """One trial per row, budget and chunk of starts or sessions: the short budgets first, because they take less.
 
     Simulated sessions come chunk by chunk, so that a study that is stopped has whole sessions.
     """
-    made: list[tuple[tuple[int, ...], Trial]] = []
-    for part_rank, part in enumerate((Y1, ATLAS, WHOLE)):
+    made: list[tuple[tuple[float, int, int], Trial]] = []
+    for part_rank, part in enumerate((Y1, WHOLE, ATLAS)):
         for spec in specs(part):
-            slow = spec.policy not in _QUICK
-            for rank, budget in enumerate(budgets_of(part)):
+            for budget in budgets_of(part):
                 for first in range(0, runs_of(part, profile), CHUNK):
                     last = min(first + CHUNK, runs_of(part, profile))
                     parameters: Json = {
@@ -117,7 +113,7 @@ def trials(profile: Profile) -> list[Trial]:
                     }  # fmt: skip
                     what = "sessions" if part == ATLAS else "starts"
                     name = f"{part}: {spec.key}, {budget:g} min, {what} {first + 1}-{last}"
-                    order = (int(slow), part_rank, first if part == ATLAS else 0, rank)
+                    order = (budget, part_rank, first if part == ATLAS else 0)
                     made.append((order, Trial(name, parameters, SEED)))
     return [trial for _, trial in sorted(made, key=lambda each: each[0])]
 
