@@ -7,22 +7,24 @@ import pytest
 from exact_looking import TinyTree, best_expected, random_tiny_tree
 
 from cryoscout.routing.policies import make_policy
+from cryoscout.routing.policies.explore import ExploreSettings
 from cryoscout.routing.time_model import TimeModel
 
 SHARE = 0.95
+AS_SHIPPED = ExploreSettings().spread
 PAIRS = 8
 
 
-def share_of_the_best(trees: int) -> float:
-    """Of the expected good micrographs of the best policy, over random trees."""
+def shares_of_the_best(trees: int, *spreads: float) -> list[float]:
+    """Of the expected good micrographs of the best policy, over random trees: `explore` with each spread."""
     rng = np.random.default_rng(1)
-    found = best = 0.0
+    found, best = np.zeros(len(spreads)), 0.0
     for number in range(trees):
         tiny = random_tiny_tree(rng)
         assert tiny.squares * tiny.patches * tiny.holes <= 12
         best += best_expected(tiny)
-        found += tiny.found(make_policy("explore"), PAIRS, number)
-    return found / best
+        found += [tiny.found(make_policy("explore", spread=spread), PAIRS, number) for spread in spreads]
+    return [float(share) for share in found / best]
 
 
 def one_patch(**changes: float) -> TinyTree:
@@ -46,9 +48,12 @@ def test_the_best_policy_is_the_one_found_by_hand() -> None:
 
 
 def test_explore_comes_near_the_best_policy_on_a_few_trees() -> None:
-    assert share_of_the_best(4) >= SHARE
+    (share,) = shares_of_the_best(4, AS_SHIPPED)
+    assert share >= SHARE
 
 
 @pytest.mark.slow
 def test_explore_comes_near_the_best_policy_on_a_hundred_trees() -> None:
-    assert share_of_the_best(100) >= SHARE
+    share, at_the_expected = shares_of_the_best(100, AS_SHIPPED, 0.0)
+    print(f"of the best policy: explore {share:.3f}, at the price of the expected plan {at_the_expected:.3f}")  # noqa: T201
+    assert share >= SHARE

@@ -10,7 +10,6 @@ from cryoscout.study.engine.runner import TrialRow
 from cryoscout.study.routes.looking import (
     ATLAS,
     ATLAS_BUDGETS_MIN,
-    BUDGETS_MIN,
     CHUNK,
     WHOLE,
     Y1,
@@ -19,6 +18,7 @@ from cryoscout.study.routes.looking import (
     difference,
     page,
     simulated_world,
+    specs,
     trials,
 )
 from cryoscout.study.routes.looking_page import page_of
@@ -39,14 +39,15 @@ def good_of(of, run):
     return of["budget_min"] / 4 + run + {"explore": 5.0, "bound": 20.0}.get(of["policy"], 0.0)
 
 
-def test_every_part_has_its_rows_and_what_looks_as_it_goes_comes_first():
+def test_every_part_has_its_rows_and_short_budgets_come_first():
     made = trials("paper")
     assert {trial.parameters["part"] for trial in made} == {Y1, ATLAS, WHOLE}
     assert {trial.parameters["runs"] for trial in made} == {50, 100}
-    first = [trial.parameters["policy"] for trial in made[: len(BUDGETS_MIN) * 2 * 13]]
-    assert set(first) == {"look-greedy", "explore"}
-    sessions = [trial.parameters["first"] for trial in made if trial.parameters["part"] == ATLAS]
-    assert sessions[: 2 * len(ATLAS_BUDGETS_MIN)] == [0] * 2 * len(ATLAS_BUDGETS_MIN)
+    budgets = [trial.parameters["budget_min"] for trial in made]
+    assert budgets == sorted(budgets)
+    shortest = [trial.parameters for trial in made if trial.parameters["part"] == ATLAS]
+    rows_of_part = len(specs(ATLAS))
+    assert [of["first"] for of in shortest[: 2 * rows_of_part]] == [0] * rows_of_part + [CHUNK] * rows_of_part
 
 
 def test_a_mean_is_of_all_starts_but_of_the_sessions_that_were_run():
