@@ -11,7 +11,8 @@ from cryoscout.advice.advise import advise
 from cryoscout.advice.setting import AdviceRequest, setting_of
 from cryoscout.belief.counts import forecast_count
 from cryoscout.core.errors import DataError
-from cryoscout.report.session_report import ReportRequest, session_page
+from cryoscout.report.replays import ReportRequest
+from cryoscout.report.session_report import session_page
 from cryoscout.routing.course import Course
 from cryoscout.routing.policies import make_policy
 from cryoscout.session.model import Session

@@ -133,7 +133,8 @@ def test_names_are_text_and_never_markup(epu):
 
 
 def test_the_report_draws_the_squares_of_its_plan(epu):
-    from cryoscout.report.session_report import ReportRequest, session_page
+    from cryoscout.report.replays import ReportRequest
+    from cryoscout.report.session_report import session_page
 
     page = session_page(loaded(epu), ReportRequest(30.0, ("index",), time_model="cryorl"), None)
     drawn = [

@@ -1,4 +1,4 @@
-"""`replay --looks charged` on the built-in session."""
+"""`--looks charged` of replay and report on the built-in session."""
 
 from __future__ import annotations
 
@@ -42,3 +42,20 @@ def test_other_words_for_looks_are_refused(cli):
     answer = cli(f"{COMMON} --looks paid")
     assert answer.code == 2
     assert "--looks must be one of charged, free. Got 'paid' instead" in answer.err
+
+
+def test_a_report_charges_looks_where_it_is_told_to(cli, tmp_path):
+    common = f"report y1 -o {tmp_path / 'y1.html'} --budget-min 30 --starts 1 --time-model y1-looks-as-sketched --json"
+    charged = cli(f"{common} --looks charged --policies look-greedy")
+    assert charged.code == 0
+    charged = json.loads(charged.out)
+    assert charged["looks"] == "charged"
+    (row,) = [each for name, each in charged["policies"].items() if name.startswith("look-greedy")]
+    assert row["patches_looked_mean"] > 0
+    assert row["good_mean"] <= charged["bound_mean"]
+    assert "Looks are charged" in (tmp_path / "y1.html").read_text(encoding="utf-8")
+    free = cli(f"{common} --force --policies index")
+    assert free.code == 0
+    free = json.loads(free.out)
+    assert free["looks"] == "free"
+    assert "patches_looked_mean" not in next(iter(free["policies"].values()))

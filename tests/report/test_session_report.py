@@ -11,16 +11,8 @@ import pytest
 
 from cryoscout.core.errors import DataError, UnknownNameError
 from cryoscout.report.page import report_html
-from cryoscout.report.session_report import (
-    CURVE_STEPS,
-    ReportRequest,
-    courses,
-    overview_png,
-    replay_for_report,
-    replayed_route,
-    routes_to_replay,
-    session_page,
-)
+from cryoscout.report.replays import CURVE_STEPS, ReportRequest, replay_for_report, routes_to_replay
+from cryoscout.report.session_report import courses, overview_png, replayed_route, session_page
 from cryoscout.routing.bound import good_holes_bound
 from cryoscout.routing.replay import ReplayResult
 from cryoscout.session.model import Session
@@ -60,6 +52,7 @@ def headings(page) -> list[str]:
 def test_an_imaged_session_shows_replays_and_no_plan(simulated):
     page = session_page(simulated, REQUEST, replay_for_report(simulated, REQUEST))
     assert headings(page)[0] == "What each policy finds in 120 minutes"
+    assert "squares, patches looked at" not in page.sections[0].table.header  # looks are free
     assert "The plan for the holes that are left" not in headings(page)
     assert "A replayed route" in headings(page)
 

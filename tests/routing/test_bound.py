@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.bound import good_holes_bound, good_holes_bound_course, pseudo_reward_bound
+from cryoscout.routing.places import Places
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
 from cryoscout.routing.replay import PseudoRewards, Truth
 from cryoscout.routing.time_model import PRESETS, TimeModel
@@ -97,9 +98,10 @@ def test_with_fitted_minutes_no_route_exceeds_it_and_a_tenth_of_a_minute_per_vis
     model=st.sampled_from([PRESETS["cryorl"], PRESETS["cryorl-code"], OVERHEADS, FITTED]),
     crossing=st.sampled_from(["count", "drop"]),
     shots=st.integers(1, 2),
+    charged=st.booleans(),
 )
 def test_its_course_is_the_bound_of_each_moment_alone(
-    seed: int, model: TimeModel, crossing: Crossing, shots: int
+    seed: int, model: TimeModel, crossing: Crossing, shots: int, charged: bool
 ) -> None:
     rng = np.random.default_rng(seed)
     problem = random_problem(
@@ -111,12 +113,15 @@ def test_its_course_is_the_bound_of_each_moment_alone(
     moments = np.append(np.round(np.sort(rng.uniform(0.1, budget_min, 12)), 1), [0.0, budget_min])
     moments = moments[moments <= budget_min]
     dropping = replace(problem, crossing="drop")
+    squares = rng.random(problem.tree.n_squares) < 0.5
+    patches = squares[problem.tree.square_of_patch] & (rng.random(problem.tree.n_patches) < 0.5)
+    unseen = Places.looked_at(squares, patches) if charged else None
     alone = [
-        0.0 if moment == 0.0 else good_holes_bound(dropping.with_budget(moment), truth, start)
+        0.0 if moment == 0.0 else good_holes_bound(dropping.with_budget(moment), truth, start, unseen)
         for moment in moments[:-1].tolist()
     ]
-    alone.append(good_holes_bound(problem, truth, start))
-    assert good_holes_bound_course(problem, truth, start, moments).tolist() == alone
+    alone.append(good_holes_bound(problem, truth, start, unseen))
+    assert good_holes_bound_course(problem, truth, start, moments, unseen).tolist() == alone
 
 
 def two_patches(budget_min: float, crossing: Crossing = "drop") -> RoutingProblem:

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from cryoscout.advice.charged import hidden_world, notes_on_minutes_of_looks
 from cryoscout.advice.recorded import (
     AS_RECORDED,
     headline,
@@ -205,20 +206,11 @@ def replay_session(
         notes=(
             *request.notes,
             *notes,
-            *_notes_on_looks(request, model),
+            *(notes_on_minutes_of_looks(model) if request.looks == "charged" else ()),
             *stage.notes,
             *notes_on_order(session, stage.order),
             *said_of_others,
         ),
-    )
-
-
-def _notes_on_looks(request: ReplayRequest, model: TimeModel) -> tuple[str, ...]:
-    if request.looks == "free" or model.patch_look_min is not None or model.square_look_min is not None:
-        return ()
-    return (
-        f"Looks take no minutes of their own in the time model {model.name}, only the move: places are hidden all the "
-        "same. --time-model y1-looks-as-sketched charges them.",
     )
 
 
@@ -276,26 +268,9 @@ class _Stage:
         return self._problems[prediction].with_budget(self.request.budgets_min[at])
 
     def world(self, prediction: str | None, at: int) -> World:
-        """The same where nothing was looked at; None: on any prediction.
-
-        A place without a measured hole is as if it had been looked at: nothing is known of what it held.
-        """
-        import numpy as np
-
-        from cryoscout.routing.looking import World
-        from cryoscout.routing.places import Places
-        from cryoscout.session.looks import atlas_features
-
+        """The same where nothing was looked at; None: on any prediction."""
         name = next(iter(self._problems)) if prediction is None else prediction
-        problem = self.problem(name, at)
-        tree = problem.tree
-        patch_empty = np.bincount(tree.patch_of_hole[self.truth.measured], minlength=tree.n_patches) == 0
-        square_empty = np.bincount(tree.square_of_patch[~patch_empty], minlength=tree.n_squares) == 0
-        features = atlas_features(self.session)
-        if np.isnan(features).all():
-            features = features[:, :0]
-        places = Places(square_empty, patch_empty, features)
-        return World(problem, places, self._predictions[name].of_seen)
+        return hidden_world(self.session, self._predictions[name], self.problem(name, at), self.truth)
 
     def any_problem(self, at: int) -> RoutingProblem:
         """The problem for what looks at no prediction: the bound and the recorded order."""

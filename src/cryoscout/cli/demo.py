@@ -13,7 +13,7 @@ from cryoscout.core.errors import InputError
 from cryoscout.core.new_files import write_whole
 
 if TYPE_CHECKING:
-    from cryoscout.report.session_report import ReportRequest, SessionReplays
+    from cryoscout.report.replays import ReportRequest, SessionReplays
     from cryoscout.session.model import Session
 
 MARK = "made-by-cryoscout-demo.txt"
@@ -42,7 +42,7 @@ def demo(
     from cryoscout.advice.advise import advise
     from cryoscout.advice.setting import AdviceRequest
     from cryoscout.cli.report import figures, make_report
-    from cryoscout.report.session_report import ReportRequest
+    from cryoscout.report.replays import ReportRequest
 
     began = time.monotonic()
     claim_folder(output)

@@ -8,6 +8,7 @@ from cryoscout.core.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from cryoscout.advice.setting import Looks
+    from cryoscout.session.model import Session
 
 _KNOWN = ("charged", "free")
 
@@ -17,3 +18,12 @@ def looks_of(text: str) -> Looks:
     if text not in _KNOWN:
         raise UnknownNameError("--looks", text, _KNOWN)
     return cast("Looks", text)
+
+
+def looks_or_default(text: str | None, session: Session) -> Looks:
+    """The option's value; None: charged where the session has something that was not looked at yet."""
+    from cryoscout.session.looks import has_unseen_places
+
+    if text is None:
+        return "charged" if has_unseen_places(session) else "free"
+    return looks_of(text)

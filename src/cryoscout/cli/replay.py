@@ -9,7 +9,7 @@ import typer
 from cryoscout.advice.compare import ReplayOutcome, ReplayRequest, StartsFrom, replay_session
 from cryoscout.advice.recorded import AS_RECORDED, words_on_as_recorded
 from cryoscout.advice.setting import split_policy_spec
-from cryoscout.cli.looks import looks_of
+from cryoscout.cli.looks import looks_or_default
 from cryoscout.cli.minutes import budgets_of
 from cryoscout.cli.output import TELLING, console, print_json, progress
 from cryoscout.cli.session_place import DatabaseUrl, SessionArgument, session_at
@@ -100,11 +100,10 @@ def replay(
       cryoscout replay y1 --policy dqn-y1 --starts-from eliminated
       cryoscout replay y1 --looks charged --time-model y1-looks-as-sketched --crossing drop
     """
-    from cryoscout.session.looks import has_unseen_places
     from cryoscout.session.named import load_session
 
     loaded = load_session(session_at(session, database_url), split, TELLING)
-    looks_are = ("charged" if has_unseen_places(loaded) else "free") if looks is None else looks_of(looks)
+    looks_are = looks_or_default(looks, loaded)
     charged = looks_are == "charged"
     chosen, notes = _default_policies(loaded, charged) if policies is None else (_policies_of(policies), ())
     request = ReplayRequest(
@@ -134,12 +133,13 @@ def _default_policies(session: Session, charged: bool) -> tuple[tuple[str, ...],
 
     A session without a classifier of every hole has no `combined` to name; its policies take what it has.
     """
+    from cryoscout.advice.charged import POLICIES_THAT_LOOK
     from cryoscout.advice.recorded import default_policies
     from cryoscout.routing.predictions import COMBINED, resolve_prediction
 
     prediction, _ = resolve_prediction(session, None, COMBINED)
     on = "@combined" if prediction == COMBINED else ""
-    usual = [f"{name}{on}" for name in ("look-first", "look-greedy", "explore")]
+    usual = [f"{name}{on}" for name in POLICIES_THAT_LOOK]
     return default_policies(session, usual if charged else ("greedy", f"adaptive{on}"))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cryoscout.cli.looks import looks_of
+from cryoscout.cli.looks import looks_or_default
 from cryoscout.cli.minutes import budget_of
 from cryoscout.cli.output import TELLING, print_json, progress, say
 from cryoscout.cli.session_place import DatabaseUrl, SessionArgument, folders_of_source, in_words, session_at
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from cryoscout.advice.night import Night
     from cryoscout.perception.from_session import SessionCrops
+    from cryoscout.report.replays import ReportRequest, SessionReplays
     from cryoscout.report.results_curve import ResultsCurve
-    from cryoscout.report.session_report import ReportRequest, SessionReplays
     from cryoscout.session.model import Session
 
 DEFAULT_POLICIES = ("random", "greedy", "index", "expected", "adaptive")
@@ -37,7 +37,8 @@ def report(
         str | None,
         typer.Option(
             help="Policies by commas, each policy or policy@prediction; the last one's route is drawn. "
-            "Default: random,greedy,index,expected,adaptive, as far as the session serves them."
+            "Default: random,greedy,index,expected,adaptive, as far as the session serves them; where looks are "
+            "charged look-first,look-greedy,explore."
         ),
     ] = None,
     starts: Annotated[int, typer.Option(help="How many start holes are drawn for the replays.", min=1)] = 20,
@@ -67,12 +68,13 @@ def report(
         bool, typer.Option("--also-unchosen", help="Plan holes too that you did not choose, as in plan.")
     ] = False,
     looks: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="charged: the plan may look at squares and patches that were not looked at yet. free: it images what "
-            "is seen."
+            help="charged: the plan may look at squares and patches that were not looked at yet, and replays hide "
+            "everything but the start's patch and square and pay for each look. free: what is seen is imaged, and "
+            "replays know it all. Default: charged where something was not looked at yet."
         ),
-    ] = "charged",
+    ] = None,
     split: Annotated[
         str | None, typer.Option(help="Split of a built-in session: train, val. Default: val.")
     ] = None,
@@ -99,18 +101,20 @@ def report(
     Example:
       cryoscout report y1 -o report.html --budget-min 240 --policies greedy,expected
     """
+    from cryoscout.advice.charged import POLICIES_THAT_LOOK
     from cryoscout.advice.recorded import default_policies
-    from cryoscout.report.session_report import ReportRequest
+    from cryoscout.report.replays import ReportRequest
     from cryoscout.session.named import load_session
 
     spec = session_at(session, database_url)
     minutes = budget_of(budget_min, None)
-    looks_are = looks_of(looks)
     for file in (output, picture):
         if file is not None:
             check_new_file(file, force)
     loaded = load_session(spec, split, TELLING)
-    chosen, notes = default_policies(loaded, DEFAULT_POLICIES) if policies is None else _named(policies)
+    looks_are = looks_or_default(looks, loaded)
+    usual = POLICIES_THAT_LOOK if looks_are == "charged" else DEFAULT_POLICIES
+    chosen, notes = default_policies(loaded, usual) if policies is None else _named(policies)
     options: list[str] = [
         "-o",
         output.name,
@@ -127,7 +131,7 @@ def report(
         ("--split", split),
     ):
         options += [] if value is None else [option, str(value)]
-    options += ["--looks", looks] if looks != "charged" else []
+    options += [] if looks is None else ["--looks", looks]
     options += ["--also-unchosen"] if also_unchosen else []
     options += [part for folder in classifier or [] for part in ("--classifier", str(folder))]
     request = ReportRequest(
@@ -205,12 +209,8 @@ def make_report(
     Raises InputError when a picture is asked for and there is nothing to replay.
     """
     from cryoscout.report.page import write_report
-    from cryoscout.report.session_report import (
-        overview_png,
-        replay_for_report,
-        routes_to_replay,
-        session_page,
-    )
+    from cryoscout.report.replays import replay_for_report, routes_to_replay
+    from cryoscout.report.session_report import overview_png, session_page
 
     replays = None
     if session.measured_by_hole().any():
@@ -283,15 +283,18 @@ def _images_of(
 
 
 def figures(request: ReportRequest, replays: SessionReplays | None) -> dict[str, Any]:
-    """The figures of a report as JSON: budget_min, starts, bound_mean, policies by policy@prediction.
+    """The figures of a report as JSON: budget_min, looks, starts, bound_mean, policies by policy@prediction.
 
+    Where looks are charged each policy has patches_looked_mean and squares_looked_mean, looks that it paid for.
     Where the recorded order is known the first policy is `as recorded`, with minutes_recorded_mean: what its routes
     took by the session's own times, null where it has names alone.
     """
     if replays is None:
-        return {"budget_min": request.budget_min, "starts": 0, "bound_mean": None, "policies": {}}
+        nothing: dict[str, Any] = {"starts": 0, "bound_mean": None, "policies": {}}
+        return {"budget_min": request.budget_min, "looks": request.looks, **nothing}
     return {
         "budget_min": request.budget_min,
+        "looks": request.looks,
         "starts": len(replays.starts),
         "bound_mean": float(replays.bound[:, -1].mean()),
         "policies": {
@@ -300,6 +303,14 @@ def figures(request: ReportRequest, replays: SessionReplays | None) -> dict[str,
                 "good_mean": float(each.good.mean()),
                 "good_std": float(each.good.std()),
                 "visited_mean": float(each.visited.mean()),
+                **(
+                    {
+                        "patches_looked_mean": each.patches_looked_mean,
+                        "squares_looked_mean": each.squares_looked_mean,
+                    }
+                    if request.looks == "charged"
+                    else {}
+                ),
                 **(
                     {"minutes_recorded_mean": replays.minutes_recorded_mean}
                     if each.kind == "recorded"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
@@ -14,23 +13,16 @@ from cryoscout.advice.advise import Advice, advise
 from cryoscout.advice.atlas_map import atlas_maps
 from cryoscout.advice.night import Night
 from cryoscout.advice.recorded import (
-    AS_RECORDED,
-    LongBudget,
     headline,
-    long_budget,
-    mean_minutes_recorded,
-    notes_on_order,
     reference_among,
     words_on_as_recorded,
 )
-from cryoscout.advice.setting import AdviceRequest, Looks, default_policy, setting_of, threshold_of
+from cryoscout.advice.setting import default_policy, setting_of, threshold_of
 from cryoscout.advice.square_maps import pictures_of_session, square_maps
 from cryoscout.advice.work_list import WorkList
 from cryoscout.core.errors import DataError
 from cryoscout.core.telling import Progress, no_progress
-from cryoscout.core.ties import first_of_the_best
 from cryoscout.core.units import TIER_NAMES
-from cryoscout.learning.seen_holes import note_on_seen_holes
 from cryoscout.perception.from_session import SessionCrops
 from cryoscout.report.figures import (
     Curve,
@@ -44,29 +36,26 @@ from cryoscout.report.map_scene import MapScene, RouteOnMap, scene_of_session
 from cryoscout.report.night_section import night_section, other_orders
 from cryoscout.report.page import ReportPage, ReportSection, ReportTable
 from cryoscout.report.prediction_section import prediction_sections
+from cryoscout.report.replays import (
+    CURVE_STEPS,
+    PolicyReplays,
+    ReportRequest,
+    SessionReplays,
+    asked_of,
+    time_model_of,
+)
 from cryoscout.report.results_curve import ResultsCurve, results_section
 from cryoscout.report.statistics import mean_and_std, paired_difference
-from cryoscout.routing.bound import good_holes_bound_course
 from cryoscout.routing.from_session import (
     is_planned_as_new,
-    truth_from_session,
 )
-from cryoscout.routing.policies.as_recorded import policy_as_recorded
-from cryoscout.routing.problem import RoutingProblem
 from cryoscout.routing.replay import (
-    ReplayResult,
-    Truth,
     good_course,
-    only_measured,
-    random_starts,
-    replay,
     visited_course,
 )
 from cryoscout.routing.time_model import TimeModel
-from cryoscout.routing.times import time_model_for
 from cryoscout.session.model import Session
 
-CURVE_STEPS = 48
 LOOKS_LISTED = 20
 """Squares to open next that the page lists."""
 SQUARES_DRAWN = 6
@@ -76,157 +65,15 @@ _NOTE_ON_BOUND = (
     "crosses the "
     "budget counts (greedy drops it), as in the published comparison."
 )
+_NOTE_ON_LOOKS = (
+    " Looks are charged: every square and patch is hidden at the start, but the start hole's, and each look takes its "
+    "minutes, for who knows every outcome too."
+)
 _NOTE_ON_DIFFERENCE = (
     " The difference pairs routes from the same start; its 95 % interval says what the choice of start "
     "explains, on "
     "this session alone."
 )
-
-
-@dataclass(frozen=True)
-class ReportRequest:
-    """What to report.
-
-    policies : `policy` or `policy@prediction`; the last one is the one whose plan and route are drawn
-    policies_named : by the user; else the plan is the default's, which looks where there is something to look at
-    notes : what was chosen for the user, said on the page
-    """
-
-    budget_min: float
-    policies: tuple[str, ...]
-    policies_named: bool = True
-    starts: int = 20
-    seed: int = 0
-    threshold_angstrom: float | None = None
-    time_model: str | None = None
-    minutes_per_exposure: float | None = None
-    loaded: str | None = None
-    also_unchosen: bool = False
-    """Plan holes too that the operator did not choose."""
-    looks: Looks = "charged"
-    """Whether the plan may look at what was not looked at yet."""
-    pictures: tuple[Path, ...] = ()
-    """Folders with pictures of squares or patches, on which the chosen holes are drawn."""
-    command: str = ""
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class PolicyReplays:
-    """One policy's routes from the shared starts."""
-
-    label: str  # policy@prediction, or AS_RECORDED
-    kind: str
-    problem: RoutingProblem
-    results: tuple[ReplayResult, ...]  # one per start
-
-    @property
-    def good(self) -> NDArray[np.float64]:
-        """(k,) good micrographs per start."""
-        return np.array([result.good_found for result in self.results])
-
-    @property
-    def visited(self) -> NDArray[np.float64]:
-        """(k,) visits per start."""
-        return np.array([result.visited for result in self.results], dtype=np.float64)
-
-    def typical(self) -> ReplayResult:
-        """The route whose count is nearest to the mean: neither the best nor the worst."""
-        return self.results[first_of_the_best(-np.abs(self.good - self.good.mean()))]
-
-
-@dataclass(frozen=True)
-class SessionReplays:
-    """All policies from the same starts, with the bound's course."""
-
-    starts: NDArray[np.int64]  # (k,)
-    truth: Truth
-    policies: tuple[PolicyReplays, ...]  # the recorded order first, where it is known
-    bound_moments_min: NDArray[np.float64]  # (t,) from 0 to the budget
-    bound: NDArray[np.float64]  # (k, t)
-    left_out: int
-    notes: tuple[str, ...]
-    minutes_recorded_mean: float | None  # of the recorded routes by the session's own times; None: not known
-
-    @property
-    def is_recorded(self) -> bool:
-        """Whether the first of the policies is the recorded order."""
-        return self.policies[0].label == AS_RECORDED
-
-    @property
-    def long_budget(self) -> LongBudget | None:
-        """What is to be said where the budget holds every measured hole."""
-        visited = {each.label: float(each.visited.mean()) for each in self.policies}
-        return long_budget(self.policies[-1].problem, visited)
-
-
-def replay_for_report(
-    session: Session, request: ReportRequest, progress: Callable[[], None] | None = None
-) -> SessionReplays:
-    """Replay the recorded order and every policy from the same drawn starts among the holes with an outcome.
-
-    progress : called after every route and every start of the bound
-    Raises DataError when no hole has an outcome.
-    """
-    threshold = threshold_of(session, request.threshold_angstrom)
-    truth = truth_from_session(session, threshold)
-    if not truth.measured.any():
-        raise DataError(
-            f"A replay must have holes with an outcome. Got none in session {session.name} instead. "
-            "Remedy: import the session with its CTF results."
-        )
-    _, notes = time_model_for(session, request.time_model, request.minutes_per_exposure)
-    starts = random_starts(truth.measured, request.starts, np.random.default_rng(request.seed))
-    policies, said = [], [*request.notes, *notes]
-    for spec in request.policies:
-        setting = setting_of(session, _asked(request, spec, replayed=True))
-        problem, policy = only_measured(setting.problem, truth), setting.policy
-        results = replay(problem, truth, policy, starts.tolist(), request.seed, progress=progress)
-        policies.append(PolicyReplays(setting.label, policy.kind, problem, tuple(results)))
-        more = (*setting.prediction.notes, *note_on_seen_holes(policy, session))
-        said.extend(note for note in more if note not in said)
-    problem, order, minutes_recorded = policies[0].problem, session.recorded_order(), None
-    said.extend(notes_on_order(session, order))
-    if order is not None:
-        recorded = policy_as_recorded(order)
-        results = replay(problem, truth, recorded, starts.tolist(), request.seed, progress=progress)
-        policies.insert(0, PolicyReplays(AS_RECORDED, recorded.kind, problem, tuple(results)))
-        minutes_recorded = mean_minutes_recorded(order, problem, results)
-    moments = np.linspace(0.0, request.budget_min, CURVE_STEPS + 1)
-    by_start: dict[int, NDArray[np.float64]] = {}
-    for start in starts.tolist():
-        if start not in by_start:
-            by_start[start] = good_holes_bound_course(problem, truth, start, moments)
-        if progress is not None:
-            progress()
-    bound = np.array([by_start[start] for start in starts.tolist()])
-    left_out = int((~truth.measured).sum())
-    return SessionReplays(
-        starts, truth, tuple(policies), moments, bound, left_out, tuple(said), minutes_recorded
-    )
-
-
-def routes_to_replay(session: Session, request: ReportRequest) -> int:
-    """How often `replay_for_report` calls its progress."""
-    rows = len(request.policies) + (session.recorded_order() is not None)
-    return request.starts * (rows + 1)
-
-
-def _asked(request: ReportRequest, spec: str, *, replayed: bool) -> AdviceRequest:
-    """What a plan or a replay of one policy asks for; a replay counts its crossing visit and hides outcomes."""
-    return AdviceRequest(
-        budget_min=request.budget_min,
-        policy=spec,
-        threshold_angstrom=request.threshold_angstrom,
-        as_new=replayed,
-        also_unchosen=request.also_unchosen,
-        time_model=request.time_model,
-        minutes_per_exposure=request.minutes_per_exposure,
-        loaded=request.loaded,
-        crossing="count" if replayed else "drop",
-        seed=request.seed,
-        looks="free" if replayed else request.looks,
-    )
 
 
 def session_page(
@@ -272,7 +119,7 @@ def session_page(
             session, threshold_of(session, request.threshold_angstrom), crops, fitted_to
         )
     sections += [] if curve is None else [results_section(curve)]
-    model, _ = time_model_for(session, request.time_model, request.minutes_per_exposure)
+    model, _ = time_model_of(session, request)
     facts = _facts(session, request, replays, model)
     return ReportPage(f"Session {session.name}", lead, sections, facts, request.command)
 
@@ -284,11 +131,11 @@ def _night_section(
     if session.n_holes == 0:
         return None  # of an atlas alone there is no night yet
     if replays is None:
-        problem = setting_of(session, _asked(request, request.policies[-1], replayed=True)).problem
+        problem = setting_of(session, asked_of(request, request.policies[-1], replayed=True)).problem
         return night_section(session, night, problem, threshold, None)
     problem, order, others = replays.policies[-1].problem, session.recorded_order(), None
     if order is not None:
-        setting = setting_of(session, _asked(request, request.policies[-1], replayed=True))
+        setting = setting_of(session, asked_of(request, request.policies[-1], replayed=True))
         others = other_orders(problem, replays.truth, order, {setting.label: setting.policy}, request.seed)
     return night_section(session, night, problem, threshold, others)
 
@@ -304,6 +151,8 @@ def _table_section(request: ReportRequest, replays: SessionReplays) -> ReportSec
     reference = reference_among([each.label for each in replays.policies])
     compared = next((each for each in replays.policies if each.label == reference), None)
     header = ["policy", "good found", "of the bound", "holes visited", _share_in_words(replays)]
+    charged = request.looks == "charged"
+    header += ["squares, patches looked at"] if charged else []
     header += [f"more than {compared.label}"] if compared is not None else []
     rows: list[list[str]] = []
     for each in replays.policies:
@@ -317,13 +166,15 @@ def _table_section(request: ReportRequest, replays: SessionReplays) -> ReportSec
             f"{visited:.0f}",
             f"{100 * mean / taken:.0f} %" if taken > 0 else "-",
         ]
+        if charged:
+            row.append(f"{each.squares_looked_mean:.0f}, {each.patches_looked_mean:.0f}")
         if compared is not None:
             more = "-" if each is compared else str(paired_difference(each.good, compared.good, request.seed))
             row.append(more)
         rows.append(row)
-    last_column = [] if compared is None else [""]
+    last_columns = [""] * (charged + (compared is not None))
     mean, std = mean_and_std(replays.bound[:, -1])
-    rows.append(["exact bound", f"{mean:.1f} ± {std:.1f}", "100 %", "", "", *last_column])
+    rows.append(["exact bound", f"{mean:.1f} ± {std:.1f}", "100 %", "", "", *last_columns])
     return ReportSection(
         f"What each policy finds in {request.budget_min:g} minutes",
         [words_on_as_recorded([replays.minutes_recorded_mean]).capitalize()] if replays.is_recorded else [],
@@ -333,7 +184,9 @@ def _table_section(request: ReportRequest, replays: SessionReplays) -> ReportSec
             rows,
             strong_row=len(replays.policies) - 1,
         ),
-        note=_NOTE_ON_BOUND + (_NOTE_ON_DIFFERENCE if compared is not None else ""),
+        note=_NOTE_ON_BOUND
+        + (_NOTE_ON_LOOKS if charged else "")
+        + (_NOTE_ON_DIFFERENCE if compared is not None else ""),
     )
 
 
@@ -456,7 +309,7 @@ def _plan_section(
     if not request.policies_named:
         default = default_policy(session, request.looks)
         policy = default if default != "adaptive" else policy
-    asked = _asked(request, policy, replayed=False)
+    asked = asked_of(request, policy, replayed=False)
     problem = setting_of(session, asked).problem
     if not problem.available().any() and not problem.has_unseen:
         return None
@@ -594,4 +447,9 @@ def _tiers_in_words(model: TimeModel) -> str:
     tiers = ", ".join(
         f"{name} {minutes:.3g}" for name, minutes in zip(TIER_NAMES, model.tiers_min(), strict=True)
     )
-    return f"{model.name}: {tiers} min"
+    looks = [
+        f"look at a {level} {minutes:.3g}"
+        for level, minutes in (("square", model.square_look_min), ("patch", model.patch_look_min))
+        if minutes is not None
+    ]
+    return f"{model.name}: {', '.join([tiers, *looks])} min"

@@ -31,11 +31,15 @@ def good_holes_bound(
 
 
 def good_holes_bound_course(
-    problem: RoutingProblem, truth: Truth, start_hole: int, moments_min: NDArray[np.float64]
+    problem: RoutingProblem,
+    truth: Truth,
+    start_hole: int,
+    moments_min: NDArray[np.float64],
+    unseen: Places | None = None,
 ) -> NDArray[np.float64]:
     """(t,) `good_holes_bound` at each moment, all from one solution of the knapsack: it holds every budget below.
 
-    moments_min : (t,) minutes, 0 or more, none beyond the problem's budget
+    moments_min : (t,) minutes, 0 or more, none beyond the problem's budget     unseen : as `good_holes_bound` takes it
     A visit that crosses the budget counts at the budget alone; before it, what has ended by the moment.
     """
     free = problem.available() & truth.measured
@@ -43,7 +47,7 @@ def good_holes_bound_course(
         free[start_hole] = False
     setup_min = problem.time_model.setup_min
     minutes = problem.budget_min - setup_min
-    knapsack = TreeKnapsack(problem, rounding="down")
+    knapsack = TreeKnapsack(problem, rounding="down", unseen=unseen)
     solved = knapsack.solve(truth.good, free, start_hole, minutes, plan=False)
     in_steps = np.array([knapsack.steps.in_budget(float(moment) - setup_min) for moment in moments_min])
     by_moment = np.where(in_steps < 0, 0.0, solved.within[np.clip(in_steps, 0, len(solved.within) - 1)])
