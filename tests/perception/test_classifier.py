@@ -129,13 +129,39 @@ def test_temperature_undoes_overconfidence(classes: int) -> None:
     assert loss(calibrated) < loss(p) - 0.02
 
 
-def test_two_classes_are_calibrated_as_the_belief_does() -> None:
-    p, labels = overconfident(200, 2, 2.0)
-    assert fit_slope(p, labels) == fit_calibration(p[:, 1], labels.astype(float), "temperature", 1e-6).slope
+def test_many_labels_are_calibrated_as_the_belief_does() -> None:
+    p, labels = overconfident(4000, 2, 2.0)
+    likeliest = fit_calibration(p[:, 1], labels.astype(float), "temperature", 1e-6).slope
+    assert fit_slope(p, labels) == pytest.approx(likeliest, rel=0.01)
+    assert fit_slope(p[:40], labels[:40], spread=1e6) == pytest.approx(
+        fit_calibration(p[:40, 1], labels[:40].astype(float), "temperature", 1e-6).slope, rel=0.02
+    )
 
 
-def test_too_few_labels_one_class_or_a_reversed_order_give_no_temperature() -> None:
+@pytest.mark.parametrize("classes", [2, 4])
+def test_few_labels_take_no_meaning_from_probabilities(classes: int) -> None:
+    # Right probabilities that say little: the slope is 1, and 120 labels leave it open by about a half.
+    rng = np.random.default_rng(1)
+    true = rng.dirichlet(np.full(classes, 8.0), (60, 120))
+    labels = (true.cumsum(axis=2) > rng.random((60, 120, 1))).argmax(axis=2)
+    slopes = [fit_slope(p, drawn) for p, drawn in zip(true, labels, strict=True)]
+    assert all(slope is not None and 0.2 < slope < 4.0 for slope in slopes)
+    free = [fit_slope(p, drawn, spread=1e6) for p, drawn in zip(true, labels, strict=True)]
+    assert min(slopes) > 1.2 * min(free)
+    assert max(slopes) < max(free)
+
+    def mean_loss(found: list[Any]) -> float:
+        """Expected over the true classes."""
+        said = [apply_slope(p, slope) for p, slope in zip(true, found, strict=True)]
+        return float(-(true * np.log(said)).sum(axis=2).mean())
+
+    assert mean_loss(slopes) < mean_loss(free)
+
+
+def test_too_few_labels_or_one_class_give_no_temperature_and_a_reversed_order_says_little() -> None:
     p, labels = overconfident(200, 2, 2.0)
     assert fit_slope(p[:9], labels[:9]) is None
     assert fit_slope(p, np.zeros_like(labels)) is None
-    assert fit_slope(p, 1 - labels) is None
+    slope = fit_slope(p, 1 - labels)
+    assert slope is not None
+    assert 0.0 < slope < 0.1

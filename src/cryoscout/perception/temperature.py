@@ -6,38 +6,36 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from cryoscout.belief.calibration import FEWEST_LABELS, Calibration, fit_calibration
-from cryoscout.core.errors import InputError
+from cryoscout.belief.calibration import FEWEST_LABELS, Calibration
 
 _SMALLEST = 1e-12
 _CLIP = 1e-6
 """A network's own probabilities have more digits than published tables."""
+LOG_SLOPE_SPREAD = 0.7
+"""Standard deviation of log slope before any label: a network is off by a factor of 2 as a rule, not of 10.
+
+A hundred held-out labels leave the slope open by more than that where images say little, and labels of whole patches by
+more still; without it, the few that happen to disagree took all meaning from good probabilities. Chosen by
+`scripts/select_temperature.py`, on simulated sessions of development alone.
+"""
 
 
-def fit_slope(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> float | None:
-    """1 / temperature by maximum likelihood; None when there are fewer than 10 labels or only one class of them.
+def fit_slope(
+    probabilities: NDArray[np.float64], labels: NDArray[np.int64], spread: float = LOG_SLOPE_SPREAD
+) -> float | None:
+    """1 / temperature, the likeliest given the labels; None when there are fewer than 10 or only one class of them.
 
-    probabilities : (n, classes)     labels : (n,)
-    Two classes are `belief.calibration`'s; more have the softmax of slope times log p, with its weak prior on the
-    slope. A slope of 0 or less, which would turn the order round, is none.
+    probabilities : (n, classes)     labels : (n,)     spread : of log slope around 0 beforehand
+    Where the labels contradict the order of the probabilities the slope is small: they say little then.
     """
     if len(labels) < FEWEST_LABELS or len(np.unique(labels)) < 2:
         return None
-    if probabilities.shape[1] == 2:
-        try:
-            slope = fit_calibration(
-                probabilities[:, 1], labels.astype(np.float64), "temperature", _CLIP
-            ).slope
-        except InputError:  # the order would be turned round
-            return None
-    else:
 
-        def loss(slope: float) -> float:
-            p = apply_slope(probabilities, slope)[np.arange(len(labels)), labels]
-            return float(-np.log(np.maximum(p, _SMALLEST)).sum() + (slope - 1.0) ** 2 / 200.0)
+    def loss(log_slope: float) -> float:
+        p = apply_slope(probabilities, float(np.exp(log_slope)))[np.arange(len(labels)), labels]
+        return float(-np.log(np.maximum(p, _SMALLEST)).sum() + (log_slope / spread) ** 2 / 2.0)
 
-        slope = float(minimize_scalar(loss, bounds=(1e-3, 100.0), method="bounded").x)
-    return slope if slope > 0.0 else None
+    return float(np.exp(minimize_scalar(loss, bounds=(-5.0, 5.0), method="bounded").x))
 
 
 def apply_slope(probabilities: NDArray[np.float64], slope: float) -> NDArray[np.float64]:
