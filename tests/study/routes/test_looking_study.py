@@ -17,6 +17,7 @@ from cryoscout.study.routes.looking import (
     cells_of,
     difference,
     page,
+    share_of_the_best_shares,
     simulated_world,
     specs,
     trials,
@@ -100,6 +101,29 @@ def test_the_best_share_is_that_of_sessions_that_every_share_has():
     apart = missing_sessions("look-share 0.1", ("1-4", "5-8", "9-12", "13-16"))
     apart |= missing_sessions("look-share 0.5", ("17-20",))
     assert best_share(cells_of(rows(good_of, apart), "quick"), ATLAS_BUDGETS_MIN[0], ATLAS) is None
+
+
+def test_explore_is_compared_with_the_best_share_of_each_session():
+    # Which share is best changes from session to session: together they find more than any one of them.
+    made = rows(
+        lambda of, run: {0.1: 10.0 + 10.0 * (run % 2), 0.25: 20.0 - 10.0 * (run % 2)}.get(of["share"], 15.0)
+    )
+    cells = cells_of(made, "quick")
+    assert share_of_the_best_shares(cells, ATLAS_BUDGETS_MIN[0], ATLAS) == pytest.approx(15 / 20)
+    assert "share of the best `look-share` of each session | 75 % |" in page_of(cells, "quick").markdown
+    lacking = {f"{Y1}: look-share 0.1, 120 min, starts 1-4"}
+    assert share_of_the_best_shares(cells_of(rows(good_of, lacking), "quick"), 120.0) is None
+
+
+def test_the_page_says_which_aims_of_the_simulated_sessions_are_reached():
+    reached = page(rows(good_of), "quick").markdown
+    assert "the interval above 0. Above: `look-first` in the time of 5 squares" in reached
+    assert "ot above" not in reached
+    less = page(rows(lambda of, run: 10.0 - 5.0 * (of["policy"] == "explore")), "quick").markdown
+    assert "Not above: `look-first` in the time of 5 squares" in less
+    assert "`look-share 0.1` in hindsight, 5.0 more at 120 min" in less
+    lacking = missing_sessions("explore", ("1-4", "5-8", "9-12", "13-16", "17-20"))
+    assert "ot run: `look-first` in the time of 5 squares" in page(rows(good_of, lacking), "quick").markdown
 
 
 def test_the_page_has_every_part_and_one_row_per_cell():

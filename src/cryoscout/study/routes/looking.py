@@ -293,6 +293,19 @@ def best_share(cells: Cells, budget: float, part: str = Y1) -> str | None:
     return max(shares, key=lambda key: float(shares[key].among(runs).mean()))
 
 
+def share_of_the_best_shares(cells: Cells, budget: float, part: str = Y1) -> float | None:
+    """What `explore` finds of what the best share of each start or session finds, over those that all rows have."""
+    rows = [cells[part, key, budget] for key in ("explore", *(f"look-share {share:g}" for share in SHARES))]
+    present = [cell for cell in rows if cell is not None]
+    if len(present) < len(rows):
+        return None
+    runs = reduce(np.intersect1d, [cell.runs for cell in present])
+    if len(runs) == 0:
+        return None
+    explore, *shares = (cell.among(runs) for cell in present)
+    return float(explore.mean() / np.max(shares, axis=0).mean())
+
+
 def means_over_both(
     cells: Cells, first: str, second: str, budget: float, part: str = Y1
 ) -> tuple[float, float] | None:

@@ -27,14 +27,15 @@ from cryoscout.study.routes.looking import (
     difference,
     means_over_both,
     runs_of,
+    share_of_the_best_shares,
     specs,
 )
 
 WHY_NOT_MORE = (
-    "Who knew every prediction beforehand and still paid the looks would find 1 to 10 % less than the bound with looks "
-    "charged; the rest of the gap is lost to looks at places that turn out bad and to good places that are not looked "
-    "at. What was tried, on training patches and simulated sessions alone, and what each change gains there: "
-    "[How `explore` was chosen](../belief-and-planners.md#how-explore-was-chosen)."
+    "On training patches and in simulated sessions, who knew every prediction beforehand and still paid the looks "
+    "would find 1 to 10 % less than the bound with looks charged, and `explore` 8 to 15 % less than that: the price of "
+    "not knowing where to look (`python scripts/select_explore.py 6 --knowing`). What was tried there, and what each "
+    "change gains: [How `explore` was chosen](../belief-and-planners.md#how-explore-was-chosen)."
 )
 
 
@@ -64,6 +65,7 @@ def page_of(cells: Cells, profile: Profile) -> Page:
             _table(cells, ATLAS),
             "Good micrographs more by `explore` in the same session: mean and 90 % bootstrap interval.",
             _gains(cells, ATLAS, 0.90),
+            _aims_of_simulated(cells),
             "## The whole of 21mar02c",
             "All 3,538 holes, squares in the order of their numbers, with the session's own results only (`flat`: the "
             f"classifiers saw the labels of its training holes); {WHOLE_STARTS[profile]} starts.",
@@ -136,7 +138,25 @@ def _gains(cells: Cells, part: str, coverage: float) -> str:
         means = means_over_both(cells, "explore", "bound, looks charged", budget, part)
         shares.append(MISSING if means is None else f"{100 * means[0] / means[1]:.0f} %")
     lines.append(["share of the charged bound", *shares])
+    of_each = [share_of_the_best_shares(cells, budget, part) for budget in budgets_of(part)]
+    said = [MISSING if share is None else f"{100 * share:.0f} %" for share in of_each]
+    lines.append([f"share of the best `look-share` of each {'session' if part == ATLAS else 'start'}", *said])
     return markdown_table(_header(part), lines)
+
+
+def _aims_of_simulated(cells: Cells) -> str:
+    """Whether `explore` is above both others at every budget, as far as sessions were run."""
+    reached, not_reached, missing = list[str](), list[str](), list[str]()
+    for squares, budget in zip(SQUARES_WORTH, budgets_of(ATLAS), strict=True):
+        for other in ("look-first", "look-greedy"):
+            gain = difference(cells, "explore", other, budget, ATLAS, 0.90)
+            of = missing if gain is None else reached if gain.low > 0 else not_reached
+            of.append(f"`{other}` in the time of {squares} squares")
+    told = (("above", reached), ("not above", not_reached), ("not run", missing))
+    said = "; ".join(f"{words}: {', '.join(those)}" for words, those in told if those)
+    return (
+        f"`explore` has to be above both at every budget, the interval above 0. {said[:1].upper()}{said[1:]}."
+    )
 
 
 def _targets(cells: Cells) -> str:
@@ -165,6 +185,11 @@ def _targets(cells: Cells) -> str:
         for budget, mean, target in zip(BUDGETS_MIN, found, shifted, strict=True)
         if mean is not None and mean < target
     ]
+    for budget in BUDGETS_MIN:
+        share = best_share(cells, budget)
+        gain = None if share is None else difference(cells, "explore", share, budget)
+        if gain is not None and gain.mean < 0:
+            missed.append(f"`{share}` in hindsight, {-gain.mean:.1f} more at {budget:g} min")
     outcome = f" Missed: {', '.join(missed)}." if missed else ""
     return f"The sketch had its own 12 starts.{moved}{outcome}\n\n{table}"
 
