@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from cryoscout.advice.drift import EVERY, KEPT, DriftWatch, Promise, Promises, log_ratios
+from cryoscout.advice.drift import (
+    EVERY,
+    KEPT,
+    SUREST,
+    DriftWatch,
+    Promise,
+    Promises,
+    _Results,
+    log_ratios,
+)
+from cryoscout.belief.laplace import laplace_posterior
 from cryoscout.core.hole_tree import HoleTree
 
 
@@ -44,6 +56,49 @@ def test_a_fall_that_begins_in_a_new_square_is_that_squares():
     assert warning is not None
     assert (warning.level, warning.place) == ("this square", "x")
     assert "Square x" in warning.sentence
+
+
+def test_a_total_loss_is_told_with_the_first_ten_results_that_are_lost():
+    # Seven of ten were good until then; the effects of patch and square could explain a fall, but hardly to nothing.
+    watch = DriftWatch()
+    assert told(watch, 100, 7, first_patch=0, squares=("a", "b", "c")) is None
+    warning = told(watch, 20, 0, first_patch=10, squares=("a", "b", "c"))
+    assert warning is not None
+    assert (warning.level, warning.since_result, warning.good) == ("all at once", 100, 0.0)
+
+
+@pytest.mark.parametrize("lost_since", [20, 50, 100])
+def test_a_loss_that_goes_on_is_told_for_as_long_as_it_is_the_newest_of_the_results(lost_since):
+    watch = DriftWatch()
+    told(watch, 150, 8, first_patch=0, squares=("a", "b", "c"))
+    told(watch, lost_since, 0, first_patch=15, squares=("a", "b", "c"))
+    assert watch.warning is not None
+    assert watch.warning.good <= 0.1 * watch.warning.expected
+
+
+def test_a_grid_that_gives_nothing_is_told_as_that_grid():
+    watch = DriftWatch()
+    told(watch, 150, 8, first_patch=0, squares=("a", "b", "c"))
+    warnings = [
+        told(watch, 10, 0, first_patch=100 + number, squares=("x", "y", "z"), grid="g2")
+        for number in range(6)
+    ]
+    levels = [warning.level for warning in warnings if warning is not None]
+    assert levels[-1] == "this grid"
+    assert "all at once" not in levels
+    assert watch.warning is not None
+    assert watch.warning.place == "g2"
+    assert "Grid g2 is worse" in watch.warning.sentence
+
+
+def test_a_hole_that_cannot_fail_counts_by_no_more_than_the_surest():
+    rows = [(promised(0.9, number // 5), number % 3 != 0) for number in range(30)]
+    results = _Results(rows)
+    posterior = laplace_posterior(results.block(1.0))
+    certain = replace(posterior, patch_mean=posterior.patch_mean + 60.0)  # p_good is 1 to the last bit
+    score, information = results.score(certain)
+    assert score[0] == pytest.approx(SUREST * 10.0)
+    assert np.isfinite(information).all()
 
 
 def test_predictions_that_always_promise_too_much_are_no_drift():

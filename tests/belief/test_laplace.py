@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -109,3 +111,30 @@ def test_a_patch_effect_without_variance_stays_zero_whatever_the_start():
     found = laplace_posterior(block, (np.zeros(5), np.full(n_patches, 3.0)))
     assert np.array_equal(found.patch_mean, np.zeros(n_patches))
     assert np.array_equal(found.patch_variance, np.zeros(n_patches))
+
+
+@given(blocks, st.sampled_from([0.3, 0.6, 0.95]), st.integers(0, 15))
+def test_where_good_micrographs_are_lost_the_mode_has_no_slope(block, loss, since):
+    block = replace(block, kept=np.where(np.arange(len(block.good)) >= since, 1.0 - loss, 1.0))
+    found, h = laplace_posterior(block), 1e-4
+    joint = block.log_joint(found.mean, found.patch_mean)
+    for place in range(len(found.mean)):
+        step = h * np.eye(len(found.mean))[place]
+        slope = block.log_joint(found.mean + step, found.patch_mean)
+        slope -= block.log_joint(found.mean - step, found.patch_mean)
+        assert slope / (2 * h) == pytest.approx(0.0, abs=1e-3)
+    assert joint >= block.log_joint(0.0 * found.mean, 0.0 * found.patch_mean) - 1e-9
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.6, 0.95])
+def test_the_evidence_of_a_loss_is_near_that_of_an_integral(loss):
+    good = np.array([1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0])
+    kept = np.where(np.arange(12) >= 6, 1.0 - loss, 1.0)
+    block = LabelledBlock(np.full(12, 1.2), np.full((12, 1), 0.9), np.zeros(12, np.int64), 0.0, good, kept)
+    z = np.linspace(-8.0, 8.0, 4001)
+    chance = expit(1.2 + 0.9 * z)[:, None] * kept
+    likelihood = (
+        np.where(good > 0, chance, 1.0 - chance).prod(axis=1) * np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
+    )
+    slow = np.log(likelihood.sum() * (z[1] - z[0]))
+    assert laplace_posterior(block).log_evidence == pytest.approx(slow, abs=0.1)

@@ -4,6 +4,9 @@ The draws are of a mixture of beliefs that differ in how far they trust the pred
 results so far; only patches with a result, a pending hole or a planned one are in it, because no other has a part in
 the number. So a session whose predictions promise too much says so as soon as its results do. Where stage positions are
 known it is the mixture with smooth fields over the stage that the planners have.
+
+A route that plans again with each result finds more than the plan that stands: it leaves patches that turn out bad.
+How much that can be at most is in the draws (`gain_of_planning_again`), and a share of it is added.
 """
 
 from __future__ import annotations
@@ -31,6 +34,10 @@ ASSUMPTIONS = tuple(
     for session in (0.0, 1.0)
 )
 """How far the prediction may be trusted: further than a planner's mixture, because a number is promised on it."""
+GAIN_SHARE = 0.8
+"""Of what leaving bad patches would save, times the share of the results that are still to come: what planning again
+found more than its plan, by least squares over 113 simulated sessions of other seeds than the study's, three moments
+each."""
 MOST_RESULTS_MIXED = 2000
 """With more results than this one belief is drawn from: how far to trust the prediction is then in its effects."""
 
@@ -66,11 +73,14 @@ def outlook(
     walk: Walk,
     minutes_left: float,
     seed: int,
+    *,
+    plans_again: bool,
 ) -> Outlook:
     """Draw the outcomes of pending and planned shots.
 
     outcome, results : (n,) good micrographs and shots with a result, NaN and 0 where none is known
     awaited : (n,) shots taken without a result     walk : the plan from now on
+    plans_again : whether the route plans again with each result, so that it finds more than this plan
     """
     known = np.flatnonzero(results > 0)
     good_so_far = float(np.nansum(outcome))
@@ -92,12 +102,21 @@ def outlook(
         if problem.shots > 1
         else (rng.random(chances.shape) < chances).astype(int)
     )
+    is_planned = np.arange(len(holes)) >= len(pending)
+    gain = np.zeros(len(holes) + 1)  # by each visit
+    if plans_again and len(walk):
+        planned = problem.shots * chances[:, is_planned]
+        to_come = len(walk) / (len(walk) + len(known))
+        whole = (
+            GAIN_SHARE * to_come * saved_by_leaving(planned, problem.patch_of_hole[walk.holes], walk.minutes)
+        )
+        gain[1:] = whole * np.cumsum(is_planned) / len(walk)
     comes_at = np.concatenate([np.zeros(len(pending)), walk.minutes])
     by_moment = np.concatenate([np.zeros((len(drawn), 1), dtype=np.int64), np.cumsum(drawn, axis=1)], axis=1)
     upto = np.searchsorted(comes_at, moments + 1e-6, side="right")
-    course = good_so_far + by_moment[:, upto]
-    expected = np.concatenate([[0.0], np.cumsum(expected_p * shots)])
-    total = drawn.sum(axis=1)
+    course = good_so_far + (by_moment + gain)[:, upto]
+    expected = np.concatenate([[0.0], np.cumsum(expected_p * shots)]) + gain
+    total = np.rint(drawn.sum(axis=1) + gain[-1]).astype(np.int64)
     interval_50 = nearest_interval(total, 0.5)
     interval_80 = nearest_interval(total, 0.8, around=interval_50)
     low_50, high_50 = np.quantile(course, [0.25, 0.75], axis=0)
@@ -116,6 +135,23 @@ def outlook(
         (total + int(good_so_far)).astype(np.int64),
         course,
     )
+
+
+def saved_by_leaving(
+    planned: NDArray[np.float64], patch: NDArray[np.int32], minutes: NDArray[np.float64]
+) -> float:
+    """Good micrographs that leaving patches saves where they give less per minute than the plan, if it was known.
+
+    planned : (draws, m) good micrographs of the planned holes in order, drawn     patch : (m,) of each
+    minutes : (m,) from now to the end of each visit
+    Mean over the draws of what the minutes in such stays give at the rate that the whole plan is expected to have,
+    less what the stays give.
+    """
+    first = np.flatnonzero(np.diff(patch, prepend=-1))
+    good = np.add.reduceat(planned, first, axis=1)
+    stay_min = np.add.reduceat(np.diff(minutes, prepend=0.0), first)
+    rate = good.mean(axis=0).sum() / stay_min.sum()
+    return float(np.maximum(rate * stay_min - good, 0.0).sum(axis=1).mean())
 
 
 def _moved(interval: tuple[float, float], by: float) -> tuple[float, float]:

@@ -30,7 +30,15 @@ from cryoscout.belief.counts import Belief
 from cryoscout.core.settings import Settings
 from cryoscout.routing.course import Course
 from cryoscout.routing.places import Look
-from cryoscout.routing.policies.base import STOP, LookingPolicy, Observation, Policy, TakesIn, belief_of
+from cryoscout.routing.policies.base import (
+    STOP,
+    LookingPolicy,
+    Observation,
+    PlansOnBelief,
+    Policy,
+    TakesIn,
+    belief_of,
+)
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.session.overrides import Overrides
 
@@ -112,13 +120,15 @@ class RunningAdvice:
     took_s: float
     notes: tuple[str, ...] = ()
     looks: tuple[PlannedLook, ...] = ()  # what is looked at next, before any hole is imaged; empty: image
+    learns: bool = False  # whether the policy plans on the results, so that it will find more than this plan
 
     @cached_property
     def outlook(self) -> Outlook:
         """How many good micrographs there will be, and by when; drawn when it is asked for."""
         awaited = self.now.shots_awaited(self.problem.shots)
         known = (self.now.outcome, self.now.results, awaited)
-        return outlook(self.problem, *known, self.walk, self.now.minutes_left, self.seed)
+        left_min, seed = self.now.minutes_left, self.seed
+        return outlook(self.problem, *known, self.walk, left_min, seed, plans_again=self.learns)
 
     @property
     def next_hole(self) -> int | None:
@@ -202,6 +212,7 @@ class RunningPlanner:
                 *self.setting.time_notes,
             ),
             looks,
+            isinstance(policy, PlansOnBelief),
         )
 
     def _nothing_known(self, now: Now, said: Obeyed) -> RunningAdvice:

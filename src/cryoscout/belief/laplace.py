@@ -39,6 +39,7 @@ class LabelledBlock:
     patch: NDArray[np.int64]  # (m,) 0..k-1, sorted
     patch_variance: float  # logit squared
     good: Numbers  # (m,) 0 or 1
+    kept: Numbers | None = None  # (m,) 0..1, share of the good micrographs that were not lost; None: all
 
     def by_patch(self, values: Numbers) -> Numbers:
         """Sums over the holes of each patch: (m, ...) to (k, ...)."""
@@ -54,8 +55,14 @@ class LabelledBlock:
 
     def log_joint(self, z: Numbers, patch_effect: Numbers) -> float:
         """log p(good | z, patch effects) and the log prior, without the normal densities' constants."""
-        signed = (2.0 * self.good - 1.0) * self.logits(z, patch_effect)
-        value = -float(np.logaddexp(0.0, -signed).sum()) - 0.5 * float(z @ z)
+        logits = self.logits(z, patch_effect)
+        signed = (2.0 * self.good - 1.0) * logits
+        each = -np.logaddexp(0.0, -signed)
+        if self.kept is not None:
+            lossy = self.kept < 1.0
+            kept, good = self.kept[lossy], self.good[lossy] > 0
+            each[lossy] = np.where(good, np.log(kept) + each[lossy], np.log1p(-kept * sigmoid(logits[lossy])))
+        value = float(each.sum()) - 0.5 * float(z @ z)
         return value - 0.5 * float(patch_effect @ self._over_variance(patch_effect))
 
     def _over_variance(self, patch_effect: Numbers) -> Numbers:
@@ -65,7 +72,15 @@ class LabelledBlock:
     def newton_step(self, z: Numbers, patch_effect: Numbers) -> tuple[Numbers, Numbers, float, _Curvature]:
         """Changes of z and the patch effects, twice what they gain by the quadratic model, the curvature here."""
         p = sigmoid(self.logits(z, patch_effect))
-        residual, curvature = self.good - p, _Curvature.of(self, p * (1.0 - p))
+        residual, weight = self.good - p, p * (1.0 - p)
+        if self.kept is not None:
+            # Of good with probability kept p: the slope and the expected curvature, which is never negative.
+            lossy = self.kept < 1.0
+            chance, fails = self.kept[lossy] * p[lossy], 1.0 - p[lossy]
+            share = fails / (1.0 - chance)
+            residual[lossy] = (self.good[lossy] - chance) * share
+            weight[lossy] = chance * fails * share
+        curvature = _Curvature.of(self, weight)
         of_z = self.columns.T @ residual - z
         of_patch = self.by_patch(residual) - self._over_variance(patch_effect)
         step = cho_solve((curvature.factor, True), of_z - curvature.pull.T @ of_patch, check_finite=False)
@@ -122,7 +137,10 @@ class LaplacePosterior:
     log_evidence: float  # nats
 
     def evidence_gradient(self) -> EvidenceGradient:
-        """Exact for this approximation: the third derivative of the likelihood is in it (section 5.5.1)."""
+        """Exact for this approximation: the third derivative of the likelihood is in it (section 5.5.1).
+
+        Only where nothing is lost (`kept` None).
+        """
         block, patch, weight = self.block, self.block.patch, self.weight
         p = sigmoid(block.logits(self.mean, self.patch_mean))
         residual = block.good - p
@@ -143,10 +161,15 @@ class LaplacePosterior:
         )
 
 
-def laplace_posterior(block: LabelledBlock, start: tuple[Numbers, Numbers] | None = None) -> LaplacePosterior:
+def laplace_posterior(
+    block: LabelledBlock, start: tuple[Numbers, Numbers] | None = None, settled: float = _CONVERGED
+) -> LaplacePosterior:
     """The posterior of one grid's effects by Newton's method; the log joint is concave, so there is one mode.
 
+    Where good micrographs may be lost (`kept`) it need not be: then the mode that is reached from the start, with the
+    expected curvature there.
     start : z (r,) and patch effects (k,) near the mode, zeros when None; changes the time alone
+    settled : twice the log posterior (nats) that one more step would gain where the search ends
     """
     n_patches = int(block.patch[-1]) + 1
     z, patch_effect = start or (np.zeros(block.columns.shape[1]), np.zeros(n_patches))
@@ -155,7 +178,7 @@ def laplace_posterior(block: LabelledBlock, start: tuple[Numbers, Numbers] | Non
     height = block.log_joint(z, patch_effect)
     for _ in range(_MOST_STEPS):
         step, patch_step, gain, curvature = block.newton_step(z, patch_effect)
-        if gain < _CONVERGED:
+        if gain < settled:
             break
         for _ in range(_MOST_HALVINGS):
             reached = block.log_joint(z + step, patch_effect + patch_step)

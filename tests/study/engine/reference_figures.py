@@ -9,11 +9,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cryoscout.study.engine.versions import RESULT_VERSIONS
+
+if TYPE_CHECKING:
+    from cryoscout.routing.problem import RoutingProblem
+    from cryoscout.routing.replay import Truth
 
 FILE = Path(__file__).with_name("reference_figures.json")
 
@@ -42,8 +48,11 @@ def of_belief() -> list[float]:
 
 
 def of_routes() -> list[float]:
-    """`routing`: what planners and the bound find on `y1`, and expected numbers of a plan."""
+    """`routing`: what planners and the bound find on `y1`, and what `explore` finds where looks are charged."""
     from cryoscout.advice.compare import ReplayRequest, replay_session
+    from cryoscout.routing.looking import World, replay_looking
+    from cryoscout.routing.policies.explore import Explore
+    from cryoscout.routing.time_model import PRESETS
     from cryoscout.session.named import load_session
 
     outcome = replay_session(
@@ -52,7 +61,51 @@ def of_routes() -> list[float]:
             budgets_min=(120.0,), policies=("greedy", "expected@res50", "adaptive@res50"), starts=2
         ),
     )
-    return [*(row.good_mean[0] for row in outcome.rows.values()), *outcome.bound_mean]
+    problem, truth = _small_session()
+    problem = replace(problem, time_model=PRESETS["y1-looks-as-sketched"])
+    (looked,) = replay_looking(World.hidden(problem), truth, Explore(), [5], 0)
+    return [
+        *(row.good_mean[0] for row in outcome.rows.values()),
+        *outcome.bound_mean,
+        looked.good_found,
+        float(looked.visited),
+        float(looked.squares_looked),
+        float(looked.patches_looked),
+    ]
+
+
+def of_advice() -> list[float]:
+    """`advice`: log likelihood ratios of a drift, and the final count that is expected of a plan half-way."""
+    from cryoscout.advice.drift import Promises, log_ratios
+    from cryoscout.advice.outlook import outlook
+    from cryoscout.advice.walk import walked
+
+    problem, truth = _small_session()
+    promises, holes = Promises(problem.prior_p_good, problem.tree), range(0, 160, 2)
+    places = [(problem.patch_of_hole[h], problem.square_of_hole[h], problem.grid_of_hole[h]) for h in holes]
+    promised = [promises.of(h, *map(str, place)) for h, place in zip(holes, places, strict=True)]
+    figures: list[float] = []
+    for kept in (1.0, 0.0):
+        good = [bool(truth.good[h] * (1.0 if h < 120 else kept)) for h in holes]
+        figures.append(float(log_ratios(list(zip(promised, good, strict=True))).max()))
+    imaged = np.isin(np.arange(problem.n_holes), list(holes))
+    outcome, nothing = np.where(imaged, truth.good, np.nan), np.zeros(problem.n_holes)
+    walk = walked(problem, 158, range(161, problem.n_holes, 2), 60.0)
+    for plans_again in (False, True):
+        seen = outlook(
+            problem, outcome, imaged.astype(float), nothing, walk, 60.0, 0, plans_again=plans_again
+        )
+        figures += [seen.final.expected, *seen.final.interval_80]
+    return figures
+
+
+def _small_session() -> tuple[RoutingProblem, Truth]:
+    """400 holes, as new, one hour."""
+    from cryoscout.simulate.presets import simulation_named
+    from cryoscout.simulate.tables import simulate_tables
+
+    tables = simulate_tables(simulation_named("small").model_copy(update={"holes": 400}), 3)
+    return tables.problem(60.0), tables.truth()
 
 
 def of_simulator() -> list[float]:
@@ -73,6 +126,7 @@ FIGURES: dict[str, Callable[[], list[float]]] = {
     "belief": of_belief,
     "routing": of_routes,
     "simulate": of_simulator,
+    "advice": of_advice,
 }
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ limit of the drift, the assumptions of the outlook) were chosen on sessions of o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,14 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import betabinom
 
-from cryoscout.advice.drift import EVERY, DriftWatch, Promises
+from cryoscout.advice.drift import EVERY, DriftWatch, Promise, Promises
 from cryoscout.advice.outlook import outlook
 from cryoscout.advice.running import CalmSettings, Now, RunningPlanner, Standing
 from cryoscout.advice.setting import AdviceRequest
 from cryoscout.advice.walk import Walk
 from cryoscout.belief.effects import Y1_EFFECTS
 from cryoscout.core.hole_tree import HoleTree
-from cryoscout.report.statistics import paired_difference
 from cryoscout.routing.from_session import truth_from_session
 from cryoscout.routing.plan_route import plan_route
 from cryoscout.routing.policies import make_policy
@@ -30,9 +29,8 @@ from cryoscout.routing.replay import Truth, replay
 from cryoscout.simulate.presets import simulation_named
 from cryoscout.simulate.session import to_session
 from cryoscout.simulate.tables import simulate_tables
-from cryoscout.study.engine.catalogue import Page, Profile, Study
+from cryoscout.study.engine.catalogue import PACKAGES_BEHIND_RESULTS, Page, Profile, Study
 from cryoscout.study.engine.runner import Json, Trial, TrialRow
-from cryoscout.study.engine.tables import MISSING, markdown_table
 
 PRESET = "y1-like"
 SEED = 0
@@ -45,14 +43,17 @@ HARD = {"holes": HOLES, "share_good": 0.3, "classifier_accuracy": 0.75}
 TOO_SURE = 2.5
 """Overconfidence of the classifier whose calibration is off; 1 is calibrated."""
 SESSIONS_PER_TRIAL = 10
-RESULTS, DRIFT_AT, DROPS = 400, 200, (0.2, 0.4)
+RESULTS, DRIFT_AT, DROPS = 400, 200, (0.2, 0.4, 1.0)
+"""Results of a session, the first of them with a drift, and the points that good micrographs fall by; 1: to nothing."""
 DRIFT_BUDGET_MIN = 1100.0
 """Enough for RESULTS visits."""
 DRIFT_HOLES = 2400
+NEW_GRID_AFTER = 100
+"""The first grid that is entered after so many results is the one that gives nothing."""
 REPLAN_EVERY = 10
 """Results between two plans of the sessions with a drift."""
-LIMITS = tuple(np.arange(1.0, 40.01, 0.25).round(2).tolist())
-"""Limits at which the rival of the drift could warn; the one that warns as rarely is taken."""
+LIMITS = (*np.arange(1.0, 20.0, 0.25).tolist(), *np.arange(20.0, 100.1, 2.0).tolist())
+"""Limits at which the rival of the drift could warn; the lowest that warns as rarely is taken."""
 SESSIONS = {"stop": 200, "drift": 200, "hard": 50, "calm": 40}
 """Simulated sessions of each part."""
 PARTS = ("stop", "drift", "hard", "calm")
@@ -129,7 +130,7 @@ def _outlook(
     left = replace(problem, imaged=imaged, outcome=outcome, results=known, budget_min=left_min)
     course = plan_route(left, make_policy("adaptive"), here, SEED)
     walk = Walk(course.route, course.tiers, course.minutes)
-    return outlook(problem, outcome, known, np.zeros(problem.n_holes), walk, left_min, SEED)
+    return outlook(problem, outcome, known, np.zeros(problem.n_holes), walk, left_min, SEED, plans_again=True)
 
 
 def rival_probability(target: int, good: float, results: int, left_min: float, minutes_each: float) -> float:
@@ -142,8 +143,8 @@ def rival_probability(target: int, good: float, results: int, left_min: float, m
 
 
 def drift_delays(number: int, hard: bool = False) -> Json:
-    """When the watch warns without a drift and after drops of 20 and 40 points; the same of a rival that knows both
-    rates, at each of LIMITS."""
+    """When the watch warns without a drift and after each of DROPS; the same of a rival that knows the rate before and
+    20 points less after, at each of LIMITS."""
     changes = {**HARD, "classifier_overconfidence": 1.0} if hard else {"holes": DRIFT_HOLES}
     problem, truth, start = simulated(number, **changes)
     problem = problem.with_budget(DRIFT_BUDGET_MIN)
@@ -158,30 +159,69 @@ def drift_delays(number: int, hard: bool = False) -> Json:
         good = truth.good[route].copy()
         lost = rng.random(len(route)) < drop / max(before, drop)
         good[DRIFT_AT:] = np.where(lost[DRIFT_AT:], 0.0, good[DRIFT_AT:])
-        ours, level = _first_warning(problem, route, good, found.get("0", {}).get("ours"))
+        ours, level = _first_warning(
+            problem, route, good, None if drop == 0.0 else found["0"]["ours"], drop > 0
+        )
         found[f"{drop:g}"] = {
             "ours": ours,
             "level": level,
             "rival": [_first_crossing(good, before, limit) for limit in LIMITS],
         }
+    found["grid"] = _bad_grid(problem, route, truth.good[route], found["0"]["ours"])
     return found
 
 
+def _bad_grid(
+    problem: RoutingProblem, route: NDArray[np.int64], good: NDArray[np.float64], without: int | None
+) -> Json | None:
+    """When the watch warns of a grid that gives nothing from its first result on, and what it names first and last.
+
+    without : as of `_first_warning`; None where it warned before, or where no grid is entered late enough
+    """
+    grid = problem.grid_of_hole[route]
+    entered = next(
+        (place for place in range(NEW_GRID_AFTER, len(route)) if grid[place] not in grid[:place]), None
+    )
+    if entered is None or (without is not None and without < entered):
+        return None
+    left = next((place for place in range(entered, len(route)) if grid[place] != grid[entered]), len(route))
+    lost = np.where(np.arange(len(route)) >= entered, 0.0, good)[:left]
+    watch, levels, first = DriftWatch(), [], None
+    for place, promise in enumerate(_promised(problem, route[:left])):
+        watch.take(promise, bool(lost[place]))
+        if place >= entered and (place + 1) % EVERY == 0 and watch.warning is not None:
+            levels.append(watch.warning.level)
+            first = place if first is None else first
+    told = None if first is None else first - entered + 1
+    return {"results": left - entered, "told_after": told, "levels": [*levels[:1], *levels[-1:]]}
+
+
+def _promised(problem: RoutingProblem, route: NDArray[np.int64]) -> Iterator[Promise]:
+    """What was promised of each hole of a route."""
+    promises = Promises(problem.prior_p_good, problem.tree)
+    for hole in route.tolist():
+        places = (problem.patch_of_hole[hole], problem.square_of_hole[hole], problem.grid_of_hole[hole])
+        yield promises.of(hole, *(str(each) for each in places))
+
+
 def _first_warning(
-    problem: RoutingProblem, route: NDArray[np.int64], good: NDArray[np.float64], without: int | None = None
+    problem: RoutingProblem,
+    route: NDArray[np.int64],
+    good: NDArray[np.float64],
+    without: int | None,
+    has_drift: bool,
 ) -> tuple[int | None, str | None]:
     """Index of the result at which the watch warns first, and the level.
 
-    without : of the same session without a drift; a warning before DRIFT_AT is the same one
+    without : of the same session without a drift: what comes before DRIFT_AT is the same in both
     """
-    promises, watch = Promises(problem.prior_p_good, problem.tree), DriftWatch()
-    is_same = without is not None and without < DRIFT_AT
-    for place, hole in enumerate(route.tolist()):
-        names = (problem.patch_of_hole[hole], problem.square_of_hole[hole], problem.grid_of_hole[hole])
-        watch.take(promises.of(hole, *(str(each) for each in names)), bool(good[place]))
-        if is_same and place == without:
-            return place, None
-        if (place + 1) % EVERY == 0 and watch.warning is not None:
+    if has_drift and without is not None and without < DRIFT_AT:
+        return without, None
+    watch = DriftWatch()
+    for place, promise in enumerate(_promised(problem, route)):
+        watch.take(promise, bool(good[place]))
+        is_asked = (place + 1) % EVERY == 0 and not (has_drift and place < DRIFT_AT)
+        if is_asked and watch.warning is not None:
             return place, watch.warning.level
     return None, None
 
@@ -239,225 +279,10 @@ def _driven(planner: RunningPlanner, truth: Truth, start: int) -> list[float]:
 
 
 def page(rows: Sequence[TrialRow], profile: Profile) -> Page:
-    """Three tables and the figure."""
-    parts = {part: _rows_of(rows, part) for part in PARTS}
-    stop = _stop_table(parts["stop"])
-    drift, hard = _drift_table(parts["drift"]), _drift_table(parts["hard"], "hard")
-    calm = _calm_table(parts["calm"])
-    so_far = ", ".join(
-        f"{len(parts[part])} of {count if profile == 'paper' else count // 5} ({part})"
-        for part, count in SESSIONS.items()
-    )
-    text = "\n\n".join(
-        [
-            f"Simulated sessions (`{PRESET}`; where not said otherwise {HOLES} holes, 30 % good, a classifier that is "
-            f"right for three holes of four), {BUDGET_MIN:g} minutes, planner `adaptive`. Sessions run so far: "
-            f"{so_far}. Settings were chosen on sessions of other seeds.",
-            "## Stop or go",
-            "In half of the sessions the classifier is far too sure of itself. Each session's target is drawn between "
-            "0.7 and 1.3 times the count that is expected at the start, independent of the truth. The rival takes the "
-            "results so far as a beta-binomial with a flat prior, and the holes left from the mean minutes so far. "
-            "Brier score of the probability of reaching the target, lower is better; brackets: paired 90 % bootstrap "
-            "interval of the difference. Targets: lower than the rival at each moment, the interval below 0; the 80 % "
-            "interval of the final count holds in 75 to 85 %, all moments together.",
-            stop[0],
-            stop[1],
-            "The forecast is of the plan that stands. The route plans again after every result and finds more than "
-            "that plan would have given; the last column says how often the final count lies above the interval. "
-            "Gains of planning again are not in the forecast, and of a prediction it is not known how far it can be "
-            "trusted before there are many results: both make it too low early on.",
-            "## Drift",
-            f"Sessions of {RESULTS} results; after {DRIFT_AT} of them good micrographs are lost at random. First "
-            f"`{PRESET}` with {DRIFT_HOLES} holes, as it is: a classifier that is right for 88.5 % of the holes and "
-            "too sure of itself. The rival is a CUSUM that knows both rates of the session, at the limit at which it "
-            "warns as rarely without a drift. Targets: at most 5 % warn without a drift; 20 points within 80 results "
-            "and 1.5 times the rival, 40 points within 30.",
-            drift[0],
-            "Then the hard sessions of the part above. Their patches differ by as much as a drift of 20 points, and "
-            "the best holes are used up before the end: what can be told from that needs most of the session.",
-            hard[0],
-            "A whole grid that is bad from its first result is within what grids differ by, and hardly ever told as a "
-            "drift: the belief learns it and the planner leaves it.",
-            "## Calm",
-            "One result after the other; with all defaults, and with none committed and the default hysteresis. "
-            "Targets: all defaults find at most 1 % less than planning freely; with none committed one result changes "
-            "at most 20 % of the next five.",
-            calm[0],
-        ]
-    )
-    return Page(text, _figure(parts["stop"]), [*stop[2], *drift[1], *hard[1], *calm[1]])
+    """The tables and the figure."""
+    from cryoscout.study.routes.advice_page import page_of
 
-
-def _rows_of(rows: Sequence[TrialRow], part: str) -> list[Json]:
-    chosen = [row.result for row in rows if row.trial.parameters["part"] == part]
-    return [each for result in chosen if result is not None for each in result["rows"]]
-
-
-def _stop_table(rows: Sequence[Json]) -> tuple[str, str, list[Json]]:
-    if not rows:
-        return MISSING, MISSING, []
-    table = np.array([row["rows"] for row in rows])
-    ours, rival = ((table[:, :, column] - table[:, :, 2]) ** 2 for column in (0, 1))
-    held = (table[:, :, 3] <= table[:, :, 5]) & (table[:, :, 5] <= table[:, :, 4])
-    above = table[:, :, 5] > table[:, :, 4]
-    lines, json_rows = [], []
-    for place, share in enumerate(MOMENTS):
-        lines.append(
-            [
-                f"{share:.0%}".replace("%", " %"),
-                str(len(rows)),
-                f"{ours[:, place].mean():.3f}",
-                f"{rival[:, place].mean():.3f}",
-                f"{held[:, place].mean():.0%}".replace("%", " %"),
-                f"{above[:, place].mean():.0%}".replace("%", " %"),
-            ]
-        )
-        json_rows.append(
-            {
-                "part": "stop",
-                "moment": share,
-                "sessions": len(rows),
-                "brier": float(ours[:, place].mean()),
-                "brier_rival": float(rival[:, place].mean()),
-                "held_80": float(held[:, place].mean()),
-                "above_80": float(above[:, place].mean()),
-            }
-        )
-    together = paired_difference(ours.mean(axis=1), rival.mean(axis=1), SEED, coverage=0.9)
-    said = (
-        f"All three together: difference {together.mean:+.4f} [{together.low:+.4f}, {together.high:+.4f}]. The 80% "
-        f"interval of the final count holds in {held.mean():.1%} of all".replace("%", " %")
-        + "."
-    )
-    json_rows.append(
-        {
-            "part": "stop together",
-            "difference": together.mean,
-            "low": together.low,
-            "high": together.high,
-            "held_80": float(held.mean()),
-        }
-    )
-    head = ["time passed", "sessions", "Brier, ours", "Brier, rival", "80 % interval holds", "above it"]
-    return markdown_table(head, lines), said, json_rows
-
-
-def _drift_table(rows: Sequence[Json], part: str = "drift") -> tuple[str, list[Json]]:
-    whole = [row for row in rows if row["results"] == RESULTS]
-    if not whole:
-        return MISSING, []
-    false = float(np.mean([row["0"]["ours"] is not None for row in whole]))
-    rival_false = [
-        float(np.mean([row["0"]["rival"][place] is not None for row in whole]))
-        for place in range(len(LIMITS))
-    ]
-    place = next((number for number, each in enumerate(rival_false) if each <= false), len(LIMITS) - 1)
-    lines = [
-        ["none", str(len(whole)), f"{100 * false:.1f} % warn", f"{100 * rival_false[place]:.1f} % warn", ""]
-    ]
-    json_rows: list[Json] = [{"part": part, "drop": 0.0, "warned": false, "warned_rival": rival_false[place]}]
-    for drop in DROPS:
-        told = [row[f"{drop:g}"] for row in whole]
-        ours = _delays([each["ours"] for each in told])
-        at_once = sum(each["level"] == "all at once" for each in told)
-        found = sum(each["level"] is not None for each in told)
-        rival = _delays([row[f"{drop:g}"]["rival"][place] for row in whole])
-        lines.append(
-            [
-                f"{100 * drop:.0f} points",
-                str(len(whole)),
-                f"after {ours:.0f} results",
-                f"after {rival:.0f} results",
-                f"{at_once} of {found}",
-            ]
-        )
-        json_rows.append(
-            {
-                "part": part,
-                "drop": drop,
-                "delay_median": ours,
-                "delay_median_rival": rival,
-                "at_once": at_once,
-                "told": found,
-            }
-        )
-    return markdown_table(
-        ["drift", "sessions", "ours (median)", "rival (median)", "told as all at once"], lines
-    ), json_rows
-
-
-def _delays(first: Sequence[int | None]) -> float:
-    """Median results from the drift to the first warning; sessions that warned before it are left out, and one that
-    never warns counts as the longest."""
-    delays = [
-        RESULTS - DRIFT_AT if each is None else each - DRIFT_AT
-        for each in first
-        if each is None or each >= DRIFT_AT
-    ]
-    return float(np.median(delays)) if delays else float(RESULTS - DRIFT_AT)
-
-
-def _calm_table(rows: Sequence[Json]) -> tuple[str, list[Json]]:
-    if not rows:
-        return MISSING, []
-    lines, json_rows = [], []
-    free = float(np.sum([row["free"][0] for row in rows]))
-    for name, words in (
-        ("free", "planned freely"),
-        ("defaults", "all defaults"),
-        ("uncommitted", "--committed 0"),
-    ):
-        good = float(np.sum([row[name][0] for row in rows]))
-        changed = float(np.mean([row[name][1] for row in rows]))
-        lines.append(
-            [
-                words,
-                str(len(rows)),
-                f"{good / len(rows):.1f}",
-                f"{100 * (good / free - 1):+.2f} %",
-                f"{100 * changed:.1f} %",
-            ]
-        )
-        json_rows.append(
-            {
-                "part": "calm",
-                "setting": name,
-                "sessions": len(rows),
-                "good": good,
-                "of_free": good / free,
-                "changed": changed,
-            }
-        )
-    head = ["plan", "sessions", "good found", "against freely", "next five changed by a result"]
-    return markdown_table(head, lines), json_rows
-
-
-def _figure(rows: Sequence[Json]) -> bytes:
-    """Reliability of the probabilities of reaching the target, ours and the rival's."""
-    from matplotlib.figure import Figure
-
-    from cryoscout.report.figures import house_style, png_bytes
-
-    with house_style():
-        figure = Figure(figsize=(5, 4.2), layout="constrained")
-        axes = figure.subplots()
-        table = np.array([row["rows"] for row in rows]) if rows else np.zeros((0, 3, 6))
-        axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
-        for column, label, marker in ((0, "advice", "o"), (1, "results alone", "s")):
-            stated, met = table[:, :, column].ravel(), table[:, :, 2].ravel()
-            fifth = np.minimum((stated * 5).astype(int), 4)
-            points = [
-                (stated[fifth == bin_].mean(), met[fifth == bin_].mean())
-                for bin_ in range(5)
-                if (fifth == bin_).any()
-            ]
-            if points:
-                axes.plot(*zip(*points, strict=True), marker=marker, label=label)
-        axes.set_xlabel("stated probability of reaching the target")
-        axes.set_ylabel("share that reached it")
-        if rows:
-            axes.legend()
-    return png_bytes(figure)
+    return page_of(rows, profile)
 
 
 STUDY = Study(
@@ -466,4 +291,5 @@ STUDY = Study(
     trials=trials,
     run_one=run_trial,
     page=page,
+    packages=(*PACKAGES_BEHIND_RESULTS, "advice"),
 )
