@@ -137,6 +137,17 @@ def test_an_interrupt_leaves_with_130(cli, monkeypatch):
     assert cli("plan").code == 130
 
 
+def test_an_interrupt_in_compiled_code_leaves_with_130(cli, monkeypatch):
+    def interrupted(*_):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as interruption:
+            raise SystemError("returned a result with an exception set") from interruption
+
+    monkeypatch.setattr(entry, "_function_of", interrupted)
+    assert cli("plan").code == 130
+
+
 def test_a_reader_that_goes_away_makes_no_noise():
     code = "import sys; from cryoscout.cli.main import run; sys.argv = ['cryoscout', '--help']; run()"
     process = subprocess.Popen(

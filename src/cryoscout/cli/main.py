@@ -18,7 +18,7 @@ import typer
 from typer.main import get_command
 
 import cryoscout
-from cryoscout.core.errors import CryoscoutError, UnknownNameError
+from cryoscout.core.errors import CryoscoutError, UnknownNameError, interruptions_as_such
 from cryoscout.core.names import visible_lines
 
 EXIT_BAD_INPUT = 2
@@ -112,7 +112,8 @@ def main(arguments: Sequence[str]) -> int:
         called = next((word for word in arguments if not word.startswith("-")), None)
         if called is not None and called not in COMMANDS:
             raise UnknownNameError("The command", called, COMMANDS)
-        get_command(build_app(called)).main(args=list(arguments), prog_name="cryoscout")
+        with interruptions_as_such():
+            get_command(build_app(called)).main(args=list(arguments), prog_name="cryoscout")
     except SystemExit as leaving:
         # typer and rich have quietened a reader that went away; they leave with 1.
         code = leaving.code if isinstance(leaving.code, int) else EXIT_BAD_INPUT

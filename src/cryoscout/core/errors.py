@@ -15,7 +15,8 @@ message alone and leaves with exit code 2; a traceback means a defect of cryosco
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -66,3 +67,20 @@ class StoreHeldError(StoreError):
 
 class DataError(CryoscoutError):
     """A session lacks what the asked-for step needs (predictions, outcomes, times)."""
+
+
+@contextmanager
+def interruptions_as_such() -> Iterator[None]:
+    """Raise the KeyboardInterrupt that an error inside came from, in the place of the error.
+
+    Ctrl-C in compiled code comes out of it as `SystemError: ... returned a result with an exception set`.
+    """
+    try:
+        yield
+    except Exception as error:
+        behind: BaseException | None = error
+        while behind is not None and not isinstance(behind, KeyboardInterrupt):
+            behind = behind.__cause__
+        if behind is None:
+            raise
+        raise behind from None

@@ -37,6 +37,19 @@ def test_a_failing_trial_is_a_row_with_its_error_and_the_others_still_run(tmp_pa
     assert rows[3].result is None
 
 
+def interrupted_in_compiled_code(trial: Trial) -> dict[str, object]:
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt as interruption:
+        raise SystemError("CPUDispatcher(...) returned a result with an exception set") from interruption
+
+
+def test_an_interruption_in_compiled_code_ends_the_study_and_is_no_failed_trial(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run_trials(trials(2), interrupted_in_compiled_code, TrialStore(tmp_path))
+    assert not (tmp_path / "trials.jsonl").exists()
+
+
 def test_a_failing_trial_is_tried_once_more_when_the_others_have_run(tmp_path):
     ran, said = [], []
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cryoscout import __version__
-from cryoscout.core.errors import InputError
+from cryoscout.core.errors import InputError, interruptions_as_such
 
 Json = dict[str, Any]
 ROWS_FILE = "trials.jsonl"
@@ -255,7 +255,8 @@ def _run(
 
 def _row(trial: Trial, result_of: Callable[[], tuple[float, Json]]) -> TrialRow:
     try:
-        seconds, result = result_of()
+        with interruptions_as_such():
+            seconds, result = result_of()
     except Exception as error:  # noqa: BLE001  whatever a trial does, the others still run
         return TrialRow(trial, 0.0, None, f"{type(error).__name__}: {error}")
     return TrialRow(trial, seconds, result, None)
