@@ -40,7 +40,7 @@ AIMS = {
 # A loop on the page's own frames notes when the pixel of a hole has another colour than at the beginning.
 _WATCH = """(hole) => {
   const map = window.cryoscout.map, ratio = 1;
-  map.setLayer("measured"); map.following = false; map.showSquareOf(hole);
+  map.setLayer("measured"); map.following = false; map.showSquare(map.holes.square[hole]);
   const [x, y] = map.toScreen(map.holes.x[hole], map.holes.y[hole]).map(Math.round);
   const pixel = () => [...map.canvas.getContext("2d").getImageData(x, y, ratio, ratio).data].join();
   const before = pixel();
@@ -87,7 +87,10 @@ def _outcome_to_pixel(page: Page, served: Served) -> float:
 def _pan(page: Page) -> float:
     """95th percentile of a frame's draw time, the hand moving 40 times at each of two zooms; full drawings included."""
     page("window.cryoscout.map.frameTimes.length = 0")
-    for zoom in ("window.cryoscout.map.showWhole()", "window.cryoscout.map.showSquareOf(50)"):
+    for zoom in (
+        "window.cryoscout.map.showWhole()",
+        "window.cryoscout.map.showSquare(window.cryoscout.map.holes.square[50])",
+    ):
         page(zoom)
         for step in range(40):
             page(f"window.cryoscout.map.pan({7 if step % 20 < 10 else -7}, 3)")

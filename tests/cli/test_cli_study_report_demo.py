@@ -86,6 +86,22 @@ def test_a_report_is_written_once_and_says_its_command(cli, sim):
     assert "--force" in again.err
 
 
+def test_a_report_that_cannot_read_the_events_says_that_it_is_without_the_night(cli, sim, monkeypatch, capfd):
+    from cryoscout.cli.report import _night_of
+    from cryoscout.core.errors import StoreHeldError
+
+    assert _night_of("sim.session") is not None
+
+    def held(events):
+        raise StoreHeldError("The database must be free. Got one that another program holds instead.")
+
+    monkeypatch.setattr("cryoscout.advice.night.night_of", held)
+    assert _night_of("sim.session") is None
+    said = " ".join(capfd.readouterr().err.split())
+    assert "The report is without the night" in said
+    assert "another program holds" in said
+
+
 def test_the_report_shows_what_results_add_to_predictions(cli):
     assert cli("simulate --preset small --holes 300 --seed 1 -o some.session").code == 0
     assert cli("report some.session -o page.html --budget-min 60 --policies greedy --starts 1").code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -10,14 +11,24 @@ import pandas as pd
 
 from cryoscout.session.model import Session, SessionInfo, session_from_holes
 from cryoscout.session.store import SessionStore
+from cryoscout.session.tables import typed_table
 
 MARKUP = "<img src=x onerror=alert(1)>"
 
 
 def session_with_places(
-    n_holes: int, *, imaged: int = 0, pending: int = 0, seed: int = 0, long_names: bool = False
+    n_holes: int,
+    *,
+    imaged: int = 0,
+    pending: int = 0,
+    seed: int = 0,
+    long_names: bool = False,
+    unseen: int = 0,
 ) -> Session:
-    """Squares of 4 x 25 holes on the stage; the first ones imaged 90 s apart, two of three good, then pending."""
+    """Squares of 4 x 25 holes on the stage; the first ones imaged 90 s apart, two of three good, then pending.
+
+    unseen : so many squares more, which the atlas shows and nobody looked into
+    """
     rng = np.random.default_rng(seed)
     number = np.arange(n_holes)
     patch, square = number // 25, number // 100
@@ -54,7 +65,18 @@ def session_with_places(
             "ctf_max_res_angstrom": np.where(number < imaged, ctf, np.nan)[:taken],
         }
     )
-    return session_from_holes("night", SessionInfo(format="generic"), holes, exposures)
+    session = session_from_holes("night", SessionInfo(format="generic"), holes, exposures)
+    if not unseen:
+        return session
+    at = np.arange(unseen)
+    more = pd.DataFrame(
+        {"square_id": [f"u{each:04d}" for each in at], "grid_id": "g1", "x_um": at * 60.0, "y_um": -80.0}
+    )
+    if not n_holes:
+        grids = typed_table("grids", pd.DataFrame({"grid_id": ["g1"]}))
+        return replace(session, grids=grids, squares=typed_table("squares", more))
+    squares = pd.concat([session.squares, typed_table("squares", more)], ignore_index=True)
+    return replace(session, squares=squares)
 
 
 def stored(session: Session, folder: Path) -> Path:

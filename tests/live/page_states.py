@@ -14,7 +14,8 @@ from typing import Any
 class State:
     """One state.
 
-    imaged : holes with a result     pending : exposures without one     says : overrides said before
+    imaged : holes with a result     pending : exposures without one     unseen : squares nobody looked into
+    says : overrides said before
     answers : API answer -> what is changed in it, for what a test cannot bring about in seconds
     """
 
@@ -31,6 +32,7 @@ class State:
     serves: tuple[str, ...] = ("--budget-min", "300")
     verb: str = ""
     long_names: bool = False
+    unseen: int = 0
 
 
 def _worst(cause: str, sentence: str, remedy: str) -> dict[str, Any]:
@@ -50,6 +52,15 @@ STATES: tuple[State, ...] = (
         holes=0,
         imaged=0,
         verb="WAIT",
+    ),
+    State(
+        "an atlas alone",
+        "No hole is seen yet: 12 squares are known, and a look into one shows its holes.",
+        "LOOK and the square; dashed squares where they stand, the next five numbered; a fan of what looks promise.",
+        holes=0,
+        imaged=0,
+        unseen=12,
+        verb="LOOK",
     ),
     State(
         "nothing imaged yet",
@@ -125,6 +136,21 @@ STATES: tuple[State, ...] = (
                     "folder": _clock(300, 2, "stalled"),
                     "microscope": _clock(300, 80, "stalled"),
                     "ctf": _clock(300, 80, "stalled"),
+                }
+            },
+        },
+    ),
+    State(
+        "stale numbers",
+        "old: no newer advice was made.",
+        "verdict and numbers grey, with their age in the message; the lamps of what still comes stay.",
+        answers={
+            "health": {
+                "clocks": {
+                    "server": _clock(400, 60, "stalled"),
+                    "folder": _clock(2, 2, "well"),
+                    "microscope": _clock(40, 80, "well"),
+                    "ctf": _clock(40, 80, "well"),
                 }
             },
         },

@@ -134,3 +134,29 @@ def test_sources_that_cannot_be_read_are_told_and_read_again(served, tmp_path, e
 
     assert follower._take_in(Followed(), None, changed) == changed
     assert served.advisor("run").troubles["sources"].sentence
+
+
+def test_an_event_that_nobody_understands_is_said_and_the_others_are_taken_in(served, stored):
+    advisor = served.advisor("run")
+    hole = advisor.moment.content["next"]["hole"]
+    with SessionStore.open(stored) as store:
+        exposure = store.record_imaged(hole)
+        last = store.append_many(
+            [("planned", {"holes": [5], "by": "a script"}), ("noted", {"author": "AB", "text": "after it"})]
+        )
+        store.record_outcome(exposure, 3.0)
+    moment = advisor.wait_for(last + 1, 20.0)
+    assert [note["text"] for note in moment.facts["notes"]] == ["after it"]
+    assert moment.advice.now.results.sum() == 1
+    assert moment.facts["waiting"] == 0
+    said = advisor.troubles["events"].sentence
+    assert f"event {last - 1} (planned)" in said
+    assert "TypeError" in said
+
+
+def test_a_session_that_replaced_another_is_planned_anew(served):
+    advisor = served.advisor("run")
+    live, before = advisor._live, advisor._live._planner
+    live.followed.last_event = live.followed.last_event._replace(at="2001-01-01T00:00:00+00:00")
+    assert live.catch_up().is_replaced
+    assert live._ensure_planner() is not before

@@ -5,12 +5,17 @@ from __future__ import annotations
 import base64
 import json
 import time
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from cryoscout.advice.night import minutes_spent, night_of
+from cryoscout.live.scores import hole_scores, score_names
 from cryoscout.session.store import SessionStore
+from cryoscout.session.tables import typed_table
 
 
 def revision_of(client):
@@ -171,7 +176,11 @@ def test_the_state_as_of_a_past_time_is_that_of_then(client, served):
     assert client.ask("GET", "/api/v1/session", params={"as_of": then}).json()["results"] == 0
     early = client.ask("GET", "/api/v1/advice", params={"as_of": "1990-01-01T00:00:00Z"})
     assert early.status_code == 400
+    assert client.ask("GET", "/api/v1/sessions", params={"as_of": "1990-01-01T00:00:00Z"}).json() == {
+        "sessions": []
+    }
     for what in (
+        "sessions",
         "squares",
         "patches",
         "holes",
@@ -183,6 +192,29 @@ def test_the_state_as_of_a_past_time_is_that_of_then(client, served):
         "trust",
     ):
         assert client.ask("GET", f"/api/v1/{what}", params={"as_of": then}).status_code == 200
+
+
+def test_where_the_time_went_is_what_the_report_says(client, served, stored):
+    """A pause that is entered after the second long gap is not of the first, on the page as in the report."""
+    holes = client.get("advice")["holes"]
+    began = datetime(2026, 1, 30, 20, 0)
+    with SessionStore.open(stored) as store:
+        for at, minutes in enumerate((0, 2, 4, 30, 32, 60)):
+            if at == 4:
+                store.append("noted", {"author": "AB", "kind": "nitrogen", "minutes": 20, "text": "refill"})
+            number = store.record_imaged(holes[at]["hole"], began + timedelta(minutes=minutes))
+        number = store.newest_event()
+        session, night = store.load(), night_of(store.events())
+    moment = after(served, {"revision": number})
+    spent = client.get("time")
+    problem, names = moment.advice.problem, moment.advice.names.holes
+    assert spent == json.loads(json.dumps(minutes_spent(session, problem, names, night.notes)))
+    assert [each["from"][11:16] for each in spent["intervals"] if each["pause"]] == ["20:32"]
+    with SessionStore.open(stored) as store:
+        then = next(event.at for event in store.events(kind="noted"))
+        store.append("noted", {"author": "AB", "kind": "focus", "minutes": 9, "text": "later"})
+    past = client.ask("GET", "/api/v1/time", params={"as_of": then}).json()
+    assert past["minutes"]["focus"] == 0.0
 
 
 def test_columns_hold_the_whole_map(client, served):
@@ -199,6 +231,38 @@ def test_columns_hold_the_whole_map(client, served):
     first = names[int(np.flatnonzero(columns["order"] == 1)[0])]
     assert first == client.get("advice")["next"]["hole"]
     assert client.ask("GET", "/api/v1/holes/columns?fields=nonsense").status_code == 404
+
+
+def test_ice_and_motion_are_columns_where_a_source_gives_them(stored, simulated):
+    """The mean over a hole's exposures, of the runs that were taken."""
+    exposures = simulated.exposures.iloc[:3].assign(
+        hole_id=simulated.exposures["hole_id"].iloc[[0, 0, 1]].to_numpy(),
+        shot=[1, 2, 1],
+        outcome="measured",
+        ctf_max_res_angstrom=4.0,
+    )
+    ids = exposures["exposure_id"].tolist()
+    fields = [{"rlnAccumMotionTotal": str(each), "rlnOther": "x"} for each in (10.0, 20.0, 99.0)]
+    runs = pd.DataFrame(
+        {
+            "exposure_id": [ids[0], ids[1], ids[2], ids[2]],
+            "run": [1, 1, 1, 2],
+            "taken": [True, True, False, True],
+            "reader": "relion",
+            "source": "t.star",
+            "ctf_max_res_angstrom": 4.0,
+            "ice_thickness_nm": [30.0, 50.0, 1.0, np.nan],
+            "fields": [*map(json.dumps, fields), ""],
+        }
+    )
+    info = simulated.info.model_copy(update={"shots": 2})
+    session = replace(simulated, info=info, exposures=exposures, ctf_runs=typed_table("ctf_runs", runs))
+    assert score_names(session) == ["ice_thickness_nm", "motion_total_angstrom"]
+    found = hole_scores(session)
+    first = session.hole_index(exposures["hole_id"].iloc[0])
+    assert found["ice_thickness_nm"][first] == 40.0
+    assert found["motion_total_angstrom"][first] == 15.0
+    assert np.isfinite(found["motion_total_angstrom"]).sum() == 1  # the other's run was not taken
 
 
 def test_rows_come_page_by_page(client):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
+from dataclasses import replace
 from datetime import datetime, timedelta
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from cryoscout.core.errors import StoreError, StoreHeldError
@@ -47,6 +49,42 @@ def test_a_microscope_clock_that_is_set_is_told(shift_s, way):
     assert way in clock.sentence(1300.0)
     assert clock.is_back == (shift_s < 0)
     assert clock.sentence(1300.0 + 3 * HOUR_S) is None
+
+
+@pytest.mark.parametrize("per_hour", [60, 240, 300, 600, 1200])
+@pytest.mark.parametrize("way", ["ahead", "back"])
+def test_a_clock_that_is_set_is_told_at_any_rate(per_hour, way):
+    pace_min = 60.0 / per_hour
+    clock = arrivals(MicroscopeClock(), every(pace_min, how_many=per_hour))
+    shift_s = HOUR_S if way == "ahead" else -HOUR_S
+    arrivals(clock, every(pace_min, HOUR_S, per_hour // 4, shift_s))
+    assert clock.sentence(1.25 * HOUR_S) == f"The microscope's clock was set {way} by 60 min."
+    [(began_s, by_s)] = clock.changes
+    assert (began_s, by_s) == (HOUR_S + 5.0, shift_s)
+
+
+@pytest.mark.parametrize("slower_s", [15.0, 60.0, 150.0])
+def test_a_lag_that_grows_slowly_and_goes_is_no_clock_that_was_set(slower_s):
+    """Each file comes a little later than the one before, up to half an hour; then all that wait come at once."""
+    lags_s = np.minimum(np.arange(150) * slower_s, 1800.0)
+    late = [(60.0 * at, 60.0 * at + 5.0 + lag_s) for at, lag_s in enumerate(lags_s.tolist())]
+    last_s = late[-1][1]
+    waiting = [(60.0 * at, last_s + 1.0 + 0.5 * (at - 150)) for at in range(150, int(last_s / 60.0))]
+    well = [(60.0 * at, 60.0 * at + 5.0) for at in range(int(last_s / 60.0) + 1, int(last_s / 60.0) + 40)]
+    clock = MicroscopeClock()
+    for started_s, came_s in [*late, *waiting, *well]:
+        clock.take(started_s, came_s)
+        assert clock.sentence(came_s) is None
+    assert clock.changes == []
+
+
+def test_files_that_were_late_from_the_beginning_and_are_not_any_more_are_no_clock_that_was_set():
+    late = every(1.5, how_many=40)
+    late = [(started_s, came_s + 2 * HOUR_S) for started_s, came_s in late]
+    last_s = late[-1][1]
+    waiting = [(90.0 * at, last_s + 1.0 + 0.5 * (at - 40)) for at in range(40, int(last_s / 90.0))]
+    clock = arrivals(MicroscopeClock(), [*late, *waiting, *every(1.5, last_s + 90.0, 30)])
+    assert clock.sentence(last_s + HOUR_S) is None
 
 
 def test_times_that_have_caught_up_order_the_exposures_again():
@@ -96,6 +134,31 @@ def test_a_clock_that_was_set_back_makes_no_age_of_an_hour():
     assert list(ticks.intervals_s) == [90.0, 90.0, 90.0]
 
 
+@pytest.mark.parametrize(
+    ("ahead_s", "said"),
+    [(30.0, None), (420.0, "7 min ahead of this computer's"), (-HOUR_S, "60 min behind this computer's")],
+)
+def test_a_clock_that_is_another_by_more_than_a_minute_is_shown(served, ahead_s, said):
+    """Whatever the time zone: the microscope's times are local."""
+    now_s = time.time()
+    local_s = datetime.fromtimestamp(now_s).astimezone().utcoffset().total_seconds()
+    clock = arrivals(
+        MicroscopeClock(),
+        [(now_s + local_s + ahead_s + 60.0 * at, now_s + 60.0 * at) for at in range(5)],
+    )
+    facts = Facts(lambda hole: None, lambda exposure: None, lambda: 4.0, microscope_clock=clock)
+    moment = served.advisor("run").moment
+    for keeps_time in (True, False):
+        moment.facts.update(facts.to_json(now_s, keeps_time))
+        told = [
+            each["sentence"]
+            for each in message_json(moment, now_s, [], None)["all"]
+            if each["cause"] == "clock offset"
+        ]
+        assert len(told) == (said is not None and keeps_time)
+        assert all(said in each for each in told)
+
+
 def test_an_advisor_that_slept_says_so_and_calls_nothing_stalled_at_once(served):
     advisor = served.advisor("run")
     advisor._look_at_own_clock()
@@ -133,6 +196,44 @@ def test_after_summer_time_the_stage_is_where_the_last_exposure_was(served, stor
     advisor.wake()
     assert advisor.wait_for(number, 20.0).advice.now.here == 6
     assert advisor.moment.microscope_at < datetime(2026, 10, 25, 2, 30)
+
+
+def test_minutes_that_were_given_pass_as_they_are_though_the_clock_was_set(served, stored):
+    """240 minutes were given; after 30 of them the microscope's clock is set an hour ahead."""
+    live = served.advisor("run")._live
+    holes = served.advisor("run").moment.advice.names.holes
+    began = datetime(2026, 3, 29, 0, 40)
+    with SessionStore.open(stored) as store:
+        store.record_imaged(holes[0], began)
+        store.append("overridden", {"kind": "budget", "budget_min": 240.0, "author": "AB"})
+        store.record_imaged(holes[1], began + timedelta(minutes=30))
+        store.record_imaged(holes[2], began + timedelta(minutes=92))
+    live.catch_up()
+    now_s = time.time()
+    assert live._passed_since_budget(now_s) == pytest.approx(92.0, abs=0.1)  # nobody can tell yet
+    live.facts.microscope_clock.changes.append((now_s, HOUR_S))
+    assert live._passed_since_budget(now_s) == pytest.approx(32.0, abs=0.1)
+    live.facts.microscope_clock.changes[0] = (now_s - 300.0, HOUR_S)  # before the minutes were given
+    assert live._passed_since_budget(now_s) == pytest.approx(92.0, abs=0.1)
+
+
+def test_minutes_count_from_their_own_event_though_this_computers_clock_is_set_back(served, stored):
+    live = served.advisor("run")._live
+    holes = served.advisor("run").moment.advice.names.holes
+    began = datetime(2026, 1, 30, 20, 0)
+    with SessionStore.open(stored) as store:
+        store.record_imaged(holes[0], began)
+        store.append("overridden", {"kind": "budget", "budget_min": 240.0, "author": "AB"})
+        store.record_imaged(holes[1], began + timedelta(minutes=30))
+    live.catch_up()
+    said_at = live.followed.overrides.budget_said_at
+    events = list(live.followed.store.events())
+    back = (datetime.fromisoformat(said_at) - timedelta(hours=1)).isoformat()
+    live.followed.store.events = lambda **asked: [
+        replace(event, at=back) if event.kind == "imaged" and event.payload["hole_id"] == holes[1] else event
+        for event in events
+    ]
+    assert live._passed_since_budget(time.time()) == pytest.approx(30.0, abs=0.1)
 
 
 def test_results_that_never_come_are_overdue_and_said(served):

@@ -7,14 +7,30 @@ import json
 import sys
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cryoscout.core.errors import InputError, UnknownNameError
-from cryoscout.live.bridges import AthenaBridge, ScriptBridge, SmartScopeBridge, bridge_named, window_of
+from cryoscout.formats.serialem.nav import read_nav
+from cryoscout.formats.serialem.session import read_grids
+from cryoscout.intake.assemble import assemble
+from cryoscout.live.bridges import (
+    Answered,
+    AthenaBridge,
+    ScriptBridge,
+    SmartScopeBridge,
+    bridge_named,
+    window_of,
+)
 from cryoscout.live.outputs import EXPIRES_S, Outputs, next_json, next_text
+from cryoscout.live.running import LiveSession
 from cryoscout.live.serving import ServeRequest
+from cryoscout.live.settings import LiveSettings
+from cryoscout.session.following import FollowedSession
+from cryoscout.session.store import SessionStore
 
 NOW_S = 1_800_000_000.0
 
@@ -27,27 +43,52 @@ def loaded(path):
 
 
 class SerialEM:
-    """Acquire at Items: takes its items in the order of the table, and runs the script before each."""
+    """Acquire at Items: takes marked items in the order of the table and runs the script before each.
 
-    def __init__(self, labels):
-        self.labels, self.taken, self.said = list(labels), [], []
+    A merge passes over items whose MapID is there, adds -1 to labels that are there, and moves the acquisition's end.
+    """
 
-    def run(self, script, folder, now_s):
-        for label in self.labels:
-            self.label, self.skipped = label, False
+    def __init__(self, labels=(), navigator=None):
+        self.said, self.taken, self.merges = [], [], []
+        self.table = [(label, "", 0, (0.0, float(at))) for at, label in enumerate(labels)]
+        if navigator is not None:
+            self.table = [self.row(item) for item in read_nav(navigator).holes]  # all are marked
+
+    def row(self, item):
+        return item.label, item.section.get("Note") or "", item.map_id, item.stage_um[:2]
+
+    def run(self, script, folder, now_s, upto=None):
+        at = 0
+        while at < len(self.table):
+            self.item, self.skipped = self.table[at], False
             script.main(self, str(folder), now_s)
             if not self.skipped:
-                self.taken.append(self.label)
+                self.taken.append(self.item[0])
+                if upto is not None and len(self.taken) >= upto:
+                    del self.table[: at + 1]
+                    return
+            at += 1
 
     def ReportNavItem(self):  # noqa: N802
-        self.reported = self.label
+        self.reported = {"navLabel": self.item[0], "navNote": self.item[1]}
+        return [1.0, *self.item[3], 0.0, 0.0]
 
     def GetVariable(self, name):  # noqa: N802
-        assert name == "navLabel"
-        return self.reported
+        return self.reported[name]
 
     def SkipAcquiringNavItem(self):  # noqa: N802
         self.skipped = True
+
+    def MergeNavFile(self, path):  # noqa: N802
+        self.merges.append(path)
+        for item in read_nav(Path(path)).items:
+            label, note, map_id, place = self.row(item)
+            if map_id in [row[2] for row in self.table]:
+                continue
+            there = [row[0] for row in self.table]
+            more = sum(each == label or each.startswith(f"{label}-") for each in there)
+            if item.acquire:
+                self.table.append((f"{label}-{more}" if more else label, note, map_id, place))
 
     def Echo(self, text):  # noqa: N802
         self.said.append(text)
@@ -59,7 +100,7 @@ def moment(served):
 
 
 def write_next(folder, moment, mode="send", now_s=NOW_S):
-    content = next_json("run", moment, now_s, mode)
+    content = next_json("run", replace(moment, at_s=now_s), now_s, mode)
     (folder / "next.json").write_text(json.dumps(content))
     return content
 
@@ -96,6 +137,118 @@ def test_serialem_goes_on_with_all_it_has_where_there_is_no_advice_that_holds(tm
     microscope = SerialEM(moment.advice.names.holes)
     microscope.run(loaded(tmp_path / "cryoscout_serialem_before_acquire.py"), tmp_path, now_s)
     assert microscope.taken == list(moment.advice.names.holes)
+
+
+NAVIGATOR = Path(__file__).parents[1] / "formats" / "data" / "serialem" / "made_by_hand_two_squares.nav"
+
+
+@pytest.fixture
+def of_navigator(tmp_path):
+    """An advice on the holes of a navigator, and the bridge that knows it."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    [records] = read_grids([NAVIGATOR])
+    place = tmp_path / "nav.session"
+    with SessionStore.create(place) as store:
+        store.save_import(assemble([records]).session, source="tests")
+    live = LiveSession(FollowedSession.open(place), LiveSettings(clock_scale=0.0, also_unchosen=True), "test")
+    yield live, folder, ScriptBridge("serialem", folder, NAVIGATOR)
+    live.followed.store.close()
+
+
+def give(live, folder, bridge, planned=None, revision=7):
+    """The advice written and handed over; `planned` are the places of its holes in that order."""
+    moment = replace(live.advise(), at_s=NOW_S, revision=revision)
+    if planned is not None:
+        walk = replace(
+            moment.advice.walk, holes=np.array(planned), tiers=np.zeros(len(planned), dtype=np.int64)
+        )
+        moment = replace(moment, advice=replace(moment.advice, walk=walk))
+    content = next_json("nav", moment, NOW_S, "send") | bridge.prepare(moment)
+    (folder / "next.json").write_text(json.dumps(content))
+    bridge.give(moment, content)
+    return content
+
+
+def test_serialem_takes_a_plan_in_its_order_because_it_is_merged_at_the_end_of_the_table(of_navigator):
+    live, folder, bridge = of_navigator
+    names = live.advise().advice.names.holes
+    order = [names.index(name) for name in ("24", "8", "45#100046", "22")]
+    content = give(live, folder, bridge, order)
+    assert content["merge"]["holes"] == ["24", "8", "45#100046", "22"]
+    before = NAVIGATOR.read_bytes()
+    microscope = SerialEM(navigator=NAVIGATOR)
+    script = loaded(folder / "cryoscout_serialem_before_acquire.py")
+    microscope.run(script, folder, NOW_S + 10)
+    assert len(microscope.merges) == 1
+    # The two items that are called 45 cannot be told apart by their label: they are taken where they stand, and once.
+    assert microscope.taken == ["45", "45", "24@plan", "8@plan", "22@plan"]
+    assert NAVIGATOR.read_bytes() == before
+
+
+def test_a_plan_that_changes_is_merged_again_and_no_hole_is_taken_twice(of_navigator):
+    live, folder, bridge = of_navigator
+    names = live.advise().advice.names.holes
+    give(live, folder, bridge, [names.index(name) for name in ("24", "8", "22")])
+    microscope = SerialEM(navigator=NAVIGATOR)
+    script = loaded(folder / "cryoscout_serialem_before_acquire.py")
+    plain = lambda: [label.split("@")[0] for label in microscope.taken if label != "45"]  # noqa: E731
+    while "24" not in plain():
+        microscope.run(script, folder, NOW_S + 10, upto=len(microscope.taken) + 1)
+    give(live, folder, bridge, [names.index(name) for name in ("31", "22")], revision=9)
+    microscope.run(script, folder, NOW_S + 20)
+    assert len(microscope.merges) == 2
+    assert plain() == ["24", "31", "22"]
+    # Without an advice the microscope goes on with all that it has, but for what was taken.
+    microscope = SerialEM(navigator=NAVIGATOR)
+    microscope.run(script, folder, NOW_S + EXPIRES_S + 10)
+    assert set(plain()).isdisjoint(("24", "31", "22"))
+    assert "8" in plain()
+
+
+def test_a_plan_stays_as_it_was_merged_while_its_next_holes_stand(of_navigator):
+    live, folder, bridge = of_navigator
+    first = give(live, folder, bridge)
+    again = give(live, folder, bridge, revision=8)
+    assert again["merge"] == first["merge"]
+
+
+def test_a_merge_that_fails_is_said_and_the_items_are_taken_where_they_stand(of_navigator):
+    live, folder, bridge = of_navigator
+    content = give(live, folder, bridge)
+    script = loaded(folder / "cryoscout_serialem_before_acquire.py")
+    microscope = SerialEM(navigator=NAVIGATOR)
+
+    def fails(path):
+        raise RuntimeError("Navigator is closed")
+
+    microscope.MergeNavFile = fails
+    microscope.run(script, folder, NOW_S + 10)
+    assert sum("could not be merged" in text for text in microscope.said) == 1
+    wanted = {hole for hole in content["planned"] if "#" not in hole}
+    assert wanted <= set(microscope.taken)
+    assert not any("@plan" in label for label in microscope.taken)
+
+
+def test_images_of_merged_items_are_of_the_operators_holes(tmp_path, of_navigator):
+    """SerialEM writes the label of the item at which it took an image: LABEL@plan-1 is LABEL."""
+    live, folder, bridge = of_navigator
+    names = live.advise().advice.names.holes
+    give(live, folder, bridge, [names.index("24")])
+    [copy] = read_nav(folder / "cryoscout_plan.nav").items
+    assert (copy.label, copy.acquire, copy.is_hole) == ("24@plan", True, False)
+    original = read_nav(NAVIGATOR).by_id["24"]
+    assert copy.stage_um == original.stage_um
+    assert copy.map_id not in {item.map_id for item in read_nav(NAVIGATOR).items}
+    x, y, _ = copy.stage_um
+    (tmp_path / "image.mrc.mdoc").write_text(
+        f"PixelSpacing = 1\nImageFile = image.mrc\n\n[ZValue = 0]\nNavigatorLabel = 24@plan-1\n"
+        f"StagePosition = {x} {y}\nDateTime = 30-Jan-26  20:00:00\n"
+    )
+    [records] = read_grids([NAVIGATOR], mdocs=tmp_path / "image.mrc.mdoc")
+    assert records.exposures["hole_id"].tolist() == ["24"]
+    [both] = read_grids([NAVIGATOR])
+    assert records.holes["hole_id"].tolist() == both.holes["hole_id"].tolist()
 
 
 class Leginon:
@@ -260,3 +413,54 @@ def test_an_alert_command_that_fails_is_told_and_holds_nothing_up(served):
     served.advisor(None).trouble("store", "the disk is full.", "Free space.", 9)
     outputs._look()
     assert any("alert command failed" in line for line in said)
+
+
+def test_an_advice_expires_so_long_after_it_was_made_however_often_it_is_written(moment):
+    made = replace(moment, at_s=NOW_S - 600.0)
+    assert next_json("run", made, NOW_S, "suggest")["expires_unix_s"] == NOW_S - 600.0 + EXPIRES_S
+    ahead = replace(moment, at_s=NOW_S + 3600.0)  # made before this computer's clock was set back
+    assert next_json("run", ahead, NOW_S, "suggest")["expires_unix_s"] == NOW_S + EXPIRES_S
+
+
+def test_what_is_armed_ends_with_the_arming_also_where_nobody_writes_any_more(moment):
+    fresh = replace(moment, at_s=NOW_S)
+    assert next_json("run", fresh, NOW_S, "send", NOW_S + 60.0)["expires_unix_s"] == NOW_S + 60.0
+    assert next_json("run", fresh, NOW_S, "suggest", NOW_S + 60.0)["expires_unix_s"] == NOW_S + EXPIRES_S
+
+
+def test_who_watches_again_takes_back_what_was_armed(served, tmp_path):
+    served.mode, served.armed_until_s = "send", served.clock() + 600.0
+    folder, outputs = outputs_of(served, tmp_path)
+    outputs._look()
+    assert json.loads((folder / "next.json").read_text())["mode"] == "send"
+    served.mode, served.armed_until_s = "watch", None
+    outputs._look()
+    assert json.loads((folder / "next.json").read_text())["mode"] == "watch"
+
+
+def test_an_advice_that_has_expired_is_handed_to_nobody(served, tmp_path):
+    """The thread that plans hangs: what was planned an hour ago is not sent."""
+    given = []
+
+    class Software:
+        def prepare(self, moment):
+            return {}
+
+        def give(self, moment, content):
+            given.append(moment.revision)
+            return Answered()
+
+    clock = [served.clock()]
+    served.clock = lambda: clock[0]
+    served.mode, served.armed_until_s = "send", clock[0] + 1e5
+    _, outputs = outputs_of(served, tmp_path)
+    outputs._bridge = Software()
+    outputs._look()
+    assert len(given) == 1
+    sent = served.advisor(None)._writer.newest_event()
+    clock[0] += EXPIRES_S + 1.0
+    outputs._written.clear()
+    outputs._look()
+    assert len(given) == 1
+    assert served.advisor(None)._writer.newest_event() == sent
+    assert "expired" in served.advisor(None).troubles["bridge"].sentence

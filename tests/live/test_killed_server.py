@@ -22,6 +22,7 @@ import pytest
 from cryoscout.core.errors import StoreError
 from cryoscout.live.lock import only_server
 from cryoscout.live.running import LiveSession
+from cryoscout.live.serving import ServeRequest, serving
 from cryoscout.live.settings import LiveSettings
 from cryoscout.session.following import FollowedSession
 from cryoscout.session.store import SessionStore
@@ -151,3 +152,28 @@ def test_with_postgresql_nothing_is_lost_either_and_one_server_holds_it(postgres
             only_server(url, "http://127.0.0.1:2"),
         ):
             pass
+
+
+HEAD = "grid,square,patch,hole,exposure,time,x um,y um\n"
+
+
+def test_a_session_in_a_database_is_made_of_a_folder_and_follows_its_files(postgres, tmp_path):
+    """What a facility does: the store is in its database, the files come from the microscope."""
+    table = tmp_path / "holes.csv"
+    table.write_text(HEAD + "".join(f"g,s,p,h{at},,,{at}.0,0.0\n" for at in range(6)))
+    with empty_schema(postgres) as url:
+        request = ServeRequest((), watch=(table,), database_url=url)
+        with serving(request, lambda text: None) as served:
+            [advisor] = served.advisors.values()
+            assert advisor.moment.content["next"] is not None
+            taken = "g,s,p,h0,e0,2026-01-30 20:00:00,0.0,0.0\n"
+            rest = "".join(f"g,s,p,h{at},,,{at}.0,0.0\n" for at in range(1, 6))
+            table.write_text(HEAD + taken + rest)
+            deadline = time.monotonic() + 30.0
+            while not advisor.moment.content["holes_imaged"] and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert advisor.moment.content["holes_imaged"] == 1
+        # The next server finds the session there, and goes on.
+        with serving(request, lambda text: None) as served:
+            [advisor] = served.advisors.values()
+            assert advisor.moment.content["holes_imaged"] == 1

@@ -185,6 +185,42 @@ def test_what_if_changes_nothing_and_the_past_is_shown_as_such(browser: Any, nig
 
 @needs_browser
 @pytest.mark.slow
+def test_a_square_that_is_to_be_looked_into_is_skipped_found_and_taken_back(
+    browser: Any, tmp_path: Path
+) -> None:
+    folder = stored(session_with_places(0, unseen=9), tmp_path)
+    served = Served(tmp_path, "serve", folder.name, "--port", "0", "--budget-min", "300").start()
+    try:
+        page = Page(browser, served.address())
+        page.is_shown()
+        page.sign("AB")
+        assert page.text("#verb") == "LOOK"
+        first = asked(served, "verdict")["place"]
+        page.shows("#next-hole", first)
+        page.tab.focus("#map")
+        page.tab.keyboard.press("S")
+        wait_for(lambda: first not in page.text("#next-hole"), 15, "another square")
+        assert page.text("#verb") == "LOOK"
+        page.tab.fill("#find", first)
+        page.tab.keyboard.press("Enter")
+        page.shows("#selected-words", f"Square {first}: left out, not looked at yet")
+        page.tab.focus("#map")
+        page.tab.keyboard.press("k")
+        wait_for(lambda: page.text("#verb") == "WAIT", 15, "the pause")
+        page.tab.keyboard.press("k")
+        wait_for(lambda: page.text("#verb") == "LOOK", 15, "its end")
+        page.tab.click("#tab-button-squares")
+        page.shows("#tab-squares", "? look into")
+        page.tab.click("#tab-button-history")
+        page.tab.click("#tab-history .past:has-text('skipped') button")
+        wait_for(lambda: first in page.text("#next-hole"), 15, "the first square, back")
+        assert page.complaints == []
+    finally:
+        served.stop()
+
+
+@needs_browser
+@pytest.mark.slow
 def test_a_viewer_may_look_and_not_write(browser: Any, night: Served) -> None:
     page = Page(browser, night.address("viewer"))
     page.is_shown()

@@ -30,7 +30,11 @@ def test_the_documented_states_are_those_that_are_tested() -> None:
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.name)
 def test_the_state_says_its_sentence(browser: Any, tmp_path: Path, state: State) -> None:
     session = session_with_places(
-        state.holes, imaged=state.imaged, pending=state.pending, long_names=state.long_names
+        state.holes,
+        imaged=state.imaged,
+        pending=state.pending,
+        long_names=state.long_names,
+        unseen=state.unseen,
     )
     folder = stored(session, tmp_path)
     served = Served(tmp_path, "serve", folder.name, "--port", "0", *state.serves).start()
@@ -49,12 +53,26 @@ def test_the_state_says_its_sentence(browser: Any, tmp_path: Path, state: State)
             assert page.text("#verb") == state.verb
         assert page("document.documentElement.scrollHeight") <= 720
         assert page("document.documentElement.scrollWidth") <= 1280
+        _is_not_cut(page)
         _photograph(page, state.name)
         assert [
             each for each in page.complaints if "ERR_CONNECTION" not in each and "WebSocket" not in each
         ] == []
     finally:
         served.stop()
+
+
+def _is_not_cut(page: Page) -> None:
+    """Verdict and number stand beside each other, whole but for the place, which gives way."""
+    names = ["verb", "place", "stay", "goal-number", "goal-words", "clock"]
+    box = "(name => { const r = document.getElementById(name).getBoundingClientRect(); return [r.left, r.right]; })"
+    boxes = page(f"{json.dumps(names)}.map({box})")
+    for name, (_, right), (left, _) in zip(names, boxes, boxes[1:], strict=False):
+        assert right <= left + 1, name
+    assert boxes[-1][1] <= 1280
+    assert page(
+        "document.getElementById('goal').scrollWidth <= document.getElementById('goal').clientWidth + 1"
+    )
 
 
 def _do(state: State, page: Page, served: Served) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -9,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cryoscout.advice.night import collected, minutes_spent, night_of
+from cryoscout.advice.night import KINDS, collected, minutes_spent, night_of
 from cryoscout.advice.setting import AdviceRequest, setting_of
 from cryoscout.report.night_section import night_section, other_orders
+from cryoscout.report.session_report import ReportRequest, session_page
 from cryoscout.routing.bound import good_holes_bound
 from cryoscout.routing.from_session import truth_from_session
 from cryoscout.routing.replay import only_measured
@@ -117,3 +119,41 @@ def test_times_that_were_filled_in_later_are_those_of_exposures_that_were_counte
         night = night_of(store.events())
     assert night.said[0].microscope_at == BEGAN + timedelta(minutes=MINUTES[-1])
     assert (night.followed, night.advised) == (before.followed, before.advised)
+
+
+def test_bad_exposures_cost_the_minutes_that_were_spent_on_them(place):
+    """Of a session of which few exposures have a time, only these can have cost any of its minutes."""
+    with SessionStore.open(place) as store:
+        for at in range(12, 24):
+            store.record_outcome(store.record_imaged(f"h{at:02d}", None), 9.0)
+        session, night = store.load(), night_of(store.events())
+    problem = setting_of(session, AdviceRequest(480.0, as_new=True)).problem
+    spent = minutes_spent(session, problem, session.holes["hole_id"].tolist(), night.notes)
+    timed_bad = [each["imaging"] for at, each in enumerate(spent["intervals"]) if at % 3 == 0]
+    words = night_section(session, night, problem, 6.0, None).paragraphs[0]
+    assert f"{sum(timed_bad):.0f} min to 4 exposures that were not good" in words
+    assert words.startswith("Of 46 min")
+
+
+def test_a_long_night_is_drawn_in_few_pieces(place):
+    """20,000 exposures are a picture of a few collections, not of 20,000 pieces."""
+    with SessionStore.open(place) as store:
+        session, night = store.load(), night_of(store.events())
+    problem = setting_of(session, AdviceRequest(480.0, as_new=True)).problem
+    svg = str(night_section(session, night, problem, 6.0, None).svg)
+    assert 0 < svg.count("PolyCollection") + svg.count("FillBetweenPolyCollection") <= len(KINDS)
+
+
+def test_the_night_of_a_report_shows_what_is_done(place):
+    with SessionStore.open(place) as store:
+        session, night = store.load(), night_of(store.events())
+    shown = []
+
+    @contextmanager
+    def progress(what, steps):
+        shown.append((what, steps))
+        yield lambda: shown.append("step")
+
+    session_page(session, ReportRequest(60.0, ("random",), 1, 0), None, progress=progress, night=night)
+    at = shown.index(("drawing the night", 2))
+    assert shown[at + 1] == "step"

@@ -263,3 +263,33 @@ def test_a_hole_is_found_by_its_id(store, tmp_path):
         assert [followed.hole_index(hole_id) for hole_id in ("h1", "h2", "h3")] == [0, 1, 2]
         with pytest.raises(InputError, match=r"Got 'h33' instead\. Did you mean 'h3'"):
             followed.hole_index("h33")
+
+
+def test_what_cannot_be_folded_is_read_as_it_is_stored_and_no_event_is_lost(tmp_path, monkeypatch):
+    folder = tmp_path / "night.session"
+    with SessionStore.create(folder) as store:
+        store.save_import(small_session(), source="tests")
+    with FollowedSession.open(folder) as followed, SessionStore.open(folder) as store:
+        fold, failed = FollowedSession._fold, []
+
+        def failing(self, event):
+            if event.kind == "measured":
+                failed.append(event.id)
+                raise KeyError("a defect")
+            fold(self, event)
+
+        monkeypatch.setattr(FollowedSession, "_fold", failing)
+        holes = store.load().holes["hole_id"].tolist()
+        exposure = store.record_imaged(holes[0], None, 2)
+        store.record_outcome(exposure, 3.0)
+        store.append("noted", {"author": "AB", "text": "after it"})
+        load = FollowedSession._load
+        monkeypatch.setattr(FollowedSession, "_load", lambda self: (_ for _ in ()).throw(OSError("held")))
+        with pytest.raises(OSError, match="held"):
+            followed.catch_up()
+        monkeypatch.setattr(FollowedSession, "_load", load)
+        caught = followed.catch_up()
+        assert [event.kind for event in caught.events] == ["imaged", "measured", "noted"]
+        assert failed
+        assert_same(followed.session, store.load())
+        assert followed.catch_up().events == ()

@@ -73,6 +73,8 @@ def advise(
     said = _said(session, problem, request.as_new)
     if said.out.any():
         problem = replace(problem, allowed=problem.available() & ~said.out)
+    if problem.places is not None:
+        problem = replace(problem, places=replace(problem.places, square_out=said.squares_out))
     n_available = int(problem.available().sum())
     if n_available == 0 and not problem.has_unseen:
         raise _nothing_to_plan(session, setting, int((said.out & setting.problem.available()).sum()))

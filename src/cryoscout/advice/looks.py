@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cryoscout.advice.work_list import PlaceNames, PlannedLook
 from cryoscout.core.hole_tree import HoleTree
+from cryoscout.routing.places import Look
 
 if TYPE_CHECKING:
     from cryoscout.routing.policies.explore import PlaceValue
@@ -29,7 +30,7 @@ def planned_looks(
         in_plan = value.in_plan and begins_min < left_min
         begins_min += value.minutes if in_plan else 0.0
         is_patch = value.look.level == "patch"
-        square = int(tree.square_of_patch[value.look.index]) if is_patch else value.look.index
+        square = square_of_look(value.look, tree)
         looks.append(
             PlannedLook(
                 order=order,
@@ -47,6 +48,11 @@ def planned_looks(
             )
         )
     return tuple(looks)
+
+
+def square_of_look(look: Look, tree: HoleTree) -> int:
+    """Index of the square that a look is in, or of."""
+    return int(tree.square_of_patch[look.index]) if look.level == "patch" else look.index
 
 
 def _known(position_um: NDArray[np.float64] | None, square: int) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,11 +50,11 @@ def minutes_spent(
 ) -> Json:
     """Where the time went: minutes of imaging, moving, looking, focus, waiting, pause, lost; by interval.
 
-    holes : ids, in the problem's order     notes : what was entered, with kind, minutes and, where it is known,
-    microscope_at, the time of the last exposure before it
+    holes : ids, in the problem's order     notes : of `Night`: what was entered, with kind, minutes and microscope_at,
+    the time of the last exposure before it
     From the start of each timed exposure to that of the next one: as long as an exposure in the same patch takes is
     imaging; what a switch takes on top, by the time model, is moving; the rest is what was entered (focus, look, pause)
-    as far as entries reach, waiting up to three visits, and lost beyond.
+    as far as entries reach, waiting up to three visits, and lost beyond. An interval names its exposure.
     """
     timed = timed_exposures(session)
     tiers_min = problem.time_model.tiers_min(problem.shots)
@@ -65,9 +66,9 @@ def minutes_spent(
         if note.get("minutes") and str(note.get("kind")) in _KIND_OF_NOTE
     ]
     intervals: list[Json] = []
-    places = [index[hole] for hole in timed["hole_id"] if hole in index]
-    times = [at for at, hole in zip(timed["started_at"], timed["hole_id"], strict=True) if hole in index]
-    for before, after, begins, ends in zip(places, places[1:], times, times[1:], strict=False):
+    columns = zip(timed["started_at"], timed["hole_id"], timed["exposure_id"], strict=True)
+    visits = [(at, index[hole], exposure) for at, hole, exposure in columns if hole in index]
+    for (begins, before, exposure), (ends, after, _) in pairwise(visits):
         gap = max(0.0, (ends - begins).total_seconds() / 60.0)
         tier = problem.tier_between(before, after)
         parts = dict.fromkeys(totals, 0.0)
@@ -92,10 +93,23 @@ def minutes_spent(
             {
                 "from": begins.isoformat(timespec="seconds"),
                 "to": ends.isoformat(timespec="seconds"),
+                "exposure": exposure,
                 **rounded(parts),
             }
         )
     return {"minutes": rounded(totals), "intervals": intervals}
+
+
+def minutes_on_bad(
+    session: Session, spent: Mapping[str, Any], threshold_angstrom: float
+) -> tuple[int, float]:
+    """(exposures with a result that was not good, minutes of imaging that they took), of the intervals of a night."""
+    exposures = session.exposures
+    has_result = exposures["outcome"].isin(("measured", "failed"))
+    is_bad = has_result & ~(exposures["ctf_max_res_angstrom"] <= threshold_angstrom)
+    bad = set(exposures.loc[is_bad, "exposure_id"])
+    theirs = [each["imaging"] for each in spent["intervals"] if each["exposure"] in bad]
+    return len(theirs), float(sum(theirs))
 
 
 @dataclass(frozen=True)
@@ -106,19 +120,6 @@ class Said:
     at: str  # our clock, UTC
     what: str
     author: str
-
-
-@dataclass
-class Night:
-    """What the events of a stored session say of how it was collected; `night_of` folds them."""
-
-    said: list[Said] = field(default_factory=list)
-    notes: list[Mapping[str, Any]] = field(default_factory=list)
-    """Payloads of notes."""
-    advised: int = 0
-    """Exposures that were taken while an advice stood."""
-    followed: int = 0
-    """Those of them that were of the hole advised first."""
 
 
 _NAMES = ("hole_id", "square_id", "hole_ids", "square_ids", "budget_min", "end_at", "threshold_angstrom",
@@ -142,10 +143,22 @@ def _taken_of(payload: Mapping[str, Any]) -> list[tuple[str | None, Any]]:
     return [(hole, at) for hole, outcome, at in rows if outcome != "none"]
 
 
-def night_of(events: Iterable[Event]) -> Night:
-    """Fold the events of a stored session, in their order."""
-    night, newest, route = Night(), None, dict[str, None]()
-    for event in events:
+@dataclass
+class Night:
+    """What the events of a stored session say of how it was collected: a fold, `take` each event in its order."""
+
+    said: list[Said] = field(default_factory=list)
+    notes: list[Mapping[str, Any]] = field(default_factory=list)
+    """Payloads of notes, each with microscope_at, the time of the last exposure that was known then."""
+    advised: int = 0
+    """Exposures that were taken while an advice stood."""
+    followed: int = 0
+    """Those of them that were of the hole advised first."""
+    _newest: datetime | None = None
+    _route: dict[str, None] = field(default_factory=dict)
+
+    def take(self, event: Event) -> None:
+        """Take one event in."""
         payload = event.payload
         taken: list[tuple[str | None, Any]] = []
         if event.kind == "imaged":
@@ -154,19 +167,26 @@ def night_of(events: Iterable[Event]) -> Night:
             taken = _taken_of(payload)
         elif event.kind == "planned" and payload.get("by") == "serve":
             holes = payload.get("route") or [each["hole"] for each in payload.get("holes") or []]
-            route = dict.fromkeys(map(str, holes))
+            self._route = dict.fromkeys(map(str, holes))
         elif event.kind in ("overridden", "noted"):
             if event.kind == "noted":
-                night.notes.append({**payload, "microscope_at": newest})
+                self.notes.append({**payload, "microscope_at": self._newest})
                 what = f"{payload.get('kind', 'note')}: {payload.get('text', '')}"
             else:
                 what = override_words(payload)
-            night.said.append(Said(newest, event.at, what, str(payload.get("author") or "")))
+            self.said.append(Said(self._newest, event.at, what, str(payload.get("author") or "")))
         for hole, at in taken:
             if at is not None:
-                newest = max(newest or datetime.min, pd.Timestamp(at).floor("us").to_pydatetime())
-            if route and hole is not None:
-                night.advised += 1
-                night.followed += hole == next(iter(route))
-                route.pop(hole, None)
+                self._newest = max(self._newest or datetime.min, pd.Timestamp(at).floor("us").to_pydatetime())
+            if self._route and hole is not None:
+                self.advised += 1
+                self.followed += hole == next(iter(self._route))
+                self._route.pop(hole, None)
+
+
+def night_of(events: Iterable[Event]) -> Night:
+    """Fold the events of a stored session, in their order."""
+    night = Night()
+    for event in events:
+        night.take(event)
     return night

@@ -16,6 +16,7 @@ class Obeyed:
     """Overrides as indices of holes and squares."""
 
     out: NDArray[np.bool_]  # (n,) banned or skipped: in no plan
+    squares_out: NDArray[np.bool_]  # (S,) banned or skipped: not looked into either
     first: tuple[int, ...] = ()  # holes to image before all others, in this order
     pinned: tuple[int, ...] = ()  # holes that are in every plan
     pinned_squares: tuple[int, ...] = ()  # squares of which the best hole is in every plan
@@ -45,8 +46,9 @@ def obeyed(overrides: Overrides, index: PlaceIndex, square_of_hole: NDArray[np.i
         index.squares[name]: said for name, said in overrides.squares.items() if name in index.squares
     }
     said_of_hole = {index.holes[name]: said for name, said in overrides.holes.items() if name in index.holes}
-    squares_out = [square for square, said in said_of_square.items() if said in ("ban", "skip")]
-    out = np.isin(square_of_hole, squares_out)
+    squares_out = np.zeros(len(index.squares), dtype=bool)
+    squares_out[[square for square, said in said_of_square.items() if said in ("ban", "skip")]] = True
+    out = squares_out[square_of_hole]
     for hole, said in said_of_hole.items():
         out[hole] = said in ("ban", "skip")
     first = tuple(index.holes[name] for name in overrides.hole_order if name in index.holes)
@@ -54,6 +56,7 @@ def obeyed(overrides: Overrides, index: PlaceIndex, square_of_hole: NDArray[np.i
     first = tuple(hole for hole in first if not out[hole])
     return Obeyed(
         out,
+        squares_out,
         first,
         tuple(hole for hole, said in said_of_hole.items() if said == "pin"),
         tuple(square for square, said in said_of_square.items() if said == "pin"),

@@ -25,6 +25,7 @@ from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.problem import RoutingProblem
 
 DRAWS = 1000
+"""At least as many as behind a forecast with unseen places."""
 POINTS = 24
 """Moments of the fan."""
 ASSUMPTIONS = tuple(
@@ -65,6 +66,11 @@ class Outlook:
         return float((counts >= good).mean())
 
 
+def moments_of(minutes_left: float) -> NDArray[np.float64]:
+    """(t,) the moments of an outlook, minutes from now; the last is the end."""
+    return np.linspace(0.0, max(minutes_left, 0.0), POINTS)
+
+
 def outlook(
     problem: RoutingProblem,
     outcome: NDArray[np.float64],
@@ -75,50 +81,62 @@ def outlook(
     seed: int,
     *,
     plans_again: bool,
+    explored: NDArray[np.int64] | None = None,
 ) -> Outlook:
     """Draw the outcomes of pending and planned shots.
 
     outcome, results : (n,) good micrographs and shots with a result, NaN and 0 where none is known
     awaited : (n,) shots taken without a result     walk : the plan from now on
     plans_again : whether the route plans again with each result, so that it finds more than this plan
+    explored : (draws, t) good micrographs from now to each moment, pending ones not counted, where places are unseen:
+        then the plan is more than the walk, which ends where a look comes first; None: what the walk gives
     """
     known = np.flatnonzero(results > 0)
     good_so_far = float(np.nansum(outcome))
     pending = np.flatnonzero(awaited > 0)
-    holes = np.concatenate([pending, walk.holes])
-    moments = np.linspace(0.0, max(minutes_left, 0.0), POINTS)
-    if len(holes) == 0:
+    moments = moments_of(minutes_left)
+    holes = pending if explored is not None else np.concatenate([pending, walk.holes])
+    comes_at = np.zeros(len(holes))
+    shots = np.full(len(holes), problem.shots, dtype=np.int64)
+    shots[: len(pending)] = np.rint(awaited[pending]).astype(np.int64)
+    if explored is None:
+        comes_at[len(pending) :] = walk.minutes
+    if len(holes) == 0 and explored is None:
         zeros = np.full(POINTS, good_so_far)
         band = np.stack([zeros, zeros], axis=1)
         nothing = (good_so_far, good_so_far)
         counts = np.full(1, int(good_so_far))
         final = CountForecast(good_so_far, nothing, nothing)
         return Outlook(good_so_far, final, moments, zeros, band, band, counts, np.tile(zeros, (1, 1)))
-    chances, expected_p = _chances(problem, known, outcome, results, holes, seed)
-    rng = np.random.default_rng([seed, 2, len(known)])
-    shots = np.concatenate([np.rint(awaited[pending]), np.full(len(walk), problem.shots)]).astype(np.int64)
-    drawn = (
-        rng.binomial(shots, chances)
-        if problem.shots > 1
-        else (rng.random(chances.shape) < chances).astype(int)
-    )
-    is_planned = np.arange(len(holes)) >= len(pending)
-    gain = np.zeros(len(holes) + 1)  # by each visit
-    if plans_again and len(walk):
-        planned = problem.shots * chances[:, is_planned]
-        to_come = len(walk) / (len(walk) + len(known))
-        whole = (
-            GAIN_SHARE * to_come * saved_by_leaving(planned, problem.patch_of_hole[walk.holes], walk.minutes)
+    course = np.zeros((DRAWS if explored is None else len(explored), POINTS))
+    expected = np.zeros(POINTS)
+    if len(holes):
+        chances, expected_p = _chances(problem, known, outcome, results, holes, seed)
+        rng = np.random.default_rng([seed, 2, len(known)])
+        drawn = (
+            rng.binomial(shots, chances)
+            if shots.max() > 1
+            else (rng.random(chances.shape) < chances).astype(int)
         )
-        gain[1:] = whole * np.cumsum(is_planned) / len(walk)
-    comes_at = np.concatenate([np.zeros(len(pending)), walk.minutes])
-    by_moment = np.concatenate([np.zeros((len(drawn), 1), dtype=np.int64), np.cumsum(drawn, axis=1)], axis=1)
-    upto = np.searchsorted(comes_at, moments + 1e-6, side="right")
-    course = good_so_far + (by_moment + gain)[:, upto]
-    expected = np.concatenate([[0.0], np.cumsum(expected_p * shots)]) + gain
-    total = np.rint(drawn.sum(axis=1) + gain[-1]).astype(np.int64)
+        gain = np.zeros(len(holes) + 1)  # by each visit
+        is_planned = np.arange(len(holes)) >= len(pending)
+        if plans_again and is_planned.any():
+            planned = problem.shots * chances[:, is_planned]
+            to_come = len(walk) / (len(walk) + len(known))
+            saved = saved_by_leaving(planned, problem.patch_of_hole[walk.holes], walk.minutes)
+            gain[1:] = GAIN_SHARE * to_come * saved * np.cumsum(is_planned) / len(walk)
+        by_hole = np.concatenate([np.zeros((len(drawn), 1)), np.cumsum(drawn, axis=1)], axis=1) + gain
+        upto = np.searchsorted(comes_at, moments + 1e-6, side="right")
+        upto[-1] = len(holes)
+        course += by_hole[: len(course), upto]
+        expected += (np.concatenate([[0.0], np.cumsum(expected_p * shots)]) + gain)[upto]
+    if explored is not None:
+        course += explored
+        expected += explored.mean(axis=0)
+    total = np.rint(course[:, -1]).astype(np.int64)
     interval_50 = nearest_interval(total, 0.5)
     interval_80 = nearest_interval(total, 0.8, around=interval_50)
+    course += good_so_far
     low_50, high_50 = np.quantile(course, [0.25, 0.75], axis=0)
     low_80, high_80 = np.quantile(course, [0.1, 0.9], axis=0)
     return Outlook(
@@ -129,10 +147,10 @@ def outlook(
             _moved(interval_80, good_so_far),
         ),
         moments,
-        good_so_far + expected[upto],
+        good_so_far + expected,
         np.stack([low_50, high_50], axis=1),
         np.stack([low_80, high_80], axis=1),
-        (total + int(good_so_far)).astype(np.int64),
+        total + int(good_so_far),
         course,
     )
 

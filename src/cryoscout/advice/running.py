@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from cryoscout.advice.looks import planned_looks
 from cryoscout.advice.obeyed import Obeyed, PlaceIndex, obeyed
 from cryoscout.advice.outlook import Outlook, outlook
+from cryoscout.advice.running_looks import counts_by_moments, next_looks
 from cryoscout.advice.setting import AdviceRequest, Setting, setting_of
 from cryoscout.advice.shortest_way import as_listed, positions_of
 from cryoscout.advice.walk import Walk, stays, walked
@@ -29,7 +29,6 @@ from cryoscout.advice.work_list import PlaceNames, PlannedLook, place_names
 from cryoscout.belief.counts import Belief
 from cryoscout.core.settings import Settings
 from cryoscout.routing.course import Course
-from cryoscout.routing.places import Look
 from cryoscout.routing.policies.base import (
     STOP,
     LookingPolicy,
@@ -50,9 +49,9 @@ STANDS_AT = 0.75
 of what the whole plan gives: without it a patch that turns out bad would be imaged to its end."""
 HYSTERESIS = 0.05
 """Good micrographs; larger ones lose many small gains."""
-LOOKS_SHOWN = 5
-"""Squares to look at next that are listed."""
-_NOTE_ON_FORECAST = "The forecast holds the holes that are seen; what looks will show comes on top."
+_NOTE_ON_FORECAST = (
+    "The forecast holds the holes that are seen; this policy does not look into what is not seen."
+)
 SHOWN = 20
 """Holes of an advice that are listed."""
 
@@ -121,6 +120,9 @@ class RunningAdvice:
     notes: tuple[str, ...] = ()
     looks: tuple[PlannedLook, ...] = ()  # what is looked at next, before any hole is imaged; empty: image
     learns: bool = False  # whether the policy plans on the results, so that it will find more than this plan
+    explored: NDArray[np.int64] | None = None
+    """(draws, t) good micrographs from now to each moment of the outlook where places are unseen; None: of the walk."""
+    looks_about: bool = False  # whether the policy looks into what is not seen
 
     @cached_property
     def outlook(self) -> Outlook:
@@ -128,7 +130,23 @@ class RunningAdvice:
         awaited = self.now.shots_awaited(self.problem.shots)
         known = (self.now.outcome, self.now.results, awaited)
         left_min, seed = self.now.minutes_left, self.seed
-        return outlook(self.problem, *known, self.walk, left_min, seed, plans_again=self.learns)
+        return outlook(
+            self.problem,
+            *known,
+            self.walk,
+            left_min,
+            seed,
+            plans_again=self.learns,
+            explored=self.explored,
+        )
+
+    @property
+    def unseen_squares(self) -> NDArray[np.bool_]:
+        """(S,) squares that may still be looked into, or have such a patch."""
+        places = self.problem.places
+        if places is None:
+            return np.zeros(len(self.names.squares), dtype=bool)
+        return places.unseen_squares(self.problem.tree)
 
     @property
     def next_hole(self) -> int | None:
@@ -178,8 +196,11 @@ class RunningPlanner:
         standing : the plan advised last, None for none; the first holes of it stand, the rest changes only for a gain
         Raises PolicyError when the policy breaks its contract.
         """
+        from cryoscout.routing.policies.explore import Explore
+
         began = time.monotonic()
         said = obeyed(now.overrides, self.index, self._square_of_hole)
+        self._leave_out(said.squares_out)
         looks_about = self.problem.has_unseen and isinstance(self.setting.policy, LookingPolicy)
         if not self.problem.n_holes and not looks_about:
             return self._nothing_known(now, said)
@@ -191,7 +212,12 @@ class RunningPlanner:
         planning = _Planning(self, policy, now, observation, said, free, p_good, began)
         route, committed, kept = planning.calm_route(standing)
         walk = walked(self.problem, now.here, route, now.minutes_left)
-        looks = self._looks(policy, observation, said, now)
+        looks: tuple[PlannedLook, ...] = ()
+        explored = None
+        if isinstance(policy, Explore) and self.problem.has_unseen:
+            seed = self.request.seed
+            looks = next_looks(policy, self.problem, self.names, observation, said, now, free, walk, seed)
+            explored = counts_by_moments(policy, observation, now, seed)
         return RunningAdvice(
             now.revision,
             self.problem,
@@ -206,14 +232,27 @@ class RunningPlanner:
             kept,
             time.monotonic() - began,
             (
-                *((_NOTE_ON_FORECAST,) if self.problem.has_unseen else ()),
+                *((_NOTE_ON_FORECAST,) if self.problem.has_unseen and explored is None else ()),
                 *self.setting.prediction.notes,
                 *self.setting.prediction.cautions,
                 *self.setting.time_notes,
             ),
             looks,
             isinstance(policy, PlansOnBelief),
+            explored,
+            looks_about,
         )
+
+    def _leave_out(self, squares_out: NDArray[np.bool_]) -> None:
+        """Squares that operators banned or skipped are not looked into; the policy is started anew where that changes,
+        because what a minute is worth depends on what may be looked at."""
+        places = self.problem.places
+        if places is None:
+            return
+        before = np.zeros_like(squares_out) if places.square_out is None else places.square_out
+        if not np.array_equal(before, squares_out):
+            self.problem = replace(self.problem, places=replace(places, square_out=squares_out.copy()))
+            self._started = False
 
     def _nothing_known(self, now: Now, said: Obeyed) -> RunningAdvice:
         """The advice before any hole is known: there is nothing to choose."""
@@ -233,23 +272,6 @@ class RunningPlanner:
             False,
             0.0,
         )
-
-    def _looks(
-        self, policy: Policy, observation: Observation, said: Obeyed, now: Now
-    ) -> tuple[PlannedLook, ...]:
-        """What is looked at now and after it; none where a hole comes first, or where operators named one."""
-        from cryoscout.routing.policies.explore import Explore
-
-        if not isinstance(policy, Explore) or not self.problem.has_unseen or said.first or said.pinned:
-            return ()
-        step = policy.next_step(observation)
-        if not isinstance(step, Look):
-            return ()
-        rng = np.random.default_rng([self.request.seed, now.revision])
-        values = policy.places(observation, rng, LOOKS_SHOWN)
-        # The look of this step first: its place has the best rate, but for ties.
-        values.sort(key=lambda value: value.look != step)
-        return planned_looks(values, self.names, self.problem.tree, now.minutes_left)
 
     def _observation(self, now: Now, blocked: NDArray[np.bool_]) -> Observation:
         """What the policy sees: holes that are banned look visited to it, but give no result."""

@@ -16,8 +16,6 @@ from cryoscout.routing.problem import NOWHERE
 Json = dict[str, Any]
 Verb = Literal["START", "LOOK", "STAY", "LEAVE", "CHANGE GRID", "WAIT", "STOP"]
 SquareAdvice = Literal["go on", "leave", "skip", "look into"]
-UNSEEN_HOLES_NEEDED = 0
-"""A square of which no hole is known has not been seen."""
 
 
 @dataclass(frozen=True)
@@ -76,16 +74,22 @@ def verdict_of(advice: RunningAdvice) -> Verdict:
 
 
 def _stop(advice: RunningAdvice) -> Verdict:
-    if not advice.problem.n_holes:
+    """Why there is nothing to do now: nothing is known yet, all is done or left out, or the time is over."""
+    problem, now, said = advice.problem, advice.now, advice.said
+    left = f"in the {max(now.minutes_left, 0.0):.0f} minutes that are left."
+    free = problem.available() & ~now.imaged
+    has_unseen = bool(advice.unseen_squares.any())
+    if (free & ~said.out).any():
+        return Verdict("STOP", "", 0.0, f"No hole {'and no look fits' if has_unseen else 'fits'} {left}")
+    if has_unseen and advice.looks_about:
+        return Verdict("STOP", "", 0.0, f"No look fits {left}")
+    if free.any() or said.squares_out.any():
+        return Verdict("STOP", "", 0.0, "All that is left is banned or skipped.")
+    if not problem.n_holes:
+        if now.minutes_left <= 0:
+            return Verdict("STOP", "", 0.0, "The time is over, and no hole is known.")
         return Verdict("WAIT", "", 0.0, "No hole is known yet: waiting for the session's first files.")
-    free = advice.problem.available() & ~advice.now.imaged
-    if not free.any():
-        return Verdict("STOP", "", 0.0, "Every hole is imaged.")
-    if not (free & ~advice.said.out).any():
-        return Verdict("STOP", "", 0.0, "All holes that are left are banned or skipped.")
-    return Verdict(
-        "STOP", "", 0.0, f"No hole fits in the {max(advice.now.minutes_left, 0.0):.0f} minutes that are left."
-    )
+    return Verdict("STOP", "", 0.0, "Every hole is imaged.")
 
 
 def _minutes_in(advice: RunningAdvice, square: int) -> float:
@@ -222,8 +226,9 @@ def _runner_up(advice: RunningAdvice) -> Json | None:
 def squares_of(advice: RunningAdvice) -> list[Json]:
     """Every square: what to do with it, and the numbers behind that.
 
-    go on: holes of it are planned; leave: it was begun and nothing more of it is planned; skip: it was not begun and is
-    not planned; look into: no hole of it is known. Counts are of holes; good counts micrographs.
+    go on: holes of it are planned; look into: it, or a patch of it, was not looked at yet; leave: it was begun and
+    nothing more of it is planned; skip: it was not begun and is not planned, it showed nothing, or operators left it
+    out. Counts are of holes; good counts micrographs; x_um and y_um are of the stage, null where they are not known.
     """
     problem, now, names = advice.problem, advice.now, advice.names
     n_squares = len(names.squares)
@@ -244,13 +249,20 @@ def squares_of(advice: RunningAdvice) -> list[Json]:
     first = np.full(n_squares, -1)
     for place, each in reversed(list(enumerate(square[advice.walk.holes].tolist(), start=1))):
         first[each] = place
+    unseen, places = advice.unseen_squares, problem.places
+    looks = {look.square: look.order for look in reversed(advice.looks)}
     rows = []
     for number, name in enumerate(names.squares):
         rows.append(
             {
                 "square": name,
                 "grid": names.grids[int(problem.grid_of_square[number])],
-                "advice": _of_square(holes[number], imaged[number], n_planned[number]),
+                "advice": _of_square(bool(unseen[number]), imaged[number], n_planned[number]),
+                "looked": True if places is None else bool(places.square_looked[number]),
+                "look": looks.get(name),
+                "out": bool(advice.said.squares_out[number]),
+                "x_um": _number(names.square_x_um, number),
+                "y_um": _number(names.square_y_um, number),
                 "holes": int(holes[number]),
                 "imaged": int(imaged[number]),
                 "free": int(n_free[number]),
@@ -265,11 +277,11 @@ def squares_of(advice: RunningAdvice) -> list[Json]:
     return rows
 
 
-def _of_square(holes: float, imaged: float, planned: float) -> SquareAdvice:
-    if holes == UNSEEN_HOLES_NEEDED:
-        return "look into"
+def _of_square(is_unseen: bool, imaged: float, planned: float) -> SquareAdvice:
     if planned:
         return "go on"
+    if is_unseen:
+        return "look into"
     return "leave" if imaged else "skip"
 
 
@@ -284,6 +296,8 @@ def advice_json(advice: RunningAdvice, image_p_good: NDArray[np.float64] | None 
         "why": why_this(advice, image_p_good),
         "holes": next_holes(advice),
         "looks": [{**look.to_json(), "sentence": look.sentence} for look in advice.looks],
+        "paused": now.overrides.is_paused,
+        "squares_unseen": int(advice.unseen_squares.sum()),
         "planned_holes": len(advice.walk),
         "committed": advice.committed,
         "kept": advice.kept,

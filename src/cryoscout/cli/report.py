@@ -169,7 +169,7 @@ def report(
 
 
 def _night_of(spec: str) -> Night | None:
-    """What the events of a stored session say; None for a built-in one, and while others hold the database."""
+    """What the events of a stored session say; None for a built-in one, and, which is said, while others hold it."""
     from cryoscout.advice.night import night_of
     from cryoscout.core.errors import StoreHeldError
     from cryoscout.session.builtin import BUILTIN_SESSIONS
@@ -180,7 +180,8 @@ def _night_of(spec: str) -> Night | None:
     try:
         with SessionStore.open_for_reading(spec) as store:
             return night_of(store.events())
-    except StoreHeldError:
+    except StoreHeldError as error:
+        say(f"The report is without the night, which the session's events say: {error}")
         return None
 
 

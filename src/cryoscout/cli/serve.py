@@ -44,11 +44,16 @@ def serve(
         ),
     ] = None,
     smartscope_address: Annotated[
-        str | None, typer.Option(help="Of --bridge smartscope: the server, https://HOST.")
+        str | None,
+        typer.Option(help="Of --bridge smartscope and --smartscope-session: the server, https://HOST."),
+    ] = None,
+    smartscope_session: Annotated[
+        str | None,
+        typer.Option(help="Follow this session of the server: squares, holes and CTF results, every 30 s."),
     ] = None,
     smartscope_token_file: Annotated[
         Path | None,
-        typer.Option(help="Of --bridge smartscope. Default: variable CRYOSCOUT_SMARTSCOPE_TOKEN."),
+        typer.Option(help="Of that server. Default: variable CRYOSCOUT_SMARTSCOPE_TOKEN."),
     ] = None,
     athena_session: Annotated[
         str | None, typer.Option(help="Of --bridge athena: uuid of the session in the service.")
@@ -136,6 +141,7 @@ def serve(
             export_to=export_to,
             bridge=bridge,
             smartscope_address=smartscope_address,
+            smartscope_session=smartscope_session,
             smartscope_token_file=smartscope_token_file,
             athena_session=athena_session,
             budget_min=None if budget_min is None else minutes_of(budget_min),

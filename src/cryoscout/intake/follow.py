@@ -58,13 +58,14 @@ class TakenOn:
 class FollowedSources:
     """The sources of one stored session; what deviates is left out and named, as by `import --permissive`."""
 
-    def __init__(self, folder: Path, sources: Sources, telling: Telling = SILENT) -> None:
+    def __init__(self, location: Path | str, sources: Sources, telling: Telling = SILENT) -> None:
         """Nothing is read before the first `take_in`.
 
-        folder : of the stored session, which is there     sources : an EPU session, its atlas and results of it; others
-        are taken too, but always read as a whole. Results that are not there yet are waited for.
+        location : folder or database URL of the stored session, which is there
+        sources : an EPU session, its atlas and results of it; others are taken too, but always read as a whole. Results
+        that are not there yet are waited for.
         """
-        self._folder = folder
+        self._location = location
         self._sources = replace(sources, options=replace(sources.options, permissive=True, whole_lines=True))
         self._telling = telling
         self._epu: FollowedFolder | None = None
@@ -242,9 +243,11 @@ class FollowedSources:
         sources = replace(self._sources, paths=[path for path in present if path not in late])
         left_out: list[str] = []
         self.close()
-        read, added = update_session(self._folder, sources, Telling(left_out.append, self._telling.progress))
+        read, added = update_session(
+            self._location, sources, Telling(left_out.append, self._telling.progress)
+        )
         # It stays open: what is prepared for a statement once is not prepared for each file again.
-        self._store = SessionStore.open(self._folder)
+        self._store = SessionStore.open(self._location)
         self._imported = self._last_import(self._store)
         session, known = self._store.load(), self._store.files()
         self._fields = KnownFields.of(session.vendor_fields)

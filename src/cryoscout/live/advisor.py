@@ -54,6 +54,8 @@ class Advisor:
     on_moment: list[Callable[[Moment], None]] = field(default_factory=list)
     troubles: dict[str, Trouble] = field(default_factory=dict)
     planning_since_s: float | None = None
+    among_others: Callable[[Moment], Moment] | None = None
+    """What of a moment is another where several sessions share one microscope; None: this one is alone."""
 
     def __post_init__(self) -> None:
         self._own_clock = OwnClock()
@@ -92,6 +94,16 @@ class Advisor:
                 f"Session {self.name} must be advised before it is asked. Got no advice yet instead."
             )
         return self._moment
+
+    @property
+    def has_moment(self) -> bool:
+        """Whether a first advice was made."""
+        return self._moment is not None
+
+    def advise_again(self) -> None:
+        """Make an advice although nothing was written: what it depends on outside the session has changed."""
+        self._is_behind = True
+        self._wake.set()
 
     def wake(self) -> None:
         """Something was written."""
@@ -133,6 +145,7 @@ class Advisor:
         try:
             with self._plans:
                 caught = self._live.catch_up()
+            self._say_passed_over()
             needs = (
                 self._is_behind
                 or caught.is_replaced
@@ -146,6 +159,8 @@ class Advisor:
             with self._plans:
                 moment = self._live.advise()
             self.planning_since_s = None
+            if self.among_others is not None:
+                moment = self.among_others(moment)
             self._publish(moment)
             self._write_down(moment)
         except Exception as error:
@@ -159,6 +174,15 @@ class Advisor:
             return False
         self.well("advice")
         return True
+
+    def _say_passed_over(self) -> None:
+        """What was not understood of the events stays said: it is not taken in by itself."""
+        lost = self._live.passed_over
+        if lost:
+            more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+            sentence = f"Not understood, and passed over: {lost[0]}{more}."
+            remedy = "Tables and results are whole; look at cryoscout log, and at the program that wrote it."
+            self.trouble("events", sentence, remedy, 3)
 
     def _publish(self, moment: Moment) -> None:
         with self._new:

@@ -24,6 +24,7 @@ from cryoscout.live.guard import ROLE
 from cryoscout.live.models import ModeSent, NoteSent, OutcomeSent, OverrideSent, UndoSent, WhatIfSent
 from cryoscout.live.pictures import patch_picture
 from cryoscout.live.running import Moment
+from cryoscout.live.scores import hole_scores, score_names
 from cryoscout.live.server import ServedSessions
 from cryoscout.live.undo import UNDOABLE, undoing
 from cryoscout.session.overrides import Overrides, override_of
@@ -33,6 +34,8 @@ from cryoscout.session.store_contents import Event
 Json = dict[str, Any]
 BASE = "/api/v1"
 MOST_ROWS = 1000
+OF_ALL_SESSIONS = frozenset(("budget", "pause", "resume"))
+"""What is said of the microscope holds for every session that is served."""
 SessionName = Annotated[
     str | None, Query(alias="session", max_length=200, description="Which of several sessions.")
 ]
@@ -129,11 +132,14 @@ def _reads(app: FastAPI, served: ServedSessions) -> None:
         return served.folder_clock()
 
     @app.get(f"{BASE}/sessions", tags=["read"])
-    def sessions() -> Json:
-        """All sessions of this server, with what changing to each would give."""
+    def sessions(as_of: AsOf = None) -> Json:
+        """All sessions of this server with their verdicts; as of a past time those that were there."""
         rows = []
-        for name, advisor in served.advisors.items():
-            moment = advisor.moment
+        for name in served.advisors:
+            try:
+                moment = served.moment(name, as_of)
+            except InputError:
+                continue  # it is younger than that
             rows.append({"session": name, "revision": moment.revision, "verdict": moment.content["verdict"]})
         return {"sessions": rows}
 
@@ -171,6 +177,7 @@ def _reads(app: FastAPI, served: ServedSessions) -> None:
                 "threshold_angstrom": said.threshold_angstrom,
             },
             "position_unit": "um" if views._has_stage(moment) else "px",
+            "scores": score_names(served.session_of(name, moment)),
         }
 
     @app.get(f"{BASE}/squares", tags=["read"])
@@ -251,7 +258,7 @@ def _reads(app: FastAPI, served: ServedSessions) -> None:
     def time_spent(name: SessionName = None, as_of: AsOf = None) -> Json:
         """Where the time went, by interval."""
         moment = served.moment(name, as_of)
-        return views.minutes_spent(served.session_of(name, moment), moment, moment.facts["notes"])
+        return views.minutes_spent(served.session_of(name, moment), moment, served.notes(name, as_of))
 
     @app.get(f"{BASE}/trust", tags=["read"])
     def trust(name: SessionName = None, as_of: AsOf = None) -> Json:
@@ -382,8 +389,6 @@ def scores_of(served: ServedSessions, name: str | None, moment: Moment, wanted: 
     asked = [each for each in wanted if each not in views.HOLE_COLUMNS]
     if not asked:
         return {}
-    from cryoscout.live.scores import hole_scores
-
     return hole_scores(served.session_of(name, moment))
 
 
@@ -443,10 +448,18 @@ def _writes(app: FastAPI, served: ServedSessions) -> None:
         f"{BASE}/override", tags=["write"], responses={412: {"description": "Somebody said something since"}}
     )
     def override(sent: OverrideSent, name: SessionName = None) -> Json:
-        """Pin, ban, skip, order, pause, resume, budget, threshold, target, or the undo of one of these."""
+        """Pin, ban, skip, order, pause, resume, budget, threshold, target, or the undo of one of these.
+
+        Of several sessions in one microscope all get a budget, a pause and its end.
+        """
         override_of(sent.payload())
         check(name, sent.revision)
-        return recorded(name, served.advisor(name).write("overridden", sent.payload()))
+        number = served.advisor(name).write("overridden", sent.payload())
+        if sent.kind in OF_ALL_SESSIONS:
+            for other in served.advisors.values():
+                if other is not served.advisor(name):
+                    other.write("overridden", sent.payload())
+        return recorded(name, number)
 
     @app.post(
         f"{BASE}/undo", tags=["write"], responses={412: {"description": "Somebody said something since"}}

@@ -15,12 +15,17 @@ from typing import Any, Protocol
 
 from cryoscout.core.errors import InputError, UnknownNameError
 from cryoscout.core.new_files import write_whole
+from cryoscout.formats.serialem.nav import detect, read_nav
+from cryoscout.formats.serialem.nav_writer import PlannedHole, merged_nav
 from cryoscout.formats.smartscope.rest import SmartScopeClient, read_token, select_holes
 from cryoscout.live.running import Moment
 
 BRIDGES = ("serialem", "leginon", "smartscope", "athena")
 SCRIPTS = {"serialem": "serialem_before_acquire", "leginon": "leginon_order"}
 ANSWERS = "answers.txt"
+PLAN_FILE = "cryoscout_plan.nav"
+MERGED, MERGED_AHEAD = 40, 10
+"""Holes of a plan that are merged at once, and the next ones whose change makes a new one."""
 Json = dict[str, Any]
 
 
@@ -35,6 +40,10 @@ class Answered:
 class Bridge(Protocol):
     """One way to the microscope's software."""
 
+    def prepare(self, moment: Moment) -> Json:
+        """What else stands in next.json, before it is written; raises CryoscoutError or OSError where that fails."""
+        ...
+
     def give(self, moment: Moment, content: Json) -> Answered:
         """Hand an advice over; raises CryoscoutError or OSError where that fails."""
         ...
@@ -46,8 +55,11 @@ class ScriptBridge:
 
     kind: str
     folder: Path
+    navigator: Path | None = None
+    """SerialEM's, with the holes of the session: then plans are merged into its table, in their order."""
     _read: int = 0
     _holes: int | None = None
+    _merge: Json | None = None
 
     def __post_init__(self) -> None:
         text = (
@@ -60,6 +72,37 @@ class ScriptBridge:
             raise InputError(f"--export-to must be a path without quotes. Got {place!r} instead.")
         script = self.folder / f"cryoscout_{SCRIPTS[self.kind]}.py"
         write_whole(script, text.replace("@FOLDER@", place))
+
+    def prepare(self, moment: Moment) -> Json:
+        """Where the navigator is known: the plan that is to be merged into it. It stays while its next holes stand, so
+        that the table does not grow with each result."""
+        if self.navigator is None:
+            return {}
+        problem, names = moment.advice.problem, moment.advice.names
+        walk = moment.advice.walk.holes.tolist()
+        planned = [names.holes[hole] for hole in walk]
+        if not planned or moment.advice.looks:
+            return {} if self._merge is None else {"merge": self._merge}
+        if self._merge is not None:
+            left = [hole for hole in self._merge["holes"] if hole in set(planned)]
+            if left[:MERGED_AHEAD] == planned[:MERGED_AHEAD]:
+                return {"merge": self._merge}
+        route = [
+            PlannedHole(
+                names.holes[hole],
+                names.patches[int(problem.patch_of_hole[hole])],
+                float(moment.advice.p_good[hole]),
+            )
+            for hole in walk[:MERGED]
+        ]
+        content = merged_nav(read_nav(self.navigator, permissive=True), route, moment.revision)
+        write_whole(self.folder / PLAN_FILE, content)
+        self._merge = {
+            "revision": moment.revision,
+            "file": PLAN_FILE,
+            "holes": [each.hole_id for each in route],
+        }
+        return {"merge": self._merge}
 
     def give(self, moment: Moment, content: Json) -> Answered:
         """The advice stands in next.json; the ids of all holes beside it, and what the script answered is read."""
@@ -97,6 +140,10 @@ class SmartScopeBridge:
     client: SmartScopeClient
     _given: set[str] = field(default_factory=set)
 
+    def prepare(self, moment: Moment) -> Json:
+        """Nothing: the server is asked."""
+        return {}
+
     def give(self, moment: Moment, content: Json) -> Answered:
         """Select what is new in the window; nothing is ever taken off, and an empty plan changes nothing."""
         window = window_of(moment)
@@ -127,6 +174,10 @@ class AthenaBridge:
 
     folder: Path
     session_id: str
+
+    def prepare(self, moment: Moment) -> Json:
+        """Nothing: decisions are a file of their own."""
+        return {}
 
     def give(self, moment: Moment, content: Json) -> Answered:
         """Write decisions.json: of each square of the plan which holes, and in which order."""
@@ -161,8 +212,11 @@ def bridge_named(
     smartscope: str | None,
     token_file: Path | None,
     athena_session: str | None,
+    sources: Sequence[Path] = (),
 ) -> Bridge:
-    """The bridge of that name. Raises UnknownNameError, InputError where something that it needs lacks."""
+    """The bridge of that name.     sources : files and folders of the session, where SerialEM's navigator is looked for
+
+    Raises UnknownNameError, InputError where something that it needs lacks."""
     if kind not in BRIDGES:
         raise UnknownNameError("The bridge", kind, BRIDGES)
     if kind == "smartscope":
@@ -179,7 +233,14 @@ def bridge_named(
         from cryoscout.formats.epu.athena import check_session_id
 
         return AthenaBridge(folder, check_session_id(athena_session))
-    return ScriptBridge(kind, folder)
+    return ScriptBridge(kind, folder, navigator_among(sources) if kind == "serialem" else None)
+
+
+def navigator_among(sources: Sequence[Path]) -> Path | None:
+    """The one navigator file among sources and at the top of their folders; None where there is none, or several."""
+    files = [file for path in sources for file in ([path] if path.is_file() else sorted(path.glob("*.nav")))]
+    found = [file for file in files if detect(file)]
+    return found[0] if len(found) == 1 else None
 
 
 def answered_events(answered: Answered, revision: int) -> Sequence[tuple[str, Json]]:

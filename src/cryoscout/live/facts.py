@@ -29,6 +29,8 @@ MOST_ADVISED = 50_000
 LISTED = 20
 """Holes of a plan that people are shown."""
 KEPT_NOTES = 500
+MOST_LISTED = 100
+"""Overdue results that are named."""
 
 
 def moment(at: str) -> float:
@@ -96,11 +98,6 @@ class Facts:
     last_override_event: int = 0
     errors: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=20))
 
-    def take_all(self, events: Iterable[Event]) -> None:
-        """Take events in, in their order."""
-        for event in events:
-            self.take(event)
-
     def take(self, event: Event) -> None:
         """Take one event in."""
         payload, at_s = event.payload, moment(event.at)
@@ -151,6 +148,40 @@ class Facts:
             return None
         at_s = self.result_times_s[warning.since_result - self.results_followed + len(self.result_times_s)]
         return datetime.fromtimestamp(at_s).astimezone().isoformat(timespec="seconds")
+
+    def to_json(self, now_s: float, keeps_time: bool = True) -> dict[str, Any]:
+        """What a moment says of them.     keeps_time : whether the session goes as fast as time, and is not played"""
+        drift, overdue = self.drift_warning, self.overdue(now_s)
+        return {
+            "followed": self.followed,
+            "followed_near": self.near,
+            "compared": self.compared,
+            "followed_of_last_20": sum(self.last_20),
+            "last_20": len(self.last_20),
+            "overdue": overdue[:MOST_LISTED],
+            "n_overdue": len(overdue),
+            "waiting": len(self.waiting),
+            "usual_lag_s": self.usual_lag_s,
+            "microscope": {"last_s": self.microscope.last_s, "usual_s": self.microscope.usual_s},
+            "ctf": {"last_s": self.ctf.last_s, "usual_s": self.ctf.usual_s},
+            "drift": None
+            if drift is None
+            else {
+                "level": drift.level,
+                "place": drift.place,
+                "results": drift.results,
+                "good": drift.good,
+                "expected": round(drift.expected, 2),
+                "sentence": drift.sentence,
+                "since": self.drift_since,
+            },
+            "clock_offset_s": self.microscope_clock.offset_s if keeps_time else None,
+            "clock": self.microscope_clock.sentence(now_s),
+            "clock_since_s": self.microscope_clock.changed_at_s,
+            "sent": dict(self.sent),
+            "notes": list(self.notes),
+            "trust": _by_tenth(self.trust),
+        }
 
     def _planned(self, payload: Mapping[str, Any]) -> None:
         holes = payload.get("holes") or []
@@ -224,3 +255,25 @@ def _rows(columns: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
     names = list(columns)
     for values in zip(*columns.values(), strict=True):
         yield dict(zip(names, values, strict=True))
+
+
+def _by_tenth(trust: list[tuple[float, float, float]]) -> list[dict[str, Any]]:
+    """Given against found: results by the tenth of the chance that was stated."""
+    rows: list[dict[str, Any]] = []
+    if not trust:
+        return rows
+    table = np.array(trust)
+    tenth = np.minimum((table[:, 0] * 10).astype(int), 9)
+    for number in range(10):
+        mine = table[tenth == number]
+        if len(mine):
+            rows.append(
+                {
+                    "from": number / 10,
+                    "to": (number + 1) / 10,
+                    "given": round(float(mine[:, 0].mean()), 4),
+                    "found": round(float(mine[:, 1].sum() / mine[:, 2].sum()), 4),
+                    "results": int(mine[:, 2].sum()),
+                }
+            )
+    return rows

@@ -7,7 +7,7 @@ import shlex
 import shutil
 import subprocess
 import threading
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,15 @@ from cryoscout.core.telling import Say
 from cryoscout.live.bridges import Answered, Bridge, answered_events, bridge_named
 from cryoscout.live.running import Moment
 from cryoscout.live.server import ServedSessions
+from cryoscout.live.sources import sources_of
 from cryoscout.live.views import message_json
 
 if TYPE_CHECKING:
     from cryoscout.live.serving import ServeRequest
 
 EXPIRES_S = 900.0
-"""An advice is good for so long: a bridge that finds an older one goes on with what the microscope has."""
+"""An advice is good for so long after it was made: a bridge that finds an older one goes on with what the microscope
+has. While the thread that plans is well it makes one each minute."""
 ALERT_AGAIN_S = 1800.0
 WATCHDOG_S = 60.0
 WATCHDOG_FILE = "serve.alive"
@@ -53,8 +55,11 @@ class Outputs:
                 request.smartscope_address,
                 request.smartscope_token_file,
                 request.athena_session,
+                [*request.watch, *request.ctf] or _sources_of(served),
             )
         self._written: dict[str, int] = {}
+        self._is_armed: set[str] = set()
+        """Sessions of which what stands in the folder says that it is to be obeyed."""
 
     def start(self) -> None:
         """Begin; each advice wakes it."""
@@ -99,20 +104,45 @@ class Outputs:
         self._touch(Path(self._served.advisor(name).location), now_s)
 
     def _write_next(self, name: str, moment: Moment, now_s: float) -> None:
-        folder = self._request.export_to
-        if self._served.mode == "watch" or (folder is None and self._bridge is None):
+        folder, mode = self._request.export_to, self._served.mode
+        takes_back = mode == "watch" and name in self._is_armed
+        if (mode == "watch" and not takes_back) or (folder is None and self._bridge is None):
             return
-        content = next_json(name, moment, now_s, self._served.mode)
+        content = next_json(name, moment, now_s, mode, self._served.armed_until_s)
+        if mode == "send" and self._bridge is not None:
+            content |= self._prepared(name, self._bridge, moment)
         if folder is not None:
             stem = f"next-{name}" if len(self._served.advisors) > 1 else "next"
             write_whole(folder / f"{stem}.json", json.dumps(finite(content), indent=1) + "\n")
             write_whole(folder / f"{stem}.txt", next_text(content))
+        if mode != "send":
+            self._is_armed.discard(name)
+            return
+        self._is_armed.add(name)
+        if now_s > content["expires_unix_s"]:
+            minutes = (now_s - moment.at_s) / 60.0
+            sentence = f"The advice is {minutes:.0f} min old and has expired: nothing is handed over."
+            remedy = "The microscope goes on with what it has; look at the other messages."
+            self._served.advisor(name).trouble("bridge", sentence, remedy, 8)
+            return
         if moment.revision != self._written.get(name):
             self._written[name] = moment.revision
-            if self._served.mode == "send":
-                self._send(name, content)
-        if self._bridge is not None and self._served.mode == "send":
+            self._send(name, content)
+        if self._bridge is not None:
             self._give(name, moment, content)
+        else:
+            self._served.advisor(name).well("bridge")
+
+    def _prepared(self, name: str, bridge: Bridge, moment: Moment) -> Json:
+        """What the bridge adds; where that fails it is said, and the advice goes without."""
+        advisor = self._served.advisor(name)
+        try:
+            added = bridge.prepare(moment)
+        except (CryoscoutError, OSError) as error:
+            advisor.trouble("plan file", f"The plan cannot be made into a file: {_said(error)}.", REMEDY, 5)
+            return {}
+        advisor.well("plan file")
+        return added
 
     def _give(self, name: str, moment: Moment, content: Json) -> None:
         """Hand the advice to the microscope's software; where that fails it goes on with what it has."""
@@ -191,15 +221,31 @@ class Outputs:
             self._say(f"The alert command left with {done.returncode}.")
 
 
+def _sources_of(served: ServedSessions) -> list[Path]:
+    """Sources of all sessions."""
+    return [path for advisor in served.advisors.values() for path in sources_of(advisor.location)]
+
+
 def _said(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or str(error)
     return str(error).rstrip(".") if isinstance(error, CryoscoutError) else f"{type(error).__name__}: {error}"
 
 
-def next_json(name: str, moment: Moment, now_s: float, mode: str) -> Json:
+def expires_at_s(made_s: float, now_s: float, mode: str, armed_until_s: float | None) -> float:
+    """Until when an advice holds, seconds since 1970: EXPIRES_S from when it was made, and no longer than it is armed.
+
+    However often it is written again, it becomes no younger. What was made in the future, because this computer's clock
+    was set back since, counts from now.
+    """
+    until_s = min(made_s, now_s) + EXPIRES_S
+    return min(until_s, armed_until_s) if mode == "send" and armed_until_s is not None else until_s
+
+
+def next_json(name: str, moment: Moment, now_s: float, mode: str, armed_until_s: float | None = None) -> Json:
     """What bridges read: revision, when it was made, when it expires, and the next holes in the vendor's ids."""
     made = datetime.fromtimestamp(moment.at_s).astimezone()
+    expires_s = expires_at_s(moment.at_s, now_s, mode, armed_until_s)
     checked = datetime.fromtimestamp(now_s).astimezone()
     keys = ("order", "hole", "patch", "square", "grid", "x_um", "y_um", "p_good", "minutes")
     of_looks = ("order", "square", "patch", "grid", "x_um", "y_um", "rate", "minutes")
@@ -213,8 +259,8 @@ def next_json(name: str, moment: Moment, now_s: float, mode: str) -> Json:
         "mode": mode,
         "made_at": made.isoformat(timespec="seconds"),
         "written_at": checked.isoformat(timespec="seconds"),
-        "expires_at": (checked + timedelta(seconds=EXPIRES_S)).isoformat(timespec="seconds"),
-        "expires_unix_s": int(now_s + EXPIRES_S),
+        "expires_at": datetime.fromtimestamp(expires_s).astimezone().isoformat(timespec="seconds"),
+        "expires_unix_s": int(expires_s),
         "verdict": moment.content["verdict"],
         "planned": [] if is_paused or moment.advice.looks else planned,
         "holes": [] if is_paused else [{key: each[key] for key in keys} for each in moment.content["holes"]],

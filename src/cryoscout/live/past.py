@@ -7,7 +7,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from cryoscout.core.errors import StoreError
 from cryoscout.live.running import LiveSession, Moment
 from cryoscout.session.following import FollowedSession
 from cryoscout.session.store import SessionStore
@@ -17,10 +16,7 @@ if TYPE_CHECKING:
 
 
 def moment_as_of(advisor: Advisor, event: int, as_of: datetime) -> Moment:
-    """What the advisor would have said after an event, at a time.
-
-    Raises StoreError for an event before the session was there.
-    """
+    """What the advisor would have said after an event, at a time; also where no hole was known yet."""
     with TemporaryDirectory(prefix="cryoscout-") as folder:
         place = Path(folder) / "past.session"
         advisor.reading(lambda store: store.copy_as_of(place, event))
@@ -31,8 +27,6 @@ def moment_as_of(advisor: Advisor, event: int, as_of: datetime) -> Moment:
             lambda: as_of.timestamp(),
         )
         try:
-            if not live.followed.n_holes:
-                raise StoreError(f"A session must have holes. Got none as of event {event} instead.")
             return live.advise()
         finally:
             live.followed.store.close()

@@ -34,6 +34,7 @@ _CHANGES_SETTING = frozenset(
     ("session", "rows", "info", "emptied", "patches", "chosen", "filled")
 )  # parts of imports that change places or times
 
+MOST_PASSED_OVER = 1000
 RELISTED = 5
 """A plan that stands is written down again when one of so many first holes was not listed then."""
 RESTATED = 0.03
@@ -82,14 +83,17 @@ class LiveSession:
     _threshold: float | None = None
     _notes: tuple[str, ...] = ()
     _budget_said_min: dict[str, float] = field(default_factory=dict)
-    planned_events: bool = True
+    passed_over: list[str] = field(default_factory=list)
+    """Events of which what they say beside the tables was not understood."""
 
     def __post_init__(self) -> None:
         self.facts = Facts(self._promise_of, self.followed.hole_of_exposure, lambda: self.threshold_angstrom)
         self._session = self.followed.session
+        self._is_stale = True
         self._ensure_planner()
         last = self.followed.last_event.id
-        self.facts.take_all(self._events(max(0, last - FACTS_FROM_LAST_EVENTS), last))
+        for event in self._events(max(0, last - FACTS_FROM_LAST_EVENTS), last):
+            self._take(event)
         self._stand_on(self.facts.last_planned)
 
     def _events(self, after: int, upto: int) -> list[Event]:
@@ -134,8 +138,17 @@ class LiveSession:
             return caught
         for event in caught.events:
             self._is_stale |= self._changes_setting(event)
-            self.facts.take(event)
+            self._take(event)
         return caught
+
+    def _take(self, event: Event) -> None:
+        """Take an event into the facts; one that is not understood is passed over and said, and the rest taken."""
+        try:
+            self.facts.take(event)
+        except Exception as error:  # noqa: BLE001  programs may write what they like into an event
+            if len(self.passed_over) < MOST_PASSED_OVER:
+                said = f"event {event.id} ({event.kind}): {type(error).__name__}: {error}"
+                self.passed_over.append(said)
 
     def _changes_setting(self, event: Event) -> bool:
         """Whether the planner must be made anew: places, predictions or the threshold are others now."""
@@ -213,7 +226,8 @@ class LiveSession:
     def _passed_since_budget(self, now_s: float) -> float:
         """Minutes of the microscope since the budget was said.
 
-        Where the exposures have times these count: from the one that was the last when the budget was said.
+        Where the exposures have times these count: from the one that was the last when the budget was said, less what
+        the microscope's clock was set by since.
         """
         said_at = self.followed.overrides.budget_said_at or ""
         at = self.microscope_now(now_s)
@@ -221,26 +235,32 @@ class LiveSession:
             return max(0.0, now_s - moment(said_at)) / 60.0 * self.settings.clock_scale
         if said_at not in self._budget_said_min:
             self._budget_said_min = {said_at: self._microscope_min_at(said_at)}
-        return (at - SINCE_1970).total_seconds() / 60.0 - self._budget_said_min[said_at]
+        set_min = self.facts.microscope_clock.changed_since_s(moment(said_at)) / 60.0
+        return (at - SINCE_1970).total_seconds() / 60.0 - self._budget_said_min[said_at] - set_min
 
     def _microscope_min_at(self, said_at: str) -> float:
-        """Microscope time (minutes since 1970) when the budget was said: the last exposure that was known then."""
-        last_min, came_s = None, None
+        """Microscope time (minutes since 1970) when the budget was said: that of the last exposure that was known then,
+        and what had passed here since it came. Of a budget said before the first exposure: of that one."""
+        came: tuple[float, float] | None = None
+        first_min: float | None = None
+        is_said = False
         for event in self.followed.store.events():
-            if event.at > said_at:
-                break
+            # Events are told apart by their order: this computer's clock may have been set back.
+            if event.kind == "overridden" and event.payload.get("kind") == "budget" and event.at == said_at:
+                is_said = True
+                if came is not None:
+                    break
             times = _times_of(event)
+            if times and is_said:
+                first_min = min(times)
+                break
             if times:
-                newest = max(times)
-                last_min, came_s = (newest if last_min is None else max(last_min, newest)), moment(event.at)
-        if last_min is None or came_s is None:
-            return self._first_exposure_min()
+                newest = max(times) if came is None else max(came[0], *times)
+                came = newest, moment(event.at)
+        if came is None:
+            return 0.0 if first_min is None else first_min
+        last_min, came_s = came
         return last_min + max(0.0, moment(said_at) - came_s) / 60.0 * self.settings.clock_scale
-
-    def _first_exposure_min(self) -> float:
-        """Of a budget said before the first exposure: its minutes count from that one."""
-        times = [each for event in self.followed.store.events() for each in _times_of(event)]
-        return min(times)
 
     def now(self, now_s: float) -> Now:
         """Where the session stands."""
@@ -296,7 +316,7 @@ class LiveSession:
             advice,
             content,
             rounded(squares_of(advice)),
-            self._facts_json(now_s),
+            self.facts.to_json(now_s, self.settings.clock_scale == 1.0),
             self._image_p_good,
             self.followed.taken_by_hole(),
             at,
@@ -332,38 +352,6 @@ class LiveSession:
             "by": None if target.by is None else target.by.isoformat(timespec="minutes"),
             "within_min": within_min,
             "probability": round(advice.outlook.probability_of(target.good, within_min), 3),
-        }
-
-    def _facts_json(self, now_s: float) -> Json:
-        facts, drift = self.facts, self.facts.drift_warning
-        return {
-            "followed": facts.followed,
-            "followed_near": facts.near,
-            "compared": facts.compared,
-            "followed_of_last_20": sum(facts.last_20),
-            "last_20": len(facts.last_20),
-            "overdue": facts.overdue(now_s)[:100],
-            "n_overdue": len(facts.overdue(now_s)),
-            "waiting": len(facts.waiting),
-            "usual_lag_s": facts.usual_lag_s,
-            "microscope": {"last_s": facts.microscope.last_s, "usual_s": facts.microscope.usual_s},
-            "ctf": {"last_s": facts.ctf.last_s, "usual_s": facts.ctf.usual_s},
-            "drift": None
-            if drift is None
-            else {
-                "level": drift.level,
-                "place": drift.place,
-                "results": drift.results,
-                "good": drift.good,
-                "expected": round(drift.expected, 2),
-                "sentence": drift.sentence,
-                "since": facts.drift_since,
-            },
-            "clock": facts.microscope_clock.sentence(now_s),
-            "clock_since_s": facts.microscope_clock.changed_at_s,
-            "sent": dict(facts.sent),
-            "notes": list(facts.notes),
-            "trust": _by_tenth(facts.trust),
         }
 
     def _listed_lately(self, at: Moment, route: list[str]) -> bool:
@@ -419,28 +407,6 @@ def _times_of(event: Event) -> list[float]:
         return []
     known = [np.datetime64(each, "us") for each in given if each is not None]
     return [float(each.astype(np.int64)) / 6e7 for each in known]
-
-
-def _by_tenth(trust: list[tuple[float, float, float]]) -> list[Json]:
-    """Given against found: results by the tenth of the chance that was stated."""
-    rows: list[Json] = []
-    if not trust:
-        return rows
-    table = np.array(trust)
-    tenth = np.minimum((table[:, 0] * 10).astype(int), 9)
-    for number in range(10):
-        mine = table[tenth == number]
-        if len(mine):
-            rows.append(
-                {
-                    "from": number / 10,
-                    "to": (number + 1) / 10,
-                    "given": round(float(mine[:, 0].mean()), 4),
-                    "found": round(float(mine[:, 1].sum() / mine[:, 2].sum()), 4),
-                    "results": int(mine[:, 2].sum()),
-                }
-            )
-    return rows
 
 
 def image_p_good(session: Session, prediction: str, threshold_angstrom: float) -> NDArray[np.float64] | None:

@@ -41,6 +41,7 @@ class ServeRequest:
     export_to: Path | None = None
     bridge: str | None = None
     smartscope_address: str | None = None
+    smartscope_session: str | None = None
     smartscope_token_file: Path | None = None
     athena_session: str | None = None
     budget_min: float | None = None
@@ -94,8 +95,17 @@ class ServeRequest:
 
 def check(request: ServeRequest) -> None:
     """Refuse what cannot be served, before anything begins. Raises InputError."""
-    if not request.sessions and request.database_url is None and not request.watch:
-        raise InputError("serve must be given a SESSION, --database-url or --watch. Got none instead.")
+    if not (request.sessions or request.database_url or request.watch or request.smartscope_session):
+        raise InputError(
+            "serve must be given a SESSION, --database-url, --watch or --smartscope-session. Got none instead."
+        )
+    if request.smartscope_session is not None:
+        if request.smartscope_address is None:
+            raise InputError("--smartscope-session must go with --smartscope-address. Got it alone instead.")
+        if len(request.sessions) > 1:
+            raise InputError(
+                f"--smartscope-session must go with one session. Got {len(request.sessions)} instead."
+            )
     if request.budget_min is not None and not 0 < request.budget_min < 1e6:
         raise InputError(f"--budget-min must be minutes above 0. Got {request.budget_min:g} instead.")
     if request.public_url is not None and not _PUBLIC.fullmatch(request.public_url):

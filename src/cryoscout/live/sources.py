@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cryoscout.core.errors import CryoscoutError, FileFormatError, InputError
+from cryoscout.core.errors import CryoscoutError, FileFormatError, InputError, ServiceError
 from cryoscout.core.telling import SILENT, Say
 from cryoscout.intake.follow import FollowedSources, TakenOn
-from cryoscout.intake.read import ReadOptions
+from cryoscout.intake.read import ReadOptions, ServerSession
 from cryoscout.intake.take_in import Sources, TakenIn, read_session, store_session
 from cryoscout.live.advisor import Advisor
 from cryoscout.live.facts import Ticks
 from cryoscout.live.server import ServedSessions
 from cryoscout.live.watch import POLL_S, Changes, changes_below
 from cryoscout.session.model import session_without_rows
+from cryoscout.session.place import PlaceMark, mark_of_place
 from cryoscout.session.store import SessionStore
-from cryoscout.session.store_database import name_of_location
+from cryoscout.session.store_database import location_in_words, name_of_location
 
 if TYPE_CHECKING:
     from cryoscout.live.player import Player
@@ -31,6 +33,8 @@ LOOK_S = 0.25
 NAMED_AFTER_S = 60.0
 """An incomplete file is named after so long."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
+ASK_SERVER_S, LONGEST_ASK_S = 30.0, 600.0
+"""A server is asked for everything each time, which is heavier than a look at a folder."""
 
 
 @contextmanager
@@ -46,10 +50,16 @@ def places_of(request: ServeRequest, say: Say) -> Iterator[tuple[dict[str, Path 
             yield {_name(player.folder): player.folder}, player
         return
     places: list[Path | str] = [*map(Path, request.sessions)]
+    servers = servers_of(request)
     if request.database_url is not None:
+        if (request.watch or servers) and not places:
+            _make_where_there_is_none(request, servers, request.database_url, say)
         places.append(request.database_url)
     if not places:
-        places.append(_made_of(request, say))
+        name = request.watch[0].resolve().name if request.watch else request.smartscope_session
+        folder = request.output or Path(f"{name}.session")
+        _make_where_there_is_none(request, servers, folder, say)
+        places.append(folder)
     for place in places:
         SessionStore.open(place).close()
     named = {_name(place): place for place in places}
@@ -64,22 +74,47 @@ def _name(place: Path | str) -> str:
     return place.name.removesuffix(".session") if isinstance(place, Path) else name_of_location(place)
 
 
-def _made_of(request: ServeRequest, say: Say) -> Path:
-    """The session of --watch: the one of an earlier serve, else a new one."""
-    folder = request.output or Path(f"{request.watch[0].resolve().name}.session")
-    if not folder.exists():
-        paths = [*request.watch, *request.ctf]
-        sources = Sources(paths, [], ReadOptions(permissive=True), ", ".join(map(str, paths)))
-        try:
-            read = read_session(sources, SILENT)
-        except FileFormatError:
-            if any(path.is_file() or any(path.iterdir()) for path in request.watch):
-                raise
-            read = TakenIn(session_without_rows(folder.name.removesuffix(".session")))
-            say(f"{sources.as_given} is empty: its first files are waited for.")
-        store_session(read, folder, sources.as_given, False, SILENT, None)
-        say(f"Made {folder} of {sources.as_given}.")
-    return folder
+def servers_of(request: ServeRequest) -> list[ServerSession]:
+    """The session of a SmartScope server that is followed; none where none is named. Raises errors of its client."""
+    if request.smartscope_session is None or request.smartscope_address is None:
+        return []
+    from cryoscout.formats.smartscope.rest import SmartScopeClient, read_token
+
+    client = SmartScopeClient(request.smartscope_address, read_token(request.smartscope_token_file))
+    return [ServerSession(client, request.smartscope_session)]
+
+
+def _sources(paths: Sequence[Path], servers: Sequence[ServerSession]) -> Sources:
+    as_given = ", ".join([*map(str, paths), *(f"SmartScope session {each.session_id}" for each in servers)])
+    return Sources(list(paths), list(servers), ReadOptions(permissive=True), as_given)
+
+
+def _make_where_there_is_none(
+    request: ServeRequest, servers: Sequence[ServerSession], place: Path | str, say: Say
+) -> None:
+    """The session of --watch or of a server, where no earlier serve has made it."""
+    if _is_there(place):
+        return
+    sources = _sources([*request.watch, *request.ctf], servers)
+    try:
+        read = read_session(sources, SILENT)
+    except FileFormatError:
+        if any(_has_file(path) for path in request.watch):
+            raise
+        read = TakenIn(session_without_rows(_name(place)))
+        say(f"{sources.as_given} has no file yet: the first ones are waited for.")
+    store_session(read, place, sources.as_given, False, SILENT, None)
+    say(f"Made {location_in_words(place)} of {sources.as_given}.")
+
+
+def _is_there(place: Path | str) -> bool:
+    """Whether something stands at a place, of databases whether it is a session."""
+    return place.exists() if isinstance(place, Path) else mark_of_place(place) != PlaceMark()
+
+
+def _has_file(path: Path) -> bool:
+    """Whether a file is there, or anywhere below: microscopes make folders before their first file."""
+    return path.is_file() or any(files for _, _, files in os.walk(path))
 
 
 @dataclass
@@ -97,6 +132,7 @@ class Follower:
         self._retry_at_s: dict[Path, tuple[float, float]] = {}
         self._first_seen_s: dict[Path, float] = {}
         self._gone: set[Path] = set()
+        self._ask_at_s, self._ask_pause_s = 0.0, ASK_SERVER_S
 
     def start(self) -> None:
         """Begin to follow."""
@@ -108,15 +144,16 @@ class Follower:
         self._thread.join(timeout=30.0)
 
     def _run(self) -> None:
-        folder = Path(self.advisor.location)
         changes = changes_below(self.sources.paths)
         pending: set[Path] | None = None  # None: everything
         pause_s = LOOK_S if type(changes).__name__ == "Told" else POLL_S
-        with FollowedSources(folder, self.sources) as followed:
+        with FollowedSources(self.advisor.location, self.sources) as followed:
             while not self._stop.is_set():
                 changed = changes.take() | self._due()
                 if pending is not None:
                     pending |= changed
+                if self.sources.servers and time.monotonic() >= self._ask_at_s:
+                    pending = None  # a server does not say what has changed
                 if self._are_gone():
                     pending = None  # what comes back may have changed meanwhile
                 elif pending is None or pending:
@@ -134,10 +171,19 @@ class Follower:
         except Exception as error:  # noqa: BLE001  a thread that ended would never read again, and nobody would know
             known = isinstance(error, CryoscoutError | OSError)
             said = str(error) if known else f"{type(error).__name__}: {error}"
-            self.advisor.trouble("sources", said, "It is read again by itself; look at the file.", 6)
+            what = "server" if isinstance(error, ServiceError) else "file"
+            self.advisor.trouble("sources", said, f"It is read again by itself; look at the {what}.", 6)
             self._stop.wait(FIRST_PAUSE_S)
-            return pending
+            if not self.sources.servers:
+                return pending
+            # One that does not answer is asked less and less often; then everything is.
+            self._ask_pause_s = min(2.0 * self._ask_pause_s, LONGEST_ASK_S)
+            self._ask_at_s = time.monotonic() + self._ask_pause_s
+            return set()
         self.advisor.well("sources")
+        if pending is None:
+            self._ask_pause_s = ASK_SERVER_S
+            self._ask_at_s = time.monotonic() + self._ask_pause_s
         if taken.added:
             self.ticks.tick(self.advisor.clock())
             self.advisor.wake()
@@ -216,9 +262,9 @@ class Followers:
                 say(
                     f"Note: {', '.join(map(str, missing))}, from which {name} was imported, cannot be seen now."
                 )
-            if paths and not isinstance(place, str):
-                sources = Sources(paths, [], ReadOptions(permissive=True), ", ".join(map(str, paths)))
-                self._followers.append(Follower(served.advisor(name), sources))
+            servers = servers_of(request) if player is None else []
+            if paths or servers:
+                self._followers.append(Follower(served.advisor(name), _sources(paths, servers)))
 
     def start(self) -> None:
         """Begin to follow."""

@@ -18,6 +18,7 @@ from cryoscout.advice.why import Json, rounded
 from cryoscout.core.errors import UnknownNameError
 from cryoscout.core.names import as_cell
 from cryoscout.live.advisor import Trouble
+from cryoscout.live.clocks import offset_sentence
 from cryoscout.live.running import Moment
 from cryoscout.session.model import Session
 
@@ -307,6 +308,14 @@ def message_json(
     if facts["clock"] is not None:
         remedy = "Exposures are taken in the order they come; check the end of the session."
         found.append(Trouble("clock", facts["clock"], remedy, facts["clock_since_s"], 4))
+    local = datetime.fromtimestamp(now_s).astimezone()
+    ahead_s = 0.0 if (ahead := local.utcoffset()) is None else ahead.total_seconds()
+    offset = None if facts["clock_offset_s"] is None else offset_sentence(facts["clock_offset_s"], ahead_s)
+    if offset is not None:
+        remedy = (
+            "Ends that are said are by the microscope's clock. Behind may also mean that files come late."
+        )
+        found.append(Trouble("clock offset", offset, remedy, now_s, 1))
     # Who wakes reads first and warns after.
     is_waking = any(each.cause == "own clock" and now_s - each.since_s < WAKES_S for each in found)
     if clocks["microscope"]["state"] == "stalled" and not is_paused and not is_waking:

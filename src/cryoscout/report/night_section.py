@@ -14,7 +14,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cryoscout.advice.night import KINDS, Night, collected, minutes_spent
+from cryoscout.advice.night import KINDS, Night, collected, minutes_on_bad, minutes_spent
 from cryoscout.report.figures import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, svg_text
 from cryoscout.report.page import ReportSection, ReportTable
 from cryoscout.routing.bound import good_holes_bound_course
@@ -60,7 +60,7 @@ def night_section(
     if len(times) < FEWEST_TIMED:
         return None
     spent = minutes_spent(session, problem, session.holes["hole_id"].tolist(), night.notes)
-    paragraphs = [_words_on_time(session, spent["minutes"], problem, threshold_angstrom)]
+    paragraphs = [_words_on_time(spent["minutes"], *minutes_on_bad(session, spent, threshold_angstrom))]
     if night.advised:
         paragraphs.append(
             f"{night.followed} of the {night.advised} exposures taken while an advice stood were of the hole that was "
@@ -121,17 +121,11 @@ def other_orders(
     return OtherOrders(at, found)
 
 
-def _words_on_time(
-    session: Session, minutes: Mapping[str, float], problem: RoutingProblem, threshold: float
-) -> str:
-    exposures = session.exposures
-    has_result = exposures["outcome"].isin(("measured", "failed"))
-    bad = int((has_result & ~(exposures["ctf_max_res_angstrom"] <= threshold)).sum())
-    each_min = float(problem.time_model.tiers_min(problem.shots)[0]) / problem.shots
+def _words_on_time(minutes: Mapping[str, float], bad: int, bad_min: float) -> str:
     total = sum(minutes.values())
     parts = [
         f"{minutes['moving']:.0f} min to moving",
-        f"{bad * each_min:.0f} min to {bad} exposures that were not good",
+        f"{bad_min:.0f} min to {bad} exposures that were not good",
     ]
     words = {"focus": "focus", "looking": "looking", "pause": "pauses", "waiting": "waiting", "lost": "gaps"}
     parts += [f"{minutes[kind]:.0f} min to {word}" for kind, word in words.items() if minutes[kind] >= 0.5]
@@ -171,6 +165,7 @@ def _figure(
         at, across = _days(each.microscope_at), curve.get_xaxis_transform()
         curve.axvline(at, color=GREY, linewidth=0.8, linestyle=":")
         curve.text(at, 1.01, str(number), transform=across, ha="center", va="bottom", fontsize=8)
+    parts: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
     for interval in spent["intervals"]:
         at, end = _days(interval["from"]), _days(interval["to"])
         wide = end - at
@@ -178,8 +173,12 @@ def _figure(
         for kind in KINDS:
             if interval[kind] and total:
                 part = wide * interval[kind] / total
-                strip.broken_barh([(at, part)], (0, 1), facecolors=_COLOURS[kind])
+                parts[kind].append((at, part))
                 at += part
+    # One collection for each kind: a piece for each interval of a long night takes minutes to draw.
+    for kind, ranges in parts.items():
+        if ranges:
+            strip.broken_barh(ranges, (0, 1), facecolors=_COLOURS[kind])
     shown = [kind for kind in KINDS if spent["minutes"][kind] >= 0.5]
     for kind in shown:
         strip.plot(

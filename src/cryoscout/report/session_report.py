@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -59,6 +59,7 @@ from cryoscout.session.model import Session
 LOOKS_LISTED = 20
 """Squares to open next that the page lists."""
 SQUARES_DRAWN = 6
+NIGHT_STEPS = 2
 """Squares of the plan that the page draws; the list of `plan --export html` draws more."""
 _NOTE_ON_BOUND = (
     "The bound is the most any route could have found, knowing every outcome beforehand. The visit that "
@@ -107,8 +108,10 @@ def session_page(
         if planned is not None:
             lead, of_plan = planned
             sections[:0] = of_plan
-    of_night = None if night is None else _night_section(session, request, replays, night)
-    sections += [] if of_night is None else [of_night]
+    if night is not None:
+        with progress("drawing the night", NIGHT_STEPS) as step:
+            of_night = _night_section(session, request, replays, night, step)
+        sections += [] if of_night is None else [of_night]
     if not sections:
         raise DataError(
             f"A report must have holes to plan or outcomes to replay. Got neither in session "
@@ -125,18 +128,26 @@ def session_page(
 
 
 def _night_section(
-    session: Session, request: ReportRequest, replays: SessionReplays | None, night: Night
+    session: Session,
+    request: ReportRequest,
+    replays: SessionReplays | None,
+    night: Night,
+    step: Callable[[], None],
 ) -> ReportSection | None:
+    """The night; `step` is called up to NIGHT_STEPS times."""
     threshold = threshold_of(session, request.threshold_angstrom)
     if session.n_holes == 0:
         return None  # of an atlas alone there is no night yet
     if replays is None:
         problem = setting_of(session, asked_of(request, request.policies[-1], replayed=True)).problem
+        step()
         return night_section(session, night, problem, threshold, None)
     problem, order, others = replays.policies[-1].problem, session.recorded_order(), None
     if order is not None:
         setting = setting_of(session, asked_of(request, request.policies[-1], replayed=True))
+        step()
         others = other_orders(problem, replays.truth, order, {setting.label: setting.policy}, request.seed)
+    step()
     return night_section(session, night, problem, threshold, others)
 
 

@@ -36,6 +36,7 @@ class Places:
     patch_looked: NDArray[np.bool_]  # (P,)
     square_features: NDArray[np.float64]  # (S, f) of the atlas, standardised within the session; NaN unknown
     square_xy_um: NDArray[np.float64] | None = None  # (S, 2) stage frame; NaN unknown
+    square_out: NDArray[np.bool_] | None = None  # (S,) squares that nobody is to look into; None: none
 
     def __post_init__(self) -> None:
         of_square = self.square_features
@@ -60,12 +61,22 @@ class Places:
         """Whether a square or patch was not looked at yet."""
         return not (self.square_looked.all() and self.patch_looked.all())
 
+    def unseen_squares(self, tree: HoleTree) -> NDArray[np.bool_]:
+        """(S,) squares that may be looked into: not looked at yet, or with such a patch, and not left out."""
+        unseen = ~self.square_looked
+        unseen[tree.square_of_patch[~self.patch_looked]] = True
+        return unseen if self.square_out is None else unseen & ~self.square_out
+
     def check(self, tree: HoleTree) -> None:
         """Raise InputError where these are not the places of the tree, or something unseen holds something known."""
         if len(self.square_looked) != tree.n_squares or len(self.patch_looked) != tree.n_patches:
             raise InputError(
                 f"States of places must be of {tree.n_squares} squares and {tree.n_patches} patches. Got "
                 f"{len(self.square_looked)} and {len(self.patch_looked)} instead."
+            )
+        if self.square_out is not None and len(self.square_out) != tree.n_squares:
+            raise InputError(
+                f"Squares that are left out must be of {tree.n_squares} squares. Got {len(self.square_out)} instead."
             )
         early = np.flatnonzero(~self.patch_looked[tree.patch_of_hole])
         if len(early):

@@ -46,6 +46,8 @@ class FollowedSession:
 
     last_event: EventMark
     """The last event that is in it."""
+    _is_torn: bool = False
+    """Whether the tables in memory hold a part of an event, because it could not be folded."""
     _session: Session | None
     _base: (
         Session | None
@@ -80,11 +82,24 @@ class FollowedSession:
         events = list(self.store.events(after=before.id - 1))
         if not events or events[0].mark != before:
             self._load()
+            self._is_torn = False
             return CaughtUp((), is_replaced=True)
-        for event in events[1:]:
-            self._fold(event)
-            self.last_event = event.mark
-        return CaughtUp(tuple(events[1:]))
+        new = events[1:]
+        if not self._is_torn:
+            try:
+                for event in new:
+                    self._fold(event)
+            except Exception:  # noqa: BLE001  whatever it is: half of an event may be in the tables
+                self._is_torn = True
+        if self._is_torn:
+            # What is stored is what the store itself made of the events: it is read, and every event is still told.
+            self._load()
+            self._is_torn = False
+            newest = new[-1].id if new else before.id
+            new += [event for event in self.store.events(after=newest) if event.id <= self.last_event.id]
+        elif new:
+            self.last_event = new[-1].mark
+        return CaughtUp(tuple(new))
 
     @property
     def overrides(self) -> Overrides:

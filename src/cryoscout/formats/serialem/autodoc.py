@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path, PureWindowsPath
 from typing import Literal
@@ -134,6 +134,16 @@ class Section:
             return self
         taken = {row for entry in self.entries if entry.key == key for row in entry.rows}
         return self._reread([text for row, text in enumerate(self.raw) if row not in taken])
+
+    def named(self, name: str) -> Section:
+        """The section under another name. Raises InputError when the header could not be read back."""
+        header = f"[{self.kind} = {name}]"
+        if _breaks_lines(header) or "]" in name:
+            raise InputError(
+                f"The name of a section must fit into its header. Got {name[:_SHOWN]!r} instead."
+            )
+        raw = (header + (_line_end(self.raw[0]) or "\n"), *self.raw[1:])
+        return replace(self, name=name, raw=raw)
 
     def separated(self, line_end: str) -> Section:
         """The section ending in a blank line, so that another can follow it."""

@@ -29,6 +29,7 @@ from cryoscout.formats.serialem.autodoc import (
     read_autodoc_file,
     start_of,
 )
+from cryoscout.formats.serialem.nav import label_of_item
 from cryoscout.formats.text.findings import Deviation, Findings
 
 Z_VALUE, FRAME_SET, MONT_SECTION, IMAGE = "ZValue", "FrameSet", "MontSection", "Image"
@@ -100,7 +101,7 @@ class MdocSection:
     started_at: datetime | None  # naive, the microscope computer's clock
     stage_um: tuple[float, float, float]  # x, y, z; NaN unknown
     image_shift: tuple[float, float]  # in the microscope's units; NaN unknown
-    navigator_label: str  # "" where the image was not taken by Acquire at Items
+    navigator_label: str  # of the operator's item; "" where the image was not taken by Acquire at Items
     multishot: MultiShot | None  # None where the image is no shot of a pattern
     movie: str  # name of SubFramePath without folder, "" none
     frame_doses: tuple[tuple[float, int], ...]  # (e/angstrom^2 per frame, frames)
@@ -216,7 +217,7 @@ def _read_section(section: Section, findings: Findings) -> MdocSection | None:
         started_at=_started_at(section, findings),
         stage_um=(x_um, y_um, numbers.get("StageZ", (math.nan,))[0]),
         image_shift=(shift_x, shift_y),
-        navigator_label=section.get("NavigatorLabel") or "",
+        navigator_label=label_of_item(section.get("NavigatorLabel") or ""),
         multishot=_multishot(section, findings),
         movie=file_name(section.get("SubFramePath")),
         frame_doses=_frame_doses(section, findings),

@@ -159,6 +159,18 @@ _TAB_DELIMITED = re.compile(r"\s*(?:Version\t[^\n]*\n)?Label\t")
 _SHOWN = 60
 
 
+PLAN_MARK = "@plan"
+_PLAN_COPY = re.compile(rf"(.+){PLAN_MARK}(?:-[0-9]+)?")
+"""A label of an item that a running plan added; a merge adds -1, -2 and so on to a label that is there already
+(`CNavigatorDlg::LoadNavFile` of SerialEM)."""
+
+
+def label_of_item(label: str) -> str:
+    """The label of the operator's item: of an item that a running plan added at the same place, the one it is of."""
+    found = _PLAN_COPY.fullmatch(label)
+    return label if found is None else found[1]
+
+
 LEFT_OUT_KEY, LEFT_OUT = "UserValue2", "chosen, left out of the plan"
 """What a written plan notes at an item that was marked Acquire and is not in the plan, so that it stays chosen."""
 
@@ -195,9 +207,10 @@ class NavItem:
 
     @property
     def is_hole(self) -> bool:
-        """Whether it is a point to image: no registration point, no corner of a supermontage."""
+        """Whether it is a point to image: no registration point, no corner of a supermontage, no copy of a plan."""
         return (
             self.type == POINT
+            and label_of_item(self.label) == self.label
             and self.section.get("RegPt") in (None, "0")
             and self.section.get("Corner") in (None, "0")
         )

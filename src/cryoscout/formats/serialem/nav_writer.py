@@ -15,12 +15,15 @@ from pathlib import Path
 from cryoscout.core.errors import InputError
 from cryoscout.core.new_files import write_whole
 from cryoscout.formats.serialem.autodoc import UNREADABLE, Autodoc, Section
-from cryoscout.formats.serialem.nav import ITEM, LEFT_OUT, LEFT_OUT_KEY, MAP, NavFile, NavItem
+from cryoscout.formats.serialem.nav import ITEM, LEFT_OUT, LEFT_OUT_KEY, MAP, PLAN_MARK, NavFile, NavItem
 
 FIRST_MADE_ID = 50_000
 """Ids that SerialEM makes itself are 100,000 and more."""
 
 USER_VALUE = "UserValue1"
+NOTE_OF_PLAN = "cryoscout"
+IDS_OF_REVISION = 200
+"""More than the holes of a plan that are merged at once and their groups."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,47 @@ def write_nav(source: NavFile, route: Sequence[PlannedHole], path: Path) -> tupl
     document = _in_order_of_visit(source, sections, chosen)
     _write_new_file(path, document.to_bytes())
     return _notes(source, path, chosen, unmarked, unnoted, replaced)
+
+
+def merged_nav(source: NavFile, route: Sequence[PlannedHole], revision: int) -> bytes:
+    """A navigator of copies of the holes of a route alone, to be merged into the table that is open.
+
+    A merge passes over items whose MapID is there, adds the others at the end of the table, and Acquire at Items, which
+    takes them in its order, goes on to the new end (`CNavigatorDlg::LoadNavFile` of SerialEM). So each hole is there
+    again with a new MapID, the label LABEL@plan, a group for each patch and the note "cryoscout REVISION ORDER"; the
+    operator's own items are not touched. A reader takes images of LABEL@plan as those of LABEL.
+    Raises InputError as `write_nav`.
+    """
+    _check_whole(source)
+    chosen = _chosen(source, route)
+    items = source.document.of_kind(ITEM)
+    taken = {section.get(key) for section in items for key in ("MapID", "GroupID", "DrawnID")}
+    # Of each revision other ids: what an earlier plan added is in the table.
+    made = FIRST_MADE_ID + revision * IDS_OF_REVISION
+    groups: dict[str, int] = {}
+    sections: list[Section] = []
+    line_end = source.document.line_end
+    for order, (hole, item) in enumerate(zip(route, chosen, strict=True), start=1):
+        for of_group in (True, False):
+            if of_group and hole.patch_id in groups:
+                continue
+            made += 1
+            while str(made) in taken:
+                made += 1
+            if of_group:
+                groups[hole.patch_id] = made
+        section = source.document.sections[item.place].named(f"{item.label}{PLAN_MARK}")
+        for key, value in (
+            ("MapID", str(made)),
+            ("GroupID", str(groups[hole.patch_id])),
+            ("Acquire", "1"),
+            ("Note", f"{NOTE_OF_PLAN} {revision} {order}"),
+            (USER_VALUE, f"{hole.p_good:.4f}"),
+        ):
+            section = section.with_value(key, value)
+        sections.append(section.separated(line_end))
+    first = source.document.sections[0].separated(line_end)
+    return replace(source.document, sections=(first, *sections)).to_bytes()
 
 
 @dataclass(frozen=True)

@@ -35,14 +35,30 @@ export function holesOf(answer, squares, before) {
     n, key: `${answer.run_id}`, revision: answer.revision, p, prediction, state, said, square, patch, rank: columns.order, ranked, ...place,
     ctf: columns.ctf || (before && before.ctf), image: columns.image || (before && before.image), scale,
     scores: scoresOf(columns, n),
-    squares: squares.map((each) => ({ name: each.square, share: (each.expected_good || 0) / most, planned: each.planned > 0, seen: each.holes > 0, ...each })),
-    unseen: squares.filter((each) => each.holes === 0 && Number.isFinite(each.x_um)).map((each) => ({ name: each.square, x: each.x_um, y: each.y_um })),
+    squares: squares.map((each) => ({ name: each.square, share: (each.expected_good || 0) / most, seen: each.looked, ...each, planned: each.planned > 0 })),
+    unseen: unseenSquares(squares, place),
   };
+}
+
+// Squares without holes: where they stand, else in rows below what has a place.
+function unseenSquares(squares, place) {
+  const empty = squares.map((each, square) => ({ square, x: each.x_um, y: each.y_um, holes: each.holes })).filter((each) => !each.holes);
+  const known = (each) => !place.isLaidOut && Number.isFinite(each.x) && Number.isFinite(each.y);
+  const rest = empty.filter((each) => !known(each));
+  if (!rest.length) return empty;
+  let left = Infinity, right = -Infinity, low = Infinity;
+  const takes = (x, y) => { left = Math.min(left, x); right = Math.max(right, x); low = Math.min(low, y); };
+  for (let i = 0; i < place.x.length; i += 1) takes(place.x[i], place.y[i]);
+  empty.filter(known).forEach((each) => takes(each.x, each.y));
+  if (left === Infinity) left = right = low = 0;
+  const wide = Math.max(1, Math.ceil(Math.sqrt(rest.length))), apart = Math.max((right - left) / wide, 4);
+  rest.forEach((each, at) => { each.x = left + (at % wide) * apart; each.y = low - apart * (1 + Math.floor(at / wide)); });
+  return empty;
 }
 
 const OWN = new Set(["p_good", "prediction", "image", "state", "flags", "order", "x", "y", "square", "patch", "ctf"]);
 
-function scoresOf(columns, n) {
+export function scoresOf(columns, n) {
   const found = {};
   for (const [name, values] of Object.entries(columns)) {
     if (OWN.has(name)) continue;

@@ -1,7 +1,7 @@
 // The page: one advice in, everything shown from it. Loaded once; every later change comes over the socket.
 import { Api, Link } from "./api.js";
 import { drawFan, drawStrip } from "./charts.js";
-import { holesOf } from "./columns.js";
+import { decoded, holesOf, scoresOf } from "./columns.js";
 import { $, button, el, say } from "./dom.js";
 import { setLamp, stateOf } from "./lamps.js";
 import { HoleMap, SAID, STATE } from "./map.js";
@@ -9,15 +9,15 @@ import { MessageLine } from "./message.js";
 import { css, DIFFERENCE, ONE_SIDED } from "./palette.js";
 import { Notes, showHelp, showHistory, showNext, showSquares, showTrust } from "./panels.js";
 import { Tryout } from "./tryout.js";
-import { minutes, nearest, percent, shared, short, time, whole, zone } from "./words.js";
+import { ending, minutes, nearest, percent, scoreWords, shared, short, span, time, whole, zone } from "./words.js";
 import { Writes } from "./writes.js";
 
-const FEW_RESULTS = 30;
+const FEW_RESULTS = 30, STALE_S = 180; // an advice is made each minute
 const ALWAYS = "p_good,state,flags,order", ONCE = "x,y,square,patch,prediction,image,ctf";
 const LAYERS = [["predicted", "1"], ["measured", "2"], ["difference", "3"], ["order", "4"]];
 const TABS = [["next", "Next"], ["squares", "Squares"], ["history", "History"], ["trust", "Trust"], ["notes", "Notes"], ["try", "Try"], ["help", "?"]];
 
-const api = new Api(), messages = new MessageLine(), now = { advice: null, session: null, ids: null, squares: [], actions: [], forecast: null, spent: null, health: null, holes: null };
+const api = new Api(), messages = new MessageLine(), now = { advice: null, session: null, ids: null, squares: [], actions: [], forecast: null, spent: null, health: null, holes: null, scores: {} };
 window.cryoscout = { now, api, frames: () => map.frameTimes, get shownRevision() { return now.shown; }, get map() { return map; } };
 const writes = new Writes(api, (told) => messages.tell(told));
 writes.revision = () => (now.advice ? now.advice.revision : 0);
@@ -44,13 +44,14 @@ async function read() {
   const isOther = !now.holes || isNew || now.holes.key !== now.advice.run_id || now.readAsOf !== api.asOf;
   const fields = isOther ? `${ALWAYS},${ONCE}` : ALWAYS;
   const [answer, squares] = await Promise.all([api.get("holes/columns", { fields }), api.get("squares")]);
-  if (isOther || answer.n !== now.holes.n) {
+  if (isOther || answer.n !== now.holes.n || squares.squares.length !== now.ids.squares.length) {
     if (!isOther) { now.holes = null; return read(); } // holes came or went: places too
     now.ids = await api.get("holes/ids"); now.readAsOf = api.asOf;
     now.place = new Map(now.ids.holes.map((name, i) => [name, i]));
   }
   now.squares = squares.squares;
-  now.holes = holesOf(answer, now.squares, now.holes);
+  if (isOther) now.scores = {};
+  now.holes = { ...holesOf(answer, now.squares, now.holes), scores: now.scores };
   messages.set("read", null); messages.set("key", null);
   showAll();
   now.shown = answer.revision;
@@ -74,7 +75,7 @@ function readSlowly() {
     const began = performance.now();
     const quietly = (promise) => promise.catch(() => null);
     const [session, forecast, spent, trust, actions, message, health] = await Promise.all(["session", "forecast", "time", "trust", "actions", "message", "health"].map((what) => quietly(api.get(what))));
-    if (session) { now.session = session; writes.mayWrite = session.role !== "viewer"; }
+    if (session) { now.session = session; writes.mayWrite = session.role !== "viewer"; await readScore(); }
     if (forecast) now.forecast = forecast;
     if (spent) now.spent = spent;
     if (actions) showSaid(actions);
@@ -87,12 +88,23 @@ function readSlowly() {
   }, Math.max(120, rest));
 }
 
+// The column of the layer that is shown, where it is what sources say of the images.
+async function readScore() {
+  const holes = now.holes, name = map.layer;
+  if (!holes || !now.session || !(now.session.scores || []).includes(name)) return;
+  const answer = await api.get("holes/columns", { fields: name }).catch(() => null);
+  if (!answer || !now.holes || answer.n !== now.holes.n) return;
+  Object.assign(now.scores, scoresOf({ [name]: decoded(answer.columns[name]) }, answer.n));
+  now.holes.scores = now.scores;
+  map.draw(); showLayers();
+}
+
 // --- showing -------------------------------------------------------------------------------------
 
 function showAll() {
   const { advice, holes } = now, verdict = advice.verdict;
   say($("verb"), verdict.verb);
-  const place = short(verdict.place, shared(now.squares.map((each) => each.square)));
+  const place = ending(short(verdict.place, shared(now.squares.map((each) => each.square))));
   say($("place"), place ? `${/^\d/.test(place) && verdict.verb !== "CHANGE GRID" ? "square " : ""}${place}` : "");
   $("place").title = verdict.sentence;
   say($("stay"), verdict.minutes > 0 ? `about ${minutes(verdict.minutes)}` : "");
@@ -101,9 +113,11 @@ function showAll() {
   map.setHoles(holes);
   const places = advice.holes.map((hole) => now.place.get(hole.hole)).filter((i) => i !== undefined);
   map.setNext(places, Math.min(advice.committed, places.length));
-  if (map.following && places.length && now.followed !== holes.square[places[0]]) { now.followed = holes.square[places[0]]; map.showSquareOf(places[0]); }
-  $("map-empty").hidden = holes.n > 0;
-  say($("map-empty"), holes.n ? "" : "No hole is known yet. They appear as the session's files come.");
+  const ahead = places.length ? holes.square[places[0]] : lookSquare();
+  if (map.following && ahead >= 0 && now.followed !== ahead) { now.followed = ahead; map.showSquare(ahead); }
+  const isEmpty = !holes.n && !holes.unseen.length;
+  $("map-empty").hidden = !isEmpty;
+  say($("map-empty"), isEmpty ? "No hole is known yet. They appear as the session's files come." : "");
   showNext(advice, goTo);
   if (!$("tab-squares").hidden) showSquares(now.squares, goToSquare);
   tryout.microscopeAt = advice.microscope_at;
@@ -111,6 +125,9 @@ function showAll() {
   showSelected(map.selected, true);
   pageStates();
 }
+
+// Index of the square that is to be looked into next; -1 where a hole comes first.
+function lookSquare() { const look = now.advice && now.advice.looks[0]; return look && now.ids ? now.ids.squares.indexOf(look.square) : -1; }
 
 function showGoal() {
   const { advice } = now, target = advice.target, [low, high] = advice.interval_80;
@@ -127,16 +144,18 @@ function showGoal() {
 function pageStates() {
   const { advice } = now, holes = advice.holes_imaged + advice.holes_left;
   const set = (cause, is, sentence, level = "warn") => messages.set(cause, is ? sentence : null, level);
-  set("none", holes === 0, "No data yet: waiting for the first files of the session.");
+  const isUnseen = advice.squares_unseen > 0;
+  set("none", holes === 0 && !now.squares.length, "No data yet: waiting for the first files of the session.");
+  set("unseen", holes === 0 && advice.verdict.verb === "LOOK", `No hole is seen yet: ${now.squares.length} squares are known, and a look into one shows its holes.`, "fine");
   set("few", advice.results > 0 && advice.results < FEW_RESULTS, `Only ${advice.results} results so far: the numbers still move a lot.`, "fine");
   set("begin", holes > 0 && advice.holes_imaged === 0, "Nothing is imaged yet: the plan rests on predictions alone.", "fine");
   set("waits", advice.pending > 0 && advice.results === 0, `Waiting for CTF: ${advice.pending} exposures have no result yet.`);
-  set("paused", now.session && now.session.overrides.paused, "Paused by an operator. Press k to go on.");
+  set("paused", advice.paused, "Paused by an operator. Press k to go on.");
   set("followed", now.session && now.facts && now.facts.last_20 >= 10 && now.facts.followed_of_last_20 < 5, "The microscope does not follow the plan; it is made anew from where the microscope is.");
   const target = advice.target;
   set("met", target && advice.good_so_far >= target.good, `Target met: ${whole(advice.good_so_far)} of ${whole(target && target.good)} good.`, "fine");
   set("reach", target && advice.good_so_far < target.good && target.probability < 0.02, `The target of ${whole(target && target.good)} is out of reach: ${percent(target && target.probability)}.`);
-  set("finished", holes > 0 && advice.holes_left === 0, `Finished: every hole is imaged, ${whole(advice.good_so_far)} good.`, "fine");
+  set("finished", holes > 0 && advice.holes_left === 0 && !isUnseen, `Finished: every hole is imaged, ${whole(advice.good_so_far)} good.`, "fine");
   set("viewer", !writes.mayWrite, "Read-only: this page may look and not write.", "fine");
   set("replay", now.session && now.session.replay, "Replay: a recorded session is played, not a microscope.", "fine");
   set("past", Boolean(api.asOf), `As of ${api.asOf ? time(api.asOf) : ""}: this is the past. Move the slider to the right end for now.`);
@@ -153,7 +172,9 @@ function showSlow() {
 }
 
 function showLamps() {
-  const page = (performance.now() - link.heard) / 1000;
+  const page = (performance.now() - link.heard) / 1000, old = now.health && link.isUp && !api.asOf ? now.health.clocks.server.age_s + (Date.now() - now.healthAt) / 1000 : 0;
+  document.body.dataset.stale = String(old > STALE_S);
+  messages.set("stale", old > STALE_S ? `These numbers are ${span(old)} old: no newer advice was made.` : null);
   setLamp("page", "Page", link.isUp ? "well" : "gone", page, 1);
   const health = now.health, passed = health ? (Date.now() - now.healthAt) / 1000 : 0;
   for (const name of ["folder", "microscope", "ctf"]) {
@@ -177,32 +198,33 @@ function sinceLeft() {
 // --- the map's tools -----------------------------------------------------------------------------
 
 function showLayers() {
-  const scores = now.holes ? Object.keys(now.holes.scores) : [], all = [...LAYERS, ...scores.map((name) => [name, ""])];
-  const key = all.map((each) => each[0]).join() + map.layer;
+  const scores = (now.session && now.session.scores) || [], all = [...LAYERS, ...scores.map((name) => [name, ""])], range = now.scores[map.layer];
+  const key = all.map((each) => each[0]).join() + map.layer + (range ? `${range.low} ${range.high}` : "");
   if ($("layers").dataset.key === key) return;
   $("layers").dataset.key = key;
-  $("layers").replaceChildren(...all.map(([name, digit]) => button(name === "difference" ? "meas. − pred." : name, () => layer(name), { role: "radio", ariaChecked: String(map.layer === name), title: digit ? `key ${digit}` : name })));
+  $("layers").replaceChildren(...all.map(([name, digit]) => button(name === "difference" ? "meas. − pred." : scoreWords(name), () => layer(name), { role: "radio", ariaChecked: String(map.layer === name), title: digit ? `key ${digit}` : name })));
   const swatch = (table, share) => { const canvas = el("canvas", { width: 14, height: 14 }), c = canvas.getContext("2d"); c.fillStyle = css(table, share); c.fillRect(0, 0, 14, 14); return canvas; };
-  const two = map.layer === "difference", words = two ? ["worse than said", "as said", "better"] : map.layer === "order" ? ["late", "", "soon"] : map.layer === "measured" ? ["not good", "", "good"] : ["p 0", "0.5", "1"];
+  const two = map.layer === "difference", digits = (value) => Number(value.toPrecision(3)).toString();
+  const words = scores.includes(map.layer) ? (range ? [digits(range.low), "", digits(range.high)] : ["no value yet", "", ""]) : two ? ["worse than said", "as said", "better"] : map.layer === "order" ? ["late", "", "soon"] : map.layer === "measured" ? ["not good", "", "good"] : ["p 0", "0.5", "1"];
   $("legend").replaceChildren(...[0, 0.5, 1].filter((_, at) => words[at]).map((share) => el("span", {}, swatch(two ? DIFFERENCE : ONE_SIDED, share), words[Math.round(2 * share)])),
     el("span", { text: "◯ solid: good  ◌ broken: not good  ⋯ dotted: pending  ▨ banned  ▼ pinned" }));
 }
 
-function layer(name) { map.setLayer(name); showLayers(); }
+function layer(name) { map.setLayer(name); showLayers(); readScore(); }
 function showFollow() { $("follow").setAttribute("aria-pressed", String(map.following)); }
 function follow() { map.following = true; now.followed = null; showFollow(); if (now.advice && now.holes) showAll(); }
 function goTo(name) { const hole = now.place && now.place.get(name); if (hole === undefined) return; map.following = false; showFollow(); map.show(hole, true); map.select({ hole, square: now.holes.square[hole] }); }
 function goToSquare(name) {
-  const square = now.ids ? now.ids.squares.indexOf(name) : -1, box = map.squareBoxes && map.squareBoxes.get(square);
-  if (!box) return;
+  const square = now.ids ? now.ids.squares.indexOf(name) : -1;
+  if (!map.squareBoxes || !map.squareBoxes.has(square)) return;
   map.following = false; showFollow();
-  map.showSquareOf(now.holes.square.indexOf(square));
+  map.showSquare(square);
   map.select({ hole: -1, square });
 }
 
 function placeOf(picked) {
   if (!now.ids) return null;
-  if (!picked) return now.advice && now.advice.next ? { hole_id: now.advice.next.hole } : null;
+  if (!picked) return now.advice && now.advice.next ? { hole_id: now.advice.next.hole } : lookSquare() >= 0 ? { square_id: now.advice.looks[0].square } : null;
   return picked.hole >= 0 ? { hole_id: now.ids.holes[picked.hole] } : { square_id: now.ids.squares[picked.square] };
 }
 const nameOf = (place) => (place.hole_id ? `hole ${place.hole_id}` : `square ${place.square_id}`);
@@ -216,7 +238,8 @@ function showSelected(picked, keep) {
     say($("selected-words"), `${ids.holes[i]}: p ${percent(holes.p[i])}, ${state}${ctf}${said}, square ${ids.squares[picked.square]}`);
   } else {
     const row = now.squares[picked.square] || {};
-    say($("selected-words"), `Square ${ids.squares[picked.square]}: ${row.advice || ""}, ${row.planned || 0} planned, ${row.free || 0} free, ${whole(row.good)} good of ${row.results || 0}`);
+    const inside = row.holes ? `${row.planned || 0} planned, ${row.free || 0} free, ${whole(row.good)} good of ${row.results || 0}` : row.looked ? "a look showed no hole" : "not looked at yet";
+    say($("selected-words"), `Square ${ids.squares[picked.square]}: ${row.out ? "left out" : row.advice || ""}, ${inside}`);
   }
   const key = `${picked.hole}/${picked.square}`;
   if ($("selected-buttons").dataset.of === key) return;
@@ -242,15 +265,15 @@ async function showImage(picked) {
 
 async function act(kind) {
   const place = placeOf(map.selected);
-  if (!place) { messages.tell({ level: "warn", sentence: "There is no hole to do that with yet." }); return; }
+  if (!place) { messages.tell({ level: "warn", sentence: "There is no hole and no square to do that with yet." }); return; }
   if (api.asOf) { messages.tell({ level: "warn", sentence: "This is the past: move the slider to now before changing anything." }); return; }
   if ((await writes.override({ kind, ...place })).ok) { refresh(); readSaid(); }
 }
 async function skipSquare() {
-  const picked = map.selected, square = picked ? now.ids.squares[picked.square] : now.advice && now.advice.next ? now.advice.next.square : null;
+  const picked = map.selected, ahead = now.advice && (now.advice.next || now.advice.looks[0]), square = picked ? now.ids.squares[picked.square] : ahead ? ahead.square : null;
   if (square && (await writes.override({ kind: "skip", square_id: square })).ok) { refresh(); readSaid(); }
 }
-async function pause() { const isPaused = now.advice ? now.advice.verdict.verb === "WAIT" : false; if ((await writes.override({ kind: isPaused ? "resume" : "pause" })).ok) { refresh(); readSaid(); } }
+async function pause() { const isPaused = Boolean(now.advice && now.advice.paused); if ((await writes.override({ kind: isPaused ? "resume" : "pause" })).ok) { refresh(); readSaid(); } }
 async function undoLast() {
   const last = now.actions[now.actions.length - 1];
   if (!last) { messages.tell({ level: "warn", sentence: "There is nothing to undo." }); return; }

@@ -20,10 +20,10 @@ export class HoleMap {
 
   // holes: {n, x, y (um or laid out, y up), p, state, said, square (index), patch, score, squares: [{name, yield, seen}]}
   setHoles(holes) {
-    const before = this.holes, isOther = !before || before.n !== holes.n, isMoved = isOther || before.x !== holes.x;
+    const before = this.holes, isOther = !before || before.n !== holes.n || before.unseen.length !== holes.unseen.length, isMoved = isOther || before.x !== holes.x;
     this.holes = holes;
     if (isMoved) this._index();
-    if (!before || !before.n) this.showWhole(); else this.draw(); // what the operator looks at stays, over restarts too
+    if (!before || !(before.n || before.unseen.length)) this.showWhole(); else this.draw(); // what the operator looks at stays, over restarts too
   }
 
   setNext(places, committed) { this.next = places; this.committed = committed; this.draw(); }
@@ -31,13 +31,23 @@ export class HoleMap {
   setImage(image) { this.image = image; this.draw(); }
 
   _index() {
-    const { n, x, y } = this.holes;
+    const { n, x, y, unseen } = this.holes, boxes = new Map();
+    for (let i = 0; i < n; i += 1) {
+      const s = this.holes.square[i];
+      let b = boxes.get(s);
+      if (!b) boxes.set(s, (b = { left: x[i], right: x[i], low: y[i], high: y[i] }));
+      b.left = Math.min(b.left, x[i]); b.right = Math.max(b.right, x[i]); b.low = Math.min(b.low, y[i]); b.high = Math.max(b.high, y[i]);
+    }
+    const half = this._halfOf(boxes, unseen);
+    for (const each of unseen) boxes.set(each.square, { left: each.x - half, right: each.x + half, low: each.y - half, high: each.y + half });
+    this.squareBoxes = boxes;
     let left = Infinity, right = -Infinity, low = Infinity, high = -Infinity;
     for (let i = 0; i < n; i += 1) {
       if (x[i] < left) left = x[i]; if (x[i] > right) right = x[i];
       if (y[i] < low) low = y[i]; if (y[i] > high) high = y[i];
     }
-    if (!n) { left = low = 0; right = high = 1; }
+    for (const each of unseen) { left = Math.min(left, each.x - half); right = Math.max(right, each.x + half); low = Math.min(low, each.y - half); high = Math.max(high, each.y + half); }
+    if (left === Infinity) { left = low = 0; right = high = 1; }
     const width = Math.max(right - left, 1e-6), height = Math.max(high - low, 1e-6);
     this.box = { left, low, width, height };
     const cell = Math.max(Math.sqrt((width * height) / Math.max(n / 8, 1)), Math.max(width, height) / 2000, 1e-9);
@@ -58,15 +68,16 @@ export class HoleMap {
       if (near.distance < Infinity && near.distance > 0) apart.push(near.distance);
     }
     apart.sort((a, b) => a - b);
-    this.apart = apart.length ? apart[Math.floor(apart.length / 2)] : Math.max(width, height) / 4;
-    const boxes = new Map();
-    for (let i = 0; i < n; i += 1) {
-      const s = this.holes.square[i];
-      let b = boxes.get(s);
-      if (!b) boxes.set(s, (b = { left: x[i], right: x[i], low: y[i], high: y[i] }));
-      b.left = Math.min(b.left, x[i]); b.right = Math.max(b.right, x[i]); b.low = Math.min(b.low, y[i]); b.high = Math.max(b.high, y[i]);
-    }
-    this.squareBoxes = boxes;
+    this.apart = apart.length ? apart[Math.floor(apart.length / 2)] : unseen.length ? half / 3 : Math.max(width, height) / 4;
+  }
+
+  // Half a square that shows no holes: as the others are, else so that none touches the next.
+  _halfOf(boxes, unseen) {
+    const sides = [...boxes.values()].map((b) => Math.max(b.right - b.left, b.high - b.low)).sort((a, b) => a - b);
+    if (sides.length && sides[sides.length >> 1] > 0) return sides[sides.length >> 1] / 2;
+    let nearest = Infinity;
+    for (const a of unseen.slice(0, 200)) for (const b of unseen) if (a !== b) nearest = Math.min(nearest, Math.hypot(a.x - b.x, a.y - b.y) || Infinity);
+    return nearest < Infinity ? 0.35 * nearest : 10;
   }
 
   _near(px, py, except = -1) {
@@ -102,9 +113,11 @@ export class HoleMap {
     this.draw();
   }
 
-  // The whole square of a hole, with its neighbours at the edge.
-  showSquareOf(hole) {
-    const box = this.squareBoxes.get(this.holes.square[hole]), room = 5 * this.apart;
+  // A whole square, with its neighbours at the edge; of one that shows nothing yet more of them.
+  showSquare(square) {
+    const box = this.squareBoxes.get(square);
+    if (!box) return;
+    const isSeen = (this.holes.squares[square] || {}).holes > 0, room = isSeen ? 5 * this.apart : 3 * (box.right - box.left);
     this.x = (box.left + box.right) / 2; this.y = (box.low + box.high) / 2;
     this.scale = Math.min(this.canvas.width / (box.right - box.left + room), this.canvas.height / (box.high - box.low + room), this.canvas.width / (12 * this.apart));
     this.draw();
@@ -274,12 +287,23 @@ export class HoleMap {
       }
       if (x1 - x0 > 46) { context.fillStyle = shades.quiet; context.fillText(square.name || "", x0 + 2, y0 - 3, Math.max(20, x1 - x0)); }
     }
-    for (const unseen of h.unseen || []) { // squares that nobody has looked into yet
-      const [sx, sy] = this.toScreen(unseen.x, unseen.y), size = Math.max(6, this.apart * 2 * this.scale);
-      context.setLineDash([5, 4]); context.strokeStyle = shades.wait; context.lineWidth = 1.5;
-      context.strokeRect(sx - size / 2, sy - size / 2, size, size); context.setLineDash([]);
-      context.fillStyle = shades.wait; context.fillText("?", sx - 3, sy + 4);
+    const ratio = window.devicePixelRatio || 1;
+    context.textAlign = "center"; context.textBaseline = "middle";
+    for (const { square, x, y } of h.unseen) { // nobody has looked into these yet, or a look showed nothing
+      const row = h.squares[square], box = this.squareBoxes.get(square), side = (box.right - box.left) * this.scale, [sx, sy] = this.toScreen(x, y);
+      if (row.out) this._hatch(context, sx, sy, Math.max(4, side / 2));
+      if (row.look) this._label(context, String(row.look), sx, sy, row.look === 1, Math.round(Math.max(10 * ratio, Math.min(22 * ratio, 0.6 * side))));
+      else if (!row.looked && side > 9 * ratio) { context.font = `${Math.round(Math.min(20 * ratio, 0.6 * side))}px system-ui, sans-serif`; context.fillStyle = shades.wait; context.fillText("?", sx, sy); }
     }
+    context.textAlign = "start"; context.textBaseline = "alphabetic";
+  }
+
+  _label(context, text, sx, sy, isFirst, size) {
+    const shades = this.colours;
+    context.font = `700 ${size}px system-ui, sans-serif`;
+    const wide = context.measureText(text).width + 6;
+    context.fillStyle = isFirst ? shades.accent : shades.panel; context.fillRect(sx - wide / 2, sy - size * 0.55, wide, size * 1.1);
+    context.fillStyle = isFirst ? shades.ground : shades.text; context.fillText(text, sx, sy);
   }
 
   _route(context, radius) {
@@ -289,14 +313,12 @@ export class HoleMap {
     this.next.slice(0, this.committed).forEach((i, at) => { const [sx, sy] = this.toScreen(h.x[i], h.y[i]); if (at) context.lineTo(sx, sy); else context.moveTo(sx, sy); });
     context.stroke();
     const room = this.apart * this.scale, ratio = window.devicePixelRatio || 1, size = Math.round(Math.max(9 * ratio, Math.min(16 * ratio, 0.62 * room)));
-    context.font = `700 ${size}px system-ui, sans-serif`; context.textAlign = "center"; context.textBaseline = "middle";
+    context.textAlign = "center"; context.textBaseline = "middle";
     const crowded = room < 14 * ratio; // the first alone: numbers over each other say nothing
     this.next.forEach((i, at) => {
       if (crowded && at) return;
-      const [sx, sy] = this.toScreen(h.x[i], h.y[i]), up = radius + size * 0.55;
-      const text = String(at + 1), wide = context.measureText(text).width + 6;
-      context.fillStyle = at ? shades.panel : shades.accent; context.fillRect(sx - wide / 2, sy - up - size * 0.55, wide, size * 1.1);
-      context.fillStyle = at ? shades.text : shades.ground; context.fillText(text, sx, sy - up);
+      const [sx, sy] = this.toScreen(h.x[i], h.y[i]);
+      this._label(context, String(at + 1), sx, sy - radius - size * 0.55, at === 0, size);
     });
     context.textAlign = "start"; context.textBaseline = "alphabetic";
   }

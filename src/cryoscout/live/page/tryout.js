@@ -77,6 +77,6 @@ export class Tryout {
   others(list) {
     const holder = $("try-others");
     if (!holder) return;
-    holder.replaceChildren(...(list && list.length ? [el("h2", { className: "sub", text: "Another grid instead" }), ...list.map((each) => el("p", { text: `${each.session}: ${each.expected_good.toFixed(1)} good in the time left, after ${minutes(each.change_min)} of change` }))] : []));
+    holder.replaceChildren(...(list && list.length ? [el("h2", { className: "sub", text: "Another grid instead" }), ...list.map((each) => el("p", { text: `${each.session}: ${each.sentence}${each.target_probability === null ? "" : ` Target: ${Math.round(100 * each.target_probability)} %.`}` }))] : []));
   }
 }

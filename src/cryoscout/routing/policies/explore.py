@@ -7,6 +7,7 @@ where its content does). The price is the one at which the plan fills the minute
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, cast
 
@@ -28,6 +29,7 @@ from cryoscout.routing.course import route_hole_by_hole
 from cryoscout.routing.places import Look, Step
 from cryoscout.routing.policies.adaptive import Adaptive
 from cryoscout.routing.policies.base import STOP, Observation, Policy
+from cryoscout.routing.policies.look_course import PlannedPlace, by_moments
 from cryoscout.routing.policies.look_prices import NODES, find_price
 from cryoscout.routing.problem import RoutingProblem
 from cryoscout.routing.time_model import ROUNDING_MIN
@@ -89,6 +91,7 @@ class Explore(Adaptive):
         """Start a route on what is seen."""
         super().reset(problem, start_hole, rng)
         self._unseen: UnseenPlaces | None = None
+        self._valued_of: tuple[Observation, _Valued] | None = None
 
     def next_hole(self, observation: Observation) -> int:
         """The next hole; also STOP where a look comes first."""
@@ -103,14 +106,21 @@ class Explore(Adaptive):
         return valued.step()
 
     def places(
-        self, observation: Observation, rng: np.random.Generator, most: int = MOST_LISTED
+        self,
+        observation: Observation,
+        rng: np.random.Generator,
+        most: int = MOST_LISTED,
+        first: Sequence[int] = (),
     ) -> list[PlaceValue]:
-        """The `most` best squares with something unseen: what is opened next as far as is known now."""
+        """The `most` best squares with something unseen: what is opened next as far as is known now.
+
+        first : squares that are listed before all others, where a look at them fits
+        """
         if not self._problem.has_unseen:
             return []
         valued = self._valued(observation)
         assert self._unseen is not None  # noqa: S101  # made with the values
-        return valued.place_values(self._unseen, rng, most)
+        return valued.place_values(self._unseen, rng, most, first)
 
     def final_count(
         self, observation: Observation, rng: np.random.Generator, draws: int = FORECAST_DRAWS
@@ -123,12 +133,26 @@ class Explore(Adaptive):
             return forecast_count(
                 self.belief, route, self._problem.shots, rng, draws, self._problem.fit_loadings
             )
-        valued = self._valued(observation)
-        assert self._unseen is not None  # noqa: S101  # made with the values
-        counts = valued.draw_counts(self.belief, self._unseen, draws, rng)
+        end = np.array([self._problem.budget_min - observation.minutes_used])
+        counts = self.counts_by(observation, end, rng, draws)[:, -1]
         interval_50 = nearest_interval(counts, 0.5)
         interval_80 = nearest_interval(counts, 0.8, around=interval_50)
         return CountForecast(float(counts.mean()), interval_50, interval_80)
+
+    def counts_by(
+        self,
+        observation: Observation,
+        minutes: NDArray[np.float64],
+        rng: np.random.Generator,
+        draws: int = FORECAST_DRAWS,
+    ) -> NDArray[np.int64]:
+        """(draws, t) good micrographs from now until each moment, of the plan of a problem with unseen places.
+
+        minutes : (t,) from now, ascending, the last is the end of the budget
+        """
+        valued = self._valued(observation)
+        assert self._unseen is not None  # noqa: S101  # made with the values
+        return valued.draw_counts(self.belief, self._unseen, draws, rng, minutes)
 
     def take_in(self, observation: Observation) -> None:
         """Let the belief follow the results of the observation, and with it what is believed of unseen places."""
@@ -138,13 +162,17 @@ class Explore(Adaptive):
 
     def _valued(self, observation: Observation) -> _Valued:
         self.take_in(observation)
+        if self._valued_of is not None and self._valued_of[0] is observation:
+            return self._valued_of[1]
         belief = self.belief
         assert not isinstance(belief, MixtureBelief)  # noqa: S101  # `explore` never makes one
         if self._unseen is None:
             self._unseen = unseen_of(self._problem, belief)
-        return _Valued.of(
+        valued = _Valued.of(
             self._problem, belief, self._unseen, self._allowed, observation, self.explore_settings
         )
+        self._valued_of = observation, valued
+        return valued
 
 
 @dataclass(frozen=True)
@@ -197,6 +225,8 @@ class _Valued:
         table = shots * _unseen_nodes(unseen)
         n_unseen = np.bincount(tree.square_of_patch[~places.patch_looked], minlength=tree.n_squares)
         expected = np.where(places.square_looked, n_unseen, max(unseen.patches_per_square, 1e-3))
+        if places.square_out is not None:
+            expected = np.where(places.square_out, 0.0, expected)
         closed = ~places.square_looked
         place = tuple(at)
         worked = find_price(
@@ -242,11 +272,18 @@ class _Valued:
         return Look("patch", int(patches[0]))
 
     def draw_counts(
-        self, belief: Belief, unseen: UnseenPlaces, draws: int, rng: np.random.Generator
+        self,
+        belief: Belief,
+        unseen: UnseenPlaces,
+        draws: int,
+        rng: np.random.Generator,
+        until_min: NDArray[np.float64],
     ) -> NDArray[np.int64]:
-        """(draws,) good micrographs to the end: whole truths of what the plan holds, seen and unseen.
+        """(draws, t) good micrographs by each moment: whole truths of what the plan holds, seen and unseen.
 
+        until_min : (t,) from now, ascending, the last is the end
         A truth in which that takes less time than there is, or more, gains or loses the minutes at the plan's price.
+        Until the end the places give theirs one after the other, the best rate first, each evenly over its minutes.
         """
         problem, places = self.problem, self.problem.places
         assert places is not None  # noqa: S101
@@ -262,9 +299,17 @@ class _Valued:
         holes = np.flatnonzero(worth)
         good = np.zeros(draws)
         minutes = np.full(draws, hole_min * len(holes))
+        parts: list[PlannedPlace] = []
         if len(holes):
-            good += draw_truths(belief, draws, shots, rng, holes, problem.fit_loadings).sum(axis=1)
-            minutes += float(tiers[1] - tiers[0]) * len(np.unique(problem.patch_of_hole[holes]))
+            truths = draw_truths(belief, draws, shots, rng, holes, problem.fit_loadings)
+            good += truths.sum(axis=1)
+            patches, first = np.unique(problem.patch_of_hole[holes], return_index=True)
+            minutes += float(tiers[1] - tiers[0]) * len(patches)
+            taken = np.diff(first, append=len(holes)) * hole_min + float(tiers[1] - tiers[0])
+            by_patch = np.add.reduceat(truths, first, axis=1)
+            here = NOWHERE if self.stay_hole == NOWHERE else int(problem.patch_of_hole[self.stay_hole])
+            rate_of_patch = np.where(patches == here, np.inf, self.patch_rate[patches])
+            parts += map(PlannedPlace, rate_of_patch.tolist(), taken.tolist(), by_patch.T.astype(np.float64))
         # Many squares may be worth a look at this price, and only some fit; who comes last gives what the price says.
         rates = np.where(self.group_in_plan, self.group_rate, -np.inf)
         planned = float(minutes[0]) if draws else 0.0
@@ -281,18 +326,23 @@ class _Valued:
                 unseen, square, n_patches, self.price * hole_min / shots, float(self.goes_on[square]), draws, rng,
                 shots,
             )  # fmt: skip
-            taken = imaged * hole_min + looked * patch_look
+            took = imaged * hole_min + looked * patch_look
             # Of a square that fits in part some patches are looked at: its spread goes with the root of the part.
-            good += part * float(self.group_gain[square]) + np.sqrt(part) * (found - found.mean())
-            minutes += part * whole + np.sqrt(part) * (taken - taken.mean())
-        good += self.price * (self.left_min - minutes)
+            theirs = part * float(self.group_gain[square]) + np.sqrt(part) * (found - found.mean())
+            good += theirs
+            longer = np.sqrt(part) * (took - took.mean())
+            minutes += part * whole + longer
+            # Where a place takes less than expected the next comes earlier: what that gives is had when it is done.
+            rate = float(self.group_rate[square])
+            parts.append(PlannedPlace(rate, part * whole, theirs - self.price * longer))
         most = shots * np.floor(self.left_min / hole_min)
-        return np.rint(np.clip(good, 0.0, most)).astype(np.int64)
+        counts = np.clip(good + self.price * (self.left_min - minutes), 0.0, most)
+        return np.rint(by_moments(parts, counts, until_min)).astype(np.int64)
 
     def place_values(
-        self, unseen: UnseenPlaces, rng: np.random.Generator, most: int = MOST_LISTED
+        self, unseen: UnseenPlaces, rng: np.random.Generator, most: int, first: Sequence[int]
     ) -> list[PlaceValue]:
-        """Of the squares with something unseen that fits, the best rate first, `most` at most."""
+        """Of the squares with something unseen that fits, `first` first, then the best rate, `most` at most."""
         problem, places = self.problem, self.problem.places
         assert places is not None  # noqa: S101
         model, shots = problem.time_model, problem.shots
@@ -300,7 +350,9 @@ class _Valued:
         values = []
         worth = int((self.group_rate > 0.0).sum())
         seed = int(rng.integers(2**63))  # one for all: what is alike has the same interval
-        for square in order_best_first(self.group_rate).tolist()[: min(worth, most)]:
+        listed = [square for square in first if np.isfinite(self.group_rate[square])]
+        best = order_best_first(self.group_rate).tolist()[:worth]
+        for square in list(dict.fromkeys([*listed, *best]))[:most]:
             n_patches = int(self.unseen_patches[square]) if places.square_looked[square] else None
             good, holes, patches = draw_looks(
                 unseen, square, n_patches, self.price * hole_min / shots, float(self.goes_on[square]), DRAWS,
