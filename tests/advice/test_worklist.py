@@ -25,6 +25,7 @@ from cryoscout.advice.work_list import (
 from cryoscout.core.errors import InputError
 from cryoscout.core.hole_tree import HoleTree
 from cryoscout.formats.own import table as generic_table
+from cryoscout.formats.own.cells import NO_VALUE
 from cryoscout.routing.course import PolicyError
 from cryoscout.routing.plan_route import plan_route
 from cryoscout.routing.policies import make_policy
@@ -203,7 +204,7 @@ def test_the_csv_reads_back_to_the_same_visits(two_grids):
 ID = st.text(
     st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Zl", "Zp")), min_size=1, max_size=12
 )
-ID = ID.map(str.strip).filter(lambda text: text.lower() not in generic_table.NO_VALUE)
+ID = ID.map(str.strip).filter(lambda text: text.lower() not in NO_VALUE)
 
 
 POSITION_UM = st.floats(-2000, 2000) | st.just(float("nan"))

@@ -13,6 +13,7 @@ import pytest
 
 from cryoscout.core.errors import InputError
 from cryoscout.routing.time_model import time_model_named
+from cryoscout.session.following import FollowedSession
 from cryoscout.session.looks import notes_on_looks, patches_looked_at, squares_looked_at
 from cryoscout.session.model import SessionInfo, session_from_holes
 from cryoscout.session.store import SessionStore
@@ -118,7 +119,6 @@ def test_a_square_that_is_looked_at_twice_has_its_latest_look(cli, tmp_path):
             "g2,S1,5,5,10,10,",
             "line 5: a square must be in one grid. Got 'S1' in 'g2' instead (first in 'g1', on line 2)",
         ),
-        ("g1,S9,5,5,-10,10,", "line 5: area_um2 must be above 0. Got '-10' instead."),
         ("g1,S9,x,5,10,10,", "line 5: x_um must be a finite number. Got 'x' instead."),
         ("g1,,5,5,10,10,", "line 5: a line must name its square."),
         ("g1,S9,5,5,10,10,yesterday", "line 5:"),
@@ -133,6 +133,73 @@ def test_a_line_of_squares_that_cannot_be_is_named(cli, tmp_path, line, message)
     rest = cli("import atlas.csv -o run.session --permissive")
     assert rest.code == 0
     assert len(stored(tmp_path).squares) == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("g1,S9,5,5,-10,10,", "line 5: area_um2 must be above 0 and at most 10,000,000 um2"),
+        ("g1,S9,5,5,1e300,10,", "line 5: area_um2 must be above 0 and at most 10,000,000 um2"),
+        ("g1,S9,6000,5,10,10,", "line 5: x_um must be a stage position within 5,000 um"),
+    ],
+)
+def test_a_square_with_a_value_that_cannot_be_stays_without_it(cli, tmp_path, line, message):
+    (tmp_path / "atlas.csv").write_text(f"{SQUARES}{line}\n")
+    answer = cli("import atlas.csv -o run.session")
+    assert answer.code == 2
+    assert message in answer.err
+    assert cli("import atlas.csv -o run.session --permissive").code == 0
+    squares = stored(tmp_path).squares.set_index("square_id")
+    assert squares.loc["S9", ["x_um", "area_um2"]].isna().sum() == 1
+    assert squares.loc["S9", "brightness"] == 10.0
+
+
+def test_a_look_of_a_later_import_is_kept(cli, tmp_path):
+    atlas = tmp_path / "atlas.csv"
+    atlas.write_text("square,x_um,y_um,looked\nS1,0,0,no\nS2,60,0,no\nS3,120,0,yes\n")
+    assert cli("import atlas.csv -o run.session").code == 0
+    atlas.write_text("square,x_um,y_um,looked\nS1,0,0,yes\nS2,60,0,no\nS3,120,0,no\n")
+    with FollowedSession.open(tmp_path / "run.session") as followed:
+        answer = cli("import atlas.csv -o run.session --update")
+        assert answer.code == 0
+        followed.catch_up()
+        assert followed.session.squares["looked"].tolist() == [True, False, True]
+    assert stored(tmp_path).squares["looked"].tolist() == [True, False, True]
+    assert "1 squares that were looked at before are said not to be now, such as S3" in answer.out
+
+
+def test_a_square_that_stands_elsewhere_later_is_said_and_stays(cli, tmp_path):
+    atlas = tmp_path / "atlas.csv"
+    atlas.write_text("square,x_um,y_um\nS1,0,0\nS2,60,0\nS3,,\n")
+    assert cli("import atlas.csv -o run.session").code == 0
+    atlas.write_text("square,x_um,y_um\nS1,0,0.001\nS2,63,-4\nS3,120,0\n")
+    answer = cli("import atlas.csv -o run.session --update")
+    assert answer.code == 0
+    assert (
+        "1 squares stand elsewhere than in the session: the stored positions stay (farthest: S2, 60.00, 0.00 um before "
+        "and 63.00, -4.00 um now)" in answer.out
+    )
+    assert stored(tmp_path).squares["x_um"].tolist() == [0.0, 60.0, 120.0]
+
+
+def test_a_square_that_stands_elsewhere_in_a_second_file_is_said(cli, tmp_path):
+    (tmp_path / "a.csv").write_text("square,x_um,y_um\nS1,0,0\nS2,60,0\n")
+    (tmp_path / "b.csv").write_text("square,x_um,y_um\nS2,61,0\nS3,120,0\n")
+    answer = cli("import a.csv b.csv -o run.session")
+    assert "1 squares stand elsewhere in a second file than in the first" in answer.out
+    assert stored(tmp_path).squares["x_um"].tolist() == [0.0, 60.0, 120.0]
+
+
+def test_a_map_says_that_a_table_of_squares_is_one_of_holes(cli, tmp_path):
+    (tmp_path / "site.csv").write_text("grid,square,Loch,x_um,y_um\ng1,S1,L1,0,0\ng1,S1,L2,3,0\n")
+    (tmp_path / "atlas.csv").write_text("square,x_um,y_um\nS1,0,0\nS2,60,0\n")
+    answer = cli("import site.csv atlas.csv --column hole=Loch -o run.session")
+    assert answer.code == 0, answer.err
+    session = stored(tmp_path)
+    assert session.holes["hole_id"].tolist() == ["L1", "L2"]
+    assert session.squares["square_id"].tolist() == ["S1", "S2"]
+    (tmp_path / "bad.csv").write_text("grid,square,Loch,x_um,y_um\ng1,S1,,0,0\n")
+    assert "a line must name its hole" in cli("validate bad.csv --column hole=Loch").out
 
 
 def test_an_atlas_without_positions_is_planned_and_says_that_it_is_not_drawn(cli, tmp_path):

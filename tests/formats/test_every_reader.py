@@ -12,6 +12,7 @@ from cryoscout.formats import registry
 from cryoscout.formats.epu import session as epu
 from cryoscout.formats.leginon import tables as leginon_tables
 from cryoscout.formats.own import table as generic_table
+from cryoscout.formats.own.columns import ColumnMap, read_column_map
 from cryoscout.formats.text.findings import UnreadableError
 from examples import share
 
@@ -128,10 +129,8 @@ def read_in_every_way(path, name):
             check_texts_and_results(permissive)
     for kind in (True, False):
         attempt(leginon_tables.read_table, path, kind)
-    attempt(
-        generic_table.read_source, path, True, generic_table.ColumnMap({"exposure": "image", "ctf": "res"})
-    )
-    attempt(generic_table.read_column_map, path)
+    attempt(generic_table.read_source, path, True, ColumnMap({"exposure": "image", "ctf": "res"}))
+    attempt(read_column_map, path)
 
 
 @pytest.mark.parametrize("name", [name for name in SAMPLES if name not in SLOW])

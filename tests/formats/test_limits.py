@@ -11,8 +11,15 @@ from reader_samples import SAMPLES
 from cryoscout.core.errors import FileFormatError
 from cryoscout.formats import registry
 from cryoscout.formats.epu import session as epu
-from cryoscout.formats.limits import low_resolution_problem, pixel_problem, stage_problem
-from cryoscout.formats.own.table import ColumnMap, read_source
+from cryoscout.formats.limits import (
+    area_problem,
+    low_resolution_problem,
+    pixel_problem,
+    pixel_size_problem,
+    stage_problem,
+)
+from cryoscout.formats.own.columns import ColumnMap
+from cryoscout.formats.own.table import read_source
 
 
 @pytest.mark.parametrize(
@@ -20,9 +27,11 @@ from cryoscout.formats.own.table import ColumnMap, read_source
     [
         (stage_problem, (0.0, -1500.0, 5000.0, math.nan), (5001.0, -1e300, math.inf)),
         (pixel_problem, (0.0, -20_000.0, 1e6, math.nan), (1e20, -1e7)),
+        (area_problem, (1e-3, 1600.0, 1e7, math.nan), (0.0, -1.0, 1.1e7, math.inf, -math.inf)),
+        (pixel_size_problem, (0.1, 6400.0, 1e6, math.nan), (0.0, -1.0, 2e6, math.inf)),
     ],
 )
-def test_positions_have_limits_far_beyond_real_ones(check, right, wrong):
+def test_values_have_limits_far_beyond_real_ones(check, right, wrong):
     assert [check(value, "x") for value in right] == [None] * len(right)
     assert all(re.search(r"x must be .* Got .* instead\. Remedy: ", check(value, "x")) for value in wrong)
 

@@ -14,7 +14,7 @@ import pytest
 from cryoscout.core.errors import FileFormatError, InputError
 from cryoscout.formats import registry
 from cryoscout.formats.ctf.relion import write_micrographs
-from cryoscout.formats.own.table import ColumnMap
+from cryoscout.formats.own.columns import ColumnMap
 from cryoscout.formats.registry import FORMATS, format_of
 from cryoscout.formats.text.findings import UnreadableError
 
@@ -102,7 +102,7 @@ def test_what_is_of_no_format_names_everything_that_was_tried(tmp_path):
         format_of(tmp_path)
     with pytest.raises(FileFormatError, match=r"gone: must be a readable file\. Got nothing there instead\."):
         format_of(tmp_path / "gone")
-    assert format_of(file, otherwise="generic").name == "generic"
+    assert format_of(file, ColumnMap()).name == "generic"
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 100, b"\xff\xfe\x00", b"a" * 100_000, b"<a>\n" * 1000])

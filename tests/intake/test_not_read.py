@@ -10,6 +10,7 @@ import pytest
 
 from cryoscout.core.errors import FileFormatError
 from cryoscout.formats.ctf.relion import write_micrographs
+from cryoscout.formats.own.columns import ColumnMap
 from cryoscout.formats.registry import format_of
 from cryoscout.intake import not_read
 from cryoscout.intake.read import read_sources
@@ -98,5 +99,5 @@ def test_a_packed_file_says_that_it_must_be_unpacked(tmp_path, start, remedy):
     path = tmp_path / "a.star.gz"
     path.write_bytes(start)
     with pytest.raises(FileFormatError) as error:
-        format_of(path, "generic")
+        format_of(path, ColumnMap())
     assert error.value.detail == f"must be unpacked before it is read. {remedy}"

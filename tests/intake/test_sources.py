@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from cryoscout.core.errors import CryoscoutError, FileFormatError, InputError
 from cryoscout.formats.ctf import relion
 from cryoscout.formats.own import table as generic_table
-from cryoscout.formats.own.table import ColumnMap
+from cryoscout.formats.own.columns import ColumnMap
 from cryoscout.intake import read as sources
 from cryoscout.intake.assemble import assemble, earlier_exposures
 from cryoscout.intake.read import NothingLeftError, ReadOptions, read_sources, source_key, stamps_of

@@ -33,7 +33,7 @@ from cryoscout.intake.take_in import (
 )
 
 if TYPE_CHECKING:
-    from cryoscout.formats.own.table import ColumnMap
+    from cryoscout.formats.own.columns import ColumnMap
     from cryoscout.intake.read import ReadOptions, ServerSession
     from cryoscout.routing.time_fit import FittedTimeModel
 
@@ -369,7 +369,7 @@ def column_map_of(
     columns: Sequence[str] | None, mapping: Path | None, position_unit: str | None = None
 ) -> ColumnMap | Path | None:
     """What --column, --mapping and --position-unit say of the columns; None where none is given."""
-    from cryoscout.formats.own.table import ColumnMap, checked_unit
+    from cryoscout.formats.own.columns import ColumnMap, checked_unit
 
     if (columns or position_unit is not None) and mapping is not None:
         raise InputError(

@@ -80,7 +80,7 @@ def validate(
     """
     from cryoscout.cli.import_ import column_map_of
     from cryoscout.formats import registry
-    from cryoscout.formats.own.table import read_column_map
+    from cryoscout.formats.own.columns import read_column_map
     from cryoscout.formats.text.findings import Deviation, UnreadableError
     from cryoscout.session.damage import damage_of, is_stored_session
 

@@ -1,8 +1,9 @@
 """What no microscope does: limits from physics, far beyond real values, so that nonsense is named and not planned.
 
-A grid is 3.05 mm wide and a stage moves about 1 mm from its middle; the largest images, montages of an atlas, have some
-ten thousand pixels a side; no electron microscope resolves half an angstrom in ice. A value beyond is a deviation like
-any other: strict reading ends there, permissive reading keeps the record with the value missing.
+A grid is 3.05 mm wide (7.3 mm2) and a stage moves about 1 mm from its middle; the largest images, montages of an atlas,
+have some ten thousand pixels a side, each below a few um; no electron microscope resolves half an angstrom in ice. A
+value beyond is a deviation like any other: strict reading ends there, permissive reading keeps the record with the
+value missing.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from cryoscout.formats.text.findings import Findings
 FARTHEST_STAGE_UM = 5_000.0
 FARTHEST_PX = 1_000_000.0
 LEAST_RESOLUTION_ANGSTROM = 0.5
+LARGEST_AREA_UM2 = 1e7
+LARGEST_PIXEL_ANGSTROM = 1e6
 
 _REMEDY = "Remedy: check its unit; where it is damaged, it is left open with --permissive."
 
@@ -45,6 +48,26 @@ def low_resolution_problem(value_angstrom: float) -> str | None:
     )
 
 
+def area_problem(value_um2: float, what: str) -> str | None:
+    """What is wrong with the area of a square in um2, or None; NaN, unknown, is right."""
+    if math.isnan(value_um2) or 0.0 < value_um2 <= LARGEST_AREA_UM2:
+        return None
+    return (
+        f"{what} must be above 0 and at most {LARGEST_AREA_UM2:,.0f} um2 (a grid is 3 mm wide). "
+        f"Got {value_um2:g} um2 instead. {_REMEDY}"
+    )
+
+
+def pixel_size_problem(value_angstrom: float, what: str) -> str | None:
+    """What is wrong with the size of an image's pixel in angstrom, or None; NaN, unknown, is right."""
+    if math.isnan(value_angstrom) or 0.0 < value_angstrom <= LARGEST_PIXEL_ANGSTROM:
+        return None
+    return (
+        f"{what} must be the size of a pixel, above 0 and at most {LARGEST_PIXEL_ANGSTROM:,.0f} angstrom. "
+        f"Got {value_angstrom:g} angstrom instead. {_REMEDY}"
+    )
+
+
 def stage_um(
     value_um: float, what: str, findings: Findings, line: int | None = None, element: str | None = None
 ) -> float:
@@ -57,6 +80,20 @@ def image_px(
 ) -> float:
     """The position on an image, NaN after a deviation where no image has it."""
     return _or_missing(value_px, pixel_problem(value_px, what), findings, line, element)
+
+
+def square_area_um2(
+    value_um2: float, what: str, findings: Findings, line: int | None = None, element: str | None = None
+) -> float:
+    """The area, NaN after a deviation where no square is so small or large."""
+    return _or_missing(value_um2, area_problem(value_um2, what), findings, line, element)
+
+
+def pixel_angstrom(
+    value_angstrom: float, what: str, findings: Findings, line: int | None = None, element: str | None = None
+) -> float:
+    """The size of a pixel, NaN after a deviation where no image has such pixels."""
+    return _or_missing(value_angstrom, pixel_size_problem(value_angstrom, what), findings, line, element)
 
 
 def _or_missing(

@@ -18,7 +18,7 @@ from cryoscout.formats.records import SourceRecords
 from cryoscout.formats.text.findings import Deviation, UnreadableError, check_readable
 
 if TYPE_CHECKING:
-    from cryoscout.formats.own.table import ColumnMap
+    from cryoscout.formats.own.columns import ColumnMap
 
 
 class FormatModule(Protocol):
@@ -82,19 +82,20 @@ _UNPACK = {"gzip": "gunzip", "zip": "unzip", "bzip2": "bunzip2", "xz": "unxz", "
 BY_NAME = {each.name: each for each in FORMATS}
 
 
-def format_of(path: Path, otherwise: str | None = None) -> Format:
+def format_of(path: Path, column_map: ColumnMap | Path | None = None) -> Format:
     """The format of a file or folder.
 
-    otherwise : name of the format of a file that no format recognises
-    Raises UnreadableError when it cannot be read, FileFormatError when it is of no format; the message names what was
-    tried.
+    column_map : what columns of a site's own tables mean, or a file that says it; a file that no format recognises is
+        such a table then, and one of squares only where the map does not say otherwise
+    Raises the errors of `read_column_map`, UnreadableError when it cannot be read, FileFormatError when it is of no
+    format; the message names what was tried.
     """
     check_readable(path)
     # A folder that says places and holds results too is the places' first.
     asked = sorted(FORMATS, key=lambda each: each.gives != "places") if path.is_dir() else FORMATS
     for each in asked:
         if each.load().detect(path):
-            return each
+            return BY_NAME["generic"] if _is_mapped_otherwise(each, path, column_map) else each
     packed = packed_as(path)
     if packed is not None:
         raise FileFormatError(
@@ -103,8 +104,8 @@ def format_of(path: Path, otherwise: str | None = None) -> Format:
             f"must be unpacked before it is read. Got a {packed} file instead. "
             f"Remedy: unzip it ({_UNPACK[packed]} {path.name}).",
         )
-    if otherwise is not None and path.is_file():
-        return BY_NAME[otherwise]
+    if column_map is not None and path.is_file():
+        return BY_NAME["generic"]
     raise FileFormatError(
         path,
         None,
@@ -113,6 +114,16 @@ def format_of(path: Path, otherwise: str | None = None) -> Format:
         "Remedy: give the folder of the session, the table of results itself, or say what the columns of your own "
         "table mean (--column ctf=NAME).",
     )
+
+
+def _is_mapped_otherwise(found: Format, path: Path, column_map: ColumnMap | Path | None) -> bool:
+    """Whether a table that looks as one of squares is said to be one of exposures."""
+    if column_map is None or found.name != "generic-squares":
+        return False
+    from cryoscout.formats.own.columns import map_of
+    from cryoscout.formats.own.squares import is_mapped_otherwise
+
+    return is_mapped_otherwise(path, map_of(column_map))
 
 
 def packed_as(path: Path) -> str | None:
@@ -148,7 +159,7 @@ def validate(
     """
     found: Format | None = None
     try:
-        found = format_of(path, None if column_map is None else "generic")
+        found = format_of(path, column_map)
         if found.name == "generic" and column_map is not None:
             from cryoscout.formats.own import table as generic_table
 

@@ -17,6 +17,7 @@ import pandas as pd
 from cryoscout.core.errors import DataError
 from cryoscout.formats.clusters import PATCH_RADIUS_UM, cluster_positions, notes_on_radius
 from cryoscout.formats.records import LOOK_COLUMNS, SQUARE_COLUMNS, SourceRecords
+from cryoscout.intake.notes_on_squares import notes_on_squares
 from cryoscout.session.model import Session
 from cryoscout.session.tables import OPTIONAL_COLUMNS, TABLES, empty_table, missing_column, with_gaps_filled
 
@@ -56,7 +57,8 @@ def places_of_sources(
     """The places that sources of one format say, added to those of a stored session.
 
     Stored holes stay as they are, but for one of which it is known only now where the stage stood when it was imaged:
-    it comes into the patch it was imaged in. Missing positions are filled. What holes are chosen is what the file says
+    it comes into the patch it was imaged in. Missing positions are filled, and a square that was not looked at before
+    may be now. What holes are chosen is what the file says
     now, but an imaged hole stays chosen: programs take their mark off what is done. Raises DataError where an id stands
     for two places.
     """
@@ -103,7 +105,13 @@ def places_of_sources(
         exposures=exposures,
         n_new_holes=int(is_new.sum()),
         shares_with_stored=shares,
-        notes=notes + _notes_on_squares(squares, holes, known),
+        notes=notes
+        + notes_on_squares(
+            [_normal(source.squares, _SQUARES) for source in chosen if len(source.squares)],
+            holes,
+            known,
+            None if stored is None else stored.squares,
+        ),
     )
 
 
@@ -380,10 +388,3 @@ def _extended(
 def _joined_rows(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     filled = [frame for frame in frames if len(frame)] or [frames[0]]
     return pd.concat(filled, ignore_index=True)
-
-
-def _notes_on_squares(squares: pd.DataFrame, holes: pd.DataFrame, known: pd.DataFrame) -> list[str]:
-    empty = ~squares["square_id"].isin(holes["square_id"]) & ~squares["square_id"].isin(known["square_id"])
-    if not empty.any():
-        return []
-    return [f"{int(empty.sum())} squares are known of and have no holes yet"]

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from cryoscout.belief.raw_scores import fit_raw_scores
 from cryoscout.core.errors import DataError
 from cryoscout.formats.ctf.names import exposure_name
+from cryoscout.formats.own.columns import ColumnMap
 from cryoscout.formats.own.scores import ScoreTable, names_predictions, read_scores
-from cryoscout.formats.own.table import ColumnMap
 from cryoscout.formats.registry import format_of
 from cryoscout.intake.assemble_names import joined_by_name
 from cryoscout.session.joins import JoinReport
@@ -47,7 +47,7 @@ def tables_of_predictions(
     """
     if column_map is None or not names_predictions(column_map):
         return [], list(paths)
-    tables = [path for path in paths if format_of(path, "generic").name == "generic"]
+    tables = [path for path in paths if format_of(path, column_map).name == "generic"]
     others = [path for path in paths if path not in tables]
     return tables, others or tables
 

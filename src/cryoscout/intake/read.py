@@ -19,7 +19,7 @@ from cryoscout.core.errors import DataError, FileFormatError
 from cryoscout.core.telling import Progress, no_progress
 from cryoscout.formats.clusters import PATCH_RADIUS_UM, check_radius_um
 from cryoscout.formats.leginon.session import EXPOSURE_PRESETS, LeginonImport
-from cryoscout.formats.own.table import ColumnMap
+from cryoscout.formats.own.columns import ColumnMap
 from cryoscout.formats.records import FileStamp, SourceRecords
 from cryoscout.formats.registry import BY_NAME, FORMATS, Format, format_of
 from cryoscout.intake.not_read import with_files_not_read
@@ -118,8 +118,7 @@ def read_sources(
     if options.cluster_radius_um is not None:
         check_radius_um(options.cluster_radius_um)
     by_format: dict[str, list[Path]] = {}
-    otherwise = None if options.column_map is None else "generic"
-    formats = {path: _format_of(path, otherwise).name for path in dict.fromkeys(paths)}
+    formats = {path: _format_of(path, options.column_map).name for path in dict.fromkeys(paths)}
     for path, name in formats.items():
         by_format.setdefault(name, []).append(path)
     read = ReadSources()
@@ -163,10 +162,10 @@ def read_sources(
     return read
 
 
-def _format_of(path: Path, otherwise: str | None) -> Format:
+def _format_of(path: Path, column_map: ColumnMap | Path | None) -> Format:
     """The format of a path; where a folder is of none, but sessions are below it, the error names them."""
     try:
-        return format_of(path, otherwise)
+        return format_of(path, column_map)
     except FileFormatError:
         inside = list(_sessions_below(path, [each for each in FORMATS if each.gives == "places"]))
         if not inside:

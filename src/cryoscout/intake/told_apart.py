@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from cryoscout.formats.records import SourceRecords
-from cryoscout.formats.serialem.exposures import FARTHEST_UM
+from cryoscout.formats.serialem.unopened import FARTHEST_UM
 from cryoscout.session.joins import NAMES_SHOWN
 from cryoscout.session.model import Session
 from cryoscout.session.vendor_fields import unpacked

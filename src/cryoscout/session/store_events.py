@@ -14,7 +14,7 @@ Payloads (JSON objects):
                 {"part": "taken", "columns"}             the CTF run that counts now (exposure_id, run)
                 {"part": "chosen", "columns"}            holes that are chosen now, or no more (hole_id, chosen)
                 {"part": "renamed", "columns"}           vendor's ids of shots recorded before (exposure_id, new_id)
-                {"part": "filled", "table", "columns"}   values that were missing (id, then all of GAPS)
+                {"part": "filled", "table", "columns"}   values that were missing, looks (id, then all of GAPS)
     predicted   {"columns"}: rows of predictions, in chunks; the newest of a hole, model and threshold is in the table
     imaged      {"exposure_id", "hole_id", "shot", "started_at"}
     measured    {"exposure_id", "outcome": "measured" | "failed", "ctf_max_res_angstrom": number or null}

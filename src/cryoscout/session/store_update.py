@@ -14,7 +14,7 @@ from cryoscout.core.errors import StoreError
 from cryoscout.session.live_exposures import renamed, with_vendor_ids
 from cryoscout.session.model import Session
 from cryoscout.session.store_events import Columns, columns_of_frame, row_chunks
-from cryoscout.session.tables import GAPS, with_gaps_filled
+from cryoscout.session.tables import GAPS, is_filled, with_gaps_filled
 
 _ID_OF = {
     "grids": "grid_id",
@@ -32,10 +32,10 @@ def changes_between(stored: Session, extended: Session) -> list[dict[str, Any]]:
     """Payloads of the `imported` events (see `store_events`) that make the stored session the extended one.
 
     May differ: rows more in any table; the outcome of exposures that were pending, or of which a CTF run is taken now;
-    which run is taken; what holes the operator had chosen; positions and times that were missing; the patch of holes
-    that had no image and no exposure with a known stage position, and with it patches that nothing is left in; more
-    shots per hole; the time model, from the published one to the fitted one; the id of a shot that was recorded live,
-    before the vendor's was known; of a session without rows everything but its name.
+    which run is taken; what holes the operator had chosen; positions and times that were missing; looks since; the
+    patch of holes that had no image and no exposure with a known stage position, and with it patches that nothing is
+    left in; more shots per hole; the time model, from the published one to the fitted one; the id of a shot that was
+    recorded live, before the vendor's was known; of a session without rows everything but its name.
     Raises StoreError for any other difference.
     """
     payloads: list[dict[str, Any]] = []
@@ -211,8 +211,10 @@ def _moved_holes(stored: Session, extended: Session) -> pd.DataFrame:
 def _filled_rows(table: str, before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     """Stored rows with what was missing, where something was filled."""
     filled = with_gaps_filled(table, before, after)
-    columns = list(GAPS[table])
-    return filled[(before[columns].isna() & filled[columns].notna()).any(axis=1)]
+    changed = np.zeros(len(before), dtype=np.bool_)
+    for column in GAPS[table]:
+        changed |= is_filled(before[column], filled[column])
+    return filled[changed]
 
 
 def _new_results(stored: Session, extended: Session) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cryoscout.core.errors import DataError
 
@@ -119,7 +120,8 @@ GAPS: dict[str, tuple[str, ...]] = {
     "holes": ("x_px", "y_px", "x_um", "y_um"),
     "exposures": ("started_at", "stage_x_um", "stage_y_um"),
 }
-"""Columns whose missing values a later import may fill: files of one session come in any order."""
+"""Columns whose missing values a later import may fill, and looks that happened since (see `is_filled`): files of one
+session come in any order."""
 
 _DTYPES: dict[ColumnKind, str] = {
     "id": "str",
@@ -183,7 +185,7 @@ def typed_table(table: str, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_gaps_filled(table: str, stored: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
-    """The stored rows with missing values of GAPS filled from rows of the same id, where these have them.
+    """The stored rows with the values of GAPS that rows of the same id fill (see `is_filled`).
 
     found : has the id column, the first of the table, once per id, and any of the columns of GAPS
     """
@@ -193,14 +195,21 @@ def with_gaps_filled(table: str, stored: pd.DataFrame, found: pd.DataFrame) -> p
     filled = {}
     for column in GAPS[table]:
         if column in found and known.any():
-            # A nullable column without a gap would become a plain array, into which no missing value goes.
-            nullable = isinstance(stored[column].dtype, pd.api.extensions.ExtensionDtype)
-            values = stored[column].to_numpy(dtype=object if nullable else None, copy=True)
-            given = found[column].to_numpy(dtype=values.dtype)[place]
-            open_rows = known & pd.isna(values)
-            values[open_rows] = given[open_rows]
-            filled[column] = pd.Series(values, index=stored.index).astype(stored[column].dtype)
+            before = stored[column]
+            given = found[column].iloc[place].set_axis(stored.index).astype(before.dtype)
+            filled[column] = before.mask(known & is_filled(before, given), given)
     return stored.assign(**filled)
+
+
+def is_filled(before: pd.Series[Any], after: pd.Series[Any]) -> NDArray[np.bool_]:
+    """(n,) bool: where a later value takes the place of a missing one, or of "no" where it is "yes".
+
+    Of the columns of GAPS only looks are yes or no: "no" is what was known before a look, and no look is undone.
+    """
+    takes = before.isna() & after.notna()
+    if isinstance(before.dtype, pd.BooleanDtype):
+        takes |= before.eq(False).fillna(False) & after.eq(True).fillna(False)
+    return takes.to_numpy(dtype=bool)
 
 
 @cache

@@ -10,15 +10,9 @@ from hypothesis import strategies as st
 
 from cryoscout.core.errors import FileFormatError, InputError
 from cryoscout.formats.own import table as generic_table
-from cryoscout.formats.own.table import (
-    HEADER_ALIASES,
-    ColumnMap,
-    detect,
-    plain_header,
-    read_column_map,
-    read_source,
-    validate,
-)
+from cryoscout.formats.own.cells import plain_header
+from cryoscout.formats.own.columns import HEADER_ALIASES, ROLE_OF, ColumnMap, read_column_map
+from cryoscout.formats.own.table import detect, read_source, validate
 from cryoscout.formats.own.times import parse_time
 
 FULL = (
@@ -81,7 +75,7 @@ def test_every_alias_is_recognised_whatever_its_case_and_separators_and_is_docum
             assert alias in documented, alias
             spelt = "_ ".join(alias).upper()
             assert plain_header(spelt) == alias
-            assert generic_table._ROLE_OF[plain_header(spelt)] == role
+            assert ROLE_OF[plain_header(spelt)] == role
 
 
 def test_the_how_to_page_lists_every_recognised_header():

@@ -27,6 +27,7 @@ from cryoscout.formats.serialem.nav import read_nav
 from cryoscout.formats.serialem.places import places_of, stage_of_pixel
 from cryoscout.formats.serialem.session import detect, read_grids, read_source, validate
 from cryoscout.formats.text.findings import Deviation
+from cryoscout.intake.assemble import assemble
 from examples import share
 
 DATA = Path(__file__).parents[1] / "data" / "serialem"
@@ -124,6 +125,82 @@ def test_a_hole_may_name_a_map_that_is_not_there_and_a_hole_outside_belongs_nowh
     assert math.isnan(source.squares["x_um"].iloc[1])
     assert source.holes["square_id"].value_counts().to_dict() == {"3-A": 20, "999": 18, "": 2}
     assert "2 holes belong to no square" in source.notes
+
+
+def item(label, x_um, y_um, map_id, *more, corners=((0, 0),)):
+    xs, ys = (" ".join(str(at + corner[axis]) for corner in corners) for axis, at in ((0, x_um), (1, y_um)))
+    lines = [
+        f"[Item = {label}]",
+        "Color = 0",
+        f"StageXYZ = {x_um} {y_um} 0",
+        f"NumPts = {len(corners)}",
+        "Regis = 1",
+    ]
+    return "\r\n".join([*lines, f"MapID = {map_id}", *more, f"PtsX = {xs}", f"PtsY = {ys}", "", ""])
+
+
+AROUND = ((-30, -30), (30, -30), (30, 30), (-30, 30), (-30, -30))
+ON_THE_GRID_MAP = "".join(
+    [
+        item("60", 600, 600, 60060, "Type = 0", "DrawnID = 100001"),
+        item("61", -600, -600, 60061, "Type = 0", "DrawnID = 100001"),
+        item("62", 700, -700, 60062, "Type = 1", "DrawnID = 100001", corners=AROUND),
+        item("63", 705, -700, 60063, "Type = 0", "DrawnID = 100001"),
+        item("64", 96.3, -131.8, 60064, "Type = 0", "DrawnID = 100001"),
+        item("65", -212.4, 341.7, 60065, "Type = 0", "DrawnID = 100001"),
+    ]
+)
+EXPOSED = {"60": "600.5 599", "63": "705 -700.2", "64": "97 -132", "61": "0 0"}
+
+
+def with_points_on_the_grid_map(session):
+    nav = session / "grid1.nav"
+    nav.write_bytes(nav.read_bytes().rstrip() + b"\r\n\r\n" + ON_THE_GRID_MAP.encode())
+    return nav
+
+
+def test_a_point_on_a_grid_map_is_a_hole_where_exposures_were_taken(session):
+    nav = with_points_on_the_grid_map(session)
+    before = assemble([read_source(nav)]).session
+    assert {"60", "61", "62"} <= set(before.squares["square_id"])
+    assert not {"60", "63", "64", "65"} & set(before.holes["hole_id"])
+    for label, stage in EXPOSED.items():
+        (session / "frames" / f"g_{label}.tif.mdoc").write_text(
+            movie(label, f"g_{label}", stage=stage), newline=""
+        )
+    source = read_source(session)
+    holes = source.holes.set_index("hole_id")
+    assert holes.loc[["60", "63", "64"], "square_id"].tolist() == ["60", "62", "4-A"]
+    assert not {"61", "65"} & set(holes.index)
+    exposures = source.exposures.set_index("exposure_id")["hole_id"]
+    # 61 is named by an image that was taken elsewhere, on another grid.
+    assert exposures.loc[["g_60", "g_61", "g_63", "g_64"]].tolist() == ["60", "", "63", "64"]
+    assert "3 points drawn on a whole-grid map are holes: exposures were taken there" in source.notes
+    # A navigator that was imported before its images leads to the same places.
+    after, at_once = assemble([source], before).session, assemble([source]).session
+    assert set(after.squares["square_id"]) == set(at_once.squares["square_id"])
+    assert set(after.holes["hole_id"]) == set(at_once.holes["hole_id"])
+
+
+def test_an_image_that_is_a_map_is_no_exposure_of_the_point_that_it_was_taken_at(session):
+    nav = with_points_on_the_grid_map(session)
+    nav.write_bytes(
+        nav.read_bytes()
+        .replace(b"grid1_MMM.mrc", b"squares.mrc")
+        .replace(b"MapMontage = 1", b"MapMontage = 0")
+    )
+    sections = "".join(
+        f"[ZValue = {number}]\nStagePosition = {stage}\nNavigatorLabel = {label}\n\n"
+        for number, (label, stage) in enumerate(
+            [("65", "-212.4 341.7"), ("64", "96.3 -131.8"), ("64", "97 -132")]
+        )
+    )
+    (session / "squares.mrc.mdoc").write_text(f"ImageFile = squares.mrc\n\n{sections}")
+    source = read_source(session)
+    assert "65" not in set(source.holes["hole_id"])
+    exposures = source.exposures[source.exposures["exposure_id"].str.startswith("squares")]
+    assert rows(exposures, "exposure_id", "hole_id") == [("squares_2", "64")]
+    assert "2 images are maps of the navigator and no exposures" in source.notes
 
 
 def test_patches_are_groups_or_clusters_within_reach():

@@ -14,7 +14,9 @@ from typing import Literal
 from cryoscout.core.errors import FileFormatError
 from cryoscout.formats.ctf.names import exposure_name
 from cryoscout.formats.ctf.records import parse_number, shown
-from cryoscout.formats.own.table import NO_VALUE, PREDICTED, ColumnMap, read_column_map, read_generic
+from cryoscout.formats.own.cells import NO_VALUE
+from cryoscout.formats.own.columns import PREDICTED, ColumnMap, map_of
+from cryoscout.formats.own.table import read_generic
 from cryoscout.formats.text.findings import Deviation, Findings
 
 ScoreKind = Literal["p_good", "score"]
@@ -36,10 +38,8 @@ class ScoreTable:
 
 
 def names_predictions(column_map: ColumnMap | Path | None) -> bool:
-    """Whether a column map says where predictions stand. Raises the errors of `read_column_map`."""
-    if isinstance(column_map, Path):
-        column_map = read_column_map(column_map)
-    return column_map is not None and any(role in column_map.columns for role in PREDICTED)
+    """Whether a column map says where predictions stand. Raises the errors of `map_of`."""
+    return any(role in map_of(column_map).columns for role in PREDICTED)
 
 
 def read_scores(path: Path, column_map: ColumnMap | Path, permissive: bool = False) -> ScoreTable:

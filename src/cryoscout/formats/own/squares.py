@@ -12,8 +12,6 @@ these (`table`), with squares as one of its columns. There is no specification o
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from pathlib import Path
 
@@ -21,26 +19,13 @@ import numpy as np
 import pandas as pd
 
 from cryoscout.core.errors import FileFormatError
-from cryoscout.core.names import from_cell
-from cryoscout.formats.ctf.records import (
-    HEAD_BYTES,
-    LARGEST_TABLE_BYTES,
-    deviations_of,
-    parse_number,
-    shown,
-)
-from cryoscout.formats.limits import stage_problem
-from cryoscout.formats.own.table import HEADER_ALIASES, NO_VALUE, plain_header
+from cryoscout.formats.ctf.records import deviations_of, parse_number, shown
+from cryoscout.formats.limits import square_area_um2, stage_um
+from cryoscout.formats.own.cells import NO_VALUE, CellLines, header_of, plain_header
+from cryoscout.formats.own.columns import FALLBACKS, HEADER_ALIASES, PREDICTED, ColumnMap, Role
 from cryoscout.formats.own.times import parse_time
 from cryoscout.formats.records import LOOK_COLUMNS, SQUARE_COLUMNS, SourceRecords
-from cryoscout.formats.text.findings import (
-    Deviation,
-    Findings,
-    check_width,
-    lines_of,
-    read_lines,
-    read_start,
-)
+from cryoscout.formats.text.findings import Deviation, Findings
 
 FORMAT = "generic"
 _OWN = {
@@ -49,6 +34,7 @@ _OWN = {
     "looked": ("looked", "opened"),
     "looked_at": ("lookedat", "openedat"),
 }
+_LIMITS = {"x_um": stage_um, "y_um": stage_um, "area_um2": square_area_um2}
 _UM = ("{}um", "stage{}", "stage{}um", "stagepos{}")
 _ROLE_OF = {
     **dict.fromkeys(HEADER_ALIASES["grid"], "grid_id"),
@@ -56,18 +42,33 @@ _ROLE_OF = {
     **{pattern.format(axis): f"{axis}_um" for axis in "xy" for pattern in _UM},
     **{alias: role for role, aliases in _OWN.items() for alias in aliases},
 }
-_OF_HOLES = frozenset((*HEADER_ALIASES["hole"], *HEADER_ALIASES["exposure"], *HEADER_ALIASES["patch"]))
+_OF_ROLE: dict[str, str] = {"grid": "grid_id", "square": "square_id", "x": "x_um", "y": "y_um"}
+"""Roles of a column map that a table of squares has too."""
+_MAKE_HOLES: tuple[Role, ...] = ("hole", "exposure", "patch", *PREDICTED)
+_OF_HOLES = frozenset(
+    alias for role in ("hole", "exposure", "patch") for alias in HEADER_ALIASES[role]
+) | frozenset(FALLBACKS)
 _YES, _NO = ("true", "yes", "1"), ("false", "no", "0")
-_DELIMITERS = (",", ";", "\t")
 
 
 def detect(path: Path) -> bool:
     """Whether a file begins with a header that names squares and something else of them, and no hole or exposure."""
-    for line in lines_of(read_start(path, HEAD_BYTES))[0][:100]:
-        if line.strip() and not line.startswith("#"):
-            roles = _roles(_cells(line, _delimiter(line)))
-            return roles is not None and "square_id" in roles and len(roles) > 1
-    return False
+    roles = _roles(header_of(path))
+    return roles is not None and "square_id" in roles and len(roles) > 1
+
+
+def is_mapped_otherwise(path: Path, column_map: ColumnMap) -> bool:
+    """Whether a map says of a table that `detect` knows that it is one of holes or exposures.
+
+    It gives a column the meaning of one of these, or a column of squares another meaning than its header.
+    """
+    plain = [plain_header(cell) for cell in header_of(path)]
+    meant = [(role, plain_header(header)) for role, header in column_map.columns.items()]
+    return any(
+        header in plain
+        and (role in _MAKE_HOLES or _OF_ROLE.get(role, header) != _ROLE_OF.get(header, header))
+        for role, header in meant
+    )
 
 
 def read_source(path: Path, permissive: bool = False) -> SourceRecords:
@@ -85,71 +86,41 @@ def validate(path: Path) -> list[Deviation]:
 
 
 def _read(path: Path, findings: Findings) -> SourceRecords:
-    lines, _ = read_lines(findings, LARGEST_TABLE_BYTES)
-    skipped = 0
-    while skipped < len(lines) and (not lines[skipped].strip() or lines[skipped].startswith("#")):
-        skipped += 1
-    if skipped == len(lines):
-        raise FileFormatError(path, None, "a table must have a header. Got a file without lines instead.")
-    delimiter = _delimiter(lines[skipped])
-    text = io.StringIO("\n".join(lines[skipped:]), newline="")
-    reader = csv.reader(text, delimiter=delimiter, strict=True)
-    header: list[str] = []
-    roles: dict[str, int] | None = None
+    lines = CellLines(findings)
+    roles = _roles(lines.header)
+    if roles is None or "square_id" not in roles or ("x_um" in roles) != ("y_um" in roles):
+        raise FileFormatError(
+            path,
+            lines.header_line,
+            f"a table of squares must name square, and x and y both or none. Got "
+            f"{shown(lines.delimiter.join(lines.header))} instead.",
+        )
     rows: dict[str, tuple[object, ...]] = {}
     first_line: dict[str, int] = {}
     repeats = 0
-    last = skipped
-    try:
-        for cells in reader:
-            line, last = last + 1, skipped + reader.line_num
-            if roles is None:
-                check_width(path, line, len(cells))
-                header, roles = cells, _roles(cells)
-                if roles is None or "square_id" not in roles or ("x_um" in roles) != ("y_um" in roles):
-                    raise FileFormatError(
-                        path,
-                        line,
-                        f"a table of squares must name square, and x and y both or none. Got "
-                        f"{shown(delimiter.join(cells))} instead.",
-                    )
-                continue
-            if not any(cell.strip() for cell in cells):
-                continue
-            if len(cells) != len(header):
-                findings.deviates(
-                    f"a line must have {len(header)} values, as the header. Got {len(cells)} instead.", line
-                )
-                continue
-            row = _row([from_cell(cell).strip() for cell in cells], roles)
-            if isinstance(row, str):
-                findings.deviates(row, line)
-                continue
-            square = str(row[0])
-            if square not in rows:
-                rows[square], first_line[square] = row, line
-            elif rows[square][1] != row[1]:
-                findings.deviates(
-                    f"a square must be in one grid. Got {shown(square)} in {shown(str(row[1]))} instead (first in "
-                    f"{shown(str(rows[square][1]))}, on line {first_line[square]}). Remedy: squares of two atlases "
-                    "must have names of their own, such as GRID/SQUARE.",
-                    line,
-                )
-            else:
-                repeats += 1
-                rows[square] = _latest(rows[square], row)
-    except csv.Error as error:
-        raise FileFormatError(
-            path, last + 1, f"a value in quotes must end with its quote. Got {error} instead."
-        ) from None
-    if roles is None:
-        raise FileFormatError(path, None, "a table must have a header. Got none instead.")
-    return _records(path, header, roles, list(rows.values()), repeats, findings)
+    for line, cells in lines.rows():
+        row = _row([cell.strip() for cell in cells], roles, findings, line)
+        if isinstance(row, str):
+            findings.deviates(row, line)
+            continue
+        square = str(row[0])
+        if square not in rows:
+            rows[square], first_line[square] = row, line
+        elif rows[square][1] != row[1]:
+            findings.deviates(
+                f"a square must be in one grid. Got {shown(square)} in {shown(str(row[1]))} instead (first in "
+                f"{shown(str(rows[square][1]))}, on line {first_line[square]}). Remedy: squares of two atlases "
+                "must have names of their own, such as GRID/SQUARE.",
+                line,
+            )
+        else:
+            repeats += 1
+            rows[square] = _latest(rows[square], row)
+    return _records(lines, roles, list(rows.values()), repeats, findings)
 
 
 def _records(
-    path: Path,
-    header: list[str],
+    lines: CellLines,
     roles: dict[str, int],
     rows: list[tuple[object, ...]],
     repeats: int,
@@ -157,8 +128,8 @@ def _records(
 ) -> SourceRecords:
     squares = pd.DataFrame(rows, columns=[*SQUARE_COLUMNS, *LOOK_COLUMNS])
     numbers = dict.fromkeys(("x_um", "y_um", "area_um2", "brightness"), np.float64)
-    notes = []
-    unused = [name for place, name in enumerate(header) if place not in roles.values()]
+    notes = lines.notes()
+    unused = [name for place, name in enumerate(lines.header) if place not in roles.values()]
     if unused:
         notes.append(f"columns that say nothing of squares: {', '.join(unused)}")
     if repeats:
@@ -170,15 +141,18 @@ def _records(
         notes.append(f"{unplaced} of {len(squares)} squares have no stage position: they are not drawn")
     return SourceRecords(
         format=FORMAT,
-        path=path,
+        path=findings.path,
         squares=squares.astype({**numbers, "looked": "boolean", "looked_at": "datetime64[ns]"}),
         deviations=tuple(findings.deviations),
         notes=tuple(notes),
     )
 
 
-def _row(cells: list[str], roles: dict[str, int]) -> tuple[object, ...] | str:
-    """The square of a line, in the order of the columns, or what is wrong with it."""
+def _row(cells: list[str], roles: dict[str, int], findings: Findings, line: int) -> tuple[object, ...] | str:
+    """The square of a line, in the order of the columns, or what is wrong with it.
+
+    findings : get what no microscope does; its value is missing then
+    """
 
     def text(role: str) -> str:
         value = cells[roles[role]] if role in roles else ""
@@ -192,11 +166,8 @@ def _row(cells: list[str], roles: dict[str, int]) -> tuple[object, ...] | str:
         value = math.nan if not text(role) else parse_number(text(role))
         if value is None or math.isinf(value):
             return f"{role} must be a finite number. Got {shown(text(role))} instead."
-        if role.endswith("_um") and (problem := stage_problem(value, role)):
-            return problem
-        if role == "area_um2" and value <= 0:
-            return f"area_um2 must be above 0. Got {shown(text(role))} instead."
-        numbers.append(value)
+        limited = _LIMITS.get(role)
+        numbers.append(value if limited is None else limited(value, role, findings, line))
     at = parse_time(text("looked_at")) if text("looked_at") else None
     if isinstance(at, str):
         return at
@@ -228,14 +199,3 @@ def _roles(header: list[str]) -> dict[str, int] | None:
         if role is not None:
             roles[role] = place
     return roles
-
-
-def _delimiter(header: str) -> str:
-    return max(_DELIMITERS, key=header.count)
-
-
-def _cells(line: str, delimiter: str) -> list[str]:
-    try:
-        return next(csv.reader([line], delimiter=delimiter), [])
-    except csv.Error:
-        return []

@@ -39,159 +39,36 @@ tables; this page is ours.
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cryoscout.core.errors import FileFormatError, InputError
-from cryoscout.core.names import from_cell
 from cryoscout.formats.ctf.names import exposure_name
-from cryoscout.formats.ctf.records import (
-    HEAD_BYTES,
-    LARGEST_TABLE_BYTES,
-    deviations_of,
-    parse_number,
-    resolution_problem,
-    shown,
-)
+from cryoscout.formats.ctf.records import deviations_of, parse_number, resolution_problem, shown
 from cryoscout.formats.limits import low_resolution_problem, pixel_problem, stage_problem
+from cryoscout.formats.own.cells import NO_VALUE, CellLines, header_of, plain_header
+from cryoscout.formats.own.columns import (
+    FALLBACKS,
+    HEADER_ALIASES,
+    LIVE_RESOLUTION,
+    PREDICTED,
+    ROLE_OF,
+    ROLES,
+    ColumnMap,
+    PositionUnit,
+    Role,
+    map_of,
+)
 from cryoscout.formats.own.times import parse_time
 from cryoscout.formats.records import EXPOSURE_COLUMNS, HOLE_COLUMNS, SQUARE_COLUMNS, SourceRecords
-from cryoscout.formats.text.findings import (
-    LONGEST_LINE,
-    Deviation,
-    Findings,
-    check_width,
-    lines_of,
-    read_lines,
-    read_start,
-    read_text,
-)
+from cryoscout.formats.text.findings import Deviation, Findings
 
-Role = Literal["grid", "square", "patch", "hole", "exposure", "x", "y", "time", "ctf", "p_good", "score"]
-PositionUnit = Literal["um", "px"]
-ROLES: tuple[Role, ...] = get_args(Role)
-PREDICTED: tuple[Role, ...] = ("p_good", "score")
-"""Columns of predictions: only where they are named (`formats/own/scores.py`), no header means them."""
-
-_POSITION = (
-    *("{}", "{}px", "{}pixel", "d{}", "{}um", "stage{}", "stage{}um", "stagepos{}", "coordinate{}"),
-    *("{}coord", "{}coordinate"),
-)
-LIVE_RESOLUTION = ("ctffitresolution", "ctffitresolutiona", "ctffitresolutionangstrom")
-"""CryoSPARC Live's, where 0 stands for a value that is not there."""
-HEADER_ALIASES: dict[Role, tuple[str, ...]] = {
-    "grid": ("grid", "gridid", "gridname", "atlas", "atlasid", "sample", "slot"),
-    "square": ("square", "squareid", "squarename", "gridsquare", "gridsquareid"),
-    "patch": ("patch", "patchid", "group", "groupid", "cluster", "clusterid", "bisgroup", "holegroup", "hl"),
-    "hole": ("hole", "holeid", "holename", "foilhole", "foilholeid", "target", "targetid", "holenumber"),
-    "exposure": (
-        *(
-            "exposure",
-            "exposureid",
-            "name",
-            "micrograph",
-            "micrographname",
-            "micrographid",
-            "rlnmicrographname",
-        ),
-        *("image", "imagename", "filename", "file", "path", "movie", "moviename", "micrographblobpath"),
-    ),
-    "x": tuple(pattern.format("x") for pattern in _POSITION),
-    "y": tuple(pattern.format("y") for pattern in _POSITION),
-    "time": (
-        *(
-            "time",
-            "timestamp",
-            "datetime",
-            "startedat",
-            "acquisitiontime",
-            "acquisitiondatetime",
-            "acquiredat",
-        ),
-        *("starttime", "completiontime", "date"),
-    ),
-    "ctf": (
-        *("ctf", "ctfmaxres", "ctfmaxresangstrom", "ctfmaxresa", "ctfmaxresolution", "rlnctfmaxresolution"),
-        *("maxres", "maxresolution", "maxresa", "ctfresolution", "ctfresolutionang", "ctfresolutionangstrom"),
-        *("ctfres", "ctffit", "ctffittoa", "ctfstatsctffittoa", "ctfctffittoa", "resolution", "resolutiona"),
-        *("resolutionangstrom", "res", *LIVE_RESOLUTION),
-    ),
-}
-"""Role -> headers that mean it, as `plain_header` writes them."""
-
-FALLBACKS: dict[str, Role] = {"absfilepath": "exposure"}
-"""Headers that mean a role where no other column does."""
-
-NO_VALUE = frozenset(("", "nan", "na", "n/a", "none", "null", "-"))
-"""Texts (in any case) that mean an empty cell."""
-
-_DELIMITERS = (",", ";", "\t")
-_ROLE_OF = {alias: role for role, aliases in HEADER_ALIASES.items() for alias in aliases}
-_ROLE_OF_ANY = FALLBACKS | _ROLE_OF
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
-
-
-@dataclass(frozen=True)
-class ColumnMap:
-    """Which column means what, where the headers do not say it."""
-
-    columns: Mapping[str, str] = field(default_factory=dict)
-    """Role -> header as in the file (case and separators ignored)."""
-    position_unit: PositionUnit | None = None
-
-
-def read_column_map(path: Path) -> ColumnMap:
-    """Read a column map from a TOML file (see the module).
-
-    Raises FileFormatError when it is not TOML or has other keys, InputError for an unknown role or unit.
-    """
-    try:
-        content = tomllib.loads(read_text(path, LONGEST_LINE))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise FileFormatError(
-            path, None, f"a column map must be TOML. Got {shown(str(error))} instead."
-        ) from None
-    columns = content.get("columns", {})
-    unknown = sorted(content.keys() - {"columns", "position_unit"})
-    is_right = isinstance(columns, dict) and all(isinstance(header, str) for header in columns.values())
-    if unknown or not is_right:
-        raise FileFormatError(
-            path,
-            None,
-            "a column map must have [columns] with texts, and position_unit. "
-            f"Got {', '.join(unknown) or 'another value'} instead.",
-        )
-    return _checked(ColumnMap(columns, content.get("position_unit")))
-
-
-def _checked(column_map: ColumnMap) -> ColumnMap:
-    unknown = sorted(set(column_map.columns) - set(ROLES))
-    if unknown:
-        raise InputError(f"A role must be one of {', '.join(ROLES)}. Got {', '.join(unknown)} instead.")
-    checked_unit(column_map.position_unit)
-    return column_map
-
-
-def checked_unit(unit: str | None) -> PositionUnit | None:
-    """The unit of x and y, None where their headers say it. Raises InputError for another one."""
-    if unit not in (None, "um", "px"):
-        raise InputError(f"The position unit must be um or px. Got {unit!r} instead.")
-    return cast("PositionUnit | None", unit)
-
-
-def plain_header(header: str) -> str:
-    """A header without case, blanks and separators: letters (Å as a, µ as u) and digits alone."""
-    text = header.lower().replace("å", "a").replace("\u212b", "a").replace("µ", "u").replace("μ", "u")
-    return re.sub(r"[^a-z0-9]", "", text)
 
 
 @dataclass
@@ -210,25 +87,8 @@ class GenericTable:
 
 def detect(path: Path) -> bool:
     """Whether a file begins with a header that names an exposure or hole and something else that we know."""
-    for line in lines_of(read_start(path, HEAD_BYTES))[0][:100]:
-        if line.strip() and not line.startswith("#"):
-            cells = _cells(line, _delimiter(line))
-            plain = (plain_header(cell) for cell in cells)
-            roles = {_ROLE_OF_ANY[each] for each in plain if each in _ROLE_OF_ANY}
-            return len(roles) > 1 and bool(roles & {"exposure", "hole"})
-    return False
-
-
-def _delimiter(header: str) -> str:
-    unquoted = re.sub(r'"[^"]*"', "", header)
-    return max(_DELIMITERS, key=unquoted.count)
-
-
-def _cells(line: str, delimiter: str) -> list[str]:
-    try:
-        return next(csv.reader([line], delimiter=delimiter), [])
-    except csv.Error:
-        return []
+    roles = {role for cell in header_of(path) if (role := (FALLBACKS | ROLE_OF).get(plain_header(cell)))}
+    return len(roles) > 1 and bool(roles & {"exposure", "hole"})
 
 
 def read_source(
@@ -258,54 +118,17 @@ def validate(path: Path, column_map: ColumnMap | None = None) -> list[Deviation]
 
 def read_generic(path: Path, findings: Findings, column_map: ColumnMap | Path | None = None) -> GenericTable:
     """The rows of a table as text; lines of another length are reported and left out."""
-    mapped = (
-        read_column_map(column_map) if isinstance(column_map, Path) else _checked(column_map or ColumnMap())
-    )
-    lines, is_complete = read_lines(findings, LARGEST_TABLE_BYTES)
-    skipped = 0
-    while skipped < len(lines) and (not lines[skipped].strip() or lines[skipped].startswith("#")):
-        skipped += 1
-    if skipped == len(lines):
-        raise FileFormatError(path, None, "a table must have a header. Got a file without lines instead.")
-    delimiter = _delimiter(lines[skipped])
-    reader = csv.reader(io.StringIO("\n".join(lines[skipped:]), newline=""), delimiter=delimiter, strict=True)
-    table: GenericTable | None = None
-    last_line = skipped
-    try:
-        for cells in reader:
-            first_line, last_line = last_line + 1, skipped + reader.line_num
-            if table is None:
-                table = _table(path, first_line, delimiter, cells, mapped)
-            elif len(cells) > 1 or (cells and cells[0].strip()):
-                _take_cells(table, findings, first_line, cells)
-    except csv.Error as error:
-        raise FileFormatError(
-            path, last_line + 1, f"a value in quotes must end with its quote. Got {error} instead."
-        ) from None
-    if table is None:
-        raise FileFormatError(path, None, "a table must have a header. Got none instead.")
-    table.notes.extend(findings.notes_on_text())
-    if not is_complete and table.rows:
-        table.notes.append("the last line has no line break and was taken as whole")
+    lines = CellLines(findings)
+    table = _table(path, lines, map_of(column_map))
+    for line, cells in lines.rows():
+        table.rows.append(cells)
+        table.row_lines.append(line)
+    table.notes.extend(lines.notes())
     return table
 
 
-def _take_cells(table: GenericTable, findings: Findings, line: int, cells: list[str]) -> None:
-    if len(cells) == len(table.header):
-        table.rows.append([from_cell(cell) for cell in cells])
-        table.row_lines.append(line)
-        return
-    message = f"a line must have {len(table.header)} values, as the header. Got {len(cells)} instead."
-    if table.delimiter == "," and len(cells) > len(table.header):
-        message += (
-            " Remedy: if numbers are written with a decimal comma, export them with a decimal point, "
-            "or with semicolons between the values."
-        )
-    findings.deviates(message, line)
-
-
-def _table(path: Path, line: int, delimiter: str, header: list[str], mapped: ColumnMap) -> GenericTable:
-    check_width(path, line, len(header))
+def _table(path: Path, lines: CellLines, mapped: ColumnMap) -> GenericTable:
+    line, header, delimiter = lines.header_line, lines.header, lines.delimiter
     plain = [plain_header(cell) for cell in header]
     roles: dict[Role, int] = {}
     for role in ROLES:
@@ -320,7 +143,7 @@ def _table(path: Path, line: int, delimiter: str, header: list[str], mapped: Col
         else:
             taken = {plain_header(name) for name in mapped.columns.values()}
             found = [
-                place for place, name in enumerate(plain) if _ROLE_OF.get(name) == role and name not in taken
+                place for place, name in enumerate(plain) if ROLE_OF.get(name) == role and name not in taken
             ]
             found = found or [
                 place for place, name in enumerate(plain) if FALLBACKS.get(name) == role and name not in taken

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -24,10 +24,7 @@ from cryoscout.formats.serialem import mdoc as serialem_mdoc
 from cryoscout.formats.serialem.autodoc import Section, file_name
 from cryoscout.formats.serialem.mdoc import FRAME_SET, MONT_SECTION, MdocFile, MdocSection
 from cryoscout.formats.serialem.places import Hole
-
-FARTHEST_UM = 50.0
-"""How far from its item an image can be taken: image shift reaches some 10 um and a stage that misses some more;
-the squares of a 400 mesh grid are 62 um apart."""
+from cryoscout.formats.serialem.unopened import FARTHEST_UM, Taken
 
 TILT_SERIES_FROM_DEGREES = 3.0
 """Images of one place whose tilts differ by this are a tilt series; a stage that stays reads back within 0.1."""
@@ -82,11 +79,16 @@ class PlacedExposures:
         }
 
 
-def exposures_of(files: Iterable[MdocFile]) -> tuple[list[Exposure], list[str]]:
-    """The micrographs: frame sets, else single images; no montage, no tilt series, no image that is no Record image."""
+def exposures_of(
+    files: Iterable[MdocFile], maps: Collection[tuple[str, str]] = ()
+) -> tuple[list[Exposure], list[str]]:
+    """The micrographs: frame sets, else single images; no montage, no tilt series, no image that is no Record image.
+
+    maps : image file and section of the maps of the navigators, which are no micrographs either
+    """
     exposures: dict[str, Exposure] = {}
     tilted: dict[str, float] = {}  # images of whole files that are tilt series -> degrees
-    series = montages = others = again = 0
+    series = montages = others = again = of_maps = 0
     for file in files:
         kinds = {section.kind for section in file.sections}
         if file.is_montage or MONT_SECTION in kinds:
@@ -103,6 +105,9 @@ def exposures_of(files: Iterable[MdocFile]) -> tuple[list[Exposure], list[str]]:
             if not section.is_record:
                 others += 1
                 continue
+            if _is_map(file, section, maps):
+                of_maps += 1
+                continue
             extra = fields_of(section.section, _PLACED)
             if name in exposures:
                 again += 1
@@ -116,6 +121,7 @@ def exposures_of(files: Iterable[MdocFile]) -> tuple[list[Exposure], list[str]]:
         f"{count} {what}"
         for count, what in (
             (montages, "metadata files are of montages and give no exposures"),
+            (of_maps, "images are maps of the navigator and no exposures"),
             (others, "images are no Record images (LowDoseConSet) and no exposures"),
             (again, "exposures are described twice; the first description counts, the other fills its gaps"),
         )
@@ -126,6 +132,15 @@ def exposures_of(files: Iterable[MdocFile]) -> tuple[list[Exposure], list[str]]:
             f"{len(tilted)} images are {series} tilt series ({_range(tilted.values())} degrees): no holes, left out"
         )
     return [each for each in exposures.values() if each.exposure_id not in tilted], notes
+
+
+def taken_at(exposures: Iterable[Exposure]) -> Taken:
+    """Where the micrographs were taken that name an item."""
+    taken: dict[str, list[tuple[float, float]]] = {}
+    for each in exposures:
+        if each.section.navigator_label:
+            taken.setdefault(each.section.navigator_label, []).append(each.section.stage_um[:2])
+    return taken
 
 
 def with_holes(exposures: Sequence[Exposure], holes_of_grids: Sequence[Sequence[Hole]]) -> PlacedExposures:
@@ -202,6 +217,12 @@ def _exposure_id(file: MdocFile, section: MdocSection, n_sections: int) -> str:
         return stem(file_name(section.name))
     whole = stem(file.image_file or METADATA.sub("", file.path.name))
     return whole if n_sections == 1 else f"{whole}_{section.name}"
+
+
+def _is_map(file: MdocFile, section: MdocSection, maps: Collection[tuple[str, str]]) -> bool:
+    """Whether an image of a stack, or a single one, is a map: `[ZValue = n]` is section n of the stack."""
+    image = file.image_file or METADATA.sub("", file.path.name)
+    return section.kind == serialem_mdoc.Z_VALUE and (image, section.name) in maps
 
 
 def _completed(known: Exposure, section: MdocSection, extra: dict[str, str]) -> Exposure:

@@ -15,7 +15,7 @@ from pathlib import Path
 from cryoscout.core.errors import InputError
 from cryoscout.core.new_files import write_whole
 from cryoscout.formats.serialem.autodoc import UNREADABLE, Autodoc, Section
-from cryoscout.formats.serialem.nav import ITEM, LEFT_OUT, LEFT_OUT_KEY, MAP, PLAN_MARK, NavFile, NavItem
+from cryoscout.formats.serialem.nav import ITEM, LEFT_OUT, LEFT_OUT_KEY, PLAN_MARK, NavFile, NavItem
 
 FIRST_MADE_ID = 50_000
 """Ids that SerialEM makes itself are 100,000 and more."""
@@ -128,7 +128,7 @@ def write_nav_of_squares(source: NavFile, squares: Sequence[PlannedSquare], path
             "Squares to open must be at least one. Got none instead. Remedy: plan with more minutes."
         )
     items = {item.id: item for item in source.items}
-    chosen: list[NavItem] = []
+    chosen: dict[str, NavItem] = {}
     for square in squares:
         item = items.get(square.square_id)
         if item is None:
@@ -136,34 +136,31 @@ def write_nav_of_squares(source: NavFile, squares: Sequence[PlannedSquare], path
                 f"The squares of a plan must be items of {source.path.name}. Got {square.square_id!r} instead. "
                 "Remedy: give the navigator that the session was imported from."
             )
-        if item in chosen:
+        if square.square_id in chosen:
             raise InputError(f"A square must be opened once. Got {square.square_id!r} again instead.")
-        chosen.append(item)
+        chosen[square.square_id] = item
     sections = list(source.document.sections)
-    unmarked, unnoted = _unmark(source, sections, {item.place for item in chosen})
-    replaced = sum(item.section.get(USER_VALUE) is not None for item in chosen)
-    for square, item in zip(squares, chosen, strict=True):
-        section = sections[item.place].with_value("Acquire", "1")
-        sections[item.place] = section.with_value(USER_VALUE, f"{square.value:.4f}")
-    visits = {item.place for item in chosen}
-    maps = [place for place in range(1, len(sections)) if place not in visits]
+    visits = [item.place for item in chosen.values()]
+    unmarked, unnoted = _unmark(source, sections, set(visits))
+    replaced = sum(item.section.get(USER_VALUE) is not None for item in chosen.values())
+    for square, place in zip(squares, visits, strict=True):
+        section = sections[place].with_value("Acquire", "1")
+        sections[place] = section.with_value(USER_VALUE, f"{square.value:.4f}")
     line_end = source.document.line_end
-    ordered = [sections[place] for place in (0, *(p for p in maps if _is_map(source, p)))]
-    ordered += [sections[item.place] for item in chosen]
-    ordered += [sections[place] for place in maps if not _is_map(source, place)]
+    # Maps stay above what is drawn on them.
+    maps = {item.place for item in source.maps}
+    above = {0, *maps, *visits}
+    others = [place for place in range(len(sections)) if place not in above]
+    order = [0, *sorted(maps - set(visits)), *visits, *others]
+    ordered = [sections[place] for place in order]
     separated = [section.separated(line_end) for section in ordered[:-1]]
     document = replace(source.document, sections=(*separated, ordered[-1]))
     _write_new_file(path, document.to_bytes())
     return (
         f"{len(chosen)} squares are marked for Acquire at Items, in order: choose the settings of square maps there, "
         "not those of holes.",
-        *_notes(source, path, chosen, unmarked, unnoted, replaced),
+        *_notes(source, path, list(chosen.values()), unmarked, unnoted, replaced),
     )
-
-
-def _is_map(source: NavFile, place: int) -> bool:
-    """Whether a section is a map: maps stay above what is drawn on them."""
-    return any(item.place == place and item.type == MAP for item in source.items)
 
 
 def _check_whole(source: NavFile) -> None:

@@ -1,11 +1,10 @@
 """Which place each item of a SerialEM navigator is: whole-grid map, square, hole, patch. The file says none of it.
 
 Squares are the map items, without the whole-grid maps and without the maps taken inside another square (anchor and
-view maps), which stand for the square around them. A polygon, or a point drawn on a whole-grid map, in which no such
-map was taken is a square that was not opened yet; a polygon around a square's map says how large that square is. Where
-a hole belongs, in this order: the square of the map it was drawn on (DrawnID); the square that others of its group
-belong to; the square whose outline contains it; the map it names although the file does not have it; nowhere. Frames:
-outlines and positions are stage um.
+view maps), which stand for the square around them. What stands for squares without a map, says `unopened`. Where a hole
+belongs, in this order: the square of the map it was drawn on (DrawnID); the square that others of its group belong to;
+the square whose outline contains it; the map it names although the file does not have it; nowhere. Frames: outlines and
+positions are stage um.
 """
 
 from __future__ import annotations
@@ -20,21 +19,19 @@ from numpy.typing import NDArray
 
 from cryoscout.core.errors import FileFormatError
 from cryoscout.formats.clusters import cluster_positions
-from cryoscout.formats.serialem.nav import POLYGON, NavFile, NavItem
-
-WHOLE_GRID_FROM_UM = 400.0
-"""A map this wide or high shows many squares: the widest mesh in use, 100 per inch, has a pitch of 254 um."""
+from cryoscout.formats.serialem.nav import NavFile, NavItem
+from cryoscout.formats.serialem.outlines import area_um2, box_um, extent_um, inside
+from cryoscout.formats.serialem.unopened import (
+    MOST_MAPS,
+    WHOLE_GRID_FROM_UM,
+    Taken,
+    points_on_grid_maps,
+    polygons,
+)
 
 LARGER = 1.5
 """Areas of maps must differ by this factor for one to hold the other; maps of neighbours may overlap."""
 
-MOST_MAPS = 20_000
-_IN_THE_MIDDLE = 0.1
-"""Of a map's extent: so near to its middle is the point that it was taken at, whatever the realignment."""
-_MOST_CORNERS = 64
-"""SerialEM draws a map with 5 corners; of a longer outline only the bounding box is used."""
-
-Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
 
@@ -60,13 +57,16 @@ class Places:
     missing_squares: tuple[str, ...]  # ids of maps that points name and the file does not have
     holes: tuple[Hole, ...]
     notes: tuple[str, ...]
-    unopened: tuple[NavItem, ...] = ()  # polygons, and points on a whole-grid map, that stand for squares
+    unopened: tuple[
+        NavItem, ...
+    ] = ()  # polygons, and points on a whole-grid map, that stand for squares without a map
     area_um2: Mapping[str, float] = field(default_factory=dict)  # of squares with a polygon, by id
 
 
-def places_of(nav: NavFile, patch_radius_um: float) -> Places:
+def places_of(nav: NavFile, patch_radius_um: float, taken: Taken | None = None) -> Places:
     """Squares, holes and patches of a navigator file, and notes on every choice made for the user.
 
+    taken : where exposures were taken that name an item; None where none are known
     patch_radius_um : > 0, how far image shift reaches from the middle of a patch, for holes that are in no group
     Raises FileFormatError for more maps than `MOST_MAPS`.
     """
@@ -82,11 +82,13 @@ def places_of(nav: NavFile, patch_radius_um: float) -> Places:
     x_um, y_um = _stage_positions(items, {item.map_id: item for item in maps})
     grid_maps = {item.map_id for item in whole_grid}
     square_ids, notes = _square_ids(items, x_um, y_um, squares, square_of_map, grid_maps)
-    polygons, area_um2 = _polygons(nav, squares)
-    marks = [row for row, item in enumerate(items) if item.drawn_id in grid_maps and not square_ids[row]]
-    opened = _marks_of_opened(items, square_ids, {item.id: item for item in squares}, grid_maps)
-    kept = [row for row in range(len(items)) if row not in {*marks, *opened}]
-    unopened = (*polygons, *(items[row] for row in marks))
+    unopened, areas_um2 = polygons(nav, squares)
+    points = points_on_grid_maps(items, (x_um, y_um), square_ids, squares, unopened, grid_maps, taken or {})
+    square_ids = [points.exposed.get(row, square) for row, square in enumerate(square_ids)]
+    no_holes = {*points.unopened, *points.opened, *points.in_polygons}
+    own = [row for row, square in points.exposed.items() if square == items[row].id]
+    kept = [row for row in range(len(items)) if row not in no_holes]
+    more = (*unopened, *(items[row] for row in (*points.unopened, *own)))
     items, square_ids = [items[row] for row in kept], [square_ids[row] for row in kept]
     x_um, y_um = x_um[kept], y_um[kept]
     patch_ids, patch_notes = _patch_ids(items, x_um, y_um, square_ids, patch_radius_um)
@@ -97,32 +99,22 @@ def places_of(nav: NavFile, patch_radius_um: float) -> Places:
         holes.append(
             Hole(item, square_ids[row], patch_ids[row], float(x_um[row]), float(y_um[row]), x_px, y_px)
         )
-    missing = sorted({place for place in square_ids if place and place not in map_by_square})
+    known = {*map_by_square, *(item.id for item in more)}
+    missing = sorted({place for place in square_ids if place and place not in known})
     nowhere = square_ids.count("")
-    inside = len(maps) - len(whole_grid) - len(squares)
+    n_inside = len(maps) - len(whole_grid) - len(squares)
     notes = [
         *(
             f"map {item.id} shows the whole grid ({extent_um(item):.0f} um) and is no square"
             for item in whole_grid
         ),
-        *([f"{inside} maps inside a square's map stand for that square"] if inside else []),
+        *([f"{n_inside} maps inside a square's map stand for that square"] if n_inside else []),
         *(
-            [f"{len(polygons)} polygons without a map inside are squares that were not opened yet"]
-            if polygons
+            [f"{len(unopened)} polygons without a map inside are squares that were not opened yet"]
+            if unopened
             else []
         ),
-        *(
-            [f"{len(marks)} points drawn on a whole-grid map are squares that were not opened yet"]
-            if marks
-            else []
-        ),
-        *(
-            [
-                f"{len(opened)} points of a whole-grid map in the middle of a square's map stand for that square"
-            ]
-            if opened
-            else []
-        ),
+        *points.notes(),
         *([f"{nowhere} holes belong to no square"] if nowhere else []),
         *notes,
         *patch_notes,
@@ -131,60 +123,8 @@ def places_of(nav: NavFile, patch_radius_um: float) -> Places:
     if others:
         notes.append(f"{others} points are registration points or corners of montages and no holes")
     return Places(
-        tuple(whole_grid), tuple(squares), tuple(missing), tuple(holes), tuple(notes), unopened, area_um2
+        tuple(whole_grid), tuple(squares), tuple(missing), tuple(holes), tuple(notes), more, areas_um2
     )
-
-
-def _polygons(nav: NavFile, squares: Sequence[NavItem]) -> tuple[list[NavItem], dict[str, float]]:
-    """Polygons that stand for squares without a map, and the areas of all squares with a polygon, um2, by id."""
-    drawn = [
-        item
-        for item in nav.items
-        if item.type == POLYGON and item.coords_in is None and 0 < extent_um(item) < WHOLE_GRID_FROM_UM
-    ]
-    if len(drawn) > MOST_MAPS:
-        raise FileFormatError(
-            nav.path, None, f"must have at most {MOST_MAPS:,} polygons. Got {len(drawn):,} instead."
-        )
-    map_x, map_y = (np.array([item.stage_um[axis] for item in squares]) for axis in (0, 1))
-    x, y = (np.array([item.stage_um[axis] for item in drawn]) for axis in (0, 1))
-    inside_a_map = np.zeros(len(drawn), dtype=np.bool_)
-    for square in squares:
-        inside_a_map |= _inside(square, x, y)
-    unopened, area_um2 = [], {}
-    for row, item in enumerate(drawn):
-        around = np.flatnonzero(_inside(item, map_x, map_y))
-        if len(around):
-            area_um2[squares[around[0]].id] = _area_um2(item)
-        elif not inside_a_map[row]:
-            unopened.append(item)
-            area_um2[item.id] = _area_um2(item)
-    return unopened, area_um2
-
-
-def _marks_of_opened(
-    items: Sequence[NavItem],
-    square_ids: Sequence[str],
-    map_of: Mapping[str, NavItem],
-    grid_maps: Collection[int],
-) -> list[int]:
-    """Rows of points on a whole-grid map at which a square's map was taken: holes are not seen there."""
-    rows = []
-    for row, item in enumerate(items):
-        square = map_of.get(square_ids[row])
-        if square is None or item.drawn_id not in grid_maps or item.group_id or item.coords_in is not None:
-            continue
-        apart = math.hypot(item.stage_um[0] - square.stage_um[0], item.stage_um[1] - square.stage_um[1])
-        if apart <= _IN_THE_MIDDLE * extent_um(square):
-            rows.append(row)
-    return rows
-
-
-def extent_um(item: NavItem) -> float:
-    """Longer side of the bounding box of a map's outline, um; 0 for one without an outline."""
-    if item.coords_in is not None or not item.points_x:
-        return 0.0
-    return max(max(item.points_x) - min(item.points_x), max(item.points_y) - min(item.points_y))
 
 
 def stage_of_pixel(item: NavItem, x_px: float, y_px: float) -> tuple[float, float]:
@@ -233,7 +173,7 @@ def _stage_positions(items: Sequence[NavItem], maps: dict[int, NavItem]) -> tupl
 
 def _squares(nav: NavFile, maps: list[NavItem]) -> dict[int, NavItem]:
     """MapID -> the square that the map stands for: the outermost map around its middle, or itself."""
-    areas = {item.map_id: _area_um2(item) for item in maps}
+    areas = {item.map_id: area_um2(item) for item in maps}
     roots: list[NavItem] = []
     boxes = np.empty((len(maps), 4))
     square_of_map: dict[int, NavItem] = {}
@@ -245,11 +185,11 @@ def _squares(nav: NavFile, maps: list[NavItem]) -> dict[int, NavItem]:
             roots[hit]
             for hit in hits
             if areas[roots[hit].map_id] >= LARGER * areas[item.map_id]
-            and _inside(roots[hit], np.array([x]), np.array([y]))[0]
+            and inside(roots[hit], np.array([x]), np.array([y]))[0]
         )
         outer = next(around, None)
         if outer is None:
-            boxes[len(roots)] = _box(item)
+            boxes[len(roots)] = box_um(item)
             roots.append(item)
         square_of_map[item.map_id] = item if outer is None else outer
     return square_of_map
@@ -275,14 +215,14 @@ def _square_ids(
             found[row] = votes[item.group_id].most_common(1)[0][0]
             by_group += 1
     left = np.array([row for row, square in enumerate(found) if not square], dtype=np.int64)
-    for square_item in sorted(squares, key=_area_um2):
+    for square_item in sorted(squares, key=area_um2):
         if not len(left):
             break
-        inside = _inside(square_item, x_um[left], y_um[left])
-        for row in left[inside]:
+        is_in = inside(square_item, x_um[left], y_um[left])
+        for row in left[is_in]:
             found[row] = square_item.id
-        by_outline += int(inside.sum())
-        left = left[~inside]
+        by_outline += int(is_in.sum())
+        left = left[~is_in]
     known = {item.id for item in squares}
     for row in left:
         drawn_id = items[row].drawn_id
@@ -349,35 +289,3 @@ def _within_reach(x_um: Floats, y_um: Floats, radius_um: float) -> bool:
     return bool(
         np.hypot(x_um[known] - x_um[known].mean(), y_um[known] - y_um[known].mean()).max() <= 2 * radius_um
     )
-
-
-def _box(item: NavItem) -> tuple[float, float, float, float]:
-    """x from, to, y from, to of a map's outline, um; empty for one without an outline."""
-    if item.coords_in is not None or not item.points_x:
-        return math.inf, -math.inf, math.inf, -math.inf
-    return min(item.points_x), max(item.points_x), min(item.points_y), max(item.points_y)
-
-
-def _area_um2(item: NavItem) -> float:
-    x_from, x_to, y_from, y_to = _box(item)
-    if x_to < x_from:
-        return 0.0
-    if not 3 <= len(item.points_x) <= _MOST_CORNERS:
-        return (x_to - x_from) * (y_to - y_from)
-    x, y = np.array(item.points_x) - x_from, np.array(item.points_y) - y_from
-    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
-
-
-def _inside(item: NavItem, x_um: Floats, y_um: Floats) -> Bools:
-    """(n,) whether positions are inside a map's outline; even-odd rule."""
-    x_from, x_to, y_from, y_to = _box(item)
-    inside = np.asarray((x_from <= x_um) & (x_um <= x_to) & (y_from <= y_um) & (y_um <= y_to))
-    if not 3 <= len(item.points_x) <= _MOST_CORNERS or not inside.any():
-        return inside
-    odd = np.zeros(len(x_um), dtype=np.bool_)
-    corners = list(zip(item.points_x, item.points_y, strict=True))
-    for (x1, y1), (x2, y2) in zip(corners, corners[1:] + corners[:1], strict=True):
-        if y1 != y2:
-            crosses = (y1 > y_um) != (y2 > y_um)
-            odd ^= crosses & (x_um < (x2 - x1) * ((y_um - y1) / (y2 - y1)) + x1)
-    return inside & odd

@@ -35,6 +35,7 @@ from cryoscout.formats.serialem.exposures import (
     exposures_of,
     fields_of,
     stem,
+    taken_at,
     with_holes,
 )
 from cryoscout.formats.serialem.mdoc import MdocFile
@@ -119,8 +120,9 @@ def read_grids(
             else:
                 deviations += [_of_file(found, mdoc_path) for found in files[-1].deviations]
             step()
-    places = [places_of(nav, patch_radius_um) for nav in navs]
-    exposures, notes = exposures_of(files)
+    exposures, notes = exposures_of(files, _maps(navs))
+    taken = taken_at(exposures)
+    places = [places_of(nav, patch_radius_um, taken) for nav in navs]
     if not navs and not exposures and notes:
         raise FileFormatError(
             paths[0],
@@ -226,6 +228,11 @@ def _files(paths: Sequence[Path], mdocs: Path | Sequence[Path] | None) -> tuple[
     if not navs and not metadata:
         raise _nothing(paths[0])
     return list(dict.fromkeys(navs)), list(dict.fromkeys(metadata))
+
+
+def _maps(navs: Iterable[NavFile]) -> set[tuple[str, str]]:
+    """Image file and section of every map."""
+    return {(item.map_file, item.section.get("MapSection") or "") for nav in navs for item in nav.maps}
 
 
 def _name_without_navigator(paths: Sequence[Path]) -> str:

@@ -1,0 +1,54 @@
+"""Tables of squares, made by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from cryoscout.formats.own.squares import read_source, validate
+from cryoscout.formats.own.table import detect as is_of_exposures
+from cryoscout.formats.registry import format_of
+
+SQUARES = b"square,x_um,y_um,area_um2\nS1,0,0,1600\nS2,60,0,1500"
+
+
+def written(tmp_path, data):
+    path = tmp_path / "atlas.csv"
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    "title", ["abs_file_path", "Abs File Path", "micrograph", "hole", "target id", "Image"]
+)
+def test_a_table_whose_titles_name_holes_or_exposures_is_none_of_squares(tmp_path, title):
+    path = written(tmp_path, f"grid,square,{title},x_um,y_um,ctf\ng,s,a.mrc,1,2,3.5\n".encode())
+    assert format_of(path).name == "generic"
+    assert is_of_exposures(path)
+
+
+def test_a_last_line_without_its_end_is_noted(tmp_path):
+    path = written(tmp_path, SQUARES)
+    source = read_source(path)
+    assert source.squares["area_um2"].tolist() == [1600.0, 1500.0]
+    assert "the last line has no line break and was taken as whole" in source.notes
+    assert not any("line break" in note for note in read_source(written(tmp_path, SQUARES + b"\n")).notes)
+
+
+def test_a_table_of_a_windows_code_page_says_so(tmp_path):
+    path = written(tmp_path, "square,x_um,y_um\nS\u00e9,0,0\n".encode("cp1252"))
+    source = read_source(path)
+    assert source.squares["square_id"].tolist() == ["S\u00e9"]
+    assert any("not UTF-8 and read as text of Windows code page 1252" in note for note in source.notes)
+
+
+def test_a_comma_in_a_quoted_title_is_no_delimiter(tmp_path):
+    path = written(tmp_path, b'"square";"x_um";"y_um";"who, when, why, how"\nS1;0;0;me\n')
+    assert format_of(path).name == "generic-squares"
+    assert read_source(path).squares["x_um"].tolist() == [0.0]
+
+
+def test_a_comma_too_many_names_decimal_commas(tmp_path):
+    path = written(tmp_path, b"square,x_um,y_um\nS1,0,5,0\n")
+    (found,) = validate(path)
+    assert found.line == 2
+    assert "if numbers are written with a decimal comma" in found.message
