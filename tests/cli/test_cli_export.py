@@ -15,7 +15,8 @@ from cryoscout.formats.epu.athena import LABEL, ORDER, SELECTION, read_decisions
 from cryoscout.formats.leginon.order import read_order
 from cryoscout.formats.own import table as generic_table
 from cryoscout.formats.serialem.nav import read_nav
-from cryoscout.formats.smartscope import rest as smartscope_rest
+from cryoscout.formats.smartscope.addresses import TOKEN_VARIABLE
+from cryoscout.formats.smartscope.selection import read_selection
 from cryoscout.session.builtin import load_builtin
 from cryoscout.session.store import SessionStore
 from smartscope_server import TOKEN, Server, running
@@ -50,7 +51,7 @@ def smartscope_session(cli) -> str:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setenv(smartscope_rest.TOKEN_VARIABLE, TOKEN)
+    monkeypatch.setenv(TOKEN_VARIABLE, TOKEN)
     with running(GRID) as state:
         yield state
 
@@ -73,7 +74,7 @@ READ_BACK: dict[str, Callable[[Path], list[str]]] = {
     "nav": lambda path: [item.id for item in read_nav(path).holes if item.acquire],
     "athena-json": lambda path: [str(hole.hole_id) for hole in read_decisions(path)[1].holes],
     "leginon": lambda path: list(read_order(path).targets),
-    "smartscope": lambda path: [hole for patch in smartscope_rest.read_selection(path) for hole in patch],
+    "smartscope": lambda path: [hole for patch in read_selection(path) for hole in patch],
 }
 """Export -> the holes in order of visit, as our own reader of that format reads them."""
 
@@ -156,7 +157,7 @@ def test_a_smartscope_selection_is_written_and_sent_only_when_asked(
     ask = f"plan {smartscope_session} {QUICK_ALL} 60 --export smartscope --json -o"
     answer = cli(ask, "a.json")
     holes = planned(answer)
-    assert [hole for patch in smartscope_rest.read_selection(tmp_path / "a.json") for hole in patch] == holes
+    assert [hole for patch in read_selection(tmp_path / "a.json") for hole in patch] == holes
     assert "Nothing was sent" in answer.err
     assert server.bodies == []
     answer = cli(ask, "b.json", "--smartscope-address", server.address)
@@ -293,7 +294,7 @@ def test_what_a_format_needs_is_asked_for_where_it_fits(cli, nav_session):
 
 
 def test_a_token_that_is_missing_is_told(cli, monkeypatch):
-    monkeypatch.delenv(smartscope_rest.TOKEN_VARIABLE, raising=False)
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
     answer = cli("plan y1 --budget-min 60 --export smartscope -o x --smartscope-address https://host")
     assert answer.code == 2
     assert answer.err.startswith(

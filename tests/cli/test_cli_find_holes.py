@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import mrcfile
 import numpy as np
 import pytest
 from PIL import Image
@@ -175,6 +176,25 @@ def test_a_navigator_of_the_holes_has_them_at_their_stage_positions(cli, lattice
         "plan sem.session --policy index --budget-min 60 --also-unchosen --export nav --nav holes.nav -o p.nav"
     )
     assert plan.code == 0
+
+
+def test_an_mrc_has_its_lowest_row_first_whatever_its_name(cli, lattice, tmp_path):
+    from cryoscout.formats.serialem.nav import read_nav
+
+    image = np.asarray(Image.open(lattice)).astype(np.float32)
+    film = np.random.default_rng(1).normal(100, 4, (40, image.shape[1])).astype(np.float32)
+    pixels = np.vstack([film, image])
+    Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(tmp_path / "square.png")
+    with mrcfile.new(tmp_path / "square.mrc") as made:
+        made.set_data(pixels[::-1])
+    (tmp_path / "square.mrc").rename(tmp_path / "square.rec")
+    rows = {}
+    for name in ("square.png", "square.rec"):
+        (tmp_path / "mine.nav").write_text(NAV.replace("square.png", name).replace("520 440", "520 520"))
+        assert cli(f"find-holes -o {name}.nav --nav mine.nav {name}").code == 0
+        items = read_nav(tmp_path / f"{name}.nav").holes
+        rows[name] = sorted(item.coords_in[1][1] for item in items)
+    assert rows["square.rec"] == pytest.approx(rows["square.png"], abs=2.0)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from cryoscout.formats.ctf.relion import write_micrographs
-from cryoscout.formats.smartscope import rest as smartscope_rest
+from cryoscout.formats.smartscope.addresses import TOKEN_VARIABLE
 from cryoscout.session.store import SessionStore
 from smartscope_server import TOKEN, Server, running
 
@@ -189,7 +189,7 @@ def test_http_to_another_computer_is_asked_only_when_it_is_said_to_be_safe(cli, 
 
 
 def test_a_missing_token_is_told_with_the_variables_name(cli, monkeypatch):
-    monkeypatch.delenv(smartscope_rest.TOKEN_VARIABLE, raising=False)
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
     answer = cli("import https://host --smartscope-session a")
     assert answer.code == 2
     assert "Got none in the variable CRYOSCOUT_SMARTSCOPE_TOKEN instead." in answer.err

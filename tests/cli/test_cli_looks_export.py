@@ -13,7 +13,7 @@ import pytest
 from cryoscout.formats.epu.athena import read_decisions
 from cryoscout.formats.leginon.order import LeginonOrder, read_order, write_order
 from cryoscout.formats.serialem.nav import read_nav
-from cryoscout.formats.smartscope.rest import read_selection
+from cryoscout.formats.smartscope.selection import read_selection
 
 DATA = Path(__file__).parents[1] / "formats" / "data"
 UUID = "3fa85f64-5717-4562-b3fc-2c963f66afa6"

@@ -130,7 +130,11 @@ def test_imaged_holes_are_never_planned(cli, sim):
         (["--from", "nowhere"], "The hole must be one of session y1. Got 'nowhere' instead."),
         (
             ["--threshold-angstrom", "0"],
-            "The threshold must be a positive resolution in angstrom. Got 0.0 instead.",
+            "The threshold must be a resolution from 0.5 to 100 angstrom. Got 0.0 instead.",
+        ),
+        (
+            ["--threshold-angstrom", "1e300"],
+            "The threshold must be a resolution from 0.5 to 100 angstrom. Got 1e+300 instead.",
         ),
         (["--threshold-angstrom", "4"], "The threshold of model 'res50' must be 6 angstrom"),
         (["--export", "csb", "-o", "x"], "Got 'csb' instead. Did you mean 'csv'?"),

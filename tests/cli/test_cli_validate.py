@@ -18,7 +18,7 @@ from cryoscout.formats.epu.athena import SquarePlan, decisions_of, write_decisio
 from cryoscout.formats.leginon.order import LeginonOrder, write_order
 from cryoscout.formats.serialem.nav import read_nav
 from cryoscout.formats.serialem.nav_writer import PlannedHole, write_nav
-from cryoscout.formats.smartscope.rest import write_selection
+from cryoscout.formats.smartscope.selection import write_selection
 from session_with_images import stored
 
 DATA = Path(__file__).resolve().parents[1] / "formats" / "data"

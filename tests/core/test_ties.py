@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -43,6 +45,17 @@ def test_jitter_changes_no_place_and_no_order(scores: list[int], seed: int, dtyp
     sort_best_first(noisy.astype(np.float64), order)
     if dtype is np.float64:
         assert order.tolist() == best_first
+
+
+def test_many_near_ties_are_put_in_order_of_index_in_no_time() -> None:
+    """Rising by less than rounding: the order by value is the reverse of the order of index."""
+    sort_best_first(np.ones(2), np.arange(2))  # compiled
+    order = np.arange(150_000)
+    began = time.process_time()
+    sort_best_first(1.0 + order * 1e-15, order)
+    # Generous: one by one, ten thousand million steps take ten seconds.
+    assert time.process_time() - began < 3
+    assert (np.diff(order) == 1).all()
 
 
 @given(scores=FEW, seed=st.integers(0, 10_000))

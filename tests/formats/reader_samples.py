@@ -17,7 +17,7 @@ from epu_samples import short_atlas, short_square
 
 from cryoscout.formats.epu.athena import SquarePlan, decisions_of, write_decisions
 from cryoscout.formats.leginon.order import LeginonOrder, write_order
-from cryoscout.formats.smartscope.rest import write_selection
+from cryoscout.formats.smartscope.selection import write_selection
 
 DATA = Path(__file__).parent / "data"
 SQUARE = "21jan01a_00001gr_00002sq"

@@ -11,6 +11,7 @@ from reader_samples import SAMPLES
 from cryoscout.core.errors import FileFormatError
 from cryoscout.formats import registry
 from cryoscout.formats.epu import session as epu
+from cryoscout.formats.leginon.tables import read_table
 from cryoscout.formats.limits import (
     area_problem,
     low_resolution_problem,
@@ -95,3 +96,31 @@ def test_a_place_where_no_stage_goes_is_named_and_missing(tmp_path, name):
     assert any("must be a stage position" in each.message for each in source.deviations)
     assert len(getattr(source, level))
     assert getattr(source, level)[column].isna().any()
+
+
+def test_an_area_that_no_square_of_an_atlas_has_is_named_and_missing(tmp_path):
+    data = re.sub(
+        rb"(<(\w+:)?Physical\b.*?<(\w+:)?height>)[^<]*",
+        rb"\g<1>1e290",
+        SAMPLES["epu atlas"].data,
+        count=1,
+        flags=re.DOTALL,
+    )
+    path = tmp_path / SAMPLES["epu atlas"].file
+    path.write_bytes(data)
+    with pytest.raises(FileFormatError, match=r"its area must be above 0 and at most 10,000,000 um2"):
+        epu.read_source(path, retries=0)
+    source = epu.read_source(path, True, retries=0)
+    assert [each.element for each in source.deviations if "its area" in each.message]
+    assert source.squares["area_um2"].isna().any()
+
+
+@pytest.mark.parametrize("year", ["0001", "1980", "2200", "9999"])
+def test_a_year_of_no_microscope_is_named(tmp_path, year):
+    path = tmp_path / "times.csv"
+    path.write_text(f"21jan01a_00001gr_00002sq_00003hl_00001en-a,{year}-01-05 11:51:50\n")
+    with pytest.raises(FileFormatError, match=r"must be written yyyy-mm-dd hh:mm:ss, between 1990 and 2199"):
+        read_table(path)
+    path.write_text(f"name,time\na,{year}-01-05 11:51:50\n")
+    with pytest.raises(FileFormatError, match=r"a time must be a date with a time of day"):
+        read_source(path)

@@ -288,7 +288,7 @@ def test_smartscopes_window_rolls_and_is_never_taken_empty(served, client, monke
     asked = []
 
     def select(server, grids, holes):
-        from cryoscout.formats.smartscope.rest import SelectionReport
+        from cryoscout.formats.smartscope.selecting import SelectionReport
 
         asked.append(list(holes))
         return SelectionReport(len(holes) - 1, len(holes), (holes[-1],))

@@ -17,7 +17,7 @@ from PIL import Image
 from cryoscout.core.errors import CryoscoutError, InputError
 from cryoscout.perception import images
 from cryoscout.perception.hole_finding import find_holes
-from cryoscout.perception.images import read_image
+from cryoscout.perception.images import opened_image, read_image
 from examples import share
 
 PIXELS = np.arange(12 * 17, dtype=np.uint8).reshape(12, 17)
@@ -42,6 +42,15 @@ def test_a_tiff_of_floats_is_read(tmp_path):
     path = tmp_path / "a.tif"
     Image.fromarray(PIXELS.astype(np.float32) / 7).save(path)
     assert np.array_equal(read_image(path), PIXELS.astype(np.float32) / 7)
+
+
+def test_which_row_comes_first_is_told_by_the_content_and_not_by_the_name(tmp_path):
+    Image.fromarray(PIXELS.astype(np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(tmp_path / "b.mrc")
+    mrc(tmp_path / "a.mrc", PIXELS.astype(np.float32)).rename(tmp_path / "c.rec")
+    for name, bottom_first in (("b.mrc", False), ("c.rec", True)):
+        with opened_image(tmp_path / name) as picture:
+            assert picture.bottom_first is bottom_first
 
 
 @pytest.mark.parametrize("kind", [np.int8, np.int16, np.uint16, np.float32, np.float16])

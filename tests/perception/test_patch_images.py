@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import mrcfile
 import numpy as np
 import pandas as pd
 import pytest
@@ -52,10 +53,13 @@ def test_positions_of_epu_are_on_the_square_at_full_size_and_its_picture_may_be_
     assert np.unravel_index(crop.argmax(), crop.shape) == (4, 4)
 
 
+@pytest.mark.parametrize("file", ["s0.mrc", "s0.png"])
 @pytest.mark.parametrize("name", ["epu", "serialem", "smartscope"])
-def test_an_mrc_whose_top_row_is_not_known_is_refused(name: str, tmp_path: Path) -> None:
-    (tmp_path / "s0.mrc").write_bytes(b"")
-    with pytest.raises(InputError, match=rf"s0\.mrc must be a PNG, JPEG or TIFF.*for {name} sessions"):
+def test_an_mrc_whose_top_row_is_not_known_is_refused(name: str, file: str, tmp_path: Path) -> None:
+    with mrcfile.new(tmp_path / "s0.mrc") as made:
+        made.set_data(np.zeros((20, 20), dtype=np.float32))
+    (tmp_path / "s0.mrc").rename(tmp_path / file)
+    with pytest.raises(InputError, match=rf"s0\.\w+ must be a PNG, JPEG or TIFF.*for {name} sessions"):
         cut_session(of_format(name), tmp_path, 9)
 
 

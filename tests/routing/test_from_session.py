@@ -196,9 +196,9 @@ def test_probabilities_made_for_one_threshold_are_refused_at_another(y1):
         named_p_good(y1, "res18", 4.0)
 
 
-@pytest.mark.parametrize("threshold", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_threshold_must_be_a_positive_resolution(simulated, threshold):
-    with pytest.raises(InputError, match="must be a positive resolution"):
+@pytest.mark.parametrize("threshold", [0.0, -1.0, 0.4, 100.5, 1e300, float("nan"), float("inf")])
+def test_a_threshold_must_be_a_resolution_of_good_micrographs(simulated, threshold):
+    with pytest.raises(InputError, match=r"must be a resolution from 0\.5 to 100 angstrom"):
         truth_from_session(simulated, threshold)
 
 

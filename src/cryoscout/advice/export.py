@@ -200,9 +200,10 @@ def write_good_micrographs_alone(
 def select_in_smartscope(request: ExportRequest, work_list: WorkList, say: Say) -> None:
     """Select the planned holes and squares at the request's SmartScope address; nothing where it has none.
 
-    Raises ServiceError, FileFormatError and InputError as `smartscope_rest.select_holes` does.
+    Raises ServiceError, FileFormatError and InputError as `selecting.select_holes` does.
     """
-    from cryoscout.formats.smartscope.rest import SmartScopeClient, read_token, select_holes, select_squares
+    from cryoscout.formats.smartscope.rest import SmartScopeClient, read_token
+    from cryoscout.formats.smartscope.selecting import select_holes, select_squares
 
     if request.smartscope_address is None:
         return
@@ -445,7 +446,7 @@ def _write_leginon(_: ExportRequest, session: Session, work_list: WorkList, path
 
 
 def _write_smartscope(request: ExportRequest, _: Session, work_list: WorkList, path: Path) -> tuple[str, ...]:
-    from cryoscout.formats.smartscope.rest import write_selection
+    from cryoscout.formats.smartscope.selection import write_selection
 
     squares = list(squares_to_open(work_list).values())
     write_selection(path, [[visit.hole for visit in stay.visits] for stay in work_list.stays()], squares)

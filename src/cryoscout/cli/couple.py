@@ -253,9 +253,9 @@ def _coupling(
     """What is coupled, and where its session lies; everything that can be refused beforehand is."""
     from cryoscout.cli.predict import check_context
     from cryoscout.cli.train import stored_folder
+    from cryoscout.core.units import check_threshold_angstrom
     from cryoscout.coupling.from_session import SessionCoupling, labels_without_image
     from cryoscout.perception.from_session import label_crops, session_crops
-    from cryoscout.routing.predictions import check_threshold_angstrom
     from cryoscout.routing.times import time_model_for
     from cryoscout.session.store import SessionStore
 

@@ -13,6 +13,7 @@ from cryoscout.core.errors import InputError
 if TYPE_CHECKING:
     from cryoscout.formats.serialem.nav import NavFile
     from cryoscout.perception.hole_finding import FoundHoles
+    from cryoscout.perception.images import Picture
     from cryoscout.perception.tiles import Tile
 
 OVERLAY_SUFFIX = "_holes.png"
@@ -75,12 +76,14 @@ def find_holes(
     found: dict[str, FoundHoles] = {}
     sizes_um: dict[str, float | None] = {}
     tiles: dict[str, tuple[Tile, ...] | None] = {}
+    upward: dict[str, bool] = {}  # whether row 0 is the lowest one
     navigator = None if nav is None else read_nav(nav, permissive=True)
     with progress("finding holes", len(images)) as step:
         for path in images:
             with opened_image(path) as image:
                 sizes[str(path)] = (image.shape[1], image.shape[0])
-                tiles[str(path)] = _tiles_of(path, image.shape, navigator, map_label)
+                upward[str(path)] = image.bottom_first
+                tiles[str(path)] = _tiles_of(path, image, navigator, map_label)
                 try:
                     found[str(path)] = hole_finding.find_holes(image, dark, tiles[str(path)])
                 except InputError as error:
@@ -97,7 +100,7 @@ def find_holes(
         if holes.parts_with_holes < holes.parts:
             say(f"{name}: {_parts_in_words(holes, tiles[name])}")
     if listed is not None:
-        _write_list(listed, found, sizes, nav, map_label)
+        _write_list(listed, found, sizes, upward, nav, map_label)
     if as_json:
         print_json(
             {name: _to_json(holes, sizes_um[name], tiles[name] is not None) for name, holes in found.items()}
@@ -110,15 +113,15 @@ def find_holes(
 
 
 def _tiles_of(
-    path: Path, shape: tuple[int, int], navigator: NavFile | None, map_label: str | None
+    path: Path, image: Picture, navigator: NavFile | None, map_label: str | None
 ) -> tuple[Tile, ...] | None:
     """The tiles of a montage, by what lies beside the picture or by the navigator; None where neither says them."""
     from cryoscout.formats.serialem.nav_points import map_named
     from cryoscout.perception.tiles import tiles_beside, tiles_of_map
 
-    found = tiles_beside(path, shape)
+    found = tiles_beside(path, image.shape, bottom_first=image.bottom_first)
     if found is None and navigator is not None:
-        found = tiles_of_map(map_named(navigator, map_label, path), shape)
+        found = tiles_of_map(map_named(navigator, map_label, path), image.shape)
     return found
 
 
@@ -160,6 +163,7 @@ def _write_list(
     listed: Path,
     found: dict[str, FoundHoles],
     sizes: dict[str, tuple[int, int]],
+    upward: dict[str, bool],
     nav: Path | None,
     map_label: str | None,
 ) -> None:
@@ -190,8 +194,7 @@ def _write_list(
     (name, holes), source = next(iter(found.items())), read_nav(nav, permissive=True)
     places = [(hole.row_px, hole.column_px) for hole in holes.holes]
     shown = map_named(source, map_label, Path(name))
-    is_mrc = Path(name).suffix.lower() in (".mrc", ".st", ".map")
-    made = write_points(source, shown, places, sizes[name], listed, bottom_first=is_mrc)
+    made = write_points(source, shown, places, sizes[name], listed, bottom_first=upward[name])
     say(
         f"Wrote {listed}: {len(made)} points on map {shown.label}, not marked Acquire. Go on with: cryoscout import "
         f"{listed} -o NAME.session, then plan --also-unchosen --export nav --nav {listed}."

@@ -216,7 +216,7 @@ def _predictions_among(
     paths: Sequence[str], columns: ColumnMap | Path | None
 ) -> tuple[list[Path], list[str]]:
     """Tables that hold predictions, and the other sources; a table that is all there is stands in both."""
-    from cryoscout.formats.smartscope.rest import is_address
+    from cryoscout.formats.smartscope.addresses import is_address
     from cryoscout.intake.predictions import tables_of_predictions
 
     addresses = [path for path in paths if is_address(path)]
@@ -307,7 +307,7 @@ def _check_update(output: Path | str | None, *, built_in: bool, images: Path | N
 
 def _sources(paths: Sequence[str], access: _ServerAccess, options: ReadOptions) -> Sources:
     """Paths and servers told apart; a server is asked for its sessions where none is named."""
-    from cryoscout.formats.smartscope.rest import is_address
+    from cryoscout.formats.smartscope.addresses import is_address
 
     addresses = [path for path in paths if is_address(path)]
     files = [Path(path) for path in paths if not is_address(path)]
@@ -333,13 +333,9 @@ def _sources(paths: Sequence[str], access: _ServerAccess, options: ReadOptions) 
 
 
 def _server_session(address: str, access: _ServerAccess) -> ServerSession:
-    from cryoscout.formats.smartscope.rest import (
-        TIMEOUT_S,
-        NotEncryptedError,
-        SmartScopeClient,
-        read_token,
-        sessions_in_words,
-    )
+    from cryoscout.formats.smartscope.addresses import NotEncryptedError
+    from cryoscout.formats.smartscope.rest import TIMEOUT_S, SmartScopeClient, read_token
+    from cryoscout.formats.smartscope.server_session import sessions_in_words
     from cryoscout.intake.read import ServerSession
 
     timeout_s = TIMEOUT_S if access.timeout_s is None else access.timeout_s

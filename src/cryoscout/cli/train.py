@@ -163,7 +163,7 @@ def request_from(
             f"{request.threshold_angstrom:g} instead. Remedy: give it to cryoscout predict."
         )
     if request.threshold_angstrom is not None:
-        from cryoscout.routing.predictions import check_threshold_angstrom
+        from cryoscout.core.units import check_threshold_angstrom
 
         check_threshold_angstrom(request.threshold_angstrom)
     request.settings()

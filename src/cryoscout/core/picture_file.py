@@ -13,7 +13,10 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cryoscout.core.errors import CryoscoutError
 
@@ -94,6 +97,12 @@ def opened_picture(path: Path, format_: PictureFormat) -> Iterator[tuple[Image, 
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise PictureError(str(error).partition("\n")[0][:200] or type(error).__name__) from None
+
+
+def grey_numbers(picture: Image) -> NDArray[Any]:
+    """(rows, columns), the numbers that a picture has, in its own depth; colour becomes grey of 0 to 255."""
+    is_grey = picture.mode in ("1", "L", "I", "F") or picture.mode.startswith("I;16")
+    return np.asarray(picture if is_grey else picture.convert("L"))
 
 
 def _parts(path: Path, format_: PictureFormat) -> int:

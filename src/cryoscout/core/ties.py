@@ -83,17 +83,6 @@ def beats(score, best):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _sort_nearly_sorted(indices):  # type: ignore[no-untyped-def]
-    """In place, by insertion: equal values left these ascending, and numba takes seconds to compile its own sort."""
-    for i in range(1, len(indices)):
-        one, place = indices[i], i
-        while place > 0 and indices[place - 1] > one:
-            indices[place] = indices[place - 1]
-            place -= 1
-        indices[place] = one
-
-
-@njit(cache=True)
 def sort_best_first(values, order):  # type: ignore[no-untyped-def]
     """Sort `order`, ascending indices into `values`, from the highest value to the lowest, in place.
 
@@ -111,5 +100,5 @@ def sort_best_first(values, order):  # type: ignore[no-untyped-def]
     for i in range(1, n + 1):
         if i == n or values[order[i - 1]] - values[order[i]] > tolerance:
             if i - begin > 1:
-                _sort_nearly_sorted(order[begin:i])
+                order[begin:i] = order[begin:i][np.argsort(order[begin:i], kind="mergesort")]
             begin = i

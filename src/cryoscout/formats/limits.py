@@ -16,6 +16,8 @@ FARTHEST_STAGE_UM = 5_000.0
 FARTHEST_PX = 1_000_000.0
 LEAST_RESOLUTION_ANGSTROM = 0.5
 LARGEST_AREA_UM2 = 1e7
+FIRST_YEAR, LAST_YEAR = 1990, 2199
+"""Other years are what programs write for no time, and may not fit into nanoseconds."""
 LARGEST_PIXEL_ANGSTROM = 1e6
 
 _REMEDY = "Remedy: check its unit; where it is damaged, it is left open with --permissive."

@@ -112,7 +112,7 @@ def read_sources(
     stored_format : of the session that is extended, None for a new one; it decides whose places are taken
     Raises FileFormatError for a path of no format and, unless permissive, at the first deviation; NothingLeftError
     where permissive reading leaves nothing of Leginon tables; InputError for a radius that is none; the errors of
-    `smartscope_rest.read_session`.
+    `server_session.read_session`.
     """
     options, known = options or ReadOptions(), known or {}
     if options.cluster_radius_um is not None:
@@ -282,7 +282,7 @@ def _atlas_in(path: Path) -> Path | None:
 
 
 def _read_server(server: ServerSession, options: ReadOptions) -> SourceRecords:
-    from cryoscout.formats.smartscope.rest import read_session
+    from cryoscout.formats.smartscope.server_session import read_session
 
     return read_session(server.client, server.session_id, options.permissive)
 

@@ -183,7 +183,10 @@ def update_session(
     with SessionStore.open(location) as store:
         stored, known = store.load(telling.progress), store.files()
         if not len(stored.grids):
-            return _begun(store, stored, sources, telling)
+            try:
+                return _begun(store, stored, sources, telling)
+            except _BegunMeanwhileError:
+                stored, known = store.load(telling.progress), store.files()
         found = _found(sources, telling, known, stored)
         _refuse_leginon_options(found, only_leginon=False, options=options)
         if not found.records:
@@ -210,17 +213,27 @@ def update_session(
     return read, added
 
 
+class _BegunMeanwhileError(Exception):
+    """Another import was the first that came to the session."""
+
+
 def _begun(
     store: SessionStore, stored: Session, sources: Sources, telling: Telling
 ) -> tuple[TakenIn, dict[str, int]]:
-    """The first that comes to a session of which nothing was known: it is read as a new one."""
+    """The first that comes to a session of which nothing was known: it is read as a new one.
+
+    Raises _BegunMeanwhileError where another was faster.
+    """
     if not sources.paths and not sources.servers:
         return TakenIn(stored), {}
     read = read_session(sources, telling)
-    added = store.save_update(
-        lambda now: replace(read.session, name=now.name), sources.as_given, files=read.files
-    )
-    return read, added
+
+    def begin(now: Session) -> Session:
+        if len(now.grids):
+            raise _BegunMeanwhileError
+        return replace(read.session, name=now.name)
+
+    return read, store.save_update(begin, sources.as_given, files=read.files)
 
 
 def with_images(read: TakenIn, wanted: ImagesRequest, permissive: bool, telling: Telling) -> TakenIn:

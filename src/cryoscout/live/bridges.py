@@ -17,7 +17,8 @@ from cryoscout.core.errors import InputError, UnknownNameError
 from cryoscout.core.new_files import write_whole
 from cryoscout.formats.serialem.nav import detect, read_nav
 from cryoscout.formats.serialem.nav_writer import PlannedHole, merged_nav
-from cryoscout.formats.smartscope.rest import SmartScopeClient, read_token, select_holes
+from cryoscout.formats.smartscope.rest import SmartScopeClient, read_token
+from cryoscout.formats.smartscope.selecting import select_holes
 from cryoscout.live.running import Moment
 
 BRIDGES = ("serialem", "leginon", "smartscope", "athena")

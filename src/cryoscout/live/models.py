@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cryoscout.core.units import LEAST_THRESHOLD_ANGSTROM, MOST_THRESHOLD_ANGSTROM
+
 LARGEST_ANGSTROM = 1e6
 
 Author = Annotated[
@@ -56,7 +58,9 @@ class OverrideSent(Sent):
     square_ids: Annotated[list[Text], Field(max_length=1000)] | None = None
     budget_min: Annotated[float, Field(ge=0.0, le=1e6)] | None = None
     end_at: MicroscopeTime | None = None
-    threshold_angstrom: Annotated[float, Field(gt=0.0, le=LARGEST_ANGSTROM)] | None = None
+    threshold_angstrom: (
+        Annotated[float, Field(ge=LEAST_THRESHOLD_ANGSTROM, le=MOST_THRESHOLD_ANGSTROM)] | None
+    ) = None
     good: Annotated[int, Field(ge=1, le=10**9)] | None = None
     by: MicroscopeTime | None = None
     of: Literal["pin", "ban", "skip", "order", "budget", "threshold", "target"] | None = None

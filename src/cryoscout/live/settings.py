@@ -9,6 +9,7 @@ from pydantic import Field
 
 from cryoscout.advice.running import CalmSettings
 from cryoscout.core.settings import Settings
+from cryoscout.core.units import LEAST_THRESHOLD_ANGSTROM, MOST_THRESHOLD_ANGSTROM
 
 HORIZON_MIN = 480.0
 """Minutes that are planned ahead where nobody said when the session ends."""
@@ -23,7 +24,9 @@ class LiveSettings(Settings):
     looks: Literal["free", "charged"] = "charged"
     """`free`: nothing is looked at, only what is seen is planned."""
     prediction: str | None = None
-    threshold_angstrom: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
+    threshold_angstrom: (
+        Annotated[float, Field(ge=LEAST_THRESHOLD_ANGSTROM, le=MOST_THRESHOLD_ANGSTROM)] | None
+    ) = None
     """None: the session's; an override of the operator goes before it."""
     time_model: str | None = None
     budget_min: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None

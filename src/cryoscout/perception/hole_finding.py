@@ -243,6 +243,10 @@ class _Array:
     def shape(self) -> tuple[int, int]:
         return int(self.pixels.shape[0]), int(self.pixels.shape[1])
 
+    @property
+    def bottom_first(self) -> bool:
+        return False
+
     def rows(self, first: int, last: int) -> NDArray[np.float32]:
         with np.errstate(over="ignore", invalid="ignore"):
             block: NDArray[np.float32] = self.pixels[first:last].astype(np.float32)

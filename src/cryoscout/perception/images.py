@@ -17,7 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import InputError
-from cryoscout.core.picture_file import PAGES_COUNTED, PictureError, opened_picture, picture_format
+from cryoscout.core.picture_file import (
+    PAGES_COUNTED,
+    PictureError,
+    grey_numbers,
+    opened_picture,
+    picture_format,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,6 +45,10 @@ class Picture(Protocol):
     def shape(self) -> tuple[int, int]:
         """(rows, columns); row 0 is the first that the file holds."""
 
+    @property
+    def bottom_first(self) -> bool:
+        """Whether row 0 is the lowest row of the picture, as in an MRC file, else the top one."""
+
     def rows(self, first: int, last: int) -> NDArray[np.float32]:
         """Rows first..last-1, (last - first, columns), finite, with the numbers of the file; colour becomes grey.
 
@@ -54,9 +64,14 @@ def read_image(path: Path) -> NDArray[np.float32]:
     format, larger than MOST_PIXELS, with several pictures, or with values that are not finite.
     """
     with opened_image(path) as picture:
-        image = np.empty(picture.shape, dtype=np.float32)
-        for first, last in blocks_of(picture.shape):
-            image[first:last] = picture.rows(first, last)
+        return all_rows(picture)
+
+
+def all_rows(picture: Picture) -> NDArray[np.float32]:
+    """The whole picture as one array. Raises InputError as `Picture.rows`."""
+    image = np.empty(picture.shape, dtype=np.float32)
+    for first, last in blocks_of(picture.shape):
+        image[first:last] = picture.rows(first, last)
     return image
 
 
@@ -157,10 +172,13 @@ class _Decoded:
     def shape(self) -> tuple[int, int]:
         return self.picture.height, self.picture.width
 
+    @property
+    def bottom_first(self) -> bool:
+        return False
+
     def rows(self, first: int, last: int) -> NDArray[np.float32]:
         part = self.picture.crop((0, first, self.picture.width, last))
-        grey = part.mode in ("1", "L", "I", "F") or part.mode.startswith("I;16")
-        return _finite(self.path, np.asarray(part if grey else part.convert("L"), dtype=np.float32))
+        return _finite(self.path, grey_numbers(part).astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -172,6 +190,10 @@ class _Mrc:
     kind: np.dtype[np.generic]
     start: int
     """Bytes before the first row."""
+
+    @property
+    def bottom_first(self) -> bool:
+        return True
 
     def rows(self, first: int, last: int) -> NDArray[np.float32]:
         columns = self.shape[1]

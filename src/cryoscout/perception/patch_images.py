@@ -17,7 +17,7 @@ from cryoscout.core.grey_levels import to_8_bit
 from cryoscout.formats.epu.names import square_folder
 from cryoscout.formats.epu.pictures import square_of_picture, square_pictures
 from cryoscout.perception.crops import cut_crops
-from cryoscout.perception.images import read_image
+from cryoscout.perception.images import all_rows, opened_image
 from cryoscout.perception.prepare import SMALLEST_SIDE_PX
 from cryoscout.session.joins import NAMES_SHOWN, JoinReport, leginon_stem
 from cryoscout.session.model import Session
@@ -289,9 +289,10 @@ def _crops(
 
 
 def _read(path: Path, places: _Places) -> NDArray[np.float32]:
-    if not places.frame.mrc and path.suffix.lower() == ".mrc":
-        raise InputError(
-            f"{path} must be a PNG, JPEG or TIFF, because which row of an MRC is the top one is not known for "
-            f"{places.session.info.format} sessions. Got MRC instead. Remedy: convert it, the top row first."
-        )
-    return read_image(path)
+    with opened_image(path) as picture:
+        if picture.bottom_first and not places.frame.mrc:
+            raise InputError(
+                f"{path} must be a PNG, JPEG or TIFF, because which row of an MRC is the top one is not known for "
+                f"{places.session.info.format} sessions. Got MRC instead. Remedy: convert it, the top row first."
+            )
+        return all_rows(picture)

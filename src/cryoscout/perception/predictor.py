@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from cryoscout.core.errors import InputError
+from cryoscout.core.units import check_threshold_angstrom
 from cryoscout.perception.prepare import check_images, unusable
 from cryoscout.perception.settings import FitSettings
 from cryoscout.perception.temperature import apply_slope
@@ -79,8 +80,7 @@ class Predictor(ABC):
 
     def check_threshold(self, threshold_angstrom: float) -> None:
         """Raise InputError for a threshold that this cannot answer."""
-        if not math.isfinite(threshold_angstrom) or threshold_angstrom <= 0.0:
-            raise InputError(f"A threshold must be above 0 Å. Got {threshold_angstrom} instead.")
+        check_threshold_angstrom(threshold_angstrom)
         if self.edges_angstrom:
             return
         if self.threshold_angstrom is None:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import CryoscoutError
+from cryoscout.formats.limits import FARTHEST_PX
 from cryoscout.formats.serialem.mdoc import MdocFile, read_mdoc
 
 if TYPE_CHECKING:
@@ -41,10 +42,10 @@ class Tile(NamedTuple):
     right: float
 
 
-def tiles_beside(path: Path, shape: tuple[int, int]) -> tuple[Tile, ...] | None:
+def tiles_beside(path: Path, shape: tuple[int, int], *, bottom_first: bool) -> tuple[Tile, ...] | None:
     """The tiles of a picture by the metadata file beside it; None where none says it, or it is of another size.
 
-    shape : (rows, columns) of the picture, row 0 the first that the file holds: the lowest of an MRC, else the top one
+    shape : (rows, columns) of the picture     bottom_first : whether row 0 is its lowest (`Picture.bottom_first`)
     """
     for name in dict.fromkeys(
         [f"{path.name}.mdoc", f"{path.stem}.mdoc", *(f"{path.stem}{suffix}.mdoc" for suffix in _MRC_SUFFIXES)]
@@ -56,7 +57,7 @@ def tiles_beside(path: Path, shape: tuple[int, int]) -> tuple[Tile, ...] | None:
             file = read_mdoc(beside, permissive=True)
         except CryoscoutError:
             continue
-        found = _of_pieces(file, shape, is_bottom_first(path))
+        found = _of_pieces(file, shape, bottom_first)
         if found is not None:
             return found
     return None
@@ -68,11 +69,6 @@ def tiles_of_map(item: NavItem, shape: tuple[int, int]) -> tuple[Tile, ...] | No
     if not item.is_montage or across < 1 or down < 1 or not 1 < across * down <= MOST_TILES:
         return None
     return _cut(np.linspace(0, shape[0], down + 1), np.linspace(0, shape[1], across + 1))
-
-
-def is_bottom_first(path: Path) -> bool:
-    """Whether row 0 of a picture is its lowest row, as in an MRC file."""
-    return path.suffix.lower() in _MRC_SUFFIXES
 
 
 def _of_pieces(file: MdocFile, shape: tuple[int, int], bottom_first: bool) -> tuple[Tile, ...] | None:
@@ -87,6 +83,8 @@ def _of_pieces(file: MdocFile, shape: tuple[int, int], bottom_first: bool) -> tu
     if size is None or not 1 < len(of_first) <= MOST_TILES:
         return None
     corner = np.array(of_first)
+    if not (np.abs(corner) <= FARTHEST_PX).all():
+        return None
     corner -= corner.min(axis=0)
     whole = corner.max(axis=0) + size
     scale = np.array([shape[1], shape[0]]) / whole
@@ -134,4 +132,4 @@ def _two_numbers(text: str | None) -> Sequence[float] | None:
         width, height = (float(word) for word in words)
     except ValueError:
         return None
-    return (width, height) if width > 0 and height > 0 else None
+    return (width, height) if 1 <= width <= FARTHEST_PX and 1 <= height <= FARTHEST_PX else None

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import InputError, UnknownNameError
-from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
+from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM, check_threshold_angstrom
 from cryoscout.routing.places import Places
-from cryoscout.routing.predictions import Prediction, check_threshold_angstrom
+from cryoscout.routing.predictions import Prediction
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
 from cryoscout.routing.replay import Truth
 from cryoscout.routing.time_model import TimeModel

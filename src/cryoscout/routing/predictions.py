@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.belief.effects import Y1_EFFECTS, Y1_FLAT_EFFECTS, EffectVariances
-from cryoscout.core.errors import DataError, InputError, UnknownNameError
+from cryoscout.core.errors import DataError, UnknownNameError
 from cryoscout.core.hole_tree import HoleTree
-from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
+from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM, check_threshold_angstrom
 from cryoscout.session.model import OWN_PREDICTIONS, Session
 
 COMBINED = "combined"
@@ -91,16 +91,6 @@ def prediction_of(
         cautions.append(f"Prediction {name!r} {LABELS_ALONE}")
     effects = Y1_FLAT_EFFECTS if name == FLAT else Y1_EFFECTS
     return Prediction(name, p_good, effects, loadings, checked, notes, tuple(cautions), scores)
-
-
-def check_threshold_angstrom(threshold_angstrom: float) -> float:
-    """Return the threshold, or raise InputError when it is not a positive resolution."""
-    if not (np.isfinite(threshold_angstrom) and threshold_angstrom > 0):
-        raise InputError(
-            f"The threshold must be a positive resolution in angstrom. Got {threshold_angstrom!r} instead. "
-            "Remedy: for example --threshold-angstrom 6."
-        )
-    return float(threshold_angstrom)
 
 
 def prediction_names(session: Session) -> list[str]:

@@ -19,7 +19,12 @@ from pydantic import Field
 from cryoscout.core.errors import DataError, InputError, UnknownNameError
 from cryoscout.core.hole_tree import HoleTree
 from cryoscout.core.settings import Settings
-from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM, is_failed_fit
+from cryoscout.core.units import (
+    GOOD_THRESHOLD_ANGSTROM,
+    LEAST_THRESHOLD_ANGSTROM,
+    MOST_THRESHOLD_ANGSTROM,
+    is_failed_fit,
+)
 from cryoscout.session.ctf_runs import check_ctf_runs
 from cryoscout.session.overrides import Overrides
 from cryoscout.session.recorded_order import NUMBERED_IN_ORDER, RecordedOrder, recorded_order_of
@@ -63,7 +68,9 @@ class SessionInfo(Settings):
     """Exposures per hole, constant within a session."""
     default_time_model: Literal["cryorl", "fitted"] = "fitted"
     """`cryorl` for built-in and simulated sessions and where times are missing."""
-    threshold_angstrom: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = GOOD_THRESHOLD_ANGSTROM
+    threshold_angstrom: Annotated[float, Field(ge=LEAST_THRESHOLD_ANGSTROM, le=MOST_THRESHOLD_ANGSTROM)] = (
+        GOOD_THRESHOLD_ANGSTROM
+    )
     """A micrograph is good when its CTF resolution is at or below this (angstrom)."""
     description: str = ""
     origin: str = ""

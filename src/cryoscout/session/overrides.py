@@ -22,6 +22,7 @@ from pydantic import Field, NaiveDatetime, ValidationError, model_validator
 
 from cryoscout.core.errors import InputError, UnknownNameError
 from cryoscout.core.settings import Settings
+from cryoscout.core.units import LEAST_THRESHOLD_ANGSTROM, MOST_THRESHOLD_ANGSTROM
 
 PlaceOverride = Literal["pin", "ban", "skip"]
 Undoable = Literal["pin", "ban", "skip", "order", "budget", "threshold", "target"]
@@ -116,7 +117,7 @@ class Threshold(_Said):
     """A micrograph is good when its CTF resolution is at or below this."""
 
     kind: Literal["threshold"] = "threshold"
-    threshold_angstrom: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+    threshold_angstrom: Annotated[float, Field(ge=LEAST_THRESHOLD_ANGSTROM, le=MOST_THRESHOLD_ANGSTROM)]
 
 
 class Target(_Said):

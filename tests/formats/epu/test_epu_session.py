@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from epu_samples import ATLAS, DATA, SQUARE, formats_data, short_square
+from epu_samples import ATLAS, DATA, SQUARE, formats_data, short_atlas, short_square
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -21,6 +22,7 @@ from cryoscout.formats.epu.dm import read_atlas
 from cryoscout.formats.epu.images import read_image
 from cryoscout.formats.epu.session import detect, read_source, validate
 from cryoscout.formats.records import EXPOSURE_COLUMNS, HOLE_COLUMNS, LOOK_COLUMNS, SQUARE_COLUMNS
+from cryoscout.formats.text.findings import Findings
 from cryoscout.session.vendor_fields import VendorFields
 from examples import share
 
@@ -510,3 +512,51 @@ def test_the_picture_beside_an_atlas_says_how_bright_its_squares_are(tmp_path):
     assert any("other proportions" in note for note in source.notes)
     (tmp_path / "Atlas_19493264.png").write_bytes(b"\x89PNG no picture")
     assert any("cannot be read" in note for note in read_source(tmp_path / "Atlas.dm").notes)
+
+
+@pytest.mark.parametrize("depth", [1, 8, 16])
+def test_the_picture_of_an_atlas_may_have_any_depth(tmp_path, depth):
+    (tmp_path / "Atlas.dm").write_text(short_atlas(), encoding="utf-8")
+    atlas = read_atlas(tmp_path / "Atlas.dm")
+    width, height = (round(each / 4) for each in atlas.size_px)
+    rows = np.linspace(0, 255, height)[:, None].repeat(width, axis=1)
+    picture = {1: rows > 100, 8: rows.astype(np.uint8), 16: (rows * 257).astype(np.uint16)}[depth]
+    Image.fromarray(picture).save(tmp_path / "Atlas_19493264.png")
+    squares = read_source(tmp_path / "Atlas.dm").squares.set_index("square_id")
+    node = max(
+        atlas.squares, key=lambda each: each.centre_px[1] if each.centre_px[1] < atlas.size_px[1] - 200 else 0
+    )
+    expected = 255 * node.centre_px[1] / atlas.size_px[1]
+    expected = 255.0 * (expected > 100) if depth == 1 else expected
+    assert squares.loc[node.square_id, "brightness"] == pytest.approx(expected, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "put"),
+    [
+        (r"(<\w+:width>|<width>)[^<]*", "1e-320"),
+        (r"(<\w+:width>|<width>)[^<]*", "0"),
+        (r"(<\w+:height>|<height>)[^<]*", "-5"),
+        (r"(<\w+:width>|<width>)[^<]*", "1e307"),
+        (r"(<\w+:x>|<x>)[^<]*", "1e307"),
+        pytest.param(
+            r"(<AtlasPixelPosition[^>]*>).*?(?=</AtlasPixelPosition>)",
+            "".join(
+                f"<a:{name}>{put}</a:{name}>"
+                for name, put in (("height", "1e-320"), ("width", "1e-320"), ("x", "0"), ("y", "0"))
+            ),
+            id="tiny tiles",
+        ),
+        pytest.param(r"(AtlasImageReference.*?BaseFileName[^>]*>)[^<]*", "a" * 5000, id="long name"),
+        (r"(AtlasImageReference.*?BaseFileName[^>]*>)[^<]*", ""),
+    ],
+)
+def test_odd_values_of_an_atlas_leave_its_squares_there(tmp_path, pattern, put):
+    text = re.sub(pattern, rf"\g<1>{put}", short_atlas(), flags=re.DOTALL)
+    assert text != short_atlas()
+    (tmp_path / "Atlas.dm").write_text(text, encoding="utf-8")
+    Image.fromarray(np.full((200, 200), 20, dtype=np.uint8)).save(tmp_path / "Atlas_19493264.png")
+    source = read_source(tmp_path / "Atlas.dm", permissive=True)
+    assert len(source.squares) == len(read_atlas(tmp_path / "Atlas.dm", Findings(tmp_path, True)).squares) > 0
+    assert source.squares["brightness"].isna().all()
+    assert any("brightness" in note for note in source.notes)

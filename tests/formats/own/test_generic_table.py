@@ -293,7 +293,7 @@ def test_what_could_mean_another_time_is_refused(text):
     assert str(parse_time(text)).startswith("a time must be a date with a time of day")
 
 
-@given(st.datetimes(datetime(1980, 1, 1), datetime(2199, 12, 31)))
+@given(st.datetimes(datetime(1990, 1, 1), datetime(2199, 12, 31)))
 def test_every_iso_time_reads_back(time):
     assert parse_time(time.isoformat(timespec="microseconds")) == time
     assert parse_time(f"{time:%Y%m%d_%H%M%S}") == time.replace(microsecond=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from cryoscout.core.errors import InputError
 from cryoscout.formats.serialem.nav import read_nav
-from cryoscout.formats.serialem.nav_writer import PlannedHole, write_nav
+from cryoscout.formats.serialem.nav_writer import PlannedHole, PlannedSquare, write_nav, write_nav_of_squares
+from cryoscout.formats.serialem.places import places_of
 
 DATA = Path(__file__).parents[1] / "data" / "serialem"
 MADE = DATA / "made_by_hand_two_squares.nav"
@@ -260,3 +262,40 @@ def test_an_xml_navigator_is_written_in_the_autodoc_form(tmp_path):
     assert [item.id for item in after.items if item.acquire] == [hole.hole_id for hole in ROUTE]
     assert after.by_id["7"].section.get("FutureKey") == "kept = 1"
     assert "The navigator was XML and is written in the autodoc form." in notes
+
+
+def with_points(tmp_path, n):
+    """The navigator with n points on its grid map."""
+    points = "".join(
+        f"[Item = p{i}]\nColor = 0\nStageXYZ = {-900 + i % 100 * 9} {-900 + i // 100 * 6} 0\nNumPts = 1\nRegis = 1\n"
+        f"Type = 0\nDrawnID = 100001\nMapID = {200_000 + i}\nPtsX = 0\nPtsY = 0\n\n"
+        for i in range(n)
+    )
+    path = tmp_path / "grid.nav"
+    path.write_text(MADE.read_text().rstrip() + "\n\n" + points)
+    return read_nav(path)
+
+
+def test_squares_stand_in_their_order_below_the_maps_each_once(tmp_path):
+    nav = with_points(tmp_path, 3)
+    squares = [PlannedSquare("p2", 0.5), PlannedSquare("p0", 0.25)]
+    write_nav_of_squares(nav, squares, tmp_path / "plan.nav")
+    items = read_nav(tmp_path / "plan.nav").items
+    assert [item.id for item in items[:7]] == ["1-A", "3-A", "4-A", "5-V", "p2", "p0", "2"]
+    assert [item.section.get("UserValue1") for item in items if item.acquire] == ["0.5000", "0.2500"]
+    assert {item.id for item in items} == {item.id for item in nav.items}
+    with pytest.raises(InputError, match=r"A square must be opened once\. Got 'p2' again instead"):
+        write_nav_of_squares(nav, [squares[0], squares[0]], tmp_path / "twice.nav")
+
+
+@pytest.mark.slow
+def test_many_squares_are_gone_through_once(tmp_path):
+    nav = with_points(tmp_path, 20_000)
+    began = time.process_time()
+    squares = [PlannedSquare(item.id, 0.5) for item in places_of(nav, 5.0).unopened]
+    # Generous: 400 million comparisons take nine seconds.
+    assert time.process_time() - began < 3
+    assert len(squares) > 19_000
+    began = time.process_time()
+    write_nav_of_squares(nav, squares, tmp_path / "plan.nav")
+    assert time.process_time() - began < 8

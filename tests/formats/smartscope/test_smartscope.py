@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from hypothesis import given
@@ -15,20 +16,13 @@ from hypothesis import strategies as st
 
 from cryoscout.core.errors import FileFormatError, InputError, ServiceError
 from cryoscout.formats.smartscope import rest as smartscope_rest
-from cryoscout.formats.smartscope.records import STATUSES, detect, read_source, validate
-from cryoscout.formats.smartscope.rest import (
-    TOKEN_VARIABLE,
-    SmartScopeClient,
-    is_address,
-    list_sessions,
-    read_selection,
-    read_session,
-    read_token,
-    select_holes,
-    select_squares,
-    sessions_in_words,
-    write_selection,
-)
+from cryoscout.formats.smartscope.addresses import TOKEN_VARIABLE, is_address
+from cryoscout.formats.smartscope.record_reader import STATUSES
+from cryoscout.formats.smartscope.records import detect, read_source, validate
+from cryoscout.formats.smartscope.rest import SmartScopeClient, read_token
+from cryoscout.formats.smartscope.selecting import select_holes, select_squares
+from cryoscout.formats.smartscope.selection import read_selection, write_selection
+from cryoscout.formats.smartscope.server_session import list_sessions, read_session, sessions_in_words
 from smartscope_server import TOKEN, Server, running
 
 DATA = Path(__file__).parents[1] / "data"
@@ -585,6 +579,68 @@ def test_areas_of_squares_are_counted_on_the_atlas_of_the_server(server):
     server.lists["atlas"] = [{"atlas_id": "A1", "grid_id": "G1", "pixel_size": 640.0}]
     squares = read_session(client_of(server), "run7").squares
     assert squares["area_um2"].tolist() == pytest.approx([2500 * 0.064**2] * 2)
+
+
+def test_the_area_of_a_square_is_counted_on_its_own_atlas(server):
+    server.lists["atlas"] = [
+        {"atlas_id": "A1", "grid_id": "G1", "pixel_size": 640.0},
+        {"atlas_id": "A2", "grid_id": "G1", "pixel_size": 1280.0},
+    ]
+    for square, atlas_id in zip(server.lists["squares"], ("A2", "A1"), strict=True):
+        square["atlas_id"] = atlas_id
+    areas = read_session(client_of(server), "run7").squares["area_um2"]
+    assert areas.tolist() == pytest.approx([2500 * 0.128**2, 2500 * 0.064**2])
+    del server.lists["squares"][1]["atlas_id"]
+    assert read_session(client_of(server), "run7").squares["area_um2"].isna().tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("record", "key", "value", "message"),
+    [
+        ("squares", "area", -4.0, "area must be above 0 px. Got -4 instead."),
+        ("squares", "area", 1e300, "area must be above 0 and at most 10,000,000 um2"),
+        (
+            "atlas",
+            "pixel_size",
+            1e300,
+            "pixel_size must be the size of a pixel, above 0 and at most 1,000,000 angstrom",
+        ),
+        ("atlas", "pixel_size", 0, "pixel_size must be the size of a pixel, above 0"),
+        (
+            "squares",
+            "completion_time",
+            "9999-12-31T23:59:59Z",
+            "completion_time must be a time yyyy-mm-dd",
+        ),
+        ("squares", "completion_time", "yesterday", "Got 'yesterday' instead."),
+        ("squares", "completion_time", 17.5, "Got '17.5' instead."),
+    ],
+)
+def test_a_value_of_a_square_that_cannot_be_is_named_and_missing(server, record, key, value, message):
+    server.lists["atlas"] = [{"atlas_id": "A1", "grid_id": "G1", "pixel_size": 640.0}]
+    server.lists[record][0][key] = value
+    with pytest.raises(FileFormatError) as error:
+        read_session(client_of(server), "run7")
+    assert message in str(error.value)
+    source = read_session(client_of(server), "run7", permissive=True)
+    assert [message in each.message for each in source.deviations] == [True]
+    assert source.deviations[0].element
+    column = "looked_at" if key == "completion_time" else "area_um2"
+    assert pd.isna(source.squares[column].iloc[0])
+    assert len(source.squares) == 2
+
+
+def test_two_names_of_one_square_or_hole_are_sent_once_or_not_at_all(server):
+    server.lists["squares"][1]["status"] = None
+    for squares in ({"grid1": ["grid1_square2", "S2"]}, {"grid1": ["S2"], "G1": ["grid1_square2"]}):
+        with pytest.raises(
+            InputError, match=r"A square of the plan must be named once. Got '.*' and '.*', which are"
+        ):
+            select_squares(client_of(server), squares)
+    hole = next(each for each in server.lists["holes"] if each["hole_id"] == "H2-7")
+    with pytest.raises(InputError, match=r"A hole of the plan must be named once"):
+        select_holes(client_of(server), ["G1"], ["H2-7", hole["name"]])
+    assert server.bodies == []
 
 
 def test_a_selection_that_fails_is_told(server):

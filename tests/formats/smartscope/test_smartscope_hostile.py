@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from cryoscout.core.errors import CryoscoutError, FileFormatError, ServiceError
 from cryoscout.formats.smartscope import rest
-from cryoscout.formats.smartscope.rest import SmartScopeClient, list_sessions, read_session, select_holes
+from cryoscout.formats.smartscope.rest import SmartScopeClient
+from cryoscout.formats.smartscope.selecting import select_holes
+from cryoscout.formats.smartscope.server_session import list_sessions, read_session
 from examples import share
 from smartscope_server import TOKEN
 

@@ -9,8 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryoscout.core.errors import FileFormatError
-from cryoscout.formats.smartscope.rest import read_selection, selection_body, write_selection
-from cryoscout.formats.smartscope.selection import detect, read_source, validate
+from cryoscout.formats.smartscope.selection import (
+    detect,
+    read_selection,
+    read_source,
+    selection_body,
+    validate,
+    write_selection,
+)
 
 holes = st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=12, unique=True)
 

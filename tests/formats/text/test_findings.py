@@ -108,6 +108,15 @@ def test_lines_of_two_encodings_in_one_file_are_each_read_as_its_own(tmp_path):
     assert findings.was_code_page
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_of_two_encodings_are_told_apart_whatever_ends_them(tmp_path, end):
+    path = tmp_path / "a.txt"
+    path.write_bytes(
+        f"\u00b5 utf-8{end}".encode() + f"\u00b5 page{end}".encode("cp1252") + "\u00b5 utf-8".encode()
+    )
+    assert read_lines(Findings(path), 1000) == (["\u00b5 utf-8", "\u00b5 page", "\u00b5 utf-8"], False)
+
+
 @pytest.mark.parametrize("name", LINES)
 def test_utf_8_with_a_mark_and_utf_16_with_one_read_as_utf_8(tmp_path, name):
     text = SAMPLES[name].data.decode()

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscout.core.picture_file import PictureError, opened_picture, picture_format
+from cryoscout.core.picture_file import PictureError, grey_numbers, opened_picture, picture_format
 from cryoscout.formats.epu.dm import Atlas
+from cryoscout.formats.limits import FARTHEST_PX
 
 ENDINGS = (".jpg", ".jpeg", ".png")
 LARGEST_PICTURE_PX = 200_000_000
@@ -25,21 +27,23 @@ MIDDLE = 0.3
 _SAME_PROPORTIONS = 0.02
 
 
-def square_brightness(atlas: Atlas, folder: Path) -> tuple[dict[str, float], str | None]:
+def square_brightness(atlas: Atlas, folder: Path) -> tuple[dict[str, float], str]:
     """Median grey level (0 to 255) of the middle of every square on the atlas's picture, and a note.
 
     folder : of Atlas.dm     Empty where there is no picture that fits; the note says why.
     """
-    if atlas.image_name is None or not math.isfinite(sum(atlas.size_px)):
-        return {}, None
-    path = next((p for end in ENDINGS if (p := folder / f"{atlas.image_name}{end}").is_file()), None)
+    if atlas.image_name is None:
+        return {}, "the atlas names no picture: squares have no brightness"
+    if not all(1.0 <= length <= FARTHEST_PX for length in atlas.size_px):
+        return {}, "the tiles of the atlas do not say how large it is: squares have no brightness"
+    path = _picture_beside(folder, atlas.image_name)
     if path is None:
         return {}, (
             f"no picture {atlas.image_name}.jpg lies beside Atlas.dm: squares have their area from the atlas, and no "
             "brightness"
         )
     try:
-        grey = _grey(path)
+        grey, white = _grey(path)
     except (OSError, PictureError) as error:
         return {}, f"the atlas's picture {path.name} cannot be read ({error}): squares have no brightness"
     height, width = grey.shape
@@ -53,11 +57,23 @@ def square_brightness(atlas: Atlas, folder: Path) -> tuple[dict[str, float], str
     for square in atlas.squares:
         level = _level(grey, square.centre_px, square.size_px, scale)
         if level is not None:
-            found[square.square_id] = level
+            found[square.square_id] = level * 255.0 / white
     return found, f"{len(found)} of {len(atlas.squares)} squares have their brightness from {path.name}"
 
 
-def _grey(path: Path) -> NDArray[np.uint8]:
+def _picture_beside(folder: Path, name: str) -> Path | None:
+    for ending in ENDINGS:
+        path = folder / f"{name}{ending}"
+        try:
+            if path.is_file():
+                return path
+        except OSError:
+            continue  # no name of a file, such as one that is too long
+    return None
+
+
+def _grey(path: Path) -> tuple[NDArray[Any], float]:
+    """(rows, columns), the numbers of the picture, and what stands for white."""
     with path.open("rb") as file:
         kind = picture_format(file.read(8))
     if kind is None:
@@ -65,17 +81,22 @@ def _grey(path: Path) -> NDArray[np.uint8]:
     with opened_picture(path, kind) as (picture, _):
         if picture.width * picture.height > LARGEST_PICTURE_PX:
             raise PictureError(f"more than {LARGEST_PICTURE_PX:,} px")
-        return np.asarray(picture.convert("L"), dtype=np.uint8)
+        numbers = grey_numbers(picture)
+    if numbers.dtype == np.bool_:
+        return numbers.astype(np.uint8), 1.0
+    # A PNG has at most 16 bits, which Pillow may hold in 32.
+    return numbers, 255.0 if numbers.itemsize == 1 else 65535.0
 
 
 def _level(
-    grey: NDArray[np.uint8],
+    grey: NDArray[Any],
     centre_px: tuple[float, float],
     size_px: tuple[float, float],
     scale: tuple[float, float],
 ) -> float | None:
     """Median within a circle around the middle; None where it is not on the picture."""
-    if not math.isfinite(sum((*centre_px, *size_px))) or min(size_px) <= 0:
+    known = all(abs(value) <= FARTHEST_PX for value in (*centre_px, *size_px))
+    if not known or min(size_px) <= 0:
         return None
     x, y = centre_px[0] * scale[0], centre_px[1] * scale[1]
     radius = max(MIDDLE * min(size_px[0] * scale[0], size_px[1] * scale[1]), 0.5)

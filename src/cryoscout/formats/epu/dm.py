@@ -438,11 +438,13 @@ def _atlas_square(document: XmlDocument, square_id: str, node: Element, findings
         return number(document.text(node, "PositionOnTheAtlas", *names), element, findings, factor)
 
     area = on_atlas("Physical", "width", factor=UM_PER_M) * on_atlas("Physical", "height", factor=UM_PER_M)
+    element = f"Nodes/{square_id}/PositionOnTheAtlas/Physical"
+    area_um2 = limits.square_area_um2(area, "its area", findings, element=element)
     return AtlasSquare(
         square_id,
         x,
         y,
-        area if area > 0 else math.nan,
+        area_um2,
         (on_atlas("Center", "x"), on_atlas("Center", "y")),
         (on_atlas("Size", "width"), on_atlas("Size", "height")),
         extra,

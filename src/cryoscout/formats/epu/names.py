@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
-from cryoscout.formats.epu.values import FIRST_YEAR, LAST_YEAR
+from cryoscout.formats.limits import FIRST_YEAR, LAST_YEAR
 
 _ID = r"([0-9]{1,20})"
 _WHEN = r"([0-9]{8}_[0-9]{4}(?:[0-9]{2})?)"

@@ -171,7 +171,7 @@ def _take(
         for file, atlas in reader.read([files.atlas], read_atlas):
             found.atlas = atlas
             found.brightness, note = square_brightness(atlas, Path(file.path).parent)
-            found.notes += [] if note is None else [note]
+            found.notes.append(note)
     for file, square in reader.read(metadata, read_grid_square):
         _take_square(found, square, file)
     for file, image in reader.read(square_images, read_image):

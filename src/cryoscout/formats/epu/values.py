@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from cryoscout.formats.limits import FIRST_YEAR, LAST_YEAR
 from cryoscout.formats.text.findings import Findings
 
 UM_PER_M = 1e6
@@ -24,8 +25,6 @@ _LONGEST_SHOWN = 40
 _TIME = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,9}))?(Z|[+-][0-9]{2}:[0-9]{2})?"
 )
-FIRST_YEAR, LAST_YEAR = 1990, 2199
-"""Other years are what programs write for no time, and do not fit into nanoseconds."""
 
 
 @dataclass(frozen=True, slots=True)

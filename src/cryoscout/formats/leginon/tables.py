@@ -30,7 +30,7 @@ import pandas as pd
 from cryoscout.core.errors import FileFormatError, InputError
 from cryoscout.formats.ctf.records import LARGEST_TABLE_BYTES, parse_number, shown
 from cryoscout.formats.leginon.names import LeginonName, parse_name
-from cryoscout.formats.limits import low_resolution_problem, pixel_problem
+from cryoscout.formats.limits import FIRST_YEAR, LAST_YEAR, low_resolution_problem, pixel_problem
 from cryoscout.formats.text.findings import (
     Deviation,
     Findings,
@@ -241,11 +241,15 @@ def _ctf_values(fields: list[str]) -> dict[str, Any]:
 
 def _time_values(fields: list[str]) -> dict[str, Any]:
     try:
-        return {"at": datetime.strptime(fields[0], TIME_FORMAT)}
+        at = datetime.strptime(fields[0], TIME_FORMAT)
     except ValueError:
+        at = None
+    if at is None or not FIRST_YEAR <= at.year <= LAST_YEAR:
         raise _LineError(
-            f"a time must be written yyyy-mm-dd hh:mm:ss. Got {shown(fields[0])} instead."
-        ) from None
+            f"a time must be written yyyy-mm-dd hh:mm:ss, between {FIRST_YEAR} and {LAST_YEAR}. "
+            f"Got {shown(fields[0])} instead."
+        )
+    return {"at": at}
 
 
 def _softmax_values(fields: list[str]) -> dict[str, Any]:

@@ -15,8 +15,7 @@ import re
 from datetime import datetime
 
 from cryoscout.formats.ctf.records import shown
-
-FIRST_YEAR, LAST_YEAR = 1980, 2200
+from cryoscout.formats.limits import FIRST_YEAR, LAST_YEAR
 
 _MONTHS = {
     name: number
@@ -45,10 +44,10 @@ def parse_time(text: str) -> datetime | str:
             continue
         parts = match.groupdict()
         month = _MONTHS.get(parts["name"].lower()) if parts.get("name") else int(parts["month"])
-        year = int(parts["year"])
+        year = int(parts["year"]) + (2000 if len(parts["year"]) == 2 else 0)
         fraction = (parts.get("fraction") or "").ljust(6, "0")[:6]
         try:
-            if month is None or not FIRST_YEAR <= (year := year if year >= 100 else 2000 + year) <= LAST_YEAR:
+            if month is None or not FIRST_YEAR <= year <= LAST_YEAR:
                 break
             return datetime(
                 year,

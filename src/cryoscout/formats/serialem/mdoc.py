@@ -66,8 +66,6 @@ MULTISHOT_KEYS = ("MultishotHoleAndPosition", "MultiShotHoleAndPosition")
 RECORD_SETS = (4, -3)
 """LowDoseConSet of a Record image, in low dose and outside it: what is no View, Focus, Trial, Preview, Search, map."""
 
-EARLIEST_YEAR, LATEST_YEAR = 1990, 2199
-
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _DATE_TIME = re.compile(r"(\d{1,2})-([A-Z][a-z]{2})-(\d{4}|\d{2})\s+(\d{1,2}):(\d\d):(\d\d)")
 _DATE_TIME_ASCII = re.compile(r"[\x20-\x7e\t]*")
@@ -180,7 +178,7 @@ def parse_date_time(text: str) -> datetime | None:
     if match is None or match[2] not in _MONTHS:
         return None
     year = int(match[3]) + (2000 if len(match[3]) == 2 else 0)
-    if not EARLIEST_YEAR <= year <= LATEST_YEAR:
+    if not limits.FIRST_YEAR <= year <= limits.LAST_YEAR:
         return None
     try:
         return datetime(

@@ -3,7 +3,8 @@
 A polygon, or a point drawn on a whole-grid map, in which no map of a square was taken is a square that was not opened
 yet; a polygon around a square's map says how large that square is. A point on a whole-grid map at which exposures were
 taken is a hole: of the square whose map or polygon is around it, else of a square of its own, which the point stood for
-before it was imaged. A point in the middle of a square's map, or in a polygon, stands for that square. Frames: stage um.
+before it was imaged. A point in the middle of a square's map, or in a polygon, stands for that square.
+Frames: um of the stage.
 """
 
 from __future__ import annotations

@@ -35,14 +35,12 @@ Doubt: whether x, y of a finder are columns and rows from the upper left corner 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pandas.api.typing import NaTType
 
 from cryoscout.core.errors import FileFormatError
 from cryoscout.formats import limits
@@ -52,7 +50,6 @@ from cryoscout.formats.ctf.records import (
     CtfRows,
     deviations_of,
     head_text,
-    parse_number,
     shown,
 )
 from cryoscout.formats.records import (
@@ -62,23 +59,11 @@ from cryoscout.formats.records import (
     SQUARE_COLUMNS,
     SourceRecords,
 )
+from cryoscout.formats.smartscope.record_reader import Record, RecordReader
 from cryoscout.formats.text.findings import Deviation, Findings
-from cryoscout.formats.text.json_values import JsonValue
-from cryoscout.formats.text.yaml_values import YamlMapping, YamlValue, read_yaml
+from cryoscout.formats.text.yaml_values import YamlMapping, read_yaml
 
 FORMAT = "smartscope"
-STATUSES = (
-    "queued",
-    "started",
-    "acquired",
-    "processed",
-    "targets_selected",
-    "selected",
-    "targets_picked",
-    "completed",
-    "skipped",
-    "error",
-)
 _OPENED = ("acquired", "processed", "targets_selected", "selected", "targets_picked", "completed")
 """Of a square: its image was taken."""
 IMAGED = ("acquired", "processed", "completed")
@@ -90,11 +75,8 @@ CTF_FIELDS: dict[str, tuple[str, float]] = {
     "tilt_angle": ("tilt_angle_deg", 1.0),
     "tilt_axis_angle": ("tilt_axis_angle_deg", 1.0),
 }
-_PARTS = ("targets", "finders", "classifiers", "selectors")
 _INFINITE, _INFINITE_IN_YAML = "inf", (".inf", ".Inf", ".INF", "+.inf")
 _HEAD_BYTES = 64 * 1024
-
-Record = Mapping[str, JsonValue] | Mapping[str, YamlValue]
 
 
 @dataclass
@@ -117,23 +99,22 @@ class FoundRecords:
 
         atlas_pixel_angstrom : size of a pixel of the atlas, on which areas are counted; NaN unknown
         """
-        reader = _Reader(record, "square", findings)
+        reader = RecordReader(record, "square", findings)
         square_id = reader.identifier("square_id", self.squares)
         if square_id is None or not reader.status_is_known():
             return None
         x_um, y_um, _, _ = reader.position()
-        area = reader.number("area") * (atlas_pixel_angstrom * UM_PER_ANGSTROM) ** 2
         status = reader.text("status")
         looked = True if status in _OPENED else pd.NA
         looked_at = reader.moment("completion_time") if status in _OPENED else pd.NaT
-        shown_as = (area if area > 0 else math.nan, reader.grey_level())
+        shown_as = (reader.area_um2(atlas_pixel_angstrom), reader.grey_level())
         self.squares[square_id] = (square_id, grid_id, x_um, y_um, *shown_as, looked, looked_at)
         self.extra[square_id] = reader.rest("square_id")
         return square_id
 
     def add_hole(self, record: Record, square_id: str, grid_id: str, findings: Findings) -> str | None:
         """Take a hole of a square that was taken; its id, or None after reporting what is wrong with it."""
-        reader = _Reader(record, "hole", findings)
+        reader = RecordReader(record, "hole", findings)
         hole_id = reader.identifier("hole_id", self.holes)
         if hole_id is None or not reader.status_is_known():
             return None
@@ -153,7 +134,7 @@ class FoundRecords:
         self, record: Record, hole_id: str, square_id: str, grid_id: str, findings: Findings
     ) -> None:
         """Take a high-magnification image of a hole that was taken, where it was acquired."""
-        reader = _Reader(record, "highmag", findings)
+        reader = RecordReader(record, "highmag", findings)
         name = reader.text("name") or reader.text("hm_id")
         exposure_id = exposure_name(name) if name else ""
         if not exposure_id:
@@ -220,110 +201,6 @@ class FoundRecords:
         )
 
 
-class _Reader:
-    """Values of one record, by name, whether they came as text (YAML) or typed (JSON)."""
-
-    def __init__(self, record: Record, kind: str, findings: Findings) -> None:
-        self.record = record
-        self.line = record.line if isinstance(record, YamlMapping) else None
-        name = next((self.text(key) for key in (f"{kind}_id", "hm_id", "name") if self.text(key)), "?")
-        self.element = f"{kind} {name[:60] if name else name}"
-        self.findings = findings
-
-    def deviates(self, message: str) -> None:
-        self.findings.deviates(message, self.line, self.element)
-
-    def text(self, key: str) -> str | None:
-        """A scalar as text; None where it is null, missing, empty or no scalar."""
-        value = self.record.get(key)
-        if isinstance(value, bool):
-            return "true" if value else "false"
-        if isinstance(value, (int, float)):
-            return repr(value)
-        return value if isinstance(value, str) and value else None
-
-    def identifier(self, key: str, taken: Mapping[str, object]) -> str | None:
-        found = self.text(key) or self.text("name")
-        if found is None:
-            self.deviates(f"a record must have {key} or a name. Got none instead.")
-        elif found in taken:
-            self.deviates(f"{key} must be unique. Got {shown(found)} again instead.")
-            found = None
-        return found
-
-    def status_is_known(self) -> bool:
-        status = self.text("status")
-        if status is not None and status not in STATUSES:
-            self.deviates(
-                f"status must be null or one of {', '.join(STATUSES)}. Got {shown(status)} instead."
-            )
-            return False
-        return True
-
-    def flag(self, key: str) -> object:
-        text = (self.text(key) or "").lower()
-        if text not in ("true", "false", ""):
-            self.deviates(f"{key} must be true or false. Got {shown(text)} instead.")
-        return {"true": True, "false": False}.get(text, pd.NA)
-
-    def number(self, key: str) -> float:
-        """A finite number; NaN where it is null or, after reporting it, none."""
-        return self._number(key, self.text(key))
-
-    def _number(self, key: str, text: str | None) -> float:
-        if text is None:
-            return math.nan
-        value = parse_number(text)
-        if value is None or not math.isfinite(value):
-            self.deviates(f"{key} must be a finite number. Got {shown(text)} instead.")
-            return math.nan
-        return value
-
-    def moment(self, key: str) -> pd.Timestamp | NaTType:
-        """A time as SmartScope writes it, without its zone; NaT where it is null or none."""
-        text = self.text(key)
-        try:
-            return pd.NaT if text is None else pd.Timestamp(datetime.fromisoformat(text).replace(tzinfo=None))
-        except ValueError:
-            return pd.NaT
-
-    def grey_level(self) -> float:
-        """The value of the selector by grey level; NaN where none has been at it."""
-        selectors = self.record.get("selectors")
-        for each in selectors if isinstance(selectors, list) else []:
-            if isinstance(each, dict) and "gray" in str(each.get("method_name", "")).lower():
-                return _Reader(each, "selector", self.findings).number("value")
-        return math.nan
-
-    def position(self) -> tuple[float, float, float, float]:
-        """Stage x, y (um) and image x, y (px) of the first finder, which SmartScope itself takes; NaN without one."""
-        finders = self.record.get("finders")
-        if finders is None or finders == []:
-            return (math.nan,) * 4
-        first = finders[0] if isinstance(finders, list) else None
-        if not isinstance(first, dict):
-            self.deviates("finders must be a list of records. Got something else instead.")
-            return (math.nan,) * 4
-        finder = _Reader(first, "finder", self.findings)
-        finder.line, finder.element = finder.line or self.line, self.element
-        where = (self.findings, finder.line, finder.element)
-        x_um, y_um = (limits.stage_um(finder.number(key), key, *where) for key in ("stage_x", "stage_y"))
-        x_px, y_px = (limits.image_px(finder.number(key), key, *where) for key in ("x", "y"))
-        return x_um, y_um, x_px, y_px
-
-    def rest(self, own_id: str) -> dict[str, str]:
-        """Every scalar of the record, and labels of classifiers and selectors by their method."""
-        texts = {key: self.text(key) for key in self.record if key not in (*_PARTS, own_id)}
-        for part in ("classifiers", "selectors"):
-            labels = self.record.get(part)
-            for label in labels if isinstance(labels, list) else []:
-                if isinstance(label, dict):
-                    method = _Reader(label, part, self.findings)
-                    words = [method.text("label"), method.text("value")]
-                    texts[f"{part}/{method.text('method_name')}"] = " ".join(word for word in words if word)
-        return {key: text for key, text in texts.items() if text is not None}
-
-
 def detect(path: Path) -> bool:
     """Whether a file begins as the YAML that SmartScope exports for a grid; reads its first kB.
 
@@ -357,13 +234,13 @@ def _read(path: Path, findings: Findings) -> SourceRecords:
         raise FileFormatError(
             path, 1, "must be the export of a grid: a mapping with `atlas`. Got something else instead."
         )
-    grid_reader = _Reader(grid, "grid", findings)
+    grid_reader = RecordReader(grid, "grid", findings)
     grid_id = grid_reader.text("grid_id") or grid_reader.text("name")
     if grid_id is None:
         raise FileFormatError(path, grid.line, "a grid must have a name. Got none instead.")
     found = FoundRecords()
     for atlas in _mappings(grid, "atlas", findings):
-        pixel_angstrom = _Reader(atlas, "atlas", findings).number("pixel_size")
+        pixel_angstrom = atlas_pixel_angstrom(atlas, findings)
         for square in _mappings(atlas, "targets", findings):
             square_id = found.add_square(square, grid_id, findings, pixel_angstrom)
             for hole in _mappings(square, "targets", findings) if square_id else []:
@@ -371,9 +248,20 @@ def _read(path: Path, findings: Findings) -> SourceRecords:
             _add_exposures(found, square, square_id, grid_id, findings)
     found.extra[grid_id] = grid_reader.rest("grid_id")
     session = grid.get("session_id")
-    name = _Reader(session, "session", findings).text("session") if isinstance(session, YamlMapping) else None
+    name = (
+        RecordReader(session, "session", findings).text("session")
+        if isinstance(session, YamlMapping)
+        else None
+    )
     notes = [] if grid_reader.text("grid_id") else ["the export has no ids: names stand for them"]
     return found.source_records(path, findings, name or grid_id, notes)
+
+
+def atlas_pixel_angstrom(atlas: Record, findings: Findings) -> float:
+    """Size of a pixel of an atlas, on which the areas of its squares are counted; NaN unknown."""
+    reader = RecordReader(atlas, "atlas", findings)
+    size = reader.number("pixel_size")
+    return limits.pixel_angstrom(size, "pixel_size", findings, reader.line, reader.element)
 
 
 def _add_exposures(

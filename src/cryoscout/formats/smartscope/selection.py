@@ -3,7 +3,7 @@
     [{"type": "holes", "key": "selected", "new_value": "1", "ids": ["...", ...]}, ...]
 
 One body of a request for each stay of the plan, in order of visit, then one of the type "squares" for those to open of
-each grid; `smartscope_rest` writes and sends them. It says which holes to image and which squares to open, and nothing
+each grid; `selecting` sends them. It says which holes to image and which squares to open, and nothing
 of where they are or of what was imaged.
 """
 
@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
-from cryoscout.core.errors import FileFormatError
+from cryoscout.core.errors import FileFormatError, InputError
+from cryoscout.core.new_files import write_whole
 from cryoscout.formats.ctf.records import deviations_of, head_text, shown
 from cryoscout.formats.text.findings import Deviation, Findings, read_text
 from cryoscout.formats.text.json_values import JsonValue, parse_json
@@ -22,8 +24,65 @@ from cryoscout.formats.text.json_values import JsonValue, parse_json
 FORMAT = "smartscope-selection"
 LARGEST_SELECTION_BYTES = 64 * 1024 * 1024
 
+SelectedKind = Literal["holes", "squares"]
+
 _HEAD_BYTES = 4096
 _MARKS = (re.compile(r'"key"\s*:\s*"selected"'), re.compile(r'"new_value"\s*:'))
+
+
+def selection_body(ids: Sequence[str], kind: SelectedKind = "holes") -> dict[str, JsonValue]:
+    """The body that selects holes, of one group or of no group, or squares of one atlas."""
+    return {"type": kind, "key": "selected", "new_value": "1", "ids": list(ids)}
+
+
+def write_selection(
+    path: Path, patches: Sequence[Sequence[str]], squares: Sequence[Sequence[str]] = ()
+) -> None:
+    """Write a plan as the bodies of requests, a JSON array that `read_selection` gives back equal.
+
+    patches : ids (names where the session came from an export) of the holes of each stay, in order of visit
+    squares : those to open of each grid, in order
+    Raises InputError for an empty plan or patch, and a hole or square twice.
+    """
+    holes = [hole for patch in patches for hole in patch]
+    opened = [square for of_grid in squares for square in of_grid]
+    is_once = len(set(holes)) == len(holes) and len(set(opened)) == len(opened)
+    if not (patches or squares) or not all(patches) or not all(squares) or not is_once:
+        raise InputError(
+            f"A selection must have patches of holes, or squares, each hole and square once. Got {len(patches)} "
+            f"patches and {len(holes)} holes, {len(set(holes))} of them different, and {len(opened)} squares instead. "
+            "Remedy: plan with more minutes."
+        )
+    bodies = [
+        *(selection_body(patch) for patch in patches),
+        *(selection_body(ids, "squares") for ids in squares),
+    ]
+    write_whole(path, json.dumps(bodies, indent=2) + "\n")
+
+
+def read_selection(path: Path, kind: SelectedKind = "holes") -> list[list[str]]:
+    """The holes of each patch of a selection, in order of visit, or the squares of each grid.
+
+    Raises FileFormatError where it is none.
+    """
+    bodies = parse_json(read_text(path, LARGEST_SELECTION_BYTES), path)
+    patches: list[list[str]] = []
+    for number, body in enumerate(bodies if isinstance(bodies, list) else [bodies], start=1):
+        ids = body.get("ids") if isinstance(body, dict) else None
+        of_kind: SelectedKind = (
+            "squares" if isinstance(body, dict) and body.get("type") == "squares" else "holes"
+        )
+        patch = [each for each in ids if isinstance(each, str) and each] if isinstance(ids, list) else []
+        if not patch or not isinstance(ids, list) or body != selection_body(patch, of_kind):
+            raise FileFormatError(
+                path,
+                None,
+                f"request {number}: must be {json.dumps(selection_body(['...']))}. "
+                f"Got {shown(json.dumps(body))} instead.",
+            )
+        if of_kind == kind:
+            patches.append(patch)
+    return patches
 
 
 def detect(path: Path) -> bool:
@@ -72,8 +131,6 @@ def _check(path: Path, findings: Findings) -> None:
 
 def _ids(body: JsonValue) -> list[str] | None:
     """The holes of a request; None where it is none."""
-    from cryoscout.formats.smartscope.rest import selection_body
-
     ids = body.get("ids") if isinstance(body, dict) else None
     if not isinstance(ids, list) or not ids:
         return None

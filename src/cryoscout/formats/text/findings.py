@@ -209,7 +209,7 @@ def decoded_by_line(data: bytes) -> tuple[str, bool]:
     """
     if is_utf_8(data):
         return decoded(data, _UTF_8), False
-    lines = re.findall(rb"[^\n]*\n|[^\n]+", data)
+    lines = re.findall(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+", data)
     return "".join([decoded(line, _UTF_8 if is_utf_8(line) else CODE_PAGE) for line in lines]), True
 
 
