@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -22,7 +23,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 from cryoscout.core.errors import InputError
-from cryoscout.perception.hole_lattice import Lattice, blurred, find_lattice, subpixel_top
+from cryoscout.perception.hole_lattice import Lattice, blurred, find_lattice, subpixel_tops
 from cryoscout.perception.images import Picture, reduced_image
 from cryoscout.perception.tiles import Tile, quarters
 
@@ -132,9 +133,14 @@ def find_holes(
 def _by_contrast(
     reduced: NDArray[np.float32], factor: int, dark: bool | None, calmed: bool = False
 ) -> FoundHoles:
+    # The darkest tenth of an image, which is smoothed away, is not that of its inverse.
+    of_both = None if calmed else _Prepared(reduced)
+
     def look(is_dark: bool) -> FoundHoles:
+        if of_both is not None:
+            return replace(_found(of_both, factor, inverted=is_dark), are_dark=is_dark)
         image = np.float32(1.0) - reduced if is_dark else reduced
-        return replace(_found(_calmed(image) if calmed else image, factor), are_dark=is_dark)
+        return replace(_found(_Prepared(_calmed(image)), factor), are_dark=is_dark)
 
     if dark is not None:
         return look(dark)
@@ -176,7 +182,7 @@ def _with_every_part(
         if any(_is_in(hole, part) for hole in found.holes):
             with_holes += 1
             continue
-        more = _found(alone, factor) if min(alone.shape) >= SMALLEST_SIDE_PX else NO_HOLES
+        more = _found(_Prepared(alone), factor) if min(alone.shape) >= SMALLEST_SIDE_PX else NO_HOLES
         if not _alike(more, found):
             continue
         with_holes += 1
@@ -198,17 +204,49 @@ def _alike(one: FoundHoles, other: FoundHoles) -> bool:
     return all(1 / MOST_UNLIKE <= ratio <= MOST_UNLIKE for ratio in ratios)
 
 
-def _found(reduced: NDArray[np.float32], factor: int) -> FoundHoles:
-    """The holes of a reduced image whose brightness is about 0 to 1, in px of the image itself."""
-    valid = _recorded(reduced)
-    if not valid.any():
-        return NO_HOLES
-    lattice = find_lattice(reduced, valid)
+class _Prepared:
+    """What is found out of a reduced image once, for bright holes and for dark ones.
+
+    The inverse of an image has the same lattice, and is as unlike a disc as the image is like it.
+    """
+
+    def __init__(self, reduced: NDArray[np.float32]) -> None:
+        self.reduced = reduced  # brightness about 0 to 1
+        self.valid = _recorded(reduced)
+        self.lattice = find_lattice(reduced, self.valid) if self.valid.any() else None
+        self._known: dict[tuple[float, bool], NDArray[np.float32]] = {}
+
+    @cached_property
+    def calm(self) -> NDArray[np.float32]:
+        """What is far brighter or darker than the image (tears, ice, bars) must not outweigh a hole."""
+        if self.lattice is None:
+            raise AssertionError("there is a lattice")
+        return _without_extremes(self.reduced, self.lattice)
+
+    @cached_property
+    def _likeness(self) -> _Likeness:
+        return _likeness(self.calm, self.valid)
+
+    def likeness(self, radius_px: float, bowl_too: bool = False) -> NDArray[np.float32]:
+        """See `_likeness`."""
+        key = (radius_px, bowl_too)
+        if key not in self._known:
+            self._known[key] = self._likeness(radius_px, bowl_too)
+        return self._known[key]
+
+
+def _found(prepared: _Prepared, factor: int, inverted: bool = False) -> FoundHoles:
+    """The bright holes of a reduced image, or of its inverse, in px of the image itself."""
+    lattice, valid = prepared.lattice, prepared.valid
     if lattice is None:
         return NO_HOLES
-    # What is far brighter or darker than the image (tears, ice, bars) must not outweigh a hole.
-    calm = _without_extremes(reduced, lattice)
-    likeness_of = _likeness(calm, valid)
+    reduced = np.float32(1.0) - prepared.reduced if inverted else prepared.reduced
+    calm = -prepared.calm if inverted else prepared.calm
+
+    def likeness_of(radius_px: float, bowl_too: bool = False) -> NDArray[np.float32]:
+        likeness = prepared.likeness(radius_px, bowl_too)
+        return -likeness if inverted else likeness
+
     radius_px, places, kept = _first_look(calm, valid, lattice, likeness_of)
     if len(kept) < HOLES_NEEDED:
         return NO_HOLES
@@ -405,8 +443,7 @@ def _tops(likeness: NDArray[np.floating], apart_px: float) -> tuple[NDArray[np.f
     at = np.argwhere(top)
     values = likeness[top].astype(np.float64)
     order = np.argsort(-values, kind="stable")
-    places = np.array([subpixel_top(likeness, (int(row), int(column))) for row, column in at[order]])
-    return places.reshape(-1, 2), values[order]
+    return subpixel_tops(likeness, at[order]), values[order]
 
 
 def _on_lattice(

@@ -236,23 +236,24 @@ def _peak_near(
     at = np.unravel_index(int(np.argmax(window)), window.shape)
     if min(at) == 0 or max(at) == 2 * reach or window[at] <= 0:
         return None
-    place = np.array([row - reach, column - reach]) + subpixel_top(window, (int(at[0]), int(at[1])))
+    place = np.array([row - reach, column - reach]) + subpixel_tops(window, np.array([at]))[0]
     moved: NDArray[np.float64] = place - middle
     return moved
 
 
-def subpixel_top(values: NDArray[np.floating], at: tuple[int, int]) -> NDArray[np.float64]:
-    """Where the maximum at an inner pixel lies to a fraction of a pixel: a parabola through its neighbours.
+def subpixel_tops(values: NDArray[np.floating], at: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Where maxima at inner pixels lie to a fraction of a pixel: parabolas through their neighbours.
 
-    values : (h, w)     at : (row, column) of a pixel not on the border     Returns (2,) row, column.
+    values : (h, w)     at : (n, 2) row, column of pixels not on the border     Returns (n, 2) row, column.
     """
-    row, column = at
+    rows, columns = at[:, 0], at[:, 1]
+    here = values[rows, columns].astype(np.float64)
     moves = []
-    for before, here, after in (
-        (values[row - 1, column], values[row, column], values[row + 1, column]),
-        (values[row, column - 1], values[row, column], values[row, column + 1]),
-    ):
-        bend = float(before) - 2 * float(here) + float(after)
-        move = 0.5 * (float(before) - float(after)) / bend if bend < 0 else 0.0
-        moves.append(float(np.clip(move, -0.5, 0.5)))
-    return np.array([row + moves[0], column + moves[1]])
+    for down, across in ((1, 0), (0, 1)):
+        before = values[rows - down, columns - across].astype(np.float64)
+        after = values[rows + down, columns + across].astype(np.float64)
+        bend = before - 2 * here + after
+        move = np.divide(0.5 * (before - after), bend, out=np.zeros_like(bend), where=bend < 0)
+        moves.append(np.clip(move, -0.5, 0.5))
+    places: NDArray[np.float64] = at + np.stack(moves, axis=1)
+    return places

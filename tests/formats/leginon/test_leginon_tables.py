@@ -34,7 +34,7 @@ OTHER_BAD = {
         (f"{hole(9)},1,2,5,sure", r"the confidence must be a number\. Got 'sure'"),
     ],
     "timestamps": [
-        (f"{hole(9)},yesterday", r"written yyyy-mm-dd hh:mm:ss\. Got 'yesterday'"),
+        (f"{hole(9)},yesterday", r"written yyyy-mm-dd hh:mm:ss, between 1990 and 2199\. Got 'yesterday'"),
         (f"{hole(9)},2024-02-30 11:00:00", r"written yyyy-mm-dd hh:mm:ss"),
         (f"{hole(9)},2024-01-05 11:00:00,x", r"2 columns \(name, at\)\. Got 3"),
         (f"{PATCH.removesuffix('_v01')}_00007en", r"2 columns"),
