@@ -53,6 +53,61 @@ def test_which_row_comes_first_is_told_by_the_content_and_not_by_the_name(tmp_pa
             assert picture.bottom_first is bottom_first
 
 
+def montage_stack(tmp_path, pieces, size="30 20", at=None):
+    """Pieces of 20 x 30 px cut from one picture at their lower left corners, and the metadata beside them."""
+    whole = np.random.default_rng(0).normal(size=(34, 52)).astype(np.float32)
+    stack = np.stack([whole[y : y + 20, x : x + 30] for x, y in pieces])
+    text = "".join(
+        f"[ZValue = {n}]\nPieceCoordinates = {x} {y} {z}\n\n"
+        for n, (x, y, z) in enumerate(at or [(*p, 0) for p in pieces])
+    )
+    (tmp_path / "m.mrc.mdoc").write_text(f"ImageSize = {size}\nMontage = 1\n\n{text}")
+    with mrcfile.new(tmp_path / "m.mrc") as file:
+        file.set_data(stack)
+    return tmp_path / "m.mrc", whole
+
+
+CORNERS = [(0, 0), (0, 14), (22, 14), (22, 0)]
+
+
+def test_the_pieces_of_a_montage_of_serialem_are_put_at_their_places(tmp_path):
+    path, whole = montage_stack(tmp_path, CORNERS)
+    with opened_image(path) as picture:
+        assert (picture.shape, picture.bottom_first) == ((34, 52), True)
+        assert np.array_equal(picture.rows(9, 25), whole[9:25])
+    assert np.array_equal(read_image(path), whole)
+
+
+def test_each_piece_of_a_montage_is_taken_to_the_middle_of_its_overlaps(tmp_path):
+    path, _ = montage_stack(tmp_path, CORNERS)
+    with mrcfile.open(path, mode="r+") as file:
+        for number in range(4):
+            file.data[number] = number + 1
+    image = read_image(path)
+    assert image[:17, :26].tolist() == np.full((17, 26), 1).tolist()
+    assert image[17:, 26:].tolist() == np.full((17, 26), 3).tolist()
+    assert (image[0, 51], image[33, 0]) == (4, 2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": "31 20"},
+        {"at": [(0, 0, 0), (0, 14, 0), (22, 14, 0)]},
+        {"at": [(0, 0, 0), (0, 14, 0), (22, 14, 1), (22, 0, 1)]},
+        {"at": [(0, 0, 0), (0, 14, 0), (1e300, 14, 0), (22, 0, 0)]},
+        {"at": [(0, 0, 0), (0, 14, 0), (22.5, 14, 0), (22, 0, 0)]},
+    ],
+    ids=["size of another", "a piece without place", "two montages", "far away", "no whole pixel"],
+)
+def test_a_stack_whose_metadata_do_not_say_one_montage_is_refused(tmp_path, change):
+    path, _ = montage_stack(tmp_path, CORNERS, **change)
+    with pytest.raises(
+        InputError, match=r"must hold one picture\. Got a stack of 4 instead.*keep the \.mdoc beside it"
+    ):
+        read_image(path)
+
+
 @pytest.mark.parametrize("kind", [np.int8, np.int16, np.uint16, np.float32, np.float16])
 def test_mrc_files_of_every_kind_are_read(tmp_path, kind):
     pixels = (PIXELS // 2).astype(kind)

@@ -1,7 +1,10 @@
 """Reads one grey picture of a microscope from MRC, TIFF, PNG or JPEG, and refuses what would mislead later steps.
 
 A format is known by the file's first bytes, never by its name. Only the named file is opened. A large picture need not
-be in memory as a whole in numbers of 32 bits: `opened_image` gives it rows by rows.
+be in memory as a whole in numbers of 32 bits: `opened_image` gives it rows by rows. A stack is refused, but for a
+montage of SerialEM: its pieces are put where the .mdoc beside it says, each to the middle of its overlaps.
+Source: [ZValue = n] of a real montage's .mdoc, piece n at PieceCoordinates, its lower left corner (as of IMOD's piece
+lists); that the stack holds the pieces in this order is what SerialEM's help says of ZValue. No real stack was tried.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from cryoscout.core.picture_file import (
     opened_picture,
     picture_format,
 )
+from cryoscout.perception.tiles import Piece, pieces_beside
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -211,7 +215,52 @@ class _Mrc:
         return _finite(self.path, block)
 
 
-def _mrc(path: Path, head: bytes) -> _Mrc:
+@dataclass(frozen=True)
+class _Montage:
+    """The pieces of a montage, which are the sections of an MRC file, at their places; 0 where there is none."""
+
+    path: Path
+    piece_shape: tuple[int, int]
+    kind: np.dtype[np.generic]
+    start: int
+    """Bytes before the first section."""
+    pieces: tuple[Piece, ...]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        height, width = self.piece_shape
+        return max(each.bottom for each in self.pieces) + height, max(
+            each.left for each in self.pieces
+        ) + width
+
+    @property
+    def bottom_first(self) -> bool:
+        return True
+
+    def rows(self, first: int, last: int) -> NDArray[np.float32]:
+        height, width = self.piece_shape
+        block = np.zeros((last - first, self.shape[1]), dtype=np.float32)
+        for piece in self.pieces:
+            low, high = _within(piece.tile.top, piece.tile.bottom, piece.bottom, height)
+            low, high = max(low, first), min(high, last)
+            left, right = _within(piece.tile.left, piece.tile.right, piece.left, width)
+            if low < high and left < right:
+                at = self.start + piece.section * height * width * self.kind.itemsize
+                part = _Mrc(self.path, self.piece_shape, self.kind, at).rows(
+                    low - piece.bottom, high - piece.bottom
+                )
+                block[low - first : high - first, left:right] = part[
+                    :, left - piece.left : right - piece.left
+                ]
+        return block
+
+
+def _within(low: float, high: float, begin: int, length: int) -> tuple[int, int]:
+    """First pixel and the one behind the last of what a montage takes of a piece along one side."""
+    return max(round(low), begin), min(round(high), begin + length)
+
+
+def _mrc(path: Path, head: bytes) -> _Mrc | _Montage:
     from mrcfile.utils import dtype_from_mode
 
     order = _byte_order(head)
@@ -220,9 +269,14 @@ def _mrc(path: Path, head: bytes) -> _Mrc:
             path, "must be an MRC, TIFF, PNG or JPEG picture", "another format", "convert it to one"
         )
     columns, rows, sections, mode = (int(value) for value in np.frombuffer(head, f"{order}i4", count=4))
-    if sections != 1:
+    pieces = None if sections == 1 else pieces_beside(path, (columns, rows), sections)
+    if sections != 1 and pieces is None:
         raise _refused(
-            path, "must hold one picture", f"a stack of {sections}", "write each to a file of its own"
+            path,
+            "must hold one picture",
+            f"a stack of {sections}",
+            "write each to a file of its own; of a montage of SerialEM keep the .mdoc beside it, which says where "
+            "every piece is",
         )
     _check_size(path, columns, rows)
     kind = np.dtype(dtype_from_mode(mode)).newbyteorder(order)
@@ -230,12 +284,16 @@ def _mrc(path: Path, head: bytes) -> _Mrc:
         kind = np.dtype(np.uint8)
     extended = int(np.frombuffer(head, f"{order}i4", count=1, offset=92)[0])
     start = _MRC_HEADER_BYTES + max(extended, 0)
-    needed = start + columns * rows * kind.itemsize
+    needed = start + sections * columns * rows * kind.itemsize
     if path.stat().st_size < needed:
         raise _refused(
             path, f"must have {needed} bytes as its header says", f"{path.stat().st_size}", "copy it again"
         )
-    return _Mrc(path, (rows, columns), kind, start)
+    if pieces is None:
+        return _Mrc(path, (rows, columns), kind, start)
+    montage = _Montage(path, (rows, columns), kind, start, pieces)
+    _check_size(path, montage.shape[1], montage.shape[0])
+    return montage
 
 
 def _bytes_are_unsigned(head: bytes, order: str) -> bool:

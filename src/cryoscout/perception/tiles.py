@@ -9,7 +9,7 @@ Sources: "Image Metadata Files" and the navigator's format in SerialEM's help; r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from cryoscout.core.errors import CryoscoutError
 from cryoscout.formats.limits import FARTHEST_PX
-from cryoscout.formats.serialem.mdoc import MdocFile, read_mdoc
+from cryoscout.formats.serialem.mdoc import Z_VALUE, MdocFile, read_mdoc
 
 if TYPE_CHECKING:
     from cryoscout.formats.serialem.nav import NavItem
@@ -47,6 +47,37 @@ def tiles_beside(path: Path, shape: tuple[int, int], *, bottom_first: bool) -> t
 
     shape : (rows, columns) of the picture     bottom_first : whether row 0 is its lowest (`Picture.bottom_first`)
     """
+    for file in _metadata_beside(path):
+        found = _of_pieces(file, shape, bottom_first)
+        if found is not None:
+            return found
+    return None
+
+
+class Piece(NamedTuple):
+    """One camera image of a montage that is stored as a stack, px of the montage, rows upward."""
+
+    section: int
+    """Of the stack, from 0."""
+    bottom: int
+    left: int
+    tile: Tile
+    """What the montage takes of it."""
+
+
+def pieces_beside(path: Path, size_px: tuple[int, int], sections: int) -> tuple[Piece, ...] | None:
+    """The pieces of a montage whose images are the sections of a stack, by the metadata file beside it.
+
+    size_px : (width, height) of a section     None where no file beside it says of every section where it is
+    """
+    for file in _metadata_beside(path):
+        found = _of_sections(file, size_px, sections)
+        if found is not None:
+            return found
+    return None
+
+
+def _metadata_beside(path: Path) -> Iterator[MdocFile]:
     for name in dict.fromkeys(
         [f"{path.name}.mdoc", f"{path.stem}.mdoc", *(f"{path.stem}{suffix}.mdoc" for suffix in _MRC_SUFFIXES)]
     ):
@@ -54,13 +85,30 @@ def tiles_beside(path: Path, shape: tuple[int, int], *, bottom_first: bool) -> t
         if not beside.is_file():
             continue
         try:
-            file = read_mdoc(beside, permissive=True)
+            yield read_mdoc(beside, permissive=True)
         except CryoscoutError:
             continue
-        found = _of_pieces(file, shape, bottom_first)
-        if found is not None:
-            return found
-    return None
+
+
+def _of_sections(file: MdocFile, size_px: tuple[int, int], sections: int) -> tuple[Piece, ...] | None:
+    at = {
+        section.name: section.numbers["PieceCoordinates"]
+        for section in file.sections
+        if section.kind == Z_VALUE and "PieceCoordinates" in section.numbers
+    }
+    if _two_numbers(file.document.globals.get("ImageSize")) != size_px or not 1 < sections <= MOST_TILES:
+        return None
+    if set(at) != {str(number) for number in range(sections)} or len({place[2] for place in at.values()}) > 1:
+        return None
+    corners = np.array([at[str(number)][:2] for number in range(sections)])
+    if not (np.abs(corners) <= FARTHEST_PX).all() or (corners != np.round(corners)).any():
+        return None
+    corners -= corners.min(axis=0)
+    columns, rows = (_borders(corners[:, axis], size_px[axis]) for axis in (0, 1))
+    return tuple(
+        Piece(number, int(y), int(x), _around(y + size_px[1] / 2, x + size_px[0] / 2, rows, columns))
+        for number, (x, y) in enumerate(corners.tolist())
+    )
 
 
 def tiles_of_map(item: NavItem, shape: tuple[int, int]) -> tuple[Tile, ...] | None:
