@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 
 import pytest
 from reader_samples import SAMPLES
@@ -11,6 +12,7 @@ from reader_samples import SAMPLES
 from cryoscout.core.errors import FileFormatError
 from cryoscout.formats import registry
 from cryoscout.formats.epu import session as epu
+from cryoscout.formats.epu.images import read_image
 from cryoscout.formats.leginon.tables import read_table
 from cryoscout.formats.limits import (
     area_problem,
@@ -21,6 +23,7 @@ from cryoscout.formats.limits import (
 )
 from cryoscout.formats.own.columns import ColumnMap
 from cryoscout.formats.own.table import read_source
+from cryoscout.formats.text.findings import Findings
 
 
 @pytest.mark.parametrize(
@@ -113,6 +116,22 @@ def test_an_area_that_no_square_of_an_atlas_has_is_named_and_missing(tmp_path):
     source = epu.read_source(path, True, retries=0)
     assert [each.element for each in source.deviations if "its area" in each.message]
     assert source.squares["area_um2"].isna().any()
+
+
+@pytest.mark.parametrize("size", ["0", "-1", "1e290"])
+def test_a_pixel_that_no_image_has_is_named_and_missing(tmp_path, size):
+    sample = SAMPLES["epu exposure"]
+    path = tmp_path / Path(sample.file).name
+    wide = re.compile(rb"(<pixelSize>.*?<numericValue>)[^<]*", re.DOTALL)
+    path.write_bytes(wide.sub(rb"\g<1>" + size.encode(), sample.data, count=1))
+    assert path.read_bytes() != sample.data
+    with pytest.raises(
+        FileFormatError, match=r"must be the size of a pixel, above 0 and at most 1,000,000 angstrom"
+    ):
+        read_image(path)
+    findings = Findings(path, permissive=True)
+    assert "pixel_size_angstrom" not in read_image(path, findings).numbers
+    assert [each.element for each in findings.deviations] == ["SpatialScale/pixelSize/x/numericValue"]
 
 
 @pytest.mark.parametrize("year", ["0001", "1980", "2200", "9999"])

@@ -47,11 +47,12 @@ _OPTICS = "microscopeData/optics"
 _PROBE_MODE = f"{_OPTICS}/ProbeMode"
 _TIME = f"{_ACQUISITION}/acquisitionDateTime"
 
+_PIXEL_SIZE = "pixel_size_angstrom"
 _NUMBERS: tuple[tuple[str, str, float], ...] = (
     ("stage_z_um", f"{_STAGE}/Z", UM_PER_M),
     ("tilt_alpha_deg", f"{_STAGE}/A", DEGREES_PER_RADIAN),
     ("tilt_beta_deg", f"{_STAGE}/B", DEGREES_PER_RADIAN),
-    ("pixel_size_angstrom", "SpatialScale/pixelSize/x/numericValue", ANGSTROM_PER_M),
+    (_PIXEL_SIZE, "SpatialScale/pixelSize/x/numericValue", ANGSTROM_PER_M),
     ("defocus_um", f"{_OPTICS}/Defocus", UM_PER_M),
     ("applied_defocus_um", "CustomData/AppliedDefocus", UM_PER_M),
     ("dose_per_square_angstrom", "CustomData/Dose", SQUARE_METRES_PER_SQUARE_ANGSTROM),
@@ -161,6 +162,8 @@ def read_image(path: Path, findings: Findings | None = None) -> ImageRecord:
     numbers = {}
     for name, element, factor in _NUMBERS:
         value = number(fields.get(element), element, findings, factor)
+        if name == _PIXEL_SIZE:
+            value = limits.pixel_angstrom(value, "it", findings, element=element)
         if value == value:
             numbers[name] = value
     texts = {}
