@@ -84,6 +84,14 @@ def test_an_end_and_a_pause_hold_for_both(both):
     assert served.advisor("here").moment.content["minutes_left"] == pytest.approx(90.0, abs=0.5)
     names = [event["author"] for event in client.get("events?session=here&kind=overridden")["events"]]
     assert names == ["AB", "AB", "AB"]
+    # What was said of the microscope is taken back in both.
+    [pause] = [
+        event
+        for event in client.get("actions?session=here")["actions"]
+        if event["payload"]["kind"] == "pause"
+    ]
+    client.post("undo?session=here", {"author": "CD", "revision": 10**6, "event": pause["event"]})
+    assert all(each["verb"] != "WAIT" or each["place"] for each in verdicts(served).values())
     ban = {"author": "AB", "revision": 10**6, "kind": "ban", "square_id": "s0000"}
     client.post("override?session=here", ban)
-    assert len(client.get("events?session=there&kind=overridden")["events"]) == 3
+    assert len(client.get("events?session=there&kind=overridden")["events"]) == 4

@@ -454,11 +454,11 @@ def _writes(app: FastAPI, served: ServedSessions) -> None:
         """
         override_of(sent.payload())
         check(name, sent.revision)
-        number = served.advisor(name).write("overridden", sent.payload())
-        if sent.kind in OF_ALL_SESSIONS:
-            for other in served.advisors.values():
-                if other is not served.advisor(name):
-                    other.write("overridden", sent.payload())
+        advisor = served.advisor(name)
+        number = advisor.write("overridden", sent.payload())
+        if (sent.of if sent.kind == "undo" else sent.kind) in OF_ALL_SESSIONS:
+            for other in served.others_than(advisor):
+                other.write("overridden", sent.payload())
         return recorded(name, number)
 
     @app.post(
@@ -472,8 +472,17 @@ def _writes(app: FastAPI, served: ServedSessions) -> None:
             lambda store: [(event.id, event.at, event.payload) for event in store.events(kind="overridden")]
         )
         said = {"author": sent.author, "note": f"undo of event {sent.event}"}
-        changes = [("overridden", {**change.payload(), **said}) for change in undoing(known, sent.event)]
-        return recorded(name, advisor.writing(lambda store: store.append_many(changes)))
+        undone = undoing(known, sent.event)
+        changes = [("overridden", {**change.payload(), **said}) for change in undone]
+        number = advisor.writing(lambda store: store.append_many(changes))
+        shared = [
+            change
+            for change, override in zip(changes, undone, strict=True)
+            if (override.of if override.kind == "undo" else override.kind) in OF_ALL_SESSIONS
+        ]
+        for other in served.others_than(advisor) if shared else ():
+            other.writing(lambda store: store.append_many(shared))
+        return recorded(name, number)
 
     @app.post(f"{BASE}/note", tags=["write"])
     def note(sent: NoteSent, name: SessionName = None) -> Json:

@@ -155,14 +155,18 @@ class ServedSessions:
     def others(self, name: str | None) -> list[dict[str, Any]]:
         """What changing to each other open session would give in the minutes that are left here, and when to change."""
         here = self.advisor(name)
-        return [change_json(here.moment, other.moment, other.name) for other in self._others_than(here)]
+        return [change_json(here.moment, other.moment, other.name) for other in self._advised_beside(here)]
 
-    def _others_than(self, here: Advisor) -> list[Advisor]:
-        return [other for other in self.advisors.values() if other is not here and other.has_moment]
+    def others_than(self, here: Advisor) -> list[Advisor]:
+        """The other sessions."""
+        return [other for other in self.advisors.values() if other is not here]
+
+    def _advised_beside(self, here: Advisor) -> list[Advisor]:
+        return [other for other in self.others_than(here) if other.has_moment]
 
     def _among_others(self, moment: Moment, here: Advisor) -> Moment:
         """The moment of one of several sessions: the verdict is of all of them, because there is one microscope."""
-        others, loaded = self._others_than(here), self.in_microscope
+        others, loaded = self._advised_beside(here), self.in_microscope
         if not others or moment.content["verdict"]["verb"] == "WAIT":
             return moment
         if loaded is not None and loaded != here.name:
