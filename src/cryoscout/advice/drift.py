@@ -35,20 +35,22 @@ Level = Literal["this square", "this grid", "all at once"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 Numbers = NDArray[np.float64]
 
-LIMIT = 5.25
-"""Log likelihood ratio at which a drift is told. Without one 3.0 % of 168 simulated sessions warn within 400 results,
-and 8 % of 50 whose holes are hard to predict, of other seeds than the study's."""
-LOSSES = (0.2, 0.45)
+LIMIT = 3.5
+"""Log likelihood ratio at which a drift is told. Chosen so that about 3 % of simulated sessions of other seeds than the
+study's warn within 400 results without a drift (`scripts/select_advice.py drift`)."""
+LOSSES = (0.2, 0.3)
 """Shares of the good micrographs that a drift loses; equally likely. So small that second order tells them."""
-GREAT_LOSSES = (0.6, 0.95)
+GREAT_LOSSES = (0.45, 0.7, 0.95)
 """Shares whose ratio is computed in full; equally likely."""
+RARER = 3.5
+"""Nats by which a great loss is rarer: it is told by few results, and a few patches that differ do nearly as much."""
 NEWEST = (10, 20, 30, 50, 100)
 """So many newest results may be those since a great loss began; so may those since the square or grid was entered."""
 BEFORE = 10
 """At least so many results come before a great loss."""
 SETTLED = 1e-3
 """Twice the nats that a great loss still gains where the search for its mode ends."""
-FALLEN = 0.5
+FALLEN = 0.6
 """A great loss is computed where less than this share of the good micrographs came that promises and results before
 let expect; elsewhere it would not be told anyway."""
 SUREST = 8.0
@@ -188,7 +190,7 @@ def log_ratios(rows: Sequence[tuple[Promise, bool]]) -> Numbers:
                 for loss in GREAT_LOSSES
             ]
             ratio = np.logaddexp.reduce(with_loss) - np.log(len(GREAT_LOSSES)) - np.logaddexp.reduce(evidence)
-            ratios[since] = max(ratios[since], ratio)
+            ratios[since] = max(ratios[since], ratio - RARER)
     return np.asarray(ratios)
 
 

@@ -6,7 +6,7 @@ the number. So a session whose predictions promise too much says so as soon as i
 known it is the mixture with smooth fields over the stage that the planners have.
 
 A route that plans again with each result finds more than the plan that stands: it leaves patches that turn out bad.
-How much that can be at most is in the draws (`gain_of_planning_again`), and a share of it is added.
+How much that can be at most is in the draws (`saved_by_leaving`), and a share of it is added.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ ASSUMPTIONS = tuple(
 """How far the prediction may be trusted: further than a planner's mixture, because a number is promised on it."""
 GAIN_SHARE = 0.8
 """Of what leaving bad patches would save, times the share of the results that are still to come: what planning again
-found more than its plan, by least squares over 113 simulated sessions of other seeds than the study's, three moments
-each."""
+finds more than its plan, by least squares over simulated sessions of other seeds than the study's
+(`scripts/select_advice.py gain`)."""
 MOST_RESULTS_MIXED = 2000
 """With more results than this one belief is drawn from: how far to trust the prediction is then in its effects."""
 

@@ -17,7 +17,7 @@ RESULT_VERSIONS: dict[str, int] = {
     "learning": 1,
     "perception": 2,
     "coupling": 1,
-    "advice": 1,
+    "advice": 2,
 }
 """Sub-package -> number of its results; only ever raised."""
 

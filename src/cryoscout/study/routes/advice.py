@@ -98,7 +98,8 @@ def simulated(number: int, **changes: Any) -> tuple[RoutingProblem, Truth, int]:
 
 
 def stop_or_go(number: int) -> Json:
-    """At each moment: the probability of reaching the target, ours and the rival's, and the 80 % interval."""
+    """At each moment: the probability of reaching the target, ours and the rival's, whether it was reached, the 80 %
+    interval, the final count, and the expected one."""
     is_off = number % 2 == 1
     problem, truth, start = simulated(number, **HARD, classifier_overconfidence=TOO_SURE if is_off else 1.0)
     result = replay(problem, truth, make_policy("adaptive"), [start], SEED)[0]
@@ -118,7 +119,8 @@ def stop_or_go(number: int) -> Json:
         good = float(truth.good[done].sum())
         rival = rival_probability(target, good, len(done), BUDGET_MIN - used_min, used_min / max(visits, 1))
         low, high = seen.final.interval_80
-        rows.append([seen.probability_of(target), rival, float(final >= target), low, high, final])
+        stated = (seen.probability_of(target), rival, float(final >= target))
+        rows.append([*stated, low, high, final, seen.final.expected])
     return {"off": is_off, "rows": rows}
 
 
@@ -145,20 +147,13 @@ def rival_probability(target: int, good: float, results: int, left_min: float, m
 def drift_delays(number: int, hard: bool = False) -> Json:
     """When the watch warns without a drift and after each of DROPS; the same of a rival that knows the rate before and
     20 points less after, at each of LIMITS."""
-    changes = {**HARD, "classifier_overconfidence": 1.0} if hard else {"holes": DRIFT_HOLES}
-    problem, truth, start = simulated(number, **changes)
-    problem = problem.with_budget(DRIFT_BUDGET_MIN)
-    result = replay(problem, truth, make_policy("adaptive"), [start], SEED, replan_every=REPLAN_EVERY)[0]
-    route = result.route[:RESULTS]
+    problem, route, found_good = drift_session(number, hard)
     found: Json = {"results": len(route)}
     if len(route) < RESULTS:
         return found
-    before = float(truth.good[route[:DRIFT_AT]].mean())
+    before = float(found_good[:DRIFT_AT].mean())
     for drop in (0.0, *DROPS):
-        rng = np.random.default_rng([SEED, number, 2])
-        good = truth.good[route].copy()
-        lost = rng.random(len(route)) < drop / max(before, drop)
-        good[DRIFT_AT:] = np.where(lost[DRIFT_AT:], 0.0, good[DRIFT_AT:])
+        good = with_drop(found_good, drop, number)
         ours, level = _first_warning(
             problem, route, good, None if drop == 0.0 else found["0"]["ours"], drop > 0
         )
@@ -167,8 +162,27 @@ def drift_delays(number: int, hard: bool = False) -> Json:
             "level": level,
             "rival": [_first_crossing(good, before, limit) for limit in LIMITS],
         }
-    found["grid"] = _bad_grid(problem, route, truth.good[route], found["0"]["ours"])
+    found["grid"] = _bad_grid(problem, route, found_good, found["0"]["ours"])
     return found
+
+
+def drift_session(
+    number: int, hard: bool = False
+) -> tuple[RoutingProblem, NDArray[np.int64], NDArray[np.float64]]:
+    """A session, its first RESULTS holes in the order of the route, and whether each is good without a drift."""
+    changes = {**HARD, "classifier_overconfidence": 1.0} if hard else {"holes": DRIFT_HOLES}
+    problem, truth, start = simulated(number, **changes)
+    problem = problem.with_budget(DRIFT_BUDGET_MIN)
+    result = replay(problem, truth, make_policy("adaptive"), [start], SEED, replan_every=REPLAN_EVERY)[0]
+    route = result.route[:RESULTS]
+    return problem, route, truth.good[route]
+
+
+def with_drop(good: NDArray[np.float64], drop: float, number: int) -> NDArray[np.float64]:
+    """The results of a session, (m,), that fall by so much from DRIFT_AT on, at random."""
+    lost = np.random.default_rng([SEED, number, 2]).random(len(good))
+    lost = lost < drop / max(float(good[:DRIFT_AT].mean()), drop, 1e-9)
+    return np.where(lost & (np.arange(len(good)) >= DRIFT_AT), 0.0, good)
 
 
 def _bad_grid(
@@ -187,7 +201,7 @@ def _bad_grid(
     left = next((place for place in range(entered, len(route)) if grid[place] != grid[entered]), len(route))
     lost = np.where(np.arange(len(route)) >= entered, 0.0, good)[:left]
     watch, levels, first = DriftWatch(), [], None
-    for place, promise in enumerate(_promised(problem, route[:left])):
+    for place, promise in enumerate(promised(problem, route[:left])):
         watch.take(promise, bool(lost[place]))
         if place >= entered and (place + 1) % EVERY == 0 and watch.warning is not None:
             levels.append(watch.warning.level)
@@ -196,7 +210,7 @@ def _bad_grid(
     return {"results": left - entered, "told_after": told, "levels": [*levels[:1], *levels[-1:]]}
 
 
-def _promised(problem: RoutingProblem, route: NDArray[np.int64]) -> Iterator[Promise]:
+def promised(problem: RoutingProblem, route: NDArray[np.int64]) -> Iterator[Promise]:
     """What was promised of each hole of a route."""
     promises = Promises(problem.prior_p_good, problem.tree)
     for hole in route.tolist():
@@ -218,7 +232,7 @@ def _first_warning(
     if has_drift and without is not None and without < DRIFT_AT:
         return without, None
     watch = DriftWatch()
-    for place, promise in enumerate(_promised(problem, route)):
+    for place, promise in enumerate(promised(problem, route)):
         watch.take(promise, bool(good[place]))
         is_asked = (place + 1) % EVERY == 0 and not (has_drift and place < DRIFT_AT)
         if is_asked and watch.warning is not None:

@@ -46,7 +46,7 @@ def page_of(rows: Sequence[TrialRow], profile: Profile) -> Page:
         [
             f"Simulated sessions (`{PRESET}`; where not said otherwise {HOLES} holes, 30 % good, a classifier that is "
             f"right for three holes of four), {BUDGET_MIN:g} minutes, planner `adaptive`. Sessions run so far: "
-            f"{so_far}. Settings were chosen on sessions of other seeds.",
+            f"{so_far}. Settings were chosen on sessions of other seeds (`scripts/select_advice.py`).",
             "## Stop or go",
             "In half of the sessions the classifier is far too sure of itself. Each session's target is drawn between "
             "0.7 and 1.3 times the count that is expected at the start, independent of the truth. The rival takes the "
