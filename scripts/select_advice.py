@@ -26,7 +26,7 @@ SHARES = (0.0, 0.4, 0.8, 1.2)
 
 def ratios(number: int, hard: bool, drops: tuple[float, ...]) -> dict[float, NDArray[np.float64]]:
     """The log likelihood ratio after each EVERY results, by drop; 0 is none, of the others only after DRIFT_AT."""
-    problem, good, route = advice.drift_session(number, hard)
+    problem, route, good = advice.drift_session(number, hard)
     found = {}
     for drop in (0.0, *drops):
         watch, said = DriftWatch(), []

@@ -35,7 +35,7 @@ Level = Literal["this square", "this grid", "all at once"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 Numbers = NDArray[np.float64]
 
-LIMIT = 3.5
+LIMIT = 3.7
 """Log likelihood ratio at which a drift is told. Chosen so that about 3 % of simulated sessions of other seeds than the
 study's warn within 400 results without a drift (`scripts/select_advice.py drift`)."""
 LOSSES = (0.2, 0.3)
