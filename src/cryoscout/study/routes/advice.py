@@ -180,8 +180,8 @@ def drift_session(
 
 def with_drop(good: NDArray[np.float64], drop: float, number: int) -> NDArray[np.float64]:
     """The results of a session, (m,), that fall by so much from DRIFT_AT on, at random."""
-    lost = np.random.default_rng([SEED, number, 2]).random(len(good))
-    lost = lost < drop / max(float(good[:DRIFT_AT].mean()), drop, 1e-9)
+    share = drop / max(float(good[:DRIFT_AT].mean()), drop, 1e-9)
+    lost = np.random.default_rng([SEED, number, 2]).random(len(good)) < share
     return np.where(lost & (np.arange(len(good)) >= DRIFT_AT), 0.0, good)
 
 
