@@ -7,10 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cryoscout.belief.effects import Y1_FLAT_EFFECTS
+from cryoscout.belief.unseen import PRIOR_P_GOOD
 from cryoscout.core.hole_tree import NOWHERE, HoleTree
 from cryoscout.routing.course import Course
-from cryoscout.routing.looking import Sight, World
+from cryoscout.routing.looking import Sight, World, replay_looking
 from cryoscout.routing.places import Places
+from cryoscout.routing.policies import make_policy
 from cryoscout.routing.policies.explore import Explore, PlaceValue
 from cryoscout.routing.problem import RoutingProblem
 from cryoscout.routing.time_model import PRESETS
@@ -28,7 +31,8 @@ def half_seen(seed: int, budget_min: float, flat: bool = False) -> tuple[Routing
     tables = simulate_tables(PLAIN, seed)
     problem = replace(tables.problem(budget_min), time_model=PRESETS["y1-looks-as-sketched"])
     if flat:
-        problem = replace(problem, prior_p_good=np.full(problem.n_holes, 0.379))
+        flat_p_good = np.full(problem.n_holes, PRIOR_P_GOOD)
+        problem = replace(problem, prior_p_good=flat_p_good, effects=Y1_FLAT_EFFECTS)
     tree = problem.tree
     looked = np.arange(tree.n_squares) % 2 == 0
     world = World(problem, Places.looked_at(looked, looked[tree.square_of_patch]))
@@ -45,13 +49,14 @@ def values_of(problem: RoutingProblem, start: int) -> list[PlaceValue]:
 
 @pytest.mark.parametrize("flat", [False, True])
 def test_the_expected_rate_and_number_lie_in_their_own_intervals(flat: bool) -> None:
+    shown = 0
     for seed in range(3):
         for budget_min in (480.0, 60.0, 20.0):
-            values = values_of(*half_seen(seed, budget_min, flat))
-            assert values
-            for each in values:
+            for each in values_of(*half_seen(seed, budget_min, flat)):
+                shown += 1
                 assert each.rate_80[0] <= each.rate <= each.rate_80[1]
                 assert each.good_80[0] <= each.good <= each.good_80[1]
+    assert shown >= 30
 
 
 def nothing_seen(loaded_grid: int = 0) -> RoutingProblem:
@@ -71,3 +76,21 @@ def test_what_is_alike_has_the_same_interval_and_what_is_farther_takes_its_way_t
     model = nothing_seen().time_model
     assert far.minutes - near.minutes == pytest.approx(model.new_grid_min - model.new_square_min)
     assert far.rate_80[1] < 0.9 * near.rate_80[1]
+
+
+def test_without_predictions_explore_images_and_does_not_look_on_and_on() -> None:
+    tables = simulate_tables(PLAIN, 1)
+    problem = replace(
+        tables.problem(60.0),
+        time_model=PRESETS["y1-looks-as-sketched"],
+        prior_p_good=np.full(PLAIN.holes, PRIOR_P_GOOD),
+        effects=Y1_FLAT_EFFECTS,
+    )
+    starts = [5, 100]
+    results = [
+        replay_looking(World.hidden(problem), tables.truth(), make_policy(name), starts, 0)
+        for name in ("explore", "look-greedy")
+    ]
+    explore, crude = (np.mean([each.good_found for each in result]) for result in results)
+    assert explore >= 0.8 * crude
+    assert np.mean([each.patches_looked for each in results[0]]) < 6

@@ -192,6 +192,8 @@ class _Valued:
     group_min: NDArray[np.float64]  # (S,) with their looks
     whole_min: NDArray[np.float64]  # (S,) with the way there and the square's look too, from here
     goes_on: NDArray[np.float64]  # (S,) probability that the plan looks at more than the first patch
+    any_gain: NDArray[np.float64]  # (S,) as group_gain, whatever the price
+    any_min: NDArray[np.float64]  # (S,) as whole_min, whatever the price
     unseen_patches: NDArray[np.int64]  # (S,) patches known and not looked at
     group_rate: NDArray[np.float64]  # (S,) from here with the looks; -inf where nothing is unseen or fits
     group_in_plan: NDArray[np.bool_]  # (S,)
@@ -242,8 +244,8 @@ class _Valued:
                 stay = int(rows[0])
         return cls(
             problem, free, order, start, base, worked.price, left, worked.patch_rate, worked.patch_any,
-            worked.group_gain, worked.group_min, worked.whole_min, worked.goes_on, n_unseen, worked.group_rate,
-            worked.in_plan, stay,
+            worked.group_gain, worked.group_min, worked.whole_min, worked.goes_on, worked.any_gain, worked.any_min,
+            n_unseen, worked.group_rate, worked.in_plan, stay,
         )  # fmt: skip
 
     def step(self) -> Step:
@@ -324,7 +326,7 @@ class _Valued:
                 break
             found, imaged, looked = draw_looks(
                 unseen, square, n_patches, self.price * hole_min / shots, float(self.goes_on[square]), draws, rng,
-                shots,
+                shots, results_show=True,
             )  # fmt: skip
             took = imaged * hole_min + looked * patch_look
             # Of a square that fits in part some patches are looked at: its spread goes with the root of the part.
@@ -342,34 +344,45 @@ class _Valued:
     def place_values(
         self, unseen: UnseenPlaces, rng: np.random.Generator, most: int, first: Sequence[int]
     ) -> list[PlaceValue]:
-        """Of the squares with something unseen that fits, `first` first, then the best rate, `most` at most."""
+        """Of the squares with something unseen that fits, `first` first, then the best rate, `most` at most.
+
+        Where no hole would be worth its minutes at the price, all of them count.
+        """
         problem, places = self.problem, self.problem.places
         assert places is not None  # noqa: S101
         model, shots = problem.time_model, problem.shots
         hole_min, patch_min = float(model.tiers_min(shots)[0]), float(model.patch_look_by_tier_min(shots)[1])
+        worth = self.group_gain > 0.0
+        gain = np.where(worth, self.group_gain, self.any_gain)
+        whole_min = np.where(worth, self.whole_min, self.any_min)
+        goes_on = np.where(worth, self.goes_on, 1.0)
+        least_p = np.where(worth, self.price * hole_min / shots, 0.0)
+        rates = np.where(
+            np.isfinite(self.group_rate) & (gain > 0.0), gain / np.maximum(whole_min, 1e-9), -np.inf
+        )
+        entry_min = self.whole_min - self.group_min
         values = []
-        worth = int((self.group_rate > 0.0).sum())
         seed = int(rng.integers(2**63))  # one for all: what is alike has the same interval
-        listed = [square for square in first if np.isfinite(self.group_rate[square])]
-        best = order_best_first(self.group_rate).tolist()[:worth]
+        listed = [square for square in first if np.isfinite(rates[square])]
+        best = order_best_first(rates).tolist()[: int(np.isfinite(rates).sum())]
         for square in list(dict.fromkeys([*listed, *best]))[:most]:
             n_patches = int(self.unseen_patches[square]) if places.square_looked[square] else None
             good, holes, patches = draw_looks(
-                unseen, square, n_patches, self.price * hole_min / shots, float(self.goes_on[square]), DRAWS,
+                unseen, square, n_patches, float(least_p[square]), float(goes_on[square]), DRAWS,
                 np.random.default_rng(seed), shots,
             )  # fmt: skip
-            entry = float(self.whole_min[square] - self.group_min[square])
+            entry = float(entry_min[square])
             minutes = patches * patch_min + holes * hole_min
             fits = np.minimum((self.left_min - entry) / np.maximum(minutes, 1e-9), 1.0)
             good, minutes = good * fits, minutes * fits + entry
-            value = float(self.group_gain[square]), float(self.whole_min[square])
+            expected = float(gain[square]), float(whole_min[square])
             values.append(
                 PlaceValue(
                     self.look_into(square),
-                    value[0],
-                    _interval_80(good, value[0]),
-                    value[1],
-                    _interval_80(good / np.maximum(minutes, 1e-9), value[0] / value[1]),
+                    expected[0],
+                    _interval_80(good, expected[0]),
+                    expected[1],
+                    _interval_80(good / np.maximum(minutes, 1e-9), expected[0] / expected[1]),
                     bool(self.group_in_plan[square]),
                 )
             )
@@ -385,13 +398,14 @@ def _interval_80(drawn: NDArray[np.float64], expected: float) -> tuple[float, fl
 def _unseen_nodes(unseen: UnseenPlaces) -> NDArray[np.float64]:
     """(S, 5, 5, k) p_good of the holes of an unseen patch, the best first: nodes of what its square shares, its own.
 
-    As they will look after the look: its own effect, which results alone show, is averaged over.
+    As they will look after the look: it shows predictions alone. Effects, which only results show, are averaged over;
+    to count on them would be to look on and on where predictions say nothing.
     """
     n = max(round(unseen.holes_per_patch), 1)
     within = np.sqrt(unseen.within) * -ndtri((np.arange(n) + 0.5) / n)
-    shared = np.sqrt(unseen.prediction_shared + unseen.effect_shared)
+    shared = np.sqrt(unseen.prediction_shared)
     own = np.sqrt(unseen.prediction_own)
-    rest = np.sqrt(1.0 + _LOGISTIC_PROBIT * unseen.effect_own)
+    rest = np.sqrt(1.0 + _LOGISTIC_PROBIT * (unseen.effect_own + unseen.effect_shared))
     level = (unseen.prediction + unseen.effect)[:, None, None, None]
     logit = (
         level
@@ -399,4 +413,4 @@ def _unseen_nodes(unseen: UnseenPlaces) -> NDArray[np.float64]:
         + own * NODES[None, None, :, None]
         + within[None, None, None, :]
     )
-    return sigmoid(logit / rest)
+    return sigmoid(logit / rest[:, None, None, None])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
-"""Of a standard normal term: what a square shares, and what a patch has of its own."""
+"""Of a standard normal term: what the predictions of a square share, and what those of a patch have of their own."""
 
 _BISECTIONS = 24
 
@@ -62,7 +62,7 @@ def _seen_at(values, free, start, price, t0, most, gain, minutes):  # type: igno
 def _groups_at(table, expected, closed, price, t0, look_min, most, work):  # type: ignore[no-untyped-def]
     """Of all unseen patches of every square at a price, their looks included, and no more than fits.
 
-    The first is looked at on what is known now, the others once that has shown what they share.
+    The first is looked at on what is known now, the others once that has shown what their predictions share.
     most : (S,) minutes that are left for the holes of the first     work : see `_Work`, written
     """
     by_shared, group_gain, group_min, group_var = (
@@ -110,6 +110,15 @@ class _Work(NamedTuple):
     goes_on: NDArray[np.float64]  # probability that the first patch shows the others to be worth their looks
     patch_gain: NDArray[np.float64]  # (P,) of the seen ones
     patch_min: NDArray[np.float64]  # (P,)
+
+
+@njit(cache=True)
+def _new_work(n_squares, n_patches, nodes):  # type: ignore[no-untyped-def]
+    return _Work(
+        np.zeros(n_squares), np.zeros(n_squares), np.zeros((n_squares, nodes, 3)),
+        np.zeros(n_squares), np.zeros(n_squares), np.zeros(n_squares), np.zeros(n_squares),
+        np.zeros(n_patches), np.zeros(n_patches),
+    )  # fmt: skip
 
 
 @njit(cache=True)
@@ -161,6 +170,8 @@ class Prices(NamedTuple):
     group_min: NDArray[np.float64]
     whole_min: NDArray[np.float64]
     goes_on: NDArray[np.float64]
+    any_gain: NDArray[np.float64]
+    any_min: NDArray[np.float64]
     group_rate: NDArray[np.float64]
     patch_rate: NDArray[np.float64]
     patch_any: NDArray[np.float64]
@@ -191,11 +202,7 @@ def find_price(  # type: ignore[no-untyped-def]
     """
     n_patches, n_squares = len(start) - 1, len(grid_of_square)
     t0 = tiers[0]
-    work = _Work(
-        np.zeros(n_squares), np.zeros(n_squares), np.zeros((n_squares, table.shape[1], 3)),
-        np.zeros(n_squares), np.zeros(n_squares), np.zeros(n_squares), np.zeros(n_squares),
-        np.zeros(n_patches), np.zeros(n_patches),
-    )  # fmt: skip
+    work = _new_work(n_squares, n_patches, table.shape[1])
     endless = np.full(n_patches, np.inf)
     here_patch, here_square, here_grid = place
     # What a square costs beside its patches, and a grid beside its squares, when it is entered from elsewhere.
@@ -273,7 +280,9 @@ def find_price(  # type: ignore[no-untyped-def]
         in_plan[square] = (
             work.group_gain[square] - price * (work.group_min[square] + square_entry[square]) > 0.0
         )
+    whatever = _new_work(n_squares, n_patches, table.shape[1])
+    _groups_at(table, expected, closed, 0.0, t0, patch_look[1], most_unseen, whatever)
     return Prices(
-        price, work.group_gain, work.group_min, whole_min, work.goes_on, group_rate, patch_rate, patch_any,
-        in_plan,
+        price, work.group_gain, work.group_min, whole_min, work.goes_on, whatever.group_gain,
+        whatever.group_min + entry_of_square, group_rate, patch_rate, patch_any, in_plan,
     )  # fmt: skip

@@ -47,6 +47,9 @@ SKETCHED: dict[str, tuple[float, ...]] = {
 }
 """The figures that the targets were set by, of a sketch on the same minutes (12 starts)."""
 TARGETS = (55.0, 118.0, 238.0, 330.0)
+EXPLORE_RULE = 2
+"""Number of the rule by which `explore` values places, raised when it gives other routes: then its rows are redone, and
+no others."""
 MOST_SHIFT = 3.0
 """Targets move by what the crude rule here finds more or less than the sketched one, where that is more than this."""
 
@@ -111,6 +114,8 @@ def trials(profile: Profile) -> list[Trial]:
                         **asdict(spec), "budget_min": budget, "first": first, "last": last,
                         "runs": runs_of(part, profile),
                     }  # fmt: skip
+                    if spec.policy == "explore":
+                        parameters["rule"] = EXPLORE_RULE
                     what = "sessions" if part == ATLAS else "starts"
                     name = f"{part}: {spec.key}, {budget:g} min, {what} {first + 1}-{last}"
                     order = (budget, part_rank, first if part == ATLAS else 0)
@@ -185,6 +190,7 @@ def run_trial(trial: Trial) -> Json:
     parameters = dict(trial.parameters)
     budget = float(parameters.pop("budget_min"))
     first, last, runs = (int(parameters.pop(name)) for name in ("first", "last", "runs"))
+    parameters.pop("rule", None)
     spec = LookingSpec(**parameters)
     found: Json = {"starts": [], "good": [], "patches": [], "squares": []}
     if spec.part == ATLAS:
