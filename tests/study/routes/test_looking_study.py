@@ -101,6 +101,8 @@ def test_the_best_share_is_that_of_sessions_that_every_share_has():
     apart = missing_sessions("look-share 0.1", ("1-4", "5-8", "9-12", "13-16"))
     apart |= missing_sessions("look-share 0.5", ("17-20",))
     assert best_share(cells_of(rows(good_of, apart), "quick"), ATLAS_BUDGETS_MIN[0], ATLAS) is None
+    one_lacks = {f"{Y1}: look-share 0.5, 120 min, starts 1-4"}
+    assert best_share(cells_of(rows(good_of, one_lacks), "quick"), 120.0) is None
 
 
 def test_explore_is_compared_with_the_best_share_of_each_session():

@@ -288,10 +288,10 @@ def difference(
 
 
 def best_share(cells: Cells, budget: float, part: str = Y1) -> str | None:
-    """The share that found most over the runs that all shares have, known in hindsight alone; None without."""
+    """The share that found most over the runs that all shares have, known in hindsight alone; None while one lacks."""
     of = {f"look-share {share:g}": cells[part, f"look-share {share:g}", budget] for share in SHARES}
     shares = {key: cell for key, cell in of.items() if cell is not None}
-    if not shares:
+    if len(shares) < len(SHARES):
         return None
     runs = reduce(np.intersect1d, [cell.runs for cell in shares.values()])
     if len(runs) == 0:
