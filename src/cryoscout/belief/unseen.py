@@ -134,15 +134,12 @@ def draw_looks(
     draws: int,
     rng: np.random.Generator,
     shots: int = 1,
-    *,
-    results_show: bool = False,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Whole truths of a square's unseen patches: good micrographs, holes imaged and patches looked at, (draws,) each.
 
     n_patches : known ones without a look; None: the square was not looked at, and the number is drawn
     least_p : holes whose p_good after the look is not above it are not imaged
     goes_on : probability that the first patch shows enough of what the square shares for the others to be looked at
-    results_show : holes are chosen as when first results have shown what the square shares, as they do on the way
     """
     good, imaged = np.zeros(draws), np.zeros(draws)
     patches = (
@@ -164,10 +161,9 @@ def draw_looks(
     holes = unseen.draw_numbers("holes", total, rng)
     of_patch = np.repeat(np.arange(total), holes)
     location = level[of_patch] + rng.normal(0.0, np.sqrt(unseen.within), len(of_patch))
-    # A look shows predictions alone; effects are shown by results.
-    shown = effect[of_draw[of_patch]] if results_show else unseen.effect[square]
-    unknown = unseen.effect_own + (0.0 if results_show else float(unseen.effect_shared[square]))
-    believed = marginal_probability(location + shown, np.full(len(location), unknown))
+    # A look shows predictions alone; effects are shown by results, which are still to come.
+    unknown = unseen.effect_own + unseen.effect_shared[square]
+    believed = marginal_probability(location + unseen.effect[square], np.full(len(location), unknown))
     taken = believed > least_p
     chance = sigmoid(location + effect_of_patch[of_patch])
     found = np.where(taken, rng.binomial(shots, chance), 0)

@@ -326,7 +326,7 @@ class _Valued:
                 break
             found, imaged, looked = draw_looks(
                 unseen, square, n_patches, self.price * hole_min / shots, float(self.goes_on[square]), draws, rng,
-                shots, results_show=True,
+                shots,
             )  # fmt: skip
             took = imaged * hole_min + looked * patch_look
             # Of a square that fits in part some patches are looked at: its spread goes with the root of the part.
