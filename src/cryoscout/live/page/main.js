@@ -136,8 +136,9 @@ function showGoal() {
     say($("goal-words"), `good${target.by ? ` by ${time(target.by)}` : ""}, ${percent(target.probability)}`);
   } else {
     say($("goal-number"), whole(advice.good_so_far));
-    say($("goal-words"), `good, ${whole(advice.expected_good)} expected (80 %: ${whole(low)}–${whole(high)})`);
+    say($("goal-words"), `good, ${whole(advice.expected_good)} expected`);
   }
+  $("goal").title = `${whole(advice.expected_good)} good expected by the end, 80 %: ${whole(low)}–${whole(high)}`;
 }
 
 // States that the page can tell by itself; each is one sentence, the worst is shown.
