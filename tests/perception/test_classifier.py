@@ -51,7 +51,7 @@ def test_a_prediction_for_one_threshold_refuses_another(trained: Classifier) -> 
     np.testing.assert_array_equal(trained.p_good(IMAGES, 6.0), trained.predict_proba(IMAGES)[:, 1])
     with pytest.raises(InputError, match=r"trained for, 6 Å. Got 5 Å"):
         trained.p_good(IMAGES, 5.0)
-    with pytest.raises(InputError, match="from 0.5 to 100 angstrom. Got nan"):
+    with pytest.raises(InputError, match=r"from 0\.5 to 100 angstrom\. Got nan"):
         trained.p_good(IMAGES, float("nan"))
     with pytest.raises(InputError, match="trained for one"):
         replace(trained, threshold_angstrom=None).p_good(IMAGES, 6.0)
