@@ -52,7 +52,7 @@ class Outlook:
     minutes: NDArray[np.float64]  # (t,) from now, ascending, 0 first
     expected: NDArray[np.float64]  # (t,)
     interval_50: NDArray[np.float64]  # (t, 2)
-    interval_80: NDArray[np.float64]  # (t, 2)
+    interval_80: NDArray[np.float64]  # (t, 2); both end in those of `final`
     counts: NDArray[np.int64]  # (draws,) of the end
     chances: NDArray[np.float64]  # (draws, t)
 
@@ -137,19 +137,20 @@ def outlook(
     interval_50 = nearest_interval(total, 0.5)
     interval_80 = nearest_interval(total, 0.8, around=interval_50)
     course += good_so_far
-    low_50, high_50 = np.quantile(course, [0.25, 0.75], axis=0)
-    low_80, high_80 = np.quantile(course, [0.1, 0.9], axis=0)
+    final = CountForecast(
+        good_so_far + float(expected[-1]), _moved(interval_50, good_so_far), _moved(interval_80, good_so_far)
+    )
+    by_moment_50 = np.quantile(course, [0.25, 0.75], axis=0).T
+    by_moment_80 = np.quantile(course, [0.1, 0.9], axis=0).T
+    # Quantiles lie between numbers of micrographs; the curve ends in the numbers that are said.
+    by_moment_50[-1], by_moment_80[-1] = final.interval_50, final.interval_80
     return Outlook(
         good_so_far,
-        CountForecast(
-            good_so_far + float(expected[-1]),
-            _moved(interval_50, good_so_far),
-            _moved(interval_80, good_so_far),
-        ),
+        final,
         moments,
         good_so_far + expected,
-        np.stack([low_50, high_50], axis=1),
-        np.stack([low_80, high_80], axis=1),
+        by_moment_50,
+        by_moment_80,
         total + int(good_so_far),
         course,
     )
