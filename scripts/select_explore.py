@@ -2,11 +2,13 @@
 
     python scripts/select_explore.py [SESSIONS]
     python scripts/select_explore.py [SESSIONS] --knowing
+    python scripts/select_explore.py [SESSIONS] --without-predictions
 
 Draws of 52 of the 121 training patches, as many as the validation split has, and simulated sessions of that size, one
 start each; time model `y1-looks-as-sketched`. `--knowing` prints in their place, in minutes rounded to quarters, what
 `explore` finds, what one would find who knows every prediction beforehand and still pays the looks, and the bound, with
-how much less than the one who knows each finds. Validation patches have no part in it.
+how much less than the one who knows each finds. `--without-predictions` has the crude rule and `explore` alone, where
+nothing is predicted. Validation patches have no part in it.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.belief.context import fit_context
-from cryoscout.belief.unseen import Y1_UNSEEN
+from cryoscout.belief.effects import Y1_FLAT_EFFECTS
+from cryoscout.belief.unseen import PRIOR_P_GOOD, Y1_UNSEEN
 from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.bound import good_holes_bound
 from cryoscout.routing.from_session import problem_from_session, truth_from_session
@@ -143,6 +146,19 @@ def knowing(problem: RoutingProblem, truth: Truth, start: int) -> float:
         belief.observe(hole, float(truth.good[hole]))
 
 
+def unpredicted(
+    made: Callable[[int], tuple[RoutingProblem, Truth]],
+) -> Callable[[int], tuple[RoutingProblem, Truth]]:
+    """The same sessions, in which every hole is as good as any."""
+
+    def flat(number: int) -> tuple[RoutingProblem, Truth]:
+        problem, truth = made(number)
+        even = np.full(problem.n_holes, PRIOR_P_GOOD)
+        return replace(problem, prior_p_good=even, effects=Y1_FLAT_EFFECTS), truth
+
+    return flat
+
+
 def main() -> None:
     """Print one line per policy, budget and kind of session."""
     numbers = [int(each) for each in sys.argv[1:] if each.isdigit()]
@@ -152,7 +168,11 @@ def main() -> None:
         "simulated": simulated,
     }
     knowing_too = "--knowing" in sys.argv
+    flat = "--without-predictions" in sys.argv
     names = ["knowing", "explore", "bound"] if knowing_too else list(VARIANTS)
+    if flat:
+        names = ["look-greedy", "explore"]
+        kinds = {f"{kind}, nothing predicted": unpredicted(made) for kind, made in kinds.items()}
     for kind, made in kinds.items():
         for budget in BUDGETS_MIN:
             compared = np.zeros(sessions)
