@@ -74,3 +74,16 @@ def test_a_target_is_more_probable_with_a_change_that_gains():
     assert probability_with(here, there, change, 100) > 0.95
     stays = replace(change, after_min=END_MIN)
     assert probability_with(here, there, stays, 69) == here.probability_of(69)
+
+
+def test_a_session_in_which_nothing_is_left_takes_no_draw_from_the_other_one():
+    here, there = outlook_of([0.2, 0.2]), outlook_of([0.0, 0.0])
+    done = replace(there, chances=there.chances[:1])
+    stays = best_change(here, done, 10.0)
+    assert 0.2 < here.probability_of(49) < 0.8
+    assert probability_with(here, done, stays, 49) == here.probability_of(49)
+    # Nothing is left here: what the other one gives is all.
+    fresh = outlook_of([0.2, 0.2], seed=1)
+    empty = replace(there, chances=there.chances[:1])
+    change = replace(stays, after_min=0.0, change_min=0.0)
+    assert probability_with(empty, fresh, change, 49) == fresh.probability_of(49)

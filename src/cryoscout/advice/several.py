@@ -55,8 +55,9 @@ def probability_with(here: Outlook, there: Outlook, change: Change, good: float)
     left = float(here.minutes[-1]) - change.after_min - change.change_min
     place = max(0, int(np.searchsorted(there.minutes, left, side="right")) - 1) if left > 0 else 0
     theirs = there.chances[:, place] - there.chances[:, 0]
-    n = min(len(mine), len(theirs))
-    return float((mine[:n] + theirs[:n] >= good).mean())
+    # A session in which nothing is left has one draw, that of nothing.
+    n = max(len(mine), len(theirs))
+    return float((np.resize(mine, n) + np.resize(theirs, n) >= good).mean())
 
 
 def _there(
