@@ -215,6 +215,11 @@ def test_where_the_time_went_is_what_the_report_says(client, served, stored):
         store.append("noted", {"author": "AB", "kind": "focus", "minutes": 9, "text": "later"})
     past = client.ask("GET", "/api/v1/time", params={"as_of": then}).json()
     assert past["minutes"]["focus"] == 0.0
+    with SessionStore.open(stored) as store:
+        store.append("noted", {"kind": "look", "minutes": 2, "text": "once"})
+        store.append("planned", {"by": "serve", "holes": [1]})
+    for _ in range(2):  # what is not understood is passed over, and nothing before it is counted again
+        assert [each["text"] for each in served.notes(None, None)] == ["refill", "later", "once"]
 
 
 def test_columns_hold_the_whole_map(client, served):

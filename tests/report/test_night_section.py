@@ -157,3 +157,25 @@ def test_the_night_of_a_report_shows_what_is_done(place):
     session_page(session, ReportRequest(60.0, ("random",), 1, 0), None, progress=progress, night=night)
     at = shown.index(("drawing the night", 2))
     assert shown[at + 1] == "step"
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "passed_over"),
+    [
+        ("noted", {"kind": "focus", "minutes": "ten"}, 0),
+        ("noted", {"kind": "focus", "minutes": True}, 0),
+        ("noted", {"kind": "focus", "minutes": -5}, 0),
+        ("noted", {"kind": "focus", "minutes": [1]}, 0),
+        ("planned", {"by": "serve", "holes": [1]}, 1),
+        ("planned", {"by": "serve", "route": 5}, 1),
+    ],
+)
+def test_what_a_program_wrote_that_nobody_understands_ends_no_report(place, kind, payload, passed_over):
+    with SessionStore.open(place) as store:
+        store.append(kind, payload)
+        session, night = store.load(), night_of(store.events())
+    assert night.passed_over == passed_over
+    problem = setting_of(session, AdviceRequest(480.0, as_new=True)).problem
+    section = night_section(session, night, problem, 6.0, None)
+    assert any("9 min to pauses" in each and "focus" not in each for each in section.paragraphs)
+    assert any("not understood, and are left out: 1." in each for each in section.paragraphs) == passed_over

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,9 +62,9 @@ def minutes_spent(
     index = {name: place for place, name in enumerate(holes)}
     totals = dict.fromkeys(KINDS, 0.0)
     entered: list[tuple[str, float, Any]] = [
-        (_KIND_OF_NOTE[str(note.get("kind"))], float(note["minutes"]), note.get("microscope_at"))
+        (_KIND_OF_NOTE[str(note.get("kind"))], minutes, note.get("microscope_at"))
         for note in notes
-        if note.get("minutes") and str(note.get("kind")) in _KIND_OF_NOTE
+        if str(note.get("kind")) in _KIND_OF_NOTE and (minutes := _minutes_of(note)) > 0.0
     ]
     intervals: list[Json] = []
     columns = zip(timed["started_at"], timed["hole_id"], timed["exposure_id"], strict=True)
@@ -112,6 +113,13 @@ def minutes_on_bad(
     return len(theirs), float(sum(theirs))
 
 
+def _minutes_of(note: Mapping[str, Any]) -> float:
+    """Minutes of a note, 0 where none are said: programs may write what they like into one."""
+    minutes = note.get("minutes")
+    is_number = isinstance(minutes, int | float) and not isinstance(minutes, bool)
+    return float(minutes) if is_number and isfinite(minutes) else 0.0
+
+
 @dataclass(frozen=True)
 class Said:
     """Something that happened besides exposures."""
@@ -154,11 +162,19 @@ class Night:
     """Exposures that were taken while an advice stood."""
     followed: int = 0
     """Those of them that were of the hole advised first."""
+    passed_over: int = 0
+    """Events that were not understood."""
     _newest: datetime | None = None
     _route: dict[str, None] = field(default_factory=dict)
 
     def take(self, event: Event) -> None:
-        """Take one event in."""
+        """Take one event in; one that is not understood is counted and passed over."""
+        try:
+            self._take(event)
+        except Exception:  # noqa: BLE001  programs may write what they like into an event
+            self.passed_over += 1
+
+    def _take(self, event: Event) -> None:
         payload = event.payload
         taken: list[tuple[str | None, Any]] = []
         if event.kind == "imaged":

@@ -68,6 +68,8 @@ def night_section(
         )
     if others is not None:
         paragraphs.append(_words_on_others(others))
+    if night.passed_over:
+        paragraphs.append(f"Events that were not understood, and are left out: {night.passed_over}.")
     said = night.said[:MOST_LISTED]
     rows = [
         [
