@@ -52,3 +52,24 @@ def test_a_comma_too_many_names_decimal_commas(tmp_path):
     (found,) = validate(path)
     assert found.line == 2
     assert "if numbers are written with a decimal comma" in found.message
+
+
+@pytest.mark.parametrize("lines", ["S1,0,0,no\nS1,0,0,yes", "S1,0,0,yes\nS1,0,0,no", "S1,0,0,\nS1,0,0,yes"])
+def test_a_square_that_one_of_its_lines_says_was_looked_at_was(tmp_path, lines):
+    source = read_source(written(tmp_path, f"square,x_um,y_um,looked\n{lines}\n".encode()))
+    assert source.squares["looked"].tolist() == [True]
+
+
+def test_a_line_of_empty_cells_is_none(tmp_path):
+    path = written(tmp_path, b"square,x_um,y_um\nS1,0,0\n,,\n ,\nS2,60,0\n")
+    assert validate(path) == []
+    assert read_source(path).squares["square_id"].tolist() == ["S1", "S2"]
+
+
+def test_half_a_position_is_none(tmp_path):
+    path = written(tmp_path, b"square,x_um,y_um\nS1,0,0\nS2,5,\nS3,6000,5\n")
+    source = read_source(path, permissive=True)
+    assert [each.line for each in source.deviations] == [4]
+    assert source.squares[["x_um", "y_um"]].notna().all(axis=1).tolist() == [True, False, False]
+    assert source.squares[["x_um", "y_um"]].isna().all(axis=1).tolist() == [False, True, True]
+    assert "2 of 3 squares have no stage position: they are not drawn" in source.notes

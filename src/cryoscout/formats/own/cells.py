@@ -66,9 +66,9 @@ class CellLines:
         self._rows = 0
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
-        """Line and cells of every row that is as wide as the header; the others are reported."""
+        """Line and cells of every row that is as wide as the header; others that say anything are reported."""
         for line, cells in self._cells():
-            if len(cells) <= 1 and not (cells and cells[0].strip()):
+            if not any(map(str.strip, cells)):
                 continue
             if len(cells) == len(self.header):
                 self._rows += 1

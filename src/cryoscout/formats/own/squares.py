@@ -168,6 +168,8 @@ def _row(cells: list[str], roles: dict[str, int], findings: Findings, line: int)
             return f"{role} must be a finite number. Got {shown(text(role))} instead."
         limited = _LIMITS.get(role)
         numbers.append(value if limited is None else limited(value, role, findings, line))
+    if any(map(math.isnan, numbers[:2])):
+        numbers[:2] = math.nan, math.nan
     at = parse_time(text("looked_at")) if text("looked_at") else None
     if isinstance(at, str):
         return at
@@ -179,11 +181,13 @@ def _row(cells: list[str], roles: dict[str, int], findings: Findings, line: int)
 
 
 def _latest(before: tuple[object, ...], now: tuple[object, ...]) -> tuple[object, ...]:
-    """Of two lines of a square, what the later look says, and what it does not say, the other."""
+    """Of two lines of a square, what the later look says, and what it does not say, the other; no look is undone."""
     at, before_at = now[-1], before[-1]
     is_later = not pd.isna(at) and (pd.isna(before_at) or at > before_at)  # type: ignore[operator,call-overload]
     first, then = (now, before) if is_later else (before, now)
-    return tuple(b if pd.isna(a) else a for a, b in zip(first, then, strict=True))  # type: ignore[call-overload]
+    told = [b if pd.isna(a) else a for a, b in zip(first, then, strict=True)]  # type: ignore[call-overload]
+    told[-2] = True if then[-2] is True else told[-2]
+    return tuple(told)
 
 
 def _roles(header: list[str]) -> dict[str, int] | None:
