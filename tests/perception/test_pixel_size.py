@@ -28,6 +28,8 @@ def test_the_header_of_an_mrc_says_it_but_not_by_the_value_of_those_who_do_not_k
     assert pixel_size_um(mrc(tmp_path / "c.mrc", 0.0), 8) is None
     (tmp_path / "d.png").write_bytes(b"")
     assert pixel_size_um(tmp_path / "d.png", 8) is None
+    # A file of SerialEM beside it would have a name that is too long for a file.
+    assert pixel_size_um(mrc(tmp_path / f"{'e' * 250}.mrc", 120.0), 8) == pytest.approx(0.012)
 
 
 def test_serialems_metadata_beside_the_picture_comes_first(tmp_path):

@@ -69,6 +69,8 @@ def test_without_a_file_beside_it_a_picture_has_no_known_tiles(tmp_path):
     assert tiles_beside(tmp_path / "m.jpg", (100, 100), bottom_first=False) is None
     (tmp_path / "m.jpg.mdoc").write_text("nothing of SerialEM")
     assert tiles_beside(tmp_path / "m.jpg", (100, 100), bottom_first=False) is None
+    # A file beside it would have a name that is too long for a file.
+    assert tiles_beside(tmp_path / f"{'m' * 250}.jpg", (100, 100), bottom_first=False) is None
     assert quarters((100, 101))[-1] == Tile(50, 100, 50, 101)
 
 

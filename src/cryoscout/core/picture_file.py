@@ -99,6 +99,15 @@ def opened_picture(path: Path, format_: PictureFormat) -> Iterator[tuple[Image, 
         raise PictureError(str(error).partition("\n")[0][:200] or type(error).__name__) from None
 
 
+def file_in(folder: Path, name: str) -> Path | None:
+    """The file of that name, such as one beside a picture; None where none is there, or none can have the name."""
+    path = folder / name
+    try:
+        return path if path.is_file() else None
+    except OSError:  # too long
+        return None
+
+
 def grey_numbers(picture: Image) -> NDArray[Any]:
     """(rows, columns), the numbers that a picture has, in its own depth; colour becomes grey of 0 to 255."""
     is_grey = picture.mode in ("1", "L", "I", "F") or picture.mode.startswith("I;16")

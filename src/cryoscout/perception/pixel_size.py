@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from cryoscout.core.errors import CryoscoutError
+from cryoscout.core.picture_file import file_in
 from cryoscout.formats.epu.images import read_image
 from cryoscout.formats.serialem.mdoc import read_mdoc
 
@@ -35,8 +36,8 @@ def pixel_size_um(path: Path, width_px: int) -> float | None:
 
 
 def _of_mdoc(path: Path) -> float | None:
-    beside = path.with_name(f"{path.name}.mdoc")
-    if not beside.is_file():
+    beside = file_in(path.parent, f"{path.name}.mdoc")
+    if beside is None:
         return None
     try:
         file = read_mdoc(beside, permissive=True)
@@ -50,8 +51,8 @@ def _of_mdoc(path: Path) -> float | None:
 
 
 def _of_epu(path: Path, width_px: int) -> float | None:
-    beside = path.with_suffix(".xml")
-    if not beside.is_file():
+    beside = file_in(path.parent, path.with_suffix(".xml").name)
+    if beside is None:
         return None
     try:
         numbers = read_image(beside).numbers

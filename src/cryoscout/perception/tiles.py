@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import CryoscoutError
+from cryoscout.core.picture_file import file_in
 from cryoscout.formats.limits import FARTHEST_PX
 from cryoscout.formats.serialem.mdoc import Z_VALUE, MdocFile, read_mdoc
 
@@ -81,8 +82,8 @@ def _metadata_beside(path: Path) -> Iterator[MdocFile]:
     for name in dict.fromkeys(
         [f"{path.name}.mdoc", f"{path.stem}.mdoc", *(f"{path.stem}{suffix}.mdoc" for suffix in _MRC_SUFFIXES)]
     ):
-        beside = path.with_name(name)
-        if not beside.is_file():
+        beside = file_in(path.parent, name)
+        if beside is None:
             continue
         try:
             yield read_mdoc(beside, permissive=True)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscout.core.picture_file import PictureError, grey_numbers, opened_picture, picture_format
+from cryoscout.core.picture_file import PictureError, file_in, grey_numbers, opened_picture, picture_format
 from cryoscout.formats.epu.dm import Atlas
 from cryoscout.formats.limits import FARTHEST_PX
 
@@ -36,7 +36,7 @@ def square_brightness(atlas: Atlas, folder: Path) -> tuple[dict[str, float], str
         return {}, "the atlas names no picture: squares have no brightness"
     if not all(1.0 <= length <= FARTHEST_PX for length in atlas.size_px):
         return {}, "the tiles of the atlas do not say how large it is: squares have no brightness"
-    path = _picture_beside(folder, atlas.image_name)
+    path = next((p for end in ENDINGS if (p := file_in(folder, f"{atlas.image_name}{end}"))), None)
     if path is None:
         return {}, (
             f"no picture {atlas.image_name}.jpg lies beside Atlas.dm: squares have their area from the atlas, and no "
@@ -59,17 +59,6 @@ def square_brightness(atlas: Atlas, folder: Path) -> tuple[dict[str, float], str
         if level is not None:
             found[square.square_id] = level * 255.0 / white
     return found, f"{len(found)} of {len(atlas.squares)} squares have their brightness from {path.name}"
-
-
-def _picture_beside(folder: Path, name: str) -> Path | None:
-    for ending in ENDINGS:
-        path = folder / f"{name}{ending}"
-        try:
-            if path.is_file():
-                return path
-        except OSError:
-            continue  # no name of a file, such as one that is too long
-    return None
 
 
 def _grey(path: Path) -> tuple[NDArray[Any], float]:
