@@ -54,6 +54,7 @@ docs: $(DEV) ## the documentation as web pages under site/
 
 bench: $(DEV) ## every benchmark, one JSON object each
 	$(RUN) benchmarks/routing.py --json
+	$(ONE_THREAD) $(RUN) benchmarks/first_use.py --json
 	$(RUN) benchmarks/formats.py --json
 	$(ONE_THREAD) $(RUN) benchmarks/advice.py --json
 	$(ONE_THREAD) $(RUN) benchmarks/live.py --json

@@ -17,6 +17,7 @@ from cryoscout.core.ties import (
     order_lowest_first,
     ranks_best_first,
     sort_best_first,
+    sort_together,
 )
 from jitter import jittered
 
@@ -45,6 +46,23 @@ def test_jitter_changes_no_place_and_no_order(scores: list[int], seed: int, dtyp
     sort_best_first(noisy.astype(np.float64), order)
     if dtype is np.float64:
         assert order.tolist() == best_first
+
+
+@given(
+    n=st.integers(0, 100), begin=st.integers(0, 20), left_out=st.integers(0, 20), seed=st.integers(0, 10_000)
+)
+def test_a_part_is_sorted_as_it_stands_and_the_rest_is_left(
+    n: int, begin: int, left_out: int, seed: int
+) -> None:
+    key, order = np.random.default_rng(seed).integers(-9, 9, n).astype(np.float64), np.arange(100, 100 + n)
+    begin = min(begin, n)
+    end = max(begin, n - left_out)
+    expected = np.arange(n)
+    expected[begin:end] = begin + np.argsort(key[begin:end], kind="stable")
+    sorted_key = key.copy()
+    sort_together(sorted_key, order, np.empty(n), np.empty(n, dtype=np.int64), begin, end)
+    assert (order - 100).tolist() == expected.tolist()
+    assert sorted_key.tolist() == key[expected].tolist()
 
 
 def test_many_near_ties_are_put_in_order_of_index_in_no_time() -> None:

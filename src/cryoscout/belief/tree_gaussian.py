@@ -56,7 +56,7 @@ def with_evidence(mean, variance, evidence):  # type: ignore[no-untyped-def]
 def messages_up(evidence, square_of_patch, grid_of_square, variances):  # type: ignore[no-untyped-def]
     """All messages up from the patches' evidence, (P,2); see Messages."""
     n_squares, n_grids = len(grid_of_square), grid_of_square[-1] + 1
-    patch_up = np.zeros_like(evidence)
+    patch_up = np.zeros((len(evidence), 2))
     square_sum, square_up = np.zeros((n_squares, 2)), np.zeros((n_squares, 2))
     grid_sum, grid_up = np.zeros((n_grids, 2)), np.zeros((n_grids, 2))
     session_sum = np.zeros(2)
@@ -132,12 +132,13 @@ def settle_sites(  # type: ignore[no-untyped-def]
     patch_of_row, location, good, bad = results
     evidence[:] = 0.0
     for i in range(len(sites)):
-        evidence[patch_of_row[i]] += sites[i]
+        for part in range(2):  # not the rows themselves: a sum of arrays takes seconds to compile
+            evidence[patch_of_row[i], part] += sites[i, part]
     for sweep in range(_MOST_SWEEPS):
         messages = messages_up(evidence, square_of_patch, grid_of_square, variances)
         settled = True
         for i in range(len(sites)):
-            patch = patch_of_row[i]
+            patch = np.int64(patch_of_row[i])  # as elsewhere: each kind of integer compiles all that is called
             here, site = evidence[patch], sites[i]
             mean, variance = given_others(patch, square_of_patch, grid_of_square, variances, messages)
             mean, variance = _given(mean, variance, here[0] - site[0], here[1] - site[1])
@@ -178,7 +179,7 @@ def third_moments(results, evidence, square_of_patch, grid_of_square, variances)
     for end in range(1, len(location) + 1):
         if end < len(location) and patch_of_row[end] == patch_of_row[begin]:
             continue
-        patch, rows = patch_of_row[begin], slice(begin, end)
+        patch, rows = np.int64(patch_of_row[begin]), slice(begin, end)
         mean, variance = given_others(patch, square_of_patch, grid_of_square, variances, messages)
         third[patch] = tilted(mean, variance, location[rows], good[rows], bad[rows])[3]
         begin = end

@@ -56,6 +56,9 @@ _FEW_STATES = 2_000_000
 _BETTER = 1.0 + ROUNDING
 """Of two sums of values the larger one is better when it exceeds the other by this factor."""
 
+_BEST_CROSSES, _OPENED, _CROSSES_INSIDE, _NO_COST = np.int64(-1), np.int64(1), np.int64(2), np.int64(0)
+"""Decisions of `_add_patch` and `_close`. A number written where it is used would compile a loop of its own."""
+
 
 @dataclass(frozen=True)
 class Steps:
@@ -321,9 +324,11 @@ def sorted_by_patch(
 @njit(cache=True)
 def _shifted(source, cost):  # type: ignore[no-untyped-def]
     """Open something of that cost: the state at b comes from b - cost; (layers, width)."""
-    out = np.full(source.shape, -np.inf)
-    if cost < source.shape[1]:
-        out[:, cost:] = source[:, : source.shape[1] - cost]
+    layers, width = source.shape
+    out = np.empty((layers, width))
+    for layer in range(layers):  # loops, because array expressions take seconds to compile
+        for b in range(width):
+            out[layer, b] = source[layer, b - cost] if b >= cost else -np.inf
     return out
 
 
@@ -363,7 +368,7 @@ def _add_patch(state, decision, own, entry_cost, hole_cost):  # type: ignore[no-
         for k in range(1, min(most, len(own) - 1) + 1):
             gain += own[k]
             _offer(state[1], decision[1], before[0], entry_cost + k * hole_cost, gain, -(k + 1))
-        _offer(state[1], decision[1], before[0], 0, own[0], -1)
+        _offer(state[1], decision[1], before[0], _NO_COST, own[0], _BEST_CROSSES)
 
 
 @njit(cache=True)
@@ -374,9 +379,9 @@ def _close(parent, child, best_inside, entered):  # type: ignore[no-untyped-def]
     budget, inside something that was never paid for.
     """
     for layer in range(parent.shape[0] - 1, -1, -1):
-        _offer(parent[layer], entered[layer], child[layer], 0, 0.0, 1)
+        _offer(parent[layer], entered[layer], child[layer], _NO_COST, 0.0, _OPENED)
         if layer == 1:
-            _offer(parent[1], entered[1], parent[0], 0, best_inside, 2)
+            _offer(parent[1], entered[1], parent[0], _NO_COST, best_inside, _CROSSES_INSIDE)
 
 
 @njit(cache=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cryoscout.belief.unseen import PRIOR_CURVE, PRIOR_P_GOOD
 from cryoscout.core.hole_tree import NOWHERE
-from cryoscout.core.ties import first_of_the_best
+from cryoscout.core.ties import first_of_the_best, sort_together
 from cryoscout.routing.places import Look, Step
 from cryoscout.routing.policies.adaptive import Adaptive
 from cryoscout.routing.policies.base import STOP, Observation
@@ -148,13 +148,19 @@ def seen_rates(
 
 @njit(cache=True)
 def _seen_rates(values, free, start, entry, hole_min, left_min):  # type: ignore[no-untyped-def]
-    rates = np.zeros(len(entry))
+    rates, begin = np.zeros(len(entry)), np.int64(0)
+    falling, spare = np.empty(len(values)), np.empty(len(values))
+    hole, spare_hole = np.empty(len(values), dtype=np.int64), np.empty(len(values), dtype=np.int64)
     for patch in range(len(entry)):
-        own = values[start[patch] : start[patch + 1]][free[start[patch] : start[patch + 1]]]
-        own = -np.sort(-own)
+        n = 0
+        for row in range(start[patch], start[patch + 1]):
+            if free[row]:
+                falling[n] = -values[row]
+                n += 1
+        sort_together(falling, hole, spare, spare_hole, begin, n)
         total, minutes = 0.0, entry[patch]
-        for k in range(len(own)):
-            total += own[k]
+        for k in range(n):
+            total -= falling[k]
             minutes += hole_min
             if minutes > left_min:
                 break

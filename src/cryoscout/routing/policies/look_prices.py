@@ -179,6 +179,20 @@ class Prices(NamedTuple):
 
 
 @njit(cache=True)
+def _highest(values, table, expected):  # type: ignore[no-untyped-def]
+    """The highest value of a hole, seen or expected; in loops, because numpy's own maxima take seconds to compile."""
+    highest = 0.0
+    for hole in range(len(values)):
+        highest = max(highest, values[hole])
+    for square in range(len(expected)):
+        for i in range(table.shape[1] if expected[square] > 0.0 else 0):
+            for j in range(table.shape[2]):
+                for k in range(table.shape[3]):
+                    highest = max(highest, table[square, i, j, k])
+    return highest
+
+
+@njit(cache=True)
 def find_price(  # type: ignore[no-untyped-def]
     values,
     free,
@@ -221,9 +235,7 @@ def find_price(  # type: ignore[no-untyped-def]
             tier = 2
         entry_of_square[square] = square_look[tier] if closed[square] else patch_look[tier] - patch_look[1]
         most_unseen[square] = left_min - entry_of_square[square] - patch_look[1]
-    highest = values.max() / t0 if len(values) else 0.0
-    if table.size and expected.sum() > 0:
-        highest = max(highest, table.max() / t0)
+    highest = _highest(values, table, expected) / t0
     seen, tree = (values, free, start), (square_of_patch, grid_of_square)
     price = 0.0
     for sign in (-1.0, 1.0):

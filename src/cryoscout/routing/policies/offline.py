@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 
 from cryoscout.core.errors import InputError
+from cryoscout.core.ties import sort_together
 from cryoscout.routing.policies.fixed_order import FixedOrder, free_holes, predicted_good
 from cryoscout.routing.problem import RoutingProblem
 from cryoscout.routing.reward import reward_named
@@ -84,12 +85,10 @@ def _tier(a, b):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _range_starts(group):  # type: ignore[no-untyped-def]
-    """First index of the run of equal numbers that each index lies in; `group` is sorted."""
-    starts = np.zeros(len(group), dtype=np.int64)
-    for i in range(1, len(group)):
-        starts[i] = starts[i - 1] if group[i] == group[i - 1] else i
-    return starts
+def _range_starts(group, starts):  # type: ignore[no-untyped-def]
+    """Write the first index of the run of equal numbers that each index lies in; `group` is sorted."""
+    for i in range(len(group)):
+        starts[i] = starts[i - 1] if i > 0 and group[i] == group[i - 1] else i
 
 
 @njit(cache=True)
@@ -99,11 +98,19 @@ def _rank(reward, minutes, starts, ranked, filled):  # type: ignore[no-untyped-d
     Paths that do not exist have reward -1 and are left out; returns how many exist, and `filled[level,
     start]` how many of them end in the run that begins at `start`.
     """
-    by_minutes = np.argsort(minutes, kind="mergesort")
-    order = by_minutes[np.argsort(-reward[by_minutes], kind="mergesort")]
+    n, first = len(reward), np.int64(0)
+    order, spare_order = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)
+    key, spare = np.empty(n), np.empty(n)
+    for i in range(n):
+        order[i], key[i] = i, minutes[i]
+    sort_together(key, order, spare, spare_order, first, n)
+    for i in range(n):
+        key[i] = -reward[order[i]]
+    sort_together(key, order, spare, spare_order, first, n)
     filled[:] = 0
     n_paths = 0
-    for end in order:
+    for i in range(n):
+        end = order[i]
         if reward[end] < 0:
             break
         ranked[3, n_paths] = end
@@ -154,7 +161,7 @@ def _best_path(  # type: ignore[no-untyped-def]
     n = len(good)
     starts = np.empty((3, n), dtype=np.int64)
     for level in range(3):
-        starts[level] = _range_starts(place[:, level])
+        _range_starts(place[:, level], starts[level])
     ranked, filled = np.empty((4, n), dtype=np.int64), np.zeros((3, n), dtype=np.int64)
     reward, minutes = np.full(n, -1), np.zeros(n, dtype=np.int64)
     next_reward, next_minutes = reward.copy(), minutes.copy()
@@ -185,7 +192,8 @@ def _best_path(  # type: ignore[no-untyped-def]
             )  # fmt: skip
             if end >= 0:
                 before[visits + 1, hole] = end
-                next_bits[hole] = bits[end]
+                for word in range(bits.shape[1]):
+                    next_bits[hole, word] = bits[end, word]
                 next_bits[hole, hole >> 6] |= np.uint64(1) << np.uint64(hole & 63)
         reward, next_reward = next_reward, reward
         minutes, next_minutes = next_minutes, minutes
