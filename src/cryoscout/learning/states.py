@@ -63,14 +63,21 @@ def empty_states(tables: RouteTables, n_routes: int) -> RouteStates:
 
 
 @nb.njit(cache=True)
+def _take_counters(into, counters, begin, end):  # type: ignore[no-untyped-def]
+    for place in range(begin, end):
+        for counter in range(counters.shape[1]):
+            into[place - begin, counter] = counters[place, counter]
+
+
+@nb.njit(cache=True)
 def start_route(tables: RouteTables, states: RouteStates, route: int, session: int) -> None:
     """Set one route back to before its first visit in this session."""
     states.session[route] = session
     states.here[route] = NO_HOLE
-    holes = tables.hole_begin[session + 1] - tables.hole_begin[session]
-    states.visited[route, :holes] = tables.visited0[
-        tables.hole_begin[session] : tables.hole_begin[session + 1]
-    ]
+    # Loops, here and below: assignments of slices take seconds to compile.
+    begin, end = tables.hole_begin[session], tables.hole_begin[session + 1]
+    for hole in range(end - begin):
+        states.visited[route, hole] = tables.visited0[begin + hole]
     begin, end = tables.queue_begin[session], tables.queue_begin[session + 1]
     for queue in range(end - begin):
         states.left[route, queue] = (
@@ -78,11 +85,11 @@ def start_route(tables: RouteTables, states: RouteStates, route: int, session: i
         )
         states.next_member[route, queue] = 0
     begin, end = tables.patch_begin[session], tables.patch_begin[session + 1]
-    states.patch[route, : end - begin] = tables.patch0[begin:end]
+    _take_counters(states.patch[route], tables.patch0, begin, end)
     begin, end = tables.square_begin[session], tables.square_begin[session + 1]
-    states.square[route, : end - begin] = tables.square0[begin:end]
+    _take_counters(states.square[route], tables.square0, begin, end)
     begin, end = tables.grid_begin[session], tables.grid_begin[session + 1]
-    states.grid[route, : end - begin] = tables.grid0[begin:end]
+    _take_counters(states.grid[route], tables.grid0, begin, end)
     states.recent[route] = NO_HOLE
     states.recent_good[route] = 0.0
 
