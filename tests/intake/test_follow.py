@@ -22,7 +22,8 @@ from cryoscout.core.telling import SILENT
 from cryoscout.formats.ctf import relion
 from cryoscout.intake.follow import FollowedSources
 from cryoscout.intake.read import ReadOptions
-from cryoscout.intake.take_in import Sources, read_session, store_session, update_session
+from cryoscout.intake.take_in import Sources, TakenIn, read_session, store_session, update_session
+from cryoscout.session.model import session_without_rows
 from cryoscout.session.store import SessionStore
 from cryoscout.session.vendor_fields import unpacked
 from examples import share
@@ -429,9 +430,61 @@ def test_a_result_that_comes_before_its_exposure_waits_for_it(tmp_path):
     live, followed, _, place, _ = begun(tmp_path)
     key = exposures_to_come(live)[0]
     live.rows.append(f"Movies/{Path(key).stem}_Fractions.mrc 11000.5 10500.25 3.5 \n")
-    assert followed.take_in([live.write_star()]).added["outcomes"] == 0
+    told = followed.take_in([live.write_star()])
+    assert (told.added["outcomes"], told.n_unjoined) == (0, 1)
+    assert told.unjoined == (Path(key).stem,)
     told = followed.take_in([live.write(key, live.to_come[key])])
-    assert (told.added["exposures"], told.whole_because) == (1, "")
+    assert (told.added["exposures"], told.whole_because, told.n_unjoined) == (1, "", 0)
+    assert loaded(place)[0].exposures["ctf_max_res_angstrom"].tolist() == [3.5]
+
+
+def own_session(tmp_path, table):
+    """A session of an own table, and its sources: the table, and results of RELION that are still to come."""
+    sources = Sources(
+        [tmp_path / "own.csv", tmp_path / "ctf.star"], [], ReadOptions(permissive=True), "tests"
+    )
+    sources.paths[0].write_text(OWN_HEAD + table)
+    place = tmp_path / "own.session"
+    only = Sources(sources.paths[:1], [], sources.options, "tests")
+    store_session(read_session(only, SILENT), place, "tests", False, SILENT, None)
+    return sources, place
+
+
+OWN_HEAD = "grid,square,hole,exposure\n"
+OWN_STAR = "data_\n\nloop_\n_rlnMicrographName #1\n_rlnCtfMaxResolution #2\n"
+
+
+def test_results_of_unknown_images_are_counted_where_sources_are_read_as_a_whole_too(tmp_path):
+    sources, place = own_session(tmp_path, "g,s,h1,e1\ng,s,h2,\n")
+    table, star = sources.paths
+    star.write_text(OWN_STAR + "e1.mrc 3.5\ne2.mrc 4.5\n")
+    with FollowedSources(place, sources) as followed:
+        told = followed.take_in()
+        assert (told.n_unjoined, told.unjoined) == (1, ("e2",))
+        assert followed.take_in().n_unjoined == 1  # nothing was read again
+        star.write_text(OWN_STAR + "e1.mrc 3.9\ne2.mrc 4.5\n")
+        [note] = followed.take_in([star]).changed
+        assert "e1 (3.5 angstrom before, now 3.9 angstrom)" in note
+        table.write_text(OWN_HEAD + "g,s,h1,e1\ng,s,h2,e2\n")
+        told = followed.take_in([table])
+        assert (told.n_unjoined, told.changed, told.added["exposures"]) == (0, (), 1)
+    assert dict(loaded(place)[0].exposures[["exposure_id", "ctf_max_res_angstrom"]].values) == {
+        "e1": 3.5,
+        "e2": 4.5,
+    }
+
+
+def test_results_may_come_before_anything_of_the_session(tmp_path):
+    table, star, place = tmp_path / "own.csv", tmp_path / "ctf.star", tmp_path / "own.session"
+    star.write_text(OWN_STAR + "e1.mrc 3.5\n")
+    store_session(TakenIn(session_without_rows("own")), place, "tests", False, SILENT, None)
+    with FollowedSources(
+        place, Sources([table, star], [], ReadOptions(permissive=True), "tests")
+    ) as followed:
+        told = followed.take_in()
+        assert (told.added, told.waiting) == ({}, (table,))
+        table.write_text(OWN_HEAD + "g,s,h1,e1\n")
+        assert followed.take_in([table]).added["exposures"] == 1
     assert loaded(place)[0].exposures["ctf_max_res_angstrom"].tolist() == [3.5]
 
 
@@ -461,7 +514,7 @@ def test_a_table_that_is_written_anew_says_other_results(tmp_path):
     live.rows = [f"{Path(key).stem}.mrc 11000.5 10500.25 {3.5 + 9 * row} \n" for row, key in enumerate(keys)]
     told = followed.take_in([live.write_star()])
     assert told.added["further_ctf_runs"] == 2
-    assert any("another CTF result than before" in note for note in told.notes)
+    assert ["another CTF result than before" in note for note in told.changed] == [True]
     update_session(again_place, sources, SILENT)
     assert_same(loaded(place)[0], loaded(again_place)[0])
 

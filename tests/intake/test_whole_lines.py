@@ -9,7 +9,7 @@ from cryoscout.core.telling import SILENT
 from cryoscout.intake.follow import FollowedSources
 from cryoscout.intake.read import ReadOptions
 from cryoscout.intake.take_in import Sources, read_session, store_session
-from cryoscout.intake.whole_lines import SETTLED_S, unfinished_bytes
+from cryoscout.intake.whole_lines import SETTLED_S, WholeLines
 from cryoscout.session.store import SessionStore
 
 HEAD = "grid,square,hole,exposure,ctf\n"
@@ -53,12 +53,31 @@ def test_half_a_value_is_not_taken_for_a_value(tmp_path):
 
 
 def test_a_file_that_rests_is_taken_as_it_is(tmp_path):
+    now_s = [0.0]
+    lines = WholeLines(lambda: now_s[0])
     path = tmp_path / "a.csv"
     path.write_text("a,b\n1,2")
-    assert unfinished_bytes(path) == 3
-    then = time.time() - SETTLED_S - 1
-    os.utime(path, (then, then))
-    assert unfinished_bytes(path) == 0
+    assert lines.unfinished_bytes(path) == 3
+    now_s[0] += SETTLED_S + 1
+    assert lines.unfinished_bytes(path) == 0
+    path.write_text("a,b\n1,2\n3")
+    assert lines.unfinished_bytes(path) == 1  # it goes on
     binary = tmp_path / "a.mrc"
     binary.write_bytes(b"\0\1")
-    assert unfinished_bytes(binary) == 0
+    assert lines.unfinished_bytes(binary) == 0
+
+
+def test_a_clock_of_the_disk_that_is_behind_makes_no_half_value_a_whole_one(tmp_path):
+    """A server of files whose clock is an hour behind: what is written now looks as if it had rested for an hour."""
+    table, folder = tmp_path / "own.csv", tmp_path / "own.session"
+    table.write_text(HEAD + "g,s,h1,e1,3.5\n")
+    sources = Sources([table], [], ReadOptions(permissive=True), "tests")
+    store_session(read_session(sources, SILENT), folder, "t", False, SILENT, None)
+    with FollowedSources(folder, sources) as followed:
+        followed.take_in()
+        with table.open("a") as file:
+            file.write("g,s,h2,e2,4.")  # 4.7 to be
+        behind = time.time() - 3600.0
+        os.utime(table, (behind, behind))
+        assert table in followed.take_in([table]).waiting
+        assert results_of(folder) == {"e1": 3.5}

@@ -291,13 +291,14 @@ def test_a_share_that_is_gone_is_said_and_read_on_when_it_is_back(served, tmp_pa
     (share / "holes.csv").write_text("grid,square,patch,hole\n")
     advisor = served.advisor("run")
     follower = Follower(advisor, Sources([share], [], ReadOptions(permissive=True), str(share)))
-    assert not follower._are_gone()
+    follower._look_for_sources()
+    assert "folder" not in advisor.troubles
     shutil.move(share, tmp_path / "away")
-    assert follower._are_gone()
+    assert not follower._look_for_sources()
     assert str(share) in advisor.troubles["folder"].sentence
     assert "read on when it is back" in advisor.troubles["folder"].remedy
     shutil.move(tmp_path / "away", share)
-    assert not follower._are_gone()
+    assert follower._look_for_sources()  # it is back: everything is read
     assert "folder" not in advisor.troubles
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 
 import pytest
@@ -104,6 +105,95 @@ def test_the_system_tells_on_a_local_disk(folder):
             found |= changes.take()
             time.sleep(0.05)
         assert new in found
+    finally:
+        changes.close()
+
+
+def test_what_comes_in_the_same_second_is_found_where_a_disk_counts_seconds(folder, clock):
+    poller, data = Poller((folder,), clock), folder / "a"
+    poller.take()
+    for name in ("two.xml", "three.xml"):
+        (data / name).write_text("x")
+        os.utime(data, ns=(2 * 10**18, 2 * 10**18))  # the time of the folder is the same after both
+        assert poller.take() == {data / name}
+    assert poller.take() == set()
+    assert poller._again == set()
+
+
+def test_a_named_table_is_looked_at_however_many_others_grow(folder, clock, monkeypatch):
+    monkeypatch.setattr("cryoscout.live.watch.MOST_GROWING", 1)
+    for number in range(3):
+        (folder / f"{number}.mdoc").write_text("x")
+    star = folder / "results.star"
+    poller = Poller((folder, star), clock)
+    poller.take()
+    with star.open("a") as file:
+        file.write("row\n")
+    assert poller.take() == {star}
+
+
+def found_by(changes, wanted, limit_s=20.0):
+    """Those of the wanted files that are told in time."""
+    found, deadline = set(), time.monotonic() + limit_s
+    while not wanted <= found and time.monotonic() < deadline:
+        found |= changes.take()
+        time.sleep(0.05)
+    return wanted & found
+
+
+def test_files_of_folders_that_were_just_made_or_moved_in_are_told(folder, tmp_path):
+    """The system watches a new folder a moment after its first files came: EPU makes one with the first image."""
+    changes, made = changes_below([folder]), set()
+    try:
+        found_by(changes, {folder / "nothing"}, 1.5)  # it is told by now
+        for number in range(12):
+            data = folder / f"GridSquare_{number}" / "Data"
+            data.mkdir(parents=True)
+            for file in (data.parent / "square.xml", data / "exposure.xml"):
+                file.write_text("x")
+                made.add(file)
+        away = tmp_path / "away"
+        away.mkdir()
+        (away / "hole.xml").write_text("x")
+        away.rename(folder / "moved")
+        made.add(folder / "moved" / "hole.xml")
+        assert found_by(changes, made, 6.0) == made
+    finally:
+        changes.close()
+
+
+def test_where_the_system_has_no_watch_left_it_is_polled(folder, monkeypatch):
+    def none_left(*_, **__):
+        raise OSError(28, "No space left on device (inotify watches)")
+
+    monkeypatch.setattr("watchfiles.watch", none_left)
+    monkeypatch.setattr("cryoscout.live.watch.POLL_S", 0.05)
+    changes = Told([folder])
+    try:
+        new = folder / "a" / "new.xml"
+        new.write_text("x")
+        assert found_by(changes, {new}, 5.0) == {new}
+    finally:
+        changes.close()
+
+
+def test_what_comes_before_the_system_tells_is_looked_for(folder, monkeypatch):
+    begins = threading.Event()
+
+    def late(*_, stop_event, **__):
+        begins.wait(10.0)
+        while not stop_event.wait(0.02):
+            yield set()
+
+    monkeypatch.setattr("watchfiles.watch", late)
+    monkeypatch.setattr("cryoscout.live.watch.POLL_S", 600.0)
+    changes = Told([folder])
+    try:
+        new = folder / "a" / "new.xml"
+        new.write_text("x")
+        assert found_by(changes, {new}, 0.2) == set()
+        begins.set()
+        assert found_by(changes, {new}, 5.0) == {new}
     finally:
         changes.close()
 

@@ -41,6 +41,10 @@ _NOT_IN_A_NAME = re.compile(r"[^\w.+-]+")
 _LONGEST_NAME = 100
 
 
+class OnlyResultsError(DataError):
+    """Sources of a session of which nothing is known yet say no more than results."""
+
+
 @dataclass(frozen=True)
 class Assembled:
     """A session, and what became of everything the sources said."""
@@ -129,7 +133,7 @@ def _choose_places(
         )
     if not lead:
         got = ", ".join(f"{source.path.name} ({source.format})" for source in sources) or "nothing"
-        raise DataError(
+        raise OnlyResultsError(
             f"A session must have squares, holes or exposures. Got only results instead: {got}. Remedy: add the "
             "folder of the session, a .nav file or a table with holes; or add results to a session that was "
             "imported before, with --update -o NAME.session."

@@ -26,6 +26,8 @@ _NUMBERS = ("ctf_max_res_angstrom", *CTF_COLUMNS)
 _IS_CHOICE = "is_choice"
 CTF_RESULTS = "CTF results of"
 """How the report on the results of a source begins."""
+ANOTHER_RESULT = "have another CTF result than before"
+"""What the note on results that have changed says."""
 
 
 @dataclass
@@ -175,7 +177,7 @@ def _changed_results(new: pd.DataFrame, known: pd.DataFrame) -> list[str]:
     for source, rows in both.groupby("source", sort=False):
         first = rows.iloc[0]
         notes.append(
-            f"{source}: {rows['exposure_id'].nunique()} exposures have another CTF result than before, such as "
+            f"{source}: {rows['exposure_id'].nunique()} exposures {ANOTHER_RESULT}, such as "
             f"{first['exposure_id']} ({_in_words(first['ctf_max_res_angstrom_before'])} before, now "
             f"{_in_words(first['ctf_max_res_angstrom'])}); it is kept as a further run"
         )

@@ -20,14 +20,16 @@ from cryoscout.formats.epu.files import detect as is_epu
 from cryoscout.formats.epu.followed import FollowedFolder
 from cryoscout.formats.records import FileStamp, WholeReadingNeededError
 from cryoscout.formats.registry import Format, format_of
-from cryoscout.intake.assemble import earlier_exposures
+from cryoscout.intake.assemble import OnlyResultsError, earlier_exposures
+from cryoscout.intake.assemble_ctf import ANOTHER_RESULT, CTF_RESULTS
 from cryoscout.intake.assemble_names import epu_shot, name_of_source
 from cryoscout.intake.followed_results import FollowedResults, names_to_join
 from cryoscout.intake.join_results import joined_results
 from cryoscout.intake.join_rows import JoinedRows, KnownFields, joined_rows, new_fields, new_provenance
 from cryoscout.intake.read import source_key
 from cryoscout.intake.take_in import Sources, update_session
-from cryoscout.intake.whole_lines import unfinished_bytes
+from cryoscout.intake.whole_lines import WholeLines
+from cryoscout.session.joins import NAMES_SHOWN, JoinReport
 from cryoscout.session.store import SessionStore
 from cryoscout.session.store_events import events_of_files
 from cryoscout.session.store_update import counts_of_changes
@@ -53,6 +55,12 @@ class TakenOn:
     left_out: tuple[str, ...] = ()
     """What deviates, with its file."""
     notes: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    """Those of the notes that say that results are others than before."""
+    n_unjoined: int = 0
+    """Results that were read so far and are of no exposure of the session."""
+    unjoined: tuple[str, ...] = ()
+    """Names of the first of them."""
 
 
 class FollowedSources:
@@ -66,7 +74,9 @@ class FollowedSources:
         that are not there yet are waited for.
         """
         self._location = location
-        self._sources = replace(sources, options=replace(sources.options, permissive=True, whole_lines=True))
+        self._lines = WholeLines()
+        options = replace(sources.options, permissive=True, whole_lines=self._lines)
+        self._sources = replace(sources, options=options)
         self._telling = telling
         self._epu: FollowedFolder | None = None
         self._results: list[FollowedResults] = []
@@ -75,6 +85,8 @@ class FollowedSources:
         self._imported = 0
         self._late: list[Path] = []
         self._waited: dict[Path, FileStamp | None] = {}
+        self._reports: list[JoinReport] = []
+        """What became of results when all sources were read last."""
         self._store: SessionStore | None = None
 
     def __enter__(self) -> Self:
@@ -186,7 +198,7 @@ class FollowedSources:
                 of = format_of(path)
                 if of.gives != "results" or _is_job(path, of):
                     raise WholeReadingNeededError(f"{path.name} is new")
-                each = FollowedResults(path, of)
+                each = FollowedResults(path, of, self._lines)
                 each.read_all()
             except FileFormatError:
                 continue
@@ -243,15 +255,22 @@ class FollowedSources:
         sources = replace(self._sources, paths=[path for path in present if path not in late])
         left_out: list[str] = []
         self.close()
-        read, added = update_session(
-            self._location, sources, Telling(left_out.append, self._telling.progress)
-        )
+        try:
+            read, added = update_session(
+                self._location, sources, Telling(left_out.append, self._telling.progress)
+            )
+        except OnlyResultsError:
+            # CTF programs may be faster than the microscope's first file.
+            self._late, self._epu, self._results, self._reports = late, None, [], []
+            return self._told({}, why, [], [])
         # It stays open: what is prepared for a statement once is not prepared for each file again.
         self._store = SessionStore.open(self._location)
         self._imported = self._last_import(self._store)
         session, known = self._store.load(), self._store.files()
         self._fields = KnownFields.of(session.vendor_fields)
         self._late = late
+        of_results = [report for report in read.reports if report.what.startswith(CTF_RESULTS)]
+        self._reports = of_results or self._reports  # none: nothing was read again
         self._results = self._in_order([each for each in results if each.path not in late])
         exposures = earlier_exposures(session)
         names = exposures["exposure_id"].tolist()
@@ -277,7 +296,7 @@ class FollowedSources:
             if _is_job(path, of):
                 return None, [], f"{path.name} is a job's folder, whose table alone would be followed"
             if of.gives == "results":
-                results.append(FollowedResults(path, of))
+                results.append(FollowedResults(path, of, self._lines))
             elif of.name != "epu":
                 return None, [], f"{path.name} is of a format that is not followed"
         if len(folders) != 1 or self._sources.servers:
@@ -289,11 +308,28 @@ class FollowedSources:
     ) -> TakenOn:
         waiting = [*(self._epu.left_out if self._epu is not None else ()), *self._late]
         waiting += [file for each in self._results for file in each.unread]
-        waiting += [path for path in self._sources.paths if path not in waiting and unfinished_bytes(path)]
+        unfinished = self._lines.unfinished_bytes
+        waiting += [path for path in self._sources.paths if path not in waiting and unfinished(path)]
         now = {path: _stamp(path) for path in waiting}
         broken = [path for path in waiting if path in self._waited and self._waited[path] == now[path]]
         self._waited = now
-        return TakenOn(dict(added), why, tuple(waiting), tuple(broken), tuple(left_out), tuple(notes))
+        if self._epu is not None:
+            left = [name for each in self._results for name in each.left()]
+            n_unjoined = len(left)
+        else:
+            left = [name for report in self._reports for name in report.first_not_joined]
+            n_unjoined = sum(report.not_joined for report in self._reports)
+        return TakenOn(
+            dict(added),
+            why,
+            tuple(waiting),
+            tuple(broken),
+            tuple(left_out),
+            tuple(notes),
+            tuple(note for note in notes if ANOTHER_RESULT in note),
+            n_unjoined,
+            tuple(left[:NAMES_SHOWN]),
+        )
 
 
 def _plain(stamps: Mapping[str, FileStamp]) -> dict[str, tuple[int, int]]:

@@ -19,7 +19,7 @@ from cryoscout.formats.registry import Format
 from cryoscout.intake.assemble_fields import NO_ID
 from cryoscout.intake.assemble_names import epu_shot
 from cryoscout.intake.read import Stamps, stamps_of
-from cryoscout.intake.whole_lines import of_whole_lines, unfinished_bytes
+from cryoscout.intake.whole_lines import WholeLines
 from cryoscout.session.joins import leginon_stem
 
 _Place = tuple[int, int]
@@ -50,9 +50,9 @@ class _Table:
 class FollowedResults:
     """One source of results of a session that is followed."""
 
-    def __init__(self, path: Path, of: Format) -> None:
-        """path : a file or a folder     of : its format, one of results alone."""
-        self.path, self.format = path, of
+    def __init__(self, path: Path, of: Format, lines: WholeLines) -> None:
+        """path : a file or a folder     of : its format, one of results alone     lines : of all that is followed."""
+        self.path, self.format, self._lines = path, of, lines
         self._forget()
 
     def _forget(self) -> None:
@@ -145,6 +145,10 @@ class FollowedResults:
         """Vendor fields, by record, that were read and are not stored yet."""
         return self._new_extra
 
+    def left(self) -> list[str]:
+        """Names of the results of which no exposure is known yet, in the order in which they were read."""
+        return list(dict.fromkeys(names[0] for names in self._names_of.values()))
+
     def waiting_for(self) -> Collection[str]:
         """Ids of exposures, and of EPU's shots (`epu_shot`), that results wait for."""
         return self._waiting.keys()
@@ -178,7 +182,7 @@ class FollowedResults:
         self._new_extra = {}
 
     def _whole(self) -> SourceRecords:
-        records, self._rest = of_whole_lines(
+        records, self._rest = self._lines.read(
             self.path, lambda piece: self.format.load().read_source(piece, True)
         )
         if len(records.exposures) or len(records.holes):
@@ -193,7 +197,7 @@ class FollowedResults:
         table = self._table
         if table is None:
             return None
-        self._rest = unfinished_bytes(self.path)
+        self._rest = self._lines.unfinished_bytes(self.path)
         content = self.path.read_bytes()
         content = content[: len(content) - self._rest]
         rows = content[len(table.known) :]

@@ -28,6 +28,7 @@ from cryoscout.session.joins import NAMES_SHOWN
 if TYPE_CHECKING:
     from cryoscout.formats.leginon.tables import LeginonTable
     from cryoscout.formats.smartscope.rest import SmartScopeClient
+    from cryoscout.intake.whole_lines import WholeLines
 
 Stamps = dict[str, tuple[int, int]]
 """File below its source, with / -> (size in bytes, mtime in ns)."""
@@ -50,8 +51,8 @@ class ReadOptions:
     """Folder of hole images, for Leginon tables."""
     model_id: str | None = None
     """Of the predictions among Leginon tables."""
-    whole_lines: bool = False
-    """Of texts that are being written only whole lines are read (see `whole_lines`)."""
+    whole_lines: WholeLines | None = None
+    """Of texts that are being written only whole lines are read; None: nobody writes."""
     presets: tuple[str, ...] | None = None
     """Of Leginon's exposures; None for Leginon's own."""
     refuse_unjoined: bool = False
@@ -389,11 +390,9 @@ def _lines_left_out(paths: Sequence[Path]) -> list[str]:
 
 def _read_one_so_far(read: ReadSources, name: str, path: Path, options: ReadOptions) -> SourceRecords:
     """The records of a file; of one that is being written those of its whole lines, to be read again later."""
-    if not options.whole_lines:
+    if options.whole_lines is None:
         return _read_one(name, path, options)
-    from cryoscout.intake.whole_lines import of_whole_lines
-
-    records, rest = of_whole_lines(path, lambda piece: _read_one(name, piece, options))
+    records, rest = options.whole_lines.read(path, lambda piece: _read_one(name, piece, options))
     stamps = read.files.get(source_key(path), {})
     if rest and path.name in stamps:
         # Its size is that of what was read, so that the next reading finds it changed.

@@ -8,18 +8,19 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from errno import ENOENT
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryoscout.core.errors import CryoscoutError, FileFormatError, InputError, ServiceError
 from cryoscout.core.telling import SILENT, Say
 from cryoscout.intake.follow import FollowedSources, TakenOn
-from cryoscout.intake.read import ReadOptions, ServerSession
+from cryoscout.intake.read import ReadOptions, ServerSession, source_key
 from cryoscout.intake.take_in import Sources, TakenIn, read_session, store_session
 from cryoscout.live.advisor import Advisor
 from cryoscout.live.facts import Ticks
 from cryoscout.live.server import ServedSessions
-from cryoscout.live.watch import POLL_S, Changes, changes_below
+from cryoscout.live.watch import POLL_S, Changes, Told, changes_below
 from cryoscout.session.model import session_without_rows
 from cryoscout.session.place import PlaceMark, mark_of_place
 from cryoscout.session.store import SessionStore
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
 
 LOOK_S = 0.25
 NAMED_AFTER_S = 60.0
-"""An incomplete file is named after so long."""
+"""An incomplete file is named after so long, and so are results without an exposure."""
+CHANGED_TOLD_S = 1800.0
+"""Results that were said otherwise before are told for so long."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 ASK_SERVER_S, LONGEST_ASK_S = 30.0, 600.0
 """A server is asked for everything each time, which is heavier than a look at a folder."""
@@ -131,7 +134,13 @@ class Follower:
         self._thread = threading.Thread(target=self._run, name=f"follower-{self.advisor.name}", daemon=True)
         self._retry_at_s: dict[Path, tuple[float, float]] = {}
         self._first_seen_s: dict[Path, float] = {}
+        self._began_s = self.advisor.clock()
         self._gone: set[Path] = set()
+        known = self.advisor.reading(lambda store: store.files())
+        self._held = {path for path in self.sources.paths if known.get(source_key(path))}
+        """Folders in which there were files."""
+        self._unjoined_since_s: float | None = None
+        self._changed_at_s: float | None = None
         self._ask_at_s, self._ask_pause_s = 0.0, ASK_SERVER_S
 
     def start(self) -> None:
@@ -144,23 +153,48 @@ class Follower:
         self._thread.join(timeout=30.0)
 
     def _run(self) -> None:
-        changes = changes_below(self.sources.paths)
+        changes: Changes | None = None
         pending: set[Path] | None = None  # None: everything
-        pause_s = LOOK_S if type(changes).__name__ == "Told" else POLL_S
         with FollowedSources(self.advisor.location, self.sources) as followed:
             while not self._stop.is_set():
-                changed = changes.take() | self._due()
-                if pending is not None:
-                    pending |= changed
-                if self.sources.servers and time.monotonic() >= self._ask_at_s:
-                    pending = None  # a server does not say what has changed
-                if self._are_gone():
-                    pending = None  # what comes back may have changed meanwhile
-                elif pending is None or pending:
-                    pending = self._take_in(followed, changes, pending)
-                self.looked_s = self.advisor.clock()
+                pause_s = FIRST_PAUSE_S
+                try:
+                    if self._look_for_sources():
+                        # What comes back may have changed meanwhile, and be mounted in another way.
+                        if changes is not None:
+                            changes.close()
+                        changes, pending = None, None
+                    changes = changes or changes_below(self.sources.paths)
+                    pending = self._look(followed, changes, pending)
+                    pause_s = LOOK_S if isinstance(changes, Told) else POLL_S
+                except Exception as error:  # noqa: BLE001  a thread that ended would never read again
+                    self._say_failed(error)
+                    pending = None
                 self._stop.wait(pause_s)
-        changes.close()
+        if changes is not None:
+            changes.close()
+
+    def _look(
+        self, followed: FollowedSources, changes: Changes, pending: set[Path] | None
+    ) -> set[Path] | None:
+        """Take in what has changed since the last look; what is left for the next one, None for everything."""
+        changed = changes.take() | self._due()
+        if pending is not None:
+            pending |= changed
+        if self.sources.servers and time.monotonic() >= self._ask_at_s:
+            pending = None  # a server does not say what has changed
+        # Who loses the share with the CTF results still reads what the microscope writes.
+        can_read = bool(self.sources.servers) or len(self._gone) < len(self.sources.paths)
+        if can_read and (pending is None or pending):
+            pending = self._take_in(followed, changes, pending)
+        self.looked_s = self.advisor.clock()
+        return pending
+
+    def _say_failed(self, error: Exception) -> None:
+        known = isinstance(error, CryoscoutError | OSError)
+        said = str(error) if known else f"{type(error).__name__}: {error}"
+        what = "server" if isinstance(error, ServiceError) else "file"
+        self.advisor.trouble("sources", said, f"It is read again by itself; look at the {what}.", 6)
 
     def _take_in(
         self, followed: FollowedSources, changes: Changes, pending: set[Path] | None
@@ -169,10 +203,7 @@ class Follower:
         try:
             taken = followed.take_in(pending)
         except Exception as error:  # noqa: BLE001  a thread that ended would never read again, and nobody would know
-            known = isinstance(error, CryoscoutError | OSError)
-            said = str(error) if known else f"{type(error).__name__}: {error}"
-            what = "server" if isinstance(error, ServiceError) else "file"
-            self.advisor.trouble("sources", said, f"It is read again by itself; look at the {what}.", 6)
+            self._say_failed(error)
             self._stop.wait(FIRST_PAUSE_S)
             if not self.sources.servers:
                 return pending
@@ -191,15 +222,30 @@ class Follower:
         changes.keep_looking_at(taken.waiting)
         return set()
 
-    def _are_gone(self) -> bool:
-        gone = [path for path in self.sources.paths if not path.exists()]
+    def _look_for_sources(self) -> bool:
+        """Say which sources cannot be seen; whether one of those that could not is back."""
+        gone = {path: why for path in self.sources.paths if (why := self._why_gone(path)) is not None}
         if gone:
-            names = ", ".join(str(path) for path in gone)
+            said = " ".join(f"{path} {why}." for path, why in gone.items())
             remedy = "Check the mount; what is stored stays, and it is read on when it is back."
-            self.advisor.trouble("folder", f"{names} cannot be seen.", remedy, 7)
+            self.advisor.trouble("folder", said, remedy, 7)
         else:
             self.advisor.well("folder")
-        return bool(gone)
+        before, self._gone = self._gone, set(gone)
+        return bool(before - self._gone)
+
+    def _why_gone(self, path: Path) -> str | None:
+        """None where a source is there. A share that is not mounted is nothing, an error, or an empty folder."""
+        try:
+            with os.scandir(path) as entries:
+                is_empty = next(entries, None) is None
+        except NotADirectoryError:
+            return None  # a file
+        except OSError as error:
+            return "cannot be seen" if error.errno == ENOENT else f"cannot be seen ({error.strerror})"
+        if not is_empty:
+            self._held.add(path)
+        return "is empty, and held files before" if is_empty and path in self._held else None
 
     def _wait_for(self, taken: TakenOn) -> None:
         """Incomplete files are tried again with growing pauses, and named after a minute."""
@@ -215,14 +261,14 @@ class Follower:
         old = [path for path, since_s in self._first_seen_s.items() if now_s - since_s >= NAMED_AFTER_S]
         if old:
             more = f" and {len(old) - 1} more" if len(old) > 1 else ""
-            self.advisor.trouble(
-                "incomplete",
-                f"{old[0]}{more} is not whole for over a minute.",
-                "It is read when it is complete.",
-                3,
-            )
+            is_folder = old[0].is_dir()
+            what = "holds nothing of a session yet" if is_folder else "is not whole for over a minute"
+            remedy = "Its first files are waited for." if is_folder else "It is read when it is complete."
+            self.advisor.trouble("incomplete", f"{old[0]}{more} {what}.", remedy, 3)
         else:
             self.advisor.well("incomplete")
+        self._say_unjoined(taken, now_s)
+        self._say_changed(taken, now_s)
         if taken.left_out:
             self.advisor.trouble(
                 "left out", taken.left_out[0], f"{len(taken.left_out)} pieces were left out.", 2
@@ -230,15 +276,37 @@ class Follower:
         else:
             self.advisor.well("left out")
 
+    def _say_unjoined(self, taken: TakenOn, now_s: float) -> None:
+        """Results of which no exposure is known are named when none has come for a minute."""
+        if not taken.n_unjoined:
+            self._unjoined_since_s = None
+            self.advisor.well("unjoined")
+            return
+        since_s = self._unjoined_since_s = self._unjoined_since_s or now_s
+        if now_s - since_s >= NAMED_AFTER_S:
+            are = "1 CTF result is" if taken.n_unjoined == 1 else f"{taken.n_unjoined} CTF results are"
+            said = f"{are} of images that are not in the session, such as {taken.unjoined[0]}."
+            remedy = "They wait for their images; check that the results are of this session."
+            self.advisor.trouble("unjoined", said, remedy, 2)
+
+    def _say_changed(self, taken: TakenOn, now_s: float) -> None:
+        if taken.changed:
+            self._changed_at_s = now_s
+            self.advisor.well("changed")
+            remedy = "The best one counts; look at the program that fits CTFs."
+            self.advisor.trouble("changed", f"{taken.changed[-1]}.", remedy, 2)
+        elif self._changed_at_s is not None and now_s - self._changed_at_s >= CHANGED_TOLD_S:
+            self._changed_at_s = None
+            self.advisor.well("changed")
+
     def _due(self) -> set[Path]:
         now_s = time.monotonic()
         return {path for path, (at_s, _) in self._retry_at_s.items() if at_s <= now_s}
 
     def clock(self) -> Mapping[str, Any] | None:
-        """Age of the last look at the folder; a look is usual every few seconds."""
-        if self.looked_s is None:
-            return {"age_s": None, "usual_s": None}
-        return {"age_s": max(0.0, self.advisor.clock() - self.looked_s), "usual_s": POLL_S}
+        """Age of the last look at the folder, at first of the beginning; a look is usual every few seconds."""
+        since_s = self._began_s if self.looked_s is None else self.looked_s
+        return {"age_s": max(0.0, self.advisor.clock() - since_s), "usual_s": POLL_S}
 
 
 class Followers:

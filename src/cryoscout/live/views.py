@@ -56,7 +56,8 @@ def hole_columns(moment: Moment, wanted: Sequence[str], scores: Mapping[str, NDA
     wanted : of HOLE_COLUMNS, and of `scores` (any further column of the holes)
     p_good, prediction, image : <u2, parts of P_SCALE (65535 unknown)     state, flags : u1, see STATES and the bits
     order : <u2, place in the plan, 0 for none     x, y : <f4, um of the stage where any hole has it, else px of the
-    patch image     square, patch : <u4 index     ctf : <f4 angstrom, best of the hole, NaN unknown
+    patch image     square, patch : <u2 index, <u4 where there are more
+    ctf : <f4 angstrom, best of the hole, NaN unknown
     Raises UnknownNameError for another column.
     """
     made: Json = {}
@@ -112,10 +113,9 @@ def _column(moment: Moment, name: str) -> NDArray[Any]:
         return (
             missing if session is None else session.holes[f"{name}_px"].to_numpy(dtype=np.float64)
         ).astype("<f4")
-    if name == "square":
-        return problem.square_of_hole.astype("<u4")
-    if name == "patch":
-        return problem.patch_of_hole.astype("<u4")
+    if name in ("square", "patch"):
+        index = problem.square_of_hole if name == "square" else problem.patch_of_hole
+        return index.astype("<u2" if not len(index) or index.max() <= 65535 else "<u4")
     return ctf_of_holes(moment).astype("<f4")
 
 
@@ -318,6 +318,11 @@ def message_json(
         found.append(Trouble("clock offset", offset, remedy, now_s, 1))
     # Who wakes reads first and warns after.
     is_waking = any(each.cause == "own clock" and now_s - each.since_s < WAKES_S for each in found)
+    if clocks["folder"]["state"] == "stalled" and not is_waking:
+        age_s = clocks["folder"]["age_s"]
+        said = f"The sources were last looked at {age_s / 60:.0f} min ago."
+        remedy = "Very many files are read at once, or a share does not answer: look at the mount."
+        found.append(Trouble("folder", said, remedy, now_s - age_s, 7))
     if clocks["microscope"]["state"] == "stalled" and not is_paused and not is_waking:
         age_s = clocks["microscope"]["age_s"]
         found.append(
