@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -13,6 +16,7 @@ import pandas as pd
 import pytest
 
 from cryoscout.advice.night import minutes_spent, night_of
+from cryoscout.live import api
 from cryoscout.live.scores import hole_scores, score_names
 from cryoscout.session.store import SessionStore
 from cryoscout.session.tables import typed_table
@@ -153,6 +157,26 @@ def test_a_write_that_has_not_seen_what_others_said_is_refused(client, served):
     after(served, client.post("override", now))  # a result in between is no conflict
 
 
+def test_of_two_who_have_seen_the_same_one_is_recorded_and_one_is_told(client, served, monkeypatch):
+    """Both look before either has written."""
+    look, looked = api._last_override, threading.Barrier(2)
+
+    def looks_at_the_same_time(store):
+        last = look(store)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            looked.wait(0.5)
+        return last
+
+    monkeypatch.setattr(api, "_last_override", looks_at_the_same_time)
+    revision, holes = revision_of(client), [each["hole"] for each in client.get("advice")["holes"][:2]]
+    bodies = [{"author": "A", "revision": revision, "kind": "ban", "hole_id": hole} for hole in holes]
+    with ThreadPoolExecutor(2) as pool:
+        posted = [pool.submit(client.ask, "POST", "/api/v1/override", json=body) for body in bodies]
+        statuses = sorted(each.result().status_code for each in posted)
+    assert statuses == [200, 412]
+    assert len(client.get("events?kind=overridden")["events"]) == 1
+
+
 def test_what_if_changes_nothing(client):
     before = client.get("events"), client.get("advice")
     square = client.get("squares")["squares"][0]["square"]
@@ -179,19 +203,17 @@ def test_the_state_as_of_a_past_time_is_that_of_then(client, served):
     assert client.ask("GET", "/api/v1/sessions", params={"as_of": "1990-01-01T00:00:00Z"}).json() == {
         "sessions": []
     }
-    for what in (
-        "sessions",
-        "squares",
-        "patches",
-        "holes",
-        "holes/columns",
-        "holes/ids",
-        "verdict",
-        "forecast",
-        "time",
-        "trust",
-    ):
-        assert client.ask("GET", f"/api/v1/{what}", params={"as_of": then}).status_code == 200
+    reads = client.get("openapi.json")["paths"]
+    reads = {path: each["get"]["parameters"] for path, each in reads.items() if "get" in each}
+    assert len(reads) > 15
+    for path, parameters in reads.items():
+        assert "as_of" in [each["name"] for each in parameters], path
+        place = client.get("holes/ids")["patches"][0] if "images" in path else "holes.csv"
+        asked = path.replace("{place}", place).replace("{what}", place)
+        answer = client.ask("GET", asked, params={"as_of": then})
+        assert answer.status_code == (404 if "images" in path else 200), path
+        if answer.text.startswith('{"revision"'):
+            assert answer.json()["revision"] < client.get("verdict")["revision"], path
 
 
 def test_where_the_time_went_is_what_the_report_says(client, served, stored):
@@ -236,6 +258,8 @@ def test_columns_hold_the_whole_map(client, served):
     first = names[int(np.flatnonzero(columns["order"] == 1)[0])]
     assert first == client.get("advice")["next"]["hole"]
     assert client.ask("GET", "/api/v1/holes/columns?fields=nonsense").status_code == 404
+    made = client.get("holes/columns")["columns"]
+    assert 100_000 / len(names) * sum(len(each["data"]) for each in made.values()) < 2e6  # the map of 100,000
 
 
 def test_ice_and_motion_are_columns_where_a_source_gives_them(stored, simulated):

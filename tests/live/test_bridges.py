@@ -321,6 +321,8 @@ def test_athena_gets_decisions_for_each_square_ahead_of_time(tmp_path, moment, m
     bridge.give(moment, {})
     assert len(first) >= 2
     assert json.loads((tmp_path / "decisions.json").read_text()) == first
+    bridge.take_back()  # decisions say no time until which they hold
+    assert not (tmp_path / "decisions.json").exists()
 
 
 def test_bridges_say_what_they_lack(tmp_path):
@@ -440,7 +442,10 @@ def test_who_watches_again_takes_back_what_was_armed(served, tmp_path):
 
 def test_an_advice_that_has_expired_is_handed_to_nobody(served, tmp_path):
     """The thread that plans hangs: what was planned an hour ago is not sent."""
-    given = []
+    given, taken_back = [], []
+
+    def moment_at():
+        return served.advisor(None).moment.revision
 
     class Software:
         def prepare(self, moment):
@@ -450,13 +455,16 @@ def test_an_advice_that_has_expired_is_handed_to_nobody(served, tmp_path):
             given.append(moment.revision)
             return Answered()
 
+        def take_back(self):
+            taken_back.append(moment_at())
+
     clock = [served.clock()]
     served.clock = lambda: clock[0]
     served.mode, served.armed_until_s = "send", clock[0] + 1e5
     _, outputs = outputs_of(served, tmp_path)
     outputs._bridge = Software()
     outputs._look()
-    assert len(given) == 1
+    assert (len(given), taken_back) == (1, [])
     sent = served.advisor(None)._writer.newest_event()
     clock[0] += EXPIRES_S + 1.0
     outputs._written.clear()
@@ -464,3 +472,68 @@ def test_an_advice_that_has_expired_is_handed_to_nobody(served, tmp_path):
     assert len(given) == 1
     assert served.advisor(None)._writer.newest_event() == sent
     assert "expired" in served.advisor(None).troubles["bridge"].sentence
+    outputs._look()
+    assert len(taken_back) == 1
+    # Who ends sending has no trouble with the bridge any more.
+    served.mode, served.armed_until_s = "suggest", None
+    outputs._look()
+    assert "bridge" not in served.advisor(None).troubles
+
+
+def test_what_a_killed_server_handed_over_is_taken_back_by_the_next_one(served, tmp_path):
+    served.mode = "suggest"
+    folder, outputs = outputs_of(served, tmp_path, bridge="athena", athena_session=str(uuid.uuid4()))
+    (folder / "decisions.json").write_text("[]")
+    outputs._look()
+    assert not (folder / "decisions.json").exists()
+
+
+def test_an_answer_counts_once_the_last_word_of_a_hole_holds_and_none_after_its_image(tmp_path, moment):
+    """A server that starts again reads all answers again."""
+    holes = moment.advice.names.holes[:4]
+    words = ("skipped", "accepted", "accepted", "accepted"), ("accepted", "skipped", "accepted", "accepted")
+    lines = [f"{word} {hole}" for said in words for word, hole in zip(said, holes, strict=True)]
+    ScriptBridge("serialem", tmp_path)
+    (tmp_path / "answers.txt").write_text("\n".join(lines) + "\n")
+    answered = ScriptBridge("serialem", tmp_path).give(moment, {})
+    assert answered == Answered((holes[0], holes[2], holes[3]), (holes[1],))
+    known = {holes[0]: "accepted", holes[1]: "sent", holes[2]: "imaged", holes[3]: "refused"}
+    assert answered.news(known) == Answered((holes[3],), (holes[1],))
+
+
+def test_a_hole_that_is_imaged_stays_so_when_its_answer_is_read_later(served, client):
+    advisor = served.advisor(None)
+    hole = client.get("advice")["next"]["hole"]
+    advisor.write("sent", {"holes": [hole], "state": "sent", "revision": 1, "author": "serve"})
+    client.post("outcome", {"author": "t", "hole_id": hole, "ctf_max_res_angstrom": 3.5})
+    answer = {"holes": [hole], "state": "accepted", "revision": 1, "author": "bridge"}
+    advisor.wait_for(advisor.write("accepted", answer), 20.0)
+    advisor._step(force=True)
+    assert client.get("trust")["sent"] == {"sent": 0, "accepted": 0, "imaged": 1, "refused": 0}
+
+
+def test_the_end_of_sending_stands_in_the_log(served, tmp_path):
+    clock = [served.clock()]
+    served.clock = lambda: clock[0]
+    served.mode, served.armed_until_s = "send", clock[0] + 60.0
+    _, outputs = outputs_of(served, tmp_path)
+    clock[0] += 61.0
+    outputs._look()
+    outputs._look()
+    notes = [event.payload for event in served.advisor(None)._writer.events(kind="noted")]
+    assert [(note["author"], note["text"]) for note in notes] == [
+        ("serve", "mode suggest: the time for which sending was armed is over")
+    ]
+
+
+def test_no_file_is_touched_where_no_advice_holds_any_more(served, tmp_path, stored):
+    """Who watches the watcher sees that the thread that plans hangs."""
+    clock = [served.clock()]
+    served.clock = lambda: clock[0]
+    _, outputs = outputs_of(served, tmp_path)
+    clock[0] += EXPIRES_S + 1.0
+    outputs._look()
+    assert not (stored / "serve.alive").exists()
+    served.advisor(None)._moment = replace(served.advisor(None).moment, at_s=clock[0])
+    outputs._look()
+    assert (stored / "serve.alive").exists()

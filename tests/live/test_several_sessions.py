@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from live_client import Client
 from live_tokens import TOKENS
 from page_sessions import session_with_places, stored
 
+from cryoscout.live.outputs import Outputs
 from cryoscout.live.server import ServedSessions, advisor_of
 from cryoscout.live.serving import ServeRequest, guarded
 from cryoscout.live.settings import LiveSettings
@@ -95,3 +97,26 @@ def test_an_end_and_a_pause_hold_for_both(both):
     ban = {"author": "AB", "revision": 10**6, "kind": "ban", "square_id": "s0000"}
     client.post("override?session=here", ban)
     assert len(client.get("events?session=there&kind=overridden")["events"]) == 4
+
+
+def test_the_microscope_gets_the_advice_of_the_session_in_it_and_each_has_its_files(both, tmp_path):
+    """The scripts of bridges read next.json: it is of the grid in the microscope, whichever was named first."""
+    served = both(200, 20, 3.0, 200)
+    here, there = served.advisors.values()
+    out = tmp_path / "out"
+    out.mkdir()
+    served.mode, served.armed_until_s = "send", served.clock() + 600.0
+    outputs = Outputs(ServeRequest(("a", "b"), export_to=out, bridge="serialem"), served, lambda text: None)
+    for loaded in (here, there):
+        with SessionStore.open(loaded.location) as store:
+            store.record_imaged(loaded.moment.content["next"]["hole"])
+        verdicts(served)
+        outputs._look()
+        assert json.loads((out / "next.json").read_text())["session"] == loaded.name
+        known = json.loads((out / "holes.json").read_text())["holes"]
+        assert known == list(loaded.moment.advice.names.holes)
+    for advisor in (here, there):
+        assert json.loads((out / f"next-{advisor.name}.json").read_text())["session"] == advisor.name
+        sent = list(advisor._writer.events(kind="sent"))
+        assert len(sent) == 1
+        assert (advisor.location / "serve.alive").exists()

@@ -208,7 +208,7 @@ def _reads(app: FastAPI, served: ServedSessions) -> None:
     def columns(
         name: SessionName = None,
         as_of: AsOf = None,
-        fields: Annotated[str, Query(max_length=500)] = "p_good,state,flags,order,x,y,square",
+        fields: Annotated[str, Query(max_length=500)] = "p_good,state,flags,order,x,y",
     ) -> Json:
         """Columns of all holes as typed arrays in base64; `fields` names them, with commas."""
         moment = served.moment(name, as_of)
@@ -453,12 +453,13 @@ def _writes(app: FastAPI, served: ServedSessions) -> None:
         Of several sessions in one microscope all get a budget, a pause and its end.
         """
         override_of(sent.payload())
-        check(name, sent.revision)
         advisor = served.advisor(name)
-        number = advisor.write("overridden", sent.payload())
-        if (sent.of if sent.kind == "undo" else sent.kind) in OF_ALL_SESSIONS:
-            for other in served.others_than(advisor):
-                other.write("overridden", sent.payload())
+        with served.saying:
+            check(name, sent.revision)
+            number = advisor.write("overridden", sent.payload())
+            if (sent.of if sent.kind == "undo" else sent.kind) in OF_ALL_SESSIONS:
+                for other in served.others_than(advisor):
+                    other.write("overridden", sent.payload())
         return recorded(name, number)
 
     @app.post(
@@ -466,22 +467,25 @@ def _writes(app: FastAPI, served: ServedSessions) -> None:
     )
     def undo(sent: UndoSent, name: SessionName = None) -> Json:
         """Take one of the last 20 actions back, by its event."""
-        check(name, sent.revision)
         advisor = served.advisor(name)
-        known = advisor.reading(
-            lambda store: [(event.id, event.at, event.payload) for event in store.events(kind="overridden")]
-        )
-        said = {"author": sent.author, "note": f"undo of event {sent.event}"}
-        undone = undoing(known, sent.event)
-        changes = [("overridden", {**change.payload(), **said}) for change in undone]
-        number = advisor.writing(lambda store: store.append_many(changes))
-        shared = [
-            change
-            for change, override in zip(changes, undone, strict=True)
-            if (override.of if override.kind == "undo" else override.kind) in OF_ALL_SESSIONS
-        ]
-        for other in served.others_than(advisor) if shared else ():
-            other.writing(lambda store: store.append_many(shared))
+        with served.saying:
+            check(name, sent.revision)
+            known = advisor.reading(
+                lambda store: [
+                    (event.id, event.at, event.payload) for event in store.events(kind="overridden")
+                ]
+            )
+            said = {"author": sent.author, "note": f"undo of event {sent.event}"}
+            undone = undoing(known, sent.event)
+            changes = [("overridden", {**change.payload(), **said}) for change in undone]
+            number = advisor.writing(lambda store: store.append_many(changes))
+            shared = [
+                change
+                for change, override in zip(changes, undone, strict=True)
+                if (override.of if override.kind == "undo" else override.kind) in OF_ALL_SESSIONS
+            ]
+            for other in served.others_than(advisor) if shared else ():
+                other.writing(lambda store: store.append_many(shared))
         return recorded(name, number)
 
     @app.post(f"{BASE}/note", tags=["write"])

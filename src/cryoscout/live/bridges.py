@@ -7,7 +7,7 @@ here, the microscope goes on with what it has.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -25,6 +25,7 @@ BRIDGES = ("serialem", "leginon", "smartscope", "athena")
 SCRIPTS = {"serialem": "serialem_before_acquire", "leginon": "leginon_order"}
 ANSWERS = "answers.txt"
 PLAN_FILE = "cryoscout_plan.nav"
+DECISIONS_FILE = "decisions.json"
 MERGED, MERGED_AHEAD = 40, 10
 """Holes of a plan that are merged at once, and the next ones whose change makes a new one."""
 Json = dict[str, Any]
@@ -36,6 +37,16 @@ class Answered:
 
     accepted: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
+
+    def news(self, known: Mapping[str, str]) -> Answered:
+        """What is not known yet: a server that starts again reads all answers again.
+
+        known : hole -> sent, accepted, imaged or refused; one that is imaged is past all answers
+        """
+        return Answered(
+            tuple(hole for hole in self.accepted if known.get(hole) not in ("accepted", "imaged")),
+            tuple(hole for hole in self.refused if known.get(hole) not in ("refused", "imaged")),
+        )
 
 
 class Bridge(Protocol):
@@ -49,6 +60,10 @@ class Bridge(Protocol):
         """Hand an advice over; raises CryoscoutError or OSError where that fails."""
         ...
 
+    def take_back(self) -> None:
+        """Sending has ended: what was handed over and does not expire by itself is taken back. Raises OSError."""
+        ...
+
 
 @dataclass
 class ScriptBridge:
@@ -59,7 +74,7 @@ class ScriptBridge:
     navigator: Path | None = None
     """SerialEM's, with the holes of the session: then plans are merged into its table, in their order."""
     _read: int = 0
-    _holes: int | None = None
+    _holes: Sequence[str] | None = None
     _merge: Json | None = None
 
     def __post_init__(self) -> None:
@@ -108,10 +123,13 @@ class ScriptBridge:
     def give(self, moment: Moment, content: Json) -> Answered:
         """The advice stands in next.json; the ids of all holes beside it, and what the script answered is read."""
         names = moment.advice.names.holes
-        if self._holes != id(names):
+        if self._holes is not names:
             write_whole(self.folder / "holes.json", json.dumps({"holes": list(names)}) + "\n")
-            self._holes = id(names)
+            self._holes = names
         return self._answers(set(names))
+
+    def take_back(self) -> None:
+        """Nothing: the script looks at mode and expiry."""
 
     def _answers(self, known: set[str]) -> Answered:
         path = self.folder / ANSWERS
@@ -123,12 +141,15 @@ class ScriptBridge:
         new = content[self._read :]
         whole = new[: new.rfind(b"\n") + 1]
         self._read += len(whole)
-        words: dict[str, list[str]] = {"accepted": [], "skipped": []}
+        last: dict[str, str] = {}
         for line in whole.decode("utf-8", "replace").splitlines():
             word, _, hole = line.partition(" ")
-            if word in words and hole in known:
-                words[word].append(hole)
-        return Answered(tuple(words["accepted"]), tuple(words["skipped"]))
+            if word in ("accepted", "skipped") and hole in known:
+                last[hole] = word
+        return Answered(
+            tuple(hole for hole, word in last.items() if word == "accepted"),
+            tuple(hole for hole, word in last.items() if word == "skipped"),
+        )
 
 
 @dataclass
@@ -159,6 +180,9 @@ class SmartScopeBridge:
         self._given.update(new)
         refused = set(report.not_open)
         return Answered(tuple(hole for hole in new if hole not in refused), tuple(report.not_open))
+
+    def take_back(self) -> None:
+        """Nothing: what is selected stays, because a grid without a target is completed."""
 
 
 def window_of(moment: Moment, squares: int = 2) -> list[str]:
@@ -201,10 +225,12 @@ class AthenaBridge:
             places = {names.holes[hole]: place for place, hole in enumerate(inside, start=1)}
             plans.append(SquarePlan(names.squares[square], places, tuple(names.holes[hole] for hole in left)))
         records = decisions_of(self.session_id, plans, "cryoscout", f"revision {moment.revision}")
-        target = self.folder / "decisions.json"
-        target.unlink(missing_ok=True)
-        write_decisions(target, records)
+        write_decisions(self.folder / DECISIONS_FILE, records)
         return Answered()
+
+    def take_back(self) -> None:
+        """Decisions say no time until which they hold."""
+        (self.folder / DECISIONS_FILE).unlink(missing_ok=True)
 
 
 def bridge_named(

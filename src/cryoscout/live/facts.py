@@ -91,7 +91,7 @@ class Facts:
     last_planned: dict[str, Any] | None = None
     results: dict[str, tuple[float, float]] = field(default_factory=dict)
     drift: DriftWatch = field(default_factory=DriftWatch)
-    result_times_s: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT + EVERY))
+    result_times_s: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT + 2 * EVERY))
     """When the results came that the drift watch follows."""
     results_followed: int = 0
     """So many, those whose time is no longer kept included."""
@@ -117,7 +117,8 @@ class Facts:
             self.notes.append({"event": event.id, "at": event.at, **payload})
         elif event.kind in ("sent", "accepted"):
             for hole in payload.get("holes", ()):
-                self.sent[hole] = payload.get("state", event.kind)
+                if self.sent.get(hole) != "imaged":  # an answer may be read after the image
+                    self.sent[hole] = payload.get("state", event.kind)
         elif event.kind == "error":
             self.errors.append((event.at, str(payload.get("message", ""))))
 
@@ -135,23 +136,17 @@ class Facts:
             each for each, since_s in self.waiting.items() if now_s - since_s > OVERDUE * max(usual_s, 1.0)
         ]
 
-    @property
-    def drift_warning(self) -> DriftWarning | None:
-        """The drift that holds now."""
-        return self.drift.warning
-
-    @property
-    def drift_since(self) -> str | None:
+    def _since(self, warning: DriftWarning) -> str:
         """When the first result came that the drift holds for."""
-        warning = self.drift.warning
-        if warning is None:
-            return None
         at_s = self.result_times_s[warning.since_result - self.results_followed + len(self.result_times_s)]
         return datetime.fromtimestamp(at_s).astimezone().isoformat(timespec="seconds")
 
     def to_json(self, now_s: float, keeps_time: bool = True) -> dict[str, Any]:
-        """What a moment says of them.     keeps_time : whether the session goes as fast as time, and is not played"""
-        drift, overdue = self.drift_warning, self.overdue(now_s)
+        """What a moment says of them, of a drift what the last look at it said.
+
+        keeps_time : whether the session goes as fast as time, and is not played
+        """
+        drift, overdue = self.drift.told, self.overdue(now_s)
         return {
             "followed": self.followed,
             "followed_near": self.near,
@@ -173,7 +168,7 @@ class Facts:
                 "good": drift.good,
                 "expected": round(drift.expected, 2),
                 "sentence": drift.sentence,
-                "since": self.drift_since,
+                "since": self._since(drift),
             },
             "clock_offset_s": self.microscope_clock.offset_s if keeps_time else None,
             "clock": self.microscope_clock.sentence(now_s),

@@ -7,11 +7,12 @@ import shlex
 import shutil
 import subprocess
 import threading
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cryoscout.core.errors import CryoscoutError
+from cryoscout.core.errors import CryoscoutError, StoreError
 from cryoscout.core.new_files import finite, write_whole
 from cryoscout.core.telling import Say
 from cryoscout.live.bridges import Answered, Bridge, answered_events, bridge_named
@@ -46,7 +47,7 @@ class Outputs:
         self._alerted_s: dict[str, float] = {}
         self._wake, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="outputs", daemon=True)
-        self._touched_s = 0.0
+        self._touched_s: dict[Path, float] = {}
         self._bridge: Bridge | None = None
         if request.bridge is not None:
             self._bridge = bridge_named(
@@ -60,6 +61,8 @@ class Outputs:
         self._written: dict[str, int] = {}
         self._is_armed: set[str] = set()
         """Sessions of which what stands in the folder says that it is to be obeyed."""
+        self._may_stand = True
+        """Whether something that is to be obeyed may stand with the bridge; at first that of a killed server may."""
 
     def start(self) -> None:
         """Begin; each advice wakes it."""
@@ -83,7 +86,11 @@ class Outputs:
         now_s = self._served.clock()
         if self._served.armed_until_s is not None and now_s > self._served.armed_until_s:
             self._served.mode, self._served.armed_until_s = "suggest", None
-            self._say("Sending has ended: the time for which it was armed is over.")
+            text = "mode suggest: the time for which sending was armed is over"
+            self._say(f"Sending has ended: {text.partition(': ')[2]}.")
+            with suppress(StoreError):
+                first = next(iter(self._served.advisors.values()))
+                first.write("noted", {"author": "serve", "text": text, "kind": "note"})
         tasks = (
             ("export", "next.json cannot be written", self._write),
             ("space", "The space on the disk cannot be seen", self._disk),
@@ -101,30 +108,42 @@ class Outputs:
 
     def _write(self, name: str, moment: Moment, now_s: float) -> None:
         self._write_next(name, moment, now_s)
-        self._touch(Path(self._served.advisor(name).location), now_s)
+        self._touch(Path(self._served.advisor(name).location), moment, now_s)
 
     def _write_next(self, name: str, moment: Moment, now_s: float) -> None:
+        """The files, and what a bridge gets: of several sessions that of the one in the microscope."""
         folder, mode = self._request.export_to, self._served.mode
         takes_back = mode == "watch" and name in self._is_armed
+        is_loaded = name == self._served.to_obey
+        if mode != "send":
+            self._end_sending(name)
         if (mode == "watch" and not takes_back) or (folder is None and self._bridge is None):
             return
         content = next_json(name, moment, now_s, mode, self._served.armed_until_s)
-        if mode == "send" and self._bridge is not None:
+        if mode == "send" and is_loaded and self._bridge is not None:
             content |= self._prepared(name, self._bridge, moment)
         if folder is not None:
-            stem = f"next-{name}" if len(self._served.advisors) > 1 else "next"
-            write_whole(folder / f"{stem}.json", json.dumps(finite(content), indent=1) + "\n")
-            write_whole(folder / f"{stem}.txt", next_text(content))
+            stems = ["next"] if is_loaded else []
+            stems += [f"next-{name}"] if len(self._served.advisors) > 1 else []
+            for stem in stems:
+                write_whole(folder / f"{stem}.json", json.dumps(finite(content), indent=1) + "\n")
+                write_whole(folder / f"{stem}.txt", next_text(content))
         if mode != "send":
             self._is_armed.discard(name)
             return
         self._is_armed.add(name)
+        if is_loaded:
+            self._hand_over(name, moment, content, now_s)
+
+    def _hand_over(self, name: str, moment: Moment, content: Json, now_s: float) -> None:
         if now_s > content["expires_unix_s"]:
             minutes = (now_s - moment.at_s) / 60.0
             sentence = f"The advice is {minutes:.0f} min old and has expired: nothing is handed over."
             remedy = "The microscope goes on with what it has; look at the other messages."
             self._served.advisor(name).trouble("bridge", sentence, remedy, 8)
+            self._take_back()
             return
+        self._may_stand = True
         if moment.revision != self._written.get(name):
             self._written[name] = moment.revision
             self._send(name, content)
@@ -132,6 +151,17 @@ class Outputs:
             self._give(name, moment, content)
         else:
             self._served.advisor(name).well("bridge")
+
+    def _end_sending(self, name: str) -> None:
+        """Nothing is handed over: what could not be is no trouble any more, and what was is taken back."""
+        for cause in ("bridge", "plan file"):
+            self._served.advisor(name).well(cause)
+        self._take_back()
+
+    def _take_back(self) -> None:
+        if self._bridge is not None and self._may_stand:
+            self._bridge.take_back()
+        self._may_stand = False
 
     def _prepared(self, name: str, bridge: Bridge, moment: Moment) -> Json:
         """What the bridge adds; where that fails it is said, and the advice goes without."""
@@ -153,7 +183,7 @@ class Outputs:
             advisor.trouble("bridge", str(error), "The microscope goes on with what it has.", 6)
             return
         advisor.well("bridge")
-        for kind, payload in answered_events(answered, moment.revision):
+        for kind, payload in answered_events(answered.news(moment.facts["sent"]), moment.revision):
             advisor.write(kind, payload)
 
     def _send(self, name: str, content: Json) -> None:
@@ -166,13 +196,17 @@ class Outputs:
                 "sent", {"holes": new, "state": "sent", "revision": content["revision"], "author": "serve"}
             )
 
-    def _touch(self, location: Path, now_s: float) -> None:
-        """Others can watch the watcher: the file is as old as the last minute."""
-        if location.is_dir() and abs(now_s - self._touched_s) >= WATCHDOG_S:
-            write_whole(
-                location / WATCHDOG_FILE, datetime.fromtimestamp(now_s).astimezone().isoformat() + "\n"
-            )
-            self._touched_s = now_s
+    def _touch(self, location: Path, moment: Moment, now_s: float) -> None:
+        """Others can watch the watcher: the file is as old as the last minute in which there was an advice that holds.
+
+        Of a session in a database it stands in the folder of --export-to.
+        """
+        place = location if location.is_dir() else self._request.export_to
+        if place is None or now_s > moment.at_s + EXPIRES_S:
+            return
+        if abs(now_s - self._touched_s.get(place, -1e18)) >= WATCHDOG_S:
+            write_whole(place / WATCHDOG_FILE, datetime.fromtimestamp(now_s).astimezone().isoformat() + "\n")
+            self._touched_s[place] = now_s
 
     def _disk(self, name: str, _moment: Moment, _now_s: float) -> None:
         advisor = self._served.advisor(name)

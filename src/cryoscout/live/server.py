@@ -47,6 +47,9 @@ class ServedSessions:
     mode: Mode = "watch"
     armed_until_s: float | None = None
 
+    saying: threading.Lock = field(default_factory=threading.Lock)
+    """Held from the look at what others said until the own word is written: of two with one revision, one is told."""
+
     def __post_init__(self) -> None:
         self._past: OrderedDict[tuple[str, int], Moment] = OrderedDict()
         self._past_lock = threading.Lock()
@@ -151,6 +154,11 @@ class ServedSessions:
             if advisor.has_moment and (at_s := advisor.moment.facts["microscope"]["last_s"]) is not None
         }
         return max(came, key=lambda name: came[name]) if came and len(self.advisors) > 1 else None
+
+    @property
+    def to_obey(self) -> str:
+        """The session whose advice the microscope is to obey: that in it, the first one before any exposure."""
+        return self.in_microscope or next(iter(self.advisors))
 
     def others(self, name: str | None) -> list[dict[str, Any]]:
         """What changing to each other open session would give in the minutes that are left here, and when to change."""
