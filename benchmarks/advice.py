@@ -5,7 +5,8 @@
 On one thread, as `make bench` runs it; every figure is the median of 20 after a warm-up. Plans are of `adaptive` for
 480 minutes on simulated sessions: `y1-like` with 2,400 holes, `daily` with 100,000, and `daily-images`, which has stage
 positions, cut to 10,000 holes. `field_result_*` is one result into the belief with fields over the stage, until its
-p_good is there, where 1,000 holes all over the session have results.
+p_good is there, where 1,000 holes all over the session have results. `drift_look_fallen_ms` is one look at the drift
+of 400 results of which the last 100 have fallen; `serve` takes it after the advice, while nothing else comes.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 from advice_epu import epu_one_new_file_20k_ms
 from advice_store import fold_event_100k_ms
 
+from cryoscout.advice.drift import KEPT, Promises, log_ratios
 from cryoscout.advice.setting import AdviceRequest, setting_of
 from cryoscout.routing.course import Course
 from cryoscout.routing.plan_route import plan_route
@@ -35,6 +37,7 @@ from cryoscout.study.engine.runner import machine_in_words
 BUDGET_MIN = 480.0
 REPEATS = 20
 KNOWN_RESULTS = 1_000
+FALLEN_RESULTS = 100
 SIZES = {"2400": ("y1-like", 2_400), "100k": ("daily", 100_000)}
 TARGETS_MS: dict[str, float] = {
     "plan_2400_ms": 60.0,
@@ -46,6 +49,7 @@ TARGETS_MS: dict[str, float] = {
     "field_result_100k_ms": 150.0,
     "fold_event_100k_ms": 20.0,
     "epu_one_new_file_20k_ms": 100.0,
+    "drift_look_fallen_ms": 500.0,
 }
 """Milliseconds that each figure should stay below."""
 
@@ -119,6 +123,22 @@ def next_holes(problem: RoutingProblem) -> Iterator[Callable[[], object]]:
         yield take_in_and_choose
 
 
+def looks_at_a_fall(problem: RoutingProblem) -> Iterator[Callable[[], object]]:
+    """What the newest KEPT results say of a drift; of the last FALLEN_RESULTS seven tenths are lost."""
+    rng = np.random.default_rng(0)
+    promises, patch_of_hole = Promises(problem.prior_p_good, problem.tree), problem.tree.patch_of_hole
+    patches = rng.permutation(problem.n_patches)
+    holes = [hole for patch in patches for hole in np.flatnonzero(patch_of_hole == patch)[:15]][:KEPT]
+    rows = []
+    for number, hole in enumerate(holes):
+        square, grid = problem.square_of_hole[hole], problem.grid_of_hole[hole]
+        promise = promises.of(int(hole), f"p{patch_of_hole[hole]}", f"s{square}", f"g{grid}")
+        is_lost = number >= KEPT - FALLEN_RESULTS and rng.random() < 0.7
+        rows.append((promise, bool(rng.random() < promise.p_good) and not is_lost))
+    while True:
+        yield lambda: log_ratios(rows)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(
@@ -131,6 +151,8 @@ def main() -> None:
         problem = simulated_problem(preset, holes)
         figures[f"plan_{name}_ms"] = median_ms(whole_plans(problem))
         figures[f"result_to_next_{name}_ms"] = median_ms(next_holes(problem))
+        if name == "2400":
+            figures["drift_look_fallen_ms"] = median_ms(looks_at_a_fall(problem))
     on_the_stage = {"10k": problem_on_the_stage(10_000), "100k": problem_on_the_stage(100_000)}
     figures["plan_10k_ms"] = median_ms(whole_plans(on_the_stage["10k"]))
     for name, problem in on_the_stage.items():

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cryoscout.advice import drift
 from cryoscout.advice.drift import (
     EVERY,
     KEPT,
@@ -121,6 +122,46 @@ def test_patches_that_differ_by_more_than_predicted_are_no_drift():
             seen |= watch.warning is not None
         warned += seen
     assert warned <= 1
+
+
+def test_a_look_that_is_put_off_says_the_same_and_no_later_than_the_next_one():
+    watch, at_once = DriftWatch(), DriftWatch()
+    said, unfinished = [None], 0
+    for number in range(140):
+        is_good = number < 80 and (number * 3) % 10 < 9
+        for each in (watch, at_once):
+            each.take(promised(0.9, number // 10, "abc"[number // 10 % 3]), is_good)
+        if number % EVERY == EVERY - 1:
+            said.append(at_once.warning)
+        time_for = iter([True, False])  # one fit after each result
+        unfinished += not watch.look_on(lambda: next(time_for, False))  # noqa: B023  called in this round alone
+        assert watch.told in said[-2:]
+    assert unfinished > 20
+    assert watch.look_on(lambda: True)
+    assert watch.told is not None
+    assert (watch.told, watch.log_ratio) == (at_once.warning, at_once.log_ratio)
+
+
+def test_a_look_that_fails_is_begun_anew(monkeypatch):
+    watch = DriftWatch()
+    told(watch, 200, 9, first_patch=0, squares=("a", "b", "c"))
+    told(watch, 30, 4, first_patch=20, squares=("a", "b", "c"))
+    again = DriftWatch()
+    for row in watch._rows:
+        again.take(*row)
+    fit = drift.laplace_posterior
+    fails = [True]
+
+    def failing(*how, **more):
+        if fails:
+            fails.clear()
+            raise np.linalg.LinAlgError("not positive definite")
+        return fit(*how, **more)
+
+    monkeypatch.setattr(drift, "laplace_posterior", failing)
+    with pytest.raises(np.linalg.LinAlgError):
+        again.look_on(lambda: True)
+    assert again.warning == watch.warning is not None
 
 
 def test_what_is_said_is_a_function_of_the_newest_results():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from cryoscout.advice.drift import DriftWarning
 from cryoscout.core.errors import StoreError
 from cryoscout.intake.read import ReadOptions
 from cryoscout.intake.take_in import Sources
@@ -29,7 +32,7 @@ def test_what_fails_is_told_and_tried_again_and_the_thread_goes_on(served, store
     advisor = served.advisor("run")
     advise, left = advisor._live.advise, [error] * 3
 
-    def failing():
+    def failing(**_):
         if left:
             raise left.pop()
         return advise()
@@ -46,7 +49,7 @@ def test_what_fails_is_told_and_tried_again_and_the_thread_goes_on(served, store
 def test_while_it_fails_the_message_says_so(served, stored):
     advisor = served.advisor("run")
 
-    def failing():
+    def failing(**_):
         raise ValueError("a defect")
 
     advisor._live.advise = failing
@@ -160,3 +163,47 @@ def test_a_session_that_replaced_another_is_planned_anew(served):
     live.followed.last_event = live.followed.last_event._replace(at="2001-01-01T00:00:00+00:00")
     assert live.catch_up().is_replaced
     assert live._ensure_planner() is not before
+
+
+def test_a_drift_is_looked_at_after_the_advice_and_said_when_it_is_found(served, stored):
+    """A look takes longer than an advice where results have fallen: nobody waits for it."""
+    advisor, published = served.advisor("run"), []
+    advisor._live.facts.result_times_s.append(advisor.clock())
+    advisor._live.facts.results_followed = 1
+
+    class Watch:
+        told = None
+
+        def look_on(self, has_time):
+            if any(moment.content["paused"] for moment in published):
+                self.told = DriftWarning("all at once", "", 0, 1, 0.0, 1.0, "All at once: look at focus.")
+            return self.told is not None
+
+    advisor._live.facts.drift = Watch()
+    advisor.on_moment.append(published.append)
+    advisor.write("overridden", {"kind": "pause", "author": "A"})
+    deadline = time.monotonic() + 20.0
+    while (not published or published[-1].facts["drift"] is None) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    first = next(moment for moment in published if moment.content["paused"])
+    assert first.facts["drift"] is None
+    assert published[-1].facts["drift"]["sentence"] == "All at once: look at focus."
+    assert advisor.moment is published[-1]
+
+
+def test_a_drift_that_cannot_be_looked_at_is_said_and_the_advice_goes_on(served):
+    advisor = served.advisor("run")
+
+    class Watch:
+        told = None
+
+        def look_on(self, has_time):
+            raise ValueError("a defect")
+
+    advisor._live.facts.drift = Watch()
+    number = advisor.write("noted", {"author": "A", "text": "x"})
+    assert advisor.wait_for(number, 20.0).revision >= number
+    deadline = time.monotonic() + 20.0
+    while "drift look" not in advisor.troubles and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert "a defect" in advisor.troubles["drift look"].sentence

@@ -20,7 +20,7 @@ grids differ by: the belief learns it, and it is hardly ever told. A drift that 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -130,6 +130,8 @@ class DriftWatch:
     """Follows results in the order they came.
 
     What it says is a function of the newest KEPT results up to a multiple of EVERY, and is found out when it is asked.
+    A look costs some 100 ms where results have fallen: who has no time for it goes on with `look_on` bit by bit, and
+    asks for what is `told` meanwhile.
     """
 
     def __init__(self, limit: float = LIMIT) -> None:
@@ -138,6 +140,8 @@ class DriftWatch:
         self._count = 0
         self._told_at = -1
         self._told: tuple[float, DriftWarning | None] = (0.0, None)
+        self._looks: tuple[int, _Look] | None = None
+        """The look that was begun: after how many results, and what is left of it."""
 
     def take(self, promise: Promise, good: bool) -> None:
         """Take one more result in."""
@@ -147,32 +151,79 @@ class DriftWatch:
     @property
     def warning(self) -> DriftWarning | None:
         """The warning that holds now; None where there is none."""
-        return self._look()[1]
+        self.look_on(lambda: True)
+        return self._told[1]
 
     @property
     def log_ratio(self) -> float:
         """Of the likeliest drift against none."""
-        return self._look()[0]
+        self.look_on(lambda: True)
+        return self._told[0]
 
-    def _look(self) -> tuple[float, DriftWarning | None]:
+    @property
+    def told(self) -> DriftWarning | None:
+        """The warning of the last look that was finished."""
+        return self._told[1]
+
+    def look_on(self, has_time: Callable[[], bool]) -> bool:
+        """Look on until the look is finished or there is no time for more, asked every few ms; whether it is finished.
+
+        A look that was not finished before the next one is due is finished first: none is put off for ever.
+        """
         newest = self._count % EVERY
         upto = self._count - newest
-        if upto != self._told_at:
-            rows = list(self._rows)[: len(self._rows) - newest][-KEPT:]
-            self._told_at, self._told = upto, (0.0, None)
-            if len(rows) >= FEWEST:
-                ratios = log_ratios(rows)
-                since = int(np.argmax(ratios))
-                is_drift = ratios[since] >= self._limit
-                told = _warning(rows, since, upto - len(rows)) if is_drift else None
-                self._told = float(ratios[since]), told
-        return self._told
+        while self._looks is not None and self._looks[0] != upto:
+            self._go_on()
+        while upto != self._told_at:
+            if self._looks is None:
+                rows = list(self._rows)[: len(self._rows) - newest][-KEPT:]
+                self._looks = upto, self._look(rows, upto)
+            if not has_time():
+                return False
+            self._go_on()
+        return True
+
+    def _go_on(self) -> None:
+        """One fit more of the look that was begun; it is begun anew where that fails."""
+        if self._looks is None:
+            return
+        (upto, look), self._looks = self._looks, None
+        try:
+            next(look)
+        except StopIteration as end:
+            self._told_at, self._told = upto, end.value
+        else:
+            self._looks = upto, look
+
+    def _look(self, rows: Sequence[tuple[Promise, bool]], upto: int) -> _Look:
+        if len(rows) < FEWEST:
+            return 0.0, None
+        ratios = yield from _ratios(rows)
+        since = int(np.argmax(ratios))
+        is_drift = ratios[since] >= self._limit
+        return float(ratios[since]), _warning(rows, since, upto - len(rows)) if is_drift else None
+
+
+_Look = Generator[None, None, tuple[float, DriftWarning | None]]
 
 
 def log_ratios(rows: Sequence[tuple[Promise, bool]]) -> Numbers:
     """(m,) log likelihood ratio of a drift that began with each of the results against none."""
+    steps = _ratios(rows)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return np.asarray(end.value)
+
+
+def _ratios(rows: Sequence[tuple[Promise, bool]]) -> Generator[None, None, Numbers]:
+    """`log_ratios`, a fit at a time."""
     results = _Results(rows)
-    posteriors = [laplace_posterior(results.block(size)) for size in SIZES]
+    posteriors = []
+    for size in SIZES:
+        posteriors.append(laplace_posterior(results.block(size)))
+        yield
     evidence = np.array([each.log_evidence for each in posteriors])
     weights = np.exp(evidence - np.logaddexp.reduce(evidence))
     ratios = np.zeros(len(rows))
@@ -184,11 +235,12 @@ def log_ratios(rows: Sequence[tuple[Promise, bool]]) -> Numbers:
     ratios = np.log(ratios)
     for since in results.beginnings():
         if results.has_fallen(since):
-            with_loss = [
-                laplace_posterior(results.block(size, loss=loss, since=since), settled=SETTLED).log_evidence
-                for size in SIZES
-                for loss in GREAT_LOSSES
-            ]
+            with_loss = []
+            for size in SIZES:
+                for loss in GREAT_LOSSES:
+                    block = results.block(size, loss=loss, since=since)
+                    with_loss.append(laplace_posterior(block, settled=SETTLED).log_evidence)
+                    yield
             ratio = np.logaddexp.reduce(with_loss) - np.log(len(GREAT_LOSSES)) - np.logaddexp.reduce(evidence)
             ratios[since] = max(ratios[since], ratio - RARER)
     return np.asarray(ratios)

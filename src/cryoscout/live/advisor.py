@@ -128,6 +128,21 @@ class Advisor:
             due = abs(self.clock() - last_s) >= TICK_S
             if self._step(force=due):
                 last_s = self.clock()
+            self._look_at_drift()
+
+    def _look_at_drift(self) -> None:
+        """After the advice, and while nothing else comes: a result is advised on before its drift is looked at."""
+        if self._moment is None or self._is_behind:
+            return
+        try:
+            with self._plans:
+                moment = self._live.look_at_drift(self._moment, lambda: not self._wake.is_set())
+        except Exception as error:  # noqa: BLE001  the thread goes on: the advice does not hang on it
+            self.trouble("drift look", f"The drift cannot be looked at: {error}.", "The advice goes on.", 2)
+            return
+        self.well("drift look")
+        if moment is not None:
+            self._publish(moment)
 
     def _look_at_own_clock(self) -> None:
         """Ages and ends go by this computer's clock: where it jumped, people are told for a while."""
@@ -157,7 +172,7 @@ class Advisor:
             self.planning_since_s = self.clock()
             self._is_behind = False
             with self._plans:
-                moment = self._live.advise()
+                moment = self._live.advise(looks_at_drift=self._moment is None)
             self.planning_since_s = None
             if self.among_others is not None:
                 moment = self.among_others(moment)

@@ -284,13 +284,29 @@ class LiveSession:
         exposures = self.followed.exposure_holes()
         return exposures[-1] if exposures else NOWHERE
 
-    def advise(self) -> Moment:
-        """The advice now; it is not written down (see `write_down`)."""
+    def advise(self, looks_at_drift: bool = True) -> Moment:
+        """The advice now; it is not written down (see `write_down`).
+
+        looks_at_drift : False: a look at the drift that is due is left to `look_at_drift`
+        """
         now_s = self.clock()
         planner = self._ensure_planner()
+        if looks_at_drift:
+            self.facts.drift.look_on(lambda: True)
         advice = planner.advise(self.now(now_s), self.standing)
         self.standing = advice.standing
         return self._moment(advice, now_s)
+
+    def look_at_drift(self, at: Moment, has_time: Callable[[], bool]) -> Moment | None:
+        """Look on at the drift while there is time for it.
+
+        at : the last moment that was advised
+        Returns it with what is said of the drift now, None where that is the same.
+        """
+        before = self.facts.drift.told
+        if not self.facts.drift.look_on(has_time) or self.facts.drift.told == before:
+            return None
+        return replace(at, facts=self.facts.to_json(self.clock(), self.settings.clock_scale == 1.0))
 
     def _moment(self, advice: RunningAdvice, now_s: float) -> Moment:
         content = advice_json(advice, self._image_p_good)
