@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from live_samples import epu_session
 
 from cryoscout.core.errors import InputError
 from cryoscout.live.serving import ServeRequest, check, serving
@@ -15,16 +14,6 @@ from cryoscout.session.store import SessionStore
 from smartscope_server import TOKEN, running
 
 GRID = Path(__file__).parents[1] / "formats" / "data" / "smartscope" / "made_by_hand_grid.yaml"
-_GENERATOR = Path(__file__).resolve().parents[2] / "benchmarks" / "formats_data.py"
-
-
-def epu_session(folder):
-    """A small EPU session, some of whose holes are imaged."""
-    if "formats_data" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("formats_data", _GENERATOR)
-        sys.modules["formats_data"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["formats_data"])
-    sys.modules["formats_data"].write_epu_session(folder, 12, shots=1, holes_along_square=6, seed=1)
 
 
 def quiet(message):

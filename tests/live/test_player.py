@@ -5,10 +5,15 @@ from __future__ import annotations
 import time
 from datetime import datetime
 
+import pandas as pd
 import pytest
+from live_samples import epu_session
 
 from cryoscout.advice.setting import AdviceRequest, setting_of
 from cryoscout.core.errors import InputError
+from cryoscout.core.telling import SILENT
+from cryoscout.intake.read import ReadOptions
+from cryoscout.intake.take_in import Sources, read_session, store_session
 from cryoscout.live.serving import ServeRequest, serving
 from cryoscout.routing.bound import good_holes_bound
 from cryoscout.routing.from_session import truth_from_session
@@ -133,3 +138,33 @@ def test_a_session_without_results_cannot_be_played(stored):
         serving(ServeRequest((str(stored),), replay=0.0), quiet),
     ):
         pass
+
+
+def test_a_record_with_the_vendors_files_is_played_as_these_files(tmp_path):
+    """EPU's own files grow into a folder, half written and renamed, and the watcher reads them as of a microscope."""
+    folder, star = tmp_path / "epu", tmp_path / "micrographs_ctf.star"
+    epu_session(folder)
+    options = ReadOptions(permissive=True)
+    names = read_session(Sources([folder], [], options, "tests"), SILENT).session.exposures["exposure_id"]
+    rows = "".join(f"{name}.mrc {3.0 + place:.1f}\n" for place, name in enumerate(names))
+    star.write_text(f"data_\n\nloop_\n_rlnMicrographName #1\n_rlnCtfMaxResolution #2\n{rows}")
+    recorded, kept = tmp_path / "recorded.session", tmp_path / "kept.session"
+    read = read_session(Sources([folder, star], [], options, "tests"), SILENT)
+    store_session(read, recorded, "tests", False, SILENT, None)
+    before = sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*"))
+    source = load_session(str(recorded))
+    with serving(ServeRequest((str(recorded),), replay=0.0, output=kept), quiet) as served:
+        [advisor] = served.advisors.values()
+        deadline = time.monotonic() + 60.0
+        while time.monotonic() < deadline and advisor.moment.content["results"] < len(names):
+            time.sleep(0.05)
+    session = load_session(str(kept))
+    assert session.info.format == "epu"
+    for table, key in (("exposures", "exposure_id"), ("holes", "hole_id")):
+        columns = [key, "started_at", "ctf_max_res_angstrom"] if table == "exposures" else [key]
+        expected, found = (
+            getattr(each, table).sort_values(key)[columns].reset_index(drop=True)
+            for each in (source, session)
+        )
+        pd.testing.assert_frame_equal(found, expected)
+    assert sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*")) == before

@@ -1,8 +1,9 @@
 """A session played as a growing folder, so that a server can be shown and tested without a microscope.
 
-The player writes what a site's programs would: an own table of holes and exposures, and RELION's micrographs_ctf.star;
-in bursts, with rows that are half-written for a moment, and by renames. The watcher reads it as any other folder. The
-source session is never written; the player's is a new folder, removed at the end unless it was asked for.
+The player writes what a site's programs would: an own table of holes and exposures, or the vendor's own files where a
+record is played that has some (`played_files`), and RELION's micrographs_ctf.star; in bursts, half-written for a
+moment, and by renames. The watcher reads it as any other folder. The source session is never written; the player's is
+a new folder, removed at the end unless it was asked for.
 
 `record` plays what was done at its own times; `advice` is a microscope that takes the next advised hole among those of
 which the source knows the result, in the minutes of the time model. The first hole is where the stage is: no minutes.
@@ -25,14 +26,15 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from cryoscout.core.errors import InputError
+from cryoscout.core.errors import FileFormatError, InputError
 from cryoscout.core.new_files import write_whole
 from cryoscout.core.telling import SILENT, Say
 from cryoscout.intake.read import ReadOptions
 from cryoscout.intake.take_in import Sources, read_session
 from cryoscout.live.advisor import Advisor
+from cryoscout.live.played_files import PlayedFiles, played_files
 from cryoscout.routing.replay import Truth
-from cryoscout.session.model import Session
+from cryoscout.session.model import Session, session_without_rows
 from cryoscout.session.named import load_session
 from cryoscout.session.store import SessionStore
 
@@ -57,6 +59,8 @@ class Player:
     folder: Path  # of the session that is made
     follow: Follow
     speed: float
+    files: PlayedFiles | None = None
+    """Of the vendor; None: a table is written."""
     seed: int = 0
     rows: dict[str, list[str]] = field(default_factory=dict)  # hole -> cells of the table
     taken: list[str] = field(default_factory=list)
@@ -92,11 +96,19 @@ class Player:
     def prepare(self) -> None:
         """Make the folder, and a session of it in which nothing is imaged yet, with the source's predictions."""
         self.data.mkdir()
-        self._write_table()
+        if self.files is None:
+            self._write_table()
+        else:
+            self.files.begin(self._place)
         self._write_star()
-        read = read_session(
-            Sources([self.data / TABLE], [], ReadOptions(permissive=True), str(self.data)), SILENT
-        ).session
+        try:
+            read = read_session(
+                Sources([self._place], [], ReadOptions(permissive=True), str(self.data)), SILENT
+            ).session
+        except FileFormatError:
+            read = session_without_rows(self.folder.stem)
+        predictions = self.source.predictions
+        predictions = predictions[predictions["hole_id"].isin(read.holes["hole_id"])]
         info = read.info.model_copy(
             update={
                 "threshold_angstrom": self.source.info.threshold_angstrom,
@@ -105,10 +117,10 @@ class Player:
                 "description": f"Played from {self.source.name}",
             }
         )
-        made = replace(read, name=self.folder.stem, info=info, predictions=self.source.predictions)
+        made = replace(read, name=self.folder.stem, info=info, predictions=predictions)
         with SessionStore.create(self.folder) as store:
             store.save_import(made, source=f"player of {self.source.name}")
-            unknown = [hole for hole in self.rows if hole not in self._results]
+            unknown = [hole for hole in read.holes["hole_id"] if hole not in self._results]
             for hole in unknown:
                 payload = {
                     "kind": "ban",
@@ -119,9 +131,14 @@ class Player:
                 store.append("overridden", payload)
 
     @property
+    def _place(self) -> Path:
+        """The table, or the vendor's folder."""
+        return self.data / (TABLE if self.files is None else self.files.source.name)
+
+    @property
     def sources(self) -> list[Path]:
         """What the watcher is to follow."""
-        return [self.data / TABLE, self.data / STAR]
+        return [self._place, self.data / STAR]
 
     def truth(self, threshold_angstrom: float, holes: Sequence[str]) -> Truth:
         """What each of these holes gives when it is played: every result of a record, else one of each hole.
@@ -219,6 +236,11 @@ class Player:
         return False
 
     def _image(self, hole: str, exposure: str, at: str) -> None:
+        if self.files is not None:
+            is_half = bool(self._rng.random() < 0.3)
+            self.files.write(exposure, self._place, self._wait_a_moment if is_half else None)
+            self.taken.append(hole)
+            return
         row = self.rows[hole]
         if row[4]:
             self._extra.append([*row[:4], exposure, at, *row[6:]])
@@ -226,6 +248,9 @@ class Player:
             row[4:6] = [exposure, at]
         self.taken.append(hole)
         self._write_table()
+
+    def _wait_a_moment(self) -> None:
+        self._stop.wait(WAIT_S)
 
     def _measure(self, waiting: list[tuple[str, float]]) -> None:
         """Write the results that wait, in one of the ways in which programs write."""
@@ -278,7 +303,9 @@ def player_of(request: ServeRequest, say: Say) -> Iterator[Player]:
         raise InputError(f"The player's session must be a new folder. Got {kept}, which exists, instead.")
     base = Path(tempfile.mkdtemp(prefix="cryoscout-")) if kept is None else kept.parent
     folder = base / f"{source.name}-played.session" if kept is None else kept
-    player = Player(source, folder, "record" if follow == "record" else "advice", request.replay)
+    # A microscope that takes advice takes other holes at other times than those files say.
+    files = played_files(request.sessions[0], source) if follow == "record" else None
+    player = Player(source, folder, "record" if follow == "record" else "advice", request.replay, files)
     try:
         player.prepare()
         say(f"Playing {source.name} into {player.data}.")

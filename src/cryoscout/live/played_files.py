@@ -1,0 +1,81 @@
+"""The vendor's own files of a session that is played: each image's with its exposure, all others at the beginning.
+
+Only files that were read are played, so that no movie is copied. EPU's file of a square says which images were taken
+in the end; what is written at the beginning is without them. The source's folder is read and never written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryoscout.core.new_files import write_whole
+from cryoscout.session.model import Session
+from cryoscout.session.store import SessionStore
+from cryoscout.session.store_database import is_url
+
+_FORMATS = frozenset(("epu",))
+"""Of which each exposure has files of its own, called as it is."""
+
+
+_TAKEN = re.compile(rb"<(\w+:KeyValuePairOfintParticleAcquisitionData\w*)>.*?</\1>", re.DOTALL)
+"""An image that was taken, in EPU's file of a square."""
+
+
+@dataclass(frozen=True)
+class PlayedFiles:
+    """Files of one vendor folder."""
+
+    source: Path
+    first: tuple[str, ...]
+    """Below the source: those of no exposure."""
+    of_exposure: Mapping[str, tuple[str, ...]]
+
+    def begin(self, folder: Path) -> None:
+        """Make the folder as it was before the first exposure."""
+        folder.mkdir()
+        for file in self.first:
+            content = (self.source / file).read_bytes()
+            _write(folder / file, _TAKEN.sub(b"", content) if file.endswith(".dm") else content)
+
+    def write(self, exposure_id: str, folder: Path, half_for: Callable[[], None] | None) -> None:
+        """Write the files of an exposure as a microscope does.
+
+        half_for : waits while half of a file stands there; None: it is whole at once
+        """
+        for file in self.of_exposure[exposure_id]:
+            content = (self.source / file).read_bytes()
+            if half_for is not None:
+                _write(folder / file, content[: len(content) // 2])
+                half_for()
+            _write(folder / file, content)
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, content)
+
+
+def played_files(location: str, session: Session) -> PlayedFiles | None:
+    """The files of a stored session, None where it has none that can be played one by one.
+
+    location : of the session, as it was named
+    """
+    if session.info.format not in _FORMATS or is_url(location) or not Path(location).is_dir():
+        return None
+    with SessionStore.open_for_reading(location) as store:
+        sources = [(Path(key), files) for key, files in store.files().items() if Path(key).is_dir()]
+    known = session.exposures.loc[session.exposures["outcome"] != "none", "exposure_id"].tolist()
+    for source, files in sources:
+        there = [file for file in files if (source / file).is_file()]
+        of_exposure: dict[str, list[str]] = {name: [] for name in known}
+        first = []
+        for file in there:
+            of_exposure.get(Path(file).name.partition(".")[0], first).append(file)
+        if known and all(of_exposure.values()):
+            return PlayedFiles(
+                source, tuple(first), {name: tuple(some) for name, some in of_exposure.items()}
+            )
+    return None
