@@ -111,6 +111,7 @@ def test_a_list_that_cannot_be_written_keeps_no_alert_back_and_ends_no_thread(se
             advisor.wait_for(10**9, 0.05)
         assert advisor.troubles["export"].sentence.startswith("next.json cannot be written: ")
         assert any("The folder cannot be seen." in line for line in said)
+        assert (advisor.location / "serve.alive").exists()  # the server lives, whatever its lists
         outputs._write_next = write
         outputs._wake.set()
         for _ in range(200):

@@ -116,8 +116,9 @@ def minutes_on_bad(
 def _minutes_of(note: Mapping[str, Any]) -> float:
     """Minutes of a note, 0 where none are said: programs may write what they like into one."""
     minutes = note.get("minutes")
-    is_number = isinstance(minutes, int | float) and not isinstance(minutes, bool)
-    return float(minutes) if is_number and isfinite(minutes) else 0.0
+    if isinstance(minutes, bool) or not isinstance(minutes, int | float):
+        return 0.0
+    return float(minutes) if isfinite(minutes) else 0.0
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cryoscout.core.errors import CryoscoutError, StoreError
+from cryoscout.core.errors import CryoscoutError
 from cryoscout.core.new_files import finite, write_whole
 from cryoscout.core.telling import Say
 from cryoscout.live.bridges import Answered, Bridge, answered_events, bridge_named
@@ -88,11 +88,12 @@ class Outputs:
             self._served.mode, self._served.armed_until_s = "suggest", None
             text = "mode suggest: the time for which sending was armed is over"
             self._say(f"Sending has ended: {text.partition(': ')[2]}.")
-            with suppress(StoreError):
+            with suppress(CryoscoutError, OSError):
                 first = next(iter(self._served.advisors.values()))
                 first.write("noted", {"author": "serve", "text": text, "kind": "note"})
         tasks = (
-            ("export", "next.json cannot be written", self._write),
+            ("export", "next.json cannot be written", self._write_next),
+            ("watchdog", f"{WATCHDOG_FILE} cannot be written", self._touch),
             ("space", "The space on the disk cannot be seen", self._disk),
             ("alert", "An alert failed", self._alert),
         )
@@ -105,10 +106,6 @@ class Outputs:
                     advisor.trouble(cause, f"{what}: {_said(error)}.", REMEDY, 5)
                 else:
                     advisor.well(cause)
-
-    def _write(self, name: str, moment: Moment, now_s: float) -> None:
-        self._write_next(name, moment, now_s)
-        self._touch(Path(self._served.advisor(name).location), moment, now_s)
 
     def _write_next(self, name: str, moment: Moment, now_s: float) -> None:
         """The files, and what a bridge gets: of several sessions that of the one in the microscope."""
@@ -196,11 +193,12 @@ class Outputs:
                 "sent", {"holes": new, "state": "sent", "revision": content["revision"], "author": "serve"}
             )
 
-    def _touch(self, location: Path, moment: Moment, now_s: float) -> None:
+    def _touch(self, name: str, moment: Moment, now_s: float) -> None:
         """Others can watch the watcher: the file is as old as the last minute in which there was an advice that holds.
 
         Of a session in a database it stands in the folder of --export-to.
         """
+        location = Path(self._served.advisor(name).location)
         place = location if location.is_dir() else self._request.export_to
         if place is None or now_s > moment.at_s + EXPIRES_S:
             return

@@ -71,7 +71,7 @@ def played_files(location: str, session: Session) -> PlayedFiles | None:
     for source, files in sources:
         there = [file for file in files if (source / file).is_file()]
         of_exposure: dict[str, list[str]] = {name: [] for name in known}
-        first = []
+        first: list[str] = []
         for file in there:
             of_exposure.get(Path(file).name.partition(".")[0], first).append(file)
         if known and all(of_exposure.values()):
