@@ -138,7 +138,8 @@ def settle_sites(  # type: ignore[no-untyped-def]
         messages = messages_up(evidence, square_of_patch, grid_of_square, variances)
         settled = True
         for i in range(len(sites)):
-            patch = np.int64(patch_of_row[i])  # as elsewhere: each kind of integer compiles all that is called
+            # As elsewhere: each kind of integer compiles all that is called.
+            patch = np.int64(patch_of_row[i])
             here, site = evidence[patch], sites[i]
             mean, variance = given_others(patch, square_of_patch, grid_of_square, variances, messages)
             mean, variance = _given(mean, variance, here[0] - site[0], here[1] - site[1])
