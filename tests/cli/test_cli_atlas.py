@@ -47,6 +47,25 @@ def test_a_list_of_squares_is_a_session_whose_squares_are_planned(cli, atlas):
     assert "and 20 more" in shown.out
 
 
+def test_squares_of_which_nothing_is_known_name_the_atlas(cli, atlas):
+    notes = json.loads(cli(f"{PLAN} --json").out)["notes"]
+    assert [
+        note
+        for note in notes
+        if "Nothing says how large or how bright squares are" in note and "Atlas.dm" in note
+    ]
+
+
+@pytest.mark.parametrize("line", ["plan run.session --budget-min 60", "report run.session -o r.html"])
+def test_a_navigator_of_which_only_a_map_is_known_says_what_is_missing(cli, tmp_path, line):
+    nav = Path(__file__).parents[1] / "formats" / "data" / "serialem" / "pyserialem_nav.nav"
+    assert cli("import -o run.session", nav).code == 0
+    answer = cli(line)
+    assert answer.code == 2
+    assert "must have a hole, or a square that was not looked at yet" in answer.err
+    assert "Got 1 squares, all of them looked at, and no hole instead. Remedy: import" in answer.err
+
+
 def test_who_does_not_look_says_that_nothing_is_seen(cli, atlas):
     answer = cli(f"{PLAN} --policy adaptive --json")
     assert answer.code == 0

@@ -43,19 +43,19 @@ def bars(monkeypatch):
     from rich.progress import Progress
 
     asked: dict[str, int] = {}
-    taken: dict[str, int] = {}
-    add, advance = Progress.add_task, Progress.advance
+    taken: dict[str, float] = {}
+    add, update = Progress.add_task, Progress.update
 
     def added(self, description, *args, total=None, **named):
         asked[description], taken[description] = total, 0
         return add(self, description, *args, total=total, **named)
 
-    def advanced(self, task, *args):
-        taken[list(asked)[-1]] += 1
-        return advance(self, task, *args)
+    def updated(self, task, *args, completed=None, **named):
+        taken[list(asked)[-1]] = completed
+        return update(self, task, *args, completed=completed, **named)
 
     monkeypatch.setattr(Progress, "add_task", added)
-    monkeypatch.setattr(Progress, "advance", advanced)
+    monkeypatch.setattr(Progress, "update", updated)
     return asked, taken
 
 
@@ -68,6 +68,24 @@ def test_a_long_step_shows_how_far_it_is_and_the_time_left(monkeypatch):
     plain = re.sub(r"\x1b\[[0-9;]*m", "", shown.getvalue())
     assert "planning" in plain
     assert "2/4 0:00:00 so far, left 0:00:0" in plain
+
+
+def test_a_step_that_is_told_in_shares_shows_the_time_left_before_it_is_done(monkeypatch):
+    monkeypatch.setattr(output, "SHOWN_AFTER_S", 0.0)
+    with terminal() as shown, output.progress("reading", 1) as step:
+        for _ in range(3):
+            step(0.25)
+            time.sleep(0.15)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown.getvalue())
+    assert "0/1 0:00:00 so far, left 0:00:0" in plain
+
+
+def test_shares_that_are_steps_together_are_whole_steps(bars):
+    _, taken = bars
+    with terminal(), output.progress("reading", 3) as step:
+        for _ in range(30):
+            step(0.1)
+    assert taken["reading"] == 3
 
 
 def test_a_short_step_shows_nothing():

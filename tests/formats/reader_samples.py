@@ -112,6 +112,11 @@ _LINES = {
         "generic",
         "square\thole\tmicrograph\tctf\ns1\th1\tm1.mrc\t3.5\ns1\th2\tm2.mrc\t4.5\ns1\th3\tm3.mrc\t5.5\n",
     ),
+    "squares": (
+        "squares.csv",
+        "generic-squares",
+        "square,x_um,y_um,brightness,looked\ns1,10,20,140,yes\ns2,110,20,150,no\ns3,210,20,90,\n",
+    ),
     "leginon ctf": (
         "ctf.csv",
         "leginon",

@@ -13,9 +13,12 @@ import pytest
 from epu_samples import formats_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reader_samples import SAMPLES
 
+from cryoscout.core import telling
 from cryoscout.core.errors import CryoscoutError, FileFormatError, InputError
 from cryoscout.formats.ctf import relion
+from cryoscout.formats.own import cells
 from cryoscout.formats.own import table as generic_table
 from cryoscout.formats.own.columns import ColumnMap
 from cryoscout.intake import read as sources
@@ -277,3 +280,31 @@ def test_damaged_files_are_errors_of_ours_or_sessions(tmp_path_factory, source, 
     file.write_bytes(content[:place] + inserted + content[place + removed :])
     with contextlib.suppress(CryoscoutError):
         assemble(read_sources([file], ReadOptions(permissive=True)).records)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("relion", "gctf table", "csv", "squares", "leginon ctf", "leginon download", "leginon targets"),
+        *("nav", "mdoc", "cryosparc numpy", "cryosparc csdat"),
+    ],
+)
+def test_a_large_file_says_how_much_of_it_is_read(tmp_path, monkeypatch, name):
+    sample = SAMPLES[name]
+    file = tmp_path / sample.file
+    file.write_bytes(sample.data)
+    monkeypatch.setattr(telling, "ITEMS_AT_ONCE", 1)
+    monkeypatch.setattr(cells, "_ROWS_AT_ONCE", 1)
+    told: list[float] = []
+
+    @contextlib.contextmanager
+    def progress(what, total):
+        assert what.startswith("reading")
+        assert total == 1
+        yield lambda share=1.0: told.append(share)
+
+    read = read_sources([file], progress=progress)
+    assert len(read.records) == 1
+    assert len(told) > 2
+    assert sum(told) == pytest.approx(1.0)
+    assert max(told) < 0.75

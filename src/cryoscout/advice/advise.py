@@ -164,10 +164,20 @@ def _notes_on_unseen(
             "--time-model y1-looks-as-sketched has some."
         )
     if not len(places.square_features[0]) or np.isnan(places.square_features).all():
-        said.append("The atlas says neither area nor brightness: squares of which nothing is seen are alike.")
+        said.append(
+            "Nothing says how large or how bright squares are: those of which nothing is seen are alike."
+            + _REMEDY_OF_ATLAS.get(session.info.format, "")
+        )
     if places.square_xy_um is None or np.isnan(places.square_xy_um).all():
         said.append("No stage position of a square is known.")
     return (*said, *(f"{note}." for note in notes_on_looks(session)))
+
+
+_REMEDY_OF_ATLAS = {
+    "epu": " Remedy: name Atlas.dm of the grid beside the session's folder, with --update; it lies outside that "
+    "folder, and has positions too."
+}
+"""Where the vendor says what squares are like; of the others files that say more are not known."""
 
 
 def _said(session: Session, problem: RoutingProblem, as_new: bool) -> Obeyed:

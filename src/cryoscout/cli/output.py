@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import typer
 from cryoscout.core.errors import InputError
 from cryoscout.core.names import is_visible, visible_lines
 from cryoscout.core.new_files import finite
-from cryoscout.core.telling import Telling
+from cryoscout.core.telling import Step, Telling, no_step
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,14 +56,14 @@ def say(message: str) -> None:
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+def progress(what: str, total: int) -> Iterator[Step]:
     """A bar with the time left on stderr, of what takes over a second; none when stderr is not a terminal.
 
-    Gives a function to call after each of the `total` steps. How long a work of few steps takes is not known before
-    the first is done: until then the bar shows how long it has taken.
+    Gives a function to call after each of the `total` steps, or after shares of them. How long a work of few steps
+    takes is not known before the first, or a share of it, is done: until then the bar shows how long it has taken.
     """
     if not sys.stderr.isatty():
-        yield lambda: None
+        yield no_step
         return
     from threading import Timer
 
@@ -87,11 +87,19 @@ def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
     )
     bars = Progress(*columns, console=Console(stderr=True), transient=True)
     task = bars.add_task(what, total=total)
+    done = 0.0
+
+    def step(share: float = 1.0) -> None:
+        nonlocal done
+        done += share
+        # Shares that are steps together are whole steps: 2 of 2, not 1.
+        bars.update(task, completed=round(done, 6))
+
     shown = Timer(SHOWN_AFTER_S, bars.start)
     shown.daemon = True
     shown.start()
     try:
-        yield lambda: bars.advance(task)
+        yield step
     finally:
         shown.cancel()
         shown.join()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from cryoscout.core.errors import FileFormatError
-from cryoscout.core.telling import Progress, no_progress
+from cryoscout.core.telling import Progress, Step, no_progress, no_step
 from cryoscout.formats.records import SourceRecords
 from cryoscout.formats.text.findings import Deviation, UnreadableError, check_readable
 
@@ -136,6 +136,23 @@ def packed_as(path: Path) -> str | None:
     except OSError:
         return None
     return next((name for mark, name in _PACKED.items() if start.startswith(mark)), None)
+
+
+class _InShares(Protocol):
+    """Of formats whose files may be so large that it is said how much of one is read."""
+
+    def read_source(self, path: Path, permissive: bool = False, *, step: Step = no_step) -> SourceRecords:
+        """What the source says."""
+
+
+def read_by_format(found: Format, path: Path, permissive: bool, step: Step) -> SourceRecords:
+    """What a source of results, or a table, says; `step` is told in shares, of target lists when they are read.
+
+    Raises FileFormatError at the first deviation unless permissive.
+    """
+    if found.gives == "targets":
+        return found.load().read_source(path, permissive)
+    return cast("_InShares", found.load()).read_source(path, permissive, step=step)
 
 
 class _InSteps(Protocol):

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from cryoscout.core.errors import DataError, FileFormatError
-from cryoscout.core.telling import Progress, no_progress
+from cryoscout.core.telling import Progress, Step, no_progress, one_step
 from cryoscout.formats.clusters import PATCH_RADIUS_UM, check_radius_um
 from cryoscout.formats.leginon.session import EXPOSURE_PRESETS, LeginonImport
 from cryoscout.formats.own.columns import ColumnMap
 from cryoscout.formats.records import FileStamp, SourceRecords
-from cryoscout.formats.registry import BY_NAME, FORMATS, Format, format_of
+from cryoscout.formats.registry import BY_NAME, FORMATS, Format, format_of, read_by_format
 from cryoscout.intake.not_read import with_files_not_read
 from cryoscout.session.joins import NAMES_SHOWN
 
@@ -144,17 +144,17 @@ def read_sources(
         elif name == "cryosparc":
             from cryoscout.formats.ctf.cryosparc import read_together
 
-            read.records += read_together(some, options.permissive)
+            with progress(f"reading {BY_NAME[name].what}", len(some)) as step:
+                read.records += read_together(some, options.permissive, step=step)
         else:
             with progress(f"reading {BY_NAME[name].what}", len(some)) as step:
                 for path in some:
-                    read.records.append(_read_one_so_far(read, name, path, options))
-                    step()
+                    with one_step(step) as part:
+                        read.records.append(_read_one_so_far(read, name, path, options, part))
     leginon = by_format.get("leginon", [])
     named = None if servers else _named_by_download(read.records, stored_format, options.presets)
     if leginon or named is not None:
-        with progress("reading Leginon tables", 1):
-            _read_leginon(read, leginon, options, named)
+        _read_leginon(read, leginon, options, named, progress)
     read.records = [_with_folders_not_entered(records, paths) for records in read.records]
     read.records = with_files_not_read(read.records, paths, formats)
     if servers:
@@ -355,7 +355,11 @@ def _named_by_download(
 
 
 def _read_leginon(
-    read: ReadSources, paths: list[Path], options: ReadOptions, named: LeginonTable | None
+    read: ReadSources,
+    paths: list[Path],
+    options: ReadOptions,
+    named: LeginonTable | None,
+    progress: Progress,
 ) -> None:
     from cryoscout.formats.leginon.session import read_session
     from cryoscout.formats.leginon.source import records_of
@@ -368,6 +372,7 @@ def _read_leginon(
             model_id=options.model_id,
             named=named,
             exposure_presets=options.presets or EXPOSURE_PRESETS,
+            progress=progress,
         )
     except DataError as error:
         left_out = _lines_left_out(paths) if options.permissive else []
@@ -388,11 +393,13 @@ def _lines_left_out(paths: Sequence[Path]) -> list[str]:
     ]
 
 
-def _read_one_so_far(read: ReadSources, name: str, path: Path, options: ReadOptions) -> SourceRecords:
+def _read_one_so_far(
+    read: ReadSources, name: str, path: Path, options: ReadOptions, step: Step
+) -> SourceRecords:
     """The records of a file; of one that is being written those of its whole lines, to be read again later."""
     if options.whole_lines is None:
-        return _read_one(name, path, options)
-    records, rest = options.whole_lines.read(path, lambda piece: _read_one(name, piece, options))
+        return _read_one(name, path, options, step)
+    records, rest = options.whole_lines.read(path, lambda piece: _read_one(name, piece, options, step))
     stamps = read.files.get(source_key(path), {})
     if rest and path.name in stamps:
         # Its size is that of what was read, so that the next reading finds it changed.
@@ -401,9 +408,9 @@ def _read_one_so_far(read: ReadSources, name: str, path: Path, options: ReadOpti
     return records
 
 
-def _read_one(name: str, path: Path, options: ReadOptions) -> SourceRecords:
+def _read_one(name: str, path: Path, options: ReadOptions, step: Step) -> SourceRecords:
     if name == "generic" and options.column_map is not None:
         from cryoscout.formats.own import table as generic_table
 
-        return generic_table.read_source(path, options.permissive, options.column_map)
-    return BY_NAME[name].load().read_source(path, options.permissive)
+        return generic_table.read_source(path, options.permissive, options.column_map, step=step)
+    return read_by_format(BY_NAME[name], path, options.permissive, step)

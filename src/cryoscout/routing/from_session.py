@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscout.core.errors import InputError, UnknownNameError
+from cryoscout.core.errors import DataError, InputError, UnknownNameError
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM, check_threshold_angstrom
 from cryoscout.routing.places import Places
 from cryoscout.routing.predictions import Prediction
@@ -60,6 +60,11 @@ def problem_from_session(
         time_model, _ = time_model_for(session, time_model)
     hidden = is_planned_as_new(session, as_new)
     left_out = not_chosen(session)
+    places = places_of(session)
+    if places is None and not session.n_holes:
+        if not may_be_empty:
+            raise _nothing_to_go_to(session)
+        places = Places.looked_at(squares_looked_at(session), patches_looked_at(session))
     return RoutingProblem(
         tree=replace(session.tree(), loaded_grid=loaded_grid(session, loaded)),
         prior_p_good=prediction.p_good,
@@ -75,12 +80,19 @@ def problem_from_session(
         allowed=None if also_unchosen or not left_out.any() else ~left_out,
         stage_um=stage_positions_um(session),
         hole_ids=tuple(session.holes["hole_id"]),
-        places=_nothing_known(session) if may_be_empty and not session.n_holes else places_of(session),
+        places=places,
     )
 
 
-def _nothing_known(session: Session) -> Places:
-    return places_of(session) or Places.looked_at(squares_looked_at(session), patches_looked_at(session))
+def _nothing_to_go_to(session: Session) -> DataError:
+    """Why a session gives no problem: no hole is known, and no square is left to look at."""
+    squares = len(session.squares)
+    got = f"{squares} squares, all of them looked at, and no hole" if squares else "neither squares nor holes"
+    return DataError(
+        f"Session {session.name} must have a hole, or a square that was not looked at yet. Got {got} instead. "
+        "Remedy: import what names the holes with --update, such as the navigator with its points or the folder of "
+        "the session."
+    )
 
 
 def places_of(session: Session) -> Places | None:

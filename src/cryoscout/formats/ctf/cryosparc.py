@@ -37,6 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import FileFormatError
+from cryoscout.core.telling import Step, no_step, one_step
 from cryoscout.formats.ctf import csdat
 from cryoscout.formats.ctf.csdat import read_csdat
 from cryoscout.formats.ctf.records import UM_PER_ANGSTROM, CtfRows, deviations_of, files_in, head_text, shown
@@ -201,7 +202,9 @@ def _numpy_array(path: Path, data: bytes) -> NDArray[Any]:
     return array
 
 
-def read_source(path: Path, permissive: bool = False, passthrough: Sequence[Path] = ()) -> SourceRecords:
+def read_source(
+    path: Path, permissive: bool = False, passthrough: Sequence[Path] = (), *, step: Step = no_step
+) -> SourceRecords:
     """Read the CTF results of exposures from a .cs file, or from the .cs files of a .csg group.
 
     permissive : leave deviating rows out and list them, instead of raising at the first
@@ -209,7 +212,7 @@ def read_source(path: Path, permissive: bool = False, passthrough: Sequence[Path
         tried where the table itself has no paths
     Raises FileFormatError at the first deviation, and always when the tables have no CTF result or no path.
     """
-    return _read(path, Findings(path, permissive), passthrough)
+    return _read(path, Findings(path, permissive, step=step), passthrough)
 
 
 def validate(path: Path) -> list[Deviation]:
@@ -217,10 +220,12 @@ def validate(path: Path) -> list[Deviation]:
     return deviations_of(path, lambda file, findings: _read(file, findings, ()))
 
 
-def read_together(paths: Sequence[Path], permissive: bool = False) -> list[SourceRecords]:
+def read_together(
+    paths: Sequence[Path], permissive: bool = False, *, step: Step = no_step
+) -> list[SourceRecords]:
     """Read several files, those that complete each other (paths of one, results of the other) as one source.
 
-    Raises as `read_source`.
+    step : told of each path, also of one that completes another     Raises as `read_source`.
     """
     alone = {path: read_cs(path) for path in paths if len(paths) > 1 and not _is_group(head_text(path, 4096))}
     partner: dict[Path, Path] = {}
@@ -232,11 +237,13 @@ def read_together(paths: Sequence[Path], permissive: bool = False) -> list[Sourc
                 partner.setdefault(path, other.path)
     completing = {each for each in partner.values() if not _has(alone[each], RESOLUTION_FIELDS)}
     del alone
-    return [
-        read_source(path, permissive, [partner[path]] if path in partner else ())
-        for path in paths
-        if path not in completing
-    ]
+    records = []
+    for path in paths:
+        with one_step(step) as part:
+            if path not in completing:
+                others = [partner[path]] if path in partner else ()
+                records.append(read_source(path, permissive, others, step=part))
+    return records
 
 
 def _read(path: Path, findings: Findings, passthrough: Sequence[Path]) -> SourceRecords:
@@ -249,7 +256,8 @@ def _read(path: Path, findings: Findings, passthrough: Sequence[Path]) -> Source
     further = _further(tables, main_uid)
     rows = CtfRows()
     without = 0
-    for row, (uid, resolution) in enumerate(zip(main_uid.tolist(), resolutions.tolist(), strict=True)):
+    results = list(zip(main_uid.tolist(), resolutions.tolist(), strict=True))
+    for row, (uid, resolution) in enumerate(findings.told(results, 0.7)):
         element = f"row {row + 1}, uid {uid}"
         if place[row] < 0:
             findings.deviates(

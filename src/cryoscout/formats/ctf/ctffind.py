@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryoscout.core.errors import FileFormatError
+from cryoscout.core.telling import Step, no_step
 from cryoscout.formats.ctf.names import exposure_name
 from cryoscout.formats.ctf.records import (
     LARGEST_TABLE_BYTES,
@@ -100,7 +101,7 @@ def _is_result(path: Path) -> bool:
     return _is_ctffind(head) and not any(_AVERAGES in line for line in lines_of(head)[0][:20])
 
 
-def read_source(path: Path, permissive: bool = False) -> SourceRecords:
+def read_source(path: Path, permissive: bool = False, *, step: Step = no_step) -> SourceRecords:
     """Read the results of one file, or of all result files directly in a folder (rotational averages are not read).
 
     permissive : leave deviating rows and files out and list them, instead of raising at the first
@@ -109,7 +110,7 @@ def read_source(path: Path, permissive: bool = False) -> SourceRecords:
     files = [file for file in files_in(path, _SUFFIXES) if _is_result(file)] if path.is_dir() else [path]
     if not files:
         raise FileFormatError(path, None, "a folder must hold CTFFIND results. Got none instead.")
-    return read_result_files(path, files, "ctffind", _take_file, permissive)
+    return read_result_files(path, files, "ctffind", _take_file, permissive, step)
 
 
 def read_result_files(
@@ -118,6 +119,7 @@ def read_result_files(
     format_name: str,
     take_file: Callable[[Path, Findings, CtfRows], list[str]],
     permissive: bool,
+    step: Step,
 ) -> SourceRecords:
     """Records of many files with one result or a few each; `take_file` returns its notes."""
     rows = CtfRows()
@@ -138,6 +140,7 @@ def read_result_files(
                 Deviation(each.line, each.message, f"{file.name}") for each in findings.deviations
             ]
         deviations += findings.deviations
+        step(1 / len(files))
     return SourceRecords(
         format=format_name,
         path=path,

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryoscout.core.errors import FileFormatError
+from cryoscout.core.telling import Step, no_step
 from cryoscout.formats.ctf import star
 from cryoscout.formats.ctf.ctffind import read_result_files
 from cryoscout.formats.ctf.records import (
@@ -91,18 +92,18 @@ def _is_table(path: Path) -> bool:
     return f"_{STAR_RESOLUTION}" in head and f"_{MICROGRAPH}" in head and f"_{RESOLUTION}" not in head
 
 
-def read_source(path: Path, permissive: bool = False) -> SourceRecords:
+def read_source(path: Path, permissive: bool = False, *, step: Step = no_step) -> SourceRecords:
     """Read the table of all micrographs, the log of one, or all logs directly in a folder.
 
     permissive : leave deviating rows and files out and list them, instead of raising at the first
     Raises FileFormatError (file, line) at the first deviation.
     """
     if not path.is_dir() and star.detect(path):
-        return read_ctf_table(path, Findings(path, permissive), "gctf", STAR_RESOLUTION)
+        return read_ctf_table(path, Findings(path, permissive, step=step), "gctf", STAR_RESOLUTION)
     files = [file for file in files_in(path, _SUFFIXES) if _is_log(file)] if path.is_dir() else [path]
     if not files:
         raise FileFormatError(path, None, "a folder must hold logs of Gctf. Got none instead.")
-    return read_result_files(path, files, "gctf", _take_log, permissive)
+    return read_result_files(path, files, "gctf", _take_log, permissive, step)
 
 
 def validate(path: Path) -> list[Deviation]:

@@ -24,6 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cryoscout.core.errors import FileFormatError, InputError
+from cryoscout.core.telling import Step, no_step
 from cryoscout.formats.ctf import star
 from cryoscout.formats.ctf.names import exposure_name, name_without_dots
 from cryoscout.formats.ctf.records import UM_PER_ANGSTROM, CtfRows, deviations_of, head_text, scaled
@@ -64,7 +65,7 @@ def detect(path: Path) -> bool:
     return "_rln" in head and ("_rlnFinalResolution" not in head or f"_{RESOLUTION}" in head)
 
 
-def read_source(path: Path, permissive: bool = False) -> SourceRecords:
+def read_source(path: Path, permissive: bool = False, *, step: Step = no_step) -> SourceRecords:
     """Read the CTF results of a table of micrographs, or of a job's folder that has one.
 
     permissive : leave deviating rows out and list them, instead of raising at the first
@@ -72,7 +73,7 @@ def read_source(path: Path, permissive: bool = False) -> SourceRecords:
     micrographs with a CTF resolution.
     """
     table = _table_of(path)
-    records = read_ctf_table(table, Findings(table, permissive), "relion", RESOLUTION)
+    records = read_ctf_table(table, Findings(table, permissive, step=step), "relion", RESOLUTION)
     if table == path:
         return records
     return replace(records, notes=(f"the table of the job in {path.resolve().name}", *records.notes))
@@ -160,7 +161,8 @@ def _take_rows(table: StarTable, rows: CtfRows, findings: Findings, resolution_l
         for place, label in enumerate(table.columns)
         if label not in (MICROGRAPH, resolution_label)
     ]
-    for line, row in zip(table.row_lines, table.rows, strict=True):
+    for place_in_table, row in enumerate(findings.told(table.rows, 0.6)):
+        line = table.row_lines[place_in_table]
         further = scaled(findings, {label: row[place] for place, label in others}, FIELDS, line)
         if further is None:
             continue

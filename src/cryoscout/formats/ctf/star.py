@@ -95,7 +95,7 @@ def read_tables(path: Path, findings: Findings) -> list[StarTable]:
     """The tables of a file; deviations go to the findings."""
     lines, is_complete = read_lines(findings, LARGEST_TABLE_BYTES)
     parser = _Parser(findings)
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(findings.told(lines, 0.4), start=1):
         is_cut = number == len(lines) and not is_complete
         parser.take(number, line, is_cut)
     if parser.block is None:

@@ -42,6 +42,7 @@ import numpy as np
 import pandas as pd
 
 from cryoscout.core.errors import FileFormatError
+from cryoscout.core.telling import Step, no_step
 from cryoscout.formats.ctf.names import exposure_name
 from cryoscout.formats.ctf.records import (
     LARGEST_TABLE_BYTES,
@@ -106,14 +107,14 @@ def _is_header(header: list[str]) -> bool:
     return is_download or header[:2] == [CHILD, TARGET]
 
 
-def read_source(path: Path, permissive: bool = False) -> SourceRecords:
+def read_source(path: Path, permissive: bool = False, *, step: Step = no_step) -> SourceRecords:
     """Read one export.
 
     permissive : leave deviating rows out and list them, instead of raising at the first
     Raises FileFormatError (file, line) at the first deviation, and always for another header or one without a
     resolution or a position.
     """
-    return _read(path, Findings(path, permissive))
+    return _read(path, Findings(path, permissive, step=step))
 
 
 def validate(path: Path) -> list[Deviation]:
@@ -141,7 +142,7 @@ def read_table(path: Path, findings: Findings) -> ExportTable:
             f"Got {shown(' '.join(header))} instead.",
         )
     table = ExportTable(header)
-    for number, line in enumerate(lines[1:], start=2):
+    for number, line in enumerate(findings.told(lines[1:], 0.3), start=2):
         if not line.strip():
             continue
         words = _words(line)
@@ -190,7 +191,8 @@ def _of_download(path: Path, table: ExportTable, findings: Findings) -> SourceRe
         )
     runs: dict[str, list[_Run]] = {}
     without = 0
-    for line, row in zip(table.row_lines, table.rows, strict=True):
+    for place, row in enumerate(findings.told(table.rows, 0.4)):
+        line = table.row_lines[place]
         run = _run(findings, line, row)
         if run is None:
             continue
@@ -204,10 +206,10 @@ def _of_download(path: Path, table: ExportTable, findings: Findings) -> SourceRe
         # A failed package fit must not outrank one that only lacks the 80 per cent value, so the minimum decides ties.
         best = min(of_image, key=lambda run: (run.resolutions.get(RESOLUTION_80, math.inf), run.angstrom))
         rows.add(findings, name, repr(best.angstrom), best.further, line=best.line)
-        for place, run in enumerate(run for run in of_image if run is not best):
-            if place == len(further):
+        for number, run in enumerate(run for run in of_image if run is not best):
+            if number == len(further):
                 further.append(CtfRows())
-            further[place].add(findings, name, repr(run.angstrom), run.further, line=run.line)
+            further[number].add(findings, name, repr(run.angstrom), run.further, line=run.line)
     notes = rows.notes()
     if further:
         several = sum(len(of_image) > 1 for of_image in runs.values())
@@ -266,7 +268,8 @@ def _of_targets(path: Path, table: ExportTable, findings: Findings) -> SourceRec
     holes: dict[str, tuple[object, ...]] = {}
     without = 0
     first: dict[str, int] = {}
-    for line, row in zip(table.row_lines, table.rows, strict=True):
+    for place, row in enumerate(findings.told(table.rows, 0.6)):
+        line = table.row_lines[place]
         child, target = row[CHILD], row[TARGET]
         if not _ids_are_right(findings, line, row, first):
             continue

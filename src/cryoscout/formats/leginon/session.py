@@ -23,6 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import DataError, FileFormatError
+from cryoscout.core.telling import Progress, no_progress, one_step
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
 from cryoscout.formats.leginon.crops import read_crops
 from cryoscout.formats.leginon.names import LeginonName, parse_name, with_presets
@@ -97,6 +98,7 @@ def read_session(
     exposure_presets: Sequence[str] = EXPOSURE_PRESETS,
     threshold_angstrom: float = GOOD_THRESHOLD_ANGSTROM,
     named: LeginonTable | None = None,
+    progress: Progress = no_progress,
 ) -> LeginonImport:
     """Read a session from its tables.
 
@@ -110,7 +112,12 @@ def read_session(
     Raises FileFormatError at the first deviation (unless permissive), DataError when there is no CTF table
     or no exposure in it, two tables contradict each other, or a hole is predicted twice under one model id.
     """
-    tables = [_by_presets(read_table(path, permissive), exposure_presets) for path in _table_paths(paths)]
+    files = _table_paths(paths)
+    tables = []
+    with progress("reading Leginon tables", len(files)) as step:
+        for path in files:
+            with one_step(step) as part:
+                tables.append(_by_presets(read_table(path, permissive, step=part), exposure_presets))
     by_kind = {kind: [table for table in tables if table.kind == kind] for kind in _PROVIDES}
     if named is not None and not by_kind["ctf"]:
         by_kind["ctf"] = [_by_presets(named, exposure_presets)]

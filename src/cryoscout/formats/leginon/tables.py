@@ -28,6 +28,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from cryoscout.core.errors import FileFormatError, InputError
+from cryoscout.core.telling import Step, no_step
 from cryoscout.formats.ctf.records import LARGEST_TABLE_BYTES, parse_number, shown
 from cryoscout.formats.leginon.names import LeginonName, parse_name
 from cryoscout.formats.limits import FIRST_YEAR, LAST_YEAR, low_resolution_problem, pixel_problem
@@ -121,13 +122,13 @@ def _shape(line: str) -> TableKind | None:
     return "softmax" if len(by_blank) == 3 else "predicted-ctf"
 
 
-def read_table(path: Path, permissive: bool = False) -> LeginonTable:
+def read_table(path: Path, permissive: bool = False, *, step: Step = no_step) -> LeginonTable:
     """Read a table of any of the four kinds.
 
     permissive : leave deviating lines out and list them in the result, instead of raising at the first
     Raises FileFormatError (file, line) at the first deviation, and when the kind is not recognised.
     """
-    table = _read_all(path)
+    table = _read_all(path, step)
     if table.deviations and not permissive:
         first = min(table.deviations, key=lambda deviation: deviation.line or 0)
         raise FileFormatError(path, first.line, first.message)
@@ -142,7 +143,7 @@ def validate_file(path: Path) -> list[Deviation]:
     return sorted(_read_all(path).deviations, key=lambda deviation: deviation.line or 0)
 
 
-def _read_all(path: Path) -> LeginonTable:
+def _read_all(path: Path, step: Step = no_step) -> LeginonTable:
     kind = detect(path)
     if kind is None:
         raise FileFormatError(
@@ -152,12 +153,12 @@ def _read_all(path: Path) -> LeginonTable:
             "ctf'. "
             "Got lines of another shape instead.",
         )
-    findings = Findings(path, permissive=True)
+    findings = Findings(path, permissive=True, step=step)
     lines, _ = read_lines(findings, LARGEST_TABLE_BYTES)
     records: list[dict[str, Any]] = []
     first_line: dict[str, int] = {}
     first_text = next((number for number, line in enumerate(lines, start=1) if line.strip()), 0)
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(findings.told(lines, 0.9), start=1):
         if not line.strip() or (number == first_text and _is_header(kind, line)):
             continue
         try:

@@ -21,6 +21,8 @@ NO_VALUE = frozenset(("", "nan", "na", "n/a", "none", "null", "-"))
 """Texts (in any case) that mean an empty cell."""
 _DELIMITERS = (",", ";", "\t")
 _LINES_LOOKED_AT = 100
+_ROWS_AT_ONCE = 2_000
+"""Between two words about how far the reading is."""
 
 
 def plain_header(header: str) -> str:
@@ -61,13 +63,19 @@ class CellLines:
         text = io.StringIO("\n".join(lines[self._skipped :]), newline="")
         self._reader = csv.reader(text, delimiter=self.delimiter, strict=True)
         self._last = self._skipped
+        self._lines = len(lines)
         self.header_line, self.header = next(self._cells(), (self._skipped + 1, []))
         check_width(findings.path, self.header_line, len(self.header))
         self._rows = 0
 
-    def rows(self) -> Iterator[tuple[int, list[str]]]:
-        """Line and cells of every row that is as wide as the header; others that say anything are reported."""
-        for line, cells in self._cells():
+    def rows(self, share: float = 1.0) -> Iterator[tuple[int, list[str]]]:
+        """Line and cells of every row that is as wide as the header; others that say anything are reported.
+
+        share : of the reading of the file that all rows are
+        """
+        for place, (line, cells) in enumerate(self._cells(), start=1):
+            if place % _ROWS_AT_ONCE == 0:
+                self._findings.step(share * _ROWS_AT_ONCE / self._lines)
             if not any(map(str.strip, cells)):
                 continue
             if len(cells) == len(self.header):

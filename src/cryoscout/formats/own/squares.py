@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from cryoscout.core.errors import FileFormatError
+from cryoscout.core.telling import Step, no_step
 from cryoscout.formats.ctf.records import deviations_of, parse_number, shown
 from cryoscout.formats.limits import square_area_um2, stage_um
 from cryoscout.formats.own.cells import NO_VALUE, CellLines, header_of, plain_header
@@ -71,13 +72,13 @@ def is_mapped_otherwise(path: Path, column_map: ColumnMap) -> bool:
     )
 
 
-def read_source(path: Path, permissive: bool = False) -> SourceRecords:
+def read_source(path: Path, permissive: bool = False, *, step: Step = no_step) -> SourceRecords:
     """Read a table of squares.
 
     permissive : leave deviating lines out and list them
     Raises FileFormatError (file, line) at the first deviation unless permissive, and for a header without squares.
     """
-    return _read(path, Findings(path, permissive))
+    return _read(path, Findings(path, permissive, step=step))
 
 
 def validate(path: Path) -> list[Deviation]:

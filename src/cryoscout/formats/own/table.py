@@ -48,6 +48,7 @@ import numpy as np
 import pandas as pd
 
 from cryoscout.core.errors import FileFormatError, InputError
+from cryoscout.core.telling import Step, no_step
 from cryoscout.formats.ctf.names import exposure_name
 from cryoscout.formats.ctf.records import deviations_of, parse_number, resolution_problem, shown
 from cryoscout.formats.limits import low_resolution_problem, pixel_problem, stage_problem
@@ -92,7 +93,11 @@ def detect(path: Path) -> bool:
 
 
 def read_source(
-    path: Path, permissive: bool = False, column_map: ColumnMap | Path | None = None
+    path: Path,
+    permissive: bool = False,
+    column_map: ColumnMap | Path | None = None,
+    *,
+    step: Step = no_step,
 ) -> SourceRecords:
     """Read a table into records.
 
@@ -101,7 +106,7 @@ def read_source(
     Raises FileFormatError (file, line) at the first deviation, and always when the header does not name an exposure
     or hole; InputError for a map that names what is not there.
     """
-    findings = Findings(path, permissive)
+    findings = Findings(path, permissive, step=step)
     return _records(read_generic(path, findings, column_map), findings)
 
 
@@ -120,7 +125,7 @@ def read_generic(path: Path, findings: Findings, column_map: ColumnMap | Path | 
     """The rows of a table as text; lines of another length are reported and left out."""
     lines = CellLines(findings)
     table = _table(path, lines, map_of(column_map))
-    for line, cells in lines.rows():
+    for line, cells in lines.rows(share=0.3):
         table.rows.append(cells)
         table.row_lines.append(line)
     table.notes.extend(lines.notes())
@@ -205,7 +210,8 @@ class _Columns:
 
 def _records(table: GenericTable, findings: Findings) -> SourceRecords:
     columns = _Columns()
-    for line, row in zip(table.row_lines, table.rows, strict=True):
+    for place, row in enumerate(findings.told(table.rows, 0.6)):
+        line = table.row_lines[place]
         problem = _take(table, columns, line, row)
         for each in [*columns.left_open, *([] if problem is None else [problem])]:
             findings.deviates(each, line)

@@ -233,7 +233,7 @@ def parse_autodoc(data: bytes, findings: Findings) -> Autodoc:
         raise FileFormatError(
             findings.path, None, f"must have at most {MOST_SECTIONS:,} sections. Got {len(heads):,} instead."
         )
-    for start, stop in pairwise([0, *heads, len(raw)]):
+    for start, stop in findings.told(list(pairwise([0, *heads, len(raw)])), 0.4):
         if stop - start > MOST_LINES_OF_SECTION:
             raise FileFormatError(
                 findings.path,

@@ -18,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cryoscout.core.errors import FileFormatError
+from cryoscout.core.telling import Step, no_step
 from cryoscout.formats import limits
 from cryoscout.formats.ctf.records import deviations_of
 from cryoscout.formats.serialem.autodoc import (
@@ -131,14 +132,14 @@ def detect(path: Path) -> bool:
     return _FIRST_LINES.search(start_of(path)) is not None
 
 
-def read_mdoc(path: Path, permissive: bool = False) -> MdocFile:
+def read_mdoc(path: Path, permissive: bool = False, *, step: Step = no_step) -> MdocFile:
     """Read an image metadata file.
 
     permissive : leave deviating lines, keys and sections out and list them; they stay in the document all the same
     Raises FileFormatError (file, line) at the first deviation unless permissive; always when the file cannot be read,
     is no image metadata, or is beyond the limits of `autodoc`.
     """
-    return _read(path, Findings(path, permissive))
+    return _read(path, Findings(path, permissive, step=step))
 
 
 def _read(path: Path, findings: Findings) -> MdocFile:
@@ -152,7 +153,11 @@ def _read(path: Path, findings: Findings) -> MdocFile:
             None,
             f"must be SerialEM image metadata: [{'], ['.join(SECTION_KINDS)}] sections. Got none instead.",
         )
-    sections = [read for section in parts if (read := _read_section(section, findings)) is not None]
+    sections = [
+        read
+        for section in findings.told(parts, 0.5)
+        if (read := _read_section(section, findings)) is not None
+    ]
     return MdocFile(
         path,
         document,

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from cryoscout.core.errors import FileFormatError
+from cryoscout.core.telling import Step, no_step
 from cryoscout.formats import limits
 from cryoscout.formats.ctf.records import deviations_of
 from cryoscout.formats.serialem.autodoc import (
@@ -249,14 +250,14 @@ def detect(path: Path) -> bool:
     return _FIRST_LINES.search(start) is not None or _TAB_DELIMITED.match(start) is not None
 
 
-def read_nav(path: Path, permissive: bool = False) -> NavFile:
+def read_nav(path: Path, permissive: bool = False, *, step: Step = no_step) -> NavFile:
     """Read a navigator file.
 
     permissive : leave deviating lines, keys and items out and list them; they stay in the document all the same
     Raises FileFormatError (file, line) at the first deviation unless permissive; always when the file cannot be read,
     is the tab-delimited form, is no navigator file, or is beyond the limits of `autodoc`.
     """
-    return _read(path, Findings(path, permissive))
+    return _read(path, Findings(path, permissive, step=step))
 
 
 def _read(path: Path, findings: Findings) -> NavFile:
@@ -294,7 +295,7 @@ def _items(document: Autodoc, findings: Findings) -> list[NavItem]:
     items: list[NavItem] = []
     line_of_id: dict[int, int] = {}
     repeats: Counter[str] = Counter()
-    for place, section in sections:
+    for place, section in findings.told(sections, 0.5):
         item = _item(place, section, findings, labels, repeats)
         if item is None:
             continue

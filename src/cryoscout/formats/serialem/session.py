@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from cryoscout.core.errors import FileFormatError
-from cryoscout.core.telling import Progress, no_progress
+from cryoscout.core.telling import Progress, no_progress, one_step
 from cryoscout.formats.clusters import PATCH_RADIUS_UM
 from cryoscout.formats.records import (
     EXPOSURE_COLUMNS,
@@ -108,18 +108,18 @@ def read_grids(
     with progress("reading SerialEM files", len(nav_paths) + len(mdoc_paths)) as step:
         navs = []
         for nav_path in nav_paths:
-            navs.append(serialem_nav.read_nav(nav_path, permissive))
-            step()
+            with one_step(step) as part:
+                navs.append(serialem_nav.read_nav(nav_path, permissive, step=part))
         for mdoc_path in mdoc_paths:
-            try:
-                files.append(serialem_mdoc.read_mdoc(mdoc_path, permissive))
-            except FileFormatError as error:
-                if not permissive:
-                    raise
-                deviations.append(_of_file(Deviation(error.line, error.detail), mdoc_path))
-            else:
-                deviations += [_of_file(found, mdoc_path) for found in files[-1].deviations]
-            step()
+            with one_step(step) as part:
+                try:
+                    files.append(serialem_mdoc.read_mdoc(mdoc_path, permissive, step=part))
+                except FileFormatError as error:
+                    if not permissive:
+                        raise
+                    deviations.append(_of_file(Deviation(error.line, error.detail), mdoc_path))
+                else:
+                    deviations += [_of_file(found, mdoc_path) for found in files[-1].deviations]
     exposures, notes = exposures_of(files, _maps(navs))
     taken = taken_at(exposures)
     places = [places_of(nav, patch_radius_um, taken) for nav in navs]

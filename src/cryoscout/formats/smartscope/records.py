@@ -43,6 +43,7 @@ import numpy as np
 import pandas as pd
 
 from cryoscout.core.errors import FileFormatError
+from cryoscout.core.telling import Step, no_step
 from cryoscout.formats import limits
 from cryoscout.formats.ctf.names import exposure_name
 from cryoscout.formats.ctf.records import (
@@ -213,14 +214,14 @@ def detect(path: Path) -> bool:
     return "atlas" in keys and ("targets:" in head or bool(keys & {"params_id", "session_id"}))
 
 
-def read_source(path: Path, permissive: bool = False) -> SourceRecords:
+def read_source(path: Path, permissive: bool = False, *, step: Step = no_step) -> SourceRecords:
     """Read the export of one grid.
 
     permissive : leave deviating records out and list them
     Raises FileFormatError (file, line) at the first deviation unless permissive, and always for what is no YAML and
     for YAML that is no exported grid.
     """
-    return _read(path, Findings(path, permissive))
+    return _read(path, Findings(path, permissive, step=step))
 
 
 def validate(path: Path) -> list[Deviation]:
@@ -230,6 +231,7 @@ def validate(path: Path) -> list[Deviation]:
 
 def _read(path: Path, findings: Findings) -> SourceRecords:
     grid = read_yaml(path)
+    findings.step(0.5)
     if not isinstance(grid, YamlMapping) or "atlas" not in grid:
         raise FileFormatError(
             path, 1, "must be the export of a grid: a mapping with `atlas`. Got something else instead."

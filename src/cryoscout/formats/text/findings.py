@@ -14,11 +14,13 @@ from __future__ import annotations
 import codecs
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from cryoscout.core.errors import FileFormatError
+from cryoscout.core.telling import Step, in_shares, no_step
 
 LARGEST_TEXT_BYTES = 512 * 1024 * 1024
 """A larger text or XML file is refused before it is read into memory."""
@@ -45,6 +47,7 @@ _UTF_8, _UTF_16 = "utf-8", "utf-16"
 _MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 _LOOKED_AT_BYTES = 4096
 _LEAST_BYTES = 8
+_Item = TypeVar("_Item")
 
 
 class UnreadableError(FileFormatError):
@@ -68,8 +71,14 @@ class Findings:
     path: Path
     permissive: bool = False
     deviations: list[Deviation] = field(default_factory=list)
+    step: Step = no_step
+    """Told how much of the file is read, in shares of 1."""
     was_code_page: bool = False
     """Whether lines were not UTF-8 and were read as Windows code page 1252."""
+
+    def told(self, items: Sequence[_Item], share: float) -> Iterator[_Item]:
+        """The items one by one, of whose reading all are `share` (0 to 1)."""
+        return in_shares(items, self.step, share)
 
     def notes_on_text(self) -> list[str]:
         """For the join report: that the text was not UTF-8, and what it was read as; empty where it was."""
