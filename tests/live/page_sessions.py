@@ -79,6 +79,18 @@ def session_with_places(
     return replace(session, squares=squares)
 
 
+def session_with_unseen_patches(n_holes: int, patches: dict[str, int], imaged: int = 60) -> Session:
+    """Those holes, three squares more that hold none, and in some squares patches that nobody looked at.
+
+    patches : square -> how many; a square of these was looked into
+    """
+    session = session_with_places(n_holes, imaged=imaged, unseen=3)
+    rows = [(f"{square}q{at}", square) for square, many in patches.items() for at in range(many)]
+    more = pd.DataFrame({"patch_id": [row[0] for row in rows], "square_id": [row[1] for row in rows]})
+    joined = pd.concat([session.patches, more.assign(looked=False)], ignore_index=True)
+    return replace(session, patches=typed_table("patches", joined))
+
+
 def stored(session: Session, folder: Path) -> Path:
     """The session in a folder."""
     place = folder / f"{session.name}.session"

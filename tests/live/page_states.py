@@ -31,13 +31,16 @@ class State:
     does: str = ""
     serves: tuple[str, ...] = ("--budget-min", "300")
     verb: str = ""
+    stay: str = ""
     long_names: bool = False
     unseen: int = 0
 
 
-def _worst(cause: str, sentence: str, remedy: str) -> dict[str, Any]:
-    worst = {"cause": cause, "sentence": sentence, "remedy": remedy, "since": "2026-01-31T03:00:00+00:00"}
-    return {"worst": worst, "more": 1, "all": [worst]}
+def worst_is(cause: str, sentence: str, remedy: str) -> dict[str, Any]:
+    """What the server answers when that is all that is wrong."""
+    since = "2026-01-31T03:00:00+00:00"
+    worst = {"cause": cause, "sentence": sentence, "remedy": remedy, "level": "worse", "since": since}
+    return {"worst": worst, "more": 0, "all": [worst]}
 
 
 def _clock(age_s: float | None, usual_s: float | None, state: str) -> dict[str, Any]:
@@ -87,7 +90,7 @@ STATES: tuple[State, ...] = (
         "No exposure for 12 min, usually every 80 s. Look at the microscope, or enter a pause.",
         "the microscope's lamp is a cross with its age; the plan stands.",
         answers={
-            "message": _worst(
+            "message": worst_is(
                 "microscope",
                 "No exposure for 12 min, usually every 80 s.",
                 "Look at the microscope, or enter a pause.",
@@ -107,7 +110,7 @@ STATES: tuple[State, ...] = (
         "No CTF result for 20 min, 14 exposures wait.",
         "the lamp of CTF is a cross, the microscope's a disc.",
         answers={
-            "message": _worst(
+            "message": worst_is(
                 "ctf",
                 "No CTF result for 20 min, 14 exposures wait.",
                 "Look at the program that fits CTFs; the advice goes on without.",
@@ -127,7 +130,7 @@ STATES: tuple[State, ...] = (
         "The folder cannot be read: /data/run7. Look at the mount; it is asked again.",
         "the folder's lamp is a cross; everything else stands.",
         answers={
-            "message": _worst(
+            "message": worst_is(
                 "folder", "The folder cannot be read: /data/run7.", "Look at the mount; it is asked again."
             ),
             "health": {
@@ -160,7 +163,7 @@ STATES: tuple[State, ...] = (
         "Fewer good than promised all at once: 3 of 20, 13.2 expected. Look at focus and beam.",
         "the level of the drift and what to do stand in the message.",
         answers={
-            "message": _worst(
+            "message": worst_is(
                 "drift",
                 "Fewer good than promised all at once: 3 of 20, 13.2 expected.",
                 "Look at focus and beam.",
@@ -187,6 +190,14 @@ STATES: tuple[State, ...] = (
         "WAIT; the next holes stay listed.",
         says=({"kind": "pause"},),
         verb="WAIT",
+    ),
+    State(
+        "leaving a square",
+        "All is well.",
+        "LEAVE, the square that is left, and that it is now; the next hole is in another one.",
+        imaged=100,
+        verb="LEAVE",
+        stay="now",
     ),
     State(
         "one hole",
@@ -270,8 +281,8 @@ def documentation() -> str:
         "|---|---|---|",
         *(f"| {each.name} | {each.sentence} | {each.shows} |" for each in STATES),
         "",
-        "The message line shows one sentence, the worst, and how many more there are. Nothing opens over the page,",
-        "nothing takes the focus, and nothing moves.",
+        "The message line shows one sentence, the worst, and how many more there are; its button, or `m`, lists all of",
+        "them beside the map. Nothing opens over the page, nothing takes the focus, and nothing moves.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -139,6 +139,9 @@ def test_an_undo_of_an_earlier_action_leaves_the_later_ones(client, served):
     )
     said = client.get("session")["overrides"]
     assert (said["threshold_angstrom"], said["paused"]) == (5.0, True)
+    newest, *before = client.get("actions")["actions"]
+    assert newest["undo_of"] == actions[1]["event"]
+    assert [row["undo_of"] for row in before] == [None] * len(actions)
     again = {"author": "A", "revision": revision_of(client), "event": actions[1]["event"]}
     assert client.ask("POST", "/api/v1/undo", json=again).status_code == 400
 

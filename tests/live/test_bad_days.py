@@ -16,6 +16,7 @@ from cryoscout.core.errors import StoreError, StoreHeldError
 from cryoscout.intake.read import ReadOptions
 from cryoscout.intake.take_in import Sources
 from cryoscout.live import hub as hub_module
+from cryoscout.live.advisor import Trouble
 from cryoscout.live.clocks import MicroscopeClock, OwnClock, own_clock_sentence
 from cryoscout.live.facts import Facts, Ticks
 from cryoscout.live.hub import Hub
@@ -260,9 +261,33 @@ def test_results_that_never_come_are_overdue_and_said(served):
     assert facts.overdue(1e9 + 7 * 60.0 + 201.0) == ["e7"]
     moment = served.advisor("run").moment
     moment.facts["n_overdue"] = 1
-    assert any(
-        "1 results are overdue" in each["sentence"] for each in message_json(moment, 1e9, [], None)["all"]
-    )
+    told = [each for each in message_json(moment, 1e9, [], None)["all"] if each["cause"] == "overdue"]
+    assert [each["sentence"] for each in told] == ["Overdue results, ten times the usual wait: 1."]
+
+
+def test_a_message_says_since_when_where_that_is_known_and_whether_somebody_must_act(served):
+    moment = served.advisor("run").moment
+    moment.facts.update(n_overdue=2, clock_offset_s=7200.0)
+    troubles = [
+        Trouble("folder", "/data cannot be seen.", "Look at the mount.", 1e9, 7),
+        Trouble("events", "One event was not understood.", "Look at its program.", 1e9 + 60.0, 3),
+    ]
+    told = {each["cause"]: each for each in message_json(moment, 1e9 + 600.0, troubles, None)["all"]}
+    levels = {cause: each["level"] for cause, each in told.items()}
+    assert levels == {
+        "folder": "worse",
+        "events": "warn",
+        "overdue": "warn",
+        "clock offset": "warn",
+        "end": "warn",
+    }
+    assert datetime.fromisoformat(told["folder"]["since"]).timestamp() == 1e9
+    # What holds now and has no beginning that is known says none, rather than always the present minute.
+    assert [cause for cause, each in told.items() if each["since"] is None] == [
+        "overdue",
+        "clock offset",
+        "end",
+    ]
 
 
 @pytest.mark.parametrize(

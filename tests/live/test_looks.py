@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from page_sessions import session_with_places, stored
+from page_sessions import session_with_places, session_with_unseen_patches, stored
 
 from cryoscout.live.outputs import next_json
 from cryoscout.live.running import LiveSession
@@ -136,6 +136,18 @@ def test_squares_say_where_they_are_and_whether_they_were_looked_at(live_of):
     assert seen["looked"] is True
     written = next_json("run", moment, moment.at_s, "suggest")
     assert written["looks"][0]["square"] == moment.content["verdict"]["place"]
+
+
+def test_squares_say_how_many_of_their_patches_nobody_looked_at(tmp_path):
+    with_patches = session_with_unseen_patches(400, {"s0001": 2, "s0003": 1, "u0000": 3})
+    with SessionStore.open(stored(with_patches, tmp_path)) as store:
+        store.append("overridden", {"author": "AB", **BUDGET})
+    live = LiveSession(FollowedSession.open(tmp_path / "night.session"), SETTINGS, "test")
+    try:
+        found = {name: row["patches_unseen"] for name, row in rows(live.advise()).items()}
+    finally:
+        live.followed.store.close()
+    assert {name: count for name, count in found.items() if count} == {"s0001": 2, "s0003": 1, "u0000": 3}
 
 
 def test_without_time_for_anything_it_is_over(live_of):

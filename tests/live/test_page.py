@@ -20,6 +20,11 @@ from cryoscout.live.assets import assets
 
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason=WHY_NOT)
 PAGE_MB = 0.4
+PANELS = {name: f"#tab-button-{name}" for name in ("next", "squares", "history", "trust", "notes", "try")} | {
+    "messages": "#message-more",
+    "help": "#help-button",
+}
+"""Panel -> what opens it."""
 
 
 @pytest.fixture
@@ -263,8 +268,8 @@ def test_axe_finds_no_error(browser: Any, night: Served, theme: str) -> None:
     )
     if theme == "light":
         tab.click("#theme")
-    for name in ("next", "squares", "history", "trust", "notes", "try", "help"):
-        tab.click(f"#tab-button-{name}")
+    for name, opener in PANELS.items():
+        tab.click(opener)
         time.sleep(0.3)
         found = axe.Axe().run(tab).response["violations"]
         assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found] == [], name
@@ -289,8 +294,8 @@ def test_a_tablet_has_targets_of_44_px_and_nothing_overflows(
     page = Page(browser, night.address(), width, height)
     page.is_shown()
     time.sleep(1.0)
-    for tab in ("next", "squares", "history", "trust", "notes", "try", "help"):
-        page.tab.click(f"#tab-button-{tab}")
+    for tab, opener in PANELS.items():
+        page.tab.click(opener)
         assert page(f"({TOO_SMALL_OR_OUTSIDE})()") == [], tab
         assert page("document.documentElement.scrollWidth") <= width
         assert page("document.documentElement.scrollHeight") <= height

@@ -51,6 +51,8 @@ def test_the_state_says_its_sentence(browser: Any, tmp_path: Path, state: State)
         page.shows("#message-text", state.sentence, 30)
         if state.verb:
             assert page.text("#verb") == state.verb
+        if state.stay:
+            assert page.text("#stay") == state.stay
         assert page("document.documentElement.scrollHeight") <= 720
         assert page("document.documentElement.scrollWidth") <= 1280
         _is_not_cut(page)

@@ -167,6 +167,12 @@ def test_a_round_is_played_to_its_end_in_a_browser(browser, tmp_path):
         page.shows("#table", "15 students (published)", 60)
         page.shows("#message-text", "of 4 picks were good")
         assert page.text("#verb") == "DONE"
+        # One round has no spread; the curves are drawn in the colours of the theme.
+        assert "±" not in page("document.querySelectorAll('#table tr')[1].children[2].textContent")
+        before = page("document.getElementById('by-picks').toDataURL()")
+        page.tab.click("#theme")
+        assert page("document.getElementById('by-picks').toDataURL()") != before
+        assert page("Math.min(...[...document.querySelectorAll('.hole')].map((e) => e.offsetWidth))") >= 44
         assert page.complaints == []
     finally:
         served.stop()

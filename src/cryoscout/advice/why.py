@@ -18,6 +18,10 @@ Verb = Literal["START", "LOOK", "STAY", "LEAVE", "CHANGE GRID", "WAIT", "STOP"]
 SquareAdvice = Literal["go on", "leave", "skip", "look into"]
 
 
+LEAST_FEWER = 0.05
+"""A runner-up that gives fewer good micrographs by less than that is said to be as good."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What to do now: one verb, one place, one number, one sentence."""
@@ -197,7 +201,12 @@ def _sentence(parts: Json) -> str:
     other = parts["runner_up"]
     if other is None:
         return f"{said}; nothing else is planned."
-    return f"{said}. Runner-up {other['hole']} (p {other['p_good']:.2f}): about {other['fewer_good']:.1f} good fewer."
+    fewer = (
+        f"about {other['fewer_good']:.1f} good fewer"
+        if other["fewer_good"] >= LEAST_FEWER
+        else "just as good"
+    )
+    return f"{said}. Runner-up {other['hole']} (p {other['p_good']:.2f}): {fewer}."
 
 
 def _runner_up(advice: RunningAdvice) -> Json | None:
@@ -228,7 +237,8 @@ def squares_of(advice: RunningAdvice) -> list[Json]:
 
     go on: holes of it are planned; look into: it, or a patch of it, was not looked at yet; leave: it was begun and
     nothing more of it is planned; skip: it was not begun and is not planned, it showed nothing, or operators left it
-    out. Counts are of holes; good counts micrographs; x_um and y_um are of the stage, null where they are not known.
+    out. Counts are of holes; good counts micrographs, patches_unseen patches that nobody looked at; x_um and y_um are
+    of the stage, null where they are not known.
     """
     problem, now, names = advice.problem, advice.now, advice.names
     n_squares = len(names.squares)
@@ -250,6 +260,9 @@ def squares_of(advice: RunningAdvice) -> list[Json]:
     for place, each in reversed(list(enumerate(square[advice.walk.holes].tolist(), start=1))):
         first[each] = place
     unseen, places = advice.unseen_squares, problem.places
+    patches_unseen = np.zeros(n_squares, dtype=np.int64)
+    if places is not None:
+        patches_unseen += np.bincount(problem.square_of_patch[~places.patch_looked], minlength=n_squares)
     looks = {look.square: look.order for look in reversed(advice.looks)}
     rows = []
     for number, name in enumerate(names.squares):
@@ -259,6 +272,7 @@ def squares_of(advice: RunningAdvice) -> list[Json]:
                 "grid": names.grids[int(problem.grid_of_square[number])],
                 "advice": _of_square(bool(unseen[number]), imaged[number], n_planned[number]),
                 "looked": True if places is None else bool(places.square_looked[number]),
+                "patches_unseen": int(patches_unseen[number]),
                 "look": looks.get(name),
                 "out": bool(advice.said.squares_out[number]),
                 "x_um": _number(names.square_x_um, number),

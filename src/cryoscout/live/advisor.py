@@ -40,6 +40,7 @@ class Trouble:
     remedy: str
     since_s: float
     weight: int  # the worst is shown first
+    has_beginning: bool = True  # False: it holds now, and nobody knows since when
 
 
 @dataclass

@@ -25,6 +25,8 @@ from cryoscout.session.model import Session
 STALLED = 3.0
 """The microscope, or CTF, is stalled after so many usual intervals without anything."""
 LEAST_STALL_S = 120.0
+LEAST_PROBLEM = 4
+"""Weight of a trouble from which on somebody must act; lighter ones are good to know."""
 WAKES_S = 60.0
 """So long after a sleep nothing is called stalled: what came meanwhile is read first."""
 
@@ -291,7 +293,10 @@ def _state(clock: Mapping[str, Any]) -> str:
 def message_json(
     moment: Moment, now_s: float, troubles: Sequence[Trouble], folder: Mapping[str, Any] | None
 ) -> Json:
-    """The worst problem, since when, what to do, and how many more there are."""
+    """The worst problem, since when, what to do, and how many more there are; all of them, the worst first.
+
+    level of each : worse (somebody must act), warn (good to know). since : null where it has no beginning that is known
+    """
     found = list(troubles)
     facts, is_paused = moment.facts, moment.advice.now.overrides.is_paused
     clocks = health_json(moment, now_s, folder)["clocks"]
@@ -315,7 +320,7 @@ def message_json(
         remedy = (
             "Ends that are said are by the microscope's clock. Behind may also mean that files come late."
         )
-        found.append(Trouble("clock offset", offset, remedy, now_s, 1))
+        found.append(Trouble("clock offset", offset, remedy, now_s, 1, has_beginning=False))
     # Who wakes reads first and warns after.
     is_waking = any(each.cause == "own clock" and now_s - each.since_s < WAKES_S for each in found)
     if clocks["folder"]["state"] == "stalled" and not is_waking:
@@ -349,10 +354,11 @@ def message_json(
         found.append(
             Trouble(
                 "overdue",
-                f"{facts['n_overdue']} results are overdue: ten times the usual wait.",
+                f"Overdue results, ten times the usual wait: {facts['n_overdue']}.",
                 "They stay unknown until they come.",
                 now_s,
                 2,
+                has_beginning=False,
             )
         )
     if not moment.content["has_end"]:
@@ -360,9 +366,10 @@ def message_json(
             Trouble(
                 "end",
                 "Nobody said when the session ends: 8 hours ahead are planned.",
-                "Say the end.",
+                "Say the end under Try, or with --until.",
                 now_s,
                 1,
+                has_beginning=False,
             )
         )
     found.sort(key=lambda each: (-each.weight, each.since_s))
@@ -371,7 +378,10 @@ def message_json(
             "cause": each.cause,
             "sentence": each.sentence,
             "remedy": each.remedy,
-            "since": datetime.fromtimestamp(each.since_s).astimezone().isoformat(timespec="seconds"),
+            "level": "worse" if each.weight >= LEAST_PROBLEM else "warn",
+            "since": datetime.fromtimestamp(each.since_s).astimezone().isoformat(timespec="seconds")
+            if each.has_beginning
+            else None,
         }
         for each in found
     ]

@@ -14,7 +14,7 @@ export function drawFan(canvas, forecast) {
   const w = canvas.width, h = canvas.height, left = 44 * ratio, bottom = 18 * ratio, top = 6 * ratio, right = 8 * ratio;
   const now = forecast.microscope_at ? new Date(forecast.microscope_at).getTime() : Date.now();
   const past = (forecast.collected || []).map((each) => [(new Date(each.at).getTime() - now) / 60000, each.good]).filter((each) => Number.isFinite(each[0]) && each[0] <= 1);
-  const last = forecast.minutes[forecast.minutes.length - 1], begin = Math.min(past.length ? past[0][0] : 0, -0.25 * last, -1);
+  const last = forecast.minutes[forecast.minutes.length - 1], begin = Math.min(past.length ? past[0][0] : 0, -0.05 * last, -1);
   let most = 1;
   for (const pair of forecast.interval_80) most = Math.max(most, pair[1]);
   if (forecast.target) most = Math.max(most, forecast.target.good);
@@ -41,6 +41,7 @@ export function drawFan(canvas, forecast) {
   context.strokeStyle = shade.text; context.lineWidth = ratio; context.beginPath(); context.moveTo(X(0), top); context.lineTo(X(0), h - bottom); context.stroke();
   context.fillStyle = shade.quiet; context.font = `${12 * ratio}px system-ui, sans-serif`; context.textAlign = "right";
   for (const share of [0, 0.5, 1]) { const g = Math.round((most / 1.06) * share); context.fillText(String(g), left - 5 * ratio, Y(g) + 4 * ratio); }
+  context.textAlign = "start"; context.fillText("good micrographs", left + 4 * ratio, top + 9 * ratio);
   context.textAlign = "center";
   const step = [15, 30, 60, 120, 240, 480, 960].find((each) => (last - begin) / each < 9) || 1440;
   for (let m = Math.ceil(begin / step) * step; m <= last; m += step) {
@@ -48,7 +49,7 @@ export function drawFan(canvas, forecast) {
     context.fillText(text, Math.min(Math.max(X(m), left + 14 * ratio), w - 22 * ratio), h - 4 * ratio);
   }
   const end = forecast.expected.length - 1, low = Math.round(forecast.interval_80[end][0]), high = Math.round(forecast.interval_80[end][1]);
-  const ofBound = bound.length ? ` Dotted: the most any route could have, ${Math.round(bound[bound.length - 1][1])}.` : "";
+  const ofBound = bound.length ? ` Dotted: any route at best, ${Math.round(bound[bound.length - 1][1])}.` : "";
   return `Expected by the end: ${Math.round(forecast.expected[end])} good, 80 % between ${low} and ${high}.${ofBound}`;
 }
 

@@ -35,25 +35,41 @@ export function holesOf(answer, squares, before) {
     n, key: `${answer.run_id}`, revision: answer.revision, p, prediction, state, said, square, patch, rank: columns.order, ranked, ...place,
     ctf: columns.ctf || (before && before.ctf), image: columns.image || (before && before.image), scale,
     scores: scoresOf(columns, n),
-    squares: squares.map((each) => ({ name: each.square, share: (each.expected_good || 0) / most, seen: each.looked, ...each, planned: each.planned > 0 })),
-    unseen: unseenSquares(squares, place),
+    // What nobody looked into has no yield to show: its colour is that of what is not known.
+    squares: squares.map((each) => ({ name: each.square, share: each.holes ? (each.expected_good || 0) / most : NaN, seen: each.looked, ...each, planned: each.planned > 0 })),
+    ...unseenSquares(squares, square, place),
   };
 }
 
-// Squares without holes: where they stand, else in rows below what has a place.
-function unseenSquares(squares, place) {
-  const empty = squares.map((each, square) => ({ square, x: each.x_um, y: each.y_um, holes: each.holes })).filter((each) => !each.holes);
-  const known = (each) => !place.isLaidOut && Number.isFinite(each.x) && Number.isFinite(each.y);
-  const rest = empty.filter((each) => !known(each));
-  if (!rest.length) return empty;
+// Squares without holes, and half the side that they are drawn with: where they stand, else in rows below what has a place.
+function unseenSquares(squares, square, place) {
+  const empty = squares.map((each, number) => ({ square: number, x: each.x_um, y: each.y_um, holes: each.holes })).filter((each) => !each.holes);
+  const isKnown = (each) => !place.isLaidOut && Number.isFinite(each.x) && Number.isFinite(each.y);
+  const known = empty.filter(isKnown), rest = empty.filter((each) => !isKnown(each)), half = halfOf(square, place, known);
+  if (!rest.length) return { unseen: empty, half };
   let left = Infinity, right = -Infinity, low = Infinity;
-  const takes = (x, y) => { left = Math.min(left, x); right = Math.max(right, x); low = Math.min(low, y); };
-  for (let i = 0; i < place.x.length; i += 1) takes(place.x[i], place.y[i]);
-  empty.filter(known).forEach((each) => takes(each.x, each.y));
+  const takes = (x, y, around) => { left = Math.min(left, x - around); right = Math.max(right, x + around); low = Math.min(low, y - around); };
+  for (let i = 0; i < place.x.length; i += 1) takes(place.x[i], place.y[i], 0);
+  known.forEach((each) => takes(each.x, each.y, half));
   if (left === Infinity) left = right = low = 0;
-  const wide = Math.max(1, Math.ceil(Math.sqrt(rest.length))), apart = Math.max((right - left) / wide, 4);
-  rest.forEach((each, at) => { each.x = left + (at % wide) * apart; each.y = low - apart * (1 + Math.floor(at / wide)); });
-  return empty;
+  const apart = 2.8 * half, wide = Math.max(Math.ceil(Math.sqrt(1.6 * rest.length)), Math.floor((right - left) / apart));
+  rest.forEach((each, at) => { each.x = left + half + (at % wide) * apart; each.y = low - apart * (0.8 + Math.floor(at / wide)); });
+  return { unseen: empty, half };
+}
+
+// Half the side of a square that shows no holes: as the others are, else so that none touches the next.
+function halfOf(square, place, known) {
+  const boxes = new Map();
+  for (let i = 0; i < place.x.length; i += 1) {
+    const b = boxes.get(square[i]);
+    if (!b) boxes.set(square[i], { left: place.x[i], right: place.x[i], low: place.y[i], high: place.y[i] });
+    else { b.left = Math.min(b.left, place.x[i]); b.right = Math.max(b.right, place.x[i]); b.low = Math.min(b.low, place.y[i]); b.high = Math.max(b.high, place.y[i]); }
+  }
+  const sides = [...boxes.values()].map((b) => Math.max(b.right - b.left, b.high - b.low)).sort((a, b) => a - b);
+  if (sides.length && sides[sides.length >> 1] > 0) return sides[sides.length >> 1] / 2;
+  let nearest = Infinity;
+  for (const a of known.slice(0, 200)) for (const b of known) if (a !== b) nearest = Math.min(nearest, Math.hypot(a.x - b.x, a.y - b.y) || Infinity);
+  return nearest < Infinity ? 0.35 * nearest : 10;
 }
 
 const OWN = new Set(["p_good", "prediction", "image", "state", "flags", "order", "x", "y", "square", "patch", "ctf"]);
@@ -72,6 +88,7 @@ export function scoresOf(columns, n) {
 // Stage positions as they are; else squares side by side, patches inside them, holes inside these.
 function placed(n, columns, square, patch, unit) {
   const x = new Float32Array(n), y = new Float32Array(n);
+  if (!n) return { x, y, isLaidOut: false }; // squares of an atlas stand where they are
   if (unit === "um") {
     let missing = 0;
     for (let i = 0; i < n; i += 1) {

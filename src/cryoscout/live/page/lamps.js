@@ -2,6 +2,7 @@
 import { $, say, svg } from "./dom.js";
 import { span } from "./words.js";
 
+const UNUSUAL_S = 120;
 const SHAPES = {
   well: { word: "well", colour: "var(--good)", draw: () => svg("circle", { cx: 20, cy: 20, r: 13, fill: "var(--good)" }) },
   late: { word: "late", colour: "var(--wait)", draw: () => svg("path", { d: "M20 5 L36 34 L4 34 Z", fill: "var(--wait)" }) },
@@ -32,5 +33,6 @@ export function setLamp(name, title, state, ageS, usualS) {
 export function stateOf(clock) {
   if (!clock || clock.age_s === null || clock.age_s === undefined) return "none";
   if (clock.state === "stalled") return "gone";
+  if (!clock.usual_s && clock.age_s > UNUSUAL_S) return "none"; // nobody knows yet whether that is late, and well it is not
   return clock.usual_s && clock.age_s > 2 * clock.usual_s + 5 ? "late" : "well";
 }

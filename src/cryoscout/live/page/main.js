@@ -9,18 +9,21 @@ import { MessageLine } from "./message.js";
 import { css, DIFFERENCE, ONE_SIDED } from "./palette.js";
 import { Notes, showHelp, showHistory, showNext, showSquares, showTrust } from "./panels.js";
 import { Tryout } from "./tryout.js";
-import { ending, minutes, nearest, percent, scoreWords, shared, short, span, time, whole, zone } from "./words.js";
-import { Writes } from "./writes.js";
+import { minutes, nearest, percent, scoreWords, shared, short, span, time, whole, zone } from "./words.js";
+import { lastToUndo, Writes } from "./writes.js";
 
 const FEW_RESULTS = 30, STALE_S = 180; // an advice is made each minute
 const ALWAYS = "p_good,state,flags,order", ONCE = "x,y,square,patch,prediction,image,ctf";
+const MODES = { watch: "watch: nothing is written for the microscope", suggest: "suggest: files for people and scripts are written", send: "send: a bridge hands the advice to the microscope's software" };
 const LAYERS = [["predicted", "1"], ["measured", "2"], ["difference", "3"], ["order", "4"]];
-const TABS = [["next", "Next"], ["squares", "Squares"], ["history", "History"], ["trust", "Trust"], ["notes", "Notes"], ["try", "Try"], ["help", "?"]];
+const TABS = [["next", "Next"], ["squares", "Squares"], ["history", "History"], ["trust", "Trust"], ["notes", "Notes"], ["try", "Try"]];
+const DRAWERS = { help: "help-button", messages: "message-more" }; // panels that a button of their own opens and closes
 
 const api = new Api(), messages = new MessageLine(), now = { advice: null, session: null, ids: null, squares: [], actions: [], forecast: null, spent: null, health: null, holes: null, scores: {} };
 window.cryoscout = { now, api, frames: () => map.frameTimes, get shownRevision() { return now.shown; }, get map() { return map; } };
 const writes = new Writes(api, (told) => messages.tell(told));
-writes.revision = () => (now.advice ? now.advice.revision : 0);
+writes.shown = () => (now.advice ? now.advice.revision : 0);
+writes.answered = () => messages.answered();
 writes.author = () => $("author").value.trim();
 const map = new HoleMap($("map"), $("overview"), (what, picked) => { if (what === "moved") showFollow(); if (what === "selected") showSelected(picked); });
 const tryout = new Tryout(api, writes, () => placeOf(map.selected));
@@ -33,7 +36,7 @@ let reading = null, again = false;
 function refresh(advice) {
   if (advice) now.advice = advice;
   if (reading) { again = true; return reading; }
-  reading = read().catch((error) => { if (error.status === 401) messages.set("key", "This page's key has ended. Open the address that serve printed again; what you typed stays.", "worse"); else if (error.status) messages.set("read", `The server says: ${error.message}`, "warn"); })
+  reading = read().catch((error) => { if (error.status === 401) messages.set("key", "This page's key has ended. Open the address that serve printed again; what you typed stays.", "worse"); else if (error.status) messages.set("read", `The server says: ${error.message}`, "warn"); else if (!/fetch/i.test(error.message)) console.error(error); /* a lost connection is the link's word */ })
     .finally(() => { reading = null; if (again) { again = false; refresh(); } });
   return reading;
 }
@@ -74,7 +77,9 @@ function readSlowly() {
   slow = setTimeout(async () => {
     const began = performance.now();
     const quietly = (promise) => promise.catch(() => null);
-    const [session, forecast, spent, trust, actions, message, health] = await Promise.all(["session", "forecast", "time", "trust", "actions", "message", "health"].map((what) => quietly(api.get(what))));
+    const wanted = ["session", "forecast", "time", "trust", "actions", "message", "health", ...(now.areSeveral && !api.asOf ? ["advice"] : [])];
+    const [session, forecast, spent, trust, actions, message, health, others] = await Promise.all(wanted.map((what) => quietly(api.get(what))));
+    if (others && now.advice) { now.advice.other_sessions = others.other_sessions; tryout.others(others.other_sessions); }
     if (session) { now.session = session; writes.mayWrite = session.role !== "viewer"; await readScore(); }
     if (forecast) now.forecast = forecast;
     if (spent) now.spent = spent;
@@ -104,10 +109,12 @@ async function readScore() {
 function showAll() {
   const { advice, holes } = now, verdict = advice.verdict;
   say($("verb"), verdict.verb);
-  const place = ending(short(verdict.place, shared(now.squares.map((each) => each.square))));
-  say($("place"), place ? `${/^\d/.test(place) && verdict.verb !== "CHANGE GRID" ? "square " : ""}${place}` : "");
+  const place = short(verdict.place, shared(now.squares.map((each) => each.square)));
+  say($("kind"), /^\d/.test(place) && verdict.verb !== "CHANGE GRID" ? "square" : "");
+  say($("place-name"), place);
   $("place").title = verdict.sentence;
-  say($("stay"), verdict.minutes > 0 ? `about ${minutes(verdict.minutes)}` : "");
+  // The minutes of LEAVE are those in the next place, which is not the one that stands here.
+  say($("stay"), verdict.verb === "LEAVE" ? "now" : verdict.minutes > 0 ? `about ${minutes(verdict.minutes)}` : "");
   showGoal();
   document.title = `${verdict.verb} ${verdict.place} – cryoscout`;
   map.setHoles(holes);
@@ -163,10 +170,10 @@ function pageStates() {
 }
 
 function showSlow() {
-  if (now.forecast) { const words = drawFan($("fan"), now.forecast); say($("time-words"), words); $("fan").setAttribute("aria-label", words || "no forecast yet"); }
-  if (now.spent) $("strip").setAttribute("aria-label", drawStrip($("strip"), now.spent));
+  if (now.forecast) { const words = drawFan($("fan"), now.forecast); say($("time-words"), words); $("time-words").title = words; $("fan").setAttribute("aria-label", words || "no forecast yet"); }
+  if (now.spent) { const words = drawStrip($("strip"), now.spent); $("strip").setAttribute("aria-label", words); $("strip").title = words; }
   showOwnHistory();
-  if (now.session) say($("mode"), { watch: "WATCH", suggest: "SUGGEST", send: "SEND" }[now.session.mode] || String(now.session.mode).toUpperCase());
+  if (now.session) { say($("mode"), now.session.mode.toUpperCase()); $("mode").title = MODES[now.session.mode]; }
   showLayers();
   showLamps();
   pageStates();
@@ -208,7 +215,7 @@ function showLayers() {
   const two = map.layer === "difference", digits = (value) => Number(value.toPrecision(3)).toString();
   const words = scores.includes(map.layer) ? (range ? [digits(range.low), "", digits(range.high)] : ["no value yet", "", ""]) : two ? ["worse than said", "as said", "better"] : map.layer === "order" ? ["late", "", "soon"] : map.layer === "measured" ? ["not good", "", "good"] : ["p 0", "0.5", "1"];
   $("legend").replaceChildren(...[0, 0.5, 1].filter((_, at) => words[at]).map((share) => el("span", {}, swatch(two ? DIFFERENCE : ONE_SIDED, share), words[Math.round(2 * share)])),
-    el("span", { text: "◯ solid: good  ◌ broken: not good  ⋯ dotted: pending  ▨ banned  ▼ pinned" }));
+    el("span", { text: "◯ solid: good  ◌ broken: not good  ⋯ dotted: pending  ▨ banned  ▼ pinned  ? not looked at" }));
 }
 
 function layer(name) { map.setLayer(name); showLayers(); readScore(); }
@@ -239,9 +246,11 @@ function showSelected(picked, keep) {
     say($("selected-words"), `${ids.holes[i]}: p ${percent(holes.p[i])}, ${state}${ctf}${said}, square ${ids.squares[picked.square]}`);
   } else {
     const row = now.squares[picked.square] || {};
-    const inside = row.holes ? `${row.planned || 0} planned, ${row.free || 0} free, ${whole(row.good)} good of ${row.results || 0}` : row.looked ? "a look showed no hole" : "not looked at yet";
+    const patches = row.patches_unseen ? `${row.patches_unseen} ${row.patches_unseen === 1 ? "patch" : "patches"} not looked at yet` : "";
+    const inside = [row.holes ? `${row.planned || 0} planned, ${row.free || 0} free, ${whole(row.good)} good of ${row.results || 0}` : patches ? "" : row.looked ? "a look showed no hole" : "not looked at yet", patches].filter(Boolean).join(", ");
     say($("selected-words"), `Square ${ids.squares[picked.square]}: ${row.out ? "left out" : row.advice || ""}, ${inside}`);
   }
+  $("selected-words").title = $("selected-words").textContent;
   const key = `${picked.hole}/${picked.square}`;
   if ($("selected-buttons").dataset.of === key) return;
   $("selected-buttons").dataset.of = key;
@@ -276,7 +285,7 @@ async function skipSquare() {
 }
 async function pause() { const isPaused = Boolean(now.advice && now.advice.paused); if ((await writes.override({ kind: isPaused ? "resume" : "pause" })).ok) { refresh(); readSaid(); } }
 async function undoLast() {
-  const last = now.actions[now.actions.length - 1];
+  const last = lastToUndo(now.actions);
   if (!last) { messages.tell({ level: "warn", sentence: "There is nothing to undo." }); return; }
   if ((await writes.undo(last)).ok) { refresh(); readSaid(); }
 }
@@ -291,16 +300,19 @@ function find(text) {
   else messages.tell({ level: "warn", sentence: `No hole and no square has "${text}" in its name.` });
 }
 
+let lastTab = "next";
 function showTab(name) {
-  for (const [each] of TABS) { $(`tab-${each}`).hidden = each !== name; $(`tab-button-${each}`).setAttribute("aria-selected", String(each === name)); $(`tab-button-${each}`).tabIndex = each === name ? 0 : -1; }
-  $("help-button").setAttribute("aria-expanded", String(name === "help"));
+  for (const [each] of TABS) { $(`tab-${each}`).hidden = each !== name; $(`tab-button-${each}`).setAttribute("aria-selected", String(each === name)); $(`tab-button-${each}`).tabIndex = each === (name in DRAWERS ? lastTab : name) ? 0 : -1; }
+  for (const [each, opener] of Object.entries(DRAWERS)) { $(`tab-${each}`).hidden = each !== name; $(opener).setAttribute("aria-expanded", String(each === name)); }
+  if (!(name in DRAWERS)) lastTab = name;
   if (name === "squares") showSquares(now.squares, goToSquare);
-  sessionStorage.setItem("cryoscout-tab", name);
+  sessionStorage.setItem("cryoscout-tab", lastTab);
 }
+function drawer(name) { showTab($(`tab-${name}`).hidden ? name : lastTab); }
 
 const KEYS = {
   p: () => act("pin"), b: () => act("ban"), s: () => act("skip"), S: skipSquare, k: pause, u: undoLast, t: () => showTab("try"), f: follow, e: exportList, 0: () => map.showWhole(),
-  n: () => { showTab("notes"); notes.text.focus(); }, "/": () => $("find").focus(), "?": () => showTab($("tab-help").hidden ? "help" : "next"),
+  n: () => { showTab("notes"); notes.text.focus(); }, "/": () => $("find").focus(), "?": () => drawer("help"), m: () => drawer("messages"),
   "+": () => map.zoom(1.4), "=": () => map.zoom(1.4), "-": () => map.zoom(1 / 1.4),
   ArrowLeft: () => map.pan(60, 0), ArrowRight: () => map.pan(-60, 0), ArrowUp: () => map.pan(0, 60), ArrowDown: () => map.pan(0, -60),
   1: () => layer("predicted"), 2: () => layer("measured"), 3: () => layer("difference"), 4: () => layer("order"),
@@ -334,12 +346,13 @@ function theme(name) { document.documentElement.dataset.theme = name; localStora
 $("theme").addEventListener("click", () => theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
 $("follow").addEventListener("click", follow);
 $("whole").addEventListener("click", () => { map.following = false; showFollow(); map.showWhole(); });
-$("help-button").addEventListener("click", () => showTab($("tab-help").hidden ? "help" : "next"));
+for (const [name, opener] of Object.entries(DRAWERS)) $(opener).addEventListener("click", () => drawer(name));
+$("skip").addEventListener("click", () => showTab("next")); // what is hidden takes no focus
 $("author").value = localStorage.getItem("cryoscout-author") || "";
 $("author").addEventListener("input", () => localStorage.setItem("cryoscout-author", $("author").value.trim()));
-$("tabs").append(...TABS.map(([name, text]) => button(text, () => showTab(name), { id: `tab-button-${name}`, role: "tab", "aria-controls": `tab-${name}`, ariaLabel: name === "help" ? "keys" : text })));
+$("tabs").append(...TABS.map(([name, text]) => button(text, () => showTab(name), { id: `tab-button-${name}`, role: "tab", "aria-controls": `tab-${name}` })));
 $("tabs").addEventListener("keydown", (event) => {
-  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key], at = TABS.findIndex(([name]) => !$(`tab-${name}`).hidden);
+  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key], at = TABS.findIndex(([name]) => name === lastTab);
   if (!step) return;
   const [name] = TABS[(at + step + TABS.length) % TABS.length];
   showTab(name); $(`tab-button-${name}`).focus();
@@ -373,7 +386,8 @@ document.body.dataset.link = "up";
 showLamps();
 
 api.get("sessions").then(({ sessions }) => {
-  $("session-label").hidden = sessions.length < 2;
+  now.areSeveral = sessions.length > 1;
+  $("session-label").hidden = !now.areSeveral;
   $("session").replaceChildren(...sessions.map((each) => el("option", { value: each.session, text: each.session })));
   if (sessions.length > 1) api.session = sessions[0].session;
 }).catch(() => null);

@@ -31,14 +31,13 @@ export class HoleMap {
   setImage(image) { this.image = image; this.draw(); }
 
   _index() {
-    const { n, x, y, unseen } = this.holes, boxes = new Map();
+    const { n, x, y, unseen, half } = this.holes, boxes = new Map();
     for (let i = 0; i < n; i += 1) {
       const s = this.holes.square[i];
       let b = boxes.get(s);
       if (!b) boxes.set(s, (b = { left: x[i], right: x[i], low: y[i], high: y[i] }));
       b.left = Math.min(b.left, x[i]); b.right = Math.max(b.right, x[i]); b.low = Math.min(b.low, y[i]); b.high = Math.max(b.high, y[i]);
     }
-    const half = this._halfOf(boxes, unseen);
     for (const each of unseen) boxes.set(each.square, { left: each.x - half, right: each.x + half, low: each.y - half, high: each.y + half });
     this.squareBoxes = boxes;
     let left = Infinity, right = -Infinity, low = Infinity, high = -Infinity;
@@ -71,15 +70,6 @@ export class HoleMap {
     this.apart = apart.length ? apart[Math.floor(apart.length / 2)] : unseen.length ? half / 3 : Math.max(width, height) / 4;
   }
 
-  // Half a square that shows no holes: as the others are, else so that none touches the next.
-  _halfOf(boxes, unseen) {
-    const sides = [...boxes.values()].map((b) => Math.max(b.right - b.left, b.high - b.low)).sort((a, b) => a - b);
-    if (sides.length && sides[sides.length >> 1] > 0) return sides[sides.length >> 1] / 2;
-    let nearest = Infinity;
-    for (const a of unseen.slice(0, 200)) for (const b of unseen) if (a !== b) nearest = Math.min(nearest, Math.hypot(a.x - b.x, a.y - b.y) || Infinity);
-    return nearest < Infinity ? 0.35 * nearest : 10;
-  }
-
   _near(px, py, except = -1) {
     const { cell, columns, rows, start, order } = this.cells, { x, y } = this.holes;
     const cx = Math.floor((px - this.box.left) / cell), cy = Math.floor((py - this.box.low) / cell);
@@ -100,11 +90,14 @@ export class HoleMap {
   showWhole() {
     if (!this.holes) return;
     fit(this.canvas);
-    const { left, low, width, height } = this.box, pad = 1.16;
-    this.scale = Math.min(this.canvas.width / (width * pad + this.apart), this.canvas.height / (height * pad + this.apart));
-    this.x = left + width / 2; this.y = low + height / 2;
+    const { left, low, width, height } = this.box, pad = 1.16, foot = this._foot();
+    this.scale = Math.min(this.canvas.width / (width * pad + this.apart), (this.canvas.height - foot) / (height * pad + this.apart));
+    this.x = left + width / 2; this.y = low + height / 2 - foot / 2 / this.scale;
     this.draw();
   }
+
+  // Below, the legend covers the map.
+  _foot() { return 30 * (window.devicePixelRatio || 1); }
 
   show(hole, closeUp = false) {
     if (!this.holes || hole < 0) return;
@@ -118,8 +111,9 @@ export class HoleMap {
     const box = this.squareBoxes.get(square);
     if (!box) return;
     const isSeen = (this.holes.squares[square] || {}).holes > 0, room = isSeen ? 5 * this.apart : 3 * (box.right - box.left);
-    this.x = (box.left + box.right) / 2; this.y = (box.low + box.high) / 2;
-    this.scale = Math.min(this.canvas.width / (box.right - box.left + room), this.canvas.height / (box.high - box.low + room), this.canvas.width / (12 * this.apart));
+    const foot = this._foot();
+    this.scale = Math.min(this.canvas.width / (box.right - box.left + room), (this.canvas.height - foot) / (box.high - box.low + room), this.canvas.width / (12 * this.apart));
+    this.x = (box.left + box.right) / 2; this.y = (box.low + box.high) / 2 - foot / 2 / this.scale;
     this.draw();
   }
 
@@ -286,6 +280,7 @@ export class HoleMap {
         context.fillStyle = css(ONE_SIDED, square.share); context.fillRect(x0, y1 + 2, Math.max(3, x1 - x0), 4);
       }
       if (x1 - x0 > 46) { context.fillStyle = shades.quiet; context.fillText(square.name || "", x0 + 2, y0 - 3, Math.max(20, x1 - x0)); }
+      if (square.patches_unseen && x1 - x0 > 46) this._unseenPatches(context, square, x0, x1, y1);
     }
     const ratio = window.devicePixelRatio || 1;
     context.textAlign = "center"; context.textBaseline = "middle";
@@ -293,9 +288,20 @@ export class HoleMap {
       const row = h.squares[square], box = this.squareBoxes.get(square), side = (box.right - box.left) * this.scale, [sx, sy] = this.toScreen(x, y);
       if (row.out) this._hatch(context, sx, sy, Math.max(4, side / 2));
       if (row.look) this._label(context, String(row.look), sx, sy, row.look === 1, Math.round(Math.max(10 * ratio, Math.min(22 * ratio, 0.6 * side))));
-      else if (!row.looked && side > 9 * ratio) { context.font = `${Math.round(Math.min(20 * ratio, 0.6 * side))}px system-ui, sans-serif`; context.fillStyle = shades.wait; context.fillText("?", sx, sy); }
+      else if ((!row.looked || row.patches_unseen) && side > 9 * ratio) { context.font = `${Math.round(Math.min(20 * ratio, 0.6 * side))}px system-ui, sans-serif`; context.fillStyle = shades.wait; context.fillText("?", sx, sy); }
     }
     context.textAlign = "start"; context.textBaseline = "alphabetic";
+  }
+
+  // Patches that nobody looked into have no place of their own: they stand in a row below their square.
+  _unseenPatches(context, square, x0, x1, y1) {
+    const shades = this.colours, ratio = window.devicePixelRatio || 1, side = 11 * ratio, room = Math.max(1, Math.floor((x1 - x0) / (side + 4 * ratio))), shown = Math.min(square.patches_unseen, room, 8);
+    context.strokeStyle = shades.wait; context.lineWidth = 1.5; context.setLineDash([3, 2]);
+    for (let at = 0; at < shown; at += 1) context.strokeRect(x0 + at * (side + 4 * ratio) + 1, y1 + 5 * ratio, side, side);
+    context.setLineDash([]); context.fillStyle = shades.wait;
+    const words = `${square.patches_unseen} ${square.patches_unseen === 1 ? "patch" : "patches"} not looked at`, at = x0 + shown * (side + 4 * ratio) + 3 * ratio;
+    if (context.measureText(words).width < Math.max(x1 - at, 0)) context.fillText(words, at, y1 + 15 * ratio);
+    if (square.look && square.holes) { context.textAlign = "center"; context.textBaseline = "middle"; this._label(context, String(square.look), x0 + side / 2, y1 + 5 * ratio + side / 2, square.look === 1, 13 * ratio); context.textAlign = "start"; context.textBaseline = "alphabetic"; context.font = `${Math.round(12 * ratio)}px system-ui, sans-serif`; }
   }
 
   _label(context, text, sx, sy, isFirst, size) {
@@ -331,7 +337,7 @@ export class HoleMap {
     context.fillStyle = this.colours.ground; context.fillRect(0, 0, canvas.width, canvas.height);
     for (const [number, b] of this.squareBoxes) {
       const square = h.squares[number] || {};
-      context.fillStyle = square.share >= 0 ? css(ONE_SIDED, square.share) : `rgb(${NOTHING.join(",")})`;
+      context.fillStyle = css(ONE_SIDED, square.share);
       context.fillRect(sx(b.left), sy(b.high), Math.max(2, (b.right - b.left) * scale), Math.max(2, (b.high - b.low) * scale));
     }
     const view = this._visible();

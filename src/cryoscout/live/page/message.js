@@ -1,40 +1,65 @@
-// The one message line: the worst problem, since when, what to do. It takes no focus and moves nothing.
-import { $, say } from "./dom.js";
+// The one message line: the worst problem, since when, what to do. It takes no focus and moves nothing; all that is said at
+// the same time stands in a panel beside the map, worst first.
+import { $, el, say } from "./dom.js";
 import { time } from "./words.js";
 
+const LEVELS = ["worse", "warn", "fine"];
+const WORDS = { worse: "act", warn: "know", fine: "fine" };
+// That what is shown is not of now goes before everything that is shown.
+const NOT_OF_NOW = ["link", "key", "past", "stale"];
+
 export class MessageLine {
-  constructor() { this.ofPage = new Map(); this.ofServer = null; this.more = 0; this.brief = null; }
+  constructor() { this.ofPage = new Map(); this.ofServer = []; this.brief = null; }
 
   // A problem that the page itself knows of: a sentence, or null when it is over.
-  set(cause, sentence, level = "warn", buttons = null) {
-    if (sentence === null) this.ofPage.delete(cause); else this.ofPage.set(cause, { sentence, level, buttons });
+  set(cause, sentence, level = "warn") {
+    if (sentence === null) this.ofPage.delete(cause); else this.ofPage.set(cause, { cause, sentence, level });
     this.show();
   }
 
-  // Something just happened; it stands for a while, or until the next.
+  // The answer to what a person just did; it stands for a while, or until the next. With `stays` until it is answered.
   tell({ sentence, level, lasts, stays, buttons }) {
     clearTimeout(this.over);
-    this.brief = { sentence, level, buttons };
-    if (!stays) this.over = setTimeout(() => { this.brief = null; this.show(); }, lasts || 8000);
+    if (this.brief && this.brief.stays && !stays) this.asked = this.brief; // a question is asked again after the answer to something else
+    if (stays) this.asked = null;
+    this.brief = { sentence, level, buttons, stays };
+    if (!stays) this.over = setTimeout(() => { this.brief = this.asked || null; this.asked = null; this.show(); }, lasts || 8000);
     this.show();
   }
 
+  // A question was answered.
+  answered() { this.asked = null; if (this.brief && this.brief.stays) this.brief = null; }
+
   fromServer(message) {
-    const worst = message && message.worst;
-    this.ofServer = worst ? { sentence: `${worst.sentence} ${worst.remedy}${worst.since ? ` (since ${time(worst.since)})` : ""}`, level: worst.cause === "end" ? "warn" : "worse" } : null;
-    this.more = message ? message.more || 0 : 0;
+    this.ofServer = ((message && message.all) || []).map((each) => ({ ...each, sentence: `${each.sentence} ${each.remedy}${each.since ? ` (since ${time(each.since)})` : ""}` }));
     this.show();
+  }
+
+  // All that holds now, worst first; of equally bad ones the page's before the server's, which come by weight.
+  all() {
+    const rank = (each) => { const at = NOT_OF_NOW.indexOf(each.cause); return at >= 0 ? at : NOT_OF_NOW.length + LEVELS.indexOf(each.level); };
+    return [...this.ofPage.values(), ...this.ofServer].sort((a, b) => rank(a) - rank(b));
   }
 
   show() {
-    const page = [...this.ofPage.values()], worst = page.find((each) => each.level === "worse");
-    const shown = worst || this.brief || page[0] || this.ofServer || { sentence: "All is well.", level: "fine" };
-    const others = page.length + (this.ofServer ? 1 + this.more : 0) - (shown === this.brief || shown.level === "fine" ? 0 : 1);
+    const all = this.all(), shown = this.brief || all[0] || { sentence: "All is well.", level: "fine" };
+    const others = all.length - (this.brief || !all.length ? 0 : 1);
     $("message").dataset.level = shown.level || "fine";
     say($("message-text"), shown.sentence);
     $("message-text").title = shown.sentence;
-    say($("message-more"), others > 0 ? `+${others}` : "");
+    say($("message-more"), others > 0 ? `+${others} (m)` : "All (m)");
+    $("message-more").ariaLabel = others > 0 ? `${others} more messages, key m` : "all messages, key m";
+    $("message-more").title = "all messages, in full (key m)";
     const buttons = shown.buttons || [];
     if (this.shownButtons !== buttons) { this.shownButtons = buttons; $("message-buttons").replaceChildren(...buttons); }
+    this.list(all);
+  }
+
+  list(all) {
+    const key = all.map((each) => each.level + each.sentence).join("\n");
+    if (this.listed === key) return;
+    this.listed = key;
+    const rows = all.map((each) => el("li", { className: "message-row", data: { level: each.level } }, el("b", { text: WORDS[each.level] }), el("span", { text: each.sentence })));
+    $("tab-messages").replaceChildren(el("h2", { className: "sub", text: "All messages, the worst first" }), rows.length ? el("ul", { className: "plain" }, ...rows) : el("p", { text: "All is well." }));
   }
 }

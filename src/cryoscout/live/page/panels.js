@@ -4,19 +4,26 @@ import { middle, minutes, percent, shared, short, span, time, whole } from "./wo
 
 const SIGN = { "go on": "▶ go on", leave: "◀ leave", skip: "— skip", "look into": "? look into" };
 
+// A name to press. Where it is too long it loses its beginning, because mostly the end tells it from its neighbours.
+function named(name, cut, title, pick) {
+  return el("button", { type: "button", className: "name", dir: "rtl", title, on: { click: () => pick(name) } }, el("bdi", { text: short(name, cut) }));
+}
+
 export function showNext(advice, pick) {
   const next = advice && advice.next;
   const look = advice && advice.looks && advice.looks[0];
   if (look) { showLooks(advice.looks); return; }
-  say($("next-hole"), next ? middle(next.hole) : advice ? "Nothing to image" : "No hole yet");
+  $("next-hole").dataset.long = String(Boolean(next && next.hole.length > 34));
+  say($("next-head"), next ? "in this order: hole, p, done after" : "");
+  say($("next-hole"), next ? middle(next.hole, 70) : advice ? "Nothing to image" : "No hole yet");
   $("next-hole").title = next ? next.hole : "";
   const place = next && next.x_um !== null ? `x ${next.x_um.toFixed(2)}, y ${next.y_um.toFixed(2)} µm` : "";
-  say($("next-where"), next ? [`p ${percent(next.p_good)}`, place, `square ${middle(next.square, 40)}`, minutes(next.minutes)].filter(Boolean).join("  ·  ") : advice ? advice.verdict.sentence : "");
+  say($("next-where"), next ? [`p ${percent(next.p_good)}`, place, `square ${middle(next.square, 40)}`, `takes ${minutes(next.minutes)}`].filter(Boolean).join("  ·  ") : advice ? advice.verdict.sentence : "");
   say($("next-why"), advice && advice.why ? `${advice.why.sentence}${advice.why.switch ? ` (${advice.why.switch})` : ""}` : "");
   const holes = (advice && advice.holes) || [], cut = shared(holes.map((hole) => hole.hole));
   const rows = holes.map((hole) =>
     el("li", { data: { committed: String(Boolean(hole.committed)) } }, el("span", { className: "quiet", text: String(hole.order) }),
-      el("button", { type: "button", className: "name", text: short(hole.hole, cut), title: `${hole.hole}${hole.committed ? ", stands" : ""}`, on: { click: () => pick(hole.hole) } }),
+      named(hole.hole, cut, `${hole.hole}${hole.committed ? ", stands" : ""}`, pick),
       el("span", { text: percent(hole.p_good) }), el("span", { className: "quiet", text: minutes(hole.minutes_used) })));
   $("next-list").replaceChildren(...rows);
 }
@@ -26,12 +33,14 @@ function showLooks(looks) {
   const at = (look) => (look.x_um === null || look.y_um === null ? "" : `x ${look.x_um.toFixed(0)}, y ${look.y_um.toFixed(0)} µm`);
   const name = (look) => (look.patch === null ? `square ${look.square}` : `patch ${look.patch}`);
   const [first] = looks;
-  say($("next-hole"), `Look at ${name(first)}`);
+  $("next-hole").dataset.long = String(name(first).length > 26);
+  say($("next-head"), "look in this order; good expected per minute, minutes");
+  say($("next-hole"), `Look at ${middle(name(first), 62)}`);
   say($("next-where"), [at(first), `grid ${first.grid}`, `${first.rate.toFixed(2)} good per min expected`].filter(Boolean).join("  ·  "));
   say($("next-why"), first.sentence);
   $("next-list").replaceChildren(...looks.map((look) =>
-    el("li", {}, el("span", { className: "quiet", text: String(look.order) }), el("span", { className: "name", text: `look at ${name(look)}`, title: look.sentence }),
-      el("span", { text: look.rate.toFixed(2), title: "good micrographs per minute expected" }), el("span", { className: "quiet", text: minutes(look.minutes) }))));
+    el("li", {}, el("span", { className: "quiet", text: String(look.order) }), el("span", { className: "name", dir: "rtl", title: look.sentence }, el("bdi", { text: name(look) })),
+      el("span", { text: `${look.rate.toFixed(2)}/min` }), el("span", { className: "quiet", text: minutes(look.minutes) }))));
 }
 
 export function showSquares(squares, pick) {
@@ -39,9 +48,9 @@ export function showSquares(squares, pick) {
   const rank = (each) => (each.first_in_plan === null ? 1e9 : each.first_in_plan);
   const rows = [...squares].sort((a, b) => rank(a) - rank(b) || b.expected_good - a.expected_good).map((each) =>
     el("div", { className: "row square" },
-      el("button", { type: "button", className: "name", text: short(each.square, cut), title: `${each.square}, grid ${each.grid}`, on: { click: () => pick(each.square) } }),
+      named(each.square, cut, `${each.square}, grid ${each.grid}`, pick),
       el("span", { text: SIGN[each.advice] || each.advice }),
-      el("span", { text: each.results ? `${whole(each.good)} of ${each.results} good` : `${each.holes} holes` }),
+      el("span", { text: each.results ? `${whole(each.good)} of ${each.results} good` : each.holes ? `${each.holes} holes` : each.looked && !each.patches_unseen ? "a look showed no hole" : "not looked at yet" }),
       el("span", { className: "quiet", text: each.planned ? `+${each.expected_good.toFixed(1)}` : percent(each.p_good_mean_free) })));
   $("tab-squares").replaceChildren(el("p", { className: "quiet", text: "In the order of the plan. The last column: good micrographs that the plan expects there, or the mean p of its free holes." }), ...rows);
 }
@@ -59,10 +68,15 @@ export function inWords(payload) {
 }
 
 export function showHistory(actions, sinceLeft, undo, mayWrite) {
+  const events = new Map(actions.map((action) => [action.event, action])), undone = new Set(actions.map((action) => action.undo_of));
+  const words = (action) => {
+    if (!action.undo_of) return `${inWords(action.payload)}${action.author ? ` — ${action.author}` : ""}${action.payload.note ? `: ${action.payload.note}` : ""}`;
+    const of = events.get(action.undo_of);
+    return `took back ${of ? `"${inWords(of.payload)}"` : "an earlier action"} — ${action.author}`;
+  };
   const rows = actions.slice(-20).reverse().map((action) =>
-    el("div", { className: "row past" }, el("span", { className: "quiet", text: time(action.at) }),
-      el("span", { text: `${inWords(action.payload)}${action.author ? ` — ${action.author}` : ""}${action.payload.note ? `: ${action.payload.note}` : ""}` }),
-      mayWrite ? button("Undo", () => undo(action)) : null));
+    el("div", { className: "row past" }, el("span", { className: "quiet", text: time(action.at) }), el("span", { text: words(action) }),
+      undone.has(action.event) ? el("span", { className: "quiet", text: "taken back" }) : mayWrite ? button("Undo", () => undo(action), { ariaLabel: `undo: ${words(action)}` }) : null));
   $("tab-history").replaceChildren(
     el("h2", { className: "sub", text: "Since you left" }), el("p", { text: sinceLeft || "You have not been away." }),
     el("h2", { className: "sub", text: "The last 20 actions" }), ...(rows.length ? rows : [el("p", { text: "Nobody has changed the plan yet." })]));
@@ -73,13 +87,13 @@ export function showTrust(facts) {
     const bar = el("div", { className: "bar-of" }, el("i"), el("b"));
     bar.firstChild.style.width = `${100 * row.found}%`;
     bar.lastChild.style.left = `calc(${100 * row.given}% - 1px)`;
-    return el("div", { className: "row tenth" }, el("span", { text: `given ${percent(row.given)}` }), bar, el("span", { text: `found ${percent(row.found)} of ${row.results}` }));
+    return el("div", { className: "row tenth" }, el("span", { text: `given ${percent(row.given)}` }), bar, el("span", { text: `${percent(row.found)} of ${row.results}` }));
   });
   const best = (facts.trust || []).reduce((most, row) => (most && most.results >= row.results ? most : row), null);
   $("tab-trust").replaceChildren(
     el("h2", { className: "sub", text: "Given against found" }),
     el("p", { text: best ? `Of ${best.results} results given ${percent(best.given)}, ${Math.round(best.found * best.results)} were good.` : "No result of an advised hole yet." }), ...tenths,
-    el("p", { className: "quiet", text: "Bar: found. Mark: given." }),
+    el("p", { className: "quiet", text: "Bar and number: found good. Mark: what was given." }),
     el("h2", { className: "sub", text: "Advised and done" }),
     el("p", { text: facts.last_20 ? `${facts.followed_of_last_20} of the last ${facts.last_20} were followed; ${facts.followed} of ${facts.compared} in all, ${facts.followed_near} were among the 20 listed.` : "Nothing was imaged since the advice began." }),
     facts.n_overdue ? el("p", { text: `${facts.n_overdue} results are overdue.` }) : el("p", { className: "quiet", text: facts.waiting ? `${facts.waiting} exposures wait for a result${facts.usual_lag_s ? `, usually ${span(facts.usual_lag_s)}` : ""}.` : "No exposure waits for its result." }));
@@ -118,10 +132,10 @@ export class Notes {
   }
 }
 
-const KEYS = [["p", "pin the hole or square that is selected, else the next hole"], ["b", "ban it"], ["s", "skip the hole"], ["S", "skip its square"], ["k", "pause, or go on"],
-  ["u", "undo the last action"], ["t", "try: what if"], ["f", "follow the next hole"], ["/", "find a hole or square"], ["e", "export the list"], ["n", "write a note"],
-  ["+ −", "zoom"], ["← ↑ → ↓", "move the map"], ["0", "the whole grid"], ["1 … 4", "layers: predicted, measured, difference, order"], ["Esc", "back to the map"], ["?", "this list"]];
+const KEYS = [["p", "pin what is selected, else the next hole"], ["b", "ban it"], ["s", "skip the hole"], ["S", "skip its square"], ["k", "pause, or go on"],
+  ["u", "undo the last action"], ["t", "try: what if"], ["f", "follow the next hole"], ["/", "find a hole or square"], ["e", "export the list"], ["n", "write a note"], ["m", "all messages, in full"],
+  ["+ −", "zoom"], ["←↑→↓", "move the map"], ["0", "the whole grid"], ["1 … 4", "layers of the map"], ["Esc", "back to the map"], ["?", "this list"]];
 
 export function showHelp() {
-  $("tab-help").replaceChildren(...KEYS.map(([key, text]) => el("div", { className: "row past" }, el("kbd", { text: key }), el("span", { text }))));
+  $("tab-help").replaceChildren(...KEYS.map(([key, text]) => el("div", { className: "row key" }, el("kbd", { text: key }), el("span", { text }))));
 }

@@ -1,10 +1,10 @@
 // A round of practice: patches and holes, one pick after the other, and at the end the curves beside the planners'.
 import { $, colours, el, fit, say } from "./dom.js";
-import { minutes, whole } from "./words.js";
+import { minutes, shared, short, whole } from "./words.js";
 
 const LINES = { you: ["good", [], 3], adaptive: ["accent", [], 2], "dqn-y1": ["wait", [7, 4], 2], bound: ["quiet", [2, 3], 1.5] };
 const SAID = { you: "you", adaptive: "adaptive", "dqn-y1": "dqn-y1 (the shipped agent)", bound: "exact bound" };
-let round = null;
+let round = null, shown = null;
 
 async function ask(what, body) {
   const answer = await fetch(`practice/${what}`, body === undefined ? {} : { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
@@ -26,15 +26,17 @@ function show(state) {
   round = state;
   $("result").hidden = true;
   $("picked").replaceChildren();
+  const cut = shared(state.patches.map((patch) => patch.name));
   $("patches").replaceChildren(...state.patches.map((patch) => {
     const side = Math.max(1, Math.ceil(Math.sqrt(patch.holes.length))), holder = el("div", { className: "holes" });
     holder.style.gridTemplateColumns = `repeat(${side}, auto)`;
     holder.append(...patch.holes.map((hole, at) => {
-      const made = el("button", { type: "button", className: `hole${hole.image ? " image" : ""}`, title: `hole ${at + 1} of ${patch.name}`, data: { hole: String(hole.hole) }, on: { click: () => pick(hole.hole) } });
+      const made = el("button", { type: "button", className: `hole${hole.image ? " image" : ""}`, title: `hole ${at + 1} of ${patch.name}`, ariaLabel: `hole ${at + 1} of ${patch.name}`, data: { hole: String(hole.hole) }, on: { click: () => pick(hole.hole) } });
       if (hole.image) made.style.backgroundImage = `url("practice/image/${hole.hole}.png")`;
       return made;
     }));
-    return el("div", { className: "patch" }, el("h2", { className: "sub", text: `${patch.square} / ${patch.name}` }), holder);
+    const name = `${patch.name}, square ${patch.square}`;
+    return el("div", { className: "patch" }, el("h2", { className: "sub", dir: "rtl", title: name }, el("bdi", { text: short(patch.name, cut) })), holder);
   }));
   for (const found of state.picked) mark(found);
   count(state);
@@ -44,7 +46,7 @@ function show(state) {
 
 function mark(found) {
   const hole = document.querySelector(`.hole[data-hole="${found.hole}"]`), ctf = found.ctf_max_res_angstrom;
-  if (hole) { hole.dataset.found = found.good > 0 ? "good" : "bad"; hole.disabled = true; hole.textContent = ctf === null ? "×" : ctf.toFixed(1); }
+  if (hole) { hole.dataset.found = found.good > 0 ? "good" : "bad"; hole.disabled = true; hole.textContent = ctf === null ? "×" : ctf.toFixed(1); hole.ariaLabel = `${hole.title}: ${ctf === null ? "no fit" : `${ctf.toFixed(1)} Å`}, ${found.good > 0 ? "good" : "not good"}`; }
   $("picked").append(el("li", { text: `${ctf === null ? "no fit" : `${ctf.toFixed(1)} Å`}, ${found.good > 0 ? "good" : "not good"}` }));
   $("picked").scrollTop = $("picked").scrollHeight;
 }
@@ -72,15 +74,20 @@ async function finish() {
   const answer = await ask("result"), result = answer.result;
   for (const hole of document.querySelectorAll(".hole")) hole.disabled = true;
   $("result").hidden = false;
-  draw($("by-picks"), result.picks, "picks");
-  draw($("by-minutes"), result.minutes, "minutes");
+  shown = result; drawCurves();
   say($("minutes-words"), `The same with moving charged (${result.time_model}): your order would have taken ${minutes(result.minutes_taken)}. Nothing of it was charged to you.`);
   const cell = (value) => (value === null || value === undefined ? "–" : value.toFixed(1)), plus = (mean, std) => (mean === null ? "–" : `${mean.toFixed(1)} ± ${std.toFixed(1)}`);
   $("table").replaceChildren(el("tr", {}, ...["session, picks", "rounds", "people here", "adaptive", "dqn-y1", "bound", "15 students (published)"].map((text) => el("th", { text }))),
-    ...answer.table.map((row) => el("tr", {}, ...[`${row.session}, ${row.picks}`, String(row.rounds), plus(row.good_mean, row.good_std), cell(row.adaptive_mean), cell(row["dqn-y1_mean"]), cell(row.bound_mean), plus(row.published_mean, row.published_std)].map((text) => el("td", { text })))));
+    ...answer.table.map((row) => el("tr", {}, ...[`${row.session}, ${row.picks}`, String(row.rounds), row.rounds > 1 ? plus(row.good_mean, row.good_std) : cell(row.good_mean), cell(row.adaptive_mean), cell(row["dqn-y1_mean"]), cell(row.bound_mean), plus(row.published_mean, row.published_std)].map((text) => el("td", { text })))));
   say($("published"), answer.citation);
   tell(`${whole(result.good)} of ${result.n_picks} picks were good.`);
   $("result").scrollIntoView({ block: "start" });
+}
+
+function drawCurves() {
+  if (!shown || $("result").hidden) return;
+  draw($("by-picks"), shown.picks, "picks");
+  draw($("by-minutes"), shown.minutes, "minutes");
 }
 
 function draw(canvas, axis, words) {
@@ -108,7 +115,8 @@ function draw(canvas, axis, words) {
 
 $("author").value = localStorage.getItem("cryoscout-author") || "";
 document.documentElement.dataset.theme = localStorage.getItem("cryoscout-theme") || "dark";
-$("theme").addEventListener("click", () => { const name = document.documentElement.dataset.theme === "dark" ? "light" : "dark"; document.documentElement.dataset.theme = name; localStorage.setItem("cryoscout-theme", name); say($("theme"), name === "dark" ? "Light" : "Dark"); });
+$("theme").addEventListener("click", () => { const name = document.documentElement.dataset.theme === "dark" ? "light" : "dark"; document.documentElement.dataset.theme = name; localStorage.setItem("cryoscout-theme", name); say($("theme"), name === "dark" ? "Light" : "Dark"); drawCurves(); });
+new ResizeObserver(drawCurves).observe($("by-picks"));
 $("start").addEventListener("click", begin);
 ask("state").then((state) => {
   $("n-picks").append(...state.choices.map((value) => el("option", { value: String(value), text: String(value), selected: value === state.n_picks })));

@@ -8,7 +8,8 @@ export class Tryout {
     this.api = api; this.writes = writes; this.selected = selected; this.overrides = [];
     const field = (type, more) => el("input", { type, ...more });
     this.threshold = field("number", { min: 1, max: 50, step: 0.1, placeholder: "Å", ariaLabel: "good up to, in angstrom" });
-    this.end = field("time", { ariaLabel: "session ends at" });
+    // Text, because a browser writes its own time fields with AM and PM where its language does.
+    this.end = field("text", { size: 6, maxLength: 5, placeholder: "09:00", inputMode: "numeric", autocomplete: "off", ariaLabel: "session ends at, by the microscope's 24 h clock" });
     this.good = field("number", { min: 1, step: 1, placeholder: "good", ariaLabel: "good micrographs wanted" });
     this.answer = el("p", { role: "status" });
     this.list = el("div");
@@ -19,16 +20,25 @@ export class Tryout {
       el("div", { className: "form" },
         ...row("what is selected", button("Pin", () => this.ofPlace("pin")), button("Ban", () => this.ofPlace("ban")), button("Skip", () => this.ofPlace("skip"))),
         ...row("good up to", this.threshold, button("Try", () => this.add({ kind: "threshold", threshold_angstrom: Number(this.threshold.value) }, this.threshold))),
-        ...row("ends at", this.end, button("Try", () => this.add({ kind: "budget", end_at: this.at(this.end.value) }, this.end))),
-        ...row("target", this.good, button("Try", () => this.add({ kind: "target", good: Number(this.good.value), ...(this.end.value ? { by: this.at(this.end.value) } : {}) }, this.good)))),
+        ...row("ends at", this.end, button("Try", () => this.timed((at) => this.add({ kind: "budget", end_at: at }, this.end)))),
+        ...row("target by the end", this.good, button("Try", () => this.timed((at) => this.add({ kind: "target", good: Number(this.good.value), ...(at ? { by: at } : {}) }, this.good))))),
       this.list, this.answer, el("div", {}, this.apply, button("Clear", () => this.clear())), el("div", { id: "try-others" }));
   }
 
-  // The microscope's time of day, today or tomorrow.
+  // Goes on with the end that is written, empty where none is; says so where it is no time of day.
+  timed(goOn) {
+    const at = this.at(this.end.value.trim());
+    if (at === null) say(this.answer, `The end must be a time of day by the 24 h clock, such as 09:00. Got "${this.end.value}" instead.`);
+    else goOn(at);
+  }
+
+  // The microscope's time of day, today or tomorrow; null for what is none.
   at(text) {
     if (!text) return "";
-    const now = this.microscopeAt ? new Date(this.microscopeAt) : new Date(), [hour, minute] = text.split(":").map(Number), at = new Date(now);
-    at.setHours(hour, minute, 0, 0);
+    const found = /^([01]?\d|2[0-3])[:.]?([0-5]\d)$/.exec(text);
+    if (!found) return null;
+    const now = this.microscopeAt ? new Date(this.microscopeAt) : new Date(), at = new Date(now);
+    at.setHours(Number(found[1]), Number(found[2]), 0, 0);
     if (at <= now) at.setDate(at.getDate() + 1);
     const two = (n) => String(n).padStart(2, "0");
     return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}T${two(at.getHours())}:${two(at.getMinutes())}:00`;

@@ -37,8 +37,6 @@ export function shared(names) {
 }
 // A name that is too long keeps its beginning and its end: often only the end tells it apart.
 export const middle = (name, most = 56) => (name.length > most ? `${name.slice(0, Math.ceil(most / 2) - 1)}…${name.slice(-Math.floor(most / 2))}` : name);
-// Where there is room for few characters the end stays: the beginnings of names are alike.
-export const ending = (name, most = 12) => (name.length > most ? `…${name.slice(1 - most)}` : name);
 export const short = (name, cut) => (cut && name.length > cut ? `…${name.slice(cut)}` : name);
 
 export function nearest(wanted, names, most = 5) {
