@@ -216,6 +216,7 @@ function showLayers() {
   const words = scores.includes(map.layer) ? (range ? [digits(range.low), "", digits(range.high)] : ["no value yet", "", ""]) : two ? ["worse than said", "as said", "better"] : map.layer === "order" ? ["late", "", "soon"] : map.layer === "measured" ? ["not good", "", "good"] : ["p 0", "0.5", "1"];
   $("legend").replaceChildren(...[0, 0.5, 1].filter((_, at) => words[at]).map((share) => el("span", {}, swatch(two ? DIFFERENCE : ONE_SIDED, share), words[Math.round(2 * share)])),
     el("span", { text: "◯ solid: good  ◌ broken: not good  ⋯ dotted: pending  ▨ banned  ▼ pinned  ? not looked at" }));
+  map.foot = $("legend").offsetHeight + 8;
 }
 
 function layer(name) { map.setLayer(name); showLayers(); readScore(); }

@@ -97,7 +97,7 @@ export class HoleMap {
   }
 
   // Below, the legend covers the map.
-  _foot() { return 30 * (window.devicePixelRatio || 1); }
+  _foot() { return (this.foot || 30) * (window.devicePixelRatio || 1); }
 
   show(hole, closeUp = false) {
     if (!this.holes || hole < 0) return;
