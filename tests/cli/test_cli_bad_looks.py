@@ -168,6 +168,30 @@ def test_a_look_of_a_later_import_is_kept(cli, tmp_path):
     assert "1 squares that were looked at before are said not to be now, such as S3" in answer.out
 
 
+def test_what_a_later_import_completes_is_counted(cli, tmp_path):
+    (tmp_path / "squares.csv").write_text("square,looked\ns1,no\ns2,no\ns3,no\n")
+    assert cli("import squares.csv -o run.session").code == 0
+    (tmp_path / "atlas.csv").write_text("square,x_um,y_um,brightness\ns1,10,20,140\ns2,110,20,150\n")
+    answer = cli("import atlas.csv -o run.session --update --json")
+    assert {what: count for what, count in json.loads(answer.out)["added"].items() if count} == {
+        "completed_rows": 2
+    }
+    assert "nothing new" in cli("import atlas.csv -o run.session --update").out
+    (tmp_path / "rest.csv").write_text("square,brightness\ns3,90\n")
+    assert ": 1 completed rows" in cli("import rest.csv -o run.session --update").out
+
+
+def test_a_later_file_that_names_no_grid_is_of_the_only_one(cli, tmp_path):
+    (tmp_path / "squares.csv").write_text("square,x_um,y_um\ns1,10,20\n")
+    (tmp_path / "more.csv").write_text("square,x_um,y_um\ns1,10,20\ns2,110,20\n")
+    (tmp_path / "holes.csv").write_text("square,hole,x_um,y_um\ns1,h1,10,20\ns3,h2,210,20\n")
+    assert cli("import squares.csv -o run.session").code == 0
+    for later, squares in (("more.csv", 2), ("holes.csv", 3)):
+        answer = cli(f"import {later} -o run.session --update --json")
+        told = json.loads(answer.out)
+        assert (told["grids"], told["squares"], told["added"]["grids"]) == (1, squares, 0)
+
+
 def test_a_square_that_stands_elsewhere_later_is_said_and_stays(cli, tmp_path):
     atlas = tmp_path / "atlas.csv"
     atlas.write_text("square,x_um,y_um\nS1,0,0\nS2,60,0\nS3,,\n")

@@ -70,8 +70,8 @@ def places_of_sources(
     exposures = _own_holes(exposures, holes, stored, notes)
     known = _flat(stored)
     holes = _with_holes_of_exposures(holes, exposures, known, notes)
-    otherwise = _grid_otherwise(chosen, known)
-    holes = _in_grids(holes, squares, known, otherwise, notes)
+    otherwise = _grid_otherwise(chosen, known, stored)
+    holes = _in_grids(holes, squares, known, stored, otherwise, notes)
     shares = bool(
         holes["hole_id"].isin(known["hole_id"]).any()
         or holes["square_id"].isin(known["square_id"]).any()
@@ -93,13 +93,11 @@ def places_of_sources(
     before = _chosen_now(with_gaps_filled("holes", before, holes), holes, exposures, stored)
     new = holes[is_new].assign(image_row=pd.array([pd.NA] * int(is_new.sum()), dtype="Int64"))
     used = pd.concat([holes[is_new], holes[holes["hole_id"].isin(moved["hole_id"])]])
+    all_squares = _extended("squares", stored, _placed_squares(used, squares, otherwise), "square_id")
     return Places(
-        grids=_extended("grids", stored, _placed_squares(used, squares, otherwise), "grid_id"),
-        squares=with_gaps_filled(
-            "squares",
-            _extended("squares", stored, _placed_squares(used, squares, otherwise), "square_id"),
-            squares,
-        ),
+        # Of the squares as they are kept: one that is stored stays in its grid, whatever a later file calls that.
+        grids=_extended("grids", stored, all_squares, "grid_id"),
+        squares=with_gaps_filled("squares", all_squares, squares),
         patches=_extended("patches", stored, used, "patch_id", emptied),
         holes=_joined_rows([before, new[list(TABLES["holes"])]]),
         exposures=exposures,
@@ -228,16 +226,21 @@ def _name_of(source: SourceRecords) -> str:
     return source.session_name or source.path.resolve().stem
 
 
-def _grid_otherwise(chosen: Sequence[SourceRecords], known: pd.DataFrame) -> str:
-    """The grid of what names none: the only one that is stored, else the session's name."""
-    grids = known["grid_id"].unique().tolist()
-    if len(grids) == 1:
-        return str(grids[0])
+def _grid_otherwise(chosen: Sequence[SourceRecords], known: pd.DataFrame, stored: Session | None) -> str:
+    """The grid of what names none: the only stored one that has holes, or the only one, else the session's name."""
+    for grids in (known["grid_id"], known["grid_id"] if stored is None else stored.grids["grid_id"]):
+        if grids.nunique() == 1:
+            return str(grids.iloc[0])
     return next(map(_name_of, chosen), "") or "grid"
 
 
 def _in_grids(
-    holes: pd.DataFrame, squares: pd.DataFrame, known: pd.DataFrame, otherwise: str, notes: list[str]
+    holes: pd.DataFrame,
+    squares: pd.DataFrame,
+    known: pd.DataFrame,
+    stored: Session | None,
+    otherwise: str,
+    notes: list[str],
 ) -> pd.DataFrame:
     """Square and grid of every hole, as stored where they are stored."""
     stored_square = dict(zip(known["hole_id"], known["square_id"], strict=True))
@@ -250,7 +253,7 @@ def _in_grids(
     # The first that names a grid decides: stored session, table of squares, holes.
     says = pd.concat(
         [
-            known[["square_id", "grid_id"]],
+            (known if stored is None else stored.squares)[["square_id", "grid_id"]],
             squares[["square_id", "grid_id"]],
             pd.DataFrame({"square_id": square, "grid_id": holes["grid_id"]}),
         ]

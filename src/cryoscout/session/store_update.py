@@ -96,8 +96,9 @@ def _info_changes(stored: Session, extended: Session) -> dict[str, Any]:
 def counts_of_changes(payloads: Sequence[dict[str, Any]]) -> dict[str, int]:
     """New rows by table, without provenance and vendor fields; `outcomes`: results of exposures that were pending;
     `further_ctf_runs`: CTF runs beyond the first of an exposure; `changed_choices`: stored holes that the operator has
-    chosen, or not, since."""
-    counts = dict.fromkeys((*_ID_OF, "outcomes", "further_ctf_runs", "changed_choices", "predictions"), 0)
+    chosen, or not, since; `completed_rows`: stored rows of which something is known now that was missing."""
+    kinds = ("outcomes", "further_ctf_runs", "changed_choices", "completed_rows", "predictions")
+    counts = dict.fromkeys((*_ID_OF, *kinds), 0)
     for payload in payloads:
         part, columns = payload["part"], payload.get("columns", {})
         what = payload["table"] if part == "rows" else part
@@ -105,6 +106,8 @@ def counts_of_changes(payloads: Sequence[dict[str, Any]]) -> dict[str, int]:
             counts["further_ctf_runs"] += sum(run > 1 for run in columns["run"])
         elif part == "chosen":
             counts["changed_choices"] += len(columns["hole_id"])
+        elif part == "filled":
+            counts["completed_rows"] += len(columns[_ID_OF[payload["table"]]])
         elif what in counts and part in ("rows", "outcomes"):
             counts[what] += len(next(iter(columns.values())))
     return counts
