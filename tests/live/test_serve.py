@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -45,10 +46,10 @@ class Served:
 
 
 @contextmanager
-def running(*arguments, stop=signal.SIGTERM, expect=(143, 0)):
+def running(*arguments, stop=signal.SIGTERM, expect=(143, 0), python=sys.executable):
     process = subprocess.Popen(
         [
-            sys.executable,
+            str(python),
             "-W",
             "error",
             "-c",
@@ -80,6 +81,25 @@ def running(*arguments, stop=signal.SIGTERM, expect=(143, 0)):
         process.stderr.close()
     assert process.returncode in expect, rest
     assert "Traceback" not in rest
+
+
+@pytest.mark.slow
+def test_where_only_the_extra_is_installed_the_page_has_its_socket(tmp_path, monkeypatch):
+    """uvicorn alone answers a socket with 404: what it needs for one is in the extra."""
+    from websockets.sync.client import connect
+
+    repository, python = Path(__file__).parents[2], tmp_path / "venv" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    install = ["install", "--quiet", "--constraint", repository / "constraints.txt", f"{repository}[live]"]
+    subprocess.run([python, "-m", "pip", *install], check=True)
+    for name in ("PYTHONPATH", "NUMBA_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert subprocess.run([python, "-c", "import torch"], capture_output=True).returncode == 1
+    with running("y1", "--replay", "60", python=python, expect=(143, 130, 0)) as server:
+        address = server.base.replace("http", "ws") + "/api/v1/socket"
+        with connect(address, additional_headers=server.headers, proxy=None) as socket:
+            assert json.loads(socket.recv(60))["advice"]["next"]["hole"]
 
 
 def test_a_server_listens_tells_and_ends(stored):
