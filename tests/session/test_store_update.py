@@ -60,7 +60,7 @@ def test_new_rows_and_results_are_written_and_the_events_rebuild_them(store):
     added = store.save_update(lambda _: LATER, "second")
     assert added == {
         "grids": 0, "squares": 0, "patches": 1, "holes": 1, "exposures": 2, "outcomes": 1, "further_ctf_runs": 0,
-        "changed_choices": 0, "predictions": 0,
+        "changed_choices": 0, "completed_rows": 0, "predictions": 0,
     }  # fmt: skip
     assert_same(store.load(), LATER)
     store.rebuild()
@@ -116,7 +116,9 @@ def test_missing_positions_and_times_are_filled(store):
         holes=filled.holes.assign(**given),
         exposures=filled.exposures.assign(stage_y_um=5.0),
     )
-    assert set(store.save_update(lambda _: filled, "second").values()) == {0}
+    added = store.save_update(lambda _: filled, "second")
+    # The square, both holes and the exposure.
+    assert added == {**dict.fromkeys(added, 0), "completed_rows": 4}
     assert_same(store.load(), filled)
     store.rebuild()
     assert_same(store.load(), filled)
