@@ -224,7 +224,7 @@ STATES: tuple[State, ...] = (
     State(
         "target out of reach",
         "is out of reach: 0 %.",
-        "the probability 0 % at the top, the target's line above the fan.",
+        "the probability 0 % at the top, the target at the top of the curve, said to be above.",
         says=({"kind": "target", "good": 100000},),
     ),
     State(

@@ -17,9 +17,11 @@ export function drawFan(canvas, forecast) {
   const last = forecast.minutes[forecast.minutes.length - 1], begin = Math.min(past.length ? past[0][0] : 0, -0.05 * last, -1);
   let most = 1;
   for (const pair of forecast.interval_80) most = Math.max(most, pair[1]);
-  if (forecast.target) most = Math.max(most, forecast.target.good);
   const bound = (forecast.bound || []).map((each) => [each.minutes, each.good]);
   for (const [, good] of bound) most = Math.max(most, good);
+  // A target far out of reach stands at the top and leaves the curve its height.
+  const target = forecast.target ? Math.min(forecast.target.good, 2 * most) : null;
+  if (target) most = Math.max(most, target);
   most *= 1.06;
   const X = (m) => left + ((m - begin) / (last - begin || 1)) * (w - left - right), Y = (g) => h - bottom - (g / most) * (h - bottom - top);
   const band = (pairs, alpha) => {
@@ -37,11 +39,13 @@ export function drawFan(canvas, forecast) {
   line(forecast.minutes.map((m, i) => [m, forecast.expected[i]]), shade.accent, [], 2);
   line(bound, shade.text, [2, 3], 1.5);
   line(past, shade.good, [], 2.5);
-  if (forecast.target) line([[begin, forecast.target.good], [last, forecast.target.good]], shade.wait, [7, 4], 2);
+  if (target) line([[begin, target], [last, target]], shade.wait, [7, 4], 2);
   context.strokeStyle = shade.text; context.lineWidth = ratio; context.beginPath(); context.moveTo(X(0), top); context.lineTo(X(0), h - bottom); context.stroke();
   context.fillStyle = shade.quiet; context.font = `${12 * ratio}px system-ui, sans-serif`; context.textAlign = "right";
-  for (const share of [0, 0.5, 1]) { const g = Math.round((most / 1.06) * share); context.fillText(String(g), left - 5 * ratio, Y(g) + 4 * ratio); }
-  context.textAlign = "start"; context.fillText("good micrographs", left + 4 * ratio, top + 9 * ratio);
+  for (const share of [0, 0.5, 1]) { const g = Math.round((most / 1.06) * share); context.fillText(g < 10000 ? String(g) : `${Math.round(g / 1000)}k`, left - 5 * ratio, Y(g) + 4 * ratio); }
+  const isHigh = target && Y(target) < top + 18 * ratio;
+  if (target) context.fillText(`target ${forecast.target.good.toLocaleString("en")}${target < forecast.target.good ? ", above" : ""}`, w - right, Y(target) + (isHigh ? 14 : -5) * ratio);
+  context.textAlign = "start"; context.fillText("good micrographs", left + 4 * ratio, top + (isHigh ? 18 : 9) * ratio);
   context.textAlign = "center";
   const step = [15, 30, 60, 120, 240, 480, 960].find((each) => (last - begin) / each < 9) || 1440;
   for (let m = Math.ceil(begin / step) * step; m <= last; m += step) {
