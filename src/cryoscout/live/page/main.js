@@ -165,7 +165,7 @@ function pageStates() {
   set("reach", target && advice.good_so_far < target.good && target.probability < 0.02, `The target of ${whole(target && target.good)} is out of reach: ${percent(target && target.probability)}.`);
   set("finished", holes > 0 && advice.holes_left === 0 && !isUnseen, `Finished: every hole is imaged, ${whole(advice.good_so_far)} good.`, "fine");
   set("viewer", !writes.mayWrite, "Read-only: this page may look and not write.", "fine");
-  set("replay", now.session && now.session.replay, "Replay: a recorded session is played, not a microscope.", "fine");
+  set("replay", now.session && now.session.replay, "Replay: a recorded session is played, not a microscope.");
   set("past", Boolean(api.asOf), `As of ${api.asOf ? time(api.asOf) : ""}: this is the past. Move the slider to the right end for now.`);
 }
 
