@@ -45,6 +45,10 @@ _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _LINE_END = re.compile(r"(\r\n|\n|\r)")
 _UTF_8, _UTF_16 = "utf-8", "utf-16"
 _MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
+_TOO_LARGE_REMEDY = (
+    " Remedy: leave out what is of another session, and columns that are not needed; or write it as several files with "
+    "the same head, and name them all."
+)
 _LOOKED_AT_BYTES = 4096
 _LEAST_BYTES = 8
 _Item = TypeVar("_Item")
@@ -113,9 +117,10 @@ def check_readable(path: Path) -> None:
     raise UnreadableError(path, None, f"must be a readable file. Got {got} instead.")
 
 
-def read_bytes(path: Path, limit: int = LARGEST_TEXT_BYTES) -> bytes:
+def read_bytes(path: Path, limit: int = LARGEST_TEXT_BYTES, remedy: str = "") -> bytes:
     """The bytes of a file.
 
+    remedy : for a file over the limit, with a space before it
     Raises UnreadableError when it cannot be read or is no plain file, FileFormatError when it is over the limit.
     """
     try:
@@ -123,7 +128,9 @@ def read_bytes(path: Path, limit: int = LARGEST_TEXT_BYTES) -> bytes:
             raise UnreadableError(path, None, "must be a file. Got something else, or nothing, instead.")
         size = path.stat().st_size
         if size > limit:
-            raise FileFormatError(path, None, f"must be at most {limit:,} bytes. Got {size:,} instead.")
+            raise FileFormatError(
+                path, None, f"must be at most {limit:,} bytes. Got {size:,} instead.{remedy}"
+            )
         return path.read_bytes()
     except OSError as error:
         raise UnreadableError(path, None, f"must be a readable file. Got {error.strerror} instead.") from None
@@ -174,10 +181,14 @@ def read_text(path: Path, limit: int = LARGEST_TEXT_BYTES, findings: Findings | 
     """
     is_of_lines = findings is not None
     findings = Findings(path) if findings is None else findings
-    data = read_bytes(path, limit)
+    data = read_bytes(path, limit, _TOO_LARGE_REMEDY if is_of_lines else "")
     lines = max(data.count(b"\n"), data.count(b"\r"))
     if lines > MOST_LINES:
-        raise FileFormatError(path, None, f"must have at most {MOST_LINES:,} lines. Got {lines:,} instead.")
+        raise FileFormatError(
+            path,
+            None,
+            f"must have at most {MOST_LINES:,} lines. Got {lines:,} instead.{_TOO_LARGE_REMEDY}",
+        )
     encoding, is_certain = encoding_of(data)
     if not is_certain:
         findings.deviates(NO_MARK, 1)
