@@ -170,6 +170,10 @@ def test_lists_show_the_ends_of_long_names_and_buttons_stay_where_they_are(brows
             page.tab.click(f"#tab-button-{tab}")
             shown = page(f"({ENDS})('#tab-{tab}')")
             assert shown == [0] * rows, (tab, width)
+            lines = page(
+                f"[...document.querySelectorAll('#tab-{tab} button.name')].map((each) => each.offsetHeight)"
+            )
+            assert max(lines) == min(lines) <= 44, (tab, width)  # one line each
         assert (
             page("document.getElementById('goal').scrollWidth - document.getElementById('goal').clientWidth")
             <= 1

@@ -2,6 +2,7 @@
 // that was drawn last is moved; the full drawing follows within 100 ms.
 import { colours, fit } from "./dom.js";
 import { css, DIFFERENCE, NOTHING, ONE_SIDED } from "./palette.js";
+import { shared, short } from "./words.js";
 
 const MOST_CIRCLES = 4000;
 const SETTLES_MS = 80;
@@ -22,6 +23,7 @@ export class HoleMap {
   setHoles(holes) {
     const before = this.holes, isOther = !before || before.n !== holes.n || before.unseen.length !== holes.unseen.length, isMoved = isOther || before.x !== holes.x;
     this.holes = holes;
+    this.cut = shared(holes.squares.map((each) => each.name || ""));
     if (isMoved) this._index();
     if (!before || !(before.n || before.unseen.length)) this.showWhole(); else this.draw(); // what the operator looks at stays, over restarts too
   }
@@ -279,7 +281,9 @@ export class HoleMap {
       if (tiny && square.share >= 0) { // coloured by expected yield, below the pixels' own frame
         context.fillStyle = css(ONE_SIDED, square.share); context.fillRect(x0, y1 + 2, Math.max(3, x1 - x0), 4);
       }
-      if (x1 - x0 > 46) { context.fillStyle = shades.quiet; context.fillText(square.name || "", x0 + 2, y0 - 3, Math.max(20, x1 - x0)); }
+      // Without what all names share; nearer by where that does not fit.
+      const name = short(square.name || "", this.cut);
+      if (x1 - x0 > 46 && context.measureText(name).width < x1 - x0 + 8) { context.fillStyle = shades.quiet; context.fillText(name, x0 + 2, y0 - 3); }
       if (square.patches_unseen && x1 - x0 > 46) this._unseenPatches(context, square, x0, x1, y1);
     }
     const ratio = window.devicePixelRatio || 1;
