@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -36,7 +37,7 @@ def machine_of(server):
             session = server.get("session")
             self.revision = session["revision"]
             self.holes = server.get("holes/ids")["holes"]
-            self.open = []
+            self.open = ExitStack()
 
         def post(self, what, body):
             answer = server.post(what, {"author": "machine", **body})
@@ -49,10 +50,10 @@ def machine_of(server):
         @rule(target=sockets)
         def listen(self):
             address = server.base.replace("http", "ws") + "/api/v1/socket"
-            socket = connect(address, additional_headers=server.headers, proxy=None)
+            opened = connect(address, additional_headers=server.headers, proxy=None)
+            socket = self.open.enter_context(opened)
             first = json.loads(socket.recv(LIMIT_S))
             assert first["type"] == "advice"
-            self.open.append(socket)
             return [socket, first["revision"]]
 
         @rule(seen=sockets)
@@ -101,8 +102,8 @@ def machine_of(server):
             assert answer.status_code in (200, 422), answer.text
 
         def teardown(self):
-            for socket in getattr(self, "open", []):
-                socket.close()
+            if hasattr(self, "open"):
+                self.open.close()
 
     return Machine
 
