@@ -127,7 +127,7 @@ def looks_at_a_fall(problem: RoutingProblem) -> Iterator[Callable[[], object]]:
     """What the newest KEPT results say of a drift; of the last FALLEN_RESULTS seven tenths are lost."""
     rng = np.random.default_rng(0)
     promises, patch_of_hole = Promises(problem.prior_p_good, problem.tree), problem.tree.patch_of_hole
-    patches = rng.permutation(problem.n_patches)
+    patches = rng.permutation(problem.tree.n_patches)
     holes = [hole for patch in patches for hole in np.flatnonzero(patch_of_hole == patch)[:15]][:KEPT]
     rows = []
     for number, hole in enumerate(holes):

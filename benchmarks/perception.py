@@ -99,7 +99,7 @@ class PlainNetwork:
         network = seeded_resnet(
             0, settings.depth, classes=2, width=settings.width, stem_stride=settings.stem_stride
         )
-        self.network = network.to(memory_format=torch.channels_last).train()
+        self.network = network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.optimizer = optimizer_for(self.network, settings)
         self.side, self.precision = settings.size_px, precision
 

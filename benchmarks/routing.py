@@ -33,7 +33,7 @@ from cryoscout.routing.knapsack import TreeKnapsack
 from cryoscout.routing.looking import Sight, World
 from cryoscout.routing.places import Look, Places
 from cryoscout.routing.policies import make_policy
-from cryoscout.routing.policies.base import STOP
+from cryoscout.routing.policies.base import STOP, next_step_of
 from cryoscout.routing.policies.patch_order_search import PatchOrders
 from cryoscout.routing.predictions import prediction_of
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
@@ -149,7 +149,7 @@ def explore_next_s(tables: SimulatedTables, decisions: int) -> float:
         policy.reset(seen.problem, seen.start_hole, np.random.default_rng(0))
         for _ in range(decisions):
             began = time.perf_counter()
-            step = policy.next_step(course.observation())
+            step = next_step_of(policy, course.observation())
             seconds.append(time.perf_counter() - began)
             if isinstance(step, Look):
                 course.look(step)

@@ -130,7 +130,7 @@ def test_an_undo_of_an_earlier_action_leaves_the_later_ones(client, served):
             "threshold_angstrom": value,
         }
         after(served, client.post("override", said))
-    pause = {"author": "A", "revision": revision_of(client), "kind": "pause"}
+    pause = {"author": "A", "revision": revision_of(client), "kind": "pause", "note": "undo of event 1"}
     after(served, client.post("override", pause))
     actions = client.get("actions")["actions"]
     after(

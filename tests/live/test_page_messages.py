@@ -180,6 +180,7 @@ def test_lists_show_the_ends_of_long_names_and_buttons_stay_where_they_are(brows
         )
         assert page(f"({ENDS})('#top')") == [0]
         page.tab.click("#tab-button-next")
+        assert "Runner-up …" in page.text("#next-why")
         # As far below the top of the panel as with any other hole.
         assert page("document.getElementById('next').offsetHeight") == 186
 

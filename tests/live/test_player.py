@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import datetime
 
 import pandas as pd
@@ -14,6 +15,7 @@ from cryoscout.core.errors import InputError
 from cryoscout.core.telling import SILENT
 from cryoscout.intake.read import ReadOptions
 from cryoscout.intake.take_in import Sources, read_session, store_session
+from cryoscout.live.played_files import played_files
 from cryoscout.live.serving import ServeRequest, serving
 from cryoscout.routing.bound import good_holes_bound
 from cryoscout.routing.from_session import truth_from_session
@@ -168,3 +170,25 @@ def test_a_record_with_the_vendors_files_is_played_as_these_files(tmp_path):
         )
         pd.testing.assert_frame_equal(found, expected)
     assert sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*")) == before
+
+
+def test_of_a_session_that_names_files_beside_its_folder_these_are_not_played(tmp_path, monkeypatch):
+    folder, outside = tmp_path / "epu", tmp_path / "outside.xml"
+    epu_session(folder)
+    outside.write_text("of somebody else")
+    (folder / "linked.xml").symlink_to(outside)
+    read = read_session(Sources([folder], [], ReadOptions(permissive=True), "tests"), SILENT)
+    exposures = read.session.exposures.assign(outcome="measured", ctf_max_res_angstrom=3.0)
+    recorded = tmp_path / "recorded.session"
+    store_session(read, recorded, "tests", False, SILENT, None)
+    named = SessionStore.files
+    strange = dict.fromkeys(("../outside.xml", str(outside), "linked.xml"), (1, 1))
+    monkeypatch.setattr(
+        SessionStore,
+        "files",
+        lambda store: {key: {**files, **strange} for key, files in named(store).items()},
+    )
+    found = played_files(str(recorded), replace(read.session, exposures=exposures))
+    assert found is not None
+    assert found.first
+    assert not strange.keys() & set(found.first)

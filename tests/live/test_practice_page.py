@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 pytest.importorskip("uvicorn", reason="the extra live is not installed")
@@ -89,6 +91,22 @@ def test_what_is_no_round_and_no_pick_is_said(session, tmp_path, path, body, sai
     assert said in answer["detail"]
 
 
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        ({"x_px": 7.0, "y_px": 9.0, "x_um": 1.0, "y_um": 2.0}, (7.0, 9.0)),
+        ({"x_px": np.nan, "y_px": np.nan, "x_um": 1.0, "y_um": 2.0}, (1.0, -2.0)),
+        ({"x_px": np.nan, "y_px": np.nan, "x_um": np.nan, "y_um": np.nan}, (None, None)),
+    ],
+)
+def test_holes_stand_as_on_the_patch_image_else_as_on_the_stage(session, tmp_path, known, expected):
+    placed = replace(session, holes=session.holes.assign(**known))
+    app = practice_app(Practice(placed, tmp_path / "rounds.json", 2))
+    status, state = asked(app, "POST", "/practice/round", {"player": "AB", "picks": 2})
+    assert status == 200
+    assert {(hole["x"], hole["y"]) for patch in state["patches"] for hole in patch["holes"]} == {expected}
+
+
 def test_picks_twice_too_many_and_early_results_are_refused(session, tmp_path):
     app = practice_app(Practice(session, tmp_path / "rounds.json", 2))
     asked(app, "POST", "/practice/round", {"player": "AB", "picks": 2})
@@ -149,6 +167,11 @@ def test_the_command_exports_and_says_what_is_missing(tmp_path, monkeypatch):
     )
 
 
+def _scale(left, top, x, y):
+    """CSS px of the page for each px of the patch image."""
+    return np.hypot(np.ptp(left), np.ptp(top)) / np.hypot(np.ptp(x), np.ptp(y))
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason=WHY_NOT)
 def test_a_round_is_played_to_its_end_in_a_browser(browser, tmp_path):
@@ -159,6 +182,24 @@ def test_a_round_is_played_to_its_end_in_a_browser(browser, tmp_path):
         page.tab.fill("#author", "AB")
         page.tab.click("#start")
         wait_for(lambda: page("document.querySelectorAll('.hole').length") == 1074, 20, "the holes")
+        # The hole map: as they stand in the patch, no target below 44 px and none over another.
+        places = page("""[...document.querySelectorAll('.patch')].map((patch) =>
+            [...patch.querySelectorAll('.hole')].map((hole) => {
+                const at = hole.getBoundingClientRect();
+                return [Number(hole.dataset.hole), at.left, at.top, at.width, at.height];
+            }))""")
+        holes = load_session("y1", "val").holes
+        for patch in places:
+            number, left, top, width, height = np.array(patch).T
+            x, y = holes.loc[number.astype(int), ["x_px", "y_px"]].to_numpy(dtype=float).T
+            assert min(width.min(), height.min()) >= 44
+            for shown, real in ((left, x), (top, y)):
+                # Pixels of the page are whole where it draws them.
+                assert np.allclose(
+                    shown - shown.min(), (real - real.min()) * _scale(left, top, x, y), atol=1.0
+                )
+            apart = np.maximum(abs(left[:, None] - left), abs(top[:, None] - top))
+            assert apart[~np.eye(len(apart), dtype=bool)].min() >= 44 / np.sqrt(2)
         for at in range(4):
             page.tab.click(f".hole >> nth={at * 7}")
             wait_for(

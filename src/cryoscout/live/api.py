@@ -26,7 +26,7 @@ from cryoscout.live.pictures import patch_picture
 from cryoscout.live.running import Moment
 from cryoscout.live.scores import hole_scores, score_names
 from cryoscout.live.server import ServedSessions
-from cryoscout.live.undo import UNDOABLE, note_of_undo, undo_of, undoing
+from cryoscout.live.undo import UNDOABLE, undoing
 from cryoscout.session.overrides import Overrides, override_of
 from cryoscout.session.store import SessionStore
 from cryoscout.session.store_contents import Event
@@ -331,7 +331,7 @@ def _reads(app: FastAPI, served: ServedSessions) -> None:
 
         def read(store: SessionStore) -> list[Json]:
             found = [
-                {**event_row(event), "undo_of": undo_of(event.payload)}
+                {**event_row(event), "undo_of": event.payload.get("undo_of")}
                 for event in store.events(kind="overridden")
                 if before_s is None or datetime.fromisoformat(event.at).timestamp() <= before_s
             ]
@@ -478,7 +478,7 @@ def _writes(app: FastAPI, served: ServedSessions) -> None:
                     (event.id, event.at, event.payload) for event in store.events(kind="overridden")
                 ]
             )
-            said = {"author": sent.author, "note": note_of_undo(sent.event)}
+            said = {"author": sent.author, "undo_of": sent.event, "note": f"undo of event {sent.event}"}
             undone = undoing(known, sent.event)
             changes = [("overridden", {**change.payload(), **said}) for change in undone]
             number = advisor.writing(lambda store: store.append_many(changes))

@@ -86,11 +86,11 @@ class Outputs:
         now_s = self._served.clock()
         if self._served.armed_until_s is not None and now_s > self._served.armed_until_s:
             self._served.mode, self._served.armed_until_s = "suggest", None
-            text = "mode suggest: the time for which sending was armed is over"
-            self._say(f"Sending has ended: {text.partition(': ')[2]}.")
+            why = "the time for which sending was armed is over"
+            self._say(f"Sending has ended: {why}.")
             with suppress(CryoscoutError, OSError):
                 first = next(iter(self._served.advisors.values()))
-                first.write("noted", {"author": "serve", "text": text, "kind": "note"})
+                first.write("noted", {"author": "serve", "text": f"mode suggest: {why}", "kind": "note"})
         tasks = (
             ("export", "next.json cannot be written", self._write_next),
             ("watchdog", f"{WATCHDOG_FILE} cannot be written", self._touch),

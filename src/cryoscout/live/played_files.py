@@ -19,7 +19,6 @@ from cryoscout.session.store_database import is_url
 _FORMATS = frozenset(("epu",))
 """Of which each exposure has files of its own, called as it is."""
 
-
 _TAKEN = re.compile(rb"<(\w+:KeyValuePairOfintParticleAcquisitionData\w*)>.*?</\1>", re.DOTALL)
 """An image that was taken, in EPU's file of a square."""
 
@@ -69,7 +68,13 @@ def played_files(location: str, session: Session) -> PlayedFiles | None:
         sources = [(Path(key), files) for key, files in store.files().items() if Path(key).is_dir()]
     known = session.exposures.loc[session.exposures["outcome"] != "none", "exposure_id"].tolist()
     for source, files in sources:
-        there = [file for file in files if (source / file).is_file()]
+        inside = source.resolve()
+        # A session that somebody else made may name anything: nothing beside the folder is read or written.
+        there = [
+            file
+            for file in files
+            if (source / file).is_file() and (source / file).resolve().is_relative_to(inside)
+        ]
         of_exposure: dict[str, list[str]] = {name: [] for name in known}
         first: list[str] = []
         for file in there:

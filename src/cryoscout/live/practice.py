@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -22,7 +24,7 @@ from starlette.routing import Route
 
 from cryoscout.advice.practice import PICKS, PracticeRound, compared, practice_round, table_rows
 from cryoscout.core.errors import CryoscoutError, DataError, InputError
-from cryoscout.core.new_files import write_whole
+from cryoscout.core.new_files import finite, write_whole
 from cryoscout.core.telling import Say
 from cryoscout.live.assets import asset_routes
 
@@ -71,15 +73,20 @@ class Practice:
         return self.shown(self.round)
 
     def shown(self, played: PracticeRound) -> Json:
-        """The round for the page: patches with their holes in the session's order, and the picks so far."""
+        """The round for the page: patches with their holes in the session's order, and the picks so far.
+
+        x, y of a hole : to the right and down, in px of the patch image, else um of the stage; null where unknown
+        """
         problem, rows = played.problem, self.session.patches
+        x, y = _positions(self.session)
         names, squares = rows["patch_id"].tolist(), rows["square_id"].tolist()
         patches: dict[int, Json] = {}
         for hole in problem.available().nonzero()[0].tolist():
             patch = int(problem.patch_of_hole[hole])
             if patch not in patches:
                 patches[patch] = {"name": names[patch], "square": squares[patch], "holes": []}
-            patches[patch]["holes"].append({"hole": hole, "image": self.has_image(hole)})
+            at = {"x": finite(x[hole]), "y": finite(y[hole])}
+            patches[patch]["holes"].append({"hole": hole, "image": self.has_image(hole), **at})
         return {
             "player": played.player,
             "n_picks": played.n_picks,
@@ -142,6 +149,14 @@ def results_csv(results: list[Json]) -> str:
         row = [each["session"], each["player"], each["n_picks"], each["good"], *ends, each["minutes_taken"]]
         writer.writerow([as_cell(value) for value in row])
     return out.getvalue()
+
+
+def _positions(session: Session) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """To the right and down, (n,), (n,): of the patch image, whose px go down, else of the stage, whose um go up."""
+    x_px, y_px, x_um, y_um = (
+        session.holes[name].to_numpy(dtype=np.float64) for name in ("x_px", "y_px", "x_um", "y_um")
+    )
+    return (x_px, y_px) if np.isfinite(x_px).any() else (x_um, -y_um)
 
 
 def practice_of(store: SessionStore, session: Session, results_file: Path, n_picks: int) -> Practice:

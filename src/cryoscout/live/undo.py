@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -25,19 +24,7 @@ from cryoscout.session.overrides import (
 
 UNDOABLE = 20
 """The newest actions that can be taken back one by one."""
-_NOTE = "undo of event {}"
 _PLACE: dict[str, type[Pin | Ban | Skip]] = {"pin": Pin, "ban": Ban, "skip": Skip}
-
-
-def note_of_undo(event: int) -> str:
-    """The note of everything that is said to take an action back."""
-    return _NOTE.format(event)
-
-
-def undo_of(payload: Mapping[str, Any]) -> int | None:
-    """The event that an action was said to take back; None where it takes none back."""
-    found = re.fullmatch(_NOTE.format(r"(\d{1,16})"), str(payload.get("note", "")))
-    return None if found is None else int(found.group(1))
 
 
 def undoing(actions: Iterable[tuple[int, str, Mapping[str, Any]]], event: int) -> list[Override]:

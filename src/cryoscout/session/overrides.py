@@ -1,7 +1,7 @@
 """What operators said against the plan: a checked form of each override, and the state that all of them leave.
 
-The payload of an event of kind `overridden` is one of the models here as JSON. Its `kind` says which; `author` and
-`note` are for people. What was said last counts, `resume` undoes `pause`, and `undo` everything else:
+The payload of an event of kind `overridden` is one of the models here as JSON. Its `kind` says which; `author`,
+`note` and `undo_of` are for people. What was said last counts, `resume` undoes `pause`, and `undo` everything else:
 
     pin, ban, skip     a hole or a square: in every plan; in none; in none for now (the operator comes back to it)
     order              holes, or squares, in the order to image them in
@@ -32,6 +32,8 @@ Text = Annotated[str, Field(min_length=1)]
 class _Said(Settings):
     author: str | None = None
     note: str | None = None
+    undo_of: int | None = None
+    """The event that this was said to take back."""
 
     def payload(self) -> dict[str, Any]:
         """The payload of the event: JSON, without what was not said."""

@@ -239,7 +239,7 @@ def test_too_many_lines_and_too_many_bytes_are_refused_at_once(tmp_path, monkeyp
         read_text(path, findings=Findings(path, permissive=True))
     with pytest.raises(FileFormatError, match=r"must be at most 4 bytes\. Got 5 instead\."):
         read_bytes(path, 4)
-    with pytest.raises(FileFormatError, match="Remedy: .*several files with the same head"):
+    with pytest.raises(FileFormatError, match=r"Remedy: .*several files with the same head"):
         read_text(path, 4, Findings(path))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cryoscout.core.errors import FileFormatError
 from cryoscout.core.names import from_cell
+from cryoscout.core.telling import ITEMS_AT_ONCE
 from cryoscout.formats.ctf.records import HEAD_BYTES, LARGEST_TABLE_BYTES
 from cryoscout.formats.text.findings import Findings, check_width, lines_of, read_lines, read_start
 
@@ -21,8 +22,6 @@ NO_VALUE = frozenset(("", "nan", "na", "n/a", "none", "null", "-"))
 """Texts (in any case) that mean an empty cell."""
 _DELIMITERS = (",", ";", "\t")
 _LINES_LOOKED_AT = 100
-_ROWS_AT_ONCE = 2_000
-"""Between two words about how far the reading is."""
 
 
 def plain_header(header: str) -> str:
@@ -74,8 +73,8 @@ class CellLines:
         share : of the reading of the file that all rows are
         """
         for place, (line, cells) in enumerate(self._cells(), start=1):
-            if place % _ROWS_AT_ONCE == 0:
-                self._findings.step(share * _ROWS_AT_ONCE / self._lines)
+            if place % ITEMS_AT_ONCE == 0:
+                self._findings.step(share * ITEMS_AT_ONCE / self._lines)
             if not any(map(str.strip, cells)):
                 continue
             if len(cells) == len(self.header):

@@ -18,8 +18,15 @@ export function showNext(advice, pick) {
   say($("next-hole"), next ? middle(next.hole, 70) : advice ? "Nothing to image" : "No hole yet");
   $("next-hole").title = next ? next.hole : "";
   const place = next && next.x_um !== null ? `x ${next.x_um.toFixed(2)}, y ${next.y_um.toFixed(2)} µm` : "";
-  say($("next-where"), next ? [`p ${percent(next.p_good)}`, place, `square ${middle(next.square, 40)}`, `takes ${minutes(next.minutes)}`].filter(Boolean).join("  ·  ") : advice ? advice.verdict.sentence : "");
-  say($("next-why"), advice && advice.why ? `${advice.why.sentence}${advice.why.switch ? ` (${advice.why.switch})` : ""}` : "");
+  // Names that begin with their square's say it already.
+  const isNamed = next && next.hole.startsWith(next.square) && /^[^0-9A-Za-z]/.test(next.hole.slice(next.square.length));
+  const square = next && !isNamed ? `square ${middle(next.square, 40)}` : "";
+  say($("next-where"), next ? [`p ${percent(next.p_good)}`, place, square, `takes ${minutes(next.minutes)}`].filter(Boolean).join("  ·  ") : advice ? advice.verdict.sentence : "");
+  const why = (advice && advice.why) || null, other = why && why.runner_up;
+  const words = why ? `${why.sentence}${why.switch ? ` (${why.switch})` : ""}` : "";
+  // The runner-up without what it shares with the name above, or long names leave no room for the reasons.
+  say($("next-why"), other ? words.replace(other.hole, () => short(other.hole, shared([next.hole, other.hole]))) : words);
+  $("next-why").title = words;
   const holes = (advice && advice.holes) || [], cut = shared(holes.map((hole) => hole.hole));
   const rows = holes.map((hole) =>
     el("li", { data: { committed: String(Boolean(hole.committed)) } }, el("span", { className: "quiet", text: String(hole.order) }),

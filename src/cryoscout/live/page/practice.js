@@ -4,6 +4,7 @@ import { minutes, shared, short, whole } from "./words.js";
 
 const LINES = { you: ["good", [], 3], adaptive: ["accent", [], 2], "dqn-y1": ["wait", [7, 4], 2], bound: ["quiet", [2, 3], 1.5] };
 const SAID = { you: "you", adaptive: "adaptive", "dqn-y1": "dqn-y1 (the shipped agent)", bound: "exact bound" };
+const WIDEST = 20; // holes side by side: a map of more would be lost on the page
 let round = null, shown = null;
 
 async function ask(what, body) {
@@ -22,16 +23,30 @@ async function begin() {
   try { show(await ask("round", { player, picks: Number($("n-picks").value) })); } catch (error) { tell(error.message, "worse"); }
 }
 
+// Where the holes of a patch stand, in CSS px, so far apart that none covers another; null where that is not known.
+function placed(holes, side) {
+  if (holes.length < 2 || holes.some((hole) => hole.x === null || hole.y === null)) return null;
+  const left = Math.min(...holes.map((hole) => hole.x)), top = Math.min(...holes.map((hole) => hole.y));
+  let nearest = Infinity;
+  holes.forEach((a, i) => holes.slice(i + 1).forEach((b) => { nearest = Math.min(nearest, Math.hypot(a.x - b.x, a.y - b.y)); }));
+  const at = holes.map((hole) => [((hole.x - left) * (side + 4)) / nearest, ((hole.y - top) * (side + 4)) / nearest]);
+  const wide = Math.max(...at.map((each) => each[0])) + side, high = Math.max(...at.map((each) => each[1])) + side;
+  return nearest > 0 && Math.max(wide, high) <= WIDEST * side ? { at, wide, high } : null;
+}
+
 function show(state) {
   round = state;
   $("result").hidden = true;
   $("picked").replaceChildren();
   const cut = shared(state.patches.map((patch) => patch.name));
   $("patches").replaceChildren(...state.patches.map((patch) => {
-    const side = Math.max(1, Math.ceil(Math.sqrt(patch.holes.length))), holder = el("div", { className: "holes" });
-    holder.style.gridTemplateColumns = `repeat(${side}, auto)`;
+    const columns = Math.max(1, Math.ceil(Math.sqrt(patch.holes.length))), holder = el("div", { className: "holes" });
+    const map = placed(patch.holes, patch.holes.some((hole) => hole.image) ? 56 : 44);
+    if (map) { holder.dataset.map = "true"; holder.style.width = `${map.wide}px`; holder.style.height = `${map.high}px`; }
+    else holder.style.gridTemplateColumns = `repeat(${columns}, auto)`;
     holder.append(...patch.holes.map((hole, at) => {
       const made = el("button", { type: "button", className: `hole${hole.image ? " image" : ""}`, title: `hole ${at + 1} of ${patch.name}`, ariaLabel: `hole ${at + 1} of ${patch.name}`, data: { hole: String(hole.hole) }, on: { click: () => pick(hole.hole) } });
+      if (map) { made.style.left = `${map.at[at][0]}px`; made.style.top = `${map.at[at][1]}px`; }
       if (hole.image) made.style.backgroundImage = `url("practice/image/${hole.hole}.png")`;
       return made;
     }));
