@@ -8,7 +8,7 @@ from datetime import datetime
 
 import pandas as pd
 import pytest
-from live_samples import epu_session
+from live_samples import epu_session, serialem_session
 
 from cryoscout.advice.setting import AdviceRequest, setting_of
 from cryoscout.core.errors import InputError
@@ -142,10 +142,13 @@ def test_a_session_without_results_cannot_be_played(stored):
         pass
 
 
-def test_a_record_with_the_vendors_files_is_played_as_these_files(tmp_path):
-    """EPU's own files grow into a folder, half written and renamed, and the watcher reads them as of a microscope."""
-    folder, star = tmp_path / "epu", tmp_path / "micrographs_ctf.star"
-    epu_session(folder)
+@pytest.mark.parametrize(
+    ("vendor", "made"), [("epu", epu_session), ("serialem", serialem_session)], ids=["epu", "serialem"]
+)
+def test_a_record_with_the_vendors_files_is_played_as_these_files(tmp_path, vendor, made):
+    """The vendor's files grow into a folder, half written and renamed, and the watcher reads them as a microscope's."""
+    folder, star = tmp_path / "run", tmp_path / "micrographs_ctf.star"
+    made(folder)
     options = ReadOptions(permissive=True)
     names = read_session(Sources([folder], [], options, "tests"), SILENT).session.exposures["exposure_id"]
     rows = "".join(f"{name}.mrc {3.0 + place:.1f}\n" for place, name in enumerate(names))
@@ -161,7 +164,7 @@ def test_a_record_with_the_vendors_files_is_played_as_these_files(tmp_path):
         while time.monotonic() < deadline and advisor.moment.content["results"] < len(names):
             time.sleep(0.05)
     session = load_session(str(kept))
-    assert session.info.format == "epu"
+    assert session.info.format == vendor
     for table, key in (("exposures", "exposure_id"), ("holes", "hole_id")):
         columns = [key, "started_at", "ctf_max_res_angstrom"] if table == "exposures" else [key]
         expected, found = (
@@ -170,6 +173,14 @@ def test_a_record_with_the_vendors_files_is_played_as_these_files(tmp_path):
         )
         pd.testing.assert_frame_equal(found, expected)
     assert sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*")) == before
+    if vendor == "serialem":
+        # SerialEM took their marks off; before the first exposure they had them.
+        imaged = session.holes["hole_id"].isin(session.exposures["hole_id"])
+        assert not source.holes.loc[
+            source.holes["hole_id"].isin(session.exposures["hole_id"]), "chosen"
+        ].any()
+        assert session.holes.loc[imaged, "chosen"].all()
+        assert not list(tmp_path.glob("kept*/**/*.tif")), "a movie was copied"
 
 
 def test_of_a_session_that_names_files_beside_its_folder_these_are_not_played(tmp_path, monkeypatch):

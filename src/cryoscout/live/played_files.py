@@ -1,23 +1,30 @@
 """The vendor's own files of a session that is played: each image's with its exposure, all others at the beginning.
 
-Only files that were read are played, so that no movie is copied. EPU's file of a square says which images were taken
-in the end; what is written at the beginning is without them. The source's folder is read and never written.
+Only files that were read are played, so that no movie is copied. What was written when all was over is made as it was
+at the beginning: EPU's file of a square without the images that were taken, SerialEM's navigator with its marks. The
+source's folder is read and never written.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryoscout.core.new_files import write_whole
+from cryoscout.formats.serialem.mdoc import read_mdoc
+from cryoscout.formats.serialem.nav import label_of_item, read_nav
+from cryoscout.formats.serialem.nav_writer import nav_before
 from cryoscout.session.model import Session
 from cryoscout.session.store import SessionStore
 from cryoscout.session.store_database import is_url
 
-_FORMATS = frozenset(("epu",))
-"""Of which each exposure has files of its own, called as it is."""
+_PLAYED: dict[str, Callable[[str], bool]] = {
+    "epu": lambda file: True,
+    "serialem": lambda file: file.lower().endswith((".nav", ".mdoc")),
+}
+"""Formats of which each exposure has files of its own, called as it is, and which files of a folder were read."""
 
 _TAKEN = re.compile(rb"<(\w+:KeyValuePairOfintParticleAcquisitionData\w*)>.*?</\1>", re.DOTALL)
 """An image that was taken, in EPU's file of a square."""
@@ -36,8 +43,19 @@ class PlayedFiles:
         """Make the folder as it was before the first exposure."""
         folder.mkdir()
         for file in self.first:
-            content = (self.source / file).read_bytes()
-            _write(folder / file, _TAKEN.sub(b"", content) if file.endswith(".dm") else content)
+            _write(folder / file, self._before(self.source / file))
+
+    def _before(self, path: Path) -> bytes:
+        if path.suffix.lower() == ".nav":
+            return nav_before(read_nav(path, permissive=True), self._labels())
+        content = path.read_bytes()
+        return _TAKEN.sub(b"", content) if path.suffix == ".dm" else content
+
+    def _labels(self) -> set[str]:
+        """Of the items at which SerialEM took the images."""
+        files = [file for some in self.of_exposure.values() for file in some]
+        read = [read_mdoc(self.source / file, permissive=True) for file in files if file.endswith(".mdoc")]
+        return {label_of_item(section.navigator_label) for file in read for section in file.sections} - {""}
 
     def write(self, exposure_id: str, folder: Path, half_for: Callable[[], None] | None) -> None:
         """Write the files of an exposure as a microscope does.
@@ -62,25 +80,37 @@ def played_files(location: str, session: Session) -> PlayedFiles | None:
 
     location : of the session, as it was named
     """
-    if session.info.format not in _FORMATS or is_url(location) or not Path(location).is_dir():
+    is_played = _PLAYED.get(session.info.format)
+    if is_played is None or is_url(location) or not Path(location).is_dir():
         return None
     with SessionStore.open_for_reading(location) as store:
         sources = [(Path(key), files) for key, files in store.files().items() if Path(key).is_dir()]
     known = session.exposures.loc[session.exposures["outcome"] != "none", "exposure_id"].tolist()
+    known_names = frozenset(known)
     for source, files in sources:
         inside = source.resolve()
         # A session that somebody else made may name anything: nothing beside the folder is read or written.
         there = [
             file
             for file in files
-            if (source / file).is_file() and (source / file).resolve().is_relative_to(inside)
+            if is_played(file)
+            and (source / file).is_file()
+            and (source / file).resolve().is_relative_to(inside)
         ]
         of_exposure: dict[str, list[str]] = {name: [] for name in known}
         first: list[str] = []
         for file in there:
-            of_exposure.get(Path(file).name.partition(".")[0], first).append(file)
+            of_exposure.get(_exposure_of(file, known_names), first).append(file)
         if known and all(of_exposure.values()):
             return PlayedFiles(
                 source, tuple(first), {name: tuple(some) for name, some in of_exposure.items()}
             )
     return None
+
+
+def _exposure_of(file: str, known: Collection[str]) -> str:
+    """The exposure that a file is called as, its endings aside: a name may have dots, as SerialEM's dated ones."""
+    name = Path(file).name
+    while name not in known and "." in name:
+        name = name.rpartition(".")[0]
+    return name

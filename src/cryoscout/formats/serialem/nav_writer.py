@@ -8,14 +8,22 @@ nothing else is changed: maps, notes, unknown keys and sections are written byte
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cryoscout.core.errors import InputError
 from cryoscout.core.new_files import write_whole
 from cryoscout.formats.serialem.autodoc import UNREADABLE, Autodoc, Section
-from cryoscout.formats.serialem.nav import ITEM, LEFT_OUT, LEFT_OUT_KEY, PLAN_MARK, NavFile, NavItem
+from cryoscout.formats.serialem.nav import (
+    ITEM,
+    LEFT_OUT,
+    LEFT_OUT_KEY,
+    PLAN_MARK,
+    NavFile,
+    NavItem,
+    label_of_item,
+)
 
 FIRST_MADE_ID = 50_000
 """Ids that SerialEM makes itself are 100,000 and more."""
@@ -104,6 +112,20 @@ def merged_nav(source: NavFile, route: Sequence[PlannedHole], revision: int) -> 
         sections.append(section.separated(line_end))
     first = source.document.sections[0].separated(line_end)
     return replace(source.document, sections=(first, *sections)).to_bytes()
+
+
+def nav_before(source: NavFile, labels: Collection[str]) -> bytes:
+    """The navigator as it was before these items were acquired: SerialEM takes the mark Acquire off when it has.
+
+    labels : NavigatorLabel of the images     Raises InputError as `write_nav` for a file that cannot be written again.
+    """
+    _check_whole(source)
+    acquired = {item.place for item in source.holes if label_of_item(item.label) in labels}
+    sections = [
+        section.with_value("Acquire", "1") if place in acquired else section
+        for place, section in enumerate(source.document.sections)
+    ]
+    return replace(source.document, sections=tuple(sections)).to_bytes()
 
 
 @dataclass(frozen=True)
