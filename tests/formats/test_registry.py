@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import shutil
 import subprocess
@@ -10,10 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from reader_samples import SAMPLES
 
+from cryoscout.core import telling
 from cryoscout.core.errors import FileFormatError, InputError
 from cryoscout.formats import registry
 from cryoscout.formats.ctf.relion import write_micrographs
+from cryoscout.formats.own import cells
 from cryoscout.formats.own.columns import ColumnMap
 from cryoscout.formats.registry import FORMATS, format_of
 from cryoscout.formats.text.findings import UnreadableError
@@ -140,6 +144,41 @@ def test_validating_lists_deviations_of_any_format(tmp_path):
         found, deviations = registry.validate(file)
         assert found.name == name
         assert [bool(each.message) for each in deviations] == [True]
+
+
+IN_LINES_OR_RECORDS = (
+    *("relion", "gctf table", "csv", "squares", "leginon ctf", "leginon download", "leginon targets"),
+    *("nav", "mdoc", "cryosparc numpy", "cryosparc csdat", "smartscope"),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "in_folder"),
+    [
+        *((name, False) for name in IN_LINES_OR_RECORDS),
+        *((name, True) for name in ("leginon ctf", "nav", "mdoc")),
+    ],
+)
+def test_validating_a_large_file_says_how_much_of_it_is_read(tmp_path, monkeypatch, name, in_folder):
+    sample = SAMPLES[name]
+    file = tmp_path / sample.file
+    file.write_bytes(sample.data)
+    monkeypatch.setattr(telling, "ITEMS_AT_ONCE", 1)
+    monkeypatch.setattr(cells, "ITEMS_AT_ONCE", 1)
+    asked: list[tuple[str, int]] = []
+    told: list[float] = []
+
+    @contextlib.contextmanager
+    def progress(what, total):
+        asked.append((what, total))
+        yield lambda share=1.0: told.append(share)
+
+    registry.validate(tmp_path if in_folder else file, progress=progress)
+    ((what, total),) = asked
+    assert (what.startswith("checking"), total) == (True, 1)
+    assert len(told) > 1
+    assert sum(told) == pytest.approx(1.0)
+    assert max(told) < 0.75
 
 
 def test_a_folder_of_leginon_tables_is_validated_file_by_file(tmp_path):

@@ -294,7 +294,7 @@ def test_a_large_file_says_how_much_of_it_is_read(tmp_path, monkeypatch, name):
     file = tmp_path / sample.file
     file.write_bytes(sample.data)
     monkeypatch.setattr(telling, "ITEMS_AT_ONCE", 1)
-    monkeypatch.setattr(cells, "_ROWS_AT_ONCE", 1)
+    monkeypatch.setattr(cells, "ITEMS_AT_ONCE", 1)
     told: list[float] = []
 
     @contextlib.contextmanager

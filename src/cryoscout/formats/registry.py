@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from cryoscout.core.errors import FileFormatError
-from cryoscout.core.telling import Progress, Step, no_progress, no_step
+from cryoscout.core.telling import Progress, Step, no_progress, no_step, one_step
 from cryoscout.formats.records import SourceRecords
 from cryoscout.formats.text.findings import Deviation, UnreadableError, check_readable
 
@@ -144,6 +144,9 @@ class _InShares(Protocol):
     def read_source(self, path: Path, permissive: bool = False, *, step: Step = no_step) -> SourceRecords:
         """What the source says."""
 
+    def validate(self, path: Path, *, step: Step = no_step) -> list[Deviation]:
+        """Every deviation of the source."""
+
 
 def read_by_format(found: Format, path: Path, permissive: bool, step: Step) -> SourceRecords:
     """What a source of results, or a table, says; `step` is told in shares, of target lists when they are read.
@@ -177,14 +180,11 @@ def validate(
     found: Format | None = None
     try:
         found = format_of(path, column_map)
-        if found.name == "generic" and column_map is not None:
-            from cryoscout.formats.own import table as generic_table
-
-            deviations = generic_table.validate(path, column_map)
-        elif found.name in _OF_MANY_FILES:
+        if found.name in _OF_MANY_FILES:
             deviations = cast("_InSteps", found.load()).validate(path, progress)
         else:
-            deviations = found.load().validate(path)
+            with progress(f"checking {found.what}", 1) as step, one_step(step) as part:
+                deviations = _deviations(found, path, column_map, part)
     except FileFormatError as error:
         if isinstance(error, UnreadableError) and error.path == path:
             raise
@@ -194,3 +194,14 @@ def validate(
         each if each.line is not None or each.element else Deviation(None, each.message, whole)
         for each in deviations
     ]
+
+
+def _deviations(found: Format, path: Path, column_map: ColumnMap | None, step: Step) -> list[Deviation]:
+    """The deviations of a source; `step` is told in shares, of target lists when they are read."""
+    if found.name == "generic" and column_map is not None:
+        from cryoscout.formats.own import table as generic_table
+
+        return generic_table.validate(path, column_map, step=step)
+    if found.gives == "targets":
+        return found.load().validate(path)
+    return cast("_InShares", found.load()).validate(path, step=step)

@@ -215,9 +215,9 @@ def read_source(
     return _read(path, Findings(path, permissive, step=step), passthrough)
 
 
-def validate(path: Path) -> list[Deviation]:
+def validate(path: Path, *, step: Step = no_step) -> list[Deviation]:
     """Every deviation of a file, by row; an empty list for a clean one."""
-    return deviations_of(path, lambda file, findings: _read(file, findings, ()))
+    return deviations_of(path, lambda file, findings: _read(file, findings, ()), step)
 
 
 def read_together(

@@ -150,11 +150,11 @@ def read_result_files(
     )
 
 
-def validate(path: Path) -> list[Deviation]:
+def validate(path: Path, *, step: Step = no_step) -> list[Deviation]:
     """Every deviation of a file, by line, or of all result files in a folder; an empty list for clean ones."""
     if path.is_dir():
-        return list(read_source(path, permissive=True).deviations)
-    return deviations_of(path, lambda file, findings: _take_file(file, findings, CtfRows()))
+        return list(read_source(path, permissive=True, step=step).deviations)
+    return deviations_of(path, lambda file, findings: _take_file(file, findings, CtfRows()), step)
 
 
 def _take_file(path: Path, findings: Findings, rows: CtfRows) -> list[str]:

@@ -106,13 +106,15 @@ def read_source(path: Path, permissive: bool = False, *, step: Step = no_step) -
     return read_result_files(path, files, "gctf", _take_log, permissive, step)
 
 
-def validate(path: Path) -> list[Deviation]:
+def validate(path: Path, *, step: Step = no_step) -> list[Deviation]:
     """Every deviation of a file, by line, or of all logs in a folder; an empty list for clean ones."""
     if path.is_dir():
-        return list(read_source(path, permissive=True).deviations)
+        return list(read_source(path, permissive=True, step=step).deviations)
     if star.detect(path):
-        return deviations_of(path, lambda file, found: read_ctf_table(file, found, "gctf", STAR_RESOLUTION))
-    return deviations_of(path, lambda file, found: _take_log(file, found, CtfRows()))
+        return deviations_of(
+            path, lambda file, found: read_ctf_table(file, found, "gctf", STAR_RESOLUTION), step
+        )
+    return deviations_of(path, lambda file, found: _take_log(file, found, CtfRows()), step)
 
 
 def _take_log(path: Path, findings: Findings, rows: CtfRows) -> list[str]:

@@ -20,6 +20,7 @@ from pathlib import Path
 import pandas as pd
 
 from cryoscout.core.errors import FileFormatError
+from cryoscout.core.telling import Step, no_step
 from cryoscout.core.units import is_failed_fit
 from cryoscout.formats.ctf.names import exposure_name
 from cryoscout.formats.limits import low_resolution_problem
@@ -64,12 +65,14 @@ def resolution_problem(text: str) -> str | None:
     return low_resolution_problem(value)
 
 
-def deviations_of(path: Path, read: Callable[[Path, Findings], object]) -> list[Deviation]:
+def deviations_of(
+    path: Path, read: Callable[[Path, Findings], object], step: Step = no_step
+) -> list[Deviation]:
     """Every deviation that a reader meets in a file, by line, the one that ended the reading included.
 
-    Raises UnreadableError where the file itself cannot be read.
+    step : told how much of the file is read     Raises UnreadableError where the file itself cannot be read.
     """
-    findings = Findings(path, permissive=True)
+    findings = Findings(path, permissive=True, step=step)
     try:
         read(path, findings)
     except FileFormatError as error:

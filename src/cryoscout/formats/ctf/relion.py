@@ -85,10 +85,10 @@ def _table_of(path: Path) -> Path:
     return table if path.is_dir() and table.is_file() else path
 
 
-def validate(path: Path) -> list[Deviation]:
+def validate(path: Path, *, step: Step = no_step) -> list[Deviation]:
     """Every deviation of a file, by line; an empty list for a clean one."""
     return deviations_of(
-        _table_of(path), lambda file, findings: read_ctf_table(file, findings, "relion", RESOLUTION)
+        _table_of(path), lambda file, findings: read_ctf_table(file, findings, "relion", RESOLUTION), step
     )
 
 

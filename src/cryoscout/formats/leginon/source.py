@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from cryoscout.core.errors import FileFormatError, InputError
+from cryoscout.core.telling import Step, no_step, one_step
 from cryoscout.formats.leginon import tables as leginon_tables
 from cryoscout.formats.leginon.names import parse_name, with_presets
 from cryoscout.formats.leginon.session import EXPOSURE_PRESETS, LeginonImport, is_exposure, read_session
@@ -38,16 +39,17 @@ def read_source(path: Path, permissive: bool = False) -> SourceRecords:
     return records_of(path, read_session([path], permissive=permissive))
 
 
-def validate(path: Path) -> list[Deviation]:
+def validate(path: Path, *, step: Step = no_step) -> list[Deviation]:
     """Every deviation of a table, by line; of a folder of tables, with the file's name as `element`."""
     if not path.is_dir():
-        return leginon_tables.validate_file(path)
-    return [
-        Deviation(found.line, found.message, file.name)
-        for file in _files(path)
-        if _kind(file) is not None
-        for found in leginon_tables.validate_file(file)
-    ]
+        return leginon_tables.validate_file(path, step=step)
+    files = [file for file in _files(path) if _kind(file) is not None]
+    found: list[Deviation] = []
+    for file in files:
+        with one_step(lambda share=1.0: step(share / len(files))) as part:
+            deviations = leginon_tables.validate_file(file, step=part)
+        found += [Deviation(each.line, each.message, file.name) for each in deviations]
+    return found
 
 
 def records_of(path: Path, found: LeginonImport) -> SourceRecords:

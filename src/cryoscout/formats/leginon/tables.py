@@ -135,12 +135,12 @@ def read_table(path: Path, permissive: bool = False, *, step: Step = no_step) ->
     return table
 
 
-def validate_file(path: Path) -> list[Deviation]:
+def validate_file(path: Path, *, step: Step = no_step) -> list[Deviation]:
     """Every deviation of a file from its format, by line; an empty list for a clean file.
 
     Raises FileFormatError when the file cannot be read or its kind is not recognised.
     """
-    return sorted(_read_all(path).deviations, key=lambda deviation: deviation.line or 0)
+    return sorted(_read_all(path, step).deviations, key=lambda deviation: deviation.line or 0)
 
 
 def _read_all(path: Path, step: Step = no_step) -> LeginonTable:

@@ -110,14 +110,14 @@ def read_source(
     return _records(read_generic(path, findings, column_map), findings)
 
 
-def validate(path: Path, column_map: ColumnMap | None = None) -> list[Deviation]:
+def validate(path: Path, column_map: ColumnMap | None = None, *, step: Step = no_step) -> list[Deviation]:
     """Every deviation of a file, by line; an empty list for a clean one.
 
     column_map : which column means what; headers are recognised otherwise
     Raises InputError for a map that names what is not there.
     """
     return deviations_of(
-        path, lambda file, findings: _records(read_generic(file, findings, column_map), findings)
+        path, lambda file, findings: _records(read_generic(file, findings, column_map), findings), step
     )
 
 

@@ -169,9 +169,9 @@ def _read(path: Path, findings: Findings) -> MdocFile:
     )
 
 
-def validate(path: Path) -> list[Deviation]:
+def validate(path: Path, *, step: Step = no_step) -> list[Deviation]:
     """Every deviation of a metadata file, by line, what ends the reading among them."""
-    return deviations_of(path, _read)
+    return deviations_of(path, _read, step)
 
 
 def parse_date_time(text: str) -> datetime | None:

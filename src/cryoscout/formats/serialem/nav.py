@@ -284,9 +284,9 @@ def _read(path: Path, findings: Findings) -> NavFile:
     return NavFile(path, document, tuple(_items(document, findings)), tuple(findings.deviations))
 
 
-def validate(path: Path) -> list[Deviation]:
+def validate(path: Path, *, step: Step = no_step) -> list[Deviation]:
     """Every deviation of a navigator file, by line, what ends the reading among them."""
-    return deviations_of(path, _read)
+    return deviations_of(path, _read, step)
 
 
 def _items(document: Autodoc, findings: Findings) -> list[NavItem]:

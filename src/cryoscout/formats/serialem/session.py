@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from cryoscout.core.errors import FileFormatError
-from cryoscout.core.telling import Progress, no_progress, one_step
+from cryoscout.core.telling import Progress, Step, no_progress, one_step
 from cryoscout.formats.clusters import PATCH_RADIUS_UM
 from cryoscout.formats.records import (
     EXPOSURE_COLUMNS,
@@ -182,19 +182,25 @@ def validate(path: Path, progress: Progress = no_progress) -> list[Deviation]:
     Raises UnreadableError when the file cannot be read, FileFormatError when nothing of SerialEM is found.
     """
     if not path.is_dir():
-        return serialem_nav.validate(path) if serialem_nav.detect(path) else serialem_mdoc.validate(path)
+        with progress("checking SerialEM files", 1) as step, one_step(step) as part:
+            return _deviations(path, part)
     found: list[Deviation] = []
     files = [file for file in _candidates(path, deep=True) if detect(file)]
     if not files:
         raise _nothing(path)
     with progress("checking SerialEM files", len(files)) as step:
         for file in files:
-            try:
-                found += [_of_file(deviation, file) for deviation in validate(file)]
-            except FileFormatError as error:
-                found.append(_of_file(Deviation(error.line, error.detail), file))
-            step()
+            with one_step(step) as part:
+                try:
+                    found += [_of_file(deviation, file) for deviation in _deviations(file, part)]
+                except FileFormatError as error:
+                    found.append(_of_file(Deviation(error.line, error.detail), file))
     return found
+
+
+def _deviations(file: Path, step: Step) -> list[Deviation]:
+    read = serialem_nav.validate if serialem_nav.detect(file) else serialem_mdoc.validate
+    return read(file, step=step)
 
 
 def _candidates(folder: Path, deep: bool) -> Iterable[Path]:

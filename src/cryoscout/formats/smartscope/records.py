@@ -224,9 +224,9 @@ def read_source(path: Path, permissive: bool = False, *, step: Step = no_step) -
     return _read(path, Findings(path, permissive, step=step))
 
 
-def validate(path: Path) -> list[Deviation]:
+def validate(path: Path, *, step: Step = no_step) -> list[Deviation]:
     """Every deviation of an export, by line; an empty list for a clean one."""
-    return deviations_of(path, _read)
+    return deviations_of(path, _read, step)
 
 
 def _read(path: Path, findings: Findings) -> SourceRecords:
