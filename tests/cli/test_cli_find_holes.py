@@ -178,6 +178,31 @@ def test_a_navigator_of_the_holes_has_them_at_their_stage_positions(cli, lattice
     assert plan.code == 0
 
 
+def test_a_list_without_a_hole_leads_nowhere(cli, empty, tmp_path):
+    (tmp_path / "mine.nav").write_text(NAV.replace("square.png", "empty.png"))
+    for answer in (
+        cli("find-holes -o holes.csv", empty),
+        cli("find-holes -o holes.nav --nav mine.nav", empty),
+    ):
+        assert answer.code == 0
+        assert "no lattice of holes was found" in answer.err
+        assert "Go on with" not in answer.err
+    answer = cli("import holes.csv -o x.session")
+    assert answer.code == 2
+    assert "Got none of them instead: holes.csv" in answer.err
+
+
+def test_a_list_of_holes_on_a_picture_asks_for_the_picture(cli, lattice):
+    assert cli("find-holes -o holes.csv", lattice).code == 0
+    assert cli("import holes.csv -o mine.session").code == 0
+    line = "plan mine.session --policy index --budget-min 30 --export html -o"
+    assert (
+        "The holes have places on pictures alone, and no picture of them was found" in cli(line, "a.html").err
+    )
+    answer = cli(f"{line} b.html --pictures .")
+    assert "1 squares or patches are drawn with the chosen holes numbered." in answer.err
+
+
 def test_an_mrc_has_its_lowest_row_first_whatever_its_name(cli, lattice, tmp_path):
     from cryoscout.formats.serialem.nav import read_nav
 

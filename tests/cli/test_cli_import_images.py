@@ -74,6 +74,13 @@ def test_holes_are_cut_from_leginons_patch_images_where_they_are(cli, leginon, t
         assert np.unravel_index(image.argmax(), image.shape) == (10, 10)
 
 
+def test_pictures_of_a_folder_that_is_named_by_a_dot_are_of_its_name(cli, leginon, monkeypatch):
+    monkeypatch.chdir(leginon)
+    answer = cli("import ../ctf.csv -o ../mine.session --images .")
+    assert answer.code == 0
+    assert f"pictures of {leginon.name}: 2 of 2 joined" in answer.out
+
+
 def test_the_side_is_150_unless_said_and_edges_are_padded(cli, leginon, tmp_path):
     assert cli("import ctf.csv -o run7.session --images pictures").code == 0
     images = stored_images(tmp_path / "run7.session")

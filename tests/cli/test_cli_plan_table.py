@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -46,6 +47,13 @@ def test_switch_and_why_go_first(work_list):
     assert "Left out in 80 columns: grid, min, switch, why; --export html or csv has all." in narrow
     assert "square" in narrow
     assert "new grid" not in narrow.split("Holes planned")[0]
+
+
+def test_where_all_holes_are_named_is_said_if_some_are_not(work_list):
+    told = "named by how many, the lowest and the highest; --export html or csv names all, in order of visit."
+    assert told in " ".join(printed(work_list, 160).split())
+    few = replace(work_list, visits=work_list.stays()[2].visits)
+    assert "how many" not in printed(few, 160)
 
 
 def test_few_holes_are_named_in_order_of_visit(work_list):

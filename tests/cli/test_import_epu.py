@@ -186,6 +186,17 @@ def test_repeated_images_of_a_hole_give_one_hole_at_its_newest_position(cli, tmp
     planned(cli, tmp_path)
 
 
+def test_a_session_that_is_named_by_a_dot_is_called_by_its_folder(cli, tmp_path, monkeypatch):
+    shutil.copytree(SMARTEM, tmp_path / "run7")
+    monkeypatch.chdir(tmp_path / "run7")
+    answer = cli("import . -o ../mine.session")
+    assert answer.code == 0
+    assert "exposures of run7: 4 of 4 joined" in answer.out
+    assert "Note: run7: left out: 2 older images" in answer.out
+    assert "of :" not in answer.out
+    assert "Note: :" not in answer.out
+
+
 def test_shots_of_a_hole_are_timed_apart_from_visits(cli, made, tmp_path):
     folder, truth = made
     told = imported(cli, folder)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cryoscout.core.names import as_cell, from_cell, is_visible, visible, visible_lines
+from cryoscout.core.names import as_cell, from_cell, is_visible, name_of_source, visible, visible_lines
 from cryoscout.formats.own.table import read_source
 from cryoscout.formats.records import HOLE_COLUMNS, SourceRecords
 from cryoscout.session.vendor_fields import VendorFields
@@ -111,3 +111,11 @@ def test_a_figure_draws_a_name_literally(name):
         drawn = axes.text(0.5, 0.5, name)
     assert png_bytes(figure)
     assert not drawn.get_parse_math()
+
+
+def test_a_source_that_was_named_by_dots_has_the_name_of_its_folder(tmp_path, monkeypatch):
+    (tmp_path / "run7" / "raw").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "run7" / "raw")
+    assert name_of_source(Path()) == "raw"
+    assert name_of_source(Path("..")) == "run7"
+    assert name_of_source(Path("/data/a.star")) == "a.star"

@@ -303,6 +303,8 @@ def test_ids_of_the_database_join_where_names_do_not():
     [
         ([results({"e1": 3.0})], r"must have squares, holes or exposures\. Got only results instead: "
          r"micrographs_ctf\.star \(relion\)\. Remedy: add the folder.*--update -o NAME\.session"),
+        ([places(name="holes.csv", format_name="generic")],
+         r"must have squares, holes or exposures\. Got none of them instead: holes\.csv \(generic\)"),
         ([places([hole("h1")]), places([hole("h1")], format_name="serialem")],
          r"must come from one format\. Got epu, serialem instead"),
         ([places([hole("h1")]), places([hole("h1", square="s2")])],

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from cryoscout.intake.assemble_names import joined_by_name, name_of_source
+from cryoscout.intake.assemble_names import joined_by_name
 
 
 def test_names_join_as_written_first_then_as_other_programs_write_them():
@@ -15,13 +13,6 @@ def test_names_join_as_written_first_then_as_other_programs_write_them():
     assert str(report) == (
         "times of a.csv: 4 of 5 joined; 1 not (no exposure of a hole has the name; first: m9)"
     )
-
-
-def test_a_source_that_was_named_by_a_dot_has_the_name_of_its_folder(tmp_path, monkeypatch):
-    (tmp_path / "run7").mkdir()
-    monkeypatch.chdir(tmp_path / "run7")
-    assert name_of_source(Path()) == "run7"
-    assert name_of_source(Path("/data/a.star")) == "a.star"
 
 
 def test_names_join_that_lost_their_dots_in_motion_correction():

@@ -66,6 +66,18 @@ def test_a_session_with_holes_left_shows_the_plan_first(half_imaged):
     assert ("Left out", "60 holes without an outcome") in page.facts
 
 
+def test_minutes_set_aside_are_said_as_the_plan_says_them():
+    from types import SimpleNamespace
+
+    from cryoscout.report.session_report import _words_on_plan
+
+    plan = SimpleNamespace(start="h1", interval_80=(54.0, 63.0), set_aside_min=1.34)
+    assert _words_on_plan(plan) == (
+        "It starts at h1. With a probability of 80 % it gives 54 to 63. 1.3 minutes are set aside for pauses, as many "
+        "as the session had."
+    )
+
+
 def test_a_new_session_shows_the_plan_alone(simulated):
     page = session_page(with_outcomes_hidden(simulated), REQUEST, None)
     assert headings(page) == ["The plan for the holes that are left"]

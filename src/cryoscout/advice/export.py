@@ -286,6 +286,11 @@ def _write_html(request: ExportRequest, session: Session, work_list: WorkList, p
     if not maps:
         if not work_list.visits:
             return () if atlas else ("No stage position of a square is known, so no atlas is drawn.",)
+        if session.holes[["x_px", "y_px"]].notna().all(axis=1).any():
+            return (
+                "The holes have places on pictures alone, and no picture of them was found, so no square is drawn: "
+                "--pictures FOLDER names those of your squares or patches.",
+            )
         return ("No position of a hole is known, so no square is drawn.",)
     squares = len({visit.square for visit in work_list.visits})
     more = f"; the first {MOST_DRAWN} alone" if len(maps) == MOST_DRAWN and squares > MOST_DRAWN else ""

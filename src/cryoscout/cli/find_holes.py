@@ -186,6 +186,8 @@ def _write_list(
         say(
             f"Wrote {listed}. Go on with: cryoscout import {listed} -o NAME.session, and --images FOLDER for pictures "
             "of its holes."
+            if any(holes.holes for holes in found.values())
+            else f"Wrote {listed}, in which there is no hole."
         )
         return
     from cryoscout.formats.serialem.nav import read_nav
@@ -198,6 +200,8 @@ def _write_list(
     say(
         f"Wrote {listed}: {len(made)} points on map {shown.label}, not marked Acquire. Go on with: cryoscout import "
         f"{listed} -o NAME.session, then plan --also-unchosen --export nav --nav {listed}."
+        if made
+        else f"Wrote {listed}, to which no point was added."
     )
 
 

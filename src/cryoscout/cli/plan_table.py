@@ -53,6 +53,11 @@ def _print_stays(work_list: WorkList, out: Console) -> None:
     left_out = [heading for heading in cells if heading not in kept]
     if left_out:
         out.print(f"Left out in {out.width} columns: {', '.join(left_out)}; --export html or csv has all.")
+    if any(len(stay.visits) > HOLES_NAMED for stay in stays):
+        out.print(
+            f"More than {HOLES_NAMED} holes of a patch are named by how many, the lowest and the highest; --export "
+            "html or csv names all, in order of visit."
+        )
 
 
 def _columns() -> dict[str, Callable[[PatchStay], str]]:

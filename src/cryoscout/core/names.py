@@ -8,6 +8,7 @@ it comes in, so that nothing behind that border has to think of it.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 _ODD = re.compile("[\0-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
 """Control characters, ends of lines, marks of direction, and what has no width."""
@@ -30,6 +31,11 @@ def visible_lines(text: str) -> str:
 def is_visible(text: str, *, lines: bool = False) -> bool:
     """Whether `visible`, or with `lines` `visible_lines`, changes nothing."""
     return (_ODD_IN_TEXT if lines else _ODD).search(text) is None
+
+
+def name_of_source(path: Path) -> str:
+    """What a file or folder is called in tables and notes: its last part, also where it was given as `.` or `..`."""
+    return path.name if path.name not in ("", "..") else path.resolve().name or str(path)
 
 
 def _mark(found: re.Match[str]) -> str:

@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 
 from cryoscout.core.errors import DataError
+from cryoscout.core.names import name_of_source
 from cryoscout.formats.records import EXPOSURE_COLUMNS, SourceRecords
 from cryoscout.formats.registry import BY_NAME, FORMATS
 from cryoscout.intake.assemble_ctf import with_results
@@ -75,9 +76,10 @@ def assemble(
     places = places_of_sources(chosen, stored, cluster_radius_um)
     if stored is not None and not is_new_grid:
         _refuse_other_session(places, stored, same_source)
-    notes = [f"{source.path.name}: {note}" for source in sources for note in source.notes]
+    notes = [f"{name_of_source(source.path)}: {note}" for source in sources for note in source.notes]
     notes += [
-        f"{table.path.name}: its holes were not taken; results and times join by name" for table in tables
+        f"{name_of_source(table.path)}: its holes were not taken; results and times join by name"
+        for table in tables
     ]
     notes += places.notes
     found, reports = _exposures(chosen, places, stored)
@@ -132,9 +134,10 @@ def _choose_places(
             "Remedy: import it into a new place with -o."
         )
     if not lead:
-        got = ", ".join(f"{source.path.name} ({source.format})" for source in sources) or "nothing"
+        got = ", ".join(f"{name_of_source(source.path)} ({source.format})" for source in sources) or "nothing"
+        what = "only results" if any(len(source.ctf) for source in sources) else "none of them"
         raise OnlyResultsError(
-            f"A session must have squares, holes or exposures. Got only results instead: {got}. Remedy: add the "
+            f"A session must have squares, holes or exposures. Got {what} instead: {got}. Remedy: add the "
             "folder of the session, a .nav file or a table with holes; or add results to a session that was "
             "imported before, with --update -o NAME.session."
         )
@@ -146,8 +149,9 @@ def _choose_places(
     ]
     if beside:
         raise DataError(
-            f"A table of squares must stand alone, or beside your own tables of holes. Got {beside[0].path.name} "
-            f"beside {lead} files instead, whose reader says the squares. Remedy: leave it out."
+            "A table of squares must stand alone, or beside your own tables of holes. Got "
+            f"{name_of_source(beside[0].path)} beside {lead} files instead, whose reader says the squares. Remedy: "
+            "leave it out."
         )
     return chosen, [source for source in saying if source.format != lead]
 
@@ -175,7 +179,7 @@ def _exposures(
     placed = new["hole_id"].isin(places.holes["hole_id"])
     lost = new.loc[~placed, "exposure_id"]
     report = JoinReport(
-        what=f"exposures of {', '.join(source.path.name for source in chosen if len(source.exposures))}",
+        what=f"exposures of {', '.join(name_of_source(source.path) for source in chosen if len(source.exposures))}",
         found=len(places.exposures),
         joined=len(places.exposures) - len(lost),
         first_not_joined=tuple(lost.head(NAMES_SHOWN)),
@@ -199,7 +203,7 @@ def _with_times(rows: pd.DataFrame, tables: Sequence[SourceRecords]) -> tuple[pd
         timed = table.exposures[table.exposures["started_at"].notna()]
         if timed.empty:
             continue
-        what = f"times of {table.path.name}"
+        what = f"times of {name_of_source(table.path)}"
         place, report = joined_by_name(
             timed["exposure_id"].tolist(), None, rows["exposure_id"].tolist(), what
         )
@@ -242,7 +246,9 @@ def _provenance(
             ("exposures", "ctf_max_res_angstrom", len(source.ctf)),
         ]
         rows += [
-            (table, column, source.path.name, source.format) for table, column, is_there in filled if is_there
+            (table, column, name_of_source(source.path), source.format)
+            for table, column, is_there in filled
+            if is_there
         ]
     new = pd.DataFrame(rows, columns=list(TABLES["provenance"]), dtype="str")
     before = _stored_table("provenance", stored)

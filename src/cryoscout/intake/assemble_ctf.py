@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cryoscout.core.names import name_of_source
 from cryoscout.formats.records import CTF_COLUMNS as OWN_COLUMNS
 from cryoscout.formats.records import SourceRecords
-from cryoscout.intake.assemble_names import joined_by_name, name_of_source
+from cryoscout.intake.assemble_names import joined_by_name
 from cryoscout.session.ctf_runs import has_failed
 from cryoscout.session.joins import JoinReport
 from cryoscout.session.tables import CTF_COLUMNS, TABLES
@@ -60,7 +61,7 @@ def with_results(
         for table, is_choice in ((source.ctf, True), (source.further_ctf, False)):
             if table.empty:
                 continue
-            what = f"{CTF_RESULTS} {source.path.name} ({source.format})"
+            what = f"{CTF_RESULTS} {name_of_source(source.path)} ({source.format})"
             other_ids = table["image_id"].tolist() if "image_id" in table else None
             place, report = joined_by_name(table["name"].tolist(), other_ids, ids, what, again)
             if is_choice:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from cryoscout.core.names import name_of_source
 from cryoscout.formats.records import (
     EXPOSURE_COLUMNS,
     HOLE_COLUMNS,
@@ -18,7 +19,6 @@ from cryoscout.formats.records import (
     SQUARE_COLUMNS,
     SourceRecords,
 )
-from cryoscout.intake.assemble_names import name_of_source
 from cryoscout.session.vendor_fields import VendorFields, packed, unpacked
 
 NO_ID = "(no id)"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -62,11 +61,6 @@ def _joined(
         why="no exposure of a hole has the name" if len(lost) else "",
         target="exposures",
     )
-
-
-def name_of_source(path: Path) -> str:
-    """What a source is called in tables: its last part, also where it was given as `.`."""
-    return path.name or path.resolve().name or str(path)
 
 
 def _places(names: Sequence[str], targets: Sequence[str]) -> NDArray[np.int64]:

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from cryoscout.core.errors import FileFormatError
+from cryoscout.core.names import name_of_source
 from cryoscout.core.telling import SILENT, Telling
 from cryoscout.formats.epu.files import detect as is_epu
 from cryoscout.formats.epu.followed import FollowedFolder
@@ -22,7 +23,7 @@ from cryoscout.formats.records import FileStamp, WholeReadingNeededError
 from cryoscout.formats.registry import Format, format_of
 from cryoscout.intake.assemble import OnlyResultsError, earlier_exposures
 from cryoscout.intake.assemble_ctf import ANOTHER_RESULT, CTF_RESULTS
-from cryoscout.intake.assemble_names import epu_shot, name_of_source
+from cryoscout.intake.assemble_names import epu_shot
 from cryoscout.intake.followed_results import FollowedResults, names_to_join
 from cryoscout.intake.join_results import joined_results
 from cryoscout.intake.join_rows import JoinedRows, KnownFields, joined_rows, new_fields, new_provenance
@@ -227,7 +228,7 @@ class FollowedSources:
             if each.new_stamps():
                 payloads += new_fields(each.new_extra(), name, reader, stored, self._fields)
         rows = [
-            ("exposures", "ctf_max_res_angstrom", each.path.name, each.format.name)
+            ("exposures", "ctf_max_res_angstrom", name_of_source(each.path), each.format.name)
             for each in self._results
             if each.new_stamps() and each.has_results
         ]

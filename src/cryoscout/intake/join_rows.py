@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cryoscout.core.names import name_of_source
 from cryoscout.formats.records import FewRecords, ReadExposure, ReadHole, WholeReadingNeededError
 from cryoscout.intake.assemble_fields import not_known
-from cryoscout.intake.assemble_names import name_of_source
 from cryoscout.intake.assemble_shots import shot_key_of
 from cryoscout.session.store_events import columns_of_frame
 from cryoscout.session.stored_rows import Row, StoredRows
@@ -96,7 +96,7 @@ def joined_rows(few: FewRecords, stored: StoredRows, fields: KnownFields) -> Joi
 def _provenance(few: FewRecords) -> list[tuple[str, ...]]:
     """As `assemble` has it; which holes are chosen no image says."""
     rows = [("holes", "x_um, y_um, x_px, y_px")] + ([("exposures", "started_at")] if few.exposures else [])
-    return [(*row, few.path.name, few.format) for row in rows]
+    return [(*row, name_of_source(few.path), few.format) for row in rows]
 
 
 class _Places:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cryoscout.core.errors import DataError, InputError
 from cryoscout.core.grey_levels import to_8_bit
+from cryoscout.core.names import name_of_source
 from cryoscout.formats.epu.names import square_folder
 from cryoscout.formats.epu.pictures import square_of_picture, square_pictures
 from cryoscout.perception.crops import cut_crops
@@ -117,7 +118,7 @@ def cut_session(
     others = [path.name for path in files if path not in joined]
     parents = " or ".join(places.frame.parents)
     report = JoinReport(
-        f"pictures of {folder.name}", len(files), len(joined), tuple(others[:NAMES_SHOWN]),
+        f"pictures of {name_of_source(folder)}", len(files), len(joined), tuple(others[:NAMES_SHOWN]),
         f"not named as a {parents}, or left out" if others else "", image_row.count(None),
     )  # fmt: skip
     return CutImages(

@@ -347,10 +347,19 @@ def _title_of_plan(label: str, request: ReportRequest, work_list: WorkList) -> s
     )
 
 
-def _route_section(session: Session, request: ReportRequest, advice: Advice) -> ReportSection:
-    course, work_list = advice.planned.course, advice.work_list
+def _words_on_plan(work_list: WorkList) -> str:
     where = "outside every grid" if work_list.start is None else f"at {work_list.start}"
     low, high = work_list.interval_80
+    words = f"It starts {where}. With a probability of 80 % it gives {low:.0f} to {high:.0f}."
+    if work_list.set_aside_min:
+        words += (
+            f" {work_list.set_aside_min:.1f} minutes are set aside for pauses, as many as the session had."
+        )
+    return words
+
+
+def _route_section(session: Session, request: ReportRequest, advice: Advice) -> ReportSection:
+    course, work_list = advice.planned.course, advice.work_list
     believed = replace(advice.problem, prior_p_good=advice.planned.p_good)
     scene = scene_of_session(
         session, believed, RouteOnMap(course.route, course.start_hole, None, advice.problem.imaged)
@@ -358,12 +367,7 @@ def _route_section(session: Session, request: ReportRequest, advice: Advice) -> 
     return ReportSection(
         "The plan for the holes that are left",
         [
-            f"It starts {where}. With a probability of 80 % it gives {low:.0f} to {high:.0f}."
-            + (
-                f" {work_list.set_aside_min:.0f} minutes are set aside for pauses, as many as the session had."
-                if work_list.set_aside_min
-                else ""
-            ),
+            _words_on_plan(work_list),
             *work_list.notes,
         ],
         svg=svg_text(route_figure(scene), _title_of_plan(advice.setting.label, request, work_list), "plan"),

@@ -190,7 +190,8 @@ def test_the_operators_file_is_never_overwritten(tmp_path):
         (
             [PlannedHole("3-A", "a", 0.5)],
             InputError,
-            r"A route must name holes of made_by_hand.*Got '3-A' instead\.",
+            r"A route must name holes of made_by_hand.*Got '3-A' instead\..* "
+            r"Remedy: give the navigator that the session was imported from\.",
         ),
     ],
 )

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import FileFormatError, InputError
+from cryoscout.core.names import name_of_source
 from cryoscout.core.picture_file import PictureError, opened_picture
 from cryoscout.formats.leginon.names import parse_name
 from cryoscout.session.joins import JoinReport, join_by_name, leginon_stem
@@ -34,7 +35,10 @@ def read_crops(
         raise FileFormatError(folder, None, f"must be a folder with hole images {PATTERN}. Got none instead.")
     targets = [_target_of(file) for file in files]
     place, report = join_by_name(
-        targets, holes["hole_id"].tolist(), f"hole images of {folder.name}", "no CTF table names the hole"
+        targets,
+        holes["hole_id"].tolist(),
+        f"hole images of {name_of_source(folder)}",
+        "no CTF table names the hole",
     )
     by_patch: dict[str, list[NDArray[np.uint8]]] = {}
     image_row: list[int | None] = [None] * len(holes)

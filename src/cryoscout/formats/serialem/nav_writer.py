@@ -30,6 +30,7 @@ FIRST_MADE_ID = 50_000
 
 USER_VALUE = "UserValue1"
 NOTE_OF_PLAN = "cryoscout"
+_REMEDY = "Remedy: give the navigator that the session was imported from."
 IDS_OF_REVISION = 200
 """More than the holes of a plan that are merged at once and their groups."""
 
@@ -156,7 +157,7 @@ def write_nav_of_squares(source: NavFile, squares: Sequence[PlannedSquare], path
         if item is None:
             raise InputError(
                 f"The squares of a plan must be items of {source.path.name}. Got {square.square_id!r} instead. "
-                "Remedy: give the navigator that the session was imported from."
+                f"{_REMEDY}"
             )
         if square.square_id in chosen:
             raise InputError(f"A square must be opened once. Got {square.square_id!r} again instead.")
@@ -229,7 +230,7 @@ def _unknown_hole(source: NavFile, hole_id: str, holes: dict[str, NavItem]) -> s
     same_label = [item.id for item in holes.values() if item.label == hole_id]
     near = same_label or difflib.get_close_matches(hole_id, holes, n=1, cutoff=0.4)
     hint = f" Did you mean {' or '.join(near[:3])}?" if near else ""
-    return f"A route must name holes of {source.path.name}. Got {hole_id!r} instead.{hint}"
+    return f"A route must name holes of {source.path.name}. Got {hole_id!r} instead.{hint} {_REMEDY}"
 
 
 def _unmark(source: NavFile, sections: list[Section], chosen_places: set[int]) -> tuple[int, int]:
