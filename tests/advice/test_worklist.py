@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from cryoscout.advice.work_list import (
     CSV_COLUMNS,
     PlaceNames,
+    PlannedLook,
     WorkList,
     name_within,
     named_visits,
@@ -286,6 +287,15 @@ def test_list_page_and_json_say_where_a_hole_is_where_that_is_known(two_grids):
     without = listed(two_grids, [0, 1])
     assert [(visit.x_um, visit.y_um) for visit in without.visits] == [(None, None)] * 2
     assert "position of the hole" not in without.to_html()
+
+
+def test_looks_after_holes_have_their_own_numbers_as_on_the_map_and_in_json(two_grids):
+    look = PlannedLook(1, "s9", "000g", None, None, None, 2.0, (0.0, 4.0), 5.0, 0.4, (0.0, 0.8), in_plan=True)
+    plan = replace(listed(two_grids, [1, 2]), looks=(look,))
+    page = plan.to_html()
+    assert "1. Look at square s9" in page
+    assert f"of which {plan.minutes_used:.1f} min are planned for holes" in page
+    assert plan.to_json()["looks"][0]["order"] == 1
 
 
 def test_the_short_name_is_what_the_parent_does_not_say():

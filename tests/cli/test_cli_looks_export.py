@@ -55,11 +55,18 @@ def test_the_list_has_looks_as_steps(cli, tmp_path, atlas):
     assert float(rows[0]["x_um"]) == pytest.approx(looks[0]["x_um"])
     assert cli(f"plan run.session {TIMES} --export html -o out.html").code == 0
     page = (tmp_path / "out.html").read_text()
-    assert "none is seen yet: the squares to open stand below" in page
+    assert "none is planned: the squares to open stand below" in page
+    assert "of which 0.0 min" not in page
     assert "Good micrographs expected" not in page
     assert f"1. Look at square {in_plan[0]['square']} of grid 19493178 at" in page
     assert page.count("<rect") == 272  # every square at its place
     assert page.count('fill="#0072b2"') >= len(in_plan)
+    sides = re.findall(r'width="([\d.]+)" height="[\d.]+" fill="#(?:0072b2|9ecae1)"', page)
+    assert len(sides) == len(looks)
+    assert min(map(float, sides)) >= 12  # small squares show their number too
+    # Lines of looks are long, and wrap.
+    assert '<li class="later">' in page
+    assert 'class="p"' not in page
 
 
 def test_the_report_of_an_atlas_draws_it_with_names(cli, tmp_path, atlas):

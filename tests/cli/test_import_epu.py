@@ -197,6 +197,16 @@ def test_a_session_that_is_named_by_a_dot_is_called_by_its_folder(cli, tmp_path,
     assert "Note: :" not in answer.out
 
 
+def test_a_list_of_holes_that_no_file_places_on_a_picture_says_so(cli, tmp_path):
+    """Pictures of the squares are there; the files that place holes on them are not."""
+    assert cli(f"import {SMARTEM} -o mine.session").code == 0
+    answer = cli("plan mine.session --looks free --policy index --budget-min 60 --export html -o list.html")
+    assert answer.code == 0
+    assert "2 squares or patches are drawn" in answer.err
+    assert "No file says where the holes are on a picture of their square" in answer.err
+    assert "No picture of them was found" not in answer.err
+
+
 def test_shots_of_a_hole_are_timed_apart_from_visits(cli, made, tmp_path):
     folder, truth = made
     told = imported(cli, folder)

@@ -24,6 +24,8 @@ _TO_OPEN, _LATER, _SEEN, _LINE = "#0072b2", "#9ecae1", "#009e73", "#8a8a86"
 _SHARE_OF_PITCH = 0.72
 """Side of a square whose area is not known, of the distance between neighbours."""
 _MARGIN = 0.05
+_LEAST_SIDE_PX = 12.0
+"""Of a square to open, so that its number stands in it."""
 
 
 def atlas_maps(session: Session, work_list: WorkList) -> list[SquareMap]:
@@ -133,6 +135,7 @@ def _boxes(
             told += ", holes of it are in the plan"
         if look is not None:
             fill = _TO_OPEN if look.in_plan else _LATER
+            size = max(size, _LEAST_SIDE_PX)
             told += f", number {look.order}: {look.expected_good:.1f} good expected, {look.rate:.2f} per min"
         yield (
             f'<g><title>{escape(told)}</title><rect x="{x - size / 2:.1f}" y="{y - size / 2:.1f}" '

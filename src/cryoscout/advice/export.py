@@ -283,10 +283,11 @@ def _write_html(request: ExportRequest, session: Session, work_list: WorkList, p
     pictures = pictures_of_session(session, request.pictures)
     maps, atlas = square_maps(session, work_list, pictures), atlas_maps(session, work_list)
     write_whole(path, work_list.to_html([*atlas, *maps]))
+    on_pictures = session.holes[["x_px", "y_px"]].notna().all(axis=1).any()
     if not maps:
         if not work_list.visits:
             return () if atlas else ("No stage position of a square is known, so no atlas is drawn.",)
-        if session.holes[["x_px", "y_px"]].notna().all(axis=1).any():
+        if on_pictures:
             return (
                 "The holes have places on pictures alone, and no picture of them was found, so no square is drawn: "
                 "--pictures FOLDER names those of your squares or patches.",
@@ -298,6 +299,8 @@ def _write_html(request: ExportRequest, session: Session, work_list: WorkList, p
     if not pictures:
         notes.append(
             "No picture of them was found: --pictures FOLDER names those of your squares or patches."
+            if on_pictures
+            else "No file says where the holes are on a picture of their square, so they stand on a map of the stage."
         )
     return tuple(notes)
 
