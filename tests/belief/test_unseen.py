@@ -22,14 +22,16 @@ def tree_of(n_squares=6, patches=2, holes=8, seen_squares=3):
     )
 
 
-def believed(tree, location, features=None, good=None, prior=PRIOR):
+def believed(tree, location, features=None, good=None, prior=PRIOR, room=None):
     belief = EffectBelief(location, tree.patch_of_hole, tree, Y1_EFFECTS)
     if good is not None:
         belief.observe_many(np.arange(len(location)), good)
     looked = np.bincount(tree.square_of_patch, minlength=tree.n_squares) > 0
     features = np.empty((tree.n_squares, 0)) if features is None else features
     everything = np.ones(tree.n_patches, dtype=bool)
-    return believe_unseen(tree, location, belief.evidence, Y1_EFFECTS, looked, everything, features, prior)
+    return believe_unseen(
+        tree, location, belief.evidence, Y1_EFFECTS, looked, everything, features, prior, room
+    )
 
 
 def test_the_prediction_of_unseen_squares_is_that_of_the_joint_gaussian():
@@ -101,6 +103,36 @@ def test_draws_of_whole_places_have_the_expected_numbers():
     assert np.all(good <= imaged)
     fewer, chosen, _ = draw_looks(found, 5, 2, 0.5, 1.0, 4000, rng)
     assert fewer.sum() / chosen.sum() > good.sum() / imaged.sum()
+
+
+def test_a_square_holds_patches_in_proportion_to_its_room():
+    tree = tree_of()
+    location = np.random.default_rng(2).normal(0.0, 1.0, tree.n_holes)
+    # Three squares were looked at, of half the usual room, with two patches each: a usual one has four.
+    room = np.array([0.5, 0.5, 0.5, 1.0, 0.1, np.nan])
+    found = believed(tree, location, room=room)
+    usual = (2.0 * 3 + Y1_UNSEEN.patches_per_square) / (0.5 * 3 + 1)
+    assert found.patches_per_square == pytest.approx(usual)
+    np.testing.assert_allclose(found.patches_of_square()[3:], [usual, 0.1 * usual, usual])
+    rng = np.random.default_rng(4)
+    for square, share in ((3, 1.0), (4, 0.1), (5, 1.0)):
+        drawn = found.draw_patches(square, 8000, rng)
+        assert drawn.mean() == pytest.approx(share * (3 * 4.0 + Y1_UNSEEN.patches_per_square) / 4, rel=0.05)
+    # What a speck showed is not blown up.
+    speck = believed(tree, location, room=np.array([0.001, 0.001, 0.001, 1.0, 1.0, 1.0]))
+    assert speck.draw_patches(3, 4000, rng).max() <= max(2.0 / 0.25 + 1, 20)
+
+
+def test_where_no_atlas_says_a_size_all_squares_are_alike_to_the_digit():
+    tree = tree_of()
+    location = np.random.default_rng(2).normal(0.0, 1.0, tree.n_holes)
+    draws = [
+        draw_looks(believed(tree, location, room=room), 5, None, 0.0, 1.0, 200, np.random.default_rng(3))
+        for room in (None, np.full(6, np.nan), np.ones(6))
+    ]
+    for other in draws[1:]:
+        for one, two in zip(draws[0], other, strict=True):
+            np.testing.assert_array_equal(one, two)
 
 
 def test_draws_look_at_the_others_only_where_the_first_patch_shows_enough():

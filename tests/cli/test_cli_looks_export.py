@@ -14,6 +14,7 @@ from cryoscout.formats.epu.athena import read_decisions
 from cryoscout.formats.leginon.order import LeginonOrder, read_order, write_order
 from cryoscout.formats.serialem.nav import read_nav
 from cryoscout.formats.smartscope.selection import read_selection
+from cryoscout.session.named import load_session
 
 DATA = Path(__file__).parents[1] / "formats" / "data"
 UUID = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
@@ -42,6 +43,15 @@ def test_the_decisions_open_the_planned_squares_and_no_other(cli, tmp_path, atla
     opened = [str(each.hole_id) for each in record.holes if each.result == "true"]
     assert opened == [look["square"] for look in in_plan]
     assert len(record.holes) == 272
+
+
+def test_pieces_of_squares_come_after_whole_ones(cli, tmp_path, atlas):
+    """On the real atlas a tenth of all squares are cut ones of a quarter of the usual area and specks."""
+    _, looks = looks_of(cli)
+    squares = load_session(str(tmp_path / "run.session")).squares.set_index("square_id")["area_um2"]
+    assert (squares < squares.median() / 4).mean() > 0.08
+    first = squares.loc[[look["square"] for look in looks[:20]]]
+    assert first.min() > squares.median()
 
 
 def test_the_list_has_looks_as_steps(cli, tmp_path, atlas):

@@ -26,7 +26,7 @@ def hidden_world(session: Session, prediction: Prediction, problem: RoutingProbl
 
     from cryoscout.routing.looking import World
     from cryoscout.routing.places import Places
-    from cryoscout.session.looks import atlas_features
+    from cryoscout.session.looks import atlas_features, square_room
 
     tree = problem.tree
     patch_empty = np.bincount(tree.patch_of_hole[truth.measured], minlength=tree.n_patches) == 0
@@ -34,7 +34,8 @@ def hidden_world(session: Session, prediction: Prediction, problem: RoutingProbl
     features = atlas_features(session)
     if np.isnan(features).all():
         features = features[:, :0]
-    return World(problem, Places(square_empty, patch_empty, features), prediction.of_seen)
+    places = Places(square_empty, patch_empty, features, square_room=square_room(session))
+    return World(problem, places, prediction.of_seen)
 
 
 def notes_on_minutes_of_looks(model: TimeModel) -> tuple[str, ...]:

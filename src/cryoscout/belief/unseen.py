@@ -7,7 +7,8 @@ The logit of a hole h of patch p, as `EffectBelief` has it, is m_h + e_p. Of an 
 
 with independent zero-mean Gaussian terms, d_h ~ N(0, within^2). A look shows L_p and d_h; e_p shows itself in results
 alone. Both are linear Gaussian models, solved exactly given the patches that were seen (L_p) and the sites of their
-results (e_p, as the belief keeps them). Means and numbers have priors fitted to the training patches of Y1
+results (e_p, as the belief keeps them). A square holds patches in proportion to its room, the area that the atlas shows
+over the usual one. Means and numbers have priors fitted to the training patches of Y1
 (scripts/fit_y1_unseen.py) and are learned in the session; so is how far predictions spread.
 """
 
@@ -40,6 +41,10 @@ PRIOR_P_GOOD = 0.379
 
 PRIOR_CURVE = np.linspace(0.73, 0.03, 20)
 """Sorted p_good of a patch where none was seen yet, about the mean curve of the Y1 training patches."""
+
+
+LEAST_ROOM_SEEN = 0.25
+"""What a smaller piece of a square showed is not blown up to a whole one by more than this."""
 
 
 class UnseenPrior(Settings):
@@ -104,24 +109,42 @@ class UnseenPlaces:
     effect_own: float
     within: float  # variance of d
     holes_per_patch: float  # expected
-    patches_per_square: float  # expected of a square that was not looked at, empty ones included
+    patches_per_square: float  # expected of a square of room 1 that was not looked at, empty ones included
     hole_counts: NDArray[np.int64]  # (c,) numbers of holes of the patches seen so far
     patch_counts: NDArray[np.int64]  # (c,) numbers of patches of the squares looked at so far
     prior: UnseenPrior
+    room: NDArray[np.float64]  # (S,) of every square
+    room_seen: NDArray[np.float64]  # (c,) of the squares looked at so far
 
     def square_level(self) -> NDArray[np.float64]:
         """(S,) expected logit of a hole of an unseen patch: what places are ranked by where looks cost the same."""
         return self.prediction + self.effect
 
-    def draw_numbers(self, kind: str, draws: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Numbers of holes of a patch, or patches of a square, (draws,): one that was seen, or one of the prior."""
-        seen = self.hole_counts if kind == "holes" else self.patch_counts
-        mean = self.prior.holes_per_patch if kind == "holes" else self.prior.patches_per_square
+    def patches_of_square(self) -> NDArray[np.float64]:
+        """(S,) expected patches of every square that was not looked at, empty ones included."""
+        return self.patches_per_square * self.room
+
+    def draw_holes(self, draws: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Numbers of holes of a patch, (draws,): one that was seen, or one of the prior."""
+        return self._drawn(self.hole_counts, self.prior.holes_per_patch, draws, rng)
+
+    def draw_patches(self, square: int, draws: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Numbers of patches of a square, (draws,): of its room, one that was seen elsewhere, or one of the prior."""
+        room = float(self.room[square])
+        seen = self.patch_counts * (room / np.maximum(self.room_seen, LEAST_ROOM_SEEN))
+        return self._drawn(seen, room * self.prior.patches_per_square, draws, rng)
+
+    def _drawn(
+        self, seen: NDArray[np.int64] | NDArray[np.float64], mean: float, draws: int, rng: np.random.Generator
+    ) -> NDArray[np.int64]:
         weigh = self.prior.counts_weigh
         from_prior = rng.random(draws) < weigh / (weigh + len(seen))
         drawn = rng.poisson(mean, draws)
         if len(seen):
-            drawn = np.where(from_prior, drawn, rng.choice(seen, draws))
+            chosen = rng.choice(seen, draws)
+            if np.any(seen % 1):  # up or down, so that the mean is right
+                chosen = np.floor(chosen + rng.random(draws))
+            drawn = np.where(from_prior, drawn, chosen)
         return np.asarray(drawn, dtype=np.int64)
 
 
@@ -142,9 +165,7 @@ def draw_looks(
     goes_on : probability that the first patch shows enough of what the square shares for the others to be looked at
     """
     good, imaged = np.zeros(draws), np.zeros(draws)
-    patches = (
-        np.full(draws, n_patches) if n_patches is not None else unseen.draw_numbers("patches", draws, rng)
-    )
+    patches = np.full(draws, n_patches) if n_patches is not None else unseen.draw_patches(square, draws, rng)
     seen_level = rng.normal(unseen.prediction[square], np.sqrt(unseen.prediction_shared[square]), draws)
     effect = rng.normal(unseen.effect[square], np.sqrt(unseen.effect_shared[square]), draws)
     spread = np.sqrt(unseen.prediction_shared[square])
@@ -158,7 +179,7 @@ def draw_looks(
     of_draw = np.repeat(np.arange(draws), patches)
     level = seen_level[of_draw] + rng.normal(0.0, np.sqrt(unseen.prediction_own), total)
     effect_of_patch = effect[of_draw] + rng.normal(0.0, np.sqrt(unseen.effect_own), total)
-    holes = unseen.draw_numbers("holes", total, rng)
+    holes = unseen.draw_holes(total, rng)
     of_patch = np.repeat(np.arange(total), holes)
     location = level[of_patch] + rng.normal(0.0, np.sqrt(unseen.within), len(of_patch))
     # A look shows predictions alone; effects are shown by results, which are still to come.
@@ -181,12 +202,15 @@ def believe_unseen(
     patch_looked: NDArray[np.bool_],
     features: NDArray[np.float64],
     prior: UnseenPrior,
+    room: NDArray[np.float64] | None = None,
 ) -> UnseenPlaces:
     """The belief about what is not seen, from what is.
 
     location : (n,) logits of the seen holes without effects     evidence : (P, 2) `EffectBelief.evidence`
     features : (S, f) standardised, NaN unknown (counts as average)
+    room : (S,) for patches, 1 is usual, NaN unknown (counts as usual); None: unknown of all
     """
+    room = np.ones(tree.n_squares) if room is None else np.where(np.isfinite(room), room, 1.0)
     count = np.bincount(tree.patch_of_hole, minlength=tree.n_patches)
     seen = np.flatnonzero(patch_looked & (count > 0))
     level = np.bincount(tree.patch_of_hole, weights=location, minlength=tree.n_patches)[seen] / count[seen]
@@ -215,16 +239,19 @@ def believe_unseen(
         effect_shared,
         effects.patch,
         within,
-        _mean_number(holes, prior.holes_per_patch, prior.counts_weigh),
-        _mean_number(patches, prior.patches_per_square, prior.counts_weigh),
+        _mean_number(holes, float(len(holes)), prior.holes_per_patch, prior.counts_weigh),
+        _mean_number(patches, float(room[square_looked].sum()), prior.patches_per_square, prior.counts_weigh),
         holes,
         patches,
         prior,
+        room,
+        room[square_looked],
     )
 
 
-def _mean_number(seen: NDArray[np.int64], prior: float, weigh: float) -> float:
-    return float((weigh * prior + seen.sum()) / (weigh + len(seen)))
+def _mean_number(seen: NDArray[np.int64], places: float, prior: float, weigh: float) -> float:
+    """Of a place: what was seen in so many (a square of half the room is half a one), and a prior."""
+    return float((weigh * prior + seen.sum()) / (weigh + places))
 
 
 def _spread(

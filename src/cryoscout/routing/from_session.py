@@ -19,7 +19,7 @@ from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
 from cryoscout.routing.replay import Truth
 from cryoscout.routing.time_model import TimeModel
 from cryoscout.routing.times import keeps_grid_switch, time_model_for
-from cryoscout.session.looks import atlas_features, patches_looked_at, squares_looked_at
+from cryoscout.session.looks import atlas_features, patches_looked_at, square_room, squares_looked_at
 from cryoscout.session.model import Session
 
 MARK_GOES_WITH_THE_IMAGE = frozenset({"serialem"})
@@ -101,7 +101,7 @@ def places_of(session: Session) -> Places | None:
     if squares.all() and patches.all():
         return None
     xy_um = session.squares[["x_um", "y_um"]].to_numpy(dtype=np.float64)
-    return Places(squares, patches, atlas_features(session), xy_um)
+    return Places(squares, patches, atlas_features(session), xy_um, square_room=square_room(session))
 
 
 def stage_positions_um(session: Session) -> NDArray[np.float64] | None:

@@ -133,6 +133,7 @@ class Sight:
                 looked[patches],
                 features.square_features,
                 features.square_xy_um,
+                square_room=features.square_room,
             ),
             stands_at=at,
         )

@@ -37,6 +37,9 @@ class Places:
     square_features: NDArray[np.float64]  # (S, f) of the atlas, standardised within the session; NaN unknown
     square_xy_um: NDArray[np.float64] | None = None  # (S, 2) stage frame; NaN unknown
     square_out: NDArray[np.bool_] | None = None  # (S,) squares that nobody is to look into; None: none
+    square_room: NDArray[np.float64] | None = (
+        None  # (S,) room for patches, 1 is usual; NaN unknown, None of all
+    )
 
     def __post_init__(self) -> None:
         of_square = self.square_features

@@ -26,9 +26,10 @@ def unseen_of(
     if places is None:
         square_looked = np.ones(tree.n_squares, dtype=bool)
         patch_looked, features = np.ones(tree.n_patches, dtype=bool), np.empty((tree.n_squares, 0))
+        room = None
     else:
         square_looked, patch_looked = places.square_looked, places.patch_looked
-        features = places.square_features
+        features, room = places.square_features, places.square_room
     return believe_unseen(
         tree,
         location_of(problem.prior_p_good, problem.effects.total),
@@ -38,4 +39,5 @@ def unseen_of(
         patch_looked,
         features,
         prior,
+        room,
     )

@@ -55,6 +55,18 @@ def atlas_features(session: Session) -> NDArray[np.float64]:
     return standardised
 
 
+def square_room(session: Session) -> NDArray[np.float64]:
+    """(S,) area of every square over the median of its grid: as many patches fit, of the usual number; NaN unknown."""
+    area = session.squares["area_um2"].to_numpy(dtype=np.float64)
+    area = np.where(area > 0, area, np.nan)
+    grid = session.tree().grid_of_square
+    room = np.full(len(area), np.nan)
+    for each in np.unique(grid[np.isfinite(area)]):
+        rows = np.flatnonzero((grid == each) & np.isfinite(area))
+        room[rows] = area[rows] / np.median(area[rows])
+    return room
+
+
 def notes_on_looks(session: Session) -> tuple[str, ...]:
     """What the looks of a session say that cannot be, or that is worth knowing; nothing is left out for it."""
     squares, patches, tree = session.squares, session.patches, session.tree()

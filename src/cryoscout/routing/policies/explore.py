@@ -226,7 +226,7 @@ class _Valued:
         )
         table = shots * _unseen_nodes(unseen)
         n_unseen = np.bincount(tree.square_of_patch[~places.patch_looked], minlength=tree.n_squares)
-        expected = np.where(places.square_looked, n_unseen, max(unseen.patches_per_square, 1e-3))
+        expected = np.where(places.square_looked, n_unseen, np.maximum(unseen.patches_of_square(), 1e-3))
         if places.square_out is not None:
             expected = np.where(places.square_out, 0.0, expected)
         closed = ~places.square_looked

@@ -47,9 +47,9 @@ SKETCHED: dict[str, tuple[float, ...]] = {
 }
 """The figures that the targets were set by, of a sketch on the same minutes (12 starts)."""
 TARGETS = (55.0, 118.0, 238.0, 330.0)
-EXPLORE_RULE = 2
-"""Number of the rule by which `explore` values places, raised when it gives other routes: then its rows are redone, and
-no others."""
+EXPLORE_RULE = {Y1: 2, WHOLE: 2, ATLAS: 3}
+"""Number of the rule by which `explore` values places, raised where it gives other routes: then its rows are redone,
+and no others."""
 MOST_SHIFT = 3.0
 """Targets move by what the crude rule here finds more or less than the sketched one, where that is more than this."""
 
@@ -115,7 +115,7 @@ def trials(profile: Profile) -> list[Trial]:
                         "runs": runs_of(part, profile),
                     }  # fmt: skip
                     if spec.policy == "explore":
-                        parameters["rule"] = EXPLORE_RULE
+                        parameters["rule"] = EXPLORE_RULE[part]
                     what = "sessions" if part == ATLAS else "starts"
                     name = f"{part}: {spec.key}, {budget:g} min, {what} {first + 1}-{last}"
                     order = (budget, part_rank, first if part == ATLAS else 0)
@@ -151,7 +151,7 @@ def simulated_world(seed: int, preset: str = ATLAS) -> tuple[World, Truth]:
 
     seed : FIRST_SESSION_SEED and above in the study
     """
-    from cryoscout.session.looks import atlas_features
+    from cryoscout.session.looks import atlas_features, square_room
     from cryoscout.simulate.presets import simulation_named
     from cryoscout.simulate.session import to_session
     from cryoscout.simulate.tables import simulate_tables
@@ -181,8 +181,9 @@ def simulated_world(seed: int, preset: str = ATLAS) -> tuple[World, Truth]:
         return model.p_good(score, tree.patch_of_hole, tree), model.loadings(score, tree.patch_of_hole, tree)
 
     nothing = np.zeros(tree.n_squares, dtype=bool), np.zeros(tree.n_patches, dtype=bool)
-    features = atlas_features(to_session(session, preset))
-    return World(problem, Places(*nothing, features), of_seen), session.truth()
+    seen = to_session(session, preset)
+    places = Places(*nothing, atlas_features(seen), square_room=square_room(seen))
+    return World(problem, places, of_seen), session.truth()
 
 
 def run_trial(trial: Trial) -> Json:
