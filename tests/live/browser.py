@@ -143,3 +143,49 @@ class Page:
         """Write the operator's initials."""
         self.tab.fill("#author", initials)
         self.tab.keyboard.press("Escape")
+
+
+SHIFTED_CLOCK = """(() => {
+  const real = Date;
+  window.clockShiftMs = MILLISECONDS;
+  const now = () => real.now() + window.clockShiftMs;
+  window.Date = class extends real {
+    constructor(...given) { if (given.length) super(...given); else super(now()); }
+    static now() { return now(); }
+  };
+  Object.defineProperty(document, "hidden", { get: () => Boolean(window.isHidden) });
+})()"""
+
+
+def with_own_clock(page: Page, ahead_s: float = 0.0) -> None:
+    """From the next load on its clock is ahead by `window.clockShiftMs`, and `window.isHidden` puts the tab away."""
+    page.tab.add_init_script(SHIFTED_CLOCK.replace("MILLISECONDS", str(1000.0 * ahead_s)))
+
+
+def sleep_over(page: Page, hours: float) -> None:
+    """The tab is put away, and looked at again after so many hours by its clock."""
+    event = "document.dispatchEvent(new Event('visibilitychange'))"
+    page(f"window.isHidden = true; {event}")
+    page(f"window.clockShiftMs += {3.6e6 * hours}; window.isHidden = false; {event}")
+
+
+def slow_network(page: Page, latency_ms: float = 400.0, kb_per_s: float = 50.0) -> None:
+    """From now on everything, the socket too, is so slow."""
+    told = page.context.new_cdp_session(page.tab)
+    told.send("Network.enable")
+    told.send(
+        "Network.emulateNetworkConditions",
+        {
+            "offline": False,
+            "latency": latency_ms,
+            "downloadThroughput": 1000.0 * kb_per_s,
+            "uploadThroughput": 1000.0 * kb_per_s,
+        },
+    )
+
+
+def start_again(served: Served) -> None:
+    """Start a server that was killed, at the address that it had."""
+    port = served.address().split(":")[2].split("/")[0]
+    served.arguments = tuple(port if each == "0" else each for each in served.arguments)
+    served.start()

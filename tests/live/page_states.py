@@ -266,6 +266,36 @@ STATES: tuple[State, ...] = (
         "zoom, place and a half-typed note as they were.",
         does="restart",
     ),
+    State(
+        "slow network",
+        "Reading the session since",
+        "the time since when; no number that is not read, and grey what is of before; lamps that have heard nothing.",
+        does="slow",
+    ),
+    State(
+        "key ended",
+        "This page's key has ended. Open the address that serve printed again in another tab: this one then goes on",
+        "the page's lamp is a cross, verdict and numbers grey; what was typed stays.",
+        does="key",
+    ),
+    State(
+        "clock wrong",
+        "This computer's clock is 120 min ahead of the server's: times here are the server's.",
+        "the server's time at the top, lamps and numbers as with a right clock.",
+        does="clock",
+    ),
+    State(
+        "awake after a night",
+        "Awake again: what came since",
+        "nothing is called old or gone before it was asked for; History says what came.",
+        does="sleep",
+    ),
+    State(
+        "another session in its place",
+        "Another session stands at this place since",
+        "the holes and the verdict of that session, nothing selected; a half-typed note as it was.",
+        does="replace",
+    ),
 )
 
 

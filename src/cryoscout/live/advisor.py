@@ -26,6 +26,12 @@ from cryoscout.session.store import SessionStore
 POLL_S = 0.5
 """How often events of other processes are looked for."""
 OWN_CLOCK_TOLD_S = 1800.0
+REPLACED_TOLD_S = 1800.0
+REPLACED = (
+    "Another session was put in the place of this one while it was served.",
+    "What is shown is of that one: put the right one back, or say its end and target again.",
+)
+"""The sentence, and what to do."""
 TICK_S = 60.0
 """An advice is computed anew at least so often, because minutes pass."""
 _NEEDS_NO_ADVICE = frozenset(("planned", "sent", "accepted", "noted", "error"))
@@ -68,9 +74,18 @@ class Advisor:
         self._thread: threading.Thread | None = None
         self._writes = threading.Lock()
         self._plans = threading.Lock()
-        self._writer = SessionStore.open(self.location)
-        self._writer.keep_open()
+        self._writer = self._opened()
         self._live = LiveSession(FollowedSession.open(self.location), self.settings, self.run_id, self.clock)
+
+    def _opened(self) -> SessionStore:
+        store = SessionStore.open(self.location)
+        store.keep_open()
+        return store
+
+    @property
+    def run_id_now(self) -> str:
+        """What tells what is advised from what was before: `run_id`, and a number where another session came."""
+        return self._live.run_id
 
     def start(self) -> None:
         """Begin to advise, in a thread of its own; the first advice is there when this returns."""
@@ -126,6 +141,9 @@ class Advisor:
             if self._ends:
                 return
             self._look_at_own_clock()
+            told = self.troubles.get("replaced")
+            if told is not None and abs(self.clock() - told.since_s) > REPLACED_TOLD_S:
+                self.well("replaced")
             due = abs(self.clock() - last_s) >= TICK_S
             if self._step(force=due):
                 last_s = self.clock()
@@ -162,6 +180,10 @@ class Advisor:
             with self._plans:
                 caught = self._live.catch_up()
             self._say_passed_over()
+            if caught.is_replaced:
+                self._is_behind = True  # also where the next advice fails
+                self.trouble("replaced", *REPLACED, 5)
+                self._write_to_what_stands_there()
             needs = (
                 self._is_behind
                 or caught.is_replaced
@@ -190,6 +212,12 @@ class Advisor:
             return False
         self.well("advice")
         return True
+
+    def _write_to_what_stands_there(self) -> None:
+        """A store refuses to write where another one has come; people are told, and what they say is of that one."""
+        with self._writes:
+            before, self._writer = self._writer, self._opened()
+            before.close()
 
     def _say_passed_over(self) -> None:
         """What was not understood of the events stays said: it is not taken in by itself."""

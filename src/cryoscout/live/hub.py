@@ -106,7 +106,13 @@ class Hub:
 
 def advice_message(moment: Moment) -> Json:
     """What a client gets of an advice."""
-    return {"type": "advice", "run_id": moment.run_id, "revision": moment.revision, "advice": moment.content}
+    return {
+        "type": "advice",
+        "run_id": moment.run_id,
+        "revision": moment.revision,
+        "at": time.time(),  # a browser knows from the first message whether its clock is wrong
+        "advice": moment.content,
+    }
 
 
 async def _until_gone(socket: WebSocket) -> None:

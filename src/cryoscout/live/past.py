@@ -23,7 +23,7 @@ def moment_as_of(advisor: Advisor, event: int, as_of: datetime) -> Moment:
         live = LiveSession(
             FollowedSession(SessionStore.open(place)),
             advisor.settings,
-            advisor.run_id,
+            advisor.run_id_now,
             lambda: as_of.timestamp(),
         )
         try:

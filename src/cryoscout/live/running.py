@@ -83,6 +83,8 @@ class LiveSession:
     _threshold: float | None = None
     _notes: tuple[str, ...] = ()
     _budget_said_min: dict[str, float] = field(default_factory=dict)
+    _replaced: int = 0
+    """How often another session was put in the place of this one; it stands after the dot of `run_id`."""
     passed_over: list[str] = field(default_factory=list)
     """Events of which what they say beside the tables was not understood."""
 
@@ -134,6 +136,9 @@ class LiveSession:
         """Take in what others wrote since; raises StoreError when the store cannot be read, and nothing is lost."""
         caught = self.followed.catch_up()
         if caught.is_replaced:
+            # Numbers of events and of holes are those of another session now: whoever kept any must begin anew.
+            self._replaced += 1
+            self.run_id = f"{self.run_id.partition('.')[0]}.{self._replaced}"
             self.__post_init__()
             return caught
         for event in caught.events:

@@ -51,9 +51,9 @@ class ServedSessions:
     """Held from the look at what others said until the own word is written: of two with one revision, one is told."""
 
     def __post_init__(self) -> None:
-        self._past: OrderedDict[tuple[str, int], Moment] = OrderedDict()
+        self._past: OrderedDict[tuple[str, str, int], Moment] = OrderedDict()
         self._past_lock = threading.Lock()
-        self._sessions: dict[str, tuple[int, Session]] = {}
+        self._sessions: dict[str, tuple[tuple[str, int], Session]] = {}
         self._sessions_lock = threading.Lock()
         self._nights: dict[str, tuple[EventMark | None, Night]] = {}
         self._nights_lock = threading.Lock()
@@ -93,7 +93,7 @@ class ServedSessions:
             return advisor.moment
         moment_asked = as_of.astimezone()
         event = advisor.reading(lambda store: last_event_before(store, moment_asked))
-        key = advisor.name, event
+        key = advisor.name, advisor.run_id_now, event
         with self._past_lock:
             if key in self._past:
                 self._past.move_to_end(key)
@@ -112,8 +112,9 @@ class ServedSessions:
             return moment.session
         with self._sessions_lock:  # who asks at the same time waits for the one reading
             kept = self._sessions.get(advisor.name)
-            if kept is None or kept[0] != newest.revision:
-                kept = newest.revision, advisor.reading(lambda store: store.load())
+            key = newest.run_id, newest.revision
+            if kept is None or kept[0] != key:
+                kept = key, advisor.reading(lambda store: store.load())
                 self._sessions[advisor.name] = kept
             return kept[1]
 

@@ -1,6 +1,6 @@
 // Good micrographs against time, and where the time went: two canvases drawn anew with each advice.
 import { colours, fit } from "./dom.js";
-import { time } from "./words.js";
+import { clock, time } from "./words.js";
 
 const KINDS = ["imaging", "moving", "looking", "focus", "waiting", "pause", "lost"];
 const PATTERN = { imaging: "#3b8bc2", moving: "#c9a227", looking: "#6fb98f", focus: "#9a8fd0", waiting: "#7a8794", pause: "#4c5863", lost: "#d5673a" };
@@ -12,7 +12,7 @@ export function drawFan(canvas, forecast) {
   context.fillStyle = shade.panel; context.fillRect(0, 0, canvas.width, canvas.height);
   if (!forecast || !forecast.minutes || !forecast.minutes.length) return "";
   const w = canvas.width, h = canvas.height, left = 44 * ratio, bottom = 18 * ratio, top = 6 * ratio, right = 8 * ratio;
-  const now = forecast.microscope_at ? new Date(forecast.microscope_at).getTime() : Date.now();
+  const now = forecast.microscope_at ? new Date(forecast.microscope_at).getTime() : clock.nowMs();
   const past = (forecast.collected || []).map((each) => [(new Date(each.at).getTime() - now) / 60000, each.good]).filter((each) => Number.isFinite(each[0]) && each[0] <= 1);
   const last = forecast.minutes[forecast.minutes.length - 1], begin = Math.min(past.length ? past[0][0] : 0, -0.05 * last, -1);
   let most = 1;

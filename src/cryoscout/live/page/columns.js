@@ -80,7 +80,7 @@ export function scoresOf(columns, n) {
     if (OWN.has(name)) continue;
     let low = Infinity, high = -Infinity;
     for (let i = 0; i < n; i += 1) if (Number.isFinite(values[i])) { low = Math.min(low, values[i]); high = Math.max(high, values[i]); }
-    if (high > low) found[name] = { values, low, high };
+    if (high >= low) found[name] = { values, low, high };
   }
   return found;
 }

@@ -9,10 +9,11 @@ import { MessageLine } from "./message.js";
 import { css, DIFFERENCE, ONE_SIDED } from "./palette.js";
 import { Notes, showHelp, showHistory, showNext, showSquares, showTrust } from "./panels.js";
 import { Tryout } from "./tryout.js";
-import { minutes, nearest, percent, scoreWords, shared, short, span, time, whole, zone } from "./words.js";
+import { clock, minutes, nearest, percent, scoreWords, shared, short, span, time, whole, zone } from "./words.js";
 import { lastToUndo, Writes } from "./writes.js";
 
 const FEW_RESULTS = 30, STALE_S = 180; // an advice is made each minute
+const SLOW_MS = 3000, AGAIN_MS = 3000, AWAY_MS = 60000;
 const ALWAYS = "p_good,state,flags,order", ONCE = "x,y,square,patch,prediction,image,ctf";
 const MODES = { watch: "watch: nothing is written for the microscope", suggest: "suggest: files for people and scripts are written", send: "send: a bridge hands the advice to the microscope's software" };
 const LAYERS = [["predicted", "1"], ["measured", "2"], ["difference", "3"], ["order", "4"]];
@@ -25,46 +26,85 @@ const writes = new Writes(api, (told) => messages.tell(told));
 writes.shown = () => (now.advice ? now.advice.revision : 0);
 writes.answered = () => messages.answered();
 writes.author = () => $("author").value.trim();
+writes.ended = ended;
+writes.recorded = (said) => { if (said.what === "note") notes.took(said.body.text); };
 const map = new HoleMap($("map"), $("overview"), (what, picked) => { if (what === "moved") showFollow(); if (what === "selected") showSelected(picked); });
 const tryout = new Tryout(api, writes, () => placeOf(map.selected));
 const notes = new Notes(async (body) => { const sent = await writes.note(body); if (sent.ok) readSaid(); return sent; });
 
 // --- reading -------------------------------------------------------------------------------------
 
-let reading = null, again = false;
+let reading = null, again = false, readingSince = 0, retry = null;
+let asked = 0; // another number for each session and time that is asked for
 // Reads what depends on the advice; a second wish while one runs is one more reading, not many.
 function refresh(advice) {
   if (advice) now.advice = advice;
   if (reading) { again = true; return reading; }
-  reading = read().catch((error) => { if (error.status === 401) messages.set("key", "This page's key has ended. Open the address that serve printed again; what you typed stays.", "worse"); else if (error.status) messages.set("read", `The server says: ${error.message}`, "warn"); else if (!/fetch/i.test(error.message)) console.error(error); /* a lost connection is the link's word */ })
-    .finally(() => { reading = null; if (again) { again = false; refresh(); } });
+  clearTimeout(retry); readingSince = clock.nowMs();
+  reading = read().catch(failed).finally(() => { reading = null; if (again) { again = false; refresh(); } showReading(); });
+  showReading();
   return reading;
+}
+function failed(error) {
+  if (error.name === "AbortError") return; // something else was asked for
+  if (error.status === 401) ended();
+  else if (error.status) { now.refused = asked; messages.set("read", `The server says: ${error.message}`, "warn"); }
+  else if (!/fetch/i.test(error.message)) console.error(error); // a lost connection is the link's word
+  else retry = setTimeout(() => { if (link.isUp) refresh(); }, AGAIN_MS);
+}
+
+// What is asked for is another session or another time: what is on its way is of what was shown before.
+function ask() { asked += 1; api.drop(); now.advice = null; return refresh(); }
+
+// What the page waits for, where nothing of it is shown yet or it takes long. The time stands still, for who listens to it.
+function showReading() {
+  const isOther = now.shownOf !== asked && now.refused !== asked, tookMs = reading ? clock.nowMs() - readingSince : 0;
+  const slow = tookMs > SLOW_MS ? ` since ${time(readingSince, true)}: the network or the server is slow` : "";
+  const what = api.asOf ? `the state as of ${time(api.asOf)}` : api.session ? `session ${api.session}` : "the session";
+  document.body.dataset.other = String(Boolean(now.shownOf !== asked && now.shown));
+  messages.set("reading", isOther ? `Reading ${what}${slow}.${now.shown ? " What stands here is of before." : ""}` : null, slow ? "warn" : "fine");
+  messages.set("slow", !isOther && slow ? `What is new is read${slow}.` : null);
 }
 
 async function read() {
+  const of = asked;
   const isNew = !now.ids || now.ids.run_id !== (now.advice && now.advice.run_id);
-  if (!now.advice || api.asOf || isNew) now.advice = await api.get("advice");
+  if (!now.advice || api.asOf || isNew) { const advice = await api.get("advice"); if (of !== asked) return; now.advice = advice; }
   const isOther = !now.holes || isNew || now.holes.key !== now.advice.run_id || now.readAsOf !== api.asOf;
   const fields = isOther ? `${ALWAYS},${ONCE}` : ALWAYS;
   const [answer, squares] = await Promise.all([api.get("holes/columns", { fields }), api.get("squares")]);
+  if (of !== asked) return;
   if (isOther || answer.n !== now.holes.n || squares.squares.length !== now.ids.squares.length) {
     if (!isOther) { now.holes = null; return read(); } // holes came or went: places too
-    now.ids = await api.get("holes/ids"); now.readAsOf = api.asOf;
+    const ids = await api.get("holes/ids"), picked = selectedNames();
+    if (of !== asked) return;
+    now.ids = ids; now.readAsOf = api.asOf;
     now.place = new Map(now.ids.holes.map((name, i) => [name, i]));
+    selectAgain(picked);
   }
   now.squares = squares.squares;
   if (isOther) now.scores = {};
   now.holes = { ...holesOf(answer, now.squares, now.holes), scores: now.scores };
   messages.set("read", null); messages.set("key", null);
   showAll();
-  now.shown = answer.revision;
+  now.shown = answer.revision; now.shownOf = of;
   readSlowly();
+}
+
+// Numbers of holes and squares change with what is known: what is selected is told by its names.
+function selectedNames() { const picked = map.selected; return picked && now.ids ? { hole: picked.hole >= 0 ? now.ids.holes[picked.hole] : null, square: now.ids.squares[picked.square] } : null; }
+function selectAgain(names) {
+  if (!names) return;
+  const square = now.ids.squares.indexOf(names.square), hole = names.hole === null ? -1 : now.place.get(names.hole);
+  map.selected = square < 0 || hole === undefined ? null : { hole, square };
+  $("selected-buttons").dataset.of = "";
+  if (!map.selected) showSelected(null);
 }
 
 // What people said is shown at once to the one who said it, however slow the rest is.
 async function readSaid() {
-  const actions = await api.get("actions").catch(() => null);
-  if (actions) { showSaid(actions); showOwnHistory(); }
+  const of = asked, actions = await api.get("actions").catch(() => null);
+  if (actions && of === asked) { showSaid(actions); showOwnHistory(); }
 }
 function showSaid(actions) { now.actions = actions.actions.slice().reverse(); notes.show(actions.notes || []); }
 function showOwnHistory() { showHistory(now.actions, sinceLeft(), (action) => writes.undo(action).then(() => { refresh(); readSaid(); }), writes.mayWrite && !api.asOf); }
@@ -75,10 +115,11 @@ function readSlowly() {
   clearTimeout(slow);
   const rest = slowEndedAt + 4 * slowTookMs - performance.now();
   slow = setTimeout(async () => {
-    const began = performance.now();
+    const began = performance.now(), of = asked;
     const quietly = (promise) => promise.catch(() => null);
     const wanted = ["session", "forecast", "time", "trust", "actions", "message", "health", ...(now.areSeveral && !api.asOf ? ["advice"] : [])];
     const [session, forecast, spent, trust, actions, message, health, others] = await Promise.all(wanted.map((what) => quietly(api.get(what))));
+    if (of !== asked) return;
     if (others && now.advice) { now.advice.other_sessions = others.other_sessions; tryout.others(others.other_sessions); }
     if (session) { now.session = session; writes.mayWrite = session.role !== "viewer"; await readScore(); }
     if (forecast) now.forecast = forecast;
@@ -87,7 +128,7 @@ function readSlowly() {
     if (trust) now.facts = trust;
     if (trust) showTrust({ ...trust, trust: trust.tenths, waiting: now.advice ? now.advice.pending : 0 });
     if (message) messages.fromServer(message);
-    if (health) { now.health = health; now.healthAt = Date.now(); }
+    if (health) { now.health = health; now.healthAt = clock.nowMs(); awake(); }
     slowEndedAt = performance.now(); slowTookMs = slowEndedAt - began;
     showSlow();
   }, Math.max(120, rest));
@@ -95,10 +136,10 @@ function readSlowly() {
 
 // The column of the layer that is shown, where it is what sources say of the images.
 async function readScore() {
-  const holes = now.holes, name = map.layer;
+  const holes = now.holes, name = map.layer, of = asked;
   if (!holes || !now.session || !(now.session.scores || []).includes(name)) return;
   const answer = await api.get("holes/columns", { fields: name }).catch(() => null);
-  if (!answer || !now.holes || answer.n !== now.holes.n) return;
+  if (!answer || of !== asked || !now.holes || answer.n !== now.holes.n) return;
   Object.assign(now.scores, scoresOf({ [name]: decoded(answer.columns[name]) }, answer.n));
   now.holes.scores = now.scores;
   map.draw(); showLayers();
@@ -180,11 +221,14 @@ function showSlow() {
 }
 
 function showLamps() {
-  const page = (performance.now() - link.heard) / 1000, old = now.health && link.isUp && !api.asOf ? now.health.clocks.server.age_s + (Date.now() - now.healthAt) / 1000 : 0;
+  const page = (performance.now() - link.heard) / 1000;
+  if (wokeAt !== null && clock.nowMs() - wokeAt > LOOKS_MS) awake();
+  if (wokeAt !== null) { setLamp("page", "Page", "well", page, 1); return; }
+  const old = now.health && link.isUp && !api.asOf ? now.health.clocks.server.age_s + (clock.nowMs() - now.healthAt) / 1000 : 0;
   document.body.dataset.stale = String(old > STALE_S);
   messages.set("stale", old > STALE_S ? `These numbers are ${span(old)} old: no newer advice was made.` : null);
-  setLamp("page", "Page", link.isUp ? "well" : "gone", page, 1);
-  const health = now.health, passed = health ? (Date.now() - now.healthAt) / 1000 : 0;
+  setLamp("page", "Page", link.isUp ? "well" : link.downSince ? "gone" : "none", link.isUp || link.downSince ? page : null, 1);
+  const health = now.health, passed = health ? (clock.nowMs() - now.healthAt) / 1000 : 0;
   for (const name of ["folder", "microscope", "ctf"]) {
     const clock = health ? health.clocks[name] : null, title = { folder: "Folder", microscope: "Microscope", ctf: "CTF" }[name];
     const aged = clock && clock.age_s !== null ? { ...clock, age_s: clock.age_s + (link.isUp ? passed : 0) } : clock;
@@ -192,11 +236,21 @@ function showLamps() {
   }
 }
 
-let leftAt = null, away = null;
-document.addEventListener("visibilitychange", () => {
-  if (document.hidden) leftAt = { at: Date.now(), advice: now.advice };
-  else if (leftAt) { if (Date.now() - leftAt.at > 60000) away = leftAt; leftAt = null; refresh(); }
-});
+// Who was away, or slept with this computer, is told what came; the page looks at that before it calls anything old.
+const LOOKS_MS = 10000;
+let leftAt = null, away = null, wokeAt = null;
+document.addEventListener("visibilitychange", () => { if (document.hidden) leftAt = { at: clock.nowMs(), advice: now.advice }; });
+function woke(since) {
+  const left = leftAt || (since === null ? null : { at: since, advice: now.advice });
+  leftAt = null;
+  if (left && clock.nowMs() - left.at > AWAY_MS) {
+    away = left; wokeAt = clock.nowMs();
+    messages.set("awake", `Awake again: what came since ${time(left.at)} is read first.`, "fine");
+    messages.set("link", null); messages.set("stale", null); document.body.dataset.stale = "false";
+  }
+  api.drop(); refresh();
+}
+function awake() { wokeAt = null; messages.set("awake", null); }
 function sinceLeft() {
   if (!away || !away.advice || !now.advice) return "";
   const was = away.advice, is = now.advice, said = now.actions.filter((action) => new Date(action.at).getTime() > away.at).length;
@@ -206,20 +260,27 @@ function sinceLeft() {
 // --- the map's tools -----------------------------------------------------------------------------
 
 function showLayers() {
-  const scores = (now.session && now.session.scores) || [], all = [...LAYERS, ...scores.map((name) => [name, ""])], range = now.scores[map.layer];
-  const key = all.map((each) => each[0]).join() + map.layer + (range ? `${range.low} ${range.high}` : "");
+  const scores = (now.session && now.session.scores) || [];
+  if (now.session && !LAYERS.some(([name]) => name === map.layer) && !scores.includes(map.layer)) map.setLayer("predicted"); // another session says other things
+  const range = now.scores[map.layer], key = scores.join() + map.layer + (range ? `${range.low} ${range.high}` : "");
   if ($("layers").dataset.key === key) return;
   $("layers").dataset.key = key;
-  $("layers").replaceChildren(...all.map(([name, digit]) => button(name === "difference" ? "meas. − pred." : scoreWords(name), () => layer(name), { role: "radio", ariaChecked: String(map.layer === name), title: digit ? `key ${digit}` : name })));
+  $("layers").replaceChildren(...LAYERS.map(([name, digit]) => button(name === "difference" ? "meas. − pred." : scoreWords(name), () => layer(name), { role: "radio", ariaChecked: String(map.layer === name), title: `key ${digit}` })));
+  // As many as sources say, in the room of one.
+  $("scores").hidden = !scores.length;
+  if ($("scores").dataset.of !== scores.join()) { $("scores").dataset.of = scores.join(); $("scores").replaceChildren(el("option", { value: "", text: "image: …" }), ...scores.map((name) => el("option", { value: name, text: scoreWords(name) }))); }
+  $("scores").value = scores.includes(map.layer) ? map.layer : "";
+  $("scores").dataset.chosen = String($("scores").value !== "");
   const swatch = (table, share) => { const canvas = el("canvas", { width: 14, height: 14 }), c = canvas.getContext("2d"); c.fillStyle = css(table, share); c.fillRect(0, 0, 14, 14); return canvas; };
   const two = map.layer === "difference", digits = (value) => Number(value.toPrecision(3)).toString();
-  const words = scores.includes(map.layer) ? (range ? [digits(range.low), "", digits(range.high)] : ["no value yet", "", ""]) : two ? ["worse than said", "as said", "better"] : map.layer === "order" ? ["late", "", "soon"] : map.layer === "measured" ? ["not good", "", "good"] : ["p 0", "0.5", "1"];
+  const words = scores.includes(map.layer) ? (range ? [`${scoreWords(map.layer)} ${digits(range.low)}`, "", digits(range.high)] : ["no value yet", "", ""]) : two ? ["worse than said", "as said", "better"] : map.layer === "order" ? ["late", "", "soon"] : map.layer === "measured" ? ["not good", "", "good"] : ["p 0", "0.5", "1"];
   $("legend").replaceChildren(...[0, 0.5, 1].filter((_, at) => words[at]).map((share) => el("span", {}, swatch(two ? DIFFERENCE : ONE_SIDED, share), words[Math.round(2 * share)])),
     el("span", { text: "◯ solid: good  ◌ broken: not good  ⋯ dotted: pending  ▨ banned  ▼ pinned  ? not looked at" }));
   map.foot = $("legend").offsetHeight + 8;
 }
 
-function layer(name) { map.setLayer(name); showLayers(); readScore(); }
+function layer(name) { map.setLayer(name); showLayers(); readScore().then(() => showSelected(map.selected, true)); }
+$("scores").addEventListener("change", () => layer($("scores").value || "predicted"));
 function showFollow() { $("follow").setAttribute("aria-pressed", String(map.following)); }
 function follow() { map.following = true; now.followed = null; showFollow(); if (now.advice && now.holes) showAll(); }
 function goTo(name) { const hole = now.place && now.place.get(name); if (hole === undefined) return; map.following = false; showFollow(); map.show(hole, true); map.select({ hole, square: now.holes.square[hole] }); }
@@ -244,7 +305,8 @@ function showSelected(picked, keep) {
   if (picked.hole >= 0) {
     const i = picked.hole, ctf = holes.ctf && Number.isFinite(holes.ctf[i]) ? `, ${holes.ctf[i].toFixed(1)} Å` : "";
     const state = ["not imaged", "good", "not good", "pending"][holes.state[i]], said = ["", ", pinned", ", banned", ", skipped"][holes.said[i]];
-    say($("selected-words"), `${ids.holes[i]}: p ${percent(holes.p[i])}, ${state}${ctf}${said}, square ${ids.squares[picked.square]}`);
+    const score = now.scores[map.layer], value = score && Number.isFinite(score.values[i]) ? `, ${scoreWords(map.layer)} ${Number(score.values[i].toPrecision(3))}` : "";
+    say($("selected-words"), `${ids.holes[i]}: p ${percent(holes.p[i])}, ${state}${ctf}${value}${said}, square ${ids.squares[picked.square]}`);
   } else {
     const row = now.squares[picked.square] || {};
     const patches = row.patches_unseen ? `${row.patches_unseen} ${row.patches_unseen === 1 ? "patch" : "patches"} not looked at yet` : "";
@@ -281,7 +343,7 @@ async function act(kind) {
   if ((await writes.override({ kind, ...place })).ok) { refresh(); readSaid(); }
 }
 async function skipSquare() {
-  const picked = map.selected, ahead = now.advice && (now.advice.next || now.advice.looks[0]), square = picked ? now.ids.squares[picked.square] : ahead ? ahead.square : null;
+  const picked = now.ids && map.selected, ahead = now.advice && (now.advice.next || now.advice.looks[0]), square = picked ? now.ids.squares[picked.square] : ahead ? ahead.square : null;
   if (square && (await writes.override({ kind: "skip", square_id: square })).ok) { refresh(); readSaid(); }
 }
 async function pause() { const isPaused = Boolean(now.advice && now.advice.paused); if ((await writes.override({ kind: isPaused ? "resume" : "pause" })).ok) { refresh(); readSaid(); } }
@@ -293,7 +355,7 @@ async function undoLast() {
 function exportList() { el("a", { href: api.address("exports/next.csv").href, download: "next.csv" }).click(); messages.tell({ level: "fine", sentence: "The next holes are saved as next.csv by the browser." }); }
 
 function find(text) {
-  if (!now.ids) return;
+  if (!now.ids) { messages.tell({ level: "warn", sentence: "The names of holes and squares are not read yet." }); return; }
   const found = nearest(text, now.ids.holes, 1)[0];
   if (found !== undefined) { goTo(now.ids.holes[found]); return; }
   const square = nearest(text, now.ids.squares, 1)[0];
@@ -331,15 +393,15 @@ document.addEventListener("keydown", (event) => {
 // --- time ----------------------------------------------------------------------------------------
 
 async function setAsOf(share) {
-  if (share >= 1) { api.asOf = null; now.advice = null; say($("as-of-words"), "now"); document.body.dataset.past = "false"; await refresh(); return; }
-  if (!now.beganAt) { const first = (await api.get("events", { limit: 1 })).events[0]; now.beganAt = first ? new Date(first.at).getTime() : Date.now(); }
-  const at = new Date(now.beganAt + 1000 + share * Math.max(0, Date.now() - now.beganAt - 1000));
+  if (share >= 1) { api.asOf = null; say($("as-of-words"), "now"); document.body.dataset.past = "false"; await ask(); return; }
+  if (!now.beganAt) { const first = (await api.get("events", { limit: 1 })).events[0]; now.beganAt = first ? new Date(first.at).getTime() : clock.nowMs(); }
+  const at = new Date(now.beganAt + 1000 + share * Math.max(0, clock.nowMs() - now.beganAt - 1000));
   api.asOf = at.toISOString(); document.body.dataset.past = "true";
   say($("as-of-words"), time(at));
-  await refresh();
+  await ask();
 }
 let sliding = null;
-$("as-of").addEventListener("input", () => { clearTimeout(sliding); sliding = setTimeout(() => setAsOf(Number($("as-of").value) / 1000).catch((error) => messages.tell({ level: "warn", sentence: error.message })), 250); });
+$("as-of").addEventListener("input", () => { clearTimeout(sliding); sliding = setTimeout(() => setAsOf(Number($("as-of").value) / 1000).catch((error) => { if (error.name !== "AbortError") messages.tell({ level: "warn", sentence: error.message }); }), 250); });
 
 // --- beginning -----------------------------------------------------------------------------------
 
@@ -363,34 +425,74 @@ showHelp(); showTab(sessionStorage.getItem("cryoscout-tab") || "next"); showLaye
 document.documentElement.dataset.theme = localStorage.getItem("cryoscout-theme") || "dark";
 say($("theme"), document.documentElement.dataset.theme === "dark" ? "Light" : "Dark");
 say($("clock-zone"), zone());
-setInterval(() => { say($("clock-time"), time(new Date())); showLamps(); }, 1000);
-say($("clock-time"), time(new Date()));
+setInterval(() => { showClock(); showLamps(); showReading(); }, 1000);
+function showClock() {
+  const minutesOff = Math.round(Math.abs(clock.aheadMs) / 60000);
+  say($("clock-time"), time(clock.nowMs()));
+  messages.set("clock", minutesOff ? `This computer's clock is ${minutesOff} min ${clock.aheadMs > 0 ? "ahead of" : "behind"} the server's: times here are the server's.` : null);
+}
+say($("clock-time"), time(clock.nowMs()));
 new ResizeObserver(() => { if (now.forecast) showSlow(); }).observe($("fan"));
 
 const link = new Link(api, {
   advice: (message) => { if (!api.asOf) refresh({ ...message.advice, run_id: message.run_id, other_sessions: now.advice ? now.advice.other_sessions : [] }); },
   anew: () => { if (!api.asOf) { now.advice = null; refresh(); } },
-  up: (restarted) => {
-    document.body.dataset.link = "up"; writes.isUp = true; messages.set("link", null);
-    if (restarted) { messages.tell({ level: "fine", sentence: `The server was restarted at ${time(new Date())}; your view and what you typed are as they were.`, lasts: 12000 }); }
+  up: (change) => {
+    if (document.body.dataset.link === "down") api.drop(); // what was asked of a connection that died
+    document.body.dataset.link = "up"; writes.isUp = true; writes.isEnded = false; messages.set("link", null); messages.set("key", null);
+    if (change === "restarted") messages.tell({ level: "fine", sentence: `The server was restarted at ${time(clock.nowMs())}; your view and what you typed are as they were.`, lasts: 12000 });
+    if (change === "replaced") {
+      writes.written.clear(); // its events are counted anew
+      otherSession(api.session);
+      messages.tell({ level: "worse", sentence: `Another session stands at this place since ${time(clock.nowMs())}: all that is shown is of that one, and what you typed stays.`, lasts: 20000 });
+    }
+    showClock();
+    if (api.asOf) refresh();
     if (writes.kept.length) writes.ask((yes, no) => [button("Send", yes), button("Discard", no)]);
-    const off = link.offsetS;
-    messages.set("clock", off !== undefined && Math.abs(off) > 60 ? `This computer's clock differs from the server's by ${Math.round(Math.abs(off) / 60)} min; times here are this computer's.` : null);
   },
   down: (since) => {
-    if (document.body.dataset.link !== "down") { document.body.dataset.link = "down"; writes.isUp = false; }
-    messages.set("link", `No contact with the server since ${time(since, true)}. What is shown is as of then; it is asked again by itself.`, "worse");
+    document.body.dataset.link = "down"; writes.isUp = false; awake();
+    messages.set("link", writes.isEnded ? null : `No contact with the server since ${time(since, true)}. ${now.shown ? "What is shown is as of then; it" : "It"} is asked again by itself.`, "worse");
     showLamps();
   },
+  ended, woke,
 });
+// The server is there and does not know this browser any more. Its socket cannot be opened until it does.
+function ended() {
+  if (link.isUp) { link.isUp = false; link.open(); }
+  writes.isUp = false; writes.isEnded = true; document.body.dataset.link = "down";
+  messages.set("link", null);
+  messages.set("key", "This page's key has ended. Open the address that serve printed again in another tab: this one then goes on, with all that you typed.", "worse");
+}
 document.body.dataset.link = "up";
 showLamps();
 
-api.get("sessions").then(({ sessions }) => {
-  now.areSeveral = sessions.length > 1;
+function readSessions() { api.get("sessions").then(showSessions).catch(() => setTimeout(readSessions, AGAIN_MS)); }
+function showSessions({ sessions }) {
+  now.areSeveral = sessions.length > 1; document.body.dataset.several = String(now.areSeveral);
   $("session-label").hidden = !now.areSeveral;
   $("session").replaceChildren(...sessions.map((each) => el("option", { value: each.session, text: each.session })));
-  if (sessions.length > 1) api.session = sessions[0].session;
-}).catch(() => null);
-$("session").addEventListener("change", () => { api.session = $("session").value; now.holes = now.ids = now.advice = now.beganAt = null; map.following = true; link.open(); refresh(); });
+  if (!now.areSeveral) return;
+  const chosen = sessionStorage.getItem("cryoscout-session"), isThere = sessions.some((each) => each.session === chosen);
+  api.session = sessions[0].session;
+  if (isThere && chosen !== api.session) { $("session").value = chosen; turnTo(chosen); }
+}
+readSessions();
+$("session").addEventListener("change", () => turnTo($("session").value));
+function turnTo(name) {
+  const before = api.session;
+  api.session = name; sessionStorage.setItem("cryoscout-session", name);
+  otherSession(before);
+  link.turn();
+}
+// Nothing of the session before is shown as if it were of this one, or acted on.
+function otherSession(before) {
+  now.holes = now.ids = now.beganAt = now.followed = now.imageOf = now.health = now.forecast = now.spent = now.facts = now.session = null;
+  now.place = null; now.scores = {}; now.actions = []; away = null;
+  showOwnHistory(); notes.show([]);
+  messages.fromServer(null);
+  map.forget(); showSelected(null); map.following = true; showFollow();
+  tryout.turn(before, api.session);
+  ask();
+}
 refresh();

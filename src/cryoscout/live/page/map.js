@@ -25,10 +25,14 @@ export class HoleMap {
     this.holes = holes;
     this.cut = shared(holes.squares.map((each) => each.name || ""));
     if (isMoved) this._index();
-    if (!before || !(before.n || before.unseen.length)) this.showWhole(); else this.draw(); // what the operator looks at stays, over restarts too
+    const isFirst = this.isOther || !before || !(before.n || before.unseen.length);
+    this.isOther = false;
+    if (isFirst) this.showWhole(); else this.draw(); // what the operator looks at stays, over restarts too
   }
 
   setNext(places, committed) { this.next = places; this.committed = committed; this.draw(); }
+  // Another session: nothing is selected, and its whole is shown when it comes.
+  forget() { this.selected = this.image = null; this.isOther = true; }
   setLayer(layer) { this.layer = layer; this.draw(); }
   setImage(image) { this.image = image; this.draw(); }
 
@@ -196,11 +200,9 @@ export class HoleMap {
     if (this.layer === "measured") return found;
     if (this.layer === "difference") return Number.isNaN(found) ? NaN : (found - h.p[i] + 1) / 2;
     if (this.layer === "order") return h.rank && h.rank[i] > 0 ? 1 - (h.rank[i] - 1) / Math.max(h.ranked, 1) : NaN;
-    if (this.layer !== "predicted" && h.scores && h.scores[this.layer]) {
-      const s = h.scores[this.layer];
-      return (s.values[i] - s.low) / Math.max(s.high - s.low, 1e-9);
-    }
-    return h.p[i];
+    if (this.layer === "predicted") return h.p[i];
+    const s = (h.scores || {})[this.layer]; // nothing is shown of what is not read yet
+    return s ? (s.values[i] - s.low) / Math.max(s.high - s.low, 1e-9) : NaN;
   }
 
   get table() { return this.layer === "difference" ? DIFFERENCE : ONE_SIDED; }

@@ -6,10 +6,10 @@ import { time } from "./words.js";
 const LEVELS = ["worse", "warn", "fine"];
 const WORDS = { worse: "act", warn: "know", fine: "fine" };
 // That what is shown is not of now goes before everything that is shown.
-const NOT_OF_NOW = ["link", "key", "past", "stale"];
+const NOT_OF_NOW = ["key", "link", "awake", "reading", "read", "past", "stale"];
 
 export class MessageLine {
-  constructor() { this.ofPage = new Map(); this.ofServer = []; this.brief = null; }
+  constructor() { this.ofPage = new Map(); this.ofServer = []; this.isKnown = false; this.brief = null; }
 
   // A problem that the page itself knows of: a sentence, or null when it is over.
   set(cause, sentence, level = "warn") {
@@ -30,7 +30,9 @@ export class MessageLine {
   // A question was answered.
   answered() { this.asked = null; if (this.brief && this.brief.stays) this.brief = null; }
 
+  // message : what the server says; null while it is not known yet.
   fromServer(message) {
+    this.isKnown = Boolean(message);
     this.ofServer = ((message && message.all) || []).map((each) => ({ ...each, sentence: `${each.sentence} ${each.remedy}${each.since ? ` (since ${time(each.since)})` : ""}` }));
     this.show();
   }
@@ -42,7 +44,7 @@ export class MessageLine {
   }
 
   show() {
-    const all = this.all(), shown = this.brief || all[0] || { sentence: "All is well.", level: "fine" };
+    const all = this.all(), shown = this.brief || all[0] || { sentence: this.isKnown ? "All is well." : "Asking the server whether all is well.", level: "fine" };
     const others = all.length - (this.brief || !all.length ? 0 : 1);
     $("message").dataset.level = shown.level || "fine";
     say($("message-text"), shown.sentence);
@@ -56,10 +58,10 @@ export class MessageLine {
   }
 
   list(all) {
-    const key = all.map((each) => each.level + each.sentence).join("\n");
+    const key = this.isKnown + all.map((each) => each.level + each.sentence).join("\n");
     if (this.listed === key) return;
     this.listed = key;
     const rows = all.map((each) => el("li", { className: "message-row", data: { level: each.level } }, el("b", { text: WORDS[each.level] }), el("span", { text: each.sentence })));
-    $("tab-messages").replaceChildren(el("h2", { className: "sub", text: "All messages, the worst first" }), rows.length ? el("ul", { className: "plain" }, ...rows) : el("p", { text: "All is well." }));
+    $("tab-messages").replaceChildren(el("h2", { className: "sub", text: "All messages, the worst first" }), rows.length ? el("ul", { className: "plain" }, ...rows) : el("p", { text: this.isKnown ? "All is well." : "Nothing is known yet." }));
   }
 }

@@ -25,7 +25,7 @@ export function showNext(advice, pick) {
   const why = (advice && advice.why) || null, other = why && why.runner_up;
   const words = why ? `${why.sentence}${why.switch ? ` (${why.switch})` : ""}` : "";
   // The runner-up without what it shares with the name above, or long names leave no room for the reasons.
-  say($("next-why"), other ? words.replace(other.hole, () => short(other.hole, shared([next.hole, other.hole]))) : words);
+  say($("next-why"), other && next ? words.replace(other.hole, () => short(other.hole, shared([next.hole, other.hole]))) : words);
   $("next-why").title = words;
   const holes = (advice && advice.holes) || [], cut = shared(holes.map((hole) => hole.hole));
   const rows = holes.map((hole) =>
@@ -123,13 +123,23 @@ export class Notes {
   }
 
   async write() {
+    if (this.isSending) { say(this.state, "the note before is still on its way"); return; }
     const text = this.text.value.trim();
     if (!text && this.kind.value === "note") { say(this.state, "Write something first."); return; }
     const minutesGiven = this.minutes.value === "" ? {} : { minutes: Number(this.minutes.value) };
     say(this.state, "sending");
+    this.isSending = true;
     const sent = await this.send({ text: text || this.kind.value, kind: this.kind.value, ...minutesGiven });
+    this.isSending = false;
     say(this.state, sent.sentence);
-    if (sent.ok) { this.text.value = ""; this.minutes.value = ""; localStorage.removeItem("cryoscout-draft"); }
+  }
+
+  // A note was recorded: what was typed since it was sent stays.
+  took(text) {
+    const typed = this.text.value.trimStart();
+    if (!typed.startsWith(text) && typed) return;
+    this.text.value = typed.slice(text.length).trimStart(); this.minutes.value = "";
+    localStorage.setItem("cryoscout-draft", this.text.value);
   }
 
   show(notes) {

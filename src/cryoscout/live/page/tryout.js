@@ -1,11 +1,11 @@
 // What if: overrides put together, what they would change, and only then applied.
 import { $, button, el, say } from "./dom.js";
 import { inWords } from "./panels.js";
-import { minutes } from "./words.js";
+import { clock, minutes } from "./words.js";
 
 export class Tryout {
   constructor(api, writes, selected) {
-    this.api = api; this.writes = writes; this.selected = selected; this.overrides = [];
+    this.api = api; this.writes = writes; this.selected = selected; this.overrides = []; this.ofSession = new Map();
     const field = (type, more) => el("input", { type, ...more });
     this.threshold = field("number", { min: 1, max: 50, step: 0.1, placeholder: "Å", ariaLabel: "good up to, in angstrom" });
     // Text, because a browser writes its own time fields with AM and PM where its language does.
@@ -37,7 +37,7 @@ export class Tryout {
     if (!text) return "";
     const found = /^([01]?\d|2[0-3])[:.]?([0-5]\d)$/.exec(text);
     if (!found) return null;
-    const now = this.microscopeAt ? new Date(this.microscopeAt) : new Date(), at = new Date(now);
+    const now = new Date(this.microscopeAt || clock.nowMs()), at = new Date(now);
     at.setHours(Number(found[1]), Number(found[2]), 0, 0);
     if (at <= now) at.setDate(at.getDate() + 1);
     const two = (n) => String(n).padStart(2, "0");
@@ -53,34 +53,51 @@ export class Tryout {
   async add(override, field) {
     if (field && !field.value) { say(this.answer, "Give a value first."); return; }
     this.overrides.push(override);
-    await this.ask();
+    await this.ask(true);
   }
 
-  clear() { this.overrides = []; this.list.replaceChildren(); say(this.answer, ""); this.apply.disabled = true; }
+  clear() { this.overrides = []; this.showList(); say(this.answer, ""); this.apply.disabled = true; }
+  showList() { this.list.replaceChildren(...this.overrides.map((each) => el("p", { text: `• ${inWords(each)}` }))); }
 
-  async ask() {
-    this.list.replaceChildren(...this.overrides.map((each) => el("p", { text: `• ${inWords(each)}` })));
+  // Another session is shown, or stands at the place of this one: what was tried of it is asked anew, and kept for the way back.
+  turn(from, to) {
+    this.ofSession.set(from, this.overrides);
+    this.clear();
+    this.overrides = this.ofSession.get(to) || [];
+    this.others([]);
+    if (this.overrides.length) this.ask(false);
+  }
+
+  async ask(isNew) {
+    const tried = this.overrides;
+    this.showList();
     say(this.answer, "asking");
     const author = this.writes.author() || "page", revision = this.writes.revision();
     try {
       const answer = await this.api.post("what-if", { author, overrides: this.overrides.map((each) => ({ ...each, author, revision })) });
+      if (tried !== this.overrides) return; // of another session meanwhile
       const { advice, expected_good_gain: gain } = answer, target = advice.target;
       say(this.answer, `${advice.verdict.sentence} Expected ${advice.expected_good.toFixed(1)} good (${gain >= 0 ? "+" : ""}${gain.toFixed(1)}), ${minutes(advice.minutes_left)} left${target ? `; ${target.good} good: ${Math.round(100 * target.probability)} %` : ""}.`);
       this.apply.disabled = false;
     } catch (error) {
-      this.overrides.pop();
-      say(this.answer, error.message);
-      this.list.replaceChildren(...this.overrides.map((each) => el("p", { text: `• ${inWords(each)}` })));
+      if (tried !== this.overrides) return;
+      if (isNew) this.overrides.pop(); // its field keeps what was typed
+      say(this.answer, error.status ? error.message : "The server did not answer: try it again.");
+      this.apply.disabled = true;
+      this.showList();
     }
   }
 
   async send() {
     const all = this.overrides.splice(0);
     this.clear();
-    for (const each of all) {
+    for (const [at, each] of all.entries()) {
       const sent = await this.writes.override(each);
       say(this.answer, sent.sentence);
-      if (!sent.ok) return;
+      if (sent.ok || sent.isKept) continue;
+      this.overrides = all.slice(at); // what was refused, and what was not said yet, stays
+      this.showList(); this.apply.disabled = false;
+      return;
     }
   }
 

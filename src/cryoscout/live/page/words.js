@@ -1,4 +1,6 @@
 // Numbers and times as people say them.
+// Times here are the server's, also where this computer's clock is wrong (aheadMs of it).
+export const clock = { aheadMs: 0, nowMs() { return Date.now() - this.aheadMs; } };
 export const percent = (p) => (p === null || p === undefined || Number.isNaN(p) ? "–" : `${Math.round(100 * p)} %`);
 export const whole = (value) => (value === null || value === undefined ? "–" : Math.round(value).toLocaleString("en-GB"));
 

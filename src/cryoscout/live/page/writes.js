@@ -1,9 +1,10 @@
 // What people say to the server: shown as sending, then as recorded. What was said without a connection is kept and asked
 // about when it is back; nothing is sent twice, nothing is lost.
-import { time } from "./words.js";
+import { clock, middle, time } from "./words.js";
 import { inWords } from "./panels.js";
 
 const KEPT = "cryoscout-kept";
+const SENDING_MS = 60000; // "sending" stands until the answer, which comes before
 
 // The newest action that is no undo and was not taken back: pressed twice it takes back two.
 export function lastToUndo(actions) {
@@ -17,44 +18,61 @@ export function lastToUndo(actions) {
 
 export class Writes {
   constructor(api, told) {
-    this.api = api; this.told = told; this.isUp = true; this.mayWrite = true; this.shown = () => 0; this.written = 0; this.author = () => ""; this.answered = () => {};
+    this.api = api; this.told = told; this.isUp = true; this.isEnded = false; this.mayWrite = true; this.shown = () => 0; this.author = () => ""; this.answered = () => {}; this.recorded = () => {};
+    this.written = new Map(); // session -> revision of this page's last word to it
+    this.last = Promise.resolve(); this.waiting = [];
     this.kept = JSON.parse(sessionStorage.getItem(KEPT) || "[]"); // outlives a page that is loaded again
   }
 
   // The newest revision that this page has seen: its own last word is known to it before the advice on it comes.
-  revision() { return Math.max(this.shown(), this.written); }
+  revision() { return Math.max(this.shown(), this.written.get(this.api.session) || 0); }
 
   _keep(...all) { this.kept = all; sessionStorage.setItem(KEPT, JSON.stringify(all)); }
 
   async override(payload) { return this._send("override", { ...payload, revision: this.revision() }, inWords(payload)); }
   async undo(action) { return this._send("undo", { event: action.event, revision: this.revision() }, `undo of: ${inWords(action.payload)}`); }
-  async note(body) { return this._send("note", body, "note"); }
+  async note(body) { return this._send("note", body, `note "${middle(body.text)}"`); }
 
   async _send(what, body, words) {
     const author = this.author();
     if (!author) { this.told({ level: "warn", sentence: "Write your initials above first: every action is signed.", needsAuthor: true }); return { ok: false, sentence: "initials are missing" }; }
     if (!this.mayWrite) { this.told({ level: "warn", sentence: "This page may look and not write: it was opened with the viewer's token." }); return { ok: false, sentence: "read only" }; }
-    const whole = { ...body, author };
-    if (!this.isUp) {
-      this._keep(...this.kept, { what, body: whole, words });
-      this.told({ level: "warn", sentence: `No connection: "${words}" is kept, and asked about when the server is back.` });
-      return { ok: false, sentence: "kept until the server is back" };
-    }
-    return this._post(what, whole, words);
+    // It is for the session that was shown when it was said, whatever is shown when it is sent.
+    const said = { what, body: { ...body, author }, words, session: this.api.session };
+    return this.isUp ? this._inTurn(said) : this._keepBack(said);
   }
 
-  async _post(what, body, words) {
-    this.told({ level: "fine", sentence: `sending: ${words}` });
+  _keepBack(said) {
+    this._keep(...this.kept, said);
+    this.told({ level: "warn", sentence: this.isEnded ? `This page's key has ended: "${said.words}" is kept, and asked about when it is renewed.` : `No connection: "${said.words}" is kept, and asked about when the server is back.` });
+    return { ok: false, isKept: true, sentence: "kept until the server is back" };
+  }
+
+  // One after the other: of two things said at once the second is signed with what the first one made.
+  _inTurn(said) {
+    this.waiting.push(said.words);
+    this.told({ level: "fine", sentence: `sending: ${this.waiting.join("; ")}`, lasts: SENDING_MS });
+    const sent = this.last.then(() => (this.isUp ? this._post(said) : this._keepBack(said)));
+    this.last = sent.then(() => { this.waiting.shift(); });
+    return sent;
+  }
+
+  async _post(said) {
+    const { what, body, words, session } = said;
     try {
-      this.written = Math.max(this.written, (await this.api.post(what, body)).revision);
-      const sentence = `recorded ${time(new Date())} by ${body.author}: ${words}`;
-      this.told({ level: "fine", sentence, lasts: 6000 });
+      const revision = "revision" in body ? { revision: Math.max(body.revision, this.written.get(session) || 0) } : {};
+      const answer = await this.api.post(what, { ...body, ...revision }, session);
+      this.written.set(session, Math.max(this.written.get(session) || 0, answer.revision));
+      const sentence = `recorded ${time(clock.nowMs())} by ${body.author}: ${words}`, others = this.waiting.slice(1);
+      this.told({ level: "fine", sentence: others.length ? `${sentence}; sending: ${others.join("; ")}` : sentence, lasts: others.length ? SENDING_MS : 6000 });
+      this.recorded(said);
       return { ok: true, sentence };
     } catch (error) {
       if (error.status === undefined || error.status === 401) {
-        this._keep(...this.kept, { what, body, words });
-        this.told({ level: "warn", sentence: error.status ? `This page's key has ended: "${words}" is kept. Open the address that serve printed again, in this tab.` : `The server did not answer: "${words}" is kept, and asked about when it is back.` });
-        return { ok: false, sentence: "kept until the server is back" };
+        this._keep(...this.kept, said);
+        this.told({ level: "warn", sentence: error.status ? `This page's key has ended: "${words}" is kept, and asked about when it is renewed.` : `The server did not answer: "${words}" is kept, and asked about when it is back.` });
+        if (error.status) this.ended();
+        return { ok: false, isKept: true, sentence: "kept until the server is back" };
       }
       if (error.status === 403) this.mayWrite = false;
       const sentence = error.status === 412 ? `Not recorded: somebody changed the plan meanwhile. Look at the history, then say "${words}" again.`
@@ -67,12 +85,16 @@ export class Writes {
   // Asks about what was kept: one sentence, two buttons.
   ask(buttons) {
     if (!this.kept.length) return;
-    const many = this.kept.length, first = this.kept[0].words;
+    const many = this.kept.length, [{ words, session }] = this.kept, first = session ? `${words} (session ${session})` : words;
     this.told({
       level: "warn", stays: true,
       sentence: many === 1 ? `Said while there was no connection: ${first}. Is it still right?` : `${many} things were said while there was no connection, first: ${first}. Are they still right?`,
-      buttons: buttons(async () => { const kept = this.kept; this.answered(); this._keep(); for (const each of kept) await this._post(each.what, { ...each.body, ...("revision" in each.body ? { revision: this.revision() } : {}) }, each.words); },
-        () => { this.answered(); this._keep(); this.told({ level: "fine", sentence: "Discarded.", lasts: 3000 }); }),
+      buttons: buttons(async () => {
+        const kept = this.kept;
+        this.answered(); this._keep();
+        // Whoever says that it is still right has seen what is shown now, of the session that is shown.
+        for (const each of kept) await this._inTurn("revision" in each.body && each.session === this.api.session ? { ...each, body: { ...each.body, revision: this.revision() } } : each);
+      }, () => { this.answered(); this._keep(); this.told({ level: "fine", sentence: "Discarded.", lasts: 3000 }); }),
     });
   }
 }
