@@ -184,8 +184,11 @@ def test_a_slow_network_is_said_and_takes_nothing_that_was_typed(
     page.tab.goto(served.address(), wait_until="commit")
     wait_for(lambda: page.tab.query_selector("#message-text"), 30, "the page")
     found: list[str] = []
-    while not page("Boolean(window.cryoscout && window.cryoscout.shownRevision)"):
-        found += [said] if (said := page.text("#message-text")) not in found[-1:] else []
+    while True:
+        said = page.text("#message-text")
+        if page("Boolean(window.cryoscout && window.cryoscout.shownRevision)"):
+            break
+        found += [said] if said not in found[-1:] else []
         time.sleep(0.05)
     assert found[:2] == ["Loading the page.", "Reading the session."]
     assert all(each.startswith("Reading the session since ") for each in found[2:])
@@ -210,6 +213,7 @@ def test_a_slow_network_is_said_and_takes_nothing_that_was_typed(
         "pause",
         "first note",
     ]
+    page.shows("#message-text", "Paused by an operator", 15)
     # The past is said to be read while what stands there is of now.
     page("(s => { s.value = 500; s.dispatchEvent(new Event('input')); })(document.getElementById('as-of'))")
     page.shows("#message-text", "Reading the state as of", 10)

@@ -106,7 +106,8 @@ def _do(state: State, page: Page, served: Served) -> None:
         wait_for(lambda: page("document.body.dataset.link") == "down", 6, "the lost contact")
         start_again(served)
     elif state.does == "slow":
-        slow_network(page, kb_per_s=10.0)
+        slow_network(page)
+        page.tab.route("**/api/v1/holes/columns**", lambda route: None)  # still on its way
         page.tab.reload(wait_until="commit")
     elif state.does == "key":
         served.kill()

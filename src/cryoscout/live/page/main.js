@@ -54,7 +54,7 @@ function failed(error) {
 }
 
 // What is asked for is another session or another time: what is on its way is of what was shown before.
-function ask() { asked += 1; api.drop(); now.advice = null; return refresh(); }
+function ask() { asked += 1; api.drop(); now.advice = null; slowTookMs = 0; return refresh(); }
 
 // What the page waits for, where nothing of it is shown yet or it takes long. The time stands still, for who listens to it.
 function showReading() {
@@ -489,7 +489,7 @@ function turnTo(name) {
 function otherSession(before) {
   now.holes = now.ids = now.beganAt = now.followed = now.imageOf = now.health = now.forecast = now.spent = now.facts = now.session = null;
   now.place = null; now.scores = {}; now.actions = []; away = null;
-  showOwnHistory(); notes.show([]);
+  showOwnHistory(); notes.show([]); drawFan($("fan"), null); drawStrip($("strip"), null); say($("time-words"), "");
   messages.fromServer(null);
   map.forget(); showSelected(null); map.following = true; showFollow();
   tryout.turn(before, api.session);
