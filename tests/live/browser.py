@@ -145,6 +145,14 @@ class Page:
         self.tab.keyboard.press("Escape")
 
 
+def close_pages(browser: Any) -> None:
+    """Before their server ends: an answer that was to be changed and does not come would fail the next test."""
+    for context in browser.contexts:
+        for tab in context.pages:
+            tab.unroute_all(behavior="wait")
+        context.close()
+
+
 SHIFTED_CLOCK = """(() => {
   const real = Date;
   window.clockShiftMs = MILLISECONDS;

@@ -18,6 +18,7 @@ from browser import (
     WHY_NOT,
     Page,
     Served,
+    close_pages,
     sleep_over,
     slow_network,
     start_again,
@@ -75,6 +76,7 @@ def test_the_state_says_its_sentence(browser: Any, tmp_path: Path, state: State)
             and not (state.does == "key" and "401" in each)
         ] == []
     finally:
+        close_pages(browser)
         served.stop()
 
 
