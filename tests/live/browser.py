@@ -149,7 +149,7 @@ def close_pages(browser: Any) -> None:
     """Before their server ends: an answer that was to be changed and does not come would fail the next test."""
     for context in browser.contexts:
         for tab in context.pages:
-            tab.unroute_all(behavior="wait")
+            tab.unroute_all(behavior="ignoreErrors")
         context.close()
 
 
