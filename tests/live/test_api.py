@@ -330,6 +330,17 @@ def test_a_target_says_how_probable_it_is(client, served):
     assert client.get("verdict")["target"]["probability"] == 0.0
 
 
+def test_a_note_that_is_sent_again_is_recorded_once(client, served):
+    said = {"author": "AB", "text": "refill", "kind": "nitrogen", "minutes": 20.0}
+    first = client.post("note", {**said, "key": "7-8"})["event"]
+    assert client.post("note", {**said, "key": "7-8"})["event"] == first
+    assert client.post("note", {**said, "key": "7-9"})["event"] > first
+    client.post("note", said)
+    client.post("note", said)  # without a key each is one
+    kept = served.advisor("run").reading(lambda store: list(store.events(kind="noted")))
+    assert [each.payload.get("key") for each in kept] == ["7-8", "7-9", None, None]
+
+
 def test_notes_keep_text_as_text_and_formulas_are_escaped_in_tables(client, served):
     text = "<script>alert(1)</script> =1+1"
     answer = client.post("note", {"author": "=A", "text": text})

@@ -354,3 +354,33 @@ def test_a_tab_that_slept_over_night_looks_first_and_warns_after(browser: Any, s
     served.kill()
     sleep_over(page, 1.0)
     page.shows("#message-text", "No contact with the server since", 15)
+
+
+def test_a_note_whose_answer_is_lost_is_asked_about_at_once_and_recorded_once(
+    browser: Any, serve: Any, tmp_path: Path
+) -> None:
+    session = session_with_places(60, imaged=40)
+    page = Page(browser, serve(session).address())
+    page.is_shown()
+    page.sign("AB")
+    lost = []
+
+    def lose_the_first_answer(route: Any) -> None:
+        if lost:
+            route.continue_()
+            return
+        lost.append(route.fetch().status)
+        route.abort()
+
+    page.tab.route("**/api/v1/note**", lose_the_first_answer)
+    page.tab.click("#tab-button-notes")
+    page.tab.fill(DRAFT, "nitrogen refilled")
+    page.tab.keyboard.press("Control+Enter")
+    page.shows("#message-text", 'note "nitrogen refilled"', 20)
+    page.shows("#message-text", "Is it still right?")
+    assert lost == [200]
+    page.tab.click("#message-buttons button:has-text('Send')")
+    page.shows("#message-text", "recorded")
+    [place] = tmp_path.glob("*.session")
+    assert [each["text"] for each in said_in(place) if "text" in each] == ["nitrogen refilled"]
+    assert page("document.querySelector('#tab-notes textarea').value") == ""

@@ -395,6 +395,12 @@ def scores_of(served: ServedSessions, name: str | None, moment: Moment, wanted: 
     return hole_scores(served.session_of(name, moment))
 
 
+def _note_with(store: SessionStore, key: str | None) -> int | None:
+    """The event of the note with a sender's key; None where it was not recorded."""
+    found = (event.id for event in store.events(kind="noted") if event.payload.get("key") == key)
+    return next(found, None)
+
+
 def event_row(event: Event) -> Json:
     """An event for people: tables that were imported are counted, not listed."""
     payload = dict(event.payload)
@@ -493,13 +499,20 @@ def _writes(app: FastAPI, served: ServedSessions) -> None:
 
     @app.post(f"{BASE}/note", tags=["write"])
     def note(sent: NoteSent, name: SessionName = None) -> Json:
-        """A remark for people, or what the microscope did meanwhile (nitrogen, zero-loss, focus, look)."""
+        """A remark for people, or what the microscope did meanwhile (nitrogen, zero-loss, focus, look).
+
+        With the `key` of one that was recorded it changes nothing: whoever got no answer may send it again.
+        """
         advisor = served.advisor(name)
         for names, value in ((advisor.moment.advice.names.holes, sent.hole_id),
                              (advisor.moment.advice.names.squares, sent.square_id)):  # fmt: skip
             if value is not None and value not in names:
                 raise UnknownNameError("A place of a note", value, list(names)[:2000])
-        return recorded(name, advisor.write("noted", sent.model_dump(mode="json", exclude_none=True)))
+        with served.saying:
+            number = None if sent.key is None else advisor.reading(lambda store: _note_with(store, sent.key))
+            if number is None:
+                number = advisor.write("noted", sent.model_dump(mode="json", exclude_none=True))
+        return recorded(name, number)
 
     @app.post(f"{BASE}/what-if", tags=["write"])
     def what_if(sent: WhatIfSent, name: SessionName = None) -> Json:

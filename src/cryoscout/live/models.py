@@ -86,6 +86,8 @@ class NoteSent(Sent):
     minutes: Annotated[float, Field(ge=0.0, le=1e5)] | None = None
     hole_id: Text | None = None
     square_id: Text | None = None
+    key: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[0-9A-Za-z-]+$")] | None = None
+    """The sender's own: a note with a key that was recorded is not recorded again."""
 
 
 class WhatIfSent(Sent):

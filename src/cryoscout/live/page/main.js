@@ -27,6 +27,7 @@ writes.shown = () => (now.advice ? now.advice.revision : 0);
 writes.answered = () => messages.answered();
 writes.author = () => $("author").value.trim();
 writes.ended = ended;
+writes.asks = () => writes.ask((yes, no) => [button("Send", yes), button("Discard", no)]);
 writes.recorded = (said) => { if (said.what === "note") notes.took(said.body.text); };
 const map = new HoleMap($("map"), $("overview"), (what, picked) => { if (what === "moved") showFollow(); if (what === "selected") showSelected(picked); });
 const tryout = new Tryout(api, writes, () => placeOf(map.selected));
@@ -448,7 +449,7 @@ const link = new Link(api, {
     }
     showClock();
     if (api.asOf) refresh();
-    if (writes.kept.length) writes.ask((yes, no) => [button("Send", yes), button("Discard", no)]);
+    writes.asks();
   },
   down: (since) => {
     document.body.dataset.link = "down"; writes.isUp = false; awake();

@@ -18,7 +18,7 @@ export function lastToUndo(actions) {
 
 export class Writes {
   constructor(api, told) {
-    this.api = api; this.told = told; this.isUp = true; this.isEnded = false; this.mayWrite = true; this.shown = () => 0; this.author = () => ""; this.answered = () => {}; this.recorded = () => {};
+    this.api = api; this.told = told; this.isUp = true; this.isEnded = false; this.mayWrite = true; this.shown = () => 0; this.author = () => ""; this.answered = () => {}; this.asks = () => {}; this.recorded = () => {};
     this.written = new Map(); // session -> revision of this page's last word to it
     this.last = Promise.resolve(); this.waiting = [];
     this.kept = JSON.parse(sessionStorage.getItem(KEPT) || "[]"); // outlives a page that is loaded again
@@ -31,7 +31,8 @@ export class Writes {
 
   async override(payload) { return this._send("override", { ...payload, revision: this.revision() }, inWords(payload)); }
   async undo(action) { return this._send("undo", { event: action.event, revision: this.revision() }, `undo of: ${inWords(action.payload)}`); }
-  async note(body) { return this._send("note", body, `note "${middle(body.text)}"`); }
+  // Its key is told with it: sent again because no answer came, it is not recorded twice.
+  async note(body) { return this._send("note", { ...body, key: [...crypto.getRandomValues(new Uint32Array(4))].join("-") }, `note "${middle(body.text)}"`); }
 
   async _send(what, body, words) {
     const author = this.author();
@@ -71,7 +72,7 @@ export class Writes {
       if (error.status === undefined || error.status === 401) {
         this._keep(...this.kept, said);
         this.told({ level: "warn", sentence: error.status ? `This page's key has ended: "${words}" is kept, and asked about when it is renewed.` : `The server did not answer: "${words}" is kept, and asked about when it is back.` });
-        if (error.status) this.ended();
+        if (error.status) this.ended(); else if (this.isUp) this.asks(); // the server is there: its answer was lost
         return { ok: false, isKept: true, sentence: "kept until the server is back" };
       }
       if (error.status === 403) this.mayWrite = false;
