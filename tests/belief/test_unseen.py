@@ -118,9 +118,16 @@ def test_a_square_holds_patches_in_proportion_to_its_room():
     for square, share in ((3, 1.0), (4, 0.1), (5, 1.0)):
         drawn = found.draw_patches(square, 8000, rng)
         assert drawn.mean() == pytest.approx(share * (3 * 4.0 + Y1_UNSEEN.patches_per_square) / 4, rel=0.05)
-    # What a speck showed is not blown up.
+    # An outline around half a grid is no square of a hundred.
+    giant = believed(tree, location, room=np.array([1.0, 1.0, 1.0, 1e4, np.inf, 4.0]))
+    np.testing.assert_allclose(giant.patches_of_square()[3:], 4.0 * giant.patches_per_square)
+    assert giant.draw_patches(3, 4000, rng).max() < 60
+    # What a speck showed is not blown up, neither in what is drawn nor in what is expected.
     speck = believed(tree, location, room=np.array([0.001, 0.001, 0.001, 1.0, 1.0, 1.0]))
     assert speck.draw_patches(3, 4000, rng).max() <= max(2.0 / 0.25 + 1, 20)
+    assert speck.patches_per_square == pytest.approx(
+        (2.0 * 3 + Y1_UNSEEN.patches_per_square) / (0.25 * 3 + 1)
+    )
 
 
 def test_where_no_atlas_says_a_size_all_squares_are_alike_to_the_digit():

@@ -7,38 +7,23 @@ square (the real targets under the lacey name, moved off their lattice).
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
-import sys
-from pathlib import Path
 
+import epu_samples
 import numpy as np
 import pytest
 
 from cryoscout.session.store import SessionStore
 
-_SAMPLES = Path(__file__).resolve().parents[1] / "formats" / "epu" / "epu_samples.py"
-
-
-def _samples():
-    """tests/formats/epu/epu_samples.py, from another folder of tests."""
-    if "epu_samples" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("epu_samples", _SAMPLES)
-        sys.modules["epu_samples"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["epu_samples"])
-    return sys.modules["epu_samples"]
-
-
-samples = _samples()
-SMARTEM = samples.DATA / "smartem_example"
+SMARTEM = epu_samples.DATA / "smartem_example"
 
 
 @pytest.fixture
 def made(tmp_path):
     """A whole session made by hand: 240 exposures, 3 shots a hole, clusters of up to 25 holes, 3 squares."""
-    truth = samples.formats_data.write_epu_session(
+    truth = epu_samples.formats_data.write_epu_session(
         tmp_path / "epu", 240, shots=3, holes_along_square=6, seed=2
     )
     return tmp_path / "epu", truth
@@ -123,7 +108,7 @@ def test_a_folder_with_exposures_alone_has_patches_and_says_that_its_holes_are_u
 
 @pytest.mark.parametrize("name", ["GridSquare_4590776.dm", "any name.dm", "square.xml"])
 def test_a_single_square_file_of_any_name_is_planned(cli, tmp_path, name):
-    (tmp_path / name).write_text(samples.SQUARE)
+    (tmp_path / name).write_text(epu_samples.SQUARE)
     told = imported(cli, tmp_path / name, "--patch-radius-um", 12)
     assert (told["squares"], told["holes"], told["exposures"]) == (1, 570, 868)
     seconds = told["time_model_s"]
@@ -138,7 +123,7 @@ def test_a_single_square_file_of_any_name_is_planned(cli, tmp_path, name):
 
 def test_a_lacey_square_without_a_lattice_is_planned(cli, tmp_path):
     rng = np.random.default_rng(3)
-    text = re.sub(r"<TargetLocations i:nil=[^>]*/>", "", samples.SQUARE)
+    text = re.sub(r"<TargetLocations i:nil=[^>]*/>", "", epu_samples.SQUARE)
     text = text.replace("TargetLocationsEfficient", "TargetLocations")
 
     def moved(found):

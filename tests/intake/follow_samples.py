@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import random
 import re
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
+from epu_samples import formats_data
 
 from cryoscout.core.telling import SILENT
 from cryoscout.intake.follow import FollowedSources
@@ -20,19 +19,7 @@ from cryoscout.session.store import SessionStore
 from cryoscout.session.vendor_fields import unpacked
 
 DATA = Path(__file__).parents[1] / "formats" / "data"
-_GENERATOR = Path(__file__).resolve().parents[2] / "benchmarks" / "formats_data.py"
 _ACQUISITION = "KeyValuePairOfintParticleAcquisitionDataXmlBpEWF4JT"
-
-
-def _generator():
-    if "formats_data" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("formats_data", _GENERATOR)
-        sys.modules["formats_data"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["formats_data"])
-    return sys.modules["formats_data"]
-
-
-formats_data = _generator()
 
 
 @dataclass

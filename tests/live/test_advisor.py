@@ -166,6 +166,35 @@ def test_a_session_that_replaced_another_is_planned_anew(served):
     assert live._ensure_planner() is not before
 
 
+def test_where_another_session_cannot_be_opened_at_first_it_is_tried_until_it_can_be_written_to(served):
+    advisor, opened, left = served.advisor("run"), [], [StoreError("held by another program")]
+    before, run_id, opening = advisor._writer, advisor.run_id_now, advisor._opened
+
+    def failing():
+        if left:
+            raise left.pop()
+        opened.append(opening())
+        return opened[-1]
+
+    advisor._opened = failing
+    # As where what is written down of a plan finds it out, not the next step.
+    with advisor._plans:
+        followed = advisor._live.followed
+        followed.last_event = followed.last_event._replace(at="2001-01-01T00:00:00+00:00")
+        assert advisor._live.catch_up().is_replaced
+    advisor.wake()
+    for _ in range(400):
+        if opened:
+            break
+        advisor.wait_for(10**9, 0.05)
+    assert left == []
+    number = advisor.write("noted", {"author": "AB", "text": "of the new one", "kind": "note"})
+    assert advisor._writer is opened[0] is not before
+    assert advisor.wait_for(number, 20.0).run_id == f"{run_id}.1"
+    assert "place of this one" in advisor.troubles["replaced"].sentence
+    assert len(opened) == 1
+
+
 def test_a_drift_is_looked_at_after_the_advice_and_said_when_it_is_found(served, stored):
     """A look takes longer than an advice where results have fallen: nobody waits for it."""
     advisor, published = served.advisor("run"), []

@@ -163,7 +163,7 @@ def test_lists_show_the_ends_of_long_names_and_buttons_stay_where_they_are(brows
     from dataclasses import replace
 
     served = serve(replace(session, holes=holes, exposures=exposures, squares=squares, patches=patches))
-    for width, height in ((1280, 720), (1024, 768), (820, 1180)):
+    for width, height in ((1280, 720), (1024, 768), (820, 1180), (768, 1024)):
         page = Page(browser, served.address(), width, height)
         page.is_shown()
         for tab, rows in (("next", 20), ("squares", 4)):

@@ -199,7 +199,27 @@ def test_of_a_session_that_names_files_beside_its_folder_these_are_not_played(tm
         "files",
         lambda store: {key: {**files, **strange} for key, files in named(store).items()},
     )
-    found = played_files(str(recorded), replace(read.session, exposures=exposures))
+    found = played_files(str(recorded), replace(read.session, exposures=exposures), quiet)
     assert found is not None
     assert found.first
     assert not strange.keys() & set(found.first)
+
+
+def test_a_navigator_that_cannot_be_made_as_it_was_is_said_and_a_table_is_played(tmp_path):
+    folder, said = tmp_path / "run", []
+    serialem_session(folder)
+    navigator = folder / "grid1.nav"
+    read = read_session(Sources([folder], [], ReadOptions(permissive=True), "tests"), SILENT)
+    session = replace(
+        read.session,
+        exposures=read.session.exposures.assign(outcome="measured", ctf_max_res_angstrom=3.0),
+    )
+    recorded = tmp_path / "recorded.session"
+    store_session(read, recorded, "tests", False, SILENT, None)
+    assert played_files(str(recorded), session, said.append) is not None
+    assert said == []
+    navigator.write_bytes(navigator.read_bytes().replace(b"[Item = 9]", b"[Item = 9"))
+    assert played_files(str(recorded), session, said.append) is None
+    [sentence] = said
+    assert str(folder) in sentence
+    assert "grid1.nav" in sentence

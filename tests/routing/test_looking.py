@@ -205,6 +205,9 @@ def test_something_known_of_an_unseen_place_is_refused() -> None:
         )
     with pytest.raises(InputError, match="Features of squares must be one row for each of 2"):
         Places(seen, unseen, np.zeros((3, 1)))
+    for what, more in (("Rooms", {"square_room": np.ones(3)}), ("Squares that", {"square_out": seen[:1]})):
+        with pytest.raises(InputError, match=f"{what}.* must be of 2 squares"):
+            Places(seen, ~unseen | unseen, np.zeros((2, 1)), **more).check(problem.tree)
 
 
 def test_results_that_come_late_reach_a_policy_that_has_looked_meanwhile() -> None:

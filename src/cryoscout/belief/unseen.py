@@ -43,8 +43,10 @@ PRIOR_CURVE = np.linspace(0.73, 0.03, 20)
 """Sorted p_good of a patch where none was seen yet, about the mean curve of the Y1 training patches."""
 
 
+MOST_ROOM = 4.0
+"""No square has more, whatever an atlas says: one outline around half a grid, or one whole square among specks."""
 LEAST_ROOM_SEEN = 0.25
-"""What a smaller piece of a square showed is not blown up to a whole one by more than this."""
+"""What a smaller piece of a square showed counts as of one of this room, or a speck would speak for many squares."""
 
 
 class UnseenPrior(Settings):
@@ -114,7 +116,7 @@ class UnseenPlaces:
     patch_counts: NDArray[np.int64]  # (c,) numbers of patches of the squares looked at so far
     prior: UnseenPrior
     room: NDArray[np.float64]  # (S,) of every square
-    room_seen: NDArray[np.float64]  # (c,) of the squares looked at so far
+    room_seen: NDArray[np.float64]  # (c,) of the squares looked at so far, at least LEAST_ROOM_SEEN
 
     def square_level(self) -> NDArray[np.float64]:
         """(S,) expected logit of a hole of an unseen patch: what places are ranked by where looks cost the same."""
@@ -131,7 +133,7 @@ class UnseenPlaces:
     def draw_patches(self, square: int, draws: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Numbers of patches of a square, (draws,): of its room, one that was seen elsewhere, or one of the prior."""
         room = float(self.room[square])
-        seen = self.patch_counts * (room / np.maximum(self.room_seen, LEAST_ROOM_SEEN))
+        seen = self.patch_counts * (room / self.room_seen)
         return self._drawn(seen, room * self.prior.patches_per_square, draws, rng)
 
     def _drawn(
@@ -210,7 +212,12 @@ def believe_unseen(
     features : (S, f) standardised, NaN unknown (counts as average)
     room : (S,) for patches, 1 is usual, NaN unknown (counts as usual); None: unknown of all
     """
-    room = np.ones(tree.n_squares) if room is None else np.where(np.isfinite(room), room, 1.0)
+    room = (
+        np.ones(tree.n_squares)
+        if room is None
+        else np.where(np.isnan(room), 1.0, np.minimum(room, MOST_ROOM))
+    )
+    room_seen = np.maximum(room[square_looked], LEAST_ROOM_SEEN)
     count = np.bincount(tree.patch_of_hole, minlength=tree.n_patches)
     seen = np.flatnonzero(patch_looked & (count > 0))
     level = np.bincount(tree.patch_of_hole, weights=location, minlength=tree.n_patches)[seen] / count[seen]
@@ -240,12 +247,12 @@ def believe_unseen(
         effects.patch,
         within,
         _mean_number(holes, float(len(holes)), prior.holes_per_patch, prior.counts_weigh),
-        _mean_number(patches, float(room[square_looked].sum()), prior.patches_per_square, prior.counts_weigh),
+        _mean_number(patches, float(room_seen.sum()), prior.patches_per_square, prior.counts_weigh),
         holes,
         patches,
         prior,
         room,
-        room[square_looked],
+        room_seen,
     )
 
 

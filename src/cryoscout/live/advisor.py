@@ -74,7 +74,7 @@ class Advisor:
         self._thread: threading.Thread | None = None
         self._writes = threading.Lock()
         self._plans = threading.Lock()
-        self._writer = self._opened()
+        self._writer, self._writer_run_id = self._opened(), self.run_id
         self._live = LiveSession(FollowedSession.open(self.location), self.settings, self.run_id, self.clock)
 
     def _opened(self) -> SessionStore:
@@ -180,15 +180,11 @@ class Advisor:
             with self._plans:
                 caught = self._live.catch_up()
             self._say_passed_over()
-            if caught.is_replaced:
-                self._is_behind = True  # also where the next advice fails
+            if self._writer_run_id != self.run_id_now:  # wherever that was found out, and until it is done
+                self._is_behind = True
                 self.trouble("replaced", *REPLACED, 5)
                 self._write_to_what_stands_there()
-            needs = (
-                self._is_behind
-                or caught.is_replaced
-                or any(event.kind not in _NEEDS_NO_ADVICE for event in caught.events)
-            )
+            needs = self._is_behind or any(event.kind not in _NEEDS_NO_ADVICE for event in caught.events)
             told = any(event.kind in _NEEDS_NO_ADVICE and event.kind != "planned" for event in caught.events)
             if not (needs or force or told):
                 return False
@@ -215,8 +211,10 @@ class Advisor:
 
     def _write_to_what_stands_there(self) -> None:
         """A store refuses to write where another one has come; people are told, and what they say is of that one."""
+        run_id = self.run_id_now
         with self._writes:
             before, self._writer = self._writer, self._opened()
+            self._writer_run_id = run_id
             before.close()
 
     def _say_passed_over(self) -> None:

@@ -12,7 +12,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryoscout.core.errors import FileFormatError, InputError
 from cryoscout.core.new_files import write_whole
+from cryoscout.core.telling import Say
 from cryoscout.formats.serialem.mdoc import read_mdoc
 from cryoscout.formats.serialem.nav import label_of_item, read_nav
 from cryoscout.formats.serialem.nav_writer import nav_before
@@ -38,24 +40,18 @@ class PlayedFiles:
     first: tuple[str, ...]
     """Below the source: those of no exposure."""
     of_exposure: Mapping[str, tuple[str, ...]]
+    navigators: Mapping[str, bytes]
+    """Of the first ones those of SerialEM, as they were before the first exposure."""
 
     def begin(self, folder: Path) -> None:
         """Make the folder as it was before the first exposure."""
         folder.mkdir()
         for file in self.first:
-            _write(folder / file, self._before(self.source / file))
-
-    def _before(self, path: Path) -> bytes:
-        if path.suffix.lower() == ".nav":
-            return nav_before(read_nav(path, permissive=True), self._labels())
-        content = path.read_bytes()
-        return _TAKEN.sub(b"", content) if path.suffix == ".dm" else content
-
-    def _labels(self) -> set[str]:
-        """Of the items at which SerialEM took the images."""
-        files = [file for some in self.of_exposure.values() for file in some]
-        read = [read_mdoc(self.source / file, permissive=True) for file in files if file.endswith(".mdoc")]
-        return {label_of_item(section.navigator_label) for file in read for section in file.sections} - {""}
+            content = self.navigators.get(file)
+            if content is None:
+                content = (self.source / file).read_bytes()
+                content = _TAKEN.sub(b"", content) if file.endswith(".dm") else content
+            _write(folder / file, content)
 
     def write(self, exposure_id: str, folder: Path, half_for: Callable[[], None] | None) -> None:
         """Write the files of an exposure as a microscope does.
@@ -75,10 +71,10 @@ def _write(path: Path, content: bytes) -> None:
     write_whole(path, content)
 
 
-def played_files(location: str, session: Session) -> PlayedFiles | None:
+def played_files(location: str, session: Session, say: Say) -> PlayedFiles | None:
     """The files of a stored session, None where it has none that can be played one by one.
 
-    location : of the session, as it was named
+    location : of the session, as it was named     say : told which folder is there and cannot be played, and why
     """
     is_played = _PLAYED.get(session.info.format)
     if is_played is None or is_url(location) or not Path(location).is_dir():
@@ -86,7 +82,6 @@ def played_files(location: str, session: Session) -> PlayedFiles | None:
     with SessionStore.open_for_reading(location) as store:
         sources = [(Path(key), files) for key, files in store.files().items() if Path(key).is_dir()]
     known = session.exposures.loc[session.exposures["outcome"] != "none", "exposure_id"].tolist()
-    known_names = frozenset(known)
     for source, files in sources:
         inside = source.resolve()
         # A session that somebody else made may name anything: nothing beside the folder is read or written.
@@ -100,12 +95,33 @@ def played_files(location: str, session: Session) -> PlayedFiles | None:
         of_exposure: dict[str, list[str]] = {name: [] for name in known}
         first: list[str] = []
         for file in there:
-            of_exposure.get(_exposure_of(file, known_names), first).append(file)
+            of_exposure.get(_exposure_of(file, of_exposure), first).append(file)
         if known and all(of_exposure.values()):
+            try:
+                navigators = _navigators(source, first, of_exposure)
+            except (InputError, FileFormatError) as error:
+                say(f"The files of {source} cannot be played as they were, a table is: {error}")
+                continue
             return PlayedFiles(
-                source, tuple(first), {name: tuple(some) for name, some in of_exposure.items()}
+                source, tuple(first), {name: tuple(some) for name, some in of_exposure.items()}, navigators
             )
     return None
+
+
+def _navigators(
+    source: Path, first: Collection[str], of_exposure: Mapping[str, Collection[str]]
+) -> dict[str, bytes]:
+    """SerialEM's navigators, with the marks of the items at which the images were taken.
+
+    Raises InputError or FileFormatError for files that are damaged.
+    """
+    navigators = [file for file in first if file.lower().endswith(".nav")]
+    if not navigators:
+        return {}
+    images = [file for some in of_exposure.values() for file in some]
+    read = [read_mdoc(source / file, permissive=True) for file in images]
+    labels = {label_of_item(section.navigator_label) for file in read for section in file.sections} - {""}
+    return {file: nav_before(read_nav(source / file, permissive=True), labels) for file in navigators}
 
 
 def _exposure_of(file: str, known: Collection[str]) -> str:

@@ -304,7 +304,7 @@ def player_of(request: ServeRequest, say: Say) -> Iterator[Player]:
     base = Path(tempfile.mkdtemp(prefix="cryoscout-")) if kept is None else kept.parent
     folder = base / f"{source.name}-played.session" if kept is None else kept
     # A microscope that takes advice takes other holes at other times than those files say.
-    files = played_files(request.sessions[0], source) if follow == "record" else None
+    files = played_files(request.sessions[0], source, say) if follow == "record" else None
     player = Player(source, folder, "record" if follow == "record" else "advice", request.replay, files)
     try:
         player.prepare()

@@ -161,8 +161,6 @@ def _positions(session: Session) -> tuple[NDArray[np.float64], NDArray[np.float6
 
 def practice_of(store: SessionStore, session: Session, results_file: Path, n_picks: int) -> Practice:
     """Practice on a stored session, with the images of its holes where it has them."""
-    import numpy as np
-
     has_image = session.holes["image_row"].notna().to_numpy()
     patches, rows = session.holes["patch_id"].tolist(), session.holes["image_row"].to_numpy(dtype=np.float64)
 

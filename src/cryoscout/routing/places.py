@@ -37,9 +37,8 @@ class Places:
     square_features: NDArray[np.float64]  # (S, f) of the atlas, standardised within the session; NaN unknown
     square_xy_um: NDArray[np.float64] | None = None  # (S, 2) stage frame; NaN unknown
     square_out: NDArray[np.bool_] | None = None  # (S,) squares that nobody is to look into; None: none
-    square_room: NDArray[np.float64] | None = (
-        None  # (S,) room for patches, 1 is usual; NaN unknown, None of all
-    )
+    square_room: NDArray[np.float64] | None = None
+    """(S,) room for patches, 1 is usual; NaN unknown, None: of all."""
 
     def __post_init__(self) -> None:
         of_square = self.square_features
@@ -77,10 +76,10 @@ class Places:
                 f"States of places must be of {tree.n_squares} squares and {tree.n_patches} patches. Got "
                 f"{len(self.square_looked)} and {len(self.patch_looked)} instead."
             )
-        if self.square_out is not None and len(self.square_out) != tree.n_squares:
-            raise InputError(
-                f"Squares that are left out must be of {tree.n_squares} squares. Got {len(self.square_out)} instead."
-            )
+        of_squares = {"Squares that are left out": self.square_out, "Rooms": self.square_room}
+        for what, values in of_squares.items():
+            if values is not None and len(values) != tree.n_squares:
+                raise InputError(f"{what} must be of {tree.n_squares} squares. Got {len(values)} instead.")
         early = np.flatnonzero(~self.patch_looked[tree.patch_of_hole])
         if len(early):
             raise InputError(

@@ -25,7 +25,7 @@ async function begin() {
 
 // Where the holes of a patch stand, in CSS px, so far apart that none covers another; null where that is not known.
 function placed(holes, side) {
-  if (holes.length < 2 || holes.some((hole) => hole.x === null || hole.y === null)) return null;
+  if (holes.length < 2 || holes.length > 2 * WIDEST ** 2 || holes.some((hole) => hole.x === null || hole.y === null)) return null;
   const left = Math.min(...holes.map((hole) => hole.x)), top = Math.min(...holes.map((hole) => hole.y));
   let nearest = Infinity;
   holes.forEach((a, i) => holes.slice(i + 1).forEach((b) => { nearest = Math.min(nearest, Math.hypot(a.x - b.x, a.y - b.y)); }));
