@@ -103,6 +103,31 @@ def test_an_agent_is_trained_and_chosen_on_pseudo_rewards_alone(
         np.testing.assert_allclose(rewards.reward[~rewards.is_label], p[~rewards.is_label], atol=2.0**-12)
 
 
+def test_learned_values_are_of_the_agent_whose_routes_label(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    p, starts = np.where(good() == 1, 0.7, 0.3), np.array([5, 5])
+    made = HoleRoutes(
+        TREE, couple_settings("route", "double", epochs=2, minutes=60.0), agent_changes=AGENT, device="cpu"
+    )
+    routes = made.routes(p, told(), starts, 7, tmp_path)
+
+    def no_more(self: Training, *given: Any) -> list[float]:
+        raise AssertionError("it is trained already")
+
+    monkeypatch.setattr(Training, "_one_epoch", no_more)
+    values = made.learned_values(p, told(), starts, 7, tmp_path)
+    np.testing.assert_array_equal(np.isnan(values), np.arange(N) == 5)
+    assert len(np.unique(values)) > 2
+    np.testing.assert_array_equal(made.routes(p, told(), starts, 7, tmp_path), routes)
+    both = made.learned_values(p, told(), np.array([5, 50]), 7, tmp_path)
+    other = made.learned_values(p, told(), np.array([50]), 7, tmp_path)
+    assert np.isfinite(both).all()
+    assert both[5] == other[5]
+    rest = ~np.isin(np.arange(N), [5, 50])
+    np.testing.assert_allclose(both[rest], (values + other)[rest] / 2.0)
+
+
 def test_without_pseudo_rewards_an_agent_sees_labelled_holes_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

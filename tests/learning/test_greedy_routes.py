@@ -15,12 +15,14 @@ from learning_samples import (
     quick,
     random_policy,
     random_session,
+    random_weights,
     state_by_state,
 )
 
 from cryoscout.learning.batch_env import TrainingSession
-from cryoscout.learning.greedy_routes import best_rows, greedy_routes
-from cryoscout.learning.settings import AGENTS, ViewSettings
+from cryoscout.learning.greedy_routes import best_rows, first_values, greedy_routes
+from cryoscout.learning.settings import AGENTS, Candidates, ViewSettings
+from cryoscout.learning.weights import PolicyFile
 from cryoscout.routing.elimination import eliminated_holes
 from cryoscout.routing.replay import replay
 from cryoscout.routing.time_model import PRESETS
@@ -55,6 +57,26 @@ def test_greedy_routes_are_those_of_a_replay_of_the_policy(
     assert found.good.tolist() == [result.good_found for result in results]
     assert found.visited.tolist() == [result.visited for result in results]
     np.testing.assert_allclose(found.reward, [result.reward for result in results], atol=1e-4)
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 2**32 - 1), candidates=st.sampled_from(["holes", "classes", "dominant"]))
+def test_learned_values_are_the_scores_of_a_policy_that_may_visit_any_hole(
+    seed: int, candidates: Candidates
+) -> None:
+    rng = np.random.default_rng(seed)
+    session = random_session(rng, 25, budget_min=1e6)
+    seen = quick(elimination=False, view=ViewSettings(candidates=candidates))
+    trained = PolicyFile(seen, random_weights(seen.network, np.random.default_rng(seed)), {})
+    start = int(rng.choice(np.flatnonzero(session.problem.available())))
+    values = first_values(session, trained, np.array([start]))[0]
+    free = session.problem.available()
+    free[start] = False
+    np.testing.assert_array_equal(np.isfinite(values), free)
+    anywhere = ViewSettings(candidates="holes")
+    free_to_choose = random_policy(quick(elimination=False, view=anywhere), seed)
+    (route,) = replay(session.problem, session.truth, free_to_choose, [start], 0)
+    assert values[route.route[0]] == pytest.approx(np.nanmax(values), rel=1e-5, abs=1e-5)
 
 
 def test_the_first_of_equal_scores_is_taken_in_every_state() -> None:

@@ -28,7 +28,9 @@ from cryoscout.routing.replay import PseudoRewards, ReplayResult, Truth, replay
 from cryoscout.routing.time_model import PRESETS, TimeModel
 
 if TYPE_CHECKING:
+    from cryoscout.learning.batch_env import TrainingSession
     from cryoscout.learning.settings import LearnSettings
+    from cryoscout.learning.weights import PolicyFile
     from cryoscout.routing.policies.base import Policy
 
 PLANNERS = ("index", "expected", "adaptive", "adaptive-trust", "random")
@@ -99,7 +101,7 @@ class HoleRoutes:
         if not is_agent(self.settings.driver):
             policy = make_policy(self.settings.driver)
         elif (folder / POLICY_FILE).is_file():
-            policy = _trained(folder / POLICY_FILE)
+            policy = _policy_of(folder / POLICY_FILE)
         else:
             return math.nan
         held = told.held_out
@@ -151,11 +153,36 @@ class HoleRoutes:
             here = route[-1]
         return np.array(route, dtype=np.int64)
 
+    def learned_values(
+        self, p_positive: NDArray[np.float64], told: Told, starts: NDArray[np.int64], seed: int, folder: Path
+    ) -> NDArray[np.float64]:
+        """(n,) value that the driver, an agent, learns of every hole as the first visit, the mean over the starts.
+
+        NaN of a hole that is every start. What SSL2-RL names as the next step beyond orders: labels from the learned
+        Q function (its section 6).
+        """
+        from cryoscout.learning.greedy_routes import first_values
+
+        session, trained = self._trained(p_positive, told, seed, folder)
+        values = first_values(session, trained, starts)
+        known = np.isfinite(values)
+        total = np.where(known, values, 0.0).sum(axis=0)
+        return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
+
     def _agent_routes(
         self, p_positive: NDArray[np.float64], told: Told, starts: NDArray[np.int64], seed: int, folder: Path
     ) -> NDArray[np.int64]:
-        from cryoscout.learning.batch_env import TrainingSession
         from cryoscout.learning.greedy_routes import whole_routes
+
+        session, trained = self._trained(p_positive, told, seed, folder)
+        with self.telling.progress(f"routes of {self.settings.driver}", self.tree.n_holes) as advance:
+            return whole_routes(session, trained, starts, advance)
+
+    def _trained(
+        self, p_positive: NDArray[np.float64], told: Told, seed: int, folder: Path
+    ) -> tuple[TrainingSession, PolicyFile]:
+        """The agent trained on pseudo-rewards, and the session with minutes for all holes."""
+        from cryoscout.learning.batch_env import TrainingSession
         from cryoscout.learning.training import Training
         from cryoscout.learning.weights import read_policy
 
@@ -178,9 +205,8 @@ class HoleRoutes:
                     advance()
 
             file = training.run(resume=True, progress=told_of)
-        with self.telling.progress(f"routes of {settings.agent.name}", self.tree.n_holes) as advance:
-            whole = replace(problem, budget_min=self._minutes_of_all())
-            return whole_routes(TrainingSession(whole, rewards), read_policy(file), starts, advance)
+        whole = replace(problem, budget_min=self._minutes_of_all())
+        return TrainingSession(whole, rewards), read_policy(file)
 
     def agent_settings(self, seed: int) -> LearnSettings:
         """Of the agent's training in a round: the additive reward, no action elimination, episodes of the minutes."""
@@ -199,7 +225,7 @@ class HoleRoutes:
         return found.model_copy(update={"network": found.network.model_copy(update=support)})
 
 
-def _trained(file: Path) -> Policy:
+def _policy_of(file: Path) -> Policy:
     from cryoscout.learning.registry import policy_named
 
     return policy_named(str(file))

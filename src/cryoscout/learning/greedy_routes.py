@@ -95,6 +95,24 @@ def whole_routes(
     return found
 
 
+def first_values(
+    session: TrainingSession, trained: PolicyFile, starts: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """(E, n) what a trained policy thinks of every hole next after a start: its learned values; NaN of the start.
+
+    session : its problem allows every hole; each is scored as a candidate, whatever the policy's view leaves out
+    """
+    network = NumpyNetwork(trained.settings.network, trained.weights)
+    view = trained.settings.view.model_copy(update={"candidates": "holes"})
+    values = np.full((len(starts), session.problem.n_holes), np.nan)
+    routes = BatchedRoutes([session], view, 1, np.random.default_rng(0))
+    for of_start, start in zip(values, starts.tolist(), strict=True):
+        routes.reset(0, session=0, start_hole=start)
+        seen = routes.look()
+        of_start[seen.holes] = network.scores(seen.rows)
+    return values
+
+
 def best_rows(scores: NDArray[np.floating], begin: NDArray[np.int64]) -> NDArray[np.int64]:
     """(E,) row of the highest score of every state, the first of equals. Every state must have a row.
 

@@ -35,6 +35,8 @@ NOISE = 3.0
 SHARES, TEN_PER_CENT = (0.05, 0.1, 0.2), 0.1
 FIRST_SEED, SEEDS, OTHER_SEEDS, COVERAGE = 3000, 5, 3, 0.9
 ROUTES, FOLDS = 3, 4
+AGENT, AGENT_SEEDS, AGENT_FOLDS, VALUE_STARTS = "double", 3, 2, 20
+"""Of the agent's rows, at 10 % alone: it is trained anew for every fold. Values are means over VALUE_STARTS starts."""
 
 CLASSIFIER = "the classifier"
 P_ALONE = "`index`, probabilities alone as reward"
@@ -46,10 +48,12 @@ ONE_ROUTE = "the paper's rule, M 1"
 FEWER, MORE = "the paper's rule, N_C 0.3 n", "the paper's rule, N_C 0.7 n"
 RANK = "the visiting rank made a probability"
 ON_BELIEF = "`index` on the belief"
+BY_AGENT = "a trained agent (`double`, 480 minutes): the paper's rule"
+VALUES = "the agent's learned values made a probability"
 BELIEF, BELIEF_NO_IMAGES = "the belief", "the belief without images"
 ROWS = (
-    CLASSIFIER, P_ALONE, NO_COST, RULE, NO_IMAGES, WINDOWS, ONE_ROUTE, FEWER, MORE, RANK, ON_BELIEF, BELIEF,
-    BELIEF_NO_IMAGES,
+    CLASSIFIER, P_ALONE, NO_COST, RULE, NO_IMAGES, WINDOWS, ONE_ROUTE, FEWER, MORE, RANK, BY_AGENT, VALUES,
+    ON_BELIEF, BELIEF, BELIEF_NO_IMAGES,
 )  # fmt: skip
 
 
@@ -58,8 +62,16 @@ def trials(profile: Profile) -> list[Trial]:
     more = 1 if profile == "quick" else 2
     chosen = [(TEN_PER_CENT, FIRST_SEED + k) for k in range(SEEDS * more)]
     chosen += [(share, FIRST_SEED + k) for k in range(OTHER_SEEDS * more) for share in (0.05, 0.2)]
-    return [
+    made = [
         Trial(f"{share:.0%} of the labels, seed {seed}", {"share": share}, seed) for share, seed in chosen
+    ]
+    return made + [
+        Trial(
+            f"{AGENT}, {TEN_PER_CENT:.0%} of the labels, seed {FIRST_SEED + k}",
+            {"share": TEN_PER_CENT, "agent": AGENT},
+            FIRST_SEED + k,
+        )
+        for k in range(AGENT_SEEDS * more)
     ]
 
 
@@ -80,8 +92,11 @@ def run_one(trial: Trial) -> Json:
     head = LinearStates(image[:, None])
     starts = rng.integers(n, size=ROUTES)
     tree = HoleTree(scene.patch_of_hole, scene.square_of_patch, scene.grid_of_square)
+    if "agent" in trial.parameters:
+        right = _right_by_agent(tree, head, told, good, starts, trial.seed)
+        return {"holes": n, "labels": int(labelled.sum()), "right": right}
     places = Places(tree.patch_of_hole, tree, scene.x_um, scene.y_um)
-    right: dict[str, float] = {}
+    right = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         p = head.p_positive(head.pretrained(told, folder))
@@ -110,7 +125,10 @@ def run_one(trial: Trial) -> Json:
         keep(ONE_ROUTE, by_rule(whole[:1], p))
         for row, share in ((FEWER, 0.3), (MORE, 0.7)):
             keep(row, lesson_of_routes(whole, round(share * n), told).positive)
-        keep(RANK, _by_rank(whole, told, lambda known: routes(p, known)) > 0.5)
+        by_rank = _made_probability(
+            _ranks(whole), told, lambda known: _ranks(routes(p, known)), FOLDS, increasing=False
+        )
+        keep(RANK, by_rank > 0.5)
         # A regression of one number cannot memorise labels: its scores are as good on labelled holes as elsewhere.
         fitted_to = np.zeros(n, dtype=np.bool_)
         on_belief = believed(p, told.labels, fitted_to, places)
@@ -132,41 +150,84 @@ def _ranks(routes: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.asarray(places.mean(axis=0))
 
 
-def _by_rank(
-    whole: NDArray[np.int64], told: Told, routes_of: Callable[[Told], NDArray[np.int64]]
-) -> NDArray[np.float64]:
-    """(n,) probability by isotonic regression of labels on visiting ranks.
+def _right_by_agent(
+    tree: HoleTree,
+    head: LinearStates,
+    told: Told,
+    good: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    seed: int,
+) -> dict[str, float]:
+    """Share of the unlabelled holes that an agent has right: by its routes, and by what each hole is worth to it."""
+    driver = HoleRoutes(tree, couple_settings("route", AGENT), device="cpu")
+    value_starts = np.random.default_rng([seed, 5]).choice(tree.n_holes, size=VALUE_STARTS, replace=False)
+    unlabelled = told.labels == UNLABELLED
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        p = head.p_positive(head.pretrained(told, folder))
 
-    A label must not see itself: the ranks of labelled holes are those of routes that were not told the labels of their
-    fold.
+        def values(known: Told) -> NDArray[np.float64]:
+            with tempfile.TemporaryDirectory(dir=folder) as of_fold:
+                return driver.learned_values(p, known, value_starts, seed, Path(of_fold))
+
+        whole = driver.learned_values(p, told, value_starts, seed, folder / "whole")
+        routes = driver.routes(p, told, starts, seed, folder / "whole")  # of the same agent
+        rule = lesson_of_routes(routes, _cut(pseudo_rewards(p, told)), told).positive
+        valued = _made_probability(whole, told, values, AGENT_FOLDS, increasing=True) > 0.5
+
+    def share(positive: NDArray[np.bool_]) -> float:
+        return float((positive[unlabelled] == (good[unlabelled] == 1)).mean())
+
+    return {BY_AGENT: share(rule), VALUES: share(valued)}
+
+
+def _made_probability(
+    of_all: NDArray[np.float64],
+    told: Told,
+    numbers_of: Callable[[Told], NDArray[np.float64]],
+    folds: int,
+    *,
+    increasing: bool,
+) -> NDArray[np.float64]:
+    """(n,) probability by isotonic regression of labels on a number that routes give every hole.
+
+    of_all : (n,) with all labels told     numbers_of : the same for fewer labels
+    A label must not see itself: the numbers of labelled holes are those of routes that were not told the labels of
+    their fold.
     """
     labelled = np.flatnonzero(told.labels != UNLABELLED)
-    fold = np.random.default_rng(0).permutation(len(labelled)) % FOLDS
-    rank = np.empty(len(labelled))
-    for each in range(FOLDS):
+    fold = np.random.default_rng(0).permutation(len(labelled)) % folds
+    number = np.empty(len(labelled))
+    for each in range(folds):
         hidden = labelled[fold == each]
         labels = told.labels.copy()
         labels[hidden] = UNLABELLED
-        rank[fold == each] = _ranks(routes_of(Told(labels, told.held_out)))[hidden]
-    order = order_lowest_first(rank)
-    fitted = isotonic_regression(told.labels[labelled][order].astype(np.float64), increasing=False).x
-    return np.asarray(np.interp(_ranks(whole), rank[order], fitted))
+        number[fold == each] = numbers_of(Told(labels, told.held_out))[hidden]
+    order = order_lowest_first(number)
+    fitted = isotonic_regression(told.labels[labelled][order].astype(np.float64), increasing=increasing).x
+    return np.asarray(np.interp(of_all, number[order], fitted))
 
 
-def _values(rows: Sequence[TrialRow], share: float, row: str) -> NDArray[np.float64]:
-    """(k,) per cent right, over the seeds that ended."""
-    return np.array(
-        [
-            100.0 * each.result["right"][row]
-            for each in rows
-            if each.result is not None and each.trial.parameters["share"] == share
-        ]
-    )
+def _values(rows: Sequence[TrialRow], share: float, row: str) -> dict[int, float]:
+    """Per cent right, of the seeds that ended."""
+    return {
+        each.trial.seed: 100.0 * each.result["right"][row]
+        for each in rows
+        if each.result is not None and each.trial.parameters["share"] == share and row in each.result["right"]
+    }
 
 
 def _gain(rows: Sequence[TrialRow], row: str) -> Interval | None:
     one, other = (_values(rows, TEN_PER_CENT, name) for name in (row, CLASSIFIER))
-    return paired_difference(one, other, seed=0, coverage=COVERAGE) if len(one) > 1 else None
+    both = [seed for seed in one if seed in other]
+    if len(both) < 2:
+        return None
+    return paired_difference(
+        np.array([one[seed] for seed in both]),
+        np.array([other[seed] for seed in both]),
+        seed=0,
+        coverage=COVERAGE,
+    )
 
 
 def page(rows: Sequence[TrialRow], profile: Profile) -> Page:
@@ -176,7 +237,7 @@ def page(rows: Sequence[TrialRow], profile: Profile) -> Page:
     for row in ROWS:
         cells = []
         for share in SHARES:
-            values = _values(rows, share, row)
+            values = np.array(list(_values(rows, share, row).values()))
             cells.append(MISSING if not len(values) else "{:.1f} ± {:.1f}".format(*mean_and_std(values)))
             plain.append(
                 {"labelled_by": row, "labels": share, "seeds": len(values),
@@ -224,7 +285,7 @@ def figure(rows: Sequence[TrialRow]) -> bytes:
     """PNG: bars at 10 % of the labels."""
     drawing = Figure(figsize=(9.0, 4.6), layout="constrained")
     axes = drawing.subplots()
-    values = [_values(rows, TEN_PER_CENT, row) for row in ROWS]
+    values = [np.array(list(_values(rows, TEN_PER_CENT, row).values())) for row in ROWS]
     heights = [float(each.mean()) if len(each) else 0.0 for each in values]
     colours = [GREY if row == CLASSIFIER else GREEN if "belief" in row else BLUE for row in ROWS]
     names = [row.replace("`", "") for row in ROWS]
