@@ -243,7 +243,8 @@ def test_our_own_reader_of_tables_reads_the_csv_back_as_holes_that_are_not_image
     assert source.exposures.empty
     assert source.ctf.empty
     (ignored,) = source.notes
-    assert ignored.endswith("not used: order, p_good, tier, minutes, minutes_used, step")
+    unused = ["order", "p_good", "tier", "minutes", "minutes_used", *CSV_COLUMNS[CSV_COLUMNS.index("step") :]]
+    assert ignored.endswith(f"not used: {', '.join(unused)}")
 
 
 class _Page(HTMLParser):
@@ -296,6 +297,12 @@ def test_looks_after_holes_have_their_own_numbers_as_on_the_map_and_in_json(two_
     assert "1. Look at square s9" in page
     assert f"of which {plan.minutes_used:.1f} min are planned for holes" in page
     assert plan.to_json()["looks"][0]["order"] == 1
+    of_look = list(csv.DictReader(io.StringIO(plan.to_csv())))[-1]
+    assert (of_look["step"], of_look["square"], of_look["order"]) == ("look", "s9", "3")
+    assert (of_look["hole"], of_look["p_good"], of_look["minutes_used"]) == ("", "", "")
+    worth = [float(of_look[name]) for name in ("expected_good", "good_80_low", "good_80_high")]
+    per_min = [float(of_look[f"good_per_min{part}"]) for part in ("", "_80_low", "_80_high")]
+    assert (worth, per_min) == ([2.0, 0.0, 4.0], [0.4, 0.0, 0.8])
 
 
 def test_the_short_name_is_what_the_parent_does_not_say():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cryoscout.belief.effects import Y1_EFFECTS, EffectBelief
-from cryoscout.belief.unseen import Y1_UNSEEN, believe_unseen, draw_looks
+from cryoscout.belief.unseen import FLAT_UNSEEN, Y1_UNSEEN, believe_unseen, draw_looks
 from cryoscout.core.hole_tree import HoleTree
 
 PRIOR = Y1_UNSEEN.model_copy(update={"spread_weighs": 1e9, "mean_variance": 1.0})
@@ -90,7 +90,37 @@ def test_a_prediction_that_tells_no_hole_apart_tells_no_unseen_one_apart():
     tree = tree_of()
     found = believed(tree, np.full(tree.n_holes, -0.7), prior=Y1_UNSEEN)
     assert found.prediction_own == found.within == 0.0
-    assert found.prediction_shared.max() == pytest.approx(Y1_UNSEEN.mean_variance / (1 + 6 * 1e9), abs=1.0)
+    # All that is left of the prior is what six patches that agree say of its mean.
+    assert found.prediction_shared.max() < 1e-6
+
+
+def test_where_nothing_predicts_no_look_shows_a_prediction_whatever_the_atlas_says():
+    features = np.array([[-3.0, 2.0], [0.0, np.nan], [1.0, 0.0], [4.0, -4.0], [0.5, 0.5], [np.nan, 1.0]])
+    tree = tree_of(seen_squares=0)
+    found = believed(tree, np.empty(0), features, prior=FLAT_UNSEEN)
+    assert np.all(found.prediction_shared == 0.0)
+    assert np.all(found.prediction == FLAT_UNSEEN.mean)
+    assert found.prediction_own == found.within == 0.0
+    assert np.all(found.effect == 0.0)
+    assert np.ptp(found.effect_shared) > 1.0  # results may show what the atlas means
+    predicted = believed(tree, np.empty(0), features, prior=Y1_UNSEEN)
+    assert np.ptp(predicted.prediction_shared) > 1.0
+
+
+def test_effects_of_unseen_squares_are_drawn_together():
+    rng = np.random.default_rng(5)
+    tree = tree_of()
+    bright = np.array([[0.5], [-1.0], [1.5], [0.0], [2.0], [-2.0]])
+    found = believed(tree, rng.normal(0.0, 1.0, tree.n_holes), bright, good=rng.integers(0, 2, tree.n_holes))
+    draws = found.draw_effects(200_000, rng)
+    np.testing.assert_allclose(draws.mean(axis=0), found.effect, atol=0.01)
+    np.testing.assert_allclose(draws.var(axis=0), found.effect_shared, rtol=0.02)
+    # Before any result they have the covariance of the model.
+    nothing = believed(tree_of(seen_squares=0), np.empty(0), bright)
+    session, grid, square = Y1_EFFECTS.session, Y1_EFFECTS.grid, Y1_EFFECTS.square
+    same_grid = tree.grid_of_square[:, None] == tree.grid_of_square
+    prior = session + grid * same_grid + square * np.eye(6) + PRIOR.feature_sd**2 * bright @ bright.T
+    np.testing.assert_allclose(np.cov(nothing.draw_effects(200_000, rng).T), prior, atol=0.03)
 
 
 def test_draws_of_whole_places_have_the_expected_numbers():

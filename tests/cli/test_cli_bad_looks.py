@@ -237,6 +237,118 @@ def test_an_atlas_without_positions_is_planned_and_says_that_it_is_not_drawn(cli
     assert "Look at square S1" in (tmp_path / "list.html").read_text()
 
 
+def test_a_square_that_was_not_looked_at_has_no_time_of_a_look(cli, tmp_path):
+    (tmp_path / "atlas.csv").write_text("square,looked,looked_at\nS1,no,2026-01-31 10:15:00\n")
+    answer = cli("import atlas.csv -o run.session")
+    assert answer.code == 2
+    assert (
+        "line 2: a square with a time of its look was looked at. Got looked 'no' and '2026-01-31 10:15:00' instead."
+        in answer.err
+    )
+
+
+def test_a_square_of_the_same_id_in_another_grid_later_is_said_and_stays(cli, tmp_path):
+    (tmp_path / "one.csv").write_text("grid,square,x_um,y_um\ng1,S1,0,0\n")
+    (tmp_path / "two.csv").write_text("grid,square,x_um,y_um\ng2,S1,,\ng2,T1,5,0\n")
+    assert cli("import one.csv -o run.session").code == 0
+    answer = cli("import two.csv -o run.session --update")
+    assert answer.code == 0
+    assert (
+        "1 squares are of another grid in a file than in the session, such as S1 of g2, here of g1: they stay there."
+        in " ".join(answer.out.split())
+    )
+    squares = stored(tmp_path).squares
+    assert squares[["square_id", "grid_id"]].to_numpy().tolist() == [["S1", "g1"], ["T1", "g2"]]
+
+
+PATCHES = """grid,square,patch,x_um,y_um,looked,looked_at
+g1,S1,,0,0,yes,2026-01-31 10:00:00
+g1,S1,P1,,,no,
+g1,S1,P2,,,yes,2026-01-31 09:55:00
+g1,S2,,100,0,no,
+g1,S3,P9,,,,
+"""
+
+
+def test_patches_without_holes_are_stored_and_planned_and_holes_may_come(cli, tmp_path):
+    (tmp_path / "places.csv").write_text(PATCHES)
+    answer = cli("import places.csv -o run.session")
+    assert answer.code == 0, answer.err
+    assert "3 patches are known of and have no holes yet" in answer.out
+    session = stored(tmp_path)
+    assert session.squares["square_id"].tolist() == ["S1", "S2", "S3"]
+    assert squares_looked_at(session).tolist() == [True, False, True]
+    assert session.patches["patch_id"].tolist() == ["P1", "P2", "P9"]
+    assert patches_looked_at(session).tolist() == [False, True, False]
+    told = json.loads(cli(PLAN).out)
+    assert {(look["square"], look["patch"]) for look in told["looks"]} == {
+        ("S1", "P1"), ("S2", None), ("S3", "P9"),
+    }  # fmt: skip
+    notes = " ".join(told["notes"])
+    assert "1 squares and 2 patches were not looked at yet" in notes
+    assert "1 patches showed no holes when they were looked at, such as P2" in notes
+    assert "1 patches were looked at before their square, such as P2" in notes
+    (tmp_path / "holes.csv").write_text("grid,square,patch,hole,x_um,y_um\ng1,S1,P1,h1,1,1\n")
+    assert cli("import holes.csv -o run.session --update").code == 0
+    assert patches_looked_at(stored(tmp_path)).tolist() == [True, True, False]
+    (tmp_path / "later.csv").write_text("square,patch,looked\nS3,P9,yes\nS3,P10,\n")
+    answer = cli("import later.csv -o run.session --update --json")
+    assert json.loads(answer.out)["added"]["completed_rows"] == 1
+    assert stored(tmp_path).patches["patch_id"].tolist() == ["P1", "P2", "P9", "P10"]
+    assert patches_looked_at(stored(tmp_path)).tolist() == [True, True, True, False]
+
+
+@pytest.mark.parametrize("later", ["square,patch,looked\nS2,P1,no\n", "square,patch,hole\nS2,P9,h5\n"])
+def test_a_patch_that_is_in_another_square_later_is_refused_or_told_apart(cli, tmp_path, later):
+    (tmp_path / "places.csv").write_text(PATCHES)
+    assert cli("import places.csv -o run.session").code == 0
+    before = stored(tmp_path)
+    (tmp_path / "later.csv").write_text(later)
+    answer = cli("import later.csv -o run.session --update")
+    if "hole" in later:
+        assert answer.code == 0
+        patches = stored(tmp_path).patches
+        assert patches.loc[patches["square_id"] == "S2", "patch_id"].tolist() == ["S2/P9"]
+        return
+    assert answer.code == 2
+    assert "A patch must be in one square. Got 'P1' in 'S2' and in 'S1' instead." in answer.err
+    pd.testing.assert_frame_equal(stored(tmp_path).patches, before.patches)
+
+
+ATLAS_ALONE = "square,x_um,y_um,brightness\nS1,-100,50,182\nS2,0,50,140\nS3,100,50,90\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "said", "not_said"),
+    [
+        ("--budget-min 1", "Nothing fits: the first look takes 5 min", "Policy explore"),
+        ("--budget-min 60 --policy adaptive", "no hole that is not imaged is seen yet", "Nothing fits"),
+        ("--budget-min 60 --policy adaptive", "Policy adaptive plans what is seen alone", "in replays alone"),
+        ("--budget-min 60 --policy look-greedy", "Policy look-greedy looks in replays alone", "seen alone;"),
+    ],
+)
+def test_a_plan_of_an_atlas_without_a_look_says_why(cli, tmp_path, options, said, not_said):
+    (tmp_path / "atlas.csv").write_text(ATLAS_ALONE)
+    assert cli("import atlas.csv -o run.session").code == 0
+    answer = cli(f"plan run.session {options} --json")
+    assert answer.code == 0
+    told = json.loads(answer.out)
+    assert told["looks"] == []
+    notes = " ".join(told["notes"])
+    assert said in notes
+    assert not_said not in notes
+    assert "the only hole that is not imaged is the one the stage is at" not in notes
+
+
+def test_brightness_alone_says_nothing_before_a_square_was_opened(cli, tmp_path):
+    (tmp_path / "atlas.csv").write_text(ATLAS_ALONE)
+    assert cli("import atlas.csv -o run.session").code == 0
+    looks = json.loads(cli("plan run.session --budget-min 600 --json").out)["looks"]
+    good = [look["expected_good"] for look in looks]
+    assert len(good) == 3
+    assert min(good) > 0.95 * max(good)
+
+
 def test_squares_of_two_atlases_with_the_same_id_are_refused(cli, tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()

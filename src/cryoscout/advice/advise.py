@@ -106,7 +106,7 @@ def advise(
                     *(
                         ()
                         if len(planned.course) or looks
-                        else (_note_on_an_empty_plan(problem, start, budget_min),)
+                        else (_note_on_an_empty_plan(setting, planned.course, start, budget_min),)
                     ),
                     *_notes_on_unseen(session, problem, setting, looks),
                     *_notes_on_choice(session, setting, request),
@@ -154,10 +154,9 @@ def _notes_on_unseen(
     squares, patches = int((~places.square_looked).sum()), int((~places.patch_looked).sum())
     said = [f"{squares} squares and {patches} patches were not looked at yet."]
     if not looks:
-        return (
-            f"{said[0]} Policy {setting.policy_name} plans what is seen alone; --policy explore looks too.",
-            *(f"{note}." for note in notes_on_looks(session)),
-        )
+        if not _lists_looks(setting):
+            said.append(_words_on_a_policy_without_looks(setting))
+        return (" ".join(said), *(f"{note}." for note in notes_on_looks(session)))
     if problem.time_model.patch_look_min is None:
         said.append(
             f"The time model {problem.time_model.name} has no minutes of looks: they take the move alone. "
@@ -171,6 +170,25 @@ def _notes_on_unseen(
     if places.square_xy_um is None or np.isnan(places.square_xy_um).all():
         said.append("No stage position of a square is known.")
     return (*said, *(f"{note}." for note in notes_on_looks(session)))
+
+
+def _lists_looks(setting: Setting) -> bool:
+    """Whether the policy says which squares to open; the other policies that look choose one look at a time."""
+    from cryoscout.routing.policies.explore import Explore
+
+    return isinstance(setting.policy, Explore)
+
+
+def _words_on_a_policy_without_looks(setting: Setting) -> str:
+    from cryoscout.routing.policies.base import LookingPolicy
+
+    name = setting.policy_name
+    if isinstance(setting.policy, LookingPolicy):
+        return (
+            f"Policy {name} looks in replays alone (cryoscout replay --looks charged) and plans here what is seen; "
+            "--policy explore lists the squares to open."
+        )
+    return f"Policy {name} plans what is seen alone; --policy explore looks too."
 
 
 _REMEDY_OF_ATLAS = {
@@ -216,9 +234,23 @@ def _notes_on_overrides(said: Obeyed, problem: RoutingProblem) -> tuple[str, ...
     return (f"As the operator said: {', '.join(parts)}.",) if parts else ()
 
 
-def _note_on_an_empty_plan(problem: RoutingProblem, start: int, budget_min: float) -> str:
+def _note_on_an_empty_plan(setting: Setting, course: Course, start: int, budget_min: float) -> str:
     """Why nothing is planned; the first hole is the nearest one that is left. budget_min : pauses not set aside"""
+    problem = course.problem
     left = [hole for hole in problem.available().nonzero()[0].tolist() if hole != start]
+    if not left and problem.has_unseen:
+        if not _lists_looks(setting):
+            return "Nothing is planned: no hole that is not imaged is seen yet. Remedy: --policy explore, which looks."
+        if problem.places is not None and not problem.places.unseen_squares(problem.tree).any():
+            return (
+                "Nothing is left to plan: all squares that are not looked at are left out, as the operator said. "
+                "Remedy: take an override back."
+            )
+        first_min = course.first_look_ends_min()
+        return (
+            f"Nothing fits: the first look takes {first_min:.4g} min, and what it shows takes more, of "
+            f"{problem.budget_min:.4g} min. Remedy: give more time, or your own times with --time-model."
+        )
     if not left:
         return (
             "Nothing is left to plan: the only hole that is not imaged is the one the stage is at. "

@@ -464,10 +464,8 @@ def _write_smartscope(request: ExportRequest, _: Session, work_list: WorkList, p
 
 
 EXPORTS: dict[str, ExportFormat] = {
-    "csv": ExportFormat(
-        None, _write_csv, "One line per hole, in order of visit, for a spreadsheet or a script."
-    ),
-    "html": ExportFormat(None, _write_html, "Open it in a browser, or print it, and tick off hole by hole."),
+    "csv": ExportFormat(None, _write_csv, "One line per step, in order, for a spreadsheet or a script."),
+    "html": ExportFormat(None, _write_html, "Open it in a browser, or print it, and tick off step by step."),
     "star": ExportFormat(None, _write_star, "Load it in RELION with Import, or as input of a later job."),
     "nav": ExportFormat("serialem", _write_nav, ""),
     "athena-json": ExportFormat(

@@ -35,8 +35,16 @@ _OF_A_HOLE = (
     *("hole", "patch", "square", "grid", "x_um", "y_um"),
     *("p_good", "tier", "minutes", "minutes_used"),
 )
-CSV_COLUMNS = ("order", *_OF_A_HOLE, "step")
-"""`step` is image, look or, beyond the minutes that are left, look later."""
+_OF_A_LOOK = (
+    "expected_good",
+    "good_80_low",
+    "good_80_high",
+    "good_per_min",
+    "good_per_min_80_low",
+    "good_per_min_80_high",
+)
+CSV_COLUMNS = ("order", *_OF_A_HOLE, "step", *_OF_A_LOOK)
+"""`step` is image, look or, beyond the minutes that are left, look later; what follows is of a look."""
 
 
 @dataclass(frozen=True)
@@ -226,10 +234,14 @@ class WorkList:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(CSV_COLUMNS)
         for visit in self.visits:
-            writer.writerow([as_cell({**vars(visit), "step": "image"}[name]) for name in CSV_COLUMNS])
+            writer.writerow([as_cell({**vars(visit), "step": "image"}.get(name)) for name in CSV_COLUMNS])
         for look in self.looks:
             step = "look" if look.in_plan else "look later"
-            cells = {**vars(look), "order": len(self.visits) + look.order, "step": step}
+            values = (look.expected_good, *look.good_80, look.rate, *look.rate_80)
+            cells = {
+                **vars(look), "order": len(self.visits) + look.order, "step": step,
+                **dict(zip(_OF_A_LOOK, values, strict=True)),
+            }  # fmt: skip
             writer.writerow([as_cell(cells.get(name)) for name in CSV_COLUMNS])
         return text.getvalue()
 

@@ -20,7 +20,7 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.special import ndtri
 
 from cryoscout.belief.calibration import sigmoid
@@ -59,8 +59,10 @@ class UnseenPrior(Settings):
     patch: Variance
     within: Variance
     """Of the holes of one patch around its mean."""
+    prediction_feature_sd: Variance = 0.7
+    """Prior standard deviation of the weight of one standardised feature, for predictions; 0 where there are none."""
     feature_sd: Positive = 0.7
-    """Prior standard deviation of the weight of one standardised feature, for predictions and for results."""
+    """The same for results."""
     holes_per_patch: Positive
     patches_per_square: Positive
     counts_weigh: Positive = 1.0
@@ -91,9 +93,41 @@ FLAT_UNSEEN = Y1_UNSEEN.model_copy(
         "square": 0.0,
         "patch": 0.0,
         "within": 0.0,
+        "prediction_feature_sd": 0.0,
     }
 )
-"""Where there are no predictions: every hole is taken alike before its result, seen or not, and only effects differ."""
+"""Where there are no predictions: every hole is taken alike before its result, seen or not, and only effects differ.
+No look can show a prediction then, whatever the atlas says of a square."""
+
+
+@dataclass(frozen=True)
+class SharedTerms:
+    """What the unseen patches of every square share: a sum of terms of session, features, grid and square.
+
+    The squares of a grid share its term, so that one that turns out bad says so of the others.
+    """
+
+    design: NDArray[
+        np.float64
+    ]  # (S, k) of each square, of independent standard normal terms before anything was seen
+    terms: NDArray[np.float64]  # (k,) posterior mean of the terms
+    root: NDArray[np.float64]  # (k, k) upper triangle of the Cholesky factor of their posterior precision
+    offset: float = 0.0
+
+    def mean(self) -> NDArray[np.float64]:
+        """(S,)."""
+        return np.asarray(self.offset + self.design @ self.terms)
+
+    def variance(self) -> NDArray[np.float64]:
+        """(S,)."""
+        covariance = cho_solve((self.root, False), self.design.T, check_finite=False)
+        return np.asarray(np.einsum("ij,ji->i", self.design, covariance))
+
+    def draw(self, draws: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Joint draws of all squares, (draws, S)."""
+        normals = rng.standard_normal((len(self.terms), draws))
+        terms = self.terms[:, None] + solve_triangular(self.root, normals, check_finite=False)
+        return np.asarray(self.offset + (self.design @ terms).T)
 
 
 @dataclass(frozen=True)
@@ -117,6 +151,15 @@ class UnseenPlaces:
     prior: UnseenPrior
     room: NDArray[np.float64]  # (S,) of every square
     room_seen: NDArray[np.float64]  # (c,) of the squares looked at so far, at least LEAST_ROOM_SEEN
+    shared_effects: SharedTerms  # behind effect and effect_shared
+
+    def draw_effects(self, draws: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """(draws, S) joint draws of what the unseen patches of every square share of their effects.
+
+        Predictions are not drawn so: a look shows them before a hole is imaged, and where those of a grid turn out bad
+        the plan goes on elsewhere. Effects show in results alone, when the minutes are spent.
+        """
+        return self.shared_effects.draw(draws, rng)
 
     def square_level(self) -> NDArray[np.float64]:
         """(S,) expected logit of a hole of an unseen patch: what places are ranked by where looks cost the same."""
@@ -159,9 +202,12 @@ def draw_looks(
     draws: int,
     rng: np.random.Generator,
     shots: int = 1,
+    effects: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Whole truths of a square's unseen patches: good micrographs, holes imaged and patches looked at, (draws,) each.
 
+    effects : (draws,) the square's column of `UnseenPlaces.draw_effects`, where other squares are drawn too; None draws
+        the square alone
     n_patches : known ones without a look; None: the square was not looked at, and the number is drawn
     least_p : holes whose p_good after the look is not above it are not imaged
     goes_on : probability that the first patch shows enough of what the square shares for the others to be looked at
@@ -169,7 +215,11 @@ def draw_looks(
     good, imaged = np.zeros(draws), np.zeros(draws)
     patches = np.full(draws, n_patches) if n_patches is not None else unseen.draw_patches(square, draws, rng)
     seen_level = rng.normal(unseen.prediction[square], np.sqrt(unseen.prediction_shared[square]), draws)
-    effect = rng.normal(unseen.effect[square], np.sqrt(unseen.effect_shared[square]), draws)
+    effect = (
+        rng.normal(unseen.effect[square], np.sqrt(unseen.effect_shared[square]), draws)
+        if effects is None
+        else effects
+    )
     spread = np.sqrt(unseen.prediction_shared[square])
     enough = (
         seen_level - unseen.prediction[square] >= -spread * ndtri(goes_on)
@@ -227,23 +277,23 @@ def believe_unseen(
         patch=spread * prior.patch, square=spread * prior.square, grid=spread * prior.grid,
         session=prior.mean_variance,
     )  # fmt: skip
-    weight_sd = prior.feature_sd * np.sqrt(spread)
-    prediction, prediction_shared = _solve(
-        tree, seen, level - prior.mean, within / count[seen], terms, known, weight_sd
+    weight_sd = prior.prediction_feature_sd * np.sqrt(spread)
+    prediction = _solve(
+        tree, seen, level - prior.mean, within / count[seen], terms, known, weight_sd, prior.mean
     )
     precision, shift = evidence[:, 0], evidence[:, 1]
     told = np.flatnonzero(precision > 0)
-    effect, effect_shared = _solve(
+    effect = _solve(
         tree, told, shift[told] / precision[told], 1.0 / precision[told], effects, known, prior.feature_sd
     )
     patches = np.bincount(tree.square_of_patch, minlength=tree.n_squares)[square_looked]
     holes = count[patch_looked]
     return UnseenPlaces(
-        prediction + prior.mean,
-        prediction_shared,
+        prediction.mean(),
+        prediction.variance(),
         terms.patch,
-        effect,
-        effect_shared,
+        effect.mean(),
+        effect.variance(),
         effects.patch,
         within,
         _mean_number(holes, float(len(holes)), prior.holes_per_patch, prior.counts_weigh),
@@ -253,6 +303,7 @@ def believe_unseen(
         prior,
         room,
         room_seen,
+        effect,
     )
 
 
@@ -295,8 +346,9 @@ def _solve(
     variances: EffectVariances,
     features: NDArray[np.float64],
     weight_sd: float,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Posterior mean and variance of what the unseen patches of every square share, (S,), (S,).
+    offset: float = 0.0,
+) -> SharedTerms:
+    """The posterior of what the unseen patches of every square share.
 
     values, noise : (m,) observed at these patches, and the variance of each beside its patch term
     """
@@ -321,8 +373,7 @@ def _solve(
     weight = 1.0 / np.maximum(variances.patch + noise, 1e-9)
     of_square = np.bincount(square, weights=weight, minlength=n_squares)
     pull = np.bincount(square, weights=weight * values, minlength=n_squares)
-    factor = cho_factor(np.eye(len(sd)) + design.T @ (of_square[:, None] * design), check_finite=False)
-    mean = design @ cho_solve(factor, design.T @ pull, check_finite=False)
-    covariance = cho_solve(factor, design.T, check_finite=False)
-    variance = np.einsum("ij,ji->i", design, covariance)
-    return np.asarray(mean), np.asarray(variance)
+    precision = np.eye(len(sd)) + design.T @ (of_square[:, None] * design)
+    factor, _ = cho_factor(precision, check_finite=False)
+    terms = cho_solve((factor, False), design.T @ pull, check_finite=False)
+    return SharedTerms(design, terms, factor, offset)

@@ -85,8 +85,9 @@ def plan(
     time_model: Annotated[
         str | None,
         typer.Option(
-            help="cryorl, cryorl-printed, cryorl-code, fitted, or your own minutes of a hole in the same patch, a new "
-            "patch, square, grid: 0.5,1,2,8. Default: fitted where a tier has ten timed steps, else cryorl."
+            help="cryorl, cryorl-printed, cryorl-code, y1-looks-as-sketched, fitted, or your own minutes of a hole in "
+            "the same patch, a new patch, square, grid: 0.5,1,2,8, and of a look at a patch and at a square: "
+            "0.5,1,2,8,0.5,2. Default: fitted where a tier has ten timed steps, else cryorl."
         ),
     ] = None,
     minutes_per_exposure: Annotated[

@@ -49,8 +49,8 @@ def report(
     time_model: Annotated[
         str | None,
         typer.Option(
-            help="cryorl, cryorl-printed, cryorl-code, fitted, or your own minutes by tier: 0.5,1,2,8. Default: fitted "
-            "where a tier has ten timed steps, else cryorl."
+            help="cryorl, cryorl-printed, cryorl-code, y1-looks-as-sketched, fitted, or your own minutes by tier, of "
+            "looks too or not: 0.5,1,2,8,0.5,2. Default: fitted where a tier has ten timed steps, else cryorl."
         ),
     ] = None,
     minutes_per_exposure: Annotated[

@@ -118,7 +118,7 @@ def _choose_places(
     """The sources that say where things are, all of one format, and tables that repeat it in their own words."""
     saying = [source for source in sources if _says_places(source)]
     if not saying and stored is None:  # an atlas alone: its squares are all that is known
-        saying = [source for source in sources if len(source.squares)]
+        saying = [source for source in sources if len(source.squares) or len(source.patches)]
     present = [each.name for each in FORMATS if any(source.format == each.name for source in saying)]
     vendors = [name for name in present if BY_NAME[name].gives == "places"]
     own = [stored.info.format] if stored is not None else []
@@ -145,7 +145,9 @@ def _choose_places(
     others = [source for source in sources if not any(source is each for each in saying)]
     chosen += [source for source in others if source.format == lead]
     beside = [
-        each for each in others if each.format != lead and len(each.squares) and each.format == "generic"
+        each
+        for each in others
+        if each.format != lead and each.format == "generic" and (len(each.squares) or len(each.patches))
     ]
     if beside:
         raise DataError(

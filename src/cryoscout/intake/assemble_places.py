@@ -16,7 +16,7 @@ import pandas as pd
 
 from cryoscout.core.errors import DataError
 from cryoscout.formats.clusters import PATCH_RADIUS_UM, cluster_positions, notes_on_radius
-from cryoscout.formats.records import LOOK_COLUMNS, SQUARE_COLUMNS, SourceRecords
+from cryoscout.formats.records import LOOK_COLUMNS, PATCH_COLUMNS, SQUARE_COLUMNS, SourceRecords
 from cryoscout.intake.notes_on_squares import notes_on_squares
 from cryoscout.session.model import Session
 from cryoscout.session.tables import OPTIONAL_COLUMNS, TABLES, empty_table, missing_column, with_gaps_filled
@@ -63,7 +63,11 @@ def places_of_sources(
     for two places.
     """
     chosen = _with_own_grids(chosen)
+    patches = _merged(
+        [source.patches for source in chosen], PATCH_COLUMNS, "patch_id", ["square_id", "grid_id"]
+    )
     squares = _merged([source.squares for source in chosen], _SQUARES, "square_id", ["grid_id"])
+    squares = _with_squares_of(patches, squares)
     holes = _merged([source.holes for source in chosen], _HOLES, "hole_id", ["square_id", "grid_id"])
     exposures = _merged([source.exposures for source in chosen], _EXPOSURES, "exposure_id", ["hole_id"])
     notes: list[str] = []
@@ -86,7 +90,9 @@ def places_of_sources(
     )
     said_by = "" if radius_um else ", which no file says: --patch-radius-um says another"
     holes = holes.assign(patch_id=_patches(holes, radius_um or PATCH_RADIUS_UM, said_by, notes))
-    holes = holes.assign(patch_id=_told_apart(holes, known))
+    _refuse_patches_of_two_squares(patches, stored)
+    named = patches if stored is None else pd.concat([stored.patches, patches], ignore_index=True)
+    holes = holes.assign(patch_id=_told_apart(holes, named))
     is_new = ~holes["hole_id"].isin(known["hole_id"])
     moved = _moved(holes[given & ~is_new], exposures, stored)
     before, emptied = _stored_holes(stored, moved)
@@ -94,11 +100,12 @@ def places_of_sources(
     new = holes[is_new].assign(image_row=pd.array([pd.NA] * int(is_new.sum()), dtype="Int64"))
     used = pd.concat([holes[is_new], holes[holes["hole_id"].isin(moved["hole_id"])]])
     all_squares = _extended("squares", stored, _placed_squares(used, squares, otherwise), "square_id")
+    all_patches = _extended("patches", stored, _joined_rows([_of_holes(used), patches]), "patch_id", emptied)
     return Places(
         # Of the squares as they are kept: one that is stored stays in its grid, whatever a later file calls that.
         grids=_extended("grids", stored, all_squares, "grid_id"),
         squares=with_gaps_filled("squares", all_squares, squares),
-        patches=_extended("patches", stored, used, "patch_id", emptied),
+        patches=with_gaps_filled("patches", all_patches, patches),
         holes=_joined_rows([before, new[list(TABLES["holes"])]]),
         exposures=exposures,
         n_new_holes=int(is_new.sum()),
@@ -106,10 +113,40 @@ def places_of_sources(
         notes=notes
         + notes_on_squares(
             [_normal(source.squares, _SQUARES) for source in chosen if len(source.squares)],
+            patches,
             holes,
             known,
             None if stored is None else stored.squares,
         ),
+    )
+
+
+def _of_holes(holes: pd.DataFrame) -> pd.DataFrame:
+    """Patches that hold the holes, as rows of PATCH_COLUMNS: of a look at them nothing is said."""
+    return _normal(holes[["patch_id", "square_id", "grid_id"]], PATCH_COLUMNS)
+
+
+def _refuse_patches_of_two_squares(patches: pd.DataFrame, stored: Session | None) -> None:
+    """Raise DataError where a patch that a source names is in another square of the session."""
+    if stored is None:
+        return
+    square_before = dict(zip(stored.patches["patch_id"], stored.patches["square_id"], strict=True))
+    for patch, square in zip(patches["patch_id"], patches["square_id"], strict=True):
+        before = square_before.get(patch, square)
+        if before != square:
+            raise DataError(
+                f"A patch must be in one square. Got {patch!r} in {square!r} and in {before!r} instead. Remedy: "
+                "patches of two squares must have names of their own, such as SQUARE/PATCH."
+            )
+
+
+def _with_squares_of(patches: pd.DataFrame, squares: pd.DataFrame) -> pd.DataFrame:
+    """The squares and, below them, those that only patches name."""
+    only = patches.loc[~patches["square_id"].isin(squares["square_id"]), ["square_id", "grid_id"]]
+    if only.empty:
+        return squares
+    return _joined_rows(
+        [squares, _normal(only.drop_duplicates("square_id").assign(x_um=np.nan, y_um=np.nan), _SQUARES)]
     )
 
 
@@ -306,9 +343,9 @@ def _by_number(hole_id: str) -> tuple[int, str]:
     return len(hole_id), hole_id
 
 
-def _told_apart(holes: pd.DataFrame, known: pd.DataFrame) -> list[str]:
-    """Patch ids that stand for one square each."""
-    first = dict(zip(known["patch_id"], known["square_id"], strict=True))
+def _told_apart(holes: pd.DataFrame, named: pd.DataFrame) -> list[str]:
+    """Patch ids that stand for one square each.     named : patches of the session and those that sources name"""
+    first = dict(zip(named["patch_id"], named["square_id"], strict=True))
     told = []
     for patch, square in zip(holes["patch_id"].tolist(), holes["square_id"].tolist(), strict=True):
         told.append(patch if first.setdefault(patch, square) == square else f"{square}/{patch}")

@@ -13,12 +13,18 @@ SAME_PLACE_UM = 0.01
 
 
 def notes_on_squares(
-    said: Sequence[pd.DataFrame], holes: pd.DataFrame, known: pd.DataFrame, stored: pd.DataFrame | None
+    said: Sequence[pd.DataFrame],
+    patches: pd.DataFrame,
+    holes: pd.DataFrame,
+    known: pd.DataFrame,
+    stored: pd.DataFrame | None,
 ) -> list[str]:
     """Notes for the join report.
 
-    said : squares of each source, as read     holes : of all sources, with their squares
-    known : square_id of the holes that are stored     stored : squares of the session that is extended, None without
+    said : squares of each source, as read     patches : that the sources name themselves
+    holes : of all sources, with their patches and squares
+    known : square_id and patch_id of the holes that are stored
+    stored : squares of the session that is extended, None without
     """
     notes = []
     squares = pd.concat(said, ignore_index=True) if said else pd.DataFrame({"square_id": []})
@@ -26,11 +32,15 @@ def notes_on_squares(
     empty = ids[~ids.isin(holes["square_id"]) & ~ids.isin(known["square_id"])]
     if len(empty):
         notes.append(f"{len(empty)} squares are known of and have no holes yet")
+    bare = ~patches["patch_id"].isin(holes["patch_id"]) & ~patches["patch_id"].isin(known["patch_id"])
+    if bare.any():
+        notes.append(f"{int(bare.sum())} patches are known of and have no holes yet")
     if not len(squares):
         return notes
     if stored is not None:
         notes += _elsewhere(stored, squares, "than in the session: the stored positions stay")
         notes += _not_looked_at(stored, squares)
+        notes += _in_other_grids(stored, squares)
     first = squares.drop_duplicates("square_id")
     rest = squares.drop(index=first.index)
     return notes + _elsewhere(first, rest, "in a second file than in the first: the first positions count")
@@ -67,4 +77,20 @@ def _not_looked_at(before: pd.DataFrame, now: pd.DataFrame) -> list[str]:
     return [
         f"{len(both)} squares that were looked at before are said not to be now, such as {both.iloc[0]}: they stay "
         "looked at"
+    ]
+
+
+def _in_other_grids(before: pd.DataFrame, now: pd.DataFrame) -> list[str]:
+    """Squares of which another grid is said now: a file may only call it otherwise, or be of another grid."""
+    both = before[["square_id", "grid_id"]].merge(
+        now[["square_id", "grid_id"]].drop_duplicates(), on="square_id", suffixes=("_before", "")
+    )
+    other = both[(both["grid_id"] != "") & (both["grid_id"] != both["grid_id_before"])]
+    if other.empty:
+        return []
+    first = other.iloc[0]
+    return [
+        f"{other['square_id'].nunique()} squares are of another grid in a file than in the session, such as "
+        f"{first['square_id']} of {first['grid_id']}, here of {first['grid_id_before']}: they stay there. If "
+        "that is another grid, import it as a session of its own, or name its squares GRID/SQUARE"
     ]

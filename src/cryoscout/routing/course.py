@@ -6,6 +6,7 @@ against it.
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -142,6 +143,17 @@ class Course:
         else:
             by_tier, there = model.square_look_by_tier_min(shots), tree.place_of_square(look.index)
         return self.minutes_used + float(by_tier[tree.tier_from(self.at, there)])
+
+    def first_look_ends_min(self) -> float:
+        """Minutes used when the shortest look of those that may be would have ended; inf without one."""
+        places, tree = self.problem.places, self.problem.tree
+        if places is None:
+            return math.inf
+        unseen = places.unseen_squares(tree)
+        looks = [Look("square", int(each)) for each in np.flatnonzero(unseen & ~places.square_looked)]
+        patches = np.flatnonzero(unseen[tree.square_of_patch] & ~places.patch_looked)
+        looks += [Look("patch", int(each)) for each in patches]
+        return min(map(self.look_ends_min, looks), default=math.inf)
 
     def may_look(self, look: Look) -> bool:
         """Whether the place exists and was not looked at; whether the look fits the budget is another matter."""

@@ -73,3 +73,28 @@ def test_half_a_position_is_none(tmp_path):
     assert source.squares[["x_um", "y_um"]].notna().all(axis=1).tolist() == [True, False, False]
     assert source.squares[["x_um", "y_um"]].isna().all(axis=1).tolist() == [False, True, True]
     assert "2 of 3 squares have no stage position: they are not drawn" in source.notes
+
+
+def test_a_line_that_names_a_patch_is_of_a_patch_without_a_hole(tmp_path):
+    text = b"grid,square,patch,x_um,looked,looked_at,y_um\ng,S1,,0,yes,,5\ng,S1,P1,,no,,\ng,S2,P2,,,2026-01-31 10:05,\n"
+    path = written(tmp_path, text + b"g,S1,P1,,yes,,\n")
+    assert format_of(path).name == "generic-squares"
+    source = read_source(path)
+    assert source.squares["square_id"].tolist() == ["S1"]
+    assert source.squares["y_um"].tolist() == [5.0]
+    assert source.patches[["patch_id", "square_id", "grid_id"]].to_numpy().tolist() == [
+        ["P1", "S1", "g"], ["P2", "S2", "g"],
+    ]  # fmt: skip
+    assert source.patches["looked"].tolist() == [True, True]
+    assert source.patches["looked_at"].isna().tolist() == [True, False]
+    assert any("1 lines are of a patch that stood before" in note for note in source.notes)
+
+
+def test_a_patch_of_two_squares_names_both_lines(tmp_path):
+    path = written(tmp_path, b"square,patch,looked\nS1,P1,no\nS2,P1,no\n")
+    (found,) = validate(path)
+    assert found.line == 3
+    assert found.message.startswith(
+        "a patch must be in one square. Got 'P1' in 'S2' instead (first in 'S1', on line 2). Remedy: patches of two "
+        "squares must have names of their own, such as SQUARE/PATCH."
+    )

@@ -105,6 +105,14 @@ def test_the_best_share_is_that_of_sessions_that_every_share_has():
     assert best_share(cells_of(rows(good_of, one_lacks), "quick"), 120.0) is None
 
 
+def test_who_looks_at_everything_may_be_the_best_share():
+    made = rows(lambda of, run: 50.0 if of["policy"] == "look-first" else 10.0 + (of["share"] or 40.0))
+    cells = cells_of(made, "quick")
+    assert best_share(cells, 720.0) == "look-first"
+    assert share_of_the_best_shares(cells, 720.0) == pytest.approx(1.0)
+    assert "+0.0 [+0.0, +0.0] (look-first)" in page_of(cells, "quick").markdown
+
+
 def test_explore_is_compared_with_the_best_share_of_each_session():
     # Which share is best changes from session to session: together they find more than any one of them.
     made = rows(

@@ -4,10 +4,17 @@
     grid1,S1,-120.5,310.2,1600,182,
     grid1,S2,-40.1,312.8,1450,140,2026-01-31 10:15:00
 
-Headers are recognised as in `table` (grid, square, x and y, of the stage in um alone), and area, areaum2, brightness,
-greylevel, graylevel, intensity, looked, opened, lookedat, openedat. A square with a time of its look, or with yes, true
-or 1 as looked, was looked at; an empty cell says nothing. A header that names a hole or an exposure makes a table of
-these (`table`), with squares as one of its columns. There is no specification of such tables; this page is ours.
+With a column patch, a line that names one is of a patch of the square in which no hole is known yet:
+
+    square,patch,looked
+    S1,P1,no
+    S1,P2,yes
+
+Headers are recognised as in `table` (grid, square, patch, x and y, of the stage in um alone), and area, areaum2,
+brightness, greylevel, graylevel, intensity, looked, opened, lookedat, openedat. A place with a time of its look, or
+with yes, true or 1 as looked, was looked at; an empty cell says nothing. What the line of a patch says of position,
+area and brightness is not kept. A header that names a hole or an exposure makes a table of these (`table`), with
+squares as one of its columns. There is no specification of such tables; this page is ours.
 """
 
 from __future__ import annotations
@@ -25,7 +32,7 @@ from cryoscout.formats.limits import square_area_um2, stage_um
 from cryoscout.formats.own.cells import NO_VALUE, CellLines, header_of, plain_header
 from cryoscout.formats.own.columns import FALLBACKS, HEADER_ALIASES, PREDICTED, ColumnMap, Role
 from cryoscout.formats.own.times import parse_time
-from cryoscout.formats.records import LOOK_COLUMNS, SQUARE_COLUMNS, SourceRecords
+from cryoscout.formats.records import LOOK_COLUMNS, PATCH_COLUMNS, SQUARE_COLUMNS, SourceRecords
 from cryoscout.formats.text.findings import Deviation, Findings
 
 FORMAT = "generic"
@@ -40,20 +47,23 @@ _UM = ("{}um", "stage{}", "stage{}um", "stagepos{}")
 _ROLE_OF = {
     **dict.fromkeys(HEADER_ALIASES["grid"], "grid_id"),
     **dict.fromkeys(HEADER_ALIASES["square"], "square_id"),
+    **dict.fromkeys(HEADER_ALIASES["patch"], "patch_id"),
     **{pattern.format(axis): f"{axis}_um" for axis in "xy" for pattern in _UM},
     **{alias: role for role, aliases in _OWN.items() for alias in aliases},
 }
-_OF_ROLE: dict[str, str] = {"grid": "grid_id", "square": "square_id", "x": "x_um", "y": "y_um"}
+_OF_ROLE: dict[str, str] = {
+    "grid": "grid_id", "square": "square_id", "patch": "patch_id", "x": "x_um", "y": "y_um",
+}  # fmt: skip
 """Roles of a column map that a table of squares has too."""
-_MAKE_HOLES: tuple[Role, ...] = ("hole", "exposure", "patch", *PREDICTED)
-_OF_HOLES = frozenset(
-    alias for role in ("hole", "exposure", "patch") for alias in HEADER_ALIASES[role]
-) | frozenset(FALLBACKS)
+_MAKE_HOLES: tuple[Role, ...] = ("hole", "exposure", *PREDICTED)
+_OF_HOLES = frozenset(alias for role in ("hole", "exposure") for alias in HEADER_ALIASES[role]) | frozenset(
+    FALLBACKS
+)
 _YES, _NO = ("true", "yes", "1"), ("false", "no", "0")
 
 
 def detect(path: Path) -> bool:
-    """Whether a file begins with a header that names squares and something else of them, and no hole or exposure."""
+    """Whether a header names squares and something else of them or their patches, and no hole or exposure."""
     roles = _roles(header_of(path))
     return roles is not None and "square_id" in roles and len(roles) > 1
 
@@ -96,47 +106,67 @@ def _read(path: Path, findings: Findings) -> SourceRecords:
             f"a table of squares must name square, and x and y both or none. Got "
             f"{shown(lines.delimiter.join(lines.header))} instead.",
         )
-    rows: dict[str, tuple[object, ...]] = {}
-    first_line: dict[str, int] = {}
-    repeats = 0
+    squares, patches = _Rows("square", "grid", findings), _Rows("patch", "square", findings)
     for line, cells in lines.rows():
         row = _row([cell.strip() for cell in cells], roles, findings, line)
         if isinstance(row, str):
             findings.deviates(row, line)
             continue
-        square = str(row[0])
-        if square not in rows:
-            rows[square], first_line[square] = row, line
-        elif rows[square][1] != row[1]:
-            findings.deviates(
-                f"a square must be in one grid. Got {shown(square)} in {shown(str(row[1]))} instead (first in "
-                f"{shown(str(rows[square][1]))}, on line {first_line[square]}). Remedy: squares of two atlases "
-                "must have names of their own, such as GRID/SQUARE.",
+        patch, square = row
+        if patch:
+            patches.take((patch, square[0], square[1], *square[-2:]), line)
+        else:
+            squares.take(square, line)
+    return _records(lines, roles, squares, patches, findings)
+
+
+class _Rows:
+    """Places of one level by name, each with its parent as second value and its look as last two."""
+
+    def __init__(self, level: str, parent: str, findings: Findings) -> None:
+        self.level, self.parent, self.findings = level, parent, findings
+        self.rows: dict[str, tuple[object, ...]] = {}
+        self.repeats = 0
+        self._first_line: dict[str, int] = {}
+
+    def take(self, row: tuple[object, ...], line: int) -> None:
+        """A line of a place: the latest look counts."""
+        name = str(row[0])
+        if name not in self.rows:
+            self.rows[name], self._first_line[name] = row, line
+        elif self.rows[name][1] != row[1]:
+            these = "squares of two atlases" if self.level == "square" else "patches of two squares"
+            here, first = shown(str(row[1])), shown(str(self.rows[name][1]))
+            self.findings.deviates(
+                f"a {self.level} must be in one {self.parent}. Got {shown(name)} in {here} instead (first in {first}, "
+                f"on line {self._first_line[name]}). Remedy: {these} must have names of their own, such as "
+                f"{self.parent.upper()}/{self.level.upper()}.",
                 line,
             )
         else:
-            repeats += 1
-            rows[square] = _latest(rows[square], row)
-    return _records(lines, roles, list(rows.values()), repeats, findings)
+            self.repeats += 1
+            self.rows[name] = _latest(self.rows[name], row)
 
 
 def _records(
     lines: CellLines,
     roles: dict[str, int],
-    rows: list[tuple[object, ...]],
-    repeats: int,
+    of_squares: _Rows,
+    of_patches: _Rows,
     findings: Findings,
 ) -> SourceRecords:
-    squares = pd.DataFrame(rows, columns=[*SQUARE_COLUMNS, *LOOK_COLUMNS])
+    squares = pd.DataFrame(list(of_squares.rows.values()), columns=[*SQUARE_COLUMNS, *LOOK_COLUMNS])
+    patches = pd.DataFrame(list(of_patches.rows.values()), columns=list(PATCH_COLUMNS))
     numbers = dict.fromkeys(("x_um", "y_um", "area_um2", "brightness"), np.float64)
     notes = lines.notes()
     unused = [name for place, name in enumerate(lines.header) if place not in roles.values()]
     if unused:
         notes.append(f"columns that say nothing of squares: {', '.join(unused)}")
-    if repeats:
-        notes.append(
-            f"{repeats} lines are of a square that stood before (looked at again): the latest look counts"
-        )
+    notes += [
+        f"{each.repeats} lines are of a {each.level} that stood before (looked at again): the latest look counts"
+        for each in (of_squares, of_patches)
+        if each.repeats
+    ]
     unplaced = int(squares["x_um"].isna().sum()) if len(squares) else 0
     if unplaced:
         notes.append(f"{unplaced} of {len(squares)} squares have no stage position: they are not drawn")
@@ -144,13 +174,16 @@ def _records(
         format=FORMAT,
         path=findings.path,
         squares=squares.astype({**numbers, "looked": "boolean", "looked_at": "datetime64[ns]"}),
+        patches=patches.astype({"looked": "boolean", "looked_at": "datetime64[ns]"}),
         deviations=tuple(findings.deviations),
         notes=tuple(notes),
     )
 
 
-def _row(cells: list[str], roles: dict[str, int], findings: Findings, line: int) -> tuple[object, ...] | str:
-    """The square of a line, in the order of the columns, or what is wrong with it.
+def _row(
+    cells: list[str], roles: dict[str, int], findings: Findings, line: int
+) -> tuple[str, tuple[object, ...]] | str:
+    """Patch of a line ("" none) and its square, in the order of the columns, or what is wrong with it.
 
     findings : get what no microscope does; its value is missing then
     """
@@ -177,8 +210,14 @@ def _row(cells: list[str], roles: dict[str, int], findings: Findings, line: int)
     said = text("looked").lower()
     if said and said not in (*_YES, *_NO):
         return f"looked must be yes or no. Got {shown(said)} instead."
+    if at is not None and said in _NO:
+        return (
+            "a square with a time of its look was looked at. Got looked "
+            f"{shown(said)} and {shown(text('looked_at'))} instead."
+        )
     looked = True if at is not None or said in _YES else False if said in _NO else pd.NA
-    return (square, text("grid_id"), *numbers, looked, pd.NaT if at is None else pd.Timestamp(at))
+    when = pd.NaT if at is None else pd.Timestamp(at)
+    return text("patch_id"), (square, text("grid_id"), *numbers, looked, when)
 
 
 def _latest(before: tuple[object, ...], now: tuple[object, ...]) -> tuple[object, ...]:
@@ -192,7 +231,7 @@ def _latest(before: tuple[object, ...], now: tuple[object, ...]) -> tuple[object
 
 
 def _roles(header: list[str]) -> dict[str, int] | None:
-    """Role -> column; None where a hole, patch or exposure is named, or a role stands twice."""
+    """Role -> column; None where a hole or exposure is named, or a role stands twice."""
     roles: dict[str, int] = {}
     for place, cell in enumerate(header):
         plain = plain_header(cell)

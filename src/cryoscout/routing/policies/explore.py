@@ -315,6 +315,7 @@ class _Valued:
         # Many squares may be worth a look at this price, and only some fit; who comes last gives what the price says.
         rates = np.where(self.group_in_plan, self.group_rate, -np.inf)
         planned = float(minutes[0]) if draws else 0.0
+        effects = unseen.draw_effects(draws, rng)  # a bad grid is bad in all of its squares
         for square in order_best_first(rates).tolist()[: int(np.isfinite(rates).sum())]:
             is_open = bool(places.square_looked[square])
             n_patches = int(self.unseen_patches[square]) if is_open else None
@@ -326,7 +327,7 @@ class _Valued:
                 break
             found, imaged, looked = draw_looks(
                 unseen, square, n_patches, self.price * hole_min / shots, float(self.goes_on[square]), draws, rng,
-                shots,
+                shots, effects[:, square],
             )  # fmt: skip
             took = imaged * hole_min + looked * patch_look
             # Of a square that fits in part some patches are looked at: its spread goes with the root of the part.

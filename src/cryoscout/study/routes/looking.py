@@ -22,7 +22,8 @@ from cryoscout.study.engine.runner import Json, Trial, TrialRow
 SEED = 0
 TIME_MODEL = "y1-looks-as-sketched"
 BUDGETS_MIN = (120.0, 240.0, 480.0, 720.0)
-SHARES = (0.1, 0.25, 0.5)
+SHARES = (0.1, 0.25, 0.4, 0.5, 0.75)
+"""Of `look-share`; `look-first` is the share of 1, and pays for the start too."""
 BOUND = "bound"
 CHUNK = 4
 STARTS: dict[Profile, int] = {"quick": 12, "paper": 50}
@@ -288,11 +289,15 @@ def difference(
     return paired_difference(a.among(runs), b.among(runs), SEED, coverage=coverage)
 
 
+ALL_SHARES = (*(f"look-share {share:g}" for share in SHARES), "look-first")
+"""Rows whose best, known in hindsight alone, is the bar."""
+
+
 def best_share(cells: Cells, budget: float, part: str = Y1) -> str | None:
     """The share that found most over the runs that all shares have, known in hindsight alone; None while one lacks."""
-    of = {f"look-share {share:g}": cells[part, f"look-share {share:g}", budget] for share in SHARES}
+    of = {key: cells[part, key, budget] for key in ALL_SHARES}
     shares = {key: cell for key, cell in of.items() if cell is not None}
-    if len(shares) < len(SHARES):
+    if len(shares) < len(ALL_SHARES):
         return None
     runs = reduce(np.intersect1d, [cell.runs for cell in shares.values()])
     if len(runs) == 0:
@@ -302,7 +307,7 @@ def best_share(cells: Cells, budget: float, part: str = Y1) -> str | None:
 
 def share_of_the_best_shares(cells: Cells, budget: float, part: str = Y1) -> float | None:
     """What `explore` finds of what the best share of each start or session finds, over those that all rows have."""
-    rows = [cells[part, key, budget] for key in ("explore", *(f"look-share {share:g}" for share in SHARES))]
+    rows = [cells[part, key, budget] for key in ("explore", *ALL_SHARES)]
     present = [cell for cell in rows if cell is not None]
     if len(present) < len(rows):
         return None

@@ -49,7 +49,8 @@ def page_of(cells: Cells, profile: Profile) -> Page:
             f"time model `{TIME_MODEL}`, crossing visit dropped. In brackets: patches looked at. Everything is hidden "
             "at the start but the start hole's patch and square, which `look-first` pays for.",
             _table(cells, Y1),
-            "`look-share` is a bar, no policy: which share is best is known in hindsight alone.",
+            "`look-share` is a bar, no policy: which share is best is known in hindsight alone. `look-first` is the "
+            "share of 1.",
             "Good micrographs more by `explore` from the same starts: mean and 95 % bootstrap interval.",
             _gains(cells, Y1, 0.95),
             "## Against the figures that the targets were set by",
