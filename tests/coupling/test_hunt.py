@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cryoscout import coupling
+from cryoscout.core.errors import InputError
 from cryoscout.coupling.hunt import HuntRoutes, couple_hunt
 from cryoscout.coupling.lesson import UNLABELLED, Told
 from cryoscout.coupling.scavenger_hunt import HuntSettings, building_hunt, labelled_places
@@ -55,6 +56,20 @@ def test_a_better_perception_finds_more_of_the_held_out_objects(tmp_path: Path) 
     driver = HuntRoutes(hunt, couple_settings("route"))
     right = np.where(hunt.has_object, 0.9, 0.1)
     assert driver.held_out_return(right, told, tmp_path) > driver.held_out_return(1.0 - right, told, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "driver", "message"),
+    [
+        ("belief", "index", "teacher belief must be handed"),
+        ("route", "double", "must be driven by index. Got double"),
+    ],
+)
+def test_a_hunt_refuses_what_it_has_not(teacher: str, driver: str, message: str, tmp_path: Path) -> None:
+    hunt = building_hunt(SETTINGS, 3)
+    with pytest.raises(InputError, match=message):
+        couple_hunt(hunt, labelled_places(hunt, 0.4, 0), couple_settings(teacher, driver), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("module", ["loop", "lesson", "hunt", "rate_route", "theory", "linear_perception"])

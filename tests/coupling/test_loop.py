@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from coupling_samples import KilledError, Linear, PartByPart, features, told, truth
 
 from cryoscout.core.errors import InputError
+from cryoscout.core.telling import Telling, no_progress
 from cryoscout.coupling.lesson import Told
 from cryoscout.coupling.loop import Coupled, Loop
 from cryoscout.coupling.settings import couple_settings
@@ -110,9 +112,31 @@ def test_other_teachers_teach_what_they_say_and_own_what_perception_says(
 
 def test_the_loop_ends_where_guesses_stop_changing(tmp_path: Path) -> None:
     said = np.linspace(0.1, 0.9, len(truth()))
-    found = loop(tmp_path, "belief", teacher_p=said, rounds=4, least_change=0.01).run()
-    assert found.stopped_early
-    assert len(found.rounds) == 2
+    for name, least in (("default", None), ("few", 0.01)):
+        found = loop(tmp_path / name, "belief", teacher_p=said, rounds=4, least_change=least).run()
+        assert found.stopped_early
+        assert len(found.rounds) == 2
+
+
+@pytest.mark.parametrize("teacher", ["belief", "exact"])
+def test_a_teacher_that_is_not_handed_in_is_refused_before_anything_is_written(
+    tmp_path: Path, teacher: str
+) -> None:
+    with pytest.raises(InputError, match=f"teacher {teacher} must be handed to the loop. Got none instead"):
+        loop(tmp_path / "run", teacher).run()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_return_that_is_not_known_is_not_told(tmp_path: Path) -> None:
+    class Unjudged(PartByPart):
+        def held_out_return(self, *known: Any) -> float:
+            return float("nan")
+
+    said: list[str] = []
+    telling = Telling(said.append, no_progress)
+    replace(loop(tmp_path, driver=Unjudged(), rounds=1), telling=telling).run()
+    assert any("held-out accuracy" in line for line in said)
+    assert not any("nan" in line for line in said)
 
 
 def test_the_truth_changes_the_report_alone(tmp_path: Path) -> None:

@@ -37,17 +37,25 @@ def couple(
     driver: Annotated[
         str | None,
         typer.Option(
-            help="Policy of route, and the one that rounds are judged with: index, expected, adaptive, or an agent "
-            "that is trained in every round: double, rainbow, a2c. Default: index."
+            help="Policy of route, and the one that rounds are judged with: index, expected, adaptive, or, of route "
+            "alone, an agent that is trained in every round: double, rainbow, a2c. Default: index."
         ),
     ] = None,
     rounds: Annotated[
         int | None,
         typer.Option(help="Rounds at most. Default: 1; route 2 with a planner, 5 with an agent.", min=1),
     ] = None,
+    least_change: Annotated[
+        float | None,
+        typer.Option(
+            help="No further round where fewer guesses than this share changed sides, 0 to 1. Default: 0; belief 0.001."
+        ),
+    ] = None,
     labels: Annotated[
         float | None,
-        typer.Option(help="Share of the holes with results whose result is told, above 0 to 1. Default: 1."),
+        typer.Option(
+            help="Share of the holes with results whose result the classifier is told, above 0 to 1. Default: 1."
+        ),
     ] = None,
     starts: Annotated[
         int | None, typer.Option(help="Of route: M, routes from random holes that vote. Default: 5.")
@@ -127,7 +135,8 @@ def couple(
 
     need_torch()
     of_loop = {
-        "rounds": rounds, "starts": starts, "n_positive": n_positive, "selection": selection,
+        "rounds": rounds, "least_change": least_change, "starts": starts, "n_positive": n_positive,
+        "selection": selection,
         "minutes": None if minutes is None else minutes_of(minutes),
         "epochs": epochs,
     }  # fmt: skip
@@ -228,7 +237,10 @@ def run_coupling(
         "precision": found.model.notes.get("precision"), "context": put.context, "context_labels": put.labels,
         "p_good_mean": float(put.p_good.mean()), "set_aside": len(crops.set_aside),
         "seconds": round(time.monotonic() - began, 3),
-        "notes": [*_clearly_worse(found, int(told.held_out.sum())), *notes_on_images(crops, unseen, name), *put.notes],
+        "notes": [
+            *_clearly_worse(found, int(told.held_out.sum())), *_flattered(settings),
+            *notes_on_images(crops, unseen, name), *put.notes,
+        ],
     }  # fmt: skip
     write_whole(folder / FIGURE_FILE, rounds_png(outcome["rounds"], outcome["chosen_round"]))
     write_whole(folder / REPORT_FILE, json.dumps(finite(outcome), indent=1, ensure_ascii=False) + "\n")
@@ -244,6 +256,15 @@ def _clearly_worse(found: Coupled[Classifier], held_out: int) -> list[str]:
     return [
         f"Round {found.chosen} is right on {100.0 * kept:.1f} % of the held-out results, the pretraining on "
         f"{100.0 * before:.1f} %: its teacher misleads it. Remedy: results in more patches, or cryoscout train."
+    ]
+
+
+def _flattered(settings: CoupleSettings) -> list[str]:
+    """A note where the teacher was told the results that judge."""
+    if settings.teacher != "belief" or not settings.belief_knows_held_out:
+        return []
+    return [
+        "The belief that taught was told the held-out results too: how many of them are right flatters the classifier."
     ]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoscout.core.errors import InputError
 from cryoscout.coupling.lesson import UNLABELLED, Told, pseudo_rewards
 from cryoscout.coupling.linear_perception import LinearPerception, LinearStates
 from cryoscout.coupling.loop import Coupled, Loop
@@ -64,7 +65,14 @@ class HuntRoutes:
 def couple_hunt(
     hunt: Hunt, labelled: NDArray[np.bool_], settings: CoupleSettings, folder: Path, *, resume: bool = False
 ) -> Coupled[LinearPerception]:
-    """The loop on a building of which some places were searched, (n,) bool; rooms are held out whole."""
+    """The loop on a building of which some places were searched, (n,) bool; rooms are held out whole.
+
+    settings : the teacher is `route` or `own`, the driver `index`. Raises InputError for others.
+    """
+    if settings.driver != "index":
+        raise InputError(
+            f"A hunt must be driven by index. Got {settings.driver} instead. Remedy: leave driver out."
+        )
     labels = np.where(labelled, hunt.has_object, UNLABELLED).astype(np.int64)
     rng = np.random.default_rng([settings.seed, HELD_OUT_STREAM])
     told = Told(labels, hold_out(labels, hunt.room_of_place, settings.held_out, rng))

@@ -52,7 +52,7 @@ class Told:
 
     @property
     def shown(self) -> NDArray[np.int64]:
-        """(n,) the labels that perception, policy and teacher are told: -1 where held out."""
+        """(n,) the labels that perception and policy are told: -1 where held out."""
         return np.where(self.held_out, UNLABELLED, self.labels)
 
     @property

@@ -135,7 +135,7 @@ class Coupled(Generic[Model]):
 class Loop(Generic[Model]):
     """One run. The parts are handed in; `run` is Algorithm 1.
 
-    teacher : gives the probabilities of the teachers that are no routes; None with `route` and `own`
+    teacher : gives the probabilities of the teachers that are no routes; None with `route` and `own` alone
     data : a digest of everything that is learned from, compared when a run goes on
     truth : (n,) labels for the report alone, -1 unknown     each_round : called with every model, for measurements
     """
@@ -159,6 +159,11 @@ class Loop(Generic[Model]):
         """
         settings = self.settings
         self.told.check()
+        if settings.teacher in ("belief", "exact") and self.teacher is None:
+            raise InputError(
+                f"The teacher {settings.teacher} must be handed to the loop. Got none instead. Remedy: teacher=..., "
+                "what it says of every state; or the teacher route, which needs the driver alone."
+            )
         if settings.n_positive is not None:
             cut_of(settings.n_positive, np.zeros(len(self.told.labels)))
         self._claim(resume)
@@ -205,8 +210,9 @@ class Loop(Generic[Model]):
                 )
         if found.get("data") != self.data:
             raise InputError(
-                f"{file} must be of a run on the same states, labels and features to go on from it. Got others "
-                "instead. Remedy: give those it was begun with, or another folder."
+                f"{file} must be of a run on the same states, labels and features, with the same options of "
+                "perception, to go on from it. Got others instead. Remedy: give those it was begun with, or another "
+                "folder."
             )
 
     def _round(
@@ -308,7 +314,9 @@ def _chosen(rounds: list[Round], settings: CoupleSettings) -> int:
 def _in_words(report: Round) -> str:
     parts = [f"round {report.number}: {report.seconds:.0f} s"]
     if report.held_out_accuracy == report.held_out_accuracy:
-        parts.append(f"held-out accuracy {report.held_out_accuracy:.3f}, return {report.held_out_return:.2f}")
+        parts.append(f"held-out accuracy {report.held_out_accuracy:.3f}")
+    if math.isfinite(report.held_out_return):
+        parts.append(f"return {report.held_out_return:.2f}")
     if report.guesses:
         parts.append(f"{report.guessed_positive} of {report.guesses} guesses positive")
     return ", ".join(parts)

@@ -22,6 +22,8 @@ that is right most often on them; `last`: the last."""
 Form = Literal["hard", "soft"]
 Count = Annotated[int, Field(ge=1)]
 
+LEAST_CHANGE_OF_BELIEF = 0.001
+"""A second round of `belief` is only worth its time while guesses still change."""
 ROUNDS_OF_PLANNERS, ROUNDS_OF_AGENTS, ROUNDS_OF_OTHERS = 2, 5, 1
 
 
@@ -38,7 +40,7 @@ class CoupleSettings(Settings):
     least_change: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     """From the second round on: the loop ends where a smaller share of the guesses than this changed sides."""
     starts: int = 5
-    """M, routes from random starts that vote. Our choice: 1, 5 and 30 hardly differ."""
+    """M, routes from random starts that vote. Our choice."""
     n_positive: int | None = None
     """N_C, states that a route labels positive; None: the sum of the pseudo-rewards. Our choice: it matters most."""
     form: Form = "soft"
@@ -66,10 +68,12 @@ class CoupleSettings(Settings):
     epochs: Count = 8
     """Of an agent, in every round."""
     held_out: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
-    """Share of the parts with labels whose labels only judge: neither perception nor policy sees them."""
+    """Share of the parts with labels whose labels only judge: neither perception nor policy is told them."""
     belief_knows_held_out: bool = True
     """Whether `belief` is told held-out labels too. No score repeats them, so that they alone say how far scores can be
-    trusted where whole parts are labelled. They choose nothing in one round but the temperature."""
+    trusted where whole parts are labelled. They choose nothing in one round but the temperature; but what is right of
+    them flatters a network that learned from the belief's guesses around them. With several rounds, of which they
+    choose one, the default is not to tell them."""
     seed: Annotated[int, Field(ge=0)] = 0
 
 
@@ -85,11 +89,20 @@ def couple_settings(teacher: str = "belief", driver: str = "index", **changes: o
     """
     if teacher not in TEACHERS:
         raise UnknownNameError("The teacher", teacher, TEACHERS)
+    if teacher != "route" and is_agent(driver):
+        raise InputError(
+            f"An agent must label by its routes. Got the driver {driver} with the teacher {teacher}, which trains "
+            "none, instead. Remedy: the teacher route, or a planner as driver, such as index."
+        )
     rounds = ROUNDS_OF_OTHERS
     if teacher == "route":
         rounds = ROUNDS_OF_AGENTS if is_agent(driver) else ROUNDS_OF_PLANNERS
     defaults = {"rounds": rounds, **(OF_ROUTE if teacher == "route" else {})}
     given = {name: value for name, value in changes.items() if value is not None}
+    if teacher == "belief":
+        defaults["least_change"] = LEAST_CHANGE_OF_BELIEF
+    if given.get("rounds", rounds) != 1:
+        defaults["belief_knows_held_out"] = False
     try:
         settings = CoupleSettings.model_validate({**defaults, "teacher": teacher, "driver": driver, **given})
     except ValidationError as error:

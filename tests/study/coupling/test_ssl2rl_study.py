@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from cryoscout.study.coupling import ssl2rl
-from cryoscout.study.coupling.ssl2rl import STUDY, Found, rows_json, trials
+from cryoscout.study.coupling.ssl2rl import STUDY, TEN_PER_CENT, Found, rows_json, trials
 from cryoscout.study.coupling.ssl2rl_cases import (
     BELIEF,
     EXACT,
     FIXMATCH,
+    ITERATIVE,
     OWN,
     QUICK_BUDGET,
     ROUTE_120,
@@ -191,6 +192,29 @@ def test_rows_name_method_driver_labels_and_how_the_round_was_selected() -> None
         assert wanted in named
     best = next(row for row in plain if row["selection"] == "validation" and row["driver"] == "index")
     assert best["reward_mean"] == 82.0
+
+
+def test_what_stands_beside_a_reward_is_of_the_round_that_the_reward_chose() -> None:
+    case = Case(ITERATIVE, TEN_PER_CENT)
+    (trial,) = [each for each in trials("quick") if Case(**each.parameters["case"]) == case][:1]
+
+    def measured(number: int, accuracy: float, index: float, adaptive: float) -> dict[str, Any]:
+        scores = {"accuracy": accuracy, "auc": 0.5, "brier_skill": 0.1, "precision": 0.5}
+        rewards = {"index": {"reward": index, "good": 1.0}, "adaptive": {"reward": adaptive, "good": 2.0}}
+        return {"number": number, "scores": scores, "unlabelled": None, "rewards": rewards}
+
+    result = {"chosen": 1, "rounds": [measured(1, 0.6, 5.0, 3.0), measured(2, 0.7, 4.0, 9.0)], "report": None}
+    found = rows_json(Found([TrialRow(trial, 1.0, result, None)]))
+    of_validation = [
+        row
+        for row in found
+        if row["method"] == ITERATIVE and row["seeds"] and row["selection"] == "validation"
+    ]
+    assert [(row["driver"], row["accuracy_mean"], row["reward_mean"]) for row in of_validation] == [
+        ("index", 60.0, 5.0), ("adaptive", 70.0, 9.0),
+    ]  # fmt: skip
+    by_accuracy = [row for row in found if row["variant"] == "selected by accuracy"]
+    assert {row["selection"] for row in by_accuracy} == {"accuracy"}
 
 
 def test_a_page_of_what_has_ended_runs_nothing(tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ from cryoscout.study.engine.catalogue import PACKAGES_BEHIND_RESULTS, Page, Prof
 from cryoscout.study.engine.runner import Json, Trial, TrialRow
 from cryoscout.study.images.cases import Y1_ICE_IN_Y3
 
-Selected = Literal["held-out", "validation", "last", "none"]
+Selected = Literal["held-out", "accuracy", "validation", "last", "none"]
+"""How the round of a row was kept: by held-out return, by held-out accuracy, by the reward on validation."""
 
 STUDY_SEEDS, DEVELOPMENT_SEEDS = range(3000, 3020), range(2000, 2050)
 TEN_PER_CENT = 0.1
@@ -185,19 +186,29 @@ class Found:
         return [] if report is None else list(report["rounds"])
 
     def values(
-        self, case: Case, score: str, selected: Selected = "held-out", among: Sequence[int] = STUDY_SEEDS
+        self,
+        case: Case,
+        score: str,
+        selected: Selected = "held-out",
+        among: Sequence[int] = STUDY_SEEDS,
+        judge: str = "",
     ) -> NDArray[np.float64]:
         """(k,) a score over the seeds that ended; `JUDGE reward` and `JUDGE good` are of BUDGET_MIN.
+
+        judge : whose reward chooses the round where it is selected on validation; "" that of the score, else the first
 
         `unlabelled:accuracy` is of the training holes without a label.
         """
         return np.array(
-            [self._value(case, seed, score, selected) for seed in self.seeds(case, among)], dtype=np.float64
+            [self._value(case, seed, score, selected, judge) for seed in self.seeds(case, among)],
+            dtype=np.float64,
         )
 
-    def _value(self, case: Case, seed: int, score: str, selected: Selected = "held-out") -> float:
+    def _value(
+        self, case: Case, seed: int, score: str, selected: Selected = "held-out", chosen_by: str = ""
+    ) -> float:
         judge, _, what = score.rpartition(" ")
-        measured = self.round_of(case, seed, judge or case.judges[0], selected)
+        measured = self.round_of(case, seed, chosen_by or judge or case.judges[0], selected)
         if judge:
             return float(measured["rewards"][judge][what])
         part, _, name = what.rpartition(":")
@@ -274,11 +285,11 @@ def selections(case: Case) -> tuple[Selected, ...]:
     """How the round of a case may be kept; `none` where there is but one."""
     if case.method in ONE_TRAINING or case.method in (BELIEF, OWN, EXACT):
         return ("none",)
-    return ("held-out", "validation")
+    return ("accuracy",) if case.changes.get("selection") == "accuracy" else ("held-out", "validation")
 
 
 def _row(found: Found, case: Case, judge: str, selected: Selected) -> Json:
-    accuracy = 100.0 * found.values(case, "accuracy", selected)
+    accuracy = 100.0 * found.values(case, "accuracy", selected, judge=judge)
     reward, good = (found.values(case, f"{judge} {what}", selected) for what in ("reward", "good"))
     several = len(accuracy) > 0
     mean, std = mean_and_std(accuracy) if several else (None, None)
@@ -288,10 +299,14 @@ def _row(found: Found, case: Case, judge: str, selected: Selected) -> Json:
         "accuracy_mean": _rounded(mean), "accuracy_std": _rounded(std if len(accuracy) > 1 else None),
         "reward_mean": _rounded(reward_mean), "reward_std": _rounded(reward_std if len(reward) > 1 else None),
         "good_mean": _rounded(float(good.mean())) if several else None,
-        **{f"{name}_mean": _rounded(float(np.nanmean(found.values(case, name, selected)))) if several else None
+        **{f"{name}_mean": _rounded(_mean_of(found.values(case, name, selected, judge=judge)))
            for name in ("auc", "brier_skill", "precision")},
         "seeds": len(accuracy), "selection": selected,
     }  # fmt: skip
+
+
+def _mean_of(values: NDArray[np.float64]) -> float | None:
+    return float(np.nanmean(values)) if len(values) else None
 
 
 def _rounded(value: float | None) -> float | None:

@@ -408,7 +408,7 @@ def _augmentations(found: Found) -> str:
 
 
 def figure(found: Found) -> bytes:
-    """PNG: precision by round, good holes by share of labels, reward and label accuracy by round (Figures 4, 5, 8)."""
+    """PNG: precision by round, good holes by share of labels (Figure 4), accuracy of the guesses by round (8)."""
     drawing = Figure(figsize=(13.0, 3.8), layout="constrained")
     axes = drawing.subplots(1, 3)
     _by_round(axes[0], found, "precision")

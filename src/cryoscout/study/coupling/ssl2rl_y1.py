@@ -38,7 +38,7 @@ from cryoscout.study.engine.tables import MISSING, markdown_table
 CLASSIFIERS = ("res18", "res50")
 SHARES, SEEDS = (0.05, 0.1, 0.2), range(10)
 BUDGET_MIN, STARTS, COVERAGE = 480.0, 20, 0.9
-HEAD, BELIEF_ALONE = "supervised", "belief without a classifier"
+HEAD, BELIEF_ALONE = "supervised", "the belief itself"
 SINCE = "belief, told held-out labels"
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "own": ("own", {}),
@@ -175,19 +175,19 @@ def page(rows: Sequence[TrialRow], profile: Profile) -> Page:
             "their means over its patch and square. Both classifiers saw the labels of the training holes, so only the "
             "1,074 holes of the 52 validation patches are in it: a twentieth, a tenth or a fifth of these patches are "
             "labelled (ten draws), the holes of the others are judged. The settings were fixed before anything was "
-            "run, and this is the one run.",
+            f"run, but for the two rows of a belief that is told the held-out labels, `{SINCE}` and `{BELIEF_ALONE}`.",
             markdown_table(header, lines),
             "`res18` and `res50` are the published classifiers as they are; "
             f"`{HEAD}` is the head alone, before any "
-            f"round; `{BELIEF_ALONE}` is what the belief says of the holes, which `cryoscout predict --context` uses. "
+            f"round; `{BELIEF_ALONE}` is what the belief says of the holes with the head's scores, before any "
+            "classifier learns from it. "
             f"Differences are paired by draw, in points, with a {COVERAGE:.0%} bootstrap interval.",
             "`belief` is the default as it was fixed before the first run, and it failed here. Where all holes of a "
             "patch are labelled, every labelled score is one that the head was fitted to, so nothing told the belief "
             "how far scores can be trusted. Since then the belief is told the held-out labels as well, which no score "
             f"repeats: `{SINCE}`, today's default. Found on these holes, its row is no independent check.",
-            "Where few patches are labelled, and each of them whole, `adaptive` on the classifiers as they are learns "
-            "from the results while it runs; the last column says what each teacher adds to the head. In the simulated "
-            "y3, where images tell less and labels lie in all patches, it is otherwise (`cryoscout study ssl2rl`).",
+            "The last column says what each teacher adds to the head. In the simulated y3 labels lie in all patches: "
+            "[ssl2rl](ssl2rl.md).",
         ]
     )
     return Page(text, figure(rows), plain)
