@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from cryoscout.session.store import SessionStore
 
 
@@ -41,3 +43,33 @@ def test_holes_numbered_anew_in_each_square_make_a_session_that_can_grow(cli, tm
         grown, whole = store.load(), one.load()
     assert sorted(grown.holes["hole_id"]) == sorted(whole.holes["hole_id"])
     assert sorted(grown.patches["patch_id"]) == sorted(whole.patches["patch_id"])
+
+
+@pytest.mark.parametrize(
+    ("later", "refused"),
+    [
+        ("square,hole,x_um,y_um,name,ctf\nB,1,101,1,i11,5.1\nB,2,103,1,i12,5.2\n", True),
+        ("square,hole\nB,1\nB,2\n", True),
+        ("square,hole,x_um,y_um\nB,1,1.2,1\nB,2,3,1.1\n", False),  # the same places, called otherwise
+        ("square,hole,x_um,y_um\nA,1,1,1\nB,3,103,1\n", False),
+    ],
+)
+def test_a_later_table_whose_numbers_begin_anew_in_another_square_is_refused(cli, tmp_path, later, refused):
+    (tmp_path / "a.csv").write_text("square,hole,x_um,y_um,name,ctf\nA,1,1,1,i1,3.1\nA,2,3,1,i2,3.2\n")
+    assert cli("import a.csv -o run.session").code == 0
+    (tmp_path / "b.csv").write_text(later)
+    answer = cli("import b.csv -o run.session --update")
+    assert answer.code == (2 if refused else 0), answer.err
+    if refused:
+        assert (
+            "A hole_id must stand for one place. Got '1' in square 'B' and, in the session, in 'A' instead (2 such "
+            "holes). Remedy: holes of two squares must have names of their own, such as SQUARE/HOLE."
+            in answer.err
+        )
+
+
+def test_a_square_that_is_named_later_only_is_no_other_place(cli, tmp_path):
+    (tmp_path / "a.csv").write_text("hole,name,ctf\n1,i1,3.1\n2,i2,3.2\n")
+    assert cli("import a.csv -o run.session").code == 0
+    (tmp_path / "b.csv").write_text("square,hole\nA,1\nA,2\n")
+    assert cli("import b.csv -o run.session --update").code == 0
