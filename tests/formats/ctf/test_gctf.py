@@ -72,6 +72,15 @@ def test_the_resolution_below_the_refined_values_is_theirs(tmp_path):
         read_source(written(tmp_path, FINAL + LIMIT + LIMIT))
 
 
+def test_unrefined_values_below_the_refined_ones_keep_their_resolution_to_themselves(tmp_path):
+    refined = REFINED + LIMIT.replace("3.464", "3.201")
+    assert read_source(written(tmp_path, refined + FINAL + LIMIT)).ctf["ctf_max_res_angstrom"].tolist() == [
+        3.201
+    ]
+    with pytest.raises(FileFormatError, match="must have one whole line with the resolution limit"):
+        read_source(written(tmp_path, refined + FINAL + LIMIT + LIMIT))
+
+
 def test_refined_values_twice_are_of_two_micrographs(tmp_path):
     with pytest.raises(FileFormatError, match="must be of one micrograph"):
         read_source(written(tmp_path, FINAL + REFINED + REFINED + LIMIT))

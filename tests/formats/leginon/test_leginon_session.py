@@ -156,8 +156,29 @@ def test_images_of_other_presets_and_results_that_another_stands_for_are_counted
     assert result.session.n_holes == 4
     assert result.notes == (
         "5 images of other presets are no exposures: 2 ex, 1 gr, 1 hl, 1 fa; --presets says which are",
-        "1 results are of further images of a shot (-DW); that of the aligned one counts",
+        "1 results are of further images of a shot (-a-DW); of the images of a shot an aligned one counts first",
         "1 times in times.csv are of images that are no exposures: 1 fa",
+    )
+
+
+def test_presets_with_hyphens_are_counted_as_they_are_written(tables):
+    lines = [
+        *CTF,
+        f"{B}_00002ex,5,6,3.5,0.9",
+        f"{B}_00003ex-e-DW,7,8,3.75,0.9",
+        f"{B}_00004ex-e,7,8,3.75,0.9",
+    ]
+    path = written(tables, "ctf.csv", lines)
+    notes = " ".join(read_session([path]).notes)
+    assert "1 ex-e-DW" in notes
+    assert "1 ex-e;" in notes
+    again = written(tables, "ctf.csv", [*lines, f"{B}_00003ex,7,8,3.5,0.9"])
+    (note,) = [
+        each for each in read_session([again], exposure_presets=["en", "ex"]).notes if "further" in each
+    ]
+    assert note == (
+        "1 results are of further images of a shot (-e-DW); of the images of a shot an aligned one counts first. If "
+        "ex-e-DW is a preset of its own, name it with --presets"
     )
 
 

@@ -316,6 +316,19 @@ def test_of_holes_with_one_label_the_nearest_is_taken(session):
     assert found == min(stage, key=lambda name: math.dist(stage[name], (104.7, -128.6)))
 
 
+def test_of_holes_with_one_label_none_is_taken_without_a_place(session):
+    path = session / "frames" / "m_0004.tif.mdoc"
+    text = movie("45", "m_0004")
+    path.write_text("\n".join(line for line in text.splitlines() if not line.startswith("StagePosition")))
+    source = read_source(session)
+    assert source.exposures.set_index("exposure_id").loc["m_0004", "hole_id"] == ""
+    assert (
+        "1 exposures name a label that several holes have, and no place (first: m_0004, item 45): they get no hole; "
+        "import each grid by itself, with its own images" in source.notes
+    )
+    assert not any("nearest one was taken" in note for note in source.notes)
+
+
 def test_a_label_that_no_hole_has_leaves_the_exposure_without_hole(session):
     (session / "frames" / "m_0001.tif.mdoc").write_text(movie("3-A", "m_0001"))
     source = read_source(session)

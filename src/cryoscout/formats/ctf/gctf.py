@@ -8,8 +8,8 @@ The log:
 
 angstrom, angstrom, degrees, cross correlation; with a phase plate the phase shift (degrees) stands before the cross
 correlation. With high-resolution refinement the line `Final Values (Hres refine)` has the refined values; it is taken,
-wherever it stands, and so is the resolution of a line below it. The resolution is there only where Gctf ran with
-`--do_EPA`. Colours of the terminal may stand in it.
+wherever it stands, and so is the resolution of a line below it, up to the next line of unrefined values. The resolution
+is there only where Gctf ran with `--do_EPA`. Colours of the terminal may stand in it.
 The table is a STAR file of one nameless block whose resolution (angstrom) is `_rlnFinalResolution`.
 Sources: logs and tables in public repositories; K. Zhang, J. Struct. Biol. 193, 1 (2016). There is no specification;
 the refined line is as users report it, without a log in the tests.
@@ -71,6 +71,8 @@ class GctfLog:
     """Whether `final` is of the high-resolution refinement."""
     resolution: str | None = None
     resolution_line: int | None = None
+    passes_over: bool = False
+    """Whether the next resolution is that of unrefined values below the refined ones."""
 
 
 def detect(path: Path) -> bool:
@@ -161,6 +163,7 @@ def _take_final(log: GctfLog, findings: Findings, number: int, words: list[str],
         )
         return
     if log.is_refined:
+        log.passes_over = log.resolution is not None
         return
     if len(words) not in (len(_FINAL), len(_FINAL_WITH_PHASE)):
         findings.deviates(
@@ -174,6 +177,9 @@ def _take_final(log: GctfLog, findings: Findings, number: int, words: list[str],
 
 def _take_resolution(log: GctfLog, findings: Findings, number: int, text: str, is_cut: bool) -> None:
     words = text.split(_RESOLUTION_LIMIT, 1)[1].split()
+    if log.passes_over and words and not is_cut:
+        log.passes_over = False
+        return
     of_refined = log.is_refined and (log.resolution_line or 0) < (log.final_line or 0) < number
     if is_cut or not words or (log.resolution is not None and not of_refined):
         findings.deviates(

@@ -26,7 +26,7 @@ from cryoscout.core.errors import DataError, FileFormatError
 from cryoscout.core.telling import Progress, no_progress, one_step
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
 from cryoscout.formats.leginon.crops import read_crops
-from cryoscout.formats.leginon.names import LeginonName, parse_name, with_presets
+from cryoscout.formats.leginon.names import LeginonLevel, LeginonName, parse_name, with_presets
 from cryoscout.formats.leginon.tables import (
     NO_CTF,
     LeginonTable,
@@ -212,7 +212,7 @@ def _exposure_rows(
         )
     rows = _without_repeats(tables)
     taken = np.array([is_exposure(parsed, presets) for parsed in rows["parsed"]], dtype=bool)
-    others = Counter(parsed.own.preset for parsed in rows["parsed"][~taken])
+    others = Counter(_preset_as_written(parsed.own) for parsed in rows["parsed"][~taken])
     rows = rows[taken]
     if rows.empty:
         raise DataError(
@@ -241,11 +241,9 @@ def _exposure_rows(
         notes.append(
             f"{others.total()} images of other presets are no exposures: {_counts(others)}; --presets says which are"
         )
-    further = int((is_further & ~rows["no_ctf"]).sum())
-    if further:
-        notes.append(
-            f"{further} results are of further images of a shot (-DW); that of the aligned one counts"
-        )
+    further = rows[is_further & ~rows["no_ctf"]]
+    if len(further):
+        notes.append(_note_on_further_images([parsed.own for parsed in further["parsed"]]))
     rows = rows[~is_further].reset_index(drop=True)
     rows["shot"] = rows.groupby("hole_id").cumcount() + 1
     return rows, superseded, tuple(notes)
@@ -259,6 +257,20 @@ def _hole_ids(parsed: Iterable[LeginonName], presets: Sequence[str]) -> list[str
     for target, name in zip(bare, names, strict=True):
         first[target] = min(presets.index(name.own.preset), first.get(target, len(presets)))
     return [f"{target}{presets[first[target]]}" for target in bare]
+
+
+def _preset_as_written(level: LeginonLevel) -> str:
+    """The preset, with a suffix that may be a part of it."""
+    return level.preset if level.suffix in _RESULT_ORDER else f"{level.preset}{level.suffix}"
+
+
+def _note_on_further_images(levels: Sequence[LeginonLevel]) -> str:
+    """Results that another image of the shot stands for, and what may be a preset of its own."""
+    suffixes = ", ".join(sorted({level.suffix or "raw" for level in levels}))
+    said = f"{len(levels)} results are of further images of a shot ({suffixes}); "
+    said += "of the images of a shot an aligned one counts first"
+    own = sorted({_preset_as_written(each) for each in levels if each.suffix not in _RESULT_ORDER})
+    return f"{said}. If {own[0]} is a preset of its own, name it with --presets" if own else said
 
 
 def _counts(presets: Counter[str]) -> str:
@@ -325,7 +337,9 @@ def _with_looks(session: Session, tables: Sequence[LeginonTable]) -> Session:
 def _times_of_others(tables: Sequence[LeginonTable], presets: Sequence[str]) -> tuple[str, ...]:
     notes = []
     for table in tables:
-        others = Counter(each.own.preset for each in table.rows["parsed"] if not is_exposure(each, presets))
+        others = Counter(
+            _preset_as_written(each.own) for each in table.rows["parsed"] if not is_exposure(each, presets)
+        )
         if others:
             notes.append(
                 f"{others.total()} times in {table.path.name} are of images that are no exposures: {_counts(others)}"

@@ -158,6 +158,7 @@ def with_holes(exposures: Sequence[Exposure], holes_of_grids: Sequence[Sequence[
             by_label.setdefault(hole.item.label, []).append((grid, hole))
     unlabelled, unknown, several = 0, Counter[str](), 0
     far: list[tuple[str, str, float]] = []
+    nowhere: list[tuple[str, str]] = []
     found: list[PlacedExposure] = []
     nearest: dict[str, Nearest] = {}
     for exposure in exposures:
@@ -168,10 +169,15 @@ def with_holes(exposures: Sequence[Exposure], holes_of_grids: Sequence[Sequence[
             unknown[label] += bool(label)
             found.append(PlacedExposure(exposure, "", None, 0))
             continue
-        several += len(candidates) > 1
         if label not in nearest:
             nearest[label] = Nearest(candidates)
-        distance_um, (grid, hole) = nearest[label].to(*exposure.section.stage_um[:2])
+        where_um = exposure.section.stage_um[:2]
+        distance_um, (grid, hole) = nearest[label].to(*where_um)
+        if len(candidates) > 1 and math.isinf(distance_um):
+            nowhere.append((exposure.exposure_id, label))
+            found.append(PlacedExposure(exposure, "", None, 0))
+            continue
+        several += nearest[label].within(FARTHEST_UM, *where_um) > 1
         if FARTHEST_UM < distance_um < math.inf:
             far.append((exposure.exposure_id, label, distance_um))
             found.append(PlacedExposure(exposure, "", None, 0))
@@ -190,6 +196,12 @@ def with_holes(exposures: Sequence[Exposure], holes_of_grids: Sequence[Sequence[
             f"{len(far)} exposures were taken farther than {FARTHEST_UM:g} um from the item that they name (first: "
             f"{name}, {distance_um:.0f} um from item {label}): of another grid or navigator, they get no hole here; "
             "import them with the navigator of their own grid"
+        )
+    if nowhere:
+        name, label = nowhere[0]
+        placed.notes.append(
+            f"{len(nowhere)} exposures name a label that several holes have, and no place (first: {name}, item "
+            f"{label}): they get no hole; import each grid by itself, with its own images"
         )
     if several:
         placed.notes.append(
@@ -292,6 +304,12 @@ class Nearest:
                 first_at.setdefault((hole.x_um, hole.y_um), place)
         self._place = list(first_at.values())
         self._tree = cKDTree(list(first_at)) if first_at else None
+
+    def within(self, distance_um: float, x_um: float, y_um: float) -> int:
+        """How many of the holes are not farther from a place than this; 0 where that is not known."""
+        if self._tree is None or not (math.isfinite(x_um) and math.isfinite(y_um)):
+            return 0
+        return len(self._tree.query_ball_point((x_um, y_um), distance_um))
 
     def to(self, x_um: float, y_um: float) -> tuple[float, tuple[int, Hole]]:
         """How far the nearest hole is (um), and it; inf and the first one where that is not known."""
