@@ -34,8 +34,24 @@ def joined_by_name(
     rows = np.array([*range(len(exposure_ids)), *further.values()], dtype=np.int64)
     place, report = _joined(names, other_ids, [*exposure_ids, *further], what)
     place = np.where(place < 0, -1, rows[place]) if len(rows) else place
+    shared = {each.rpartition("/")[2] for each in exposure_ids if "/" in each}
+    of_several = [row for row, at in enumerate(place.tolist()) if at >= 0 and exposure_ids[at] in shared]
+    if of_several:
+        place[of_several] = -1
+        report = _with_shared_names(report, [names[each] for each in of_several])
     without = len(exposure_ids) - len(np.unique(place[place >= 0]))
     return place, replace(report, without=without)
+
+
+def _with_shared_names(report: JoinReport, names: Sequence[str]) -> JoinReport:
+    """The report, where these names are of several exposures and joined none."""
+    why = f"{len(names)} name images that several folders have" + (f"; {report.why}" if report.why else "")
+    return replace(
+        report,
+        joined=report.joined - len(names),
+        first_not_joined=(*names, *report.first_not_joined)[:NAMES_SHOWN],
+        why=why,
+    )
 
 
 def _joined(

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from cryoscout.formats.records import SourceRecords
+from cryoscout.formats.serialem.exposures import WhenAndWhere, are_apart, note_on_images_elsewhere
 from cryoscout.formats.serialem.unopened import FARTHEST_UM
 from cryoscout.session.joins import NAMES_SHOWN
 from cryoscout.session.model import Session
@@ -57,6 +58,7 @@ def grids_told_apart(
     if not serialem or (stored is None and len(serialem) < 2):
         return list(sources), False
     known = {} if stored is None else _stored_places(stored)
+    images = {} if stored is None else _images(stored.exposures)
     told = []
     is_new_grid = False
     for source in sources:
@@ -65,10 +67,42 @@ def grids_told_apart(
             is_new_grid |= is_new
             for item_id, place in _places_of(apart).items():
                 known.setdefault(item_id, place)
+            apart = _images_told_apart(apart, images)
+            for name, image in _images(apart.exposures).items():
+                images.setdefault(name, image)
             told.append(apart)
         else:
             told.append(source)
     return told, is_new_grid
+
+
+def _images(exposures: pd.DataFrame) -> dict[str, WhenAndWhere]:
+    """When and where each image was taken."""
+    columns = ["exposure_id", "started_at", "stage_x_um", "stage_y_um"]
+    return {
+        name: (None if pd.isna(at) else pd.Timestamp(at), float(x_um), float(y_um))
+        for name, at, x_um, y_um in exposures[columns].itertuples(index=False, name=None)
+    }
+
+
+def _images_told_apart(source: SourceRecords, known: Mapping[str, WhenAndWhere]) -> SourceRecords:
+    """The source with its images that have the name of a known one of another place, as FOLDER/NAME."""
+    path = source.path.resolve()
+    folder = path.name if path.is_dir() else path.parent.name
+    names = {
+        name: f"{folder}/{name}"
+        for name, image in _images(source.exposures).items()
+        if name in known and are_apart(known[name], image)
+    }
+    if not names:
+        return source
+    told = source.exposures["exposure_id"].map(lambda name: names.get(name, name)).astype("str")
+    return replace(
+        source,
+        exposures=source.exposures.assign(exposure_id=told),
+        extra={names.get(record, record): fields for record, fields in source.extra.items()},
+        notes=(*source.notes, note_on_images_elsewhere(list(names.values()), "FOLDER")),
+    )
 
 
 def _stored_places(stored: Session) -> dict[str, _Place]:

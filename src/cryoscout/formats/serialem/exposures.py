@@ -89,6 +89,7 @@ def exposures_of(
     exposures: dict[str, Exposure] = {}
     tilted: dict[str, float] = {}  # images of whole files that are tilt series -> degrees
     series = montages = others = again = of_maps = 0
+    elsewhere: list[str] = []  # images whose name another one has
     for file in files:
         kinds = {section.kind for section in file.sections}
         if file.is_montage or MONT_SECTION in kinds:
@@ -109,6 +110,11 @@ def exposures_of(
                 of_maps += 1
                 continue
             extra = fields_of(section.section, _PLACED)
+            if name in exposures and are_apart(
+                _when_and_where(exposures[name].section), _when_and_where(section)
+            ):
+                name = f"{file.path.parent.name}/{name}"
+                elsewhere += [] if name in exposures else [name]
             if name in exposures:
                 again += 1
                 exposures[name] = _completed(exposures[name], section, extra)
@@ -127,11 +133,42 @@ def exposures_of(
         )
         if count
     ]
+    if elsewhere:
+        notes.append(note_on_images_elsewhere(elsewhere, "FOLDER"))
     if series:
         notes.append(
             f"{len(tilted)} images are {series} tilt series ({_range(tilted.values())} degrees): no holes, left out"
         )
     return [each for each in exposures.values() if each.exposure_id not in tilted], notes
+
+
+_SAME_IMAGE_S = 60.0
+"""Two descriptions of one image may be this far apart where no place tells."""
+
+WhenAndWhere = tuple[datetime | None, float, float]
+"""Start (None unknown) and stage position (um, NaN unknown) of an image."""
+
+
+def are_apart(one: WhenAndWhere, other: WhenAndWhere) -> bool:
+    """Whether two images of one name cannot be one: places out of reach, else times, where both are known."""
+    distance_um = math.hypot(one[1] - other[1], one[2] - other[2])
+    if not math.isnan(distance_um):
+        return distance_um > FARTHEST_UM
+    if one[0] is None or other[0] is None:
+        return False
+    return abs((one[0] - other[0]).total_seconds()) > _SAME_IMAGE_S
+
+
+def note_on_images_elsewhere(names: Sequence[str], whose: str) -> str:
+    """What is said of images that got another name, because one that was taken elsewhere has theirs."""
+    return (
+        f"{len(names)} images have the name of another that was taken elsewhere: they are {whose}/NAME (first: "
+        f"{names[0]}); a result that says the name alone joins neither"
+    )
+
+
+def _when_and_where(section: MdocSection) -> WhenAndWhere:
+    return section.started_at, section.stage_um[0], section.stage_um[1]
 
 
 def taken_at(exposures: Iterable[Exposure]) -> Taken:
