@@ -242,23 +242,34 @@ def test_a_square_that_was_not_looked_at_has_no_time_of_a_look(cli, tmp_path):
     answer = cli("import atlas.csv -o run.session")
     assert answer.code == 2
     assert (
-        "line 2: a square with a time of its look was looked at. Got looked 'no' and '2026-01-31 10:15:00' instead."
+        "line 2: a place with a time of its look was looked at. Got looked 'no' and '2026-01-31 10:15:00' instead."
         in answer.err
     )
 
 
 def test_a_square_of_the_same_id_in_another_grid_later_is_said_and_stays(cli, tmp_path):
-    (tmp_path / "one.csv").write_text("grid,square,x_um,y_um\ng1,S1,0,0\n")
-    (tmp_path / "two.csv").write_text("grid,square,x_um,y_um\ng2,S1,,\ng2,T1,5,0\n")
+    (tmp_path / "one.csv").write_text("grid,square,x_um,y_um\ng1,S1,,\n")
+    (tmp_path / "two.csv").write_text("grid,square,x_um,y_um\ng2,S1,7,0\ng2,T1,5,0\n")
     assert cli("import one.csv -o run.session").code == 0
     answer = cli("import two.csv -o run.session --update")
     assert answer.code == 0
     assert (
-        "1 squares are of another grid in a file than in the session, such as S1 of g2, here of g1: they stay there."
-        in " ".join(answer.out.split())
+        "1 squares are of another grid in a file than in the session, such as S1 of g2, here of g1: nothing of "
+        "them is taken." in " ".join(answer.out.split())
     )
     squares = stored(tmp_path).squares
     assert squares[["square_id", "grid_id"]].to_numpy().tolist() == [["S1", "g1"], ["T1", "g2"]]
+    assert squares["x_um"].isna().tolist() == [True, False]  # no place of another grid's square
+
+
+def test_an_atlas_that_calls_the_grid_otherwise_is_of_the_same_squares(cli, tmp_path):
+    # EPU's session and its atlas number the grid each in their way.
+    (tmp_path / "Atlas.dm").write_bytes(gzip.decompress((EPU / "Atlas.dm.gz").read_bytes()))
+    assert cli(f"import {EPU / 'harvest_session'} -o run.session").code == 0
+    answer = cli("import Atlas.dm -o run.session --update")
+    assert answer.code == 0
+    assert "272 completed rows" in answer.out
+    assert "of another grid" not in answer.out
 
 
 PATCHES = """grid,square,patch,x_um,y_um,looked,looked_at
@@ -343,7 +354,9 @@ def test_a_plan_of_an_atlas_without_a_look_says_why(cli, tmp_path, options, said
 def test_brightness_alone_says_nothing_before_a_square_was_opened(cli, tmp_path):
     (tmp_path / "atlas.csv").write_text(ATLAS_ALONE)
     assert cli("import atlas.csv -o run.session").code == 0
-    looks = json.loads(cli("plan run.session --budget-min 600 --json").out)["looks"]
+    looks = json.loads(cli("plan run.session --budget-min 60 --time-model 0.5,1,2,8,0.5,2 --json").out)[
+        "looks"
+    ]
     good = [look["expected_good"] for look in looks]
     assert len(good) == 3
     assert min(good) > 0.95 * max(good)

@@ -29,6 +29,7 @@ def test_it_ends_in_predictions_of_the_session_that_plan_takes(cli, tiny):
     assert answer.code == 0, answer.err
     assert "Wrote mine/classifier.safetensors: taught by belief with" in answer.out
     assert "1 *" in answer.out
+    assert "The belief that taught was told the held-out results too" in answer.out + answer.err
     last = answer.out.splitlines()[-1]
     assert last.startswith("Plan with it: cryoscout plan tiny.session")
     assert "round 1: belief labels what has no label" in answer.err
@@ -55,9 +56,20 @@ def test_the_json_says_what_every_round_did(cli, tiny, options):
         assert each["guesses"] == found["unlabelled"]
         assert 0.0 <= each["held_out_accuracy"] <= 1.0
         assert (each["n_positive"] is not None) == (teacher == "route")
+    assert not any("told the held-out results" in note for note in found["notes"])
     assert found["chosen_round"] in range(1, len(found["rounds"]))
     assert json.loads(Path("mine/report.json").read_text()) == found
     assert Path("mine/rounds.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_rounds_end_where_too_few_guesses_change_and_the_belief_is_not_told_what_chooses(cli, tiny):
+    answer = cli("couple tiny.session --labels 0.6 -o mine --rounds 4 --least-change 1 --json")
+    assert answer.code == 0, answer.err
+    found = json.loads(answer.out)
+    assert found["stopped_early"]
+    assert len(found["rounds"]) == 2
+    assert not found["settings"]["belief_knows_held_out"]
+    assert not any("told the held-out results" in note for note in found["notes"])
 
 
 def test_results_of_holes_that_it_learned_from_are_not_counted_twice(cli, tiny):
@@ -104,6 +116,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_predictions(cli, tiny, monke
         ("--threshold-angstrom 1", "both good and other holes"),
         ("--selection best", "Settings of the loop"),
         ("--minutes 0", "Settings of the loop"),
+        ("--rounds 2 --least-change 2", "Settings of the loop.*Got least_change 2"),
+        ("--driver double", "Got the driver double with the teacher belief, which trains none"),
         ("--model-id a@b", "name of predictions"),
         ("--context much", "--context must be one of"),
     ],

@@ -70,6 +70,22 @@ def test_without_navigators_too(tmp_path, cli):
         assert sorted(store.load().exposures["exposure_id"]) == ["B/b_0001", "b_0001"]
 
 
+def test_as_many_folders_of_one_name_have_as_many_images(tmp_path, cli):
+    for number, x_um in enumerate((100, 300, 500, 700)):
+        folder = tmp_path / "run" / f"grid{number}" / "frames"
+        folder.mkdir(parents=True)
+        (folder / "b_0001.tif.mdoc").write_text(
+            f"[FrameSet = 0]\nStagePosition = {x_um} 20\nSubFramePath = b_0001.tif\nNavigatorLabel = 21\n"
+            "DateTime = 08-Oct-2021  07:39:08\n"
+        )
+    folders = " ".join(f"run/grid{number}/frames" for number in range(4))
+    assert cli(f"import {folders} -o run.session").code == 0
+    wanted = ["b_0001", "frames#2/b_0001", "frames#3/b_0001", "frames/b_0001"]
+    with SessionStore.open(tmp_path / "run.session") as store:
+        assert sorted(store.load().exposures["exposure_id"]) == wanted
+    assert "nothing new" in cli(f"import {folders} -o run.session --update").out
+
+
 def test_an_image_at_the_same_place_is_the_same_whenever_a_file_says_it_was_taken(tmp_path):
     a, b = two_folders(tmp_path)
     movie = b / "b_0001.tif.mdoc"

@@ -15,7 +15,7 @@ from cryoscout.core.errors import InputError
 from cryoscout.core.telling import Telling, no_progress
 from cryoscout.coupling.lesson import Told
 from cryoscout.coupling.loop import Coupled, Loop
-from cryoscout.coupling.settings import couple_settings
+from cryoscout.coupling.settings import LEAST_CHANGE_OF_BELIEF, couple_settings
 
 
 def loop(folder: Path, teacher: str = "route", **given: Any) -> Loop[Any]:
@@ -116,6 +116,22 @@ def test_the_loop_ends_where_guesses_stop_changing(tmp_path: Path) -> None:
         found = loop(tmp_path / name, "belief", teacher_p=said, rounds=4, least_change=least).run()
         assert found.stopped_early
         assert len(found.rounds) == 2
+
+
+def test_a_belief_of_several_rounds_is_not_told_the_labels_that_choose_among_them() -> None:
+    assert couple_settings("belief").belief_knows_held_out
+    assert not couple_settings("belief", rounds=3).belief_knows_held_out
+    assert couple_settings("belief", rounds=3, belief_knows_held_out=True).belief_knows_held_out
+    assert couple_settings("belief", rounds=3).least_change == LEAST_CHANGE_OF_BELIEF
+    assert couple_settings("route").least_change == 0.0
+
+
+@pytest.mark.parametrize("teacher", ["belief", "own", "exact"])
+def test_an_agent_of_a_teacher_that_trains_none_is_refused(teacher: str) -> None:
+    with pytest.raises(
+        InputError, match=f"Got the driver double with the teacher {teacher}, which trains none"
+    ):
+        couple_settings(teacher, "double")
 
 
 @pytest.mark.parametrize("teacher", ["belief", "exact"])

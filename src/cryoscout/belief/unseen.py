@@ -109,14 +109,13 @@ class SharedTerms:
 
     design: NDArray[
         np.float64
-    ]  # (S, k) of each square, of independent standard normal terms before anything was seen
+    ]  # (S, k) of each square; before anything was seen the terms are standard normal
     terms: NDArray[np.float64]  # (k,) posterior mean of the terms
     root: NDArray[np.float64]  # (k, k) upper triangle of the Cholesky factor of their posterior precision
-    offset: float = 0.0
 
     def mean(self) -> NDArray[np.float64]:
         """(S,)."""
-        return np.asarray(self.offset + self.design @ self.terms)
+        return np.asarray(self.design @ self.terms)
 
     def variance(self) -> NDArray[np.float64]:
         """(S,)."""
@@ -127,7 +126,7 @@ class SharedTerms:
         """Joint draws of all squares, (draws, S)."""
         normals = rng.standard_normal((len(self.terms), draws))
         terms = self.terms[:, None] + solve_triangular(self.root, normals, check_finite=False)
-        return np.asarray(self.offset + (self.design @ terms).T)
+        return np.asarray((self.design @ terms).T)
 
 
 @dataclass(frozen=True)
@@ -278,9 +277,7 @@ def believe_unseen(
         session=prior.mean_variance,
     )  # fmt: skip
     weight_sd = prior.prediction_feature_sd * np.sqrt(spread)
-    prediction = _solve(
-        tree, seen, level - prior.mean, within / count[seen], terms, known, weight_sd, prior.mean
-    )
+    prediction = _solve(tree, seen, level - prior.mean, within / count[seen], terms, known, weight_sd)
     precision, shift = evidence[:, 0], evidence[:, 1]
     told = np.flatnonzero(precision > 0)
     effect = _solve(
@@ -289,7 +286,7 @@ def believe_unseen(
     patches = np.bincount(tree.square_of_patch, minlength=tree.n_squares)[square_looked]
     holes = count[patch_looked]
     return UnseenPlaces(
-        prediction.mean(),
+        prediction.mean() + prior.mean,
         prediction.variance(),
         terms.patch,
         effect.mean(),
@@ -346,7 +343,6 @@ def _solve(
     variances: EffectVariances,
     features: NDArray[np.float64],
     weight_sd: float,
-    offset: float = 0.0,
 ) -> SharedTerms:
     """The posterior of what the unseen patches of every square share.
 
@@ -376,4 +372,4 @@ def _solve(
     precision = np.eye(len(sd)) + design.T @ (of_square[:, None] * design)
     factor, _ = cho_factor(precision, check_finite=False)
     terms = cho_solve((factor, False), design.T @ pull, check_finite=False)
-    return SharedTerms(design, terms, factor, offset)
+    return SharedTerms(design, terms, factor)

@@ -17,7 +17,7 @@ import pandas as pd
 from cryoscout.core.errors import DataError
 from cryoscout.formats.clusters import PATCH_RADIUS_UM, cluster_positions, notes_on_radius
 from cryoscout.formats.records import LOOK_COLUMNS, PATCH_COLUMNS, SQUARE_COLUMNS, SourceRecords
-from cryoscout.intake.notes_on_squares import notes_on_squares
+from cryoscout.intake.notes_on_squares import note_on_other_grids, notes_on_squares
 from cryoscout.session.model import Session
 from cryoscout.session.tables import OPTIONAL_COLUMNS, TABLES, empty_table, missing_column, with_gaps_filled
 
@@ -79,6 +79,10 @@ def places_of_sources(
     otherwise = _grid_otherwise(chosen, known, stored)
     if stored is not None and stored.info.format == "generic":
         _refuse_holes_of_two_squares(holes, known, stored.holes)
+        is_foreign = _of_another_grid(squares, stored.squares)
+        if is_foreign.any():
+            notes.append(note_on_other_grids(squares[is_foreign], stored.squares))
+            squares = squares[~is_foreign].reset_index(drop=True)
     holes = _in_grids(holes, squares, known, stored, otherwise, notes)
     shares = bool(
         holes["hole_id"].isin(known["hole_id"]).any()
@@ -159,6 +163,16 @@ def _refuse_holes_of_two_squares(holes: pd.DataFrame, known: pd.DataFrame, store
             f"session, in {row['square_id_stored']!r} instead ({len(other)} such holes). Remedy: holes of two squares "
             "must have names of their own, such as SQUARE/HOLE."
         )
+
+
+def _of_another_grid(squares: pd.DataFrame, stored: pd.DataFrame) -> pd.Series[bool]:
+    """(k,) which squares of a site's own table name another grid than the stored ones of their names.
+
+    Vendors' squares have ids of their own, whatever a file calls the grid.
+    """
+    grid_of = dict(zip(stored["square_id"], stored["grid_id"], strict=True))
+    before = squares["square_id"].map(grid_of)
+    return (squares["grid_id"] != "") & before.notna() & (before != squares["grid_id"])
 
 
 def _refuse_patches_of_two_squares(patches: pd.DataFrame, stored: Session | None) -> None:

@@ -40,7 +40,6 @@ def notes_on_squares(
     if stored is not None:
         notes += _elsewhere(stored, squares, "than in the session: the stored positions stay")
         notes += _not_looked_at(stored, squares)
-        notes += _in_other_grids(stored, squares)
     first = squares.drop_duplicates("square_id")
     rest = squares.drop(index=first.index)
     return notes + _elsewhere(first, rest, "in a second file than in the first: the first positions count")
@@ -80,17 +79,12 @@ def _not_looked_at(before: pd.DataFrame, now: pd.DataFrame) -> list[str]:
     ]
 
 
-def _in_other_grids(before: pd.DataFrame, now: pd.DataFrame) -> list[str]:
-    """Squares of which another grid is said now: a file may only call it otherwise, or be of another grid."""
-    both = before[["square_id", "grid_id"]].merge(
-        now[["square_id", "grid_id"]].drop_duplicates(), on="square_id", suffixes=("_before", "")
+def note_on_other_grids(squares: pd.DataFrame, stored: pd.DataFrame) -> str:
+    """Of squares of a site's own table that are in another grid than the stored ones of their names."""
+    first = squares.iloc[0]
+    before = stored.loc[stored["square_id"] == first["square_id"], "grid_id"].iloc[0]
+    return (
+        f"{len(squares)} squares are of another grid in a file than in the session, such as {first['square_id']} of "
+        f"{first['grid_id']}, here of {before}: nothing of them is taken. If that is another grid, import it as a "
+        "session of its own, or name its squares GRID/SQUARE"
     )
-    other = both[(both["grid_id"] != "") & (both["grid_id"] != both["grid_id_before"])]
-    if other.empty:
-        return []
-    first = other.iloc[0]
-    return [
-        f"{other['square_id'].nunique()} squares are of another grid in a file than in the session, such as "
-        f"{first['square_id']} of {first['grid_id']}, here of {first['grid_id_before']}: they stay there. If "
-        "that is another grid, import it as a session of its own, or name its squares GRID/SQUARE"
-    ]

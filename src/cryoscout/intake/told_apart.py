@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from cryoscout.formats.records import SourceRecords
-from cryoscout.formats.serialem.exposures import WhenAndWhere, are_apart, note_on_images_elsewhere
+from cryoscout.formats.serialem.exposures import WhenAndWhere, note_on_images_elsewhere, own_name
 from cryoscout.formats.serialem.unopened import FARTHEST_UM
 from cryoscout.session.joins import NAMES_SHOWN
 from cryoscout.session.model import Session
@@ -89,11 +89,12 @@ def _images_told_apart(source: SourceRecords, known: Mapping[str, WhenAndWhere])
     """The source with its images that have the name of a known one of another place, as FOLDER/NAME."""
     path = source.path.resolve()
     folder = path.name if path.is_dir() else path.parent.name
-    names = {
-        name: f"{folder}/{name}"
-        for name, image in _images(source.exposures).items()
-        if name in known and are_apart(known[name], image)
-    }
+    taken, names = dict(known), dict[str, str]()
+    for name, image in _images(source.exposures).items():
+        own = own_name(name, folder, image, taken)
+        taken.setdefault(own, image)
+        if own != name:
+            names[name] = own
     if not names:
         return source
     told = source.exposures["exposure_id"].map(lambda name: names.get(name, name)).astype("str")
@@ -101,7 +102,7 @@ def _images_told_apart(source: SourceRecords, known: Mapping[str, WhenAndWhere])
         source,
         exposures=source.exposures.assign(exposure_id=told),
         extra={names.get(record, record): fields for record, fields in source.extra.items()},
-        notes=(*source.notes, note_on_images_elsewhere(list(names.values()), "FOLDER")),
+        notes=(*source.notes, note_on_images_elsewhere(list(names.values()))),
     )
 
 

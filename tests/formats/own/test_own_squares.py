@@ -88,6 +88,13 @@ def test_a_line_that_names_a_patch_is_of_a_patch_without_a_hole(tmp_path):
     assert source.patches["looked"].tolist() == [True, True]
     assert source.patches["looked_at"].isna().tolist() == [True, False]
     assert any("1 lines are of a patch that stood before" in note for note in source.notes)
+    assert not any("not kept" in note for note in source.notes)
+
+
+def test_what_a_line_of_a_patch_says_and_is_not_kept_is_counted(tmp_path):
+    text = b"square,patch,x_um,y_um,area_um2\nS1,P1,1,2,\nS1,P2,,,9\nS1,P3,,,\n"
+    notes = read_source(written(tmp_path, text)).notes
+    assert "2 lines of patches say a position, an area or a brightness, which is not kept" in notes
 
 
 def test_a_patch_of_two_squares_names_both_lines(tmp_path):

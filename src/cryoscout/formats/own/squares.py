@@ -107,6 +107,7 @@ def _read(path: Path, findings: Findings) -> SourceRecords:
             f"{shown(lines.delimiter.join(lines.header))} instead.",
         )
     squares, patches = _Rows("square", "grid", findings), _Rows("patch", "square", findings)
+    not_kept = 0
     for line, cells in lines.rows():
         row = _row([cell.strip() for cell in cells], roles, findings, line)
         if isinstance(row, str):
@@ -114,10 +115,11 @@ def _read(path: Path, findings: Findings) -> SourceRecords:
             continue
         patch, square = row
         if patch:
+            not_kept += any(not math.isnan(float(number)) for number in square[2:6])  # type: ignore[arg-type]
             patches.take((patch, square[0], square[1], *square[-2:]), line)
         else:
             squares.take(square, line)
-    return _records(lines, roles, squares, patches, findings)
+    return _records(lines, roles, squares, patches, not_kept, findings)
 
 
 class _Rows:
@@ -153,6 +155,7 @@ def _records(
     roles: dict[str, int],
     of_squares: _Rows,
     of_patches: _Rows,
+    not_kept: int,
     findings: Findings,
 ) -> SourceRecords:
     squares = pd.DataFrame(list(of_squares.rows.values()), columns=[*SQUARE_COLUMNS, *LOOK_COLUMNS])
@@ -167,6 +170,10 @@ def _records(
         for each in (of_squares, of_patches)
         if each.repeats
     ]
+    if not_kept:
+        notes.append(
+            f"{not_kept} lines of patches say a position, an area or a brightness, which is not kept"
+        )
     unplaced = int(squares["x_um"].isna().sum()) if len(squares) else 0
     if unplaced:
         notes.append(f"{unplaced} of {len(squares)} squares have no stage position: they are not drawn")
@@ -212,7 +219,7 @@ def _row(
         return f"looked must be yes or no. Got {shown(said)} instead."
     if at is not None and said in _NO:
         return (
-            "a square with a time of its look was looked at. Got looked "
+            "a place with a time of its look was looked at. Got looked "
             f"{shown(said)} and {shown(text('looked_at'))} instead."
         )
     looked = True if at is not None or said in _YES else False if said in _NO else pd.NA

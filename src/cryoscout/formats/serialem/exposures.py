@@ -12,9 +12,10 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import chain, count
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -87,6 +88,7 @@ def exposures_of(
     maps : image file and section of the maps of the navigators, which are no micrographs either
     """
     exposures: dict[str, Exposure] = {}
+    taken: dict[str, WhenAndWhere] = {}
     tilted: dict[str, float] = {}  # images of whole files that are tilt series -> degrees
     series = montages = others = again = of_maps = 0
     elsewhere: list[str] = []  # images whose name another one has
@@ -110,16 +112,15 @@ def exposures_of(
                 of_maps += 1
                 continue
             extra = fields_of(section.section, _PLACED)
-            if name in exposures and are_apart(
-                _when_and_where(exposures[name].section), _when_and_where(section)
-            ):
-                name = f"{file.path.parent.name}/{name}"
-                elsewhere += [] if name in exposures else [name]
-            if name in exposures:
+            own = own_name(name, file.path.parent.name, _when_and_where(section), taken)
+            if own != name and own not in exposures:
+                elsewhere.append(own)
+            if own in exposures:
                 again += 1
-                exposures[name] = _completed(exposures[name], section, extra)
+                exposures[own] = _completed(exposures[own], section, extra)
             else:
-                exposures[name] = Exposure(name, section, extra)
+                exposures[own] = Exposure(own, section, extra)
+            taken[own] = _when_and_where(exposures[own].section)
     for group in _tilt_series([each for each in exposures.values() if each.exposure_id not in tilted]):
         series += 1
         tilted |= {each.exposure_id: _tilt(each.section) for each in group}
@@ -134,7 +135,7 @@ def exposures_of(
         if count
     ]
     if elsewhere:
-        notes.append(note_on_images_elsewhere(elsewhere, "FOLDER"))
+        notes.append(note_on_images_elsewhere(elsewhere))
     if series:
         notes.append(
             f"{len(tilted)} images are {series} tilt series ({_range(tilted.values())} degrees): no holes, left out"
@@ -159,10 +160,20 @@ def are_apart(one: WhenAndWhere, other: WhenAndWhere) -> bool:
     return abs((one[0] - other[0]).total_seconds()) > _SAME_IMAGE_S
 
 
-def note_on_images_elsewhere(names: Sequence[str], whose: str) -> str:
+def own_name(name: str, folder: str, image: WhenAndWhere, known: Mapping[str, WhenAndWhere]) -> str:
+    """The name of an image among known ones: its own, else FOLDER/NAME, else FOLDER#2/NAME and so on.
+
+    A name is free, or of the same image, where the known image of that name is not apart from this one.
+    """
+    bare = name.rpartition("/")[2]
+    candidates = chain([name, f"{folder}/{bare}"], (f"{folder}#{number}/{bare}" for number in count(start=2)))
+    return next(each for each in candidates if each not in known or not are_apart(known[each], image))
+
+
+def note_on_images_elsewhere(names: Sequence[str]) -> str:
     """What is said of images that got another name, because one that was taken elsewhere has theirs."""
     return (
-        f"{len(names)} images have the name of another that was taken elsewhere: they are {whose}/NAME (first: "
+        f"{len(names)} images have the name of another that was taken elsewhere: they are FOLDER/NAME (first: "
         f"{names[0]}); a result that says the name alone joins neither"
     )
 
