@@ -10,8 +10,9 @@ if TYPE_CHECKING:
 
     from cryoscout.advice.work_list import PatchStay, WorkList
 
-HOLES_NAMED = 4
-"""Stays of so few holes have all of them named, in order of visit; longer ones the first and the last id."""
+_HOLES_WIDE = 30
+"""Characters that the names of a stay's holes may ask for before other columns go; in fewer, and in a longer list,
+they go on in the next line."""
 
 _NUMBERS = frozenset({"visits", "p", "min", "used"})
 _GIVEN_UP = ("why", "switch", "min", "grid", "used", "patch", "square", "p")
@@ -53,11 +54,6 @@ def _print_stays(work_list: WorkList, out: Console) -> None:
     left_out = [heading for heading in cells if heading not in kept]
     if left_out:
         out.print(f"Left out in {out.width} columns: {', '.join(left_out)}; --export html or csv has all.")
-    if any(len(stay.visits) > HOLES_NAMED for stay in stays):
-        out.print(
-            f"More than {HOLES_NAMED} holes of a patch are named by how many, the lowest and the highest; --export "
-            "html or csv names all, in order of visit."
-        )
 
 
 def _columns() -> dict[str, Callable[[PatchStay], str]]:
@@ -79,7 +75,7 @@ def _columns() -> dict[str, Callable[[PatchStay], str]]:
 
 def columns_that_fit(cells: dict[str, list[str]], width: int, given_up: Sequence[str]) -> list[str]:
     """The headings whose columns fit side by side, in order.     given_up : what goes first where they do not"""
-    widths = {heading: max(map(len, (heading, *column))) for heading, column in cells.items()}
+    widths = {heading: max(map(_width_of, (heading, *column))) for heading, column in cells.items()}
     kept = list(cells)
     for heading in given_up:
         columns = [widths[each] for each in kept]
@@ -87,6 +83,11 @@ def columns_that_fit(cells: dict[str, list[str]], width: int, given_up: Sequence
             break
         kept.remove(heading)
     return kept
+
+
+def _width_of(cell: str) -> int:
+    """Characters that a cell needs: lists go on in the next line, a name never does."""
+    return max(min(len(cell), _HOLES_WIDE), *map(len, cell.split(", ")))
 
 
 def _summary(work_list: WorkList) -> list[str]:
@@ -132,11 +133,7 @@ def _visits_of(stay: PatchStay) -> str:
 
 
 def _holes_of(stay: PatchStay) -> str:
+    """All names, in order of visit: what is not named cannot be acted on."""
     from cryoscout.advice.work_list import name_within
 
-    names = [name_within(visit.hole, visit.patch) for visit in stay.visits]
-    if len(names) <= HOLES_NAMED:
-        return ", ".join(names)
-    # As people count: 9 before 10.
-    in_order = sorted(names, key=lambda name: (len(name), name))
-    return f"{len(names)}: {in_order[0]}…{in_order[-1]}"
+    return ", ".join(name_within(visit.hole, visit.patch) for visit in stay.visits)
