@@ -109,6 +109,31 @@ def test_what_is_of_no_format_names_everything_that_was_tried(tmp_path):
     assert format_of(file, ColumnMap()).name == "generic"
 
 
+def test_a_folder_of_files_that_are_read_by_themselves_is_refused_with_their_names(tmp_path):
+    folder = tmp_path / "my results"
+    folder.mkdir()
+    (folder / "a.csv").write_text("micrograph,ctf\nm1.mrc,3.5\n")
+    (folder / "notes.txt").write_text("nothing of the kind\n")
+    with pytest.raises(FileFormatError) as caught:
+        format_of(folder)
+    assert caught.value.detail == (
+        "must be the folder of a session. Got a folder with a file that is read by itself instead: a.csv (table with "
+        f"a header that names exposures). Remedy: name the files that belong to the session: '{folder}/a.csv'."
+    )
+    for name in ("passthrough_exposures.cs", "exposures_accepted.cs"):
+        with (folder / name).open("wb") as file:
+            np.save(file, np.zeros(1, dtype=[("uid", "u8"), ("ctf/ctf_fit_to_A", "f4")]))
+    with pytest.raises(FileFormatError) as caught:
+        format_of(folder)
+    assert "with 3 files that are read one by one instead: a.csv (table with a header" in caught.value.detail
+    assert "exposures_accepted.cs (cryoSPARC .cs), passthrough_exposures.cs (" in caught.value.detail
+    assert registry.validate(folder)[1][0].message == caught.value.detail
+    for number in range(9):
+        (folder / f"b{number}.csv").write_text("micrograph,ctf\nm1.mrc,3.5\n")
+    with pytest.raises(FileFormatError, match=r"b3\.csv \([a-z ]+\) and 7 more\. Remedy"):
+        format_of(folder)
+
+
 @pytest.mark.parametrize("content", [b"", b"\0" * 100, b"\xff\xfe\x00", b"a" * 100_000, b"<a>\n" * 1000])
 def test_odd_bytes_are_of_no_format_and_nothing_else_is_raised(tmp_path, content):
     file = tmp_path / "odd"

@@ -8,6 +8,7 @@ Target lists that plans are written as are formats too: whoever names one is tol
 from __future__ import annotations
 
 import importlib
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, cast
@@ -77,6 +78,8 @@ _PACKED = {
     b"\x28\xb5\x2f\xfd": "zstd",
 }
 """First bytes -> what packed the file."""
+_MOST_FILES_ASKED = 200
+"""Of a folder that is of no format, which of its files are of one."""
 _UNPACK = {"gzip": "gunzip", "zip": "unzip", "bzip2": "bunzip2", "xz": "unxz", "zstd": "unzstd"}
 
 BY_NAME = {each.name: each for each in FORMATS}
@@ -106,6 +109,7 @@ def format_of(path: Path, column_map: ColumnMap | Path | None = None) -> Format:
         )
     if column_map is not None and path.is_file():
         return BY_NAME["generic"]
+    _refuse_folder_of_files(path)
     raise FileFormatError(
         path,
         None,
@@ -113,6 +117,33 @@ def format_of(path: Path, column_map: ColumnMap | Path | None = None) -> Format:
         f"{', '.join(each.what for each in FORMATS)}. "
         "Remedy: give the folder of the session, the table of results itself, or say what the columns of your own "
         "table mean (--column ctf=NAME).",
+    )
+
+
+def _refuse_folder_of_files(folder: Path) -> None:
+    """A folder that is no format's own, but holds files that are: which of them are meant only its owner knows."""
+    from cryoscout.session.joins import NAMES_SHOWN
+
+    try:
+        files = sorted(file for file in folder.iterdir() if file.is_file()) if folder.is_dir() else []
+    except OSError:
+        return
+    found: dict[Path, str] = {}
+    for file in files[:_MOST_FILES_ASKED]:
+        what = next((each.what for each in FORMATS if each.load().detect(file)), None)
+        if what is not None:
+            found[file] = what
+    if not found:
+        return
+    first = list(found)[:NAMES_SHOWN]
+    listed = ", ".join(f"{file.name} ({found[file]})" for file in first)
+    more = f" and {len(found) - len(first)} more" if len(found) > len(first) else ""
+    held = "a file that is read by itself" if len(found) == 1 else f"{len(found)} files that are read one by one"
+    raise FileFormatError(
+        folder,
+        None,
+        f"must be the folder of a session. Got a folder with {held} instead: {listed}{more}. "
+        f"Remedy: name the files that belong to the session: {shlex.join(map(str, first))}.",
     )
 
 
