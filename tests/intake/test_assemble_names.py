@@ -27,3 +27,11 @@ def test_names_join_that_lost_their_dots_in_motion_correction():
     # Two exposures that differ in dots alone are not guessed between.
     place, _ = joined_by_name(["a_1_2"], None, ["a.1.2", "a.1_2"], "results")
     assert place.tolist() == [-1]
+
+
+def test_a_name_without_dots_is_not_that_of_an_exposure_whose_own_name_is_there():
+    place, report = joined_by_name(["a_b_0001.mrc", "a.b_0001.mrc"], None, ["a.b_0001"], "results")
+    assert place.tolist() == [-1, 0]
+    assert report.first_not_joined == ("a_b_0001.mrc",)
+    place, _ = joined_by_name(["a_b_0001", "a.b_0001"], None, ["a.b_0001", "a_b_0001"], "results")
+    assert place.tolist() == [1, 0]

@@ -23,7 +23,8 @@ def joined_by_name(
 ) -> tuple[NDArray[np.int64], JoinReport]:
     """Place of each name among the exposures, (len(names),), -1 where it has none, and the report.
 
-    A name joins as it is written, as a pipeline's name, as EPU's, as Leginon's image or as RELION's, without dots.
+    A name joins as it is written, as a pipeline's name, as EPU's, as Leginon's image or as RELION's, without dots,
+    but never without dots to an exposure that another name is of.
     EPU's name of an exposure that is not there joins to the one of the same hole and acquisition area: the shot was
     taken again.
     other_ids : a second name of each, tried last; "" for none     what : for the report
@@ -62,12 +63,18 @@ def _joined(
     if other_ids is not None:
         attempts += [(other_ids, str), (other_ids, exposure_name), (other_ids, name_without_dots)]
     attempts.append((names, epu_shot))
+    dotted = place.copy()  # where a name has its exposure's dots
     for written, plain in attempts:
         left = np.flatnonzero(place < 0)
-        if len(left):
-            place[left] = _places(
-                [plain(written[row]) for row in left], [plain(each) for each in exposure_ids]
-            )
+        if not len(left):
+            break
+        found = _places([plain(written[row]) for row in left], [plain(each) for each in exposure_ids])
+        if plain is name_without_dots:
+            # a.b_1 and a_b_1 are two names: where one is there as it is, the other is of another exposure.
+            found[np.isin(found, dotted[dotted >= 0])] = -1
+        else:
+            dotted[left] = found
+        place[left] = found
     lost = np.flatnonzero(place < 0)
     return place, JoinReport(
         what=what,

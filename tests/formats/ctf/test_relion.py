@@ -247,6 +247,17 @@ def test_good_micrographs_are_found_under_the_names_that_motion_correction_gave_
     ]
 
 
+def test_good_micrographs_whose_names_differ_in_dots_alone_are_told_apart(tmp_path):
+    row = "MotionCorr/job002/{}.mrc 1 10865.0 10571.0 294.0 79.13 0.13 4.84 \n"
+    rows = row.format("a.b_0001") + row.format("a_b_0001")
+    path = written(tmp_path, OPTICS + "\ndata_micrographs\n" + LABELS + rows)
+    for good in ("a.b_0001", "a_b_0001"):
+        assert write_good_micrographs(path, tmp_path / "good.star", [good]).joined == 1
+        assert read_star(tmp_path / "good.star").tables[1].column("rlnMicrographName") == [
+            f"MotionCorr/job002/{good}.mrc"
+        ]
+
+
 def test_the_folder_of_a_job_gives_its_table(tmp_path):
     job = tmp_path / "job003"
     job.mkdir()

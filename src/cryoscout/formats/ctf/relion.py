@@ -196,10 +196,14 @@ def write_good_micrographs(source: Path, target: Path, good: Collection[str]) ->
         raise InputError(f"The target must be another file than the source. Got {target} for both instead.")
     tables = star.read_star(source).tables
     table = micrographs_of(source, tables)
+    names = [exposure_name(name) for name in table.column(MOVIE if MOVIE in table.columns else MICROGRAPH)]
+    # Without dots only what is not there with them: a.b_1 and a_b_1 are two names.
+    exact = {exposure_name(name) for name in good}
+    loose = {name_without_dots(name) for name in exact.difference(names)}
+    wanted = sorted(exact.intersection(names) | loose)
     names = [
-        name_without_dots(name) for name in table.column(MOVIE if MOVIE in table.columns else MICROGRAPH)
+        plain if name not in exact and (plain := name_without_dots(name)) in loose else name for name in names
     ]
-    wanted = sorted({name_without_dots(name) for name in good})
     in_table = dict.fromkeys(names)
     _, report = join_by_name(
         wanted, list(in_table), f"good micrographs in {source.name}", "the table does not name them"
