@@ -169,6 +169,16 @@ class HoleRoutes:
         total = np.where(known, values, 0.0).sum(axis=0)
         return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
 
+    def train(self, p_positive: NDArray[np.float64], told: Told, seed: int, folder: Path) -> Path:
+        """The driver, an agent, trained on pseudo-rewards as in a round: the file of its policy, in the folder.
+
+        A training that was stopped there goes on.
+        """
+        from cryoscout.learning.weights import POLICY_FILE
+
+        self._trained(p_positive, told, seed, folder)
+        return folder / POLICY_FILE
+
     def _agent_routes(
         self, p_positive: NDArray[np.float64], told: Told, starts: NDArray[np.int64], seed: int, folder: Path
     ) -> NDArray[np.int64]:

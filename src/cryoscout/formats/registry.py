@@ -138,7 +138,9 @@ def _refuse_folder_of_files(folder: Path) -> None:
     first = list(found)[:NAMES_SHOWN]
     listed = ", ".join(f"{file.name} ({found[file]})" for file in first)
     more = f" and {len(found) - len(first)} more" if len(found) > len(first) else ""
-    held = "a file that is read by itself" if len(found) == 1 else f"{len(found)} files that are read one by one"
+    held = (
+        "a file that is read by itself" if len(found) == 1 else f"{len(found)} files that are read one by one"
+    )
     raise FileFormatError(
         folder,
         None,

@@ -109,8 +109,14 @@ def columns(share: float) -> list[Case]:
 
 
 AGENTS = [Case(method, TEN_PER_CENT, "double") for method in (ROUTE_480, ROUTE_120)]
-OTHER_AGENTS = [Case(ROUTE_480, TEN_PER_CENT, agent) for agent in ("rainbow", "a2c")]
 ALL_LABELS = Case(FULL, 1.0)
+JUDGED_BY_AGENTS = [
+    *(Case(method, share, "double") for share in SHARES for method in (SUPERVISED, FIXMATCH, ITERATIVE)),
+    Case(FULL, 1.0, "double"),
+    *(Case(method, share, "double") for share in (0.05, 0.2) for method in (ROUTE_480, ROUTE_120)),
+]
+"""The rest of the paper's Table 1 (b), whose rewards are those of a DQN: in the paper profile."""
+OTHER_AGENTS = [Case(ROUTE_480, TEN_PER_CENT, agent) for agent in ("rainbow", "a2c")]
 
 
 def trials(profile: Profile) -> list[Trial]:
@@ -136,6 +142,8 @@ def trials(profile: Profile) -> list[Trial]:
     chosen += [(case, seed) for seed in seeds[:ICE_SEEDS] for case in Y1_ICE]
     once = (*OTHER_AGENTS, HARD_FEATURES, NO_PSEUDO, NO_COST_AGENT)
     chosen += [(case, seed) for seed in seeds[:OTHER_AGENT_SEEDS] for case in once]
+    if profile == "paper":
+        chosen += [(case, seed) for seed in seeds[:AGENT_SEEDS] for case in JUDGED_BY_AGENTS]
     return [trial_of(case, seed, profile, rewards=seed in STUDY_SEEDS) for case, seed in chosen]
 
 
@@ -267,7 +275,7 @@ def shown_cases() -> list[Case]:
     """Every row of the JSON file, but the sensitivities."""
     return [
         *(case for share in SHARES for case in columns(share)), NO_COST, BY_ACCURACY, ALL_LABELS,
-        *AGENTS, *OTHER_AGENTS, HARD_FEATURES, NO_PSEUDO, NO_COST_AGENT, *Y1_ICE,
+        *AGENTS, *JUDGED_BY_AGENTS, *OTHER_AGENTS, HARD_FEATURES, NO_PSEUDO, NO_COST_AGENT, *Y1_ICE,
     ]  # fmt: skip
 
 

@@ -32,6 +32,7 @@ from cryoscout.study.images.cases import Crops, crops_of, held_back, label_rows
 if TYPE_CHECKING:
     from cryoscout.perception import Classifier
     from cryoscout.routing.policies.base import Policy
+    from cryoscout.simulate.scene import Scene
 
 PRESET = "y3"
 BUDGET_MIN = 480.0
@@ -43,19 +44,21 @@ SUPERVISED, FIXMATCH, ITERATIVE, FULL = "supervised", "fixmatch", "iterative-fix
 BELIEF, OWN, EXACT = "belief", "own", "exact"
 ROUTE_120, ROUTE_480 = "ssl2rl-120", "ssl2rl-480"
 ONE_TRAINING = (SUPERVISED, FIXMATCH, FULL)
+ROUTES = (ROUTE_120, ROUTE_480)
 
 QUICK_BUDGET: dict[str, Any] = {
     "size_px": 32, "width": 16, "steps": 600, "evaluate_every": 100, "augmentation": "square",
 }  # fmt: skip
 """Of every training, the pretraining and each fine-tuning: small, so that the quick profile ends within a day."""
-PAPER_ROUNDS = 10
+PAPER_ROUNDS, PAPER_EPOCHS = 10, 20
 
 
 @dataclass(frozen=True)
 class Case:
     """One row, all but the seed, which draws the session, the labels and the first weights.
 
-    driver : whose routes teach; of methods without a route "", and the reward is measured with each of JUDGES
+    driver : whose routes teach; of methods without a route "", and the reward is measured with each of JUDGES, or an
+        agent that is trained on the classifier's pseudo-rewards, as the paper measures them, and teaches nothing
     labels : share of the training holes whose label is used     changes : fields of CoupleSettings that differ
     variant : what differs is called so in tables     augmentation : "": the study's
     preset : of the simulated session
@@ -98,7 +101,7 @@ def loop_settings(case: Case, seed: int, profile: Profile) -> CoupleSettings:
         given = {"form": "hard", "keep": "best", "unsupervised_weight": 1.0, "rounds": rounds}
         return couple_settings("own", seed=seed, **{**given, **case.changes})
     minutes = 120.0 if case.method == ROUTE_120 else 480.0
-    more = {} if profile == "quick" else {"rounds": PAPER_ROUNDS, "epochs": 20}
+    more = {} if profile == "quick" else {"rounds": PAPER_ROUNDS, "epochs": PAPER_EPOCHS}
     return couple_settings("route", case.driver, seed=seed, minutes=minutes, **{**more, **case.changes})
 
 
@@ -136,11 +139,7 @@ class Scenes:
 
     def tree(self, part: NDArray[np.bool_]) -> HoleTree:
         """Of a part that holds whole patches, numbered anew."""
-        scene = self.crops.scene
-        patches, patch = np.unique(scene.patch_of_hole[part], return_inverse=True)
-        squares, square = np.unique(scene.square_of_patch[patches], return_inverse=True)
-        _, grid = np.unique(scene.grid_of_square[squares], return_inverse=True)
-        return HoleTree(patch.astype(np.int32), square.astype(np.int32), grid.astype(np.int32))
+        return tree_of(self.crops.scene, part)
 
     def told(self, seed: int) -> Told:
         """What the training part is told, (m,)."""
@@ -155,6 +154,14 @@ class Scenes:
         inside, scene = ~self.test, self.crops.scene
         tree = self.tree(inside)
         return Places(tree.patch_of_hole, tree, scene.x_um[inside], scene.y_um[inside])
+
+
+def tree_of(scene: Scene, part: NDArray[np.bool_]) -> HoleTree:
+    """Of a part of a scene that holds whole patches, numbered anew."""
+    patches, patch = np.unique(scene.patch_of_hole[part], return_inverse=True)
+    squares, square = np.unique(scene.square_of_patch[patches], return_inverse=True)
+    _, grid = np.unique(scene.grid_of_square[squares], return_inverse=True)
+    return HoleTree(patch.astype(np.int32), square.astype(np.int32), grid.astype(np.int32))
 
 
 @dataclass(frozen=True)
@@ -179,7 +186,10 @@ class RunCase:
         began = time.perf_counter()
         if case.method in ONE_TRAINING:
             model = self._one_training(case, scenes, trial.seed, profile, budget)
-            measured = [{"number": 0, **judged(model, scenes, judges), "report": None}]
+            trained = self._judge(
+                case, model, scenes, trial.seed, profile, self._home(case, trial.seed, profile, budget)
+            )
+            measured = [{"number": 0, **judged(model, scenes, judges, trained), "report": None}]
             chosen, report = 0, None
         else:
             measured, chosen, report = self._loop(case, scenes, trial.seed, profile, budget, judges)
@@ -224,6 +234,24 @@ class RunCase:
             made.pretrained(told, home)
             return Classifier.load(home / CLASSIFIER_FILE)
 
+    def _home(self, case: Case, seed: int, profile: Profile, budget: dict[str, Any]) -> Path:
+        """Where what a trial has done so far is kept."""
+        known = json.dumps([asdict(case), seed, profile, budget], sort_keys=True)
+        return self.folder / f"loop-{hashlib.sha256(known.encode()).hexdigest()[:16]}"
+
+    def _judge(
+        self, case: Case, model: Classifier, scenes: Scenes, seed: int, profile: Profile, folder: Path
+    ) -> Path | None:
+        """The agent that the rewards of a method without a route are measured with; None where planners do."""
+        if not is_agent(case.driver):
+            return None
+        inside = ~scenes.test
+        more = {} if profile == "quick" else {"epochs": PAPER_EPOCHS}
+        settings = couple_settings("route", case.driver, seed=seed, minutes=BUDGET_MIN, **more)
+        routes = HoleRoutes(scenes.tree(inside), settings, device="cpu")
+        p = model.predict_proba(scenes.crops.images[inside])[:, 1]
+        return routes.train(p, scenes.told(seed), seed, folder).parent
+
     def _loop(
         self,
         case: Case,
@@ -247,15 +275,17 @@ class RunCase:
         elif case.method == EXACT:
             p_true = scenes.crops.scene.p_good()[inside]
             teacher = lambda p, number, folder: p_true  # noqa: E731
-        known = json.dumps([asdict(case), seed, profile, budget], sort_keys=True)
-        folder = self.folder / f"loop-{hashlib.sha256(known.encode()).hexdigest()[:16]}"
+        folder = self._home(case, seed, profile, budget)
         measured: list[Json] = []
 
         def measure(number: int, model: Classifier) -> None:
             if number == 0:
                 return  # that is the row of FixMatch
             policy = folder / f"round-{number:02}" / "policy"
-            measured.append({"number": number, **judged(model, scenes, judges, policy)})
+            trained = (
+                policy if case.method in ROUTES else self._judge(case, model, scenes, seed, profile, policy)
+            )
+            measured.append({"number": number, **judged(model, scenes, judges, trained)})
 
         loop = Loop(
             told,

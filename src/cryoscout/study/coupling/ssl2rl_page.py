@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from cryoscout.core.hole_tree import NOWHERE
+from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
+from cryoscout.coupling.hole_routes import HoleRoutes
+from cryoscout.coupling.settings import couple_settings, is_agent
 from cryoscout.report.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, png_bytes
 from cryoscout.report.statistics import Interval, mean_and_std
+from cryoscout.routing.plan_route import plan_route
+from cryoscout.routing.policies import make_policy
+from cryoscout.simulate.scene import Scene, simulate_scene
 from cryoscout.study.coupling.ssl2rl import (
     AGENTS,
     ALL_LABELS,
@@ -46,17 +54,21 @@ from cryoscout.study.coupling.ssl2rl_cases import (
     ITERATIVE,
     JUDGES,
     OWN,
+    PRESET,
     QUICK_BUDGET,
     ROUTE_120,
     ROUTE_480,
     STARTS,
     SUPERVISED,
     Case,
+    tree_of,
 )
 from cryoscout.study.engine.catalogue import Profile
 from cryoscout.study.engine.tables import MISSING, markdown_table
+from cryoscout.study.images.cases import held_back, scene_of
 
 COMMAND = "cryoscout study ssl2rl"
+_GRID_APART_UM = 500.0
 UNLABELLED_ACCURACY = "unlabelled:accuracy"
 
 
@@ -71,7 +83,8 @@ def text_of(found: Found, profile: Profile) -> str:
             _table_1a(found),
             f"Reward (y − c) in {BUDGET_MIN:g} minutes, by the policy that it was measured with. The paper's are those "
             "of its DQN (Table 1, b); ours are on other specimens and with other policies, so the levels are not to be "
-            "compared, only what is above what.",
+            "compared, only what is above what. By `double` all methods are measured in the paper profile: an agent is "
+            "trained on the pseudo-rewards of each classifier, as in the paper.",
             _table_1b(found),
             "## The belief as teacher, and the controls",
             "`belief` is the default of `cryoscout couple`. `own` has the same steps on the classifier's own "
@@ -88,6 +101,9 @@ def text_of(found: Found, profile: Profile) -> str:
             "The paper's ablations at 10 % of the labels:",
             _ablations(found),
             "## Round by round",
+            "The figure has the paper's by round (4 a, 5, 8; 10 % of the labels) and by share of the labels (4 b), the "
+            f"CTF resolutions of the specimen of seed {STUDY_SEEDS[0]} (7), and in its validation part the route of "
+            "`index` on the true probabilities (2 b, an example).",
             "The round that is kept by the held-out return, and the one with the best reward on validation (the "
             "paper's rule: it looks at what it is judged on, and is never a headline).",
             _selection_table(found),
@@ -136,7 +152,9 @@ def _mean_std(values: np.ndarray[tuple[int], np.dtype[np.float64]], digits: int 
 
 
 def _case(method: str, share: float, driver: str = "index") -> Case:
-    """The row of a method; ssl2rl-120 has windows, which `index` has not."""
+    """The row of a method; ssl2rl-120 has windows, which `index` has not. driver : or the agent that judges"""
+    if is_agent(driver):
+        return Case(method, share, driver)
     if method == ROUTE_120:
         return Case(method, share, "adaptive" if driver == "index" else driver)
     return Case(method, share, driver if method == ROUTE_480 else "")
@@ -168,14 +186,18 @@ def _table_1b(found: Found) -> str:
                 measured = judge in case.judges
                 cells.append(_mean_std(found.values(case, f"{judge} reward"), 1) if measured else "")
             lines.append([f"{share:.0%}, ours, `{judge}`", *cells])
-    lines.append(["10 %, ours, `double`", "", "", "", *(
-        _mean_std(found.values(_case(method, TEN_PER_CENT, "double"), "double reward"), 1)
-        for method in (ROUTE_120, ROUTE_480)
-    )])  # fmt: skip
+        cases = [_case(method, share, "double") for method in PAPER_METHODS]
+        if share == TEN_PER_CENT or any(found.seeds(case) for case in cases):
+            cells = [_mean_std(found.values(case, "double reward"), 1) for case in cases]
+            lines.append([f"{share:.0%}, ours, `double`", *cells])
     lines.append(["100 %, paper, DQN", PAPER_FULL[1], "", "", "", ""])
     for judge in JUDGES:
         full = _mean_std(found.values(ALL_LABELS, f"{judge} reward"), 1)
         lines.append([f"100 %, ours, `{judge}`", full, "", "", "", ""])
+    by_agent = replace(ALL_LABELS, driver="double")
+    if found.seeds(by_agent):
+        full = _mean_std(found.values(by_agent, "double reward"), 1)
+        lines.append(["100 %, ours, `double`", full, "", "", "", ""])
     header = ["labels", "supervised", "FixMatch", "iterative FixMatch", "SSL2-RL 120", "SSL2-RL 480"]
     return markdown_table(header, lines)
 
@@ -408,12 +430,20 @@ def _augmentations(found: Found) -> str:
 
 
 def figure(found: Found) -> bytes:
-    """PNG: precision by round, good holes by share of labels (Figure 4), accuracy of the guesses by round (8)."""
-    drawing = Figure(figsize=(13.0, 3.8), layout="constrained")
-    axes = drawing.subplots(1, 3)
-    _by_round(axes[0], found, "precision")
-    _good_by_share(axes[1], found)
-    _labels_by_round(axes[2], found)
+    """PNG, by the paper's figures: 4 a and b, 8 and 7 above; 5 a and b, and a route (2 b) below."""
+    drawing = Figure(figsize=(17.0, 7.4), layout="constrained")
+    axes = drawing.subplots(2, 4)
+    _by_round(axes[0, 0], found, "precision", _looped())
+    _good_by_share(axes[0, 1], found)
+    _labels_by_round(axes[0, 2], found)
+    _rewards_by_round(axes[1, 0], found)
+    _by_round(axes[1, 1], found, "accuracy", _with_and_without_cost())
+    scene = simulate_scene(scene_of(PRESET), STUDY_SEEDS[0])
+    _ctf_of_holes(axes[0, 3], scene)
+    _route_over_holes(axes[1, 2], scene)
+    axes[1, 3].set_axis_off()
+    for drawn, number in zip(axes.flat, ("4 a", "4 b", "8", "7", "5 a", "5 b", "2 b"), strict=False):
+        drawn.set_title(f"as the paper's Figure {number}", fontsize=9)
     return png_bytes(drawing)
 
 
@@ -424,7 +454,11 @@ def _courses(found: Found, case: Case, score: str) -> list[list[float]]:
     ]
 
 
-def _looped() -> Sequence[tuple[Case, str, str]]:
+Lines = Sequence[tuple[Case, str, str]]
+"""What is drawn, its colour and its marker."""
+
+
+def _looped() -> Lines:
     return (
         (Case(ROUTE_480, TEN_PER_CENT, "index"), BLUE, "s"),
         (Case(ROUTE_480, TEN_PER_CENT, "double"), PURPLE, "D"),
@@ -433,8 +467,58 @@ def _looped() -> Sequence[tuple[Case, str, str]]:
     )
 
 
-def _by_round(axes: Axes, found: Found, score: str) -> None:
-    for case, colour, marker in _looped():
+def _with_and_without_cost() -> Lines:
+    return (
+        (Case(ROUTE_480, TEN_PER_CENT, "index"), BLUE, "s"),
+        (NO_COST, ORANGE, "^"),
+        (AGENTS[0], PURPLE, "D"),
+        (NO_COST_AGENT, GREEN, "o"),
+    )
+
+
+def _rewards_by_round(axes: Axes, found: Found) -> None:
+    for case, colour, marker in ((AGENTS[0], PURPLE, "D"), (NO_PSEUDO, ORANGE, "^")):
+        courses = [
+            [each["rewards"][case.driver]["reward"] for each in found.rounds(case, seed)]
+            for seed in found.seeds(case)
+        ]
+        if courses:
+            length = min(map(len, courses))
+            mean = np.mean([course[:length] for course in courses], axis=0)
+            axes.plot(1 + np.arange(length), mean, color=colour, marker=marker, label=_short(case))
+    axes.set_xlabel("round")
+    axes.set_ylabel(f"reward in {BUDGET_MIN:g} min")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _legend(axes)
+
+
+def _ctf_of_holes(axes: Axes, scene: Scene) -> None:
+    resolution = scene.ctf_max_res_angstrom[:, 0]
+    axes.hist(np.clip(resolution, 3.0, 15.0), bins=48, color=BLUE)
+    axes.axvline(GOOD_THRESHOLD_ANGSTROM, color=BLACK, linestyle="--", label="threshold")
+    axes.set_xlabel("CTF resolution (Å; 15 and more in the last bin)")
+    axes.set_ylabel(f"holes of seed {STUDY_SEEDS[0]}")
+    _legend(axes)
+
+
+def _route_over_holes(axes: Axes, scene: Scene) -> None:
+    """The holes of the validation part, grid beside grid, and the route of `index` on their true probabilities."""
+    test = held_back(scene, PRESET, "patch")
+    _, grid = np.unique(scene.grid_of_square[scene.square_of_hole[test]], return_inverse=True)
+    row, column = np.divmod(grid, 3)
+    x, y = scene.x_um[test] + _GRID_APART_UM * column, scene.y_um[test] - _GRID_APART_UM * row
+    problem = HoleRoutes(tree_of(scene, test), couple_settings()).problem(scene.p_good()[test], BUDGET_MIN)
+    route = plan_route(problem, make_policy("index"), NOWHERE, 0).route
+    axes.scatter(x, y, s=1.0, color="0.75")
+    axes.plot(x[route], y[route], color=BLUE, linewidth=0.8, marker="o", markersize=2.0)
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_xlabel(f"{len(route)} holes in {BUDGET_MIN:g} min; {grid.max() + 1} grids, side by side")
+
+
+def _by_round(axes: Axes, found: Found, score: str, lines: Lines) -> None:
+    for case, colour, marker in lines:
         courses = _courses(found, case, score)
         if courses:
             length = min(map(len, courses))
@@ -449,17 +533,19 @@ def _by_round(axes: Axes, found: Found, score: str) -> None:
 
 def _good_by_share(axes: Axes, found: Found) -> None:
     for method, colour, marker in (
-        (SUPERVISED, BLACK, "x"), (FIXMATCH, ORANGE, "^"), (ROUTE_480, BLUE, "s"), (BELIEF, GREEN, "o"),
-        (EXACT, PURPLE, "D"),
+        (SUPERVISED, BLACK, "x"), (FIXMATCH, ORANGE, "^"), (ITERATIVE, ORANGE, "v"), (ROUTE_120, BLUE, "P"),
+        (ROUTE_480, BLUE, "s"), (BELIEF, GREEN, "o"), (EXACT, PURPLE, "D"),
     ):  # fmt: skip
         points = []
+        judge = "adaptive" if method == ROUTE_120 else "index"
         for share in SHARES:
-            good = found.values(_case(method, share), "index good")
+            good = found.values(_case(method, share), f"{judge} good")
             points.append(float(good.mean()) if len(good) else np.nan)
         if not np.isnan(points).all():
-            axes.plot([100.0 * share for share in SHARES], points, color=colour, marker=marker, label=method)
+            label = method if judge == "index" else f"{method}, {judge}"
+            axes.plot([100.0 * share for share in SHARES], points, color=colour, marker=marker, label=label)
     axes.set_xlabel("labelled holes (% of training holes)")
-    axes.set_ylabel(f"good holes in {BUDGET_MIN:g} min, index")
+    axes.set_ylabel(f"good holes in {BUDGET_MIN:g} min, by `index`")
     _legend(axes)
 
 
@@ -480,7 +566,7 @@ def _labels_by_round(axes: Axes, found: Found) -> None:
 
 
 def _short(case: Case) -> str:
-    return f"{case.method}, {case.driver}" if case.driver else case.method
+    return ", ".join(word for word in (case.method, case.driver, case.variant) if word)
 
 
 def _legend(axes: Axes) -> None:
