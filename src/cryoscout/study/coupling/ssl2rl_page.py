@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -70,6 +70,21 @@ from cryoscout.study.images.cases import held_back, scene_of
 COMMAND = "cryoscout study ssl2rl"
 _GRID_APART_UM = 500.0
 UNLABELLED_ACCURACY = "unlabelled:accuracy"
+
+Lines = Sequence[tuple[Case, str, str]]
+"""What is drawn, its colour and its marker."""
+CoursesOf = Callable[[Case, int], list[float]]
+"""A value of every round of a case and seed, the first round first."""
+
+
+_LOOPED: Lines = (
+    (Case(ROUTE_480, TEN_PER_CENT, "index"), BLUE, "s"),
+    (AGENTS[0], PURPLE, "D"),
+    (Case(ITERATIVE, TEN_PER_CENT), ORANGE, "^"),
+    (Case(BELIEF, TEN_PER_CENT), GREEN, "o"),
+)
+_AGENTS_TOLD: Lines = ((AGENTS[0], PURPLE, "D"), (NO_PSEUDO, ORANGE, "^"))
+_COSTS: Lines = (_LOOPED[0], (NO_COST, ORANGE, "^"), _LOOPED[1], (NO_COST_AGENT, GREEN, "o"))
 
 
 def text_of(found: Found, profile: Profile) -> str:
@@ -433,11 +448,23 @@ def figure(found: Found) -> bytes:
     """PNG, by the paper's figures: 4 a and b, 8 and 7 above; 5 a and b, and a route (2 b) below."""
     drawing = Figure(figsize=(17.0, 7.4), layout="constrained")
     axes = drawing.subplots(2, 4)
-    _by_round(axes[0, 0], found, "precision", _looped())
+
+    def score(name: str) -> CoursesOf:
+        return lambda case, seed: [
+            100.0 * (each["scores"][name] or float("nan")) for each in found.rounds(case, seed)
+        ]
+
+    def rewards(case: Case, seed: int) -> list[float]:
+        return [each["rewards"][case.driver]["reward"] for each in found.rounds(case, seed)]
+
+    def labels(case: Case, seed: int) -> list[float]:
+        return [100.0 * each["guesses_right"] for each in found.reports(case, seed) if each["number"]]
+
+    _by_round(axes[0, 0], _LOOPED, found, score("precision"), "precision on validation (%)")
     _good_by_share(axes[0, 1], found)
-    _labels_by_round(axes[0, 2], found)
-    _rewards_by_round(axes[1, 0], found)
-    _by_round(axes[1, 1], found, "accuracy", _with_and_without_cost())
+    _by_round(axes[0, 2], _LOOPED, found, labels, "labels of the teacher right (%)")
+    _by_round(axes[1, 0], _AGENTS_TOLD, found, rewards, f"reward in {BUDGET_MIN:g} min")
+    _by_round(axes[1, 1], _COSTS, found, score("accuracy"), "accuracy on validation (%)")
     scene = simulate_scene(scene_of(PRESET), STUDY_SEEDS[0])
     _ctf_of_holes(axes[0, 3], scene)
     _route_over_holes(axes[1, 2], scene)
@@ -445,51 +472,6 @@ def figure(found: Found) -> bytes:
     for drawn, number in zip(axes.flat, ("4 a", "4 b", "8", "7", "5 a", "5 b", "2 b"), strict=False):
         drawn.set_title(f"as the paper's Figure {number}", fontsize=9)
     return png_bytes(drawing)
-
-
-def _courses(found: Found, case: Case, score: str) -> list[list[float]]:
-    return [
-        [100.0 * (each["scores"][score] or float("nan")) for each in found.rounds(case, seed)]
-        for seed in found.seeds(case)
-    ]
-
-
-Lines = Sequence[tuple[Case, str, str]]
-"""What is drawn, its colour and its marker."""
-
-
-def _looped() -> Lines:
-    return (
-        (Case(ROUTE_480, TEN_PER_CENT, "index"), BLUE, "s"),
-        (Case(ROUTE_480, TEN_PER_CENT, "double"), PURPLE, "D"),
-        (Case(ITERATIVE, TEN_PER_CENT), ORANGE, "^"),
-        (Case(BELIEF, TEN_PER_CENT), GREEN, "o"),
-    )
-
-
-def _with_and_without_cost() -> Lines:
-    return (
-        (Case(ROUTE_480, TEN_PER_CENT, "index"), BLUE, "s"),
-        (NO_COST, ORANGE, "^"),
-        (AGENTS[0], PURPLE, "D"),
-        (NO_COST_AGENT, GREEN, "o"),
-    )
-
-
-def _rewards_by_round(axes: Axes, found: Found) -> None:
-    for case, colour, marker in ((AGENTS[0], PURPLE, "D"), (NO_PSEUDO, ORANGE, "^")):
-        courses = [
-            [each["rewards"][case.driver]["reward"] for each in found.rounds(case, seed)]
-            for seed in found.seeds(case)
-        ]
-        if courses:
-            length = min(map(len, courses))
-            mean = np.mean([course[:length] for course in courses], axis=0)
-            axes.plot(1 + np.arange(length), mean, color=colour, marker=marker, label=_short(case))
-    axes.set_xlabel("round")
-    axes.set_ylabel(f"reward in {BUDGET_MIN:g} min")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(axes)
 
 
 def _ctf_of_holes(axes: Axes, scene: Scene) -> None:
@@ -517,16 +499,16 @@ def _route_over_holes(axes: Axes, scene: Scene) -> None:
     axes.set_xlabel(f"{len(route)} holes in {BUDGET_MIN:g} min; {grid.max() + 1} grids, side by side")
 
 
-def _by_round(axes: Axes, found: Found, score: str, lines: Lines) -> None:
+def _by_round(axes: Axes, lines: Lines, found: Found, courses_of: CoursesOf, what: str) -> None:
+    """The mean over the seeds of every line, as far as all of them come."""
     for case, colour, marker in lines:
-        courses = _courses(found, case, score)
+        courses = [courses_of(case, seed) for seed in found.seeds(case)]
         if courses:
             length = min(map(len, courses))
             mean = np.nanmean([course[:length] for course in courses], axis=0)
-            first = found.rounds(case, found.seeds(case)[0])[0]["number"]
-            axes.plot(first + np.arange(length), mean, color=colour, marker=marker, label=_short(case))
+            axes.plot(1 + np.arange(length), mean, color=colour, marker=marker, label=_short(case))
     axes.set_xlabel("round")
-    axes.set_ylabel(f"{score} on validation (%)")
+    axes.set_ylabel(what)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(axes)
 
@@ -546,22 +528,6 @@ def _good_by_share(axes: Axes, found: Found) -> None:
             axes.plot([100.0 * share for share in SHARES], points, color=colour, marker=marker, label=label)
     axes.set_xlabel("labelled holes (% of training holes)")
     axes.set_ylabel(f"good holes in {BUDGET_MIN:g} min, by `index`")
-    _legend(axes)
-
-
-def _labels_by_round(axes: Axes, found: Found) -> None:
-    for case, colour, marker in _looped():
-        courses = [
-            [100.0 * report["guesses_right"] for report in found.reports(case, seed) if report["number"]]
-            for seed in found.seeds(case)
-        ]
-        if courses:
-            length = min(map(len, courses))
-            mean = np.mean([course[:length] for course in courses], axis=0)
-            axes.plot(1 + np.arange(length), mean, color=colour, marker=marker, label=_short(case))
-    axes.set_xlabel("round")
-    axes.set_ylabel("labels of the teacher right (%)")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(axes)
 
 
