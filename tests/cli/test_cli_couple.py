@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,10 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_predictions(cli, tiny, monke
         ("--threshold-angstrom 1", "both good and other holes"),
         ("--selection best", "Settings of the loop"),
         ("--minutes 0", "Settings of the loop"),
+        (
+            "--teacher route --driver adaptive --minutes 3",
+            r"hold a visit of \d+ minutes or more, the longest move.*Got 3 minutes instead",
+        ),
         ("--rounds 2 --least-change 2", "Settings of the loop.*Got least_change 2"),
         ("--driver double", "Got the driver double with the teacher belief, which trains none"),
         ("--model-id a@b", "name of predictions"),
@@ -165,6 +170,16 @@ def test_a_folder_with_a_run_is_not_overwritten(cli, tiny):
     other = cli("couple tiny.session -o mine --resume --seed 1")
     assert other.code == 2
     assert "same settings" in other.err
+
+
+def test_a_run_does_not_go_on_where_holes_lie_elsewhere(cli, tmp_path, tiny):
+    assert cli("couple tiny.session --labels 0.6 -o mine").code == 0
+    session = tiny_session()
+    moved = replace(session, holes=session.holes.assign(x_um=session.holes["x_um"] * 2.0))
+    stored(tmp_path / "moved.session", moved)
+    answer = cli("couple moved.session --labels 0.6 -o mine --resume")
+    assert answer.code == 2
+    assert "the same states, places, labels and features" in answer.err
 
 
 def test_a_hole_without_an_image_gets_a_guess_from_what_lies_around(cli, tmp_path):

@@ -200,7 +200,7 @@ def test_a_folder_with_a_run_is_neither_overwritten_nor_mixed_with_other_setting
         loop(tmp_path, rounds=1).run()
     with pytest.raises(InputError, match=r"same settings.*Got seed 0 there and 1 here"):
         loop(tmp_path, rounds=1, seed=1).run(resume=True)
-    with pytest.raises(InputError, match="same states, labels and features"):
+    with pytest.raises(InputError, match="same states, places, labels and features"):
         loop(tmp_path, rounds=1, data="other").run(resume=True)
     assert before == {file: file.read_bytes() for file in tmp_path.rglob("*.*") if file.is_file()}
 

@@ -198,7 +198,7 @@ def run_coupling(
     seconds}], calibrated, precision, context, context_labels, p_good_mean, set_aside, seconds, notes.
     """
     from cryoscout.cli.predict import checked_model_id, notes_on_images, prediction_rows
-    from cryoscout.coupling.lesson import UNLABELLED, cut_of
+    from cryoscout.coupling.lesson import UNLABELLED
     from cryoscout.perception.fitting import CLASSIFIER_FILE
     from cryoscout.perception.from_session import fitted_holes, session_crops
     from cryoscout.perception.predicting import image_p_good, in_context
@@ -209,9 +209,7 @@ def run_coupling(
     file = folder / CLASSIFIER_FILE
     name = checked_model_id(request.model_id, file)
     coupling, place = _coupling(request, settings, device)
-    told = coupling.told()
-    told.check()
-    cut_of(settings.n_positive, told.labels.astype("float64"))
+    told = coupling.check()
     _claim(folder, request, resume=resume)
     try:
         found = coupling.run(folder, resume=resume, telling=TELLING)

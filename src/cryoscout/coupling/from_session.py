@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from cryoscout.core.errors import DataError
 from cryoscout.core.telling import SILENT, Telling
 from cryoscout.coupling.hole_routes import HoleRoutes, check_driver
 from cryoscout.coupling.holes import BeliefTeacher, HolePerception
-from cryoscout.coupling.lesson import UNLABELLED, Told
+from cryoscout.coupling.lesson import UNLABELLED, Told, cut_of
 from cryoscout.coupling.loop import Coupled, Loop
 from cryoscout.coupling.settings import CoupleSettings
 from cryoscout.perception.from_session import CropLabels, SessionCrops, crop_digests
@@ -54,26 +55,43 @@ class SessionCoupling:
         patches = self.crops.session.holes["patch_id"].to_numpy()
         return Told(labels, hold_out(labels, patches, self.settings.held_out, rng))
 
-    def run(self, folder: Path, *, resume: bool = False, telling: Telling = SILENT) -> Coupled[Classifier]:
-        """The loop in a folder; the classifier says which holes it was fitted to.
+    def check(self) -> Told:
+        """What is told, after a look at everything that the loop would refuse before anything is trained or written.
 
-        Raises InputError and DataError for what the loop, the trainings and the session refuse.
+        Raises InputError and DataError.
         """
         check_driver(self.settings.driver)
-        session, told = self.crops.session, self.told()
         if self.settings.teacher == "exact":
             raise DataError(
                 "The teacher exact must know the true probability of every hole. Got a session, which holds results "
                 "alone, instead. Remedy: --teacher belief; exact is for simulated studies."
             )
+        told = self.told()
+        told.check()
+        if self.settings.n_positive is not None:
+            cut_of(self.settings.n_positive, np.zeros(len(told.labels)))
+        if self.settings.teacher == "route":
+            self._driver(SILENT).check_windows()
+        return told
+
+    def _driver(self, telling: Telling) -> HoleRoutes:
+        session = self.crops.session
+        return HoleRoutes(
+            session.tree(), self.settings, self.time_model, session.info.shots, {}, self.device, telling
+        )
+
+    def run(self, folder: Path, *, resume: bool = False, telling: Telling = SILENT) -> Coupled[Classifier]:
+        """The loop in a folder; the classifier says which holes it was fitted to.
+
+        Raises InputError and DataError for what the loop, the trainings and the session refuse.
+        """
+        session, told = self.crops.session, self.check()
         perception = HolePerception(
             self.crops.images, self.settings, self.threshold_angstrom, self.crops.hole, session.n_holes,
             self.profile, self.changes or {}, None, self.device, telling,
         )  # fmt: skip
-        tree = session.tree()
-        driver = HoleRoutes(
-            tree, self.settings, self.time_model, session.info.shots, {}, self.device, telling
-        )
+        driver = self._driver(telling)
+        tree = driver.tree
         x_um, y_um = (session.holes[name].to_numpy(dtype=np.float64) for name in ("x_um", "y_um"))
         places = Places(tree.patch_of_hole, tree, x_um, y_um)
         teacher = (
@@ -89,7 +107,7 @@ class SessionCoupling:
             driver,
             self.settings,
             folder,
-            perception.digest(told),
+            self._digest(perception.digest(told), places),
             teacher,
             truth,
             None,
@@ -97,6 +115,17 @@ class SessionCoupling:
         )
         found = loop.run(resume=resume)
         return replace(found, model=self._with_notes(found.model, told))
+
+    def _digest(self, learned_from: str, places: Places) -> str:
+        """Of all that a run goes by: what the network learns from, where the holes are, and what moves cost."""
+        tree = places.tree
+        digest = hashlib.sha256(learned_from.encode())
+        digest.update(repr((self.time_model.model_dump(), self.crops.session.info.shots)).encode())
+        for array in (
+            tree.patch_of_hole, tree.square_of_patch, tree.grid_of_square, places.x_um, places.y_um
+        ):  # fmt: skip
+            digest.update(str(array.shape).encode() + np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:32]
 
     def _with_notes(self, classifier: Classifier, told: Told) -> Classifier:
         """The classifier that says what it learned from: `predict` must not learn from those results again."""

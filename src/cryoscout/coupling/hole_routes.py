@@ -67,6 +67,23 @@ class HoleRoutes:
     device: str | None = None
     telling: Telling = SILENT
 
+    def check_windows(self) -> None:
+        """Raise InputError for a window in which the longest move there is does not fit: it would visit nothing."""
+        if is_agent(self.settings.driver) or self.settings.driver in WITHOUT_WINDOWS:
+            return
+        counts = (self.tree.n_patches, self.tree.n_squares, self.tree.n_grids)
+        farthest = max((tier for tier, count in enumerate(counts, start=1) if count > 1), default=0)
+        times = self._times()
+        longest = times.setup_min + float(times.tiers_min(self.shots)[farthest])
+        if self.settings.minutes < longest:
+            raise self._no_visit(f"of {longest:g} minutes or more, the longest move with its exposure", "")
+
+    def _no_visit(self, what: str, got: str) -> InputError:
+        return InputError(
+            f"A window must hold a visit{what and ' '}{what}. Got {self.settings.minutes:g} minutes{got} instead. "
+            "Remedy: more minutes, for example 480."
+        )
+
     def problem(
         self, p_good: NDArray[np.float64], budget_min: float, allowed: NDArray[np.bool_] | None = None
     ) -> RoutingProblem:
@@ -144,10 +161,7 @@ class HoleRoutes:
         while free.any():
             planned = plan_route(self.problem(rewards, window, free), policy, here, seed).route
             if not len(planned):
-                raise InputError(
-                    f"A window must hold a visit. Got {window:g} minutes, in which {name} visits nothing, instead. "
-                    "Remedy: more minutes, for example 480."
-                )
+                raise self._no_visit("", f", in which {name} visits nothing,")
             route += planned.tolist()
             free[planned] = False
             here = route[-1]

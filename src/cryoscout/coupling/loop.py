@@ -210,9 +210,9 @@ class Loop(Generic[Model]):
                 )
         if found.get("data") != self.data:
             raise InputError(
-                f"{file} must be of a run on the same states, labels and features, with the same options of "
-                "perception, to go on from it. Got others instead. Remedy: give those it was begun with, or another "
-                "folder."
+                f"{file} must be of a run on the same states, places, labels and features, with the same "
+                "options of perception, to go on from it. Got others instead. Remedy: give those it was begun with, "
+                "or another folder."
             )
 
     def _round(

@@ -125,6 +125,22 @@ def test_an_address_where_nobody_listens_is_refused_and_no_row_is_forgotten(tmp_
     assert fake.calls == []
 
 
+def test_what_listens_but_is_no_ray_is_refused_and_no_row_is_forgotten(tmp_path, fake, monkeypatch):
+    store = TrialStore(tmp_path)
+    run_trials(trials(2), square_of, store)
+
+    def not_ray(**options):
+        raise ConnectionError("no gRPC there\nmore")
+
+    monkeypatch.setattr(fake, "init", not_ray)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(InputError, match="no gRPC there, instead"):
+            run_trials(trials(2), square_of, store, ray=f"127.0.0.1:{other.getsockname()[1]}")
+    assert len(store.finished()) == 2
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not HAS_RAY, reason="the extra scale is not installed")
 def test_an_embedded_ray_gives_the_rows_of_one_process(tmp_path):

@@ -178,19 +178,20 @@ def run_trials(
     if ray is not None:
         from cryoscout.study.engine.on_ray import check_ready
 
-        check_ready(ray)  # before rows of an earlier run are forgotten
-    if not resume:
-        store.clear()
-    rows = {row.trial.key: row for row in finished_rows(trials, store)}
+        check_ready(ray)
+    rows = {row.trial.key: row for row in finished_rows(trials, store)} if resume else {}
     open_trials = [trial for trial in trials if trial.key not in rows]
     say = progress or (lambda message: None)
     if rows:
         say(f"{len(rows)} of {len(trials)} trials were on disk already")
-    if unread := store.unreadable():
+    if resume and (unread := store.unreadable()):
         say(f"{unread} lines of {store.path} are no rows of trials; what they may have held is run again")
     began = time.monotonic()
     failed: list[Trial] = []
     for count, row in enumerate(_run(open_trials, run_one, workers, ray), start=1):
+        if count == 1 and not resume:
+            # Not before there is a new one: what runs the trials may not answer.
+            store.clear()
         store.append(row)
         rows[row.trial.key] = row
         if row.error is not None:
