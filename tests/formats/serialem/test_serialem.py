@@ -203,6 +203,35 @@ def test_an_image_that_is_a_map_is_no_exposure_of_the_point_that_it_was_taken_at
     assert "2 images are maps of the navigator and no exposures" in source.notes
 
 
+def section(number: int, time: str, piece: str = "") -> str:
+    more = f"PieceCoordinates = {piece}\n" if piece else ""
+    return f"[ZValue = {number}]\n{more}StagePosition = 1 2\nDateTime = 05-Jan-24  {time}\n\n"
+
+
+def test_a_square_was_looked_at_when_the_last_piece_of_its_map_was_taken(session):
+    # Section 0 of the stack is a montage of two pieces, section 1 one of one.
+    pieces = [(0, "10:00:46", "0 0 0"), (1, "10:00:57", "0 3400 0"), (2, "10:04:30", "0 0 1")]
+    text = "ImageFile = grid1_MMM.mrc\nMontage = 1\n\n" + "".join(section(*each) for each in pieces)
+    (session / "grid1_MMM.mrc.mdoc").write_text(text)
+    squares = read_source(session).squares
+    assert rows(squares, "square_id", "looked", "looked_at") == [
+        ("3-A", True, pd.Timestamp(2024, 1, 5, 10, 0, 57)),
+        ("4-A", True, pd.Timestamp(2024, 1, 5, 10, 4, 30)),
+    ]
+    # The same name in another folder: nobody knows which of the two the map is.
+    (session / "other").mkdir()
+    (session / "other" / "grid1_MMM.mrc.mdoc").write_text(text)
+    assert read_source(session).squares["looked_at"].isna().all()
+
+
+def test_a_map_of_a_single_image_says_when_too_and_one_without_a_time_says_nothing(session):
+    text = "ImageFile = grid1_MMM.mrc\n\n" + section(0, "10:00:46") + "[ZValue = 1]\nStagePosition = 1 2\n"
+    (session / "grid1_MMM.mrc.mdoc").write_text(text)
+    squares = read_source(session).squares
+    assert squares["looked_at"].tolist()[0] == pd.Timestamp(2024, 1, 5, 10, 0, 46)
+    assert pd.isna(squares["looked_at"].iloc[1])
+
+
 def test_patches_are_groups_or_clusters_within_reach():
     source = read_source(MADE)
     sizes = source.holes["patch_id"].value_counts()

@@ -279,9 +279,32 @@ def _exposure_id(file: MdocFile, section: MdocSection, n_sections: int) -> str:
     return whole if n_sections == 1 else f"{whole}_{section.name}"
 
 
+def taken_of_sections(files: Iterable[MdocFile]) -> dict[tuple[str, str], datetime]:
+    """(Image file, section of the stack) -> when its image, or the last piece of its montage, was taken.
+
+    Two stacks of one name say nothing: a navigator's maps are known by the name alone.
+    """
+    found: dict[tuple[str, str], datetime] = {}
+    files_of: Counter[str] = Counter()
+    for file in files:
+        image = _image_of(file)
+        files_of[image] += 1
+        for section in file.sections:
+            if section.kind != serialem_mdoc.Z_VALUE or section.started_at is None:
+                continue
+            piece = section.numbers.get("PieceCoordinates")
+            name = section.name if piece is None else f"{piece[2]:.0f}"
+            found[image, name] = max(section.started_at, found.get((image, name), section.started_at))
+    return {key: moment for key, moment in found.items() if files_of[key[0]] == 1}
+
+
+def _image_of(file: MdocFile) -> str:
+    return file.image_file or METADATA.sub("", file.path.name)
+
+
 def _is_map(file: MdocFile, section: MdocSection, maps: Collection[tuple[str, str]]) -> bool:
     """Whether an image of a stack, or a single one, is a map: `[ZValue = n]` is section n of the stack."""
-    image = file.image_file or METADATA.sub("", file.path.name)
+    image = _image_of(file)
     return section.kind == serialem_mdoc.Z_VALUE and (image, section.name) in maps
 
 

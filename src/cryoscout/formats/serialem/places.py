@@ -13,6 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +62,9 @@ class Places:
         NavItem, ...
     ] = ()  # polygons, and points on a whole-grid map, that stand for squares without a map
     area_um2: Mapping[str, float] = field(default_factory=dict)  # of squares with a polygon, by id
+    looked_at: Mapping[str, datetime] = field(
+        default_factory=dict
+    )  # of squares whose map's image says when, by id
 
 
 def places_of(nav: NavFile, patch_radius_um: float, taken: Taken | None = None) -> Places:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
@@ -36,10 +37,11 @@ from cryoscout.formats.serialem.exposures import (
     fields_of,
     stem,
     taken_at,
+    taken_of_sections,
     with_holes,
 )
 from cryoscout.formats.serialem.mdoc import MdocFile
-from cryoscout.formats.serialem.nav import NavFile
+from cryoscout.formats.serialem.nav import NavFile, NavItem
 from cryoscout.formats.serialem.places import Places, places_of
 from cryoscout.formats.text.findings import Deviation, notes_on_code_page
 
@@ -122,7 +124,8 @@ def read_grids(
                     deviations += [_of_file(found, mdoc_path) for found in files[-1].deviations]
     exposures, notes = exposures_of(files, _maps(navs))
     taken = taken_at(exposures)
-    places = [places_of(nav, patch_radius_um, taken) for nav in navs]
+    moments = taken_of_sections(files)
+    places = [_with_looks(places_of(nav, patch_radius_um, taken), moments) for nav in navs]
     if not navs and not exposures and notes:
         raise FileFormatError(
             paths[0],
@@ -238,7 +241,18 @@ def _files(paths: Sequence[Path], mdocs: Path | Sequence[Path] | None) -> tuple[
 
 def _maps(navs: Iterable[NavFile]) -> set[tuple[str, str]]:
     """Image file and section of every map."""
-    return {(item.map_file, item.section.get("MapSection") or "") for nav in navs for item in nav.maps}
+    return {_section_of(item) for nav in navs for item in nav.maps}
+
+
+def _section_of(item: NavItem) -> tuple[str, str]:
+    """Image file and section of a map."""
+    return item.map_file, item.section.get("MapSection") or ""
+
+
+def _with_looks(places: Places, moments: Mapping[tuple[str, str], datetime]) -> Places:
+    """The places, with when the maps of squares were taken."""
+    found = {item.id: moments[key] for item in places.squares if (key := _section_of(item)) in moments}
+    return replace(places, looked_at=found)
 
 
 def _name_without_navigator(paths: Sequence[Path]) -> str:
@@ -304,7 +318,11 @@ def _square_table(places: Places, grid_id: str) -> pd.DataFrame:
     table = table.assign(
         area_um2=area,
         brightness=math.nan,
-        looked_at=pd.Series(pd.NaT, index=table.index, dtype="datetime64[ns]"),
+        looked_at=pd.Series(
+            [places.looked_at.get(square_id, pd.NaT) for square_id in table["square_id"]],
+            index=table.index,
+            dtype="datetime64[ns]",
+        ),
     )[[*SQUARE_COLUMNS, *LOOK_COLUMNS]]
     numbers = dict.fromkeys(("x_um", "y_um", "area_um2", "brightness"), "float64")
     return table.astype({**numbers, "looked": "boolean", "looked_at": "datetime64[ns]"})
