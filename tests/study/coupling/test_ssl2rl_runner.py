@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from cryoscout.coupling.hole_routes import HoleRoutes
 from cryoscout.learning.training import Training
+from cryoscout.perception.classifier import Classifier
+from cryoscout.perception.fitting import CLASSIFIER_FILE
 from cryoscout.simulate import presets
 from cryoscout.simulate.images import crops_in_order
 from cryoscout.simulate.presets import image_settings_named, scene_named
 from cryoscout.simulate.scene import Scene, simulate_scene
 from cryoscout.study.coupling import route_labels, ssl2rl_cases, ssl2rl_y1
-from cryoscout.study.coupling.ssl2rl import JUDGED_BY_AGENTS, trials
+from cryoscout.study.coupling.ssl2rl import JUDGED_BY_AGENTS, OF_FIXMATCH, trials
 from cryoscout.study.coupling.ssl2rl_cases import (
     BELIEF,
     EXACT,
@@ -59,15 +61,14 @@ def small(crops: Crops, monkeypatch: pytest.MonkeyPatch) -> None:
     def held(scene: Scene, preset: str, split: str) -> NDArray[np.bool_]:
         return np.asarray(scene.patch_of_hole % 4 == 0)
 
+    monkeypatch.setattr(ssl2rl_cases, "QUICK_BUDGET", {**TINY, "augmentation": "square"})
     monkeypatch.setattr(ssl2rl_cases, "crops_of", lambda preset, seed, folder: crops)
     monkeypatch.setattr(ssl2rl_cases, "held_back", held)
     monkeypatch.setattr(ssl2rl_cases, "HoleRoutes", partial(HoleRoutes, agent_changes=AGENT))
 
 
 def run(case: Case, folder: Path, seed: int = 1) -> Json:
-    trial = trial_of(case, seed, "quick")
-    budget = {**TINY, "augmentation": "square"}
-    return RunCase(folder)(Trial(trial.name, {**trial.parameters, "budget": budget}, seed))
+    return RunCase(folder)(trial_of(case, seed, "quick"))
 
 
 @pytest.mark.usefixtures("small")
@@ -80,6 +81,15 @@ def test_a_method_of_one_training_is_judged_by_both_planners(method: str, tmp_pa
     assert all(0 <= only["rewards"][judge]["good"] <= 36 for judge in JUDGES)
     assert 0.0 <= only["scores"]["accuracy"] <= 1.0
     assert (only["unlabelled"] is None) == (method == FULL)
+
+
+@pytest.mark.usefixtures("small")
+def test_settings_of_fixmatch_reach_its_training(tmp_path: Path) -> None:
+    changes = {name: value for case in OF_FIXMATCH for name, value in case.changes.items()}
+    run(Case(FIXMATCH, SHARE, "", "all of them", changes), tmp_path)
+    (made,) = tmp_path.glob(f"fixmatch-*/{CLASSIFIER_FILE}")
+    settings = Classifier.load(made).settings
+    assert {name: getattr(settings, name) for name in changes} == changes
 
 
 @pytest.mark.usefixtures("small")

@@ -71,6 +71,20 @@ SENSITIVITY = [
 ]
 """On development seeds."""
 
+OF_FIXMATCH = [
+    Case(FIXMATCH, TEN_PER_CENT, "", name, changes)
+    for name, changes in (
+        ("confidence 0.8", {"tau": 0.8}),
+        ("confidence 0.98", {"tau": 0.98}),
+        ("three unlabelled images to a labelled one", {"unlabelled_ratio": 3}),
+        ("lambda 0.5", {"unsupervised_weight": 0.5}),
+        ("lambda 2", {"unsupervised_weight": 2.0}),
+        ("soft labels", {"target": "soft"}),
+        ("last weights", {"keep": "last"}),
+    )
+]
+"""FixMatch's own settings, on the same seeds."""
+
 AUGMENTED = [
     Case(FIXMATCH, TEN_PER_CENT, "", f"augmentation {name}", augmentation=name)
     for name in ("hole", "square", "plain", *(f"hole-without-{change}" for change in LEFT_OUT_ALONE))
@@ -158,7 +172,7 @@ def _one_ahead(first: Case, others: Sequence[Case], seeds: Sequence[int]) -> lis
 
 def _with_bases() -> list[Case]:
     """The sensitivities, and what they are compared with."""
-    return [Case(BELIEF, TEN_PER_CENT), Case(ROUTE_480, TEN_PER_CENT, "index"), *SENSITIVITY]
+    return [Case(BELIEF, TEN_PER_CENT), Case(ROUTE_480, TEN_PER_CENT, "index"), *SENSITIVITY, *OF_FIXMATCH]
 
 
 class Found:

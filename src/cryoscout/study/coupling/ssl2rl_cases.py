@@ -59,7 +59,8 @@ class Case:
 
     driver : whose routes teach; of methods without a route "", and the reward is measured with each of JUDGES, or an
         agent that is trained on the classifier's pseudo-rewards, as the paper measures them, and teaches nothing
-    labels : share of the training holes whose label is used     changes : fields of CoupleSettings that differ
+    labels : share of the training holes whose label is used
+    changes : fields of CoupleSettings that differ; of methods of one training, of FitSettings
     variant : what differs is called so in tables     augmentation : "": the study's
     preset : of the simulated session
     """
@@ -112,6 +113,8 @@ def trial_of(case: Case, seed: int, profile: Profile, *, rewards: bool = True) -
     """
     budget = dict(QUICK_BUDGET) if profile == "quick" else {}
     budget["augmentation"] = case.augmentation or QUICK_BUDGET["augmentation"]
+    if case.method in ONE_TRAINING:
+        budget |= case.changes
     judges = list(case.judges) if rewards else []
     parameters = {"case": asdict(case), "profile": profile, "budget": budget, "judges": judges}
     return Trial(f"{case.name}, seed {seed}", parameters, seed)

@@ -30,6 +30,7 @@ from cryoscout.study.coupling.ssl2rl import (
     NO_COST,
     NO_COST_AGENT,
     NO_PSEUDO,
+    OF_FIXMATCH,
     OTHER_AGENTS,
     PAPER_ACCURACY,
     PAPER_FULL,
@@ -391,9 +392,12 @@ def _accuracy_of(
 
 def _sensitivity(found: Found) -> str:
     among = list(DEVELOPMENT_SEEDS)
-    bases = {BELIEF: Case(BELIEF, TEN_PER_CENT), ROUTE_480: Case(ROUTE_480, TEN_PER_CENT, "index")}
+    bases = {
+        BELIEF: Case(BELIEF, TEN_PER_CENT), ROUTE_480: Case(ROUTE_480, TEN_PER_CENT, "index"),
+        FIXMATCH: Case(FIXMATCH, TEN_PER_CENT, "", f"augmentation {QUICK_BUDGET['augmentation']}"),
+    }  # fmt: skip
     lines = []
-    for case in SENSITIVITY:
+    for case in (*SENSITIVITY, *OF_FIXMATCH):
         base = bases[case.method]
         seeds = set(found.seeds(case, among)) & set(found.seeds(base, among))
         gains = [_in_words(found.difference(case, base, score, among=among)) for score in ("accuracy", "auc")]
