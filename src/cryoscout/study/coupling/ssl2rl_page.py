@@ -95,7 +95,8 @@ def text_of(found: Found, profile: Profile) -> str:
             *_introduction(profile),
             "## The paper's Table 1 beside ours",
             "Accuracy (%) of the classifier on the validation part. Paper: SSL2-RL, Table 1 (a), on images that are "
-            "not public; ours: mean ± deviation over seeds, and how many.",
+            "not public; ours: mean ± deviation over seeds, and how many. The last three columns are not the paper's: "
+            "the belief as teacher, and the two controls.",
             _table_1a(found),
             f"Reward (y − c) in {BUDGET_MIN:g} minutes, by the policy that it was measured with. The paper's are those "
             "of its DQN (Table 1, b); ours are on other specimens and with other policies, so the levels are not to be "
@@ -176,17 +177,25 @@ def _case(method: str, share: float, driver: str = "index") -> Case:
     return Case(method, share, driver if method == ROUTE_480 else "")
 
 
+_OURS = (BELIEF, OWN, EXACT)
+_BESIDE = [""] * len(_OURS)
+_TABLE_1 = ["labels", "supervised", "FixMatch", "iterative FixMatch"]
+
+
 def _table_1a(found: Found) -> str:
     lines = []
     for share in SHARES:
-        ours = [_mean_std(100.0 * found.values(_case(method, share), "accuracy")) for method in PAPER_METHODS]
-        lines.append([f"{share:.0%}, paper", *(f"{each:.2f}" for each in PAPER_ACCURACY[share])])
+        ours = [
+            _mean_std(100.0 * found.values(_case(method, share), "accuracy"))
+            for method in (*PAPER_METHODS, *_OURS)
+        ]
+        lines.append([f"{share:.0%}, paper", *(f"{each:.2f}" for each in PAPER_ACCURACY[share]), *_BESIDE])
         lines.append([f"{share:.0%}, ours", *ours])
-    lines.append(["100 %, paper", PAPER_FULL[0], "", "", "", ""])
-    lines.append(["100 %, ours", _mean_std(100.0 * found.values(ALL_LABELS, "accuracy")), "", "", "", ""])
+    no_more = [""] * (len(PAPER_METHODS) - 1) + _BESIDE
+    lines.append(["100 %, paper", PAPER_FULL[0], *no_more])
+    lines.append(["100 %, ours", _mean_std(100.0 * found.values(ALL_LABELS, "accuracy")), *no_more])
     header = [
-        "labels", "supervised", "FixMatch", "iterative FixMatch", "SSL2-RL 120 (`adaptive`)",
-        "SSL2-RL 480 (`index`)",
+        *_TABLE_1, "SSL2-RL 120 (`adaptive`)", "SSL2-RL 480 (`index`)", *(f"`{method}`" for method in _OURS),
     ]  # fmt: skip
     return markdown_table(header, lines)
 
@@ -194,10 +203,10 @@ def _table_1a(found: Found) -> str:
 def _table_1b(found: Found) -> str:
     lines = []
     for share in SHARES:
-        lines.append([f"{share:.0%}, paper, DQN", *PAPER_REWARD[share]])
+        lines.append([f"{share:.0%}, paper, DQN", *PAPER_REWARD[share], *_BESIDE])
         for judge in JUDGES:
             cells = []
-            for method in PAPER_METHODS:
+            for method in (*PAPER_METHODS, *_OURS):
                 case = _case(method, share, judge)
                 measured = judge in case.judges
                 cells.append(_mean_std(found.values(case, f"{judge} reward"), 1) if measured else "")
@@ -205,16 +214,14 @@ def _table_1b(found: Found) -> str:
         cases = [_case(method, share, "double") for method in PAPER_METHODS]
         if share == TEN_PER_CENT or any(found.seeds(case) for case in cases):
             cells = [_mean_std(found.values(case, "double reward"), 1) for case in cases]
-            lines.append([f"{share:.0%}, ours, `double`", *cells])
-    lines.append(["100 %, paper, DQN", PAPER_FULL[1], "", "", "", ""])
-    for judge in JUDGES:
-        full = _mean_std(found.values(ALL_LABELS, f"{judge} reward"), 1)
-        lines.append([f"100 %, ours, `{judge}`", full, "", "", "", ""])
+            lines.append([f"{share:.0%}, ours, `double`", *cells, *_BESIDE])
+    no_more = [""] * (len(PAPER_METHODS) - 1) + _BESIDE
+    lines.append(["100 %, paper, DQN", PAPER_FULL[1], *no_more])
     by_agent = replace(ALL_LABELS, driver="double")
-    if found.seeds(by_agent):
-        full = _mean_std(found.values(by_agent, "double reward"), 1)
-        lines.append(["100 %, ours, `double`", full, "", "", "", ""])
-    header = ["labels", "supervised", "FixMatch", "iterative FixMatch", "SSL2-RL 120", "SSL2-RL 480"]
+    for judge in (*JUDGES, *(["double"] if found.seeds(by_agent) else [])):
+        full = found.values(by_agent if is_agent(judge) else ALL_LABELS, f"{judge} reward")
+        lines.append([f"100 %, ours, `{judge}`", _mean_std(full, 1), *no_more])
+    header = [*_TABLE_1, "SSL2-RL 120", "SSL2-RL 480", *(f"`{method}`" for method in _OURS)]
     return markdown_table(header, lines)
 
 
@@ -350,6 +357,11 @@ def _ablations(found: Found) -> str:
                 _mean_std(found.values(case, f"{case.driver} good"), 1),
             ]
         )
+    for method in (OWN, EXACT):
+        control, judge = Case(method, TEN_PER_CENT), JUDGES[0]
+        cells = [found.values(control, f"{judge} {what}") for what in ("reward", "good")]
+        accuracy = _mean_std(100.0 * found.values(control, "accuracy"))
+        lines.append([f"`{method}`, control; `{judge}`", accuracy, *(_mean_std(each, 1) for each in cells)])
     paper = "paper (DQN; 10 rounds): 480 65.57, 65.7 ± 7.0; Rainbow 64, 62.8 ± 3.1; A2C 64, 61.8 ± 5.7"
     return markdown_table(["", "accuracy (%)", "reward", "good holes"], lines) + f"\n\nThe {paper}."
 
