@@ -223,8 +223,9 @@ def _is_typed(table: str, frame: pd.DataFrame) -> bool:
         return False
     if not (isinstance(frame.index, pd.RangeIndex) and frame.index.equals(pd.RangeIndex(len(frame)))):
         return False
-    texts = [column for column, kind in TABLES[table].items() if kind in ("id", "text")]
-    return len(frame) == 0 or not frame[texts].isna().to_numpy().any()
+    # Column by column: of a table of several it takes ten times as long.
+    texts = (column for column, kind in TABLES[table].items() if kind in ("id", "text"))
+    return len(frame) == 0 or not any(frame[column].array.isna().any() for column in texts)
 
 
 def _typed_column(table: str, column: str, kind: ColumnKind, frame: pd.DataFrame) -> pd.Series[Any]:
