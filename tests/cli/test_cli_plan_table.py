@@ -45,12 +45,22 @@ def test_every_hole_is_named_whole_and_in_order_of_visit_at_every_width(work_lis
     assert max(map(len, text.split("Left out")[0].split("Holes planned")[0].splitlines())) <= width
 
 
-@pytest.mark.parametrize("width", [60, 80])
-def test_a_name_that_is_wider_than_others_is_whole(work_list, width):
-    first, *others = work_list.visits
-    long = replace(first, hole=first.patch + "FoilHole_12345678_Data_87654321_20250102")
-    text = printed(replace(work_list, visits=(long, *others)), width)
-    assert "FoilHole_12345678_Data_87654321_20250102" in text
+@pytest.mark.parametrize("wide", ["hole", "patch"])
+def test_no_name_is_cut_where_one_is_wider_than_others(work_list, wide):
+    visits = list(work_list.visits[:12])
+    if wide == "hole":
+        visits[1] = replace(visits[1], hole=visits[1].patch + "H" * 30)
+    else:
+        visits = [
+            replace(visit, patch=visit.square + "P" * 39, hole=f"{visit.square}{'P' * 39}{number}_en")
+            for number, visit in enumerate(visits)
+        ]
+    listed = replace(work_list, visits=tuple(visits))
+    names = [name_within(visit.hole, visit.patch) for visit in visits]
+    for width in range(52, 125):
+        text = printed(listed, width)
+        assert holes_column(text) == names, width
+        assert wide == "hole" or " patch " not in text or "P" * 39 in text
 
 
 def test_switch_and_why_go_first(work_list):

@@ -20,6 +20,7 @@ from cryoscout.formats.ctf.relion import write_micrographs
 from cryoscout.formats.own import cells
 from cryoscout.formats.own.columns import ColumnMap
 from cryoscout.formats.registry import FORMATS, format_of
+from cryoscout.formats.smartscope.selection import write_selection
 from cryoscout.formats.text.findings import UnreadableError
 
 DATA = Path(__file__).parent / "data"
@@ -109,7 +110,7 @@ def test_what_is_of_no_format_names_everything_that_was_tried(tmp_path):
     assert format_of(file, ColumnMap()).name == "generic"
 
 
-def test_a_folder_of_files_that_are_read_by_themselves_is_refused_with_their_names(tmp_path):
+def test_a_folder_of_files_that_are_read_by_themselves_is_refused_with_their_names(tmp_path, monkeypatch):
     folder = tmp_path / "my results"
     folder.mkdir()
     (folder / "a.csv").write_text("micrograph,ctf\nm1.mrc,3.5\n")
@@ -118,7 +119,8 @@ def test_a_folder_of_files_that_are_read_by_themselves_is_refused_with_their_nam
         format_of(folder)
     assert caught.value.detail == (
         "must be the folder of a session. Got a folder with a file that is read by itself instead: a.csv (table with "
-        f"a header that names exposures). Remedy: name the files that belong to the session: '{folder}/a.csv'."
+        f"a header that names exposures). Remedy: name those that belong to the session, all in one command: "
+        f"'{folder}/a.csv'"
     )
     for name in ("passthrough_exposures.cs", "exposures_accepted.cs"):
         with (folder / name).open("wb") as file:
@@ -130,8 +132,18 @@ def test_a_folder_of_files_that_are_read_by_themselves_is_refused_with_their_nam
     assert registry.validate(folder)[1][0].message == caught.value.detail
     for number in range(9):
         (folder / f"b{number}.csv").write_text("micrograph,ctf\nm1.mrc,3.5\n")
-    with pytest.raises(FileFormatError, match=r"b3\.csv \([a-z ]+\) and 7 more\. Remedy"):
+    with pytest.raises(FileFormatError, match=r"b3\.csv \([a-z ]+\) and 7 more\. Remedy.*/b3\.csv' \.\.\.$"):
         format_of(folder)
+    monkeypatch.setattr(registry, "_MOST_FILES_ASKED", 5)
+    with pytest.raises(FileFormatError, match="Got a folder with 5 or more files"):
+        format_of(folder)
+
+
+def test_lists_of_targets_in_a_folder_are_not_offered_as_a_session(tmp_path):
+    write_selection(tmp_path / "selection.json", [["h1"]])
+    assert format_of(tmp_path / "selection.json").name == "smartscope-selection"
+    with pytest.raises(FileFormatError, match="must be a folder of a known format"):
+        format_of(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 100, b"\xff\xfe\x00", b"a" * 100_000, b"<a>\n" * 1000])

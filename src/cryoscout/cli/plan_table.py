@@ -19,7 +19,7 @@ _GIVEN_UP = ("why", "switch", "min", "grid", "used", "patch", "square", "p")
 """What goes first where the terminal is narrow; visits and holes never do."""
 
 _EDGE, _GAP = 1, 2
-"""Characters before the first column and between two, as SIMPLE_HEAD draws them."""
+"""Characters before the first column, and behind each, as SIMPLE_HEAD and the padding draw them."""
 
 
 def print_plan(work_list: WorkList, out: Console) -> None:
@@ -44,9 +44,12 @@ def _print_stays(work_list: WorkList, out: Console) -> None:
         title=f"Work list of {work_list.session}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
     for heading in kept:
-        whole = heading in _NUMBERS or heading in ("switch", "why")
+        # Names of holes go on in the next line; all else that was kept has the room that it needs.
         table.add_column(
-            heading, justify="right" if heading in _NUMBERS else "left", overflow="fold", no_wrap=whole
+            heading,
+            justify="right" if heading in _NUMBERS else "left",
+            overflow="fold",
+            no_wrap=heading != "holes",
         )
     for row in zip(*(cells[heading] for heading in kept), strict=True):
         table.add_row(*row)
@@ -79,15 +82,16 @@ def columns_that_fit(cells: dict[str, list[str]], width: int, given_up: Sequence
     kept = list(cells)
     for heading in given_up:
         columns = [widths[each] for each in kept]
-        if 2 * _EDGE + sum(columns) + _GAP * (len(columns) - 1) <= width:
+        if _EDGE + sum(columns) + _GAP * len(columns) <= width:
             break
         kept.remove(heading)
     return kept
 
 
 def _width_of(cell: str) -> int:
-    """Characters that a cell needs: lists go on in the next line, a name never does."""
-    return max(min(len(cell), _HOLES_WIDE), *map(len, cell.split(", ")))
+    """Characters that a cell needs: lists go on in the next line, a name with its comma never does."""
+    *others, last = cell.split(", ")
+    return max(min(len(cell), _HOLES_WIDE), len(last), *(len(name) + 1 for name in others))
 
 
 def _summary(work_list: WorkList) -> list[str]:

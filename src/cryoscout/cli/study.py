@@ -26,7 +26,7 @@ def study(
     profile: Annotated[
         str,
         typer.Option(
-            help="quick (minutes; where something is trained an hour to a day) or paper (every start and epoch)."
+            help="quick (minutes; where something is trained, hours) or paper (every start and epoch)."
         ),
     ] = "quick",
     session: Annotated[

@@ -117,10 +117,14 @@ class SessionCoupling:
         return replace(found, model=self._with_notes(found.model, told))
 
     def _digest(self, learned_from: str, places: Places) -> str:
-        """Of all that a run goes by: what the network learns from, where the holes are, and what moves cost."""
+        """Of all that a run goes by: what the network learns from, where the holes are, what moves cost a route."""
         tree = places.tree
         digest = hashlib.sha256(learned_from.encode())
-        digest.update(repr((self.time_model.model_dump(), self.crops.session.info.shots)).encode())
+        if self.settings.teacher == "route":
+            # Minutes that are fitted move with every exposure; other teachers label without them.
+            shots = self.crops.session.info.shots
+            minutes = self.time_model.tiers_min(shots).tolist()
+            digest.update(f"{shots} {' '.join(f'{tier:.4g}' for tier in minutes)}".encode())
         for array in (
             tree.patch_of_hole, tree.square_of_patch, tree.grid_of_square, places.x_um, places.y_um
         ):  # fmt: skip

@@ -211,8 +211,8 @@ class Loop(Generic[Model]):
         if found.get("data") != self.data:
             raise InputError(
                 f"{file} must be of a run on the same states, places, labels and features, with the same "
-                "options of perception, to go on from it. Got others instead. Remedy: give those it was begun with, "
-                "or another folder."
+                "options of perception and minutes of moves, to go on from it. Got others instead. Remedy: give those "
+                "it was begun with, or another folder."
             )
 
     def _round(

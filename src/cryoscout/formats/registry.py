@@ -130,22 +130,25 @@ def _refuse_folder_of_files(folder: Path) -> None:
         return
     found: dict[Path, str] = {}
     for file in files[:_MOST_FILES_ASKED]:
-        what = next((each.what for each in FORMATS if each.load().detect(file)), None)
-        if what is not None:
-            found[file] = what
+        of = next((each for each in FORMATS if each.load().detect(file)), None)
+        # A list of targets is no part of a session: it was written for one.
+        if of is not None and of.gives != "targets":
+            found[file] = of.what
     if not found:
         return
     first = list(found)[:NAMES_SHOWN]
     listed = ", ".join(f"{file.name} ({found[file]})" for file in first)
-    more = f" and {len(found) - len(first)} more" if len(found) > len(first) else ""
-    held = (
-        "a file that is read by itself" if len(found) == 1 else f"{len(found)} files that are read one by one"
+    several = (
+        f"{len(found)}{' or more' if len(files) > _MOST_FILES_ASKED else ''} files that are read one by one"
     )
+    held = "a file that is read by itself" if len(found) == 1 else several
+    more = f" and {len(found) - len(first)} more" if len(found) > len(first) else ""
     raise FileFormatError(
         folder,
         None,
         f"must be the folder of a session. Got a folder with {held} instead: {listed}{more}. "
-        f"Remedy: name the files that belong to the session: {shlex.join(map(str, first))}.",
+        f"Remedy: name those that belong to the session, all in one command: {shlex.join(map(str, first))}"
+        f"{' ...' if more else ''}",
     )
 
 

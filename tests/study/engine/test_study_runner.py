@@ -113,6 +113,38 @@ def test_without_resume_everything_runs_again(tmp_path):
     assert len(store.finished()) == 2
 
 
+def stopped(trial: Trial) -> dict[str, int]:
+    raise KeyboardInterrupt
+
+
+def broken(trial: Trial) -> dict[str, int]:
+    raise OSError("nothing runs here")
+
+
+def test_rows_of_an_earlier_run_go_when_there_is_a_new_result_and_not_before(tmp_path):
+    store = TrialStore(tmp_path)
+    run_trials(trials(3), well_behaved, store)
+    rows = run_trials(trials(2), broken, store)
+    assert [row.error for row in rows] == ["OSError: nothing runs here"] * 2
+    assert len(store.finished()) == 3
+    # Number 3 fails after others have ended, number 0 before: of a run that has a result all its rows are kept.
+    run_trials([trials(4)[3], *trials(2)], square_of, store)
+    assert len(store.finished()) == 2
+    assert len(store.path.read_text().splitlines()) == 4
+
+
+def test_a_run_that_is_stopped_before_its_first_row_does_not_go_on_with_those_of_another(tmp_path):
+    store = TrialStore(tmp_path)
+    run_trials(trials(3), well_behaved, store)
+    with pytest.raises(KeyboardInterrupt):
+        run_trials(trials(3), stopped, store)
+    assert store.finished() == {}
+    run_trials(trials(3), well_behaved, store)
+    with pytest.raises(KeyboardInterrupt):
+        run_trials(trials(4), stopped, store, resume=True)
+    assert len(store.finished()) == 3
+
+
 def test_a_changed_parameter_or_seed_is_another_trial():
     trial = Trial("a", {"x": 1}, 0)
     assert trial.key == Trial("a", {"x": 1}, 0).key

@@ -279,23 +279,32 @@ def _exposure_id(file: MdocFile, section: MdocSection, n_sections: int) -> str:
     return whole if n_sections == 1 else f"{whole}_{section.name}"
 
 
-def taken_of_sections(files: Iterable[MdocFile]) -> dict[tuple[str, str], datetime]:
-    """(Image file, section of the stack) -> when its image, or the last piece of its montage, was taken.
+@dataclass
+class TakenSection:
+    """One section of one stack: an image, or the pieces of a montage."""
 
-    Two stacks of one name say nothing: a navigator's maps are known by the name alone.
-    """
-    found: dict[tuple[str, str], datetime] = {}
-    files_of: Counter[str] = Counter()
+    started_at: datetime
+    """Of the first piece"""
+    stage_um: list[tuple[float, float]] = field(default_factory=list)
+    """Of every piece; NaN unknown"""
+
+
+def taken_sections(files: Iterable[MdocFile]) -> dict[tuple[str, str], list[TakenSection]]:
+    """(Image file, section of the stack) -> when and where it was taken, for each stack of that name."""
+    found: dict[tuple[str, str], list[TakenSection]] = {}
     for file in files:
-        image = _image_of(file)
-        files_of[image] += 1
+        own: dict[str, TakenSection] = {}
         for section in file.sections:
             if section.kind != serialem_mdoc.Z_VALUE or section.started_at is None:
                 continue
             piece = section.numbers.get("PieceCoordinates")
             name = section.name if piece is None else f"{piece[2]:.0f}"
-            found[image, name] = max(section.started_at, found.get((image, name), section.started_at))
-    return {key: moment for key, moment in found.items() if files_of[key[0]] == 1}
+            taken = own.setdefault(name, TakenSection(section.started_at))
+            taken.started_at = min(taken.started_at, section.started_at)
+            taken.stage_um.append(section.stage_um[:2])
+        for name, taken in own.items():
+            found.setdefault((_image_of(file), name), []).append(taken)
+    return found
 
 
 def _image_of(file: MdocFile) -> str:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from cryoscout.core.errors import FileFormatError
@@ -33,15 +34,17 @@ from cryoscout.formats.serialem.exposures import (
     NAMES_SHOWN,
     PlacedExposure,
     PlacedExposures,
+    TakenSection,
     exposures_of,
     fields_of,
     stem,
     taken_at,
-    taken_of_sections,
+    taken_sections,
     with_holes,
 )
 from cryoscout.formats.serialem.mdoc import MdocFile
 from cryoscout.formats.serialem.nav import NavFile, NavItem
+from cryoscout.formats.serialem.outlines import inside
 from cryoscout.formats.serialem.places import Places, places_of
 from cryoscout.formats.text.findings import Deviation, notes_on_code_page
 
@@ -124,8 +127,8 @@ def read_grids(
                     deviations += [_of_file(found, mdoc_path) for found in files[-1].deviations]
     exposures, notes = exposures_of(files, _maps(navs))
     taken = taken_at(exposures)
-    moments = taken_of_sections(files)
-    places = [_with_looks(places_of(nav, patch_radius_um, taken), moments) for nav in navs]
+    sections = taken_sections(files)
+    places = [_with_looks(places_of(nav, patch_radius_um, taken), sections) for nav in navs]
     if not navs and not exposures and notes:
         raise FileFormatError(
             paths[0],
@@ -249,10 +252,23 @@ def _section_of(item: NavItem) -> tuple[str, str]:
     return item.map_file, item.section.get("MapSection") or ""
 
 
-def _with_looks(places: Places, moments: Mapping[tuple[str, str], datetime]) -> Places:
-    """The places, with when the maps of squares were taken."""
-    found = {item.id: moments[key] for item in places.squares if (key := _section_of(item)) in moments}
+def _with_looks(places: Places, sections: Mapping[tuple[str, str], Sequence[TakenSection]]) -> Places:
+    """The places, with when the maps of squares were taken.
+
+    Stacks of several grids have one name, and may not all be there: a section is a map's where it was taken on the map.
+    """
+    found: dict[str, datetime] = {}
+    for item in places.squares:
+        own = [each.started_at for each in sections.get(_section_of(item), ()) if _is_on(item, each)]
+        if len(own) == 1:
+            found[item.id] = own[0]
     return replace(places, looked_at=found)
+
+
+def _is_on(item: NavItem, taken: TakenSection) -> bool:
+    """Whether any piece was taken inside a map's outline."""
+    x_um, y_um = np.array(taken.stage_um, dtype=np.float64).T
+    return bool(inside(item, x_um, y_um).any())
 
 
 def _name_without_navigator(paths: Sequence[Path]) -> str:

@@ -49,7 +49,7 @@ ROUTES = (ROUTE_120, ROUTE_480)
 QUICK_BUDGET: dict[str, Any] = {
     "size_px": 32, "width": 16, "steps": 600, "evaluate_every": 100, "augmentation": "square",
 }  # fmt: skip
-"""Of every training, the pretraining and each fine-tuning: small, so that the quick profile ends within a day."""
+"""Of every training, the pretraining and each fine-tuning: small: the quick profile takes hours as it is."""
 PAPER_ROUNDS, PAPER_EPOCHS = 10, 20
 
 

@@ -100,8 +100,9 @@ def text_of(found: Found, profile: Profile) -> str:
             _table_1a(found),
             f"Reward (y − c) in {BUDGET_MIN:g} minutes, by the policy that it was measured with. The paper's are those "
             "of its DQN (Table 1, b); ours are on other specimens and with other policies, so the levels are not to be "
-            "compared, only what is above what. By `double` all methods are measured in the paper profile: an agent is "
-            "trained on the pseudo-rewards of each classifier, as in the paper.",
+            "compared, only what is above what. By `double` all methods are measured in the paper profile: where no "
+            "agent drives the loop, one is trained on the pseudo-rewards of the classifier that is judged; the driver "
+            "of SSL2-RL is the agent of the round, which was trained before the round's fine-tuning.",
             _table_1b(found),
             "## The belief as teacher, and the controls",
             "`belief` is the default of `cryoscout couple`. `own` has the same steps on the classifier's own "
@@ -213,7 +214,11 @@ def _table_1b(found: Found) -> str:
             lines.append([f"{share:.0%}, ours, `{judge}`", *cells])
         cases = [_case(method, share, "double") for method in PAPER_METHODS]
         if share == TEN_PER_CENT or any(found.seeds(case) for case in cases):
-            cells = [_mean_std(found.values(case, "double reward"), 1) for case in cases]
+            known = [case in AGENTS or bool(found.seeds(case)) for case in cases]
+            cells = [
+                _mean_std(found.values(case, "double reward"), 1) if is_known else ""
+                for case, is_known in zip(cases, known, strict=True)
+            ]
             lines.append([f"{share:.0%}, ours, `double`", *cells, *_BESIDE])
     no_more = [""] * (len(PAPER_METHODS) - 1) + _BESIDE
     lines.append(["100 %, paper, DQN", PAPER_FULL[1], *no_more])
@@ -494,7 +499,7 @@ def _ctf_of_holes(axes: Axes, scene: Scene) -> None:
     resolution = scene.ctf_max_res_angstrom[:, 0]
     axes.hist(np.clip(resolution, 3.0, 15.0), bins=48, color=BLUE)
     axes.axvline(GOOD_THRESHOLD_ANGSTROM, color=BLACK, linestyle="--", label="threshold")
-    axes.set_xlabel("CTF resolution (Å; 15 and more in the last bin)")
+    axes.set_xlabel("CTF resolution (Å; first and last bin: all below and above)")
     axes.set_ylabel(f"holes of seed {STUDY_SEEDS[0]}")
     _legend(axes)
 

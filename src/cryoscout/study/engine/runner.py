@@ -9,6 +9,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -188,23 +189,51 @@ def run_trials(
         say(f"{unread} lines of {store.path} are no rows of trials; what they may have held is run again")
     began = time.monotonic()
     failed: list[Trial] = []
-    for count, row in enumerate(_run(open_trials, run_one, workers, ray), start=1):
-        if count == 1 and not resume:
-            # Not before there is a new one: what runs the trials may not answer.
-            store.clear()
-        store.append(row)
-        rows[row.trial.key] = row
-        if row.error is not None:
-            failed.append(row.trial)
-        left_s = (time.monotonic() - began) / count * (len(open_trials) - count)
-        outcome = f"{row.seconds:.1f} s" if row.error is None else f"FAILED: {row.error}"
-        say(f"[{len(rows)}/{len(trials)}] {row.trial.name}: {outcome}; {in_words(left_s)} left")
-    for row in _run(failed, run_one, workers, ray):
-        store.append(row)
-        rows[row.trial.key] = row
-        outcome = f"{row.seconds:.1f} s" if row.error is None else f"FAILED again: {row.error}"
-        say(f"once more: {row.trial.name}: {outcome}")
+    with _kept_in(store, resume) as keep:
+        for count, row in enumerate(_run(open_trials, run_one, workers, ray), start=1):
+            keep(row)
+            rows[row.trial.key] = row
+            if row.error is not None:
+                failed.append(row.trial)
+            left_s = (time.monotonic() - began) / count * (len(open_trials) - count)
+            outcome = f"{row.seconds:.1f} s" if row.error is None else f"FAILED: {row.error}"
+            say(f"[{len(rows)}/{len(trials)}] {row.trial.name}: {outcome}; {in_words(left_s)} left")
+        for row in _run(failed, run_one, workers, ray):
+            keep(row)
+            rows[row.trial.key] = row
+            outcome = f"{row.seconds:.1f} s" if row.error is None else f"FAILED again: {row.error}"
+            say(f"once more: {row.trial.name}: {outcome}")
     return [rows[key] for key in keys]
+
+
+@contextmanager
+def _kept_in(store: TrialStore, resume: bool) -> Iterator[Callable[[TrialRow], None]]:
+    """Puts rows into the store, in the place of those of an earlier run where it is not resumed.
+
+    The earlier ones go when there is a result to take their place: what runs the trials may not answer, or fail in all
+    of them. Who stops a run before that asked for a new one all the same, and `--resume` must go on with no other.
+    """
+    earlier = not resume
+    failed: list[TrialRow] = []
+
+    def keep(row: TrialRow) -> None:
+        nonlocal earlier
+        if earlier and row.error is not None:
+            failed.append(row)
+            return
+        if earlier:
+            store.clear()
+            earlier = False
+            for each in failed:
+                store.append(each)
+        store.append(row)
+
+    try:
+        yield keep
+    except KeyboardInterrupt:
+        if earlier:
+            store.clear()
+        raise
 
 
 def finished_rows(trials: Sequence[Trial], store: TrialStore) -> list[TrialRow]:
