@@ -45,6 +45,14 @@ AGENT: dict[str, Any] = {
 SHARE = 0.5
 
 
+def slow(*cases: Any) -> list[Any]:
+    """Cases of `make test-slow`: each trains a network or two."""
+    return [
+        pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.slow)
+        for case in cases
+    ]
+
+
 @pytest.fixture(scope="module")
 def crops() -> Crops:
     settings = scene_named("y3").model_copy(update={"holes": 144, "patches": 24, "squares": 6, "grids": 2})
@@ -72,7 +80,7 @@ def run(case: Case, folder: Path, seed: int = 1) -> Json:
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("method", [SUPERVISED, FIXMATCH, FULL])
+@pytest.mark.parametrize("method", [SUPERVISED, *slow(FIXMATCH, FULL)])
 def test_a_method_of_one_training_is_judged_by_both_planners(method: str, tmp_path: Path) -> None:
     found = run(Case(method, 1.0 if method == FULL else SHARE), tmp_path)
     (only,) = found["rounds"]
@@ -97,11 +105,13 @@ def test_settings_of_fixmatch_reach_its_training(tmp_path: Path) -> None:
     ("case", "rounds"),
     [
         (Case(BELIEF, SHARE), 1),
-        (Case(OWN, SHARE), 1),
-        (Case(EXACT, SHARE), 1),
         (Case(ROUTE_480, SHARE, "index"), 2),
-        (Case(ROUTE_120, SHARE, "adaptive", "K 1", {"rounds": 1}), 1),
-        (Case(ITERATIVE, SHARE, "", "K 1", {"rounds": 1}), 1),
+        *slow(
+            (Case(OWN, SHARE), 1),
+            (Case(EXACT, SHARE), 1),
+            (Case(ROUTE_120, SHARE, "adaptive", "K 1", {"rounds": 1}), 1),
+            (Case(ITERATIVE, SHARE, "", "K 1", {"rounds": 1}), 1),
+        ),
     ],
     ids=lambda value: value.name if isinstance(value, Case) else None,
 )
@@ -119,8 +129,10 @@ def test_a_loop_is_judged_after_every_round(case: Case, rounds: int, tmp_path: P
     "case",
     [
         Case(SUPERVISED, SHARE, "double"),
-        Case(ITERATIVE, SHARE, "double", "K 1", {"rounds": 1}),
-        Case(ROUTE_480, SHARE, "double", "K 1", {"rounds": 1}),
+        *slow(
+            Case(ITERATIVE, SHARE, "double", "K 1", {"rounds": 1}),
+            Case(ROUTE_480, SHARE, "double", "K 1", {"rounds": 1}),
+        ),
     ],
     ids=lambda case: case.method,
 )
