@@ -20,7 +20,8 @@ def study(
             help="adaptive-selection, advice, beyond, coverage, cryorl-table2, cryorl-table3, cryorl-table4, "
             "cryorl-figure5, cryorl-figure6, cryorl-resnet18, cryorl-ablation-duration, "
             "cryorl-ablation-reward, delay, looking, prediction, learned-selection, perception, simulator, "
-            "squares, localization, ssl2rl, ssl2rl-y1, route-labels; what each shows is in docs/results.",
+            "squares, localization, ssl2rl, ssl2rl-y1, route-labels, scavenger-hunt; what each shows is in "
+            "docs/results.",
         ),
     ],
     profile: Annotated[

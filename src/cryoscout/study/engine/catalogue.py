@@ -51,6 +51,7 @@ STUDIES: dict[str, str] = {
     "ssl2rl": "cryoscout.study.coupling.ssl2rl",
     "ssl2rl-y1": "cryoscout.study.coupling.ssl2rl_y1",
     "route-labels": "cryoscout.study.coupling.route_labels",
+    "scavenger-hunt": "cryoscout.study.coupling.hunt",
 }
 """Name -> module with a `STUDY`, or module:NAME where it holds several."""
 
