@@ -11,6 +11,8 @@ import pytest
 
 from cryoscout.perception import settings
 from cryoscout.perception.training import Training
+from cryoscout.routing import times
+from cryoscout.routing.time_model import PRESETS
 from cryoscout.session.store import SessionStore
 from session_with_images import PATCHES, TINY, stored, tiny_session, truth
 
@@ -180,6 +182,16 @@ def test_a_run_does_not_go_on_where_holes_lie_elsewhere(cli, tmp_path, tiny):
     answer = cli("couple moved.session --labels 0.6 -o mine --resume")
     assert answer.code == 2
     assert "the same states, places, labels and features" in answer.err
+
+
+@pytest.mark.parametrize(("teacher", "code"), [("route", 2), ("own", 0)])
+def test_what_moves_cost_decides_whether_a_run_with_routes_goes_on(cli, tiny, monkeypatch, teacher, code):
+    command = f"couple tiny.session --labels 0.6 --teacher {teacher} --rounds 1 -o mine"
+    assert cli(command).code == 0
+    monkeypatch.setattr(times, "time_model_for", lambda *given: (PRESETS["y1-looks-as-sketched"], ()))
+    answer = cli(f"{command} --resume")
+    assert answer.code == code, answer.err
+    assert ("minutes of moves" in answer.err) == (code == 2)
 
 
 def test_a_hole_without_an_image_gets_a_guess_from_what_lies_around(cli, tmp_path):

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
     from cryoscout.advice.work_list import PatchStay, WorkList
 
+_WRAPPED = "holes"
+"""The column that goes on in the next line; all else that is kept has the room that it needs."""
 _HOLES_WIDE = 30
 """Characters that the names of a stay's holes may ask for before other columns go; in fewer, and in a longer list,
 they go on in the next line."""
@@ -44,12 +46,11 @@ def _print_stays(work_list: WorkList, out: Console) -> None:
         title=f"Work list of {work_list.session}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
     for heading in kept:
-        # Names of holes go on in the next line; all else that was kept has the room that it needs.
         table.add_column(
             heading,
             justify="right" if heading in _NUMBERS else "left",
             overflow="fold",
-            no_wrap=heading != "holes",
+            no_wrap=heading != _WRAPPED,
         )
     for row in zip(*(cells[heading] for heading in kept), strict=True):
         table.add_row(*row)
@@ -67,7 +68,7 @@ def _columns() -> dict[str, Callable[[PatchStay], str]]:
         "grid": lambda stay: stay.first.grid,
         "square": lambda stay: name_within(stay.first.square, stay.first.grid),
         "patch": lambda stay: name_within(stay.first.patch, stay.first.square),
-        "holes": _holes_of,
+        _WRAPPED: _holes_of,
         "p": lambda stay: f"{stay.p_good_mean:.2f}",
         "min": lambda stay: f"{stay.minutes:.1f}",
         "used": lambda stay: f"{stay.visits[-1].minutes_used:.1f}",
@@ -78,7 +79,10 @@ def _columns() -> dict[str, Callable[[PatchStay], str]]:
 
 def columns_that_fit(cells: dict[str, list[str]], width: int, given_up: Sequence[str]) -> list[str]:
     """The headings whose columns fit side by side, in order.     given_up : what goes first where they do not"""
-    widths = {heading: max(map(_width_of, (heading, *column))) for heading, column in cells.items()}
+    widths = {
+        heading: max(map(_width_of_names if heading == _WRAPPED else len, (heading, *column)))
+        for heading, column in cells.items()
+    }
     kept = list(cells)
     for heading in given_up:
         columns = [widths[each] for each in kept]
@@ -88,8 +92,8 @@ def columns_that_fit(cells: dict[str, list[str]], width: int, given_up: Sequence
     return kept
 
 
-def _width_of(cell: str) -> int:
-    """Characters that a cell needs: lists go on in the next line, a name with its comma never does."""
+def _width_of_names(cell: str) -> int:
+    """Characters that a list of names needs: it goes on in the next line, a name with its comma never does."""
     *others, last = cell.split(", ")
     return max(min(len(cell), _HOLES_WIDE), len(last), *(len(name) + 1 for name in others))
 

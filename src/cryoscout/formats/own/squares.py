@@ -115,7 +115,7 @@ def _read(path: Path, findings: Findings) -> SourceRecords:
             continue
         patch, square = row
         if patch:
-            not_kept += any(not math.isnan(float(number)) for number in square[2:6])  # type: ignore[arg-type]
+            not_kept += any(isinstance(number, float) and not math.isnan(number) for number in square[2:6])
             patches.take((patch, square[0], square[1], *square[-2:]), line)
         else:
             squares.take(square, line)

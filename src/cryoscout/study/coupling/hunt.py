@@ -103,6 +103,8 @@ def _shown(values: dict[int, float]) -> str:
 def page(rows: Sequence[TrialRow], profile: Profile) -> Page:
     """The table, what it says, the figure, the rows."""
     lines, plain = [], []
+    building = HuntSettings()
+    places = building.floors * building.rooms_per_floor * building.places_per_room
     for spread in SPREADS:
         for share in SHARES:
             for row in ROWS:
@@ -133,11 +135,12 @@ def page(rows: Sequence[TrialRow], profile: Profile) -> Page:
         [
             "The loop of SSL2-RL knows states, features, labels and what moves cost ([from "
             "Python](../coupling.md#from-python-on-any-problem)). Here it runs on a scavenger hunt: a robot looks for "
-            "an object at the 432 places of a made-up building of three floors. Perception is a logistic regression "
-            "of what a place looks like and of the likelihood that is known for its kind of room and place; the driver "
-            "goes where the prospect per second is best, and a move within a room takes 5 s, to another one 30, to "
-            "another floor 120. Somebody tidies up in some rooms and not in others: rooms of a kind differ, in their "
-            "logit, by the standard deviation of the first column, and no look tells it. A fifth of the searched "
+            f"an object at the {places} places of a made-up building of {building.floors} floors. Perception is a "
+            "logistic regression of what a place looks like and of the likelihood that is known for its kind of room "
+            "and place; the driver goes where the prospect per second is best, and a move within a room takes "
+            f"{building.in_room_s:g} s, to another one {building.to_room_s:g}, to another floor "
+            f"{building.to_floor_s:g}. Somebody tidies up in some rooms and not in others: rooms of a kind differ, in "
+            "their logit, by the standard deviation of the first column, and no look tells it. A fifth of the searched "
             "rooms judges alone.",
             f"Per cent of the places that were not searched, mean ± deviation over {SEEDS[profile]} buildings; "
             f"difference paired by building with a {COVERAGE:.0%} bootstrap interval; one round.",

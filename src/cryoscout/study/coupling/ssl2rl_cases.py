@@ -49,7 +49,7 @@ ROUTES = (ROUTE_120, ROUTE_480)
 QUICK_BUDGET: dict[str, Any] = {
     "size_px": 32, "width": 16, "steps": 600, "evaluate_every": 100, "augmentation": "square",
 }  # fmt: skip
-"""Of every training, the pretraining and each fine-tuning: small: the quick profile takes hours as it is."""
+"""Of every training, the pretraining and each fine-tuning; small, because the quick profile takes hours as it is."""
 PAPER_ROUNDS, PAPER_EPOCHS = 10, 20
 
 
@@ -253,7 +253,7 @@ class RunCase:
         settings = couple_settings("route", case.driver, seed=seed, minutes=BUDGET_MIN, **more)
         routes = HoleRoutes(scenes.tree(inside), settings, device="cpu")
         p = model.predict_proba(scenes.crops.images[inside])[:, 1]
-        return routes.train(p, scenes.told(seed), seed, folder).parent
+        return routes.train(p, scenes.told(seed), seed, folder)
 
     def _loop(
         self,
@@ -309,7 +309,7 @@ def judged(model: Classifier, scenes: Scenes, judges: tuple[str, ...], trained: 
     """Scores of a classifier on the validation part, and what policies collect there in BUDGET_MIN.
 
     `unlabelled`: accuracy and AUC on the training holes whose labels nobody was told, three times as many; None: none.
-    trained : folder of an agent that was trained, for a judge that is one
+    trained : file or folder of an agent that was trained, for a judge that is one
     """
     from cryoscout.belief.evaluation import evaluate_predictions
     from cryoscout.learning.registry import policy_named
