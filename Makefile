@@ -61,6 +61,7 @@ bench: $(DEV) ## every benchmark, one JSON object each
 	$(ONE_THREAD) $(RUN) benchmarks/live_page.py --json
 	$(ONE_THREAD) $(RUN) benchmarks/learning.py --json
 	$(ONE_THREAD) $(RUN) benchmarks/perception.py --json
+	$(RUN) benchmarks/coupling.py --json
 
 # The next make installs again; the environment itself stays, because remaking it takes minutes.
 clean: ## remove what the other targets wrote, except .venv

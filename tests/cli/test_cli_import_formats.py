@@ -190,7 +190,7 @@ def test_a_navigator_with_image_metadata_and_results_becomes_a_session(cli, tmp_
     assert answer.code == 0, answer.err
     for part in (
         "Imported grid1 (serialem) into grid1.session",
-        "1 grids, 2 squares, 10 patches, 40 holes, 3 exposures",
+        "1 grid, 2 squares, 10 patches, 40 holes, 3 exposures",
         "1 measured, 1 failed, 1 pending, 37 none",
         "CTF results of ctf.csv (generic): 2 of 3 joined; 1 not (no exposure of a hole has the name; first: m_0009)",
     ):

@@ -19,6 +19,7 @@ from cryoscout.cli.session_place import (
     place_of_new_session,
     refuse_images_in_database,
 )
+from cryoscout.core.counting import counted
 from cryoscout.core.errors import InputError
 from cryoscout.intake.images import images_request
 from cryoscout.intake.take_in import (
@@ -435,7 +436,7 @@ def _tell(read: TakenIn, added: Mapping[str, int] | None, place: Path | str, as_
             out.print(f"Unchanged since the last import: {path}")
     levels = ("grids", "squares", "patches", "holes", "exposures")
     shots = f", {told['shots']} exposures per hole" if "shots" in told else ""
-    out.print("Found: " + ", ".join(f"{told[level]} {level}" for level in levels) + shots)
+    out.print("Found: " + ", ".join(counted(told[level], level) for level in levels) + shots)
     out.print("Outcomes: " + ", ".join(f"{count} {outcome}" for outcome, count in told["outcomes"].items()))
     if told["chosen"] is not None:
         out.print(f"Chosen by the operator: {told['chosen']} of {told['holes']} holes")
@@ -520,5 +521,5 @@ def _in_words(fit: FittedTimeModel, shots: int) -> str:
 
 
 def _steps_in_words(events: int, pauses: int) -> str:
-    steps = f"{events:,} step{'' if events == 1 else 's'}"
+    steps = counted(events, "steps")
     return f"{steps}, {pauses:,} of them pauses" if pauses else steps
