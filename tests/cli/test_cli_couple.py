@@ -44,7 +44,9 @@ def test_it_ends_in_predictions_of_the_session_that_plan_takes(cli, tiny):
     assert p[good].mean() > p[~good].mean()
 
 
-@pytest.mark.parametrize("options", ["--teacher route --rounds 2 --starts 3", "--teacher own"])
+@pytest.mark.parametrize(
+    "options", ["--teacher route --rounds 2 --starts 3", "--teacher own", "--teacher ranks --starts 1"]
+)
 def test_the_json_says_what_every_round_did(cli, tiny, options):
     answer = cli(f"couple tiny.session --labels 0.6 -o mine --model-id run7 {options} --json")
     assert answer.code == 0, answer.err
@@ -109,7 +111,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_predictions(cli, tiny, monke
     ("options", "message"),
     [
         ("--teacher bilief", "--teacher must be|The teacher must be"),
-        ("--teacher exact", "--teacher must be one of belief, own, route"),
+        ("--teacher exact", "--teacher must be one of belief, own, ranks, route"),
+        ("--on-belief", "Got on_belief with the teacher belief instead"),
         ("--driver greedy", "The driver must be one of"),
         ("--teacher route --n-positive 0", "N_C.*at least 1 and below 120"),
         ("--teacher route --n-positive -3", "N_C.*at least 1 and below 120.*Got -3"),

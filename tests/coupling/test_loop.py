@@ -14,7 +14,8 @@ from coupling_samples import KilledError, Linear, PartByPart, features, told, tr
 from cryoscout.core.errors import InputError
 from cryoscout.core.telling import Telling, no_progress
 from cryoscout.coupling.lesson import Told
-from cryoscout.coupling.loop import Coupled, Loop
+from cryoscout.coupling.loop import RUN_FILE, Coupled, Loop
+from cryoscout.coupling.ranks import FOLDS, mean_ranks
 from cryoscout.coupling.settings import LEAST_CHANGE_OF_BELIEF, couple_settings
 
 
@@ -126,7 +127,58 @@ def test_a_belief_of_several_rounds_is_not_told_the_labels_that_choose_among_the
     assert couple_settings("route").least_change == 0.0
 
 
-@pytest.mark.parametrize("teacher", ["belief", "own", "exact"])
+def test_ranks_of_routes_teach_a_probability_that_falls_with_the_rank(tmp_path: Path) -> None:
+    routes: list[Any] = []
+
+    class Kept(PartByPart):
+        def routes(self, *known: Any) -> Any:
+            routes.append(super().routes(*known))
+            return routes[-1]
+
+    driver, perception = Kept(), Linear()
+    found = loop(tmp_path, "ranks", driver=driver, perception=perception, truth=truth()).run()
+    (lesson,) = perception.lessons
+    np.testing.assert_array_equal(lesson.guessed, told().unlabelled)
+    assert len(routes) == 1 + FOLDS
+    late = np.argsort(-mean_ranks(routes[0]), kind="stable")
+    assert (np.diff(lesson.p_positive[late][lesson.guessed[late]]) >= -1e-12).all()
+    assert found.rounds[1].n_positive is None
+    assert found.rounds[1].guesses_right > 0.8
+
+
+def test_on_the_belief_the_policy_is_told_what_the_belief_says(tmp_path: Path) -> None:
+    said, shown = np.linspace(0.1, 0.9, len(truth())), told().shown
+    for teacher in ("route", "ranks"):
+        driver = PartByPart()
+        loop(tmp_path / teacher, teacher, driver=driver, teacher_p=said, on_belief=True, rounds=1).run()
+        np.testing.assert_allclose(driver.rewards[0][shown < 0], said[shown < 0])
+        np.testing.assert_array_equal(driver.rewards[0][shown >= 0], shown[shown >= 0])
+        # Otherwise it goes by perception, whatever else is handed in.
+        other = PartByPart()
+        loop(tmp_path / f"{teacher}-p", teacher, driver=other, teacher_p=said, rounds=1).run()
+        assert not np.allclose(other.rewards[0][shown < 0], said[shown < 0])
+
+
+def test_only_routes_go_by_the_belief_and_it_must_be_handed_in(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Got on_belief with the teacher own instead"):
+        couple_settings("own", on_belief=True)
+    with pytest.raises(InputError, match="teacher belief must be handed to the loop"):
+        loop(tmp_path / "run", "ranks", on_belief=True).run()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_was_begun_before_there_was_a_choice_goes_on_with_its_default(tmp_path: Path) -> None:
+    whole = loop(tmp_path, rounds=1).run()
+    file = tmp_path / RUN_FILE
+    stored = json.loads(file.read_text())
+    del stored["settings"]["on_belief"]
+    file.write_text(json.dumps(stored))
+    assert loop(tmp_path, rounds=1).run(resume=True).report == whole.report
+    with pytest.raises(InputError, match="Got on_belief False there and True here"):
+        loop(tmp_path, rounds=1, on_belief=True, teacher_p=np.full(60, 0.5)).run(resume=True)
+
+
+@pytest.mark.parametrize("teacher", ["belief", "own", "exact", "ranks"])
 def test_an_agent_of_a_teacher_that_trains_none_is_refused(teacher: str) -> None:
     with pytest.raises(
         InputError, match=f"Got the driver double with the teacher {teacher}, which trains none"

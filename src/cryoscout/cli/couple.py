@@ -31,7 +31,8 @@ def couple(
         str | None,
         typer.Option(
             help="Who labels holes without a result: belief (the results around them), route (what a policy visits "
-            "first, SSL2-RL) or own (the classifier itself, a control). Default: belief."
+            "first, SSL2-RL), ranks (when a policy visits them, made a probability by the results) or own (the "
+            "classifier itself, a control). Default: belief."
         ),
     ] = None,
     driver: Annotated[
@@ -58,7 +59,15 @@ def couple(
         ),
     ] = None,
     starts: Annotated[
-        int | None, typer.Option(help="Of route: M, routes from random holes that vote. Default: 5.")
+        int | None,
+        typer.Option(help="Of route and ranks: M, routes from random holes that vote. Default: 5."),
+    ] = None,
+    on_belief: Annotated[
+        bool | None,
+        typer.Option(
+            "--on-belief",
+            help="Of route and ranks: the policy goes by what the results around say, not by the classifier alone.",
+        ),
     ] = None,
     n_positive: Annotated[
         int | None,
@@ -136,7 +145,7 @@ def couple(
     need_torch()
     of_loop = {
         "rounds": rounds, "least_change": least_change, "starts": starts, "n_positive": n_positive,
-        "selection": selection,
+        "selection": selection, "on_belief": on_belief,
         "minutes": None if minutes is None else minutes_of(minutes),
         "epochs": epochs,
     }  # fmt: skip
@@ -259,7 +268,7 @@ def _clearly_worse(found: Coupled[Classifier], held_out: int) -> list[str]:
 
 def _flattered(settings: CoupleSettings) -> list[str]:
     """A note where the teacher was told the results that judge."""
-    if settings.teacher != "belief" or not settings.belief_knows_held_out:
+    if not settings.needs_belief or not settings.belief_knows_held_out:
         return []
     return [
         "The belief that taught was told the held-out results too: how many of them are right flatters the classifier."
@@ -306,7 +315,7 @@ def _request(
     base = CoupleRequest(session) if stored is None else replace(stored, session=session)
     request = replace(base, **given, of_loop={**base.of_loop, **of_loop}, changes={**base.changes, **changes})
     if request.teacher == "exact":
-        raise UnknownNameError("--teacher", request.teacher, ("belief", "route", "own"))
+        raise UnknownNameError("--teacher", request.teacher, ("belief", "route", "ranks", "own"))
     request.settings()
     return request
 

@@ -70,7 +70,7 @@ class SessionCoupling:
         told.check()
         if self.settings.n_positive is not None:
             cut_of(self.settings.n_positive, np.zeros(len(told.labels)))
-        if self.settings.teacher == "route":
+        if self.settings.by_routes:
             self._driver(SILENT).check_windows()
         return told
 
@@ -96,7 +96,7 @@ class SessionCoupling:
         places = Places(tree.patch_of_hole, tree, x_um, y_um)
         teacher = (
             BeliefTeacher(told, places, self.settings.belief_knows_held_out)
-            if self.settings.teacher == "belief"
+            if self.settings.needs_belief
             else None
         )
         truth = np.full(session.n_holes, UNLABELLED, dtype=np.int64)
@@ -120,7 +120,7 @@ class SessionCoupling:
         """Of all that a run goes by: what the network learns from, where the holes are, what moves cost a route."""
         tree = places.tree
         digest = hashlib.sha256(learned_from.encode())
-        if self.settings.teacher == "route":
+        if self.settings.by_routes:
             # Minutes that are fitted move with every exposure; other teachers label without them.
             shots = self.crops.session.info.shots
             minutes = self.time_model.tiers_min(shots).tolist()

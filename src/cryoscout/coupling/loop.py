@@ -32,6 +32,7 @@ from cryoscout.coupling.lesson import (
     lesson_of_routes,
     pseudo_rewards,
 )
+from cryoscout.coupling.ranks import made_probability, mean_ranks
 from cryoscout.coupling.settings import CoupleSettings
 
 RUN_FILE, LESSON_FILE, REPORT_FILE, MODEL_FILE = (
@@ -41,6 +42,8 @@ RUN_FILE, LESSON_FILE, REPORT_FILE, MODEL_FILE = (
     "model.safetensors",
 )
 _ROUND_STREAM = 15
+_DEFAULTS = {name: field.default for name, field in CoupleSettings.model_fields.items()}
+"""Of settings that a run does not name, because it was begun before there was a choice."""
 
 Model = TypeVar("Model")
 Probabilities = Callable[[NDArray[np.float64], int, Path], NDArray[np.float64]]
@@ -135,7 +138,8 @@ class Coupled(Generic[Model]):
 class Loop(Generic[Model]):
     """One run. The parts are handed in; `run` is Algorithm 1.
 
-    teacher : gives the probabilities of the teachers that are no routes; None with `route` and `own` alone
+    teacher : gives the probabilities of `belief` and `exact`, or those that routes on the belief go by; None with `own`
+        and with routes that go by perception
     data : a digest of everything that is learned from, compared when a run goes on
     truth : (n,) labels for the report alone, -1 unknown     each_round : called with every model, for measurements
     """
@@ -159,9 +163,10 @@ class Loop(Generic[Model]):
         """
         settings = self.settings
         self.told.check()
-        if settings.teacher in ("belief", "exact") and self.teacher is None:
+        if (settings.needs_belief or settings.teacher == "exact") and self.teacher is None:
+            name = "belief" if settings.on_belief else settings.teacher
             raise InputError(
-                f"The teacher {settings.teacher} must be handed to the loop. Got none instead. Remedy: teacher=..., "
+                f"The teacher {name} must be handed to the loop. Got none instead. Remedy: teacher=..., "
                 "what it says of every state; or the teacher route, which needs the driver alone."
             )
         if settings.n_positive is not None:
@@ -201,11 +206,12 @@ class Loop(Generic[Model]):
             write_whole(file, json.dumps(want, indent=1, sort_keys=True) + "\n")
             return
         found = _json_of(file)
+        there = {**_DEFAULTS, **found.get("settings", {})}
         for name, value in want["settings"].items():
-            if found.get("settings", {}).get(name) != value:
+            if there[name] != value:
                 raise InputError(
                     f"{file} must be of a run with the same settings to go on from it. Got {name} "
-                    f"{found.get('settings', {}).get(name)!r} there and {value!r} here instead. Remedy: give the "
+                    f"{there[name]!r} there and {value!r} here instead. Remedy: give the "
                     "settings it was begun with, or another folder."
                 )
         if found.get("data") != self.data:
@@ -248,17 +254,35 @@ class Loop(Generic[Model]):
         if file.is_file():
             return Lesson.load(file)
         self.telling.say(f"round {number}: {settings.teacher} labels what has no label")
-        if settings.teacher == "route":
-            seed = round_seed(settings.seed, number)
-            starts = np.random.default_rng(seed).integers(len(p), size=settings.starts)
-            routes = self.driver.routes(p, self.told, starts, seed, folder / "policy")
-            n_positive = cut_of(settings.n_positive, pseudo_rewards(p, self.told))
-            lesson = lesson_of_routes(routes, n_positive, self.told)
-        else:
-            said = p if self.teacher is None else self.teacher(p, number, folder)
-            lesson = lesson_of_p(said, self.told, settings.form)
+        asked = None if settings.by_routes and not settings.on_belief else self.teacher
+        said = p if asked is None else asked(p, number, folder)
+        lesson = (
+            self._lesson_of_routes(number, said)
+            if settings.by_routes
+            else lesson_of_p(said, self.told, settings.form)
+        )
         lesson.save(file)
         return lesson
+
+    def _lesson_of_routes(self, number: int, p: NDArray[np.float64]) -> Lesson:
+        """What the routes of a policy say that is told p of the states without a label."""
+        settings, told = self.settings, self.told
+        seed = round_seed(settings.seed, number)
+        starts = np.random.default_rng(seed).integers(len(p), size=settings.starts)
+
+        def routes(known: Told, folder: str) -> NDArray[np.int64]:
+            return self.driver.routes(p, known, starts, seed, self._folder(number) / folder)
+
+        found = routes(told, "policy")
+        if settings.teacher == "route":
+            return lesson_of_routes(found, cut_of(settings.n_positive, pseudo_rewards(p, told)), told)
+        by_rank = made_probability(
+            mean_ranks(found),
+            told,
+            lambda known, fold: mean_ranks(routes(known, f"policy-fold-{fold}")),
+            increasing=False,
+        )
+        return lesson_of_p(by_rank, told, settings.form)
 
     def _report(
         self,

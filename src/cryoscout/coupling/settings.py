@@ -9,10 +9,10 @@ from pydantic import ConfigDict, Field, ValidationError
 from cryoscout.core.errors import InputError, UnknownNameError
 from cryoscout.core.settings import Settings
 
-Teacher = Literal["belief", "route", "own", "exact"]
-"""Who labels what has no label. `route`: the policy, as in SSL2-RL: what it visits first is positive. `belief`: what
-the labels around say, a probability. Controls: `own`: the perception model itself; `exact`: the true probability, where
-it is known."""
+Teacher = Literal["belief", "route", "ranks", "own", "exact"]
+"""Who labels what has no label. `route`: the policy, as in SSL2-RL: what it visits first is positive. `ranks`: the
+place in the same routes, made a probability by the labels. `belief`: what the labels around say, a probability.
+Controls: `own`: the perception model itself; `exact`: the true probability, where it is known."""
 TEACHERS: tuple[Teacher, ...] = get_args(Teacher)
 
 Selection = Literal["held-out", "accuracy", "last"]
@@ -44,8 +44,8 @@ class CoupleSettings(Settings):
     n_positive: int | None = None
     """N_C, states that a route labels positive; None: the sum of the pseudo-rewards. Our choice: it matters most."""
     form: Form = "soft"
-    """Labels of `belief`, `own` and `exact`: the probability itself, or the likelier side with weight |2p - 1|. Routes
-    always give hard ones, weighed by the share of the routes that agree."""
+    """Labels of all teachers but `route`: the probability itself, or the likelier side with weight |2p - 1|. `route`
+    always gives hard ones, weighed by the share of the routes that agree."""
     weights_in_sampling: bool = True
     weights_in_loss: bool = True
     """How confidence counts in fine-tuning: in the draw of a batch, in the loss, in both (the paper), in none."""
@@ -74,7 +74,20 @@ class CoupleSettings(Settings):
     trusted where whole parts are labelled. They choose nothing in one round but the temperature; but what is right of
     them flatters a network that learned from the belief's guesses around them. With several rounds, of which they
     choose one, the default is not to tell them."""
+    on_belief: bool = False
+    """Of `route` and `ranks`: the policy is told what the belief says of states without a label, in the place of what
+    perception says."""
     seed: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def by_routes(self) -> bool:
+        """Whether routes label."""
+        return self.teacher in ("route", "ranks")
+
+    @property
+    def needs_belief(self) -> bool:
+        """Whether the belief must be handed to the loop."""
+        return self.teacher == "belief" or self.on_belief
 
 
 OF_ROUTE: dict[str, object] = {"unsupervised_weight": 1.0, "form": "hard", "keep": "best"}
@@ -111,6 +124,11 @@ def couple_settings(teacher: str = "belief", driver: str = "index", **changes: o
         raise InputError(
             f"Settings of the loop must be allowed ones. Got {field} {first['input']!r} instead: {first['msg']}."
         ) from None
+    if settings.on_belief and not settings.by_routes:
+        raise InputError(
+            f"Only routes can go by the belief. Got on_belief with the teacher {teacher} instead. Remedy: the teacher "
+            "route or ranks."
+        )
     if settings.starts < 1:
         raise InputError(
             f"The routes that vote, M, must be 1 or more. Got {settings.starts} instead. Remedy: 5, the default."

@@ -28,6 +28,7 @@ from cryoscout.study.coupling.ssl2rl_cases import (
     ITERATIVE,
     JUDGES,
     OWN,
+    RANKS,
     ROUTE_120,
     ROUTE_480,
     SUPERVISED,
@@ -109,6 +110,8 @@ def test_settings_of_fixmatch_reach_its_training(tmp_path: Path) -> None:
         *slow(
             (Case(OWN, SHARE), 1),
             (Case(EXACT, SHARE), 1),
+            (Case(RANKS, SHARE), 1),
+            (Case(ROUTE_480, SHARE, "index", "on the belief", {"on_belief": True, "rounds": 1}), 1),
             (Case(ROUTE_120, SHARE, "adaptive", "K 1", {"rounds": 1}), 1),
             (Case(ITERATIVE, SHARE, "", "K 1", {"rounds": 1}), 1),
         ),

@@ -6,20 +6,19 @@ Specimens of y3 without images, and a made-up classifier as weak as those of SSL
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 
 from cryoscout.core.hole_tree import HoleTree
-from cryoscout.core.ties import order_lowest_first
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
 from cryoscout.coupling.hole_routes import HoleRoutes
 from cryoscout.coupling.lesson import UNLABELLED, Told, lesson_of_routes, pseudo_rewards
 from cryoscout.coupling.linear_perception import LinearStates
+from cryoscout.coupling.ranks import made_probability, mean_ranks
 from cryoscout.coupling.settings import couple_settings
 from cryoscout.perception.teaching import Places, believed
 from cryoscout.report.figures import BLUE, GREEN, GREY, png_bytes
@@ -34,7 +33,7 @@ NOISE = 3.0
 """Standard deviations of noise on what a perfect image would show, ln CTF without its hidden part."""
 SHARES, TEN_PER_CENT = (0.05, 0.1, 0.2), 0.1
 FIRST_SEED, SEEDS, OTHER_SEEDS, COVERAGE = 3000, 5, 3, 0.9
-ROUTES, FOLDS = 3, 4
+ROUTES = 3
 AGENT, AGENT_SEEDS, AGENT_FOLDS, VALUE_STARTS = "double", 3, 2, 20
 """Of the agent's rows, at 10 % alone: it is trained anew for every fold. Values are means over VALUE_STARTS starts."""
 
@@ -125,8 +124,8 @@ def run_one(trial: Trial) -> Json:
         keep(ONE_ROUTE, by_rule(whole[:1], p))
         for row, share in ((FEWER, 0.3), (MORE, 0.7)):
             keep(row, lesson_of_routes(whole, round(share * n), told).positive)
-        by_rank = _made_probability(
-            _ranks(whole), told, lambda known: _ranks(routes(p, known)), FOLDS, increasing=False
+        by_rank = made_probability(
+            mean_ranks(whole), told, lambda known, fold: mean_ranks(routes(p, known)), increasing=False
         )
         keep(RANK, by_rank > 0.5)
         # A regression of one number cannot memorise labels: its scores are as good on labelled holes as elsewhere.
@@ -140,14 +139,6 @@ def run_one(trial: Trial) -> Json:
 
 def _cut(rewards: NDArray[np.float64]) -> int:
     return min(max(round(float(rewards.sum())), 1), len(rewards) - 1)
-
-
-def _ranks(routes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(n,) mean place of each hole in the routes."""
-    places = np.empty(routes.shape)
-    for row, route in zip(places, routes, strict=True):
-        row[route] = np.arange(len(route))
-    return np.asarray(places.mean(axis=0))
 
 
 def _right_by_agent(
@@ -166,46 +157,19 @@ def _right_by_agent(
         folder = Path(name)
         p = head.p_positive(head.pretrained(told, folder))
 
-        def values(known: Told) -> NDArray[np.float64]:
+        def values(known: Told, fold: int) -> NDArray[np.float64]:
             with tempfile.TemporaryDirectory(dir=folder) as of_fold:
                 return driver.learned_values(p, known, value_starts, seed, Path(of_fold))
 
         whole = driver.learned_values(p, told, value_starts, seed, folder / "whole")
         routes = driver.routes(p, told, starts, seed, folder / "whole")  # of the same agent
         rule = lesson_of_routes(routes, _cut(pseudo_rewards(p, told)), told).positive
-        valued = _made_probability(whole, told, values, AGENT_FOLDS, increasing=True) > 0.5
+        valued = made_probability(whole, told, values, AGENT_FOLDS, increasing=True) > 0.5
 
     def share(positive: NDArray[np.bool_]) -> float:
         return float((positive[unlabelled] == (good[unlabelled] == 1)).mean())
 
     return {BY_AGENT: share(rule), VALUES: share(valued)}
-
-
-def _made_probability(
-    of_all: NDArray[np.float64],
-    told: Told,
-    numbers_of: Callable[[Told], NDArray[np.float64]],
-    folds: int,
-    *,
-    increasing: bool,
-) -> NDArray[np.float64]:
-    """(n,) probability by isotonic regression of labels on a number that routes give every hole.
-
-    of_all : (n,) with all labels told     numbers_of : the same for fewer labels
-    A label must not see itself: the numbers of labelled holes are those of routes that were not told the labels of
-    their fold.
-    """
-    labelled = np.flatnonzero(told.labels != UNLABELLED)
-    fold = np.random.default_rng(0).permutation(len(labelled)) % folds
-    number = np.empty(len(labelled))
-    for each in range(folds):
-        hidden = labelled[fold == each]
-        labels = told.labels.copy()
-        labels[hidden] = UNLABELLED
-        number[fold == each] = numbers_of(Told(labels, told.held_out))[hidden]
-    order = order_lowest_first(number)
-    fitted = isotonic_regression(told.labels[labelled][order].astype(np.float64), increasing=increasing).x
-    return np.asarray(np.interp(of_all, number[order], fitted))
 
 
 def _values(rows: Sequence[TrialRow], share: float, row: str) -> dict[int, float]:

@@ -18,6 +18,7 @@ from cryoscout.study.coupling.ssl2rl_cases import (
     ITERATIVE,
     ONE_TRAINING,
     OWN,
+    RANKS,
     ROUTE_120,
     ROUTE_480,
     SUPERVISED,
@@ -45,6 +46,12 @@ NO_COST_AGENT = Case(ROUTE_480, TEN_PER_CENT, "double", "no movement cost", {"mo
 NO_PSEUDO = Case(ROUTE_480, TEN_PER_CENT, "double", "no pseudo-rewards", {"pseudo_rewards": False})
 HARD_FEATURES = Case(ROUTE_480, TEN_PER_CENT, "double", "hard features", {"features": "hard"})
 BY_ACCURACY = Case(ROUTE_480, TEN_PER_CENT, "index", "selected by accuracy", {"selection": "accuracy"})
+BEYOND = (
+    Case(RANKS, TEN_PER_CENT),
+    Case(RANKS, TEN_PER_CENT, "", "on the belief", {"on_belief": True}),
+    Case(ROUTE_480, TEN_PER_CENT, "index", "on the belief", {"on_belief": True}),
+)
+"""Other ways to learn from a route than its cut at N_C, and routes of a policy that goes by the belief."""
 SENSITIVITY = [
     Case(ROUTE_480, TEN_PER_CENT, "index", name, changes)
     for name, changes in (
@@ -144,7 +151,7 @@ def trials(profile: Profile) -> list[Trial]:
     ]
     for share in (0.05, 0.2):
         chosen += [(case, seed) for seed in seeds[:OTHER_SHARE_SEEDS] for case in columns(share)]
-    chosen += [(BY_ACCURACY, seed) for seed in seeds[:OTHER_SHARE_SEEDS]]
+    chosen += [(case, seed) for seed in seeds[:OTHER_SHARE_SEEDS] for case in (BY_ACCURACY, *BEYOND)]
     chosen += [(case, seed) for seed in development[:SENSITIVITY_SEEDS] for case in _with_bases()]
     chosen += [
         (case, seed)
@@ -288,7 +295,7 @@ def page(rows: Sequence[TrialRow], profile: Profile) -> Page:
 def shown_cases() -> list[Case]:
     """Every row of the JSON file, but the sensitivities."""
     return [
-        *(case for share in SHARES for case in columns(share)), NO_COST, BY_ACCURACY, ALL_LABELS,
+        *(case for share in SHARES for case in columns(share)), NO_COST, BY_ACCURACY, *BEYOND, ALL_LABELS,
         *AGENTS, *JUDGED_BY_AGENTS, *OTHER_AGENTS, HARD_FEATURES, NO_PSEUDO, NO_COST_AGENT, *Y1_ICE,
     ]  # fmt: skip
 
@@ -305,7 +312,7 @@ def rows_json(found: Found) -> list[Json]:
 
 def selections(case: Case) -> tuple[Selected, ...]:
     """How the round of a case may be kept; `none` where there is but one."""
-    if case.method in ONE_TRAINING or case.method in (BELIEF, OWN, EXACT):
+    if case.method in ONE_TRAINING or case.method in (BELIEF, OWN, EXACT, RANKS):
         return ("none",)
     return ("accuracy",) if case.changes.get("selection") == "accuracy" else ("held-out", "validation")
 

@@ -43,6 +43,7 @@ JUDGES = ("index", "adaptive")
 SUPERVISED, FIXMATCH, ITERATIVE, FULL = "supervised", "fixmatch", "iterative-fixmatch", "full"
 BELIEF, OWN, EXACT = "belief", "own", "exact"
 ROUTE_120, ROUTE_480 = "ssl2rl-120", "ssl2rl-480"
+RANKS = "ranks"
 ONE_TRAINING = (SUPERVISED, FIXMATCH, FULL)
 ROUTES = (ROUTE_120, ROUTE_480)
 
@@ -101,6 +102,8 @@ def loop_settings(case: Case, seed: int, profile: Profile) -> CoupleSettings:
         rounds = 2 if profile == "quick" else PAPER_ROUNDS
         given = {"form": "hard", "keep": "best", "unsupervised_weight": 1.0, "rounds": rounds}
         return couple_settings("own", seed=seed, **{**given, **case.changes})
+    if case.method == RANKS:
+        return couple_settings("ranks", case.driver or "index", seed=seed, **case.changes)
     minutes = 120.0 if case.method == ROUTE_120 else 480.0
     more = {} if profile == "quick" else {"rounds": PAPER_ROUNDS, "epochs": PAPER_EPOCHS}
     return couple_settings("route", case.driver, seed=seed, minutes=minutes, **{**more, **case.changes})
@@ -273,7 +276,7 @@ class RunCase:
         )  # fmt: skip
         driver = HoleRoutes(scenes.tree(inside), settings, device="cpu")
         teacher: Any = None
-        if case.method == BELIEF:
+        if settings.needs_belief:
             teacher = BeliefTeacher(told, scenes.places(), settings.belief_knows_held_out)
         elif case.method == EXACT:
             p_true = scenes.crops.scene.p_good()[inside]

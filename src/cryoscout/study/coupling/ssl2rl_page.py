@@ -23,6 +23,7 @@ from cryoscout.study.coupling.ssl2rl import (
     AGENTS,
     ALL_LABELS,
     AUGMENTED,
+    BEYOND,
     BY_ACCURACY,
     COVERAGE,
     DEVELOPMENT_SEEDS,
@@ -114,7 +115,9 @@ def text_of(found: Found, profile: Profile) -> str:
             _aims(found),
             "## The route's rule: labels, controls, ablations",
             "How right the labels are that each teacher gave to the unlabelled training holes, before any fine-tuning, "
-            "and what the classifier is right on after it.",
+            "and what the classifier is right on after it. `ranks`: the place in the routes, made a probability by the "
+            "labels, in the place of the cut at N_C; on the belief: the policy is told what the belief says of holes "
+            "without a label, not what the classifier says.",
             _labels_table(found),
             "The paper's ablations at 10 % of the labels:",
             _ablations(found),
@@ -316,7 +319,7 @@ def _aims(found: Found) -> str:
 def _labels_table(found: Found) -> str:
     lines = []
     for share in SHARES:
-        for case in columns(share):
+        for case in (*columns(share), *(BEYOND if share == TEN_PER_CENT else ())):
             right = [
                 100.0 * report["guesses_right"]
                 for seed in found.seeds(case)
@@ -326,9 +329,10 @@ def _labels_table(found: Found) -> str:
             if case.method in (SUPERVISED, FIXMATCH):
                 continue
             by = f", `{case.driver}`" if case.driver else ""
+            variant = f", {case.variant}" if case.variant else ""
             lines.append(
                 [
-                    f"{share:.0%}, `{case.method}`{by}",
+                    f"{share:.0%}, `{case.method}`{by}{variant}",
                     _mean_std(np.array(right)),
                     _mean_std(100.0 * found.values(case, "accuracy")),
                     _in_words(found.difference(case, Case(FIXMATCH, share), "accuracy")),

@@ -1,0 +1,52 @@
+"""When routes come to each state, as a number, and the probability that labels make of such a number.
+
+SSL2-RL cuts a route once, at N_C, and what comes before is positive. The place in the route says more than its side of
+the cut, and a regression on labels says how much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
+
+from cryoscout.core.ties import order_lowest_first
+from cryoscout.coupling.lesson import UNLABELLED, Told
+
+FOLDS = 4
+
+NumbersOf = Callable[[Told, int], NDArray[np.float64]]
+"""(what is told, fold) -> (n,) a number of every state"""
+
+
+def mean_ranks(routes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(n,) mean place of each state in the routes. routes : (M, n) each visits every state once"""
+    places = np.empty(routes.shape)
+    for row, route in zip(places, routes, strict=True):
+        row[route] = np.arange(len(route))
+    return np.asarray(places.mean(axis=0))
+
+
+def made_probability(
+    of_all: NDArray[np.float64], told: Told, numbers_of: NumbersOf, folds: int = FOLDS, *, increasing: bool
+) -> NDArray[np.float64]:
+    """(n,) probability by isotonic regression of the shown labels on a number that routes give every state.
+
+    of_all : (n,) the number where all labels are told     numbers_of : the same for fewer labels
+    increasing : whether a larger number speaks for a positive state
+    A label must not see itself: the numbers of labelled states are those of routes that were not told the labels of
+    their fold.
+    """
+    labelled = np.flatnonzero(told.shown != UNLABELLED)
+    fold = np.random.default_rng(0).permutation(len(labelled)) % folds
+    number = np.empty(len(labelled))
+    for each in range(folds):
+        hidden = labelled[fold == each]
+        labels = told.labels.copy()
+        labels[hidden] = UNLABELLED
+        number[fold == each] = numbers_of(Told(labels, told.held_out), each)[hidden]
+    order = order_lowest_first(number)
+    fitted = isotonic_regression(told.labels[labelled][order].astype(np.float64), increasing=increasing).x
+    return np.asarray(np.interp(of_all, number[order], fitted))
