@@ -38,8 +38,8 @@ def couple(
     driver: Annotated[
         str | None,
         typer.Option(
-            help="Policy of route, and the one that rounds are judged with: index, expected, adaptive, or, of route "
-            "alone, an agent that is trained in every round: double, rainbow, a2c. Default: index."
+            help="Policy of route and ranks, and the one that rounds are judged with: index, expected, adaptive, or, "
+            "of route alone, an agent that is trained in every round: double, rainbow, a2c. Default: index."
         ),
     ] = None,
     rounds: Annotated[
