@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cryoscout.core.errors import InputError
-from cryoscout.perception.resnet import ResNet, seeded_resnet
+from cryoscout.perception.resnet import Convolution3x3, ResNet, seeded_resnet
 
 
 @pytest.mark.parametrize(("depth", "parameters"), [(18, 11_177_538), (50, 23_512_130)])
@@ -51,6 +51,44 @@ def test_first_weights_follow_the_seed_and_leave_the_global_generator() -> None:
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("side", [1, 2, 3])
+def test_a_small_map_is_convolved_as_any_other(side: int, stride: int) -> None:
+    torch.manual_seed(0)
+    ours, plain = Convolution3x3(8, 16, stride), torch.nn.Conv2d(8, 16, 3, stride, 1, bias=False)
+    plain.load_state_dict(ours.state_dict())
+    x = torch.randn(5, 8, side, side)
+    seen = [x.clone().requires_grad_() for _ in range(2)]
+    results = [convolve(each) for convolve, each in zip((ours, plain), seen, strict=True)]
+    torch.testing.assert_close(*results)
+    toward = torch.randn(results[1].shape)
+    for result in results:
+        (result * toward).sum().backward()
+    torch.testing.assert_close(seen[0].grad, seen[1].grad)
+    torch.testing.assert_close(ours.weight.grad, plain.weight.grad)
+    with torch.no_grad():
+        assert torch.equal(ours.eval()(x), plain(x))
+
+
+def test_only_training_takes_the_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    whole = Convolution3x3._as_product
+
+    def counted(self: Convolution3x3, x: torch.Tensor) -> torch.Tensor:
+        taken.append(x.shape[-1])
+        return whole(self, x)
+
+    monkeypatch.setattr(Convolution3x3, "_as_product", counted)
+    convolve, small = Convolution3x3(8, 8), torch.rand(2, 8, 2, 2)
+    convolve(small)
+    convolve(torch.rand(2, 8, 3, 3))
+    convolve(torch.rand(2, 8, 2, 1))
+    with torch.autocast("cpu", torch.bfloat16):
+        convolve(small)
+    convolve.eval()(small)
+    assert taken == [2]
 
 
 @pytest.mark.parametrize("wrong", [{"depth": 34}, {"stem_stride": 3}, {"channels": 0}, {"classes": 0}])

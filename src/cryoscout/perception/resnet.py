@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -13,6 +15,34 @@ BLOCKS: dict[int, tuple[int, int, int, int]] = {18: (2, 2, 2, 2), 50: (3, 4, 6, 
 STEM_STRIDES = (1, 2, 4)
 
 
+class Convolution3x3(nn.Conv2d):
+    """A 3x3 convolution without bias whose map has a border of one pixel of zeros.
+
+    Trained in 32 bits on a CPU, maps of one or 2x2 pixels, the last ones of small crops, go through as one product of
+    matrices of the taps that meet a pixel. It is the same sum; torch's convolution takes up to twice the time for it.
+    """
+
+    def __init__(self, inputs: int, planes: int, stride: int = 1) -> None:
+        super().__init__(inputs, planes, 3, stride, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, inputs, h, w) -> (n, planes, h / stride, w / stride)."""
+        # A network that is exported or predicts keeps the plain operation, which any reader of its graph knows.
+        on_cpu = self.training and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+        return self._as_product(x) if on_cpu and x.shape[-2] == x.shape[-1] <= 2 else super().forward(x)
+
+    def _as_product(self, x: Tensor) -> Tensor:
+        side, stride = x.shape[-1], self.stride[0]
+        places = [1 - stride * place for place in range(math.ceil(side / stride))]
+        # Of each pixel of the result, the taps that lie on the map: (planes, inputs, side, side).
+        taps = [
+            self.weight[:, :, row : row + side, column : column + side] for row in places for column in places
+        ]
+        matrix = torch.stack(taps).permute(0, 1, 3, 4, 2).flatten(2).flatten(0, 1)
+        y = functional.linear(x.permute(0, 2, 3, 1).flatten(1), matrix)
+        return y.view(len(x), len(places), len(places), -1).permute(0, 3, 1, 2)
+
+
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and the way past them (ResNet-18)."""
 
@@ -20,9 +50,9 @@ class BasicBlock(nn.Module):
 
     def __init__(self, inputs: int, planes: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, planes, 3, stride, 1, bias=False)
+        self.conv1 = Convolution3x3(inputs, planes, stride)
         self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = nn.Conv2d(planes, planes, 3, 1, 1, bias=False)
+        self.conv2 = Convolution3x3(planes, planes)
         self.bn2 = nn.BatchNorm2d(planes)
         self.downsample = _downsample(inputs, planes * self.expansion, stride)
 
@@ -42,7 +72,7 @@ class Bottleneck(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, planes, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = nn.Conv2d(planes, planes, 3, stride, 1, bias=False)
+        self.conv2 = Convolution3x3(planes, planes, stride)
         self.bn2 = nn.BatchNorm2d(planes)
         self.conv3 = nn.Conv2d(planes, planes * self.expansion, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(planes * self.expansion)
