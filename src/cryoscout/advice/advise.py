@@ -28,7 +28,7 @@ from cryoscout.advice.work_list import (
 from cryoscout.core.errors import DataError
 from cryoscout.core.telling import Progress, no_progress
 from cryoscout.routing.course import Course
-from cryoscout.routing.from_session import is_planned_as_new, start_of_plan
+from cryoscout.routing.from_session import is_planned_as_new, stands_at_a_look, start_of_plan
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.times import keeps_grid_switch
 from cryoscout.session.overrides import Overrides
@@ -66,6 +66,8 @@ def advise(
     if course is None:
         problem = setting.problem
         start = start_of_plan(session, request.from_hole, request.as_new, request.loaded)
+        if request.from_hole is None and not is_planned_as_new(session, request.as_new):
+            problem = replace(problem, stands_at=stands_at_a_look(session, request.loaded))
     else:
         problem, start = course.remaining(), course.here
     budget_min = problem.budget_min
@@ -137,7 +139,9 @@ def _planned_looks(
     policy, problem = setting.policy, planned.course.problem
     if not isinstance(policy, Explore) or not problem.has_unseen:
         return ()
-    found = policy.places(planned.course.observation(), np.random.default_rng([seed, _LOOKS]))
+    found = policy.places(
+        planned.course.observation(), np.random.default_rng([seed, _LOOKS]), whole_plan=True
+    )
     left_min = problem.budget_min - planned.course.minutes_used
     return planned_looks(found, place_names(session), problem.tree, left_min)
 
@@ -163,8 +167,12 @@ def _notes_on_unseen(
             "--time-model y1-looks-as-sketched has some."
         )
     if not len(places.square_features[0]) or np.isnan(places.square_features).all():
+        known = session.squares[["area_um2", "brightness"]].notna().any(axis=None)
         said.append(
-            "Nothing says how large or how bright squares are: those of which nothing is seen are alike."
+            "Squares do not differ in what is known of their size and brightness: those of which nothing is seen are "
+            "alike."
+            if known
+            else "Nothing says how large or how bright squares are: those of which nothing is seen are alike."
             + _REMEDY_OF_ATLAS.get(session.info.format, "")
         )
     if places.square_xy_um is None or np.isnan(places.square_xy_um).all():
@@ -273,12 +281,20 @@ def _note_on_an_empty_plan(setting: Setting, course: Course, start: int, budget_
 
 
 def _notes_on_start(session: Session, problem: RoutingProblem, start: int) -> tuple[str, ...]:
-    """Where no grid is known to be loaded, that the first hole pays for loading one."""
+    """Where the last look left the stage; where no grid is known to be loaded, that the first step pays for it."""
+    if (at := problem.stands_at) is not None:
+        names = place_names(session)
+        where = (
+            f"square {names.squares[at.square]}"
+            if at.patch == NOWHERE
+            else f"patch {names.patches[at.patch]}"
+        )
+        return (f"The plan starts at {where}, which was looked at after the last exposure.",)
     if start != NOWHERE or problem.tree.loaded_grid != NOWHERE or keeps_grid_switch(session):
         return ()
     grids = ", ".join(session.grids["grid_id"].head(3))
     return (
-        f"No grid is known to be loaded, so the first hole costs a grid switch; --loaded GRID says which one is in "
+        f"No grid is known to be loaded, so the first step costs a grid switch; --loaded GRID says which one is in "
         f"({grids}{', ...' if len(session.grids) > 3 else ''}).",
     )
 

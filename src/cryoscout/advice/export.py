@@ -329,13 +329,15 @@ def _write_nav(request: ExportRequest, session: Session, work_list: WorkList, pa
         )
     elif squares:
         grids = session.grids["grid_id"].tolist()
-        grid = request.nav.stem if len(grids) > 1 else grids[0]
+        grid = _grid_of_nav(grids, request.nav) if len(grids) > 1 else grids[0]
         chosen = [
             PlannedSquare(look.square.removeprefix(f"{grid}/"), look.rate)
             for look in squares
             if look.grid == grid
         ]
-        return write_nav_of_squares(source, chosen, path)
+        elsewhere = [look.grid for look in squares if look.grid != grid]
+        notes = _notes_on_other_grids(elsewhere, "squares to open", grid, has_own=bool(chosen))
+        return (*notes, *write_nav_of_squares(source, chosen, path))
     if len(session.grids) > 1:
         route, more = of_one_grid(route, session, request.nav)
         notes = (*notes, *more)
@@ -346,28 +348,46 @@ def of_one_grid(
     route: Sequence[PlannedHole], session: Session, nav: Path
 ) -> tuple[list[PlannedHole], tuple[str, ...]]:
     """The holes of the grid that a navigator is of, under their labels there: labels repeat from grid to grid."""
-    grids = session.grids["grid_id"].tolist()
-    grid = nav.stem
-    if grid not in grids:
+    grid = _grid_of_nav(session.grids["grid_id"].tolist(), nav)
+    square_of = dict(zip(session.patches["patch_id"], session.patches["square_id"], strict=True))
+    grid_of = dict(zip(session.squares["square_id"], session.squares["grid_id"], strict=True))
+    grids = [grid_of[square_of[hole.patch_id]] for hole in route]
+    of_grid = [hole for hole, of in zip(route, grids, strict=True) if of == grid]
+    elsewhere = [of for of in grids if of != grid]
+    notes = _notes_on_other_grids(elsewhere, "planned holes", grid, has_own=bool(of_grid))
+    own = [replace(hole, hole_id=hole.hole_id.removeprefix(f"{grid}/")) for hole in of_grid]
+    return own, notes
+
+
+def _grid_of_nav(grids: Sequence[str], nav: Path) -> str:
+    """The grid that a navigator is of, which is named as it was imported."""
+    if nav.stem not in grids:
         raise InputError(
             f"--nav must be the navigator of one grid of the session, named as it was imported ({', '.join(grids)}). "
             f"Got {nav.name} instead. Remedy: give that file."
         )
-    square_of = dict(zip(session.patches["patch_id"], session.patches["square_id"], strict=True))
-    grid_of = dict(zip(session.squares["square_id"], session.squares["grid_id"], strict=True))
-    of_grid = [hole for hole in route if grid_of[square_of[hole.patch_id]] == grid]
-    others = sorted({grid_of[square_of[hole.patch_id]] for hole in route} - {grid})
-    if route and not of_grid:
+    return nav.stem
+
+
+def _notes_on_other_grids(
+    elsewhere: Sequence[str], what: str, grid: str, *, has_own: bool
+) -> tuple[str, ...]:
+    """That some of what is planned is of other grids than the navigator; InputError where all of it is.
+
+    elsewhere : the grid of each of them
+    """
+    others = sorted(set(elsewhere))
+    if others and not has_own:
         raise InputError(
-            f"The planned holes must be of the grid of --nav, {grid}. Got {', '.join(others)} instead. "
+            f"The {what} must be of the grid of --nav, {grid}. Got {', '.join(others)} instead. "
             f"Remedy: give the navigator of {others[0]}."
         )
-    note = (
-        f"{len(route) - len(of_grid)} planned holes are of other grids ({', '.join(others)}): export them again with "
-        "the navigator of each"
+    if not others:
+        return ()
+    return (
+        f"{len(elsewhere)} {what} are of other grids ({', '.join(others)}): export them again with the navigator of "
+        "each",
     )
-    own = [replace(hole, hole_id=hole.hole_id.removeprefix(f"{grid}/")) for hole in of_grid]
-    return own, (note,) if others else ()
 
 
 def _write_star(request: ExportRequest, session: Session, work_list: WorkList, path: Path) -> tuple[str, ...]:
@@ -460,7 +480,7 @@ def _write_smartscope(request: ExportRequest, _: Session, work_list: WorkList, p
     write_selection(path, [[visit.hole for visit in stay.visits] for stay in work_list.stays()], squares)
     if request.smartscope_address is not None:
         return ()
-    return ("Nothing was sent: add --smartscope-address https://HOST to select the holes in SmartScope.",)
+    return ("Nothing was sent: add --smartscope-address https://HOST to select them in SmartScope.",)
 
 
 EXPORTS: dict[str, ExportFormat] = {

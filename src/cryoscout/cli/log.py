@@ -112,8 +112,11 @@ def _words(event: Event) -> str:
 
 
 def _planned_words(payload: dict[str, Any]) -> str:
-    holes = payload.get("holes") or []
+    holes, looks = payload.get("holes") or [], payload.get("looks") or []
     first = holes[0]["hole"] if holes else "nothing"
+    if looks and not holes:
+        look = looks[0]
+        first = f"look at patch {look['patch']}" if look.get("patch") else f"look at square {look['square']}"
     verdict = (payload.get("verdict") or {}).get("sentence", "")
     why = (payload.get("why") or {}).get("sentence", "")
     return f"next {first}; {verdict} {why}".strip()

@@ -16,6 +16,8 @@ from cryoscout.session.vendor_fields import VendorFields
 SQUARE_COLUMNS = ("square_id", "grid_id", "x_um", "y_um")
 LOOK_COLUMNS = ("area_um2", "brightness", "looked", "looked_at")
 """Of squares, where a format says them: what the atlas shows, and whether (True or NA) and when it was looked at."""
+STOOD_FOR_COLUMNS = (*SQUARE_COLUMNS, "now")
+"""Ids that stood for a square before it was opened, with their place, and the square's id now."""
 PATCH_COLUMNS = ("patch_id", "square_id", "grid_id", "looked", "looked_at")
 HOLE_COLUMNS = ("hole_id", "patch_id", "square_id", "grid_id", "x_um", "y_um", "x_px", "y_px", "chosen")
 EXPOSURE_COLUMNS = (
@@ -47,6 +49,7 @@ class SourceRecords:
     """What a reader found; tables without rows where the format says nothing of that level.
 
     squares : SQUARE_COLUMNS; stage position of the centre (um, NaN unknown); LOOK_COLUMNS where they are known
+    stood_for : STOOD_FOR_COLUMNS, of formats that give a square another id when it is opened
     patches : PATCH_COLUMNS; those that a format names without a hole: known of, and looked at or not
     holes : HOLE_COLUMNS; patch_id "" where the format has no patches, x_um, y_um stage position, x_px, y_px
         position on the parent image (columns, rows from its upper left corner unless the reader says otherwise),
@@ -65,6 +68,7 @@ class SourceRecords:
     format: str
     path: Path
     squares: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(SQUARE_COLUMNS)))
+    stood_for: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(STOOD_FOR_COLUMNS)))
     patches: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(PATCH_COLUMNS)))
     holes: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(HOLE_COLUMNS)))
     exposures: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(EXPOSURE_COLUMNS)))
@@ -85,7 +89,7 @@ class SourceRecords:
     def __post_init__(self) -> None:
         """Make every text of the source visible (see `core.names`), and say how many were not: the one border."""
         changed = Changed()
-        for name in ("squares", "patches", "holes", "exposures", "ctf", "further_ctf"):
+        for name in ("squares", "stood_for", "patches", "holes", "exposures", "ctf", "further_ctf"):
             object.__setattr__(self, name, changed.table(getattr(self, name)))
         object.__setattr__(self, "extra", changed.fields(self.extra))
         if self.session_name is not None:

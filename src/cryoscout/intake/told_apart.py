@@ -65,6 +65,8 @@ def grids_told_apart(
         if source.format == FORMAT:
             apart, is_new = _told_apart(source, known)
             is_new_grid |= is_new
+            if stored is not None:
+                apart = _under_their_first_names(apart, stored)
             for item_id, place in _places_of(apart).items():
                 known.setdefault(item_id, place)
             apart = _images_told_apart(apart, images)
@@ -123,7 +125,9 @@ def _stored_places(stored: Session) -> dict[str, _Place]:
 def _places_of(source: SourceRecords) -> dict[str, _Place]:
     """Squares and holes of a source, those that only exposures name among them."""
     places: dict[str, _Place] = {}
-    for table, id_column in ((source.squares, "square_id"), (source.holes, "hole_id")):
+    for table, id_column in (
+        (source.squares, "square_id"), (source.stood_for, "square_id"), (source.holes, "hole_id"),
+    ):  # fmt: skip
         rows = table[[id_column, "x_um", "y_um", "grid_id"]].itertuples(index=False, name=None)
         for item_id, x_um, y_um, grid_id in rows:
             map_id = _map_id(source.extra.get(item_id, {}))
@@ -177,6 +181,31 @@ def _told_apart(source: SourceRecords, known: Mapping[str, _Place]) -> tuple[Sou
     return _renamed(source, names, own_grid, notes), is_new_grid
 
 
+def _under_their_first_names(source: SourceRecords, stored: Session) -> SourceRecords:
+    """The source with squares that were opened since as they are stored: as the polygon or point that stood for them.
+
+    A square that a plan, an operator and results name stays the same square when its map is taken.
+    """
+    known = set(stored.squares["square_id"])
+    names: dict[str, str] = {}
+    for old, now in source.stood_for[["square_id", "now"]].itertuples(index=False, name=None):
+        if old in known and now not in known and old not in names.values():
+            names.setdefault(now, old)
+    if not names:
+        return source
+    shown = ", ".join(f"{old} (map {now})" for now, old in list(names.items())[:NAMES_SHOWN])
+    note = f"squares that were opened since keep the names that they had: {shown}"
+    told = _renamed(source, names, source.session_name or "", [*source.notes, note])
+    # Where a polygon was drawn is where its square stands; what the file says of either item stays with that item.
+    placed = told.squares.assign(
+        **{
+            axis: told.squares[axis].mask(told.squares["square_id"].isin(names.values()))
+            for axis in ("x_um", "y_um")
+        }
+    )
+    return replace(told, squares=placed, extra=source.extra)
+
+
 def _known_elsewhere(item: str, place: _Place, known: Mapping[str, _Place]) -> str | None:
     """The known item that has the label and is where the image was taken, whatever its grid."""
     label = item.partition("#")[0]
@@ -220,6 +249,9 @@ def _renamed(
     return replace(
         source,
         squares=source.squares.assign(square_id=told(source.squares["square_id"]), grid_id=grid_id),
+        stood_for=source.stood_for.assign(
+            square_id=told(source.stood_for["square_id"]), now=told(source.stood_for["now"]), grid_id=grid_id
+        ),
         holes=holes,
         exposures=exposures,
         extra={hole(record): fields for record, fields in source.extra.items()},

@@ -328,16 +328,18 @@ def _plan_section(
     work_list = advice.work_list
     parts = [_route_section(session, request, advice)] if work_list.visits or not work_list.looks else []
     parts += _looks_sections(session, work_list)
-    title = _title_of_plan(advice.setting.label, request, work_list)
+    title = _title_of_plan(advice.setting.label, request, work_list, int(problem.available().sum()))
     return f"{title}.", [*parts, *_drawn_squares(session, request, work_list)]
 
 
-def _title_of_plan(label: str, request: ReportRequest, work_list: WorkList) -> str:
+def _title_of_plan(label: str, request: ReportRequest, work_list: WorkList, n_seen: int) -> str:
+    """n_seen : holes that may be planned"""
     looks = sum(look.in_plan for look in work_list.looks)
     if not work_list.visits and work_list.looks:
         first = work_list.looks[0]
+        seen = "no hole is worth its minutes before a look" if n_seen else "no hole is seen yet"
         return (
-            f"The plan of {label}: no hole is seen yet; open square {first.square} first, of {looks} squares in "
+            f"The plan of {label}: {seen}; open square {first.square} first, of {looks} squares in "
             f"{request.budget_min:g} minutes"
         )
     then = f", then look at {looks} squares or patches" if looks else ""
@@ -370,7 +372,11 @@ def _route_section(session: Session, request: ReportRequest, advice: Advice) -> 
             _words_on_plan(work_list),
             *work_list.notes,
         ],
-        svg=svg_text(route_figure(scene), _title_of_plan(advice.setting.label, request, work_list), "plan"),
+        svg=svg_text(
+            route_figure(scene),
+            _title_of_plan(advice.setting.label, request, work_list, int(advice.problem.available().sum())),
+            "plan",
+        ),
         note=_map_words(scene),
     )
 

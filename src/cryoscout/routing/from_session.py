@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.core.errors import DataError, InputError, UnknownNameError
+from cryoscout.core.hole_tree import StagePlace
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM, check_threshold_angstrom
 from cryoscout.routing.places import Places
 from cryoscout.routing.predictions import Prediction
@@ -142,6 +143,29 @@ def loaded_grid(session: Session, named: str | None) -> int:
             raise UnknownNameError("The loaded grid", named, grids)
         return int(grids.index(named))
     return 0 if len(grids) == 1 and not keeps_grid_switch(session) else NOWHERE
+
+
+def stands_at_a_look(session: Session, loaded: str | None = None) -> StagePlace | None:
+    """The patch or square that the stage stands at because it was looked at after every exposure; None otherwise.
+
+    loaded : id of the grid that is in now; a look at another grid is no place to start from
+    None too where an exposure was taken at no known time: it may be the later one.
+    """
+    tree = session.tree()
+    levels = (
+        (session.squares["looked_at"], tree.place_of_square),
+        (session.patches["looked_at"], tree.place_of_patch),
+    )
+    looks = [(at.max(), int(at.argmax()), place_of) for at, place_of in levels if at.notna().any()]
+    taken = session.exposures.loc[session.exposures["outcome"] != "none", "started_at"]
+    if not looks or taken.isna().any():
+        return None
+    at, index, place_of = max(
+        looks, key=lambda look: look[0]
+    )  # of equal moments the square: it is looked at first
+    place = place_of(index)
+    elsewhere = loaded is not None and place.grid != loaded_grid(session, loaded)
+    return None if elsewhere or (taken >= at).any() else place
 
 
 def start_of_plan(session: Session, from_hole: str | None, as_new: bool, loaded: str | None = None) -> int:

@@ -16,6 +16,7 @@ from cryoscout.routing.look_fit import LOOK_LEVELS, PartedTimes, fit_parted_time
 from cryoscout.routing.time_fit import FEW_EVENTS, LONGEST_PAUSE_S, FittedTimeModel, fit_time_model
 from cryoscout.routing.time_model import PRESETS, TimeModel, time_model_named, with_minutes_per_exposure
 from cryoscout.session.builtin import builtin_looks, load_builtin
+from cryoscout.session.looks import looks_elsewhere
 from cryoscout.session.model import Session
 
 GRIDS_ARE_SESSIONS = frozenset({"epu", "serialem"})
@@ -126,12 +127,12 @@ def parted_times(session: Session) -> PartedTimes | None:
     columns, first = _times_of_exposures(session)
     if session.info.built_in:
         looks = builtin_looks()
-        level = looks["level"].map(dict(zip(LOOK_LEVELS, range(3), strict=True))).to_numpy(dtype=np.int64)
-        looked_at = looks["looked_at"]
     else:
-        of_level = [session.patches["looked_at"].dropna(), session.squares["looked_at"].dropna()]
-        looked_at = pd.concat(of_level)
-        level = np.repeat(np.arange(2, dtype=np.int64), [len(each) for each in of_level])
+        of_places = ((session.patches, "patch"), (session.squares, "square"))
+        own = [places[["looked_at"]].dropna().assign(level=level) for places, level in of_places]
+        looks = pd.concat([*own, looks_elsewhere(session)])
+    looked_at = looks["looked_at"]
+    level = looks["level"].map(dict(zip(LOOK_LEVELS, range(3), strict=True))).to_numpy(dtype=np.int64)
     if not len(looked_at) or pd.isna(first):
         return None
     looked_s = np.asarray((looked_at - first).dt.total_seconds(), dtype=np.float64)

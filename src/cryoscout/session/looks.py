@@ -8,8 +8,29 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cryoscout.session.vendor_fields import unpacked
+
 if TYPE_CHECKING:
     from cryoscout.session.model import Session
+
+
+LOOK_LEVEL, LOOK_AT = "look level", "look at"
+"""Vendor fields of images of places that no table of the session has, because nothing was imaged below them."""
+SAYS_LOOKS_ELSEWHERE = "leginon"
+"""The reader that writes them: its tables name places by what was imaged below them."""
+
+
+def looks_elsewhere(session: Session) -> pd.DataFrame:
+    """Columns level ("patch", "square" or "grid") and looked_at, of looks at places that the session's tables lack."""
+    own = {*session.squares["square_id"], *session.patches["patch_id"]}
+    of_reader = session.vendor_fields["reader"].isin([SAYS_LOOKS_ELSEWHERE, ""])  # "": what records share
+    found = [
+        (fields[LOOK_LEVEL], fields[LOOK_AT])
+        for (_, record), fields in unpacked(session.vendor_fields[of_reader]).items()
+        if LOOK_AT in fields and record not in own
+    ]
+    looks = pd.DataFrame(found, columns=["level", "looked_at"])
+    return looks.assign(looked_at=looks["looked_at"].astype("datetime64[ns]"))
 
 
 def squares_looked_at(session: Session) -> NDArray[np.bool_]:

@@ -37,8 +37,10 @@ from cryoscout.formats.leginon.tables import (
 )
 from cryoscout.formats.text.findings import Deviation
 from cryoscout.session.joins import NAMES_SHOWN, JoinReport, join_by_name
+from cryoscout.session.looks import LOOK_AT, LOOK_LEVEL
 from cryoscout.session.model import Session, SessionInfo, outcome_of_ctf, session_from_holes
 from cryoscout.session.tables import empty_table
+from cryoscout.session.vendor_fields import packed
 
 __all__ = [
     "Deviation",
@@ -331,7 +333,37 @@ def _with_looks(session: Session, tables: Sequence[LeginonTable]) -> Session:
         looked[name] = frame.assign(
             looked_at=at, looked=pd.array([True if each else pd.NA for each in at.notna()], dtype="boolean")
         )
-    return replace(session, **looked)
+    return replace(session, **looked, vendor_fields=_looks_elsewhere(session, tables))
+
+
+def _looks_elsewhere(session: Session, tables: Sequence[LeginonTable]) -> pd.DataFrame:
+    """The vendor fields, with the images of patches, squares and grids below which no exposure is.
+
+    They are no places of the session: an image without an exposure is not an empty place. But they took their time, and
+    what lies between two looks is only known where all looks are.
+    """
+    levels = (("patch", session.patches["patch_id"]), ("square", session.squares["square_id"]))
+    level_of = {
+        name: level for level, names in (*levels, ("grid", session.grids["grid_id"])) for name in names
+    }
+    preset_of_level: dict[str, str] = {}
+    for table in tables:
+        for parsed in table.rows["parsed"]:
+            if parsed.text in level_of:
+                preset_of_level.setdefault(parsed.own.preset, level_of[parsed.text])
+    rows = session.vendor_fields
+    for table in tables:
+        records = {
+            name: {LOOK_LEVEL: preset_of_level[parsed.own.preset], LOOK_AT: str(at)}
+            for name, parsed, at in zip(
+                table.rows["name"], table.rows["parsed"], table.rows["at"], strict=True
+            )
+            if parsed.own.preset in preset_of_level
+            and level_of.get(name) in (None, "grid")
+            and not pd.isna(at)
+        }
+        rows = pd.concat([rows, packed(records, table.path.name, _READER, rows)], ignore_index=True)
+    return rows
 
 
 def _times_of_others(tables: Sequence[LeginonTable], presets: Sequence[str]) -> tuple[str, ...]:

@@ -65,6 +65,9 @@ class Places:
     looked_at: Mapping[str, datetime] = field(
         default_factory=dict
     )  # of squares whose map's image says when, by id
+    stood_for: Mapping[str, str] = field(
+        default_factory=dict
+    )  # polygon or point -> square that it stood for before there was a map, or a polygon around it
 
 
 def places_of(nav: NavFile, patch_radius_um: float, taken: Taken | None = None) -> Places:
@@ -86,8 +89,13 @@ def places_of(nav: NavFile, patch_radius_um: float, taken: Taken | None = None) 
     x_um, y_um = _stage_positions(items, {item.map_id: item for item in maps})
     grid_maps = {item.map_id for item in whole_grid}
     square_ids, notes = _square_ids(items, x_um, y_um, squares, square_of_map, grid_maps)
-    unopened, areas_um2 = polygons(nav, squares)
+    drawn = polygons(nav, squares)
+    unopened = drawn.unopened
     points = points_on_grid_maps(items, (x_um, y_um), square_ids, squares, unopened, grid_maps, taken or {})
+    stood_for = {**drawn.stood_for}
+    stood_for |= {
+        items[row].id: square for row, square in (*points.opened.items(), *points.in_polygons.items())
+    }
     square_ids = [points.exposed.get(row, square) for row, square in enumerate(square_ids)]
     no_holes = {*points.unopened, *points.opened, *points.in_polygons}
     own = [row for row, square in points.exposed.items() if square == items[row].id]
@@ -127,8 +135,9 @@ def places_of(nav: NavFile, patch_radius_um: float, taken: Taken | None = None) 
     if others:
         notes.append(f"{others} points are registration points or corners of montages and no holes")
     return Places(
-        tuple(whole_grid), tuple(squares), tuple(missing), tuple(holes), tuple(notes), more, areas_um2
-    )
+        tuple(whole_grid), tuple(squares), tuple(missing), tuple(holes), tuple(notes), more, drawn.area_um2,
+        stood_for={old: square for old, square in stood_for.items() if old != square},
+    )  # fmt: skip
 
 
 def stage_of_pixel(item: NavItem, x_px: float, y_px: float) -> tuple[float, float]:

@@ -24,6 +24,7 @@ from cryoscout.formats.records import (
     HOLE_COLUMNS,
     LOOK_COLUMNS,
     SQUARE_COLUMNS,
+    STOOD_FOR_COLUMNS,
     SourceRecords,
 )
 from cryoscout.formats.serialem import mdoc as serialem_mdoc
@@ -172,6 +173,7 @@ def _records(
         squares=_square_table(places, grid_id),
         holes=_hole_table(places, placed, grid, grid_id),
         exposures=table,
+        stood_for=_stood_for_table(nav, places, grid_id),
         session_name=grid_id,
         shots=_shots(table),
         # Without a navigator nothing else says which holes image shift reaches from one stage position.
@@ -342,6 +344,13 @@ def _square_table(places: Places, grid_id: str) -> pd.DataFrame:
     )[[*SQUARE_COLUMNS, *LOOK_COLUMNS]]
     numbers = dict.fromkeys(("x_um", "y_um", "area_um2", "brightness"), "float64")
     return table.astype({**numbers, "looked": "boolean", "looked_at": "datetime64[ns]"})
+
+
+def _stood_for_table(nav: NavFile | None, places: Places, grid_id: str) -> pd.DataFrame:
+    items = {item.id: item for item in nav.items} if nav is not None else {}
+    rows = [(old, grid_id, *items[old].stage_um[:2], square) for old, square in places.stood_for.items()]
+    table = pd.DataFrame(rows, columns=list(STOOD_FOR_COLUMNS))
+    return table.astype({"x_um": "float64", "y_um": "float64"})
 
 
 def _hole_table(places: Places, placed: PlacedExposures, grid: int, grid_id: str) -> pd.DataFrame:

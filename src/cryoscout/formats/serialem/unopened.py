@@ -32,8 +32,20 @@ Taken = Mapping[str, Sequence[tuple[float, float]]]
 """Label -> stage positions (um, NaN unknown) of the exposures that name it."""
 
 
-def polygons(nav: NavFile, squares: Sequence[NavItem]) -> tuple[list[NavItem], dict[str, float]]:
-    """Polygons that stand for squares without a map, and the areas of all squares with a polygon, um2, by id."""
+@dataclass(frozen=True)
+class Polygons:
+    """Polygons of the size of a square."""
+
+    unopened: tuple[NavItem, ...]
+    """They stand for squares of which no map was taken."""
+    area_um2: Mapping[str, float]
+    """Of all squares with a polygon, by id."""
+    stood_for: Mapping[str, str]
+    """Polygon -> the square whose map was taken there: what the polygon stood for before."""
+
+
+def polygons(nav: NavFile, squares: Sequence[NavItem]) -> Polygons:
+    """What the polygons of a navigator stand for. squares : maps of squares"""
     drawn = [
         item
         for item in nav.items
@@ -45,18 +57,23 @@ def polygons(nav: NavFile, squares: Sequence[NavItem]) -> tuple[list[NavItem], d
         )
     map_x, map_y = (np.array([item.stage_um[axis] for item in squares]) for axis in (0, 1))
     x, y = (np.array([item.stage_um[axis] for item in drawn]) for axis in (0, 1))
-    inside_a_map = np.zeros(len(drawn), dtype=np.bool_)
-    for square in squares:
-        inside_a_map |= inside(square, x, y)
-    unopened, areas_um2 = [], {}
+    map_around = np.full(len(drawn), -1)
+    for number, square in enumerate(squares):
+        map_around[inside(square, x, y) & (map_around < 0)] = number
+    unopened: list[NavItem] = []
+    areas_um2: dict[str, float] = {}
+    stood_for: dict[str, str] = {}
     for row, item in enumerate(drawn):
         around = np.flatnonzero(inside(item, map_x, map_y))
         if len(around):
             areas_um2[squares[around[0]].id] = area_um2(item)
-        elif not inside_a_map[row]:
+            stood_for[item.id] = squares[around[0]].id
+        elif map_around[row] >= 0:
+            stood_for[item.id] = squares[map_around[row]].id
+        else:
             unopened.append(item)
             areas_um2[item.id] = area_um2(item)
-    return unopened, areas_um2
+    return Polygons(tuple(unopened), areas_um2, stood_for)
 
 
 @dataclass(frozen=True)
@@ -67,9 +84,9 @@ class GridMapPoints:
     """Holes, because exposures were taken there -> square: that of its map, the polygon around it, or its own."""
     unopened: tuple[int, ...]
     """Squares of which no map was taken."""
-    opened: tuple[int, ...]
+    opened: Mapping[int, str]
     """The squares whose maps were taken there."""
-    in_polygons: tuple[int, ...]
+    in_polygons: Mapping[int, str]
     """The squares of the polygons around them."""
 
     def notes(self) -> list[str]:
@@ -107,7 +124,8 @@ def points_on_grid_maps(
     rows = [row for row, item in enumerate(items) if item.drawn_id in grid_maps]
     polygon_of = _polygons_around([row for row in rows if not square_ids[row]], places_um, unopened)
     exposed: dict[int, str] = {}
-    alone, opened = [], []
+    alone: list[int] = []
+    opened: dict[int, str] = {}
     for row in rows:
         item = items[row]
         if _is_exposed(places_um[0][row], places_um[1][row], taken.get(item.label, ())):
@@ -115,9 +133,9 @@ def points_on_grid_maps(
         elif not square_ids[row] and row not in polygon_of:
             alone.append(row)
         elif (square := map_of.get(square_ids[row])) is not None and _is_its_middle(item, square):
-            opened.append(row)
-    in_polygons = tuple(row for row in polygon_of if row not in exposed)
-    return GridMapPoints(exposed, tuple(alone), tuple(opened), in_polygons)
+            opened[row] = square.id
+    in_polygons = {row: polygon for row, polygon in polygon_of.items() if row not in exposed}
+    return GridMapPoints(exposed, tuple(alone), opened, in_polygons)
 
 
 def _polygons_around(

@@ -67,6 +67,10 @@ from cryoscout.formats.text.yaml_values import YamlMapping, read_yaml
 FORMAT = "smartscope"
 _OPENED = ("acquired", "processed", "targets_selected", "selected", "targets_picked", "completed")
 """Of a square: its image was taken."""
+_GIVEN_UP = ("error", "skipped")
+"""Of a square: SmartScope tried it, or passed it by, and will not open it."""
+_UNDER_WAY = ("queued", "started")
+"""Of a square: SmartScope is about to open it."""
 IMAGED = ("acquired", "processed", "completed")
 CTF_FIELDS: dict[str, tuple[str, float]] = {
     "defocus": ("defocus_um", UM_PER_ANGSTROM),
@@ -92,6 +96,8 @@ class FoundRecords:
     stage_of_hole: dict[str, tuple[float, float]] = field(default_factory=dict)
     stage_of_group: dict[str, tuple[float, float]] = field(default_factory=dict)
     group_of_hole: dict[str, str] = field(default_factory=dict)
+    given_up: list[str] = field(default_factory=list)
+    under_way: list[str] = field(default_factory=list)
 
     def add_square(
         self, record: Record, grid_id: str, findings: Findings, atlas_pixel_angstrom: float = math.nan
@@ -106,7 +112,10 @@ class FoundRecords:
             return None
         x_um, y_um, _, _ = reader.position()
         status = reader.text("status")
-        looked = True if status in _OPENED else pd.NA
+        looked = True if status in (*_OPENED, *_GIVEN_UP) else pd.NA
+        for listed, known in ((self.given_up, _GIVEN_UP), (self.under_way, _UNDER_WAY)):
+            if status in known:
+                listed.append(square_id)
         looked_at = reader.moment("completion_time") if status in _OPENED else pd.NaT
         shown_as = (reader.area_um2(atlas_pixel_angstrom), reader.grey_level())
         self.squares[square_id] = (square_id, grid_id, x_um, y_um, *shown_as, looked, looked_at)
@@ -178,6 +187,16 @@ class FoundRecords:
         if len(exposures):
             all_notes.append(
                 "SmartScope does not write when an exposure was started: times must come from elsewhere"
+            )
+        if self.given_up:
+            all_notes.append(
+                f"{len(self.given_up)} squares have the status error or skipped (first: {self.given_up[0]}): they "
+                "count as looked at, and none of them is opened by a plan"
+            )
+        if self.under_way:
+            all_notes.append(
+                f"{len(self.under_way)} squares are queued or started in SmartScope and were not imaged yet (first: "
+                f"{self.under_way[0]}): a plan may name them too"
             )
         unknown = sum(math.isnan(x_um) for x_um, _ in self.stage_of_hole.values())
         if unknown:

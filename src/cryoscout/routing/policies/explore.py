@@ -41,7 +41,7 @@ DRAWS = 200
 FORECAST_DRAWS = 500
 """Whole truths behind a forecast of the final count."""
 MOST_LISTED = 40
-"""Squares that are listed with a value; more than anybody opens before the plan is made anew."""
+"""Squares that are listed with a value where the minutes do not reach further; more than anybody looks through."""
 
 
 class ExploreSettings(Settings):
@@ -111,16 +111,19 @@ class Explore(Adaptive):
         rng: np.random.Generator,
         most: int = MOST_LISTED,
         first: Sequence[int] = (),
+        *,
+        whole_plan: bool = False,
     ) -> list[PlaceValue]:
         """The `most` best squares with something unseen: what is opened next as far as is known now.
 
         first : squares that are listed before all others, where a look at them fits
+        whole_plan : more than `most` where the plan reaches further: all that it opens
         """
         if not self._problem.has_unseen:
             return []
         valued = self._valued(observation)
         assert self._unseen is not None  # noqa: S101  # made with the values
-        return valued.place_values(self._unseen, rng, most, first)
+        return valued.place_values(self._unseen, rng, most, first, whole_plan=whole_plan)
 
     def final_count(
         self, observation: Observation, rng: np.random.Generator, draws: int = FORECAST_DRAWS
@@ -343,10 +346,17 @@ class _Valued:
         return np.rint(by_moments(parts, counts, until_min)).astype(np.int64)
 
     def place_values(
-        self, unseen: UnseenPlaces, rng: np.random.Generator, most: int, first: Sequence[int]
+        self,
+        unseen: UnseenPlaces,
+        rng: np.random.Generator,
+        most: int,
+        first: Sequence[int],
+        *,
+        whole_plan: bool = False,
     ) -> list[PlaceValue]:
         """Of the squares with something unseen that fits, `first` first, then the best rate, `most` at most.
 
+        whole_plan : beyond `most` too, as long as the minutes that are left reach
         Where no hole would be worth its minutes at the price, all of them count.
         """
         problem, places = self.problem, self.problem.places
@@ -366,7 +376,12 @@ class _Valued:
         seed = int(rng.integers(2**63))  # one for all: what is alike has the same interval
         listed = [square for square in first if np.isfinite(rates[square])]
         best = order_best_first(rates).tolist()[: int(np.isfinite(rates).sum())]
-        for square in list(dict.fromkeys([*listed, *best]))[:most]:
+        reached_min = 0.0
+        for number, square in enumerate(dict.fromkeys([*listed, *best])):
+            opens = bool(self.group_in_plan[square]) and reached_min < self.left_min
+            if number >= most and not (whole_plan and opens):
+                break
+            reached_min += float(whole_min[square]) if opens else 0.0
             n_patches = int(self.unseen_patches[square]) if places.square_looked[square] else None
             good, holes, patches = draw_looks(
                 unseen, square, n_patches, float(least_p[square]), float(goes_on[square]), DRAWS,
