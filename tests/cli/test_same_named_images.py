@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from cryoscout.intake.assemble import assemble
 from cryoscout.intake.read import read_sources
 from cryoscout.session.store import SessionStore
@@ -24,7 +26,7 @@ def two_folders(tmp_path, later="09:39:08"):
             f"[FrameSet = 0]\nStagePosition = {x_um}.4 20\nSubFramePath = b_0001.tif\nNavigatorLabel = 21\n"
             f"DateTime = 08-Oct-2021  {at}\n"
         )
-    (tmp_path / "ctf.csv").write_text("micrograph,ctf\nraw/B/b_0001.mrc,3.5\n")
+    (tmp_path / "ctf.csv").write_text("micrograph,ctf\nraw/b_0001.mrc,3.5\n")
     return tmp_path / "A", tmp_path / "B"
 
 
@@ -92,3 +94,48 @@ def test_an_image_at_the_same_place_is_the_same_whenever_a_file_says_it_was_take
     movie.write_text(movie.read_text().replace("300.4 20", "100.4 20"))
     (b / "gridB.nav").unlink()
     assert list(holes_of_exposures(assemble(read_sources((a, b)).records).session)) == ["b_0001"]
+
+
+STAR = "data_\n\nloop_\n_rlnMicrographName #1\n_rlnCtfMaxResolution #2\n"
+
+
+def results_of(place):
+    with SessionStore.open(place) as store:
+        rows = store.load().exposures
+    return dict(zip(rows["exposure_id"], rows["ctf_max_res_angstrom"].fillna(0), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("movies", "results"),
+    [(("A", "B"), {"b_0001": 4.0, "B/b_0001": 5.0}), (("raw", "raw"), {"b_0001": 0.0, "B/b_0001": 5.0})],
+)
+def test_the_folder_of_a_result_tells_which_image_it_is_of(tmp_path, cli, movies, results):
+    for folder, movie in zip(two_folders(tmp_path), movies, strict=True):
+        text = (folder / "b_0001.tif.mdoc").read_text()
+        (folder / "b_0001.tif.mdoc").write_text(text.replace("= b_0001.tif", f"= X:\\{movie}\\b_0001.tif"))
+    (tmp_path / "ctf.star").write_text(
+        f"{STAR}MotionCorr/job002/A/b_0001.mrc 4.0\nMotionCorr/job002/B/b_0001.mrc 5.0\n"
+    )
+    (tmp_path / "ctf.csv").write_text("path,ctf\nraw/A/b_0001.mrc,4.0\nraw/B/b_0001.mrc,5.0\n")
+    for number, table in enumerate(("ctf.star", "ctf.csv")):
+        assert cli(f"import A B {table} -o run{number}.session").code == 0
+        assert results_of(tmp_path / f"run{number}.session") == results
+    (tmp_path / "later.star").write_text(f"{STAR}MotionCorr/job002/B/b_0001.mrc 3.0\n")
+    assert cli("import later.star -o run0.session --update").code == 0
+    assert results_of(tmp_path / "run0.session") == results | {"B/b_0001": 3.0}
+
+
+def test_results_of_one_name_in_two_folders_join_no_single_image(tmp_path, cli):
+    two_folders(tmp_path)
+    (tmp_path / "ctf.star").write_text(f"{STAR}job2/A/b_0001.mrc 4.0\njob2/B/b_0001.mrc 5.0\n")
+    answer = cli("import A ctf.star -o run.session --allow-unjoined")
+    assert "0 of 2 joined; 2 not (2 stand in several folders under one name; first: b_0001" in " ".join(
+        answer.out.split()
+    )
+    assert results_of(tmp_path / "run.session") == {"b_0001": 0.0}
+
+
+def test_numbers_that_begin_anew_in_each_square_keep_their_results(tmp_path, cli):
+    (tmp_path / "h.csv").write_text("square,hole,stage x,stage y,ctf\nA,1,0,0,4\nB,1,100,0,6\n")
+    assert cli("import h.csv -o run.session").code == 0
+    assert results_of(tmp_path / "run.session") == {"1": 4.0, "B/1": 6.0}

@@ -33,6 +33,8 @@ EXPOSURE_COLUMNS = (
     "shift_y_um",
 )
 CTF_COLUMNS = ("name", "ctf_max_res_angstrom", "line")
+OF_FOLDER = "of_folder"
+"""Of results, where their names have one: the name of the folder, which tells images of one name apart; not stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,10 @@ class SourceRecords:
         suffixes; hole_id "" where unknown; `shot_key` tells the shots of a hole apart (acquisition area id, MultiShot
         position); started_at naive microscope time; the stage position is the same for a run of image-shift
         exposures, the shift places hole and shot inside it
-    ctf : CTF_COLUMNS and whatever else the format has; resolutions as written (inf and >= 100 are failed fits)
+    ctf : CTF_COLUMNS, OF_FOLDER and whatever else the format has; resolutions as written (inf and >= 100 are failed
+        fits)
     further_ctf : as `ctf`; further runs of its images, of which the reader chose the one in `ctf`: kept, never counted
+    without_result : name, line; images that a table of results names whose result is not there yet
     extra : vendor fields without a place in the tables, by record id, so that nothing is lost; a reader with many
         records gives VendorFields, which hold once what the records share
     Further columns of squares, holes and exposures are vendor fields too.
@@ -74,6 +78,7 @@ class SourceRecords:
     exposures: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(EXPOSURE_COLUMNS)))
     ctf: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(CTF_COLUMNS)))
     further_ctf: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(CTF_COLUMNS)))
+    without_result: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["name", "line"]))
     session_name: str | None = None
     shots: int | None = None
     """Shots per hole where the format says so."""
@@ -89,7 +94,16 @@ class SourceRecords:
     def __post_init__(self) -> None:
         """Make every text of the source visible (see `core.names`), and say how many were not: the one border."""
         changed = Changed()
-        for name in ("squares", "stood_for", "patches", "holes", "exposures", "ctf", "further_ctf"):
+        for name in (
+            "squares",
+            "stood_for",
+            "patches",
+            "holes",
+            "exposures",
+            "ctf",
+            "further_ctf",
+            "without_result",
+        ):
             object.__setattr__(self, name, changed.table(getattr(self, name)))
         object.__setattr__(self, "extra", changed.fields(self.extra))
         if self.session_name is not None:

@@ -29,7 +29,7 @@ from cryoscout.formats.records import EXPOSURE_COLUMNS, SourceRecords
 from cryoscout.formats.registry import BY_NAME, FORMATS
 from cryoscout.intake.assemble_ctf import with_results
 from cryoscout.intake.assemble_fields import vendor_fields
-from cryoscout.intake.assemble_names import joined_by_name
+from cryoscout.intake.assemble_names import joined_by_name, movie_folders
 from cryoscout.intake.assemble_places import Places, places_of_sources
 from cryoscout.intake.assemble_shots import Shots, as_shots, with_shots_again
 from cryoscout.intake.told_apart import grids_told_apart
@@ -86,7 +86,16 @@ def assemble(
     sources = [with_shots_again(source, found.again) for source in sources]
     exposures, time_reports = _with_times(found.rows, tables)
     known_runs = renamed(_stored_table("ctf_runs", stored), found.new_ids)
-    results = with_results(exposures, sources, known_runs, found.again)
+    results = with_results(
+        exposures,
+        sources,
+        known_runs,
+        found.again,
+        own_format=chosen[0].format if chosen else None,
+        movie_folders=movie_folders(
+            exposures["exposure_id"].tolist(), _stored_table("vendor_fields", stored), sources
+        ),
+    )
     session = Session(
         stored.name if stored is not None else _plain_name(name or _name_of(chosen)),
         _info(chosen, stored, found.shots, results.exposures),

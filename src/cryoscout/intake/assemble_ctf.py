@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cryoscout.core.names import name_of_source
 from cryoscout.formats.records import CTF_COLUMNS as OWN_COLUMNS
-from cryoscout.formats.records import SourceRecords
+from cryoscout.formats.records import OF_FOLDER, SourceRecords
 from cryoscout.intake.assemble_names import joined_by_name
 from cryoscout.session.ctf_runs import has_failed
 from cryoscout.session.joins import JoinReport
@@ -47,12 +47,17 @@ def with_results(
     sources: Sequence[SourceRecords],
     known: pd.DataFrame,
     again: Mapping[str, str] | None = None,
+    *,
+    own_format: str | None = None,
+    movie_folders: Mapping[str, str] | None = None,
 ) -> Results:
     """Join the results of all sources to exposures, and choose the best run of each anew.
 
     exposures : exposure_id, outcome, ctf_max_res_angstrom and what else the table has, those of the stored session too
     known : `ctf_runs` of the stored session
     again : images of shots that were taken before -> the exposure of the shot, whose further runs their results are
+    own_format : of the sources that say places, whose results name exposures as they call them
+    movie_folders : see `joined_by_name`
     """
     result = Results(exposures, known)
     ids = exposures["exposure_id"].tolist()
@@ -63,7 +68,16 @@ def with_results(
                 continue
             what = f"{CTF_RESULTS} {name_of_source(source.path)} ({source.format})"
             other_ids = table["image_id"].tolist() if "image_id" in table else None
-            place, report = joined_by_name(table["name"].tolist(), other_ids, ids, what, again)
+            place, report = joined_by_name(
+                table["name"].tolist(),
+                other_ids,
+                ids,
+                what,
+                again,
+                folders=table[OF_FOLDER].tolist() if OF_FOLDER in table else None,
+                movie_folders=movie_folders,
+                own_ids=set(source.exposures["exposure_id"]) if source.format == own_format else (),
+            )
             if is_choice:
                 result.reports.append(report)
             found.append(_runs_of(table, place, exposures["exposure_id"], source).assign(is_choice=is_choice))
@@ -88,7 +102,7 @@ def _runs_of(
     """The results that joined as rows of `ctf_runs`, without number and choice."""
     rows = table[place >= 0].reset_index(drop=True)
     of = exposure_ids.to_numpy(dtype=object)[place[place >= 0]]
-    others = [column for column in rows.columns if column not in (*OWN_COLUMNS, *CTF_COLUMNS)]
+    others = [column for column in rows.columns if column not in (*OWN_COLUMNS, OF_FOLDER, *CTF_COLUMNS)]
     texts = {str(column): rows[column].tolist() for column in others}
     resolution = rows["ctf_max_res_angstrom"].to_numpy(dtype=np.float64)
     made = {

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryoscout.formats.ctf.names import LONGEST_NAME, exposure_name
+from cryoscout.formats.ctf.names import LONGEST_NAME, exposure_name, folder_of
 
 EPU = "FoilHole_19513699_Data_19508496_19508498_20230919_154056"
 LEGINON = "24jan05a_grid1_00008gr_00011sq_v01_00002hl_v01_00005en-a"
@@ -35,6 +35,15 @@ LEGINON = "24jan05a_grid1_00008gr_00011sq_v01_00002hl_v01_00005en-a"
         (f"{LEGINON}.mrc", LEGINON),
         (f"{LEGINON}-DW.mrc", LEGINON),
         ("name.with.dots.mrc", "name.with.dots"),
+        (f"X:\\frames\\{LEGINON}.frames.mrc", LEGINON),
+        (f"rawdata/{LEGINON}.frames.tif", LEGINON),
+        (f"rawdata/{LEGINON}.frames.eer", LEGINON),
+        (f"MotionCorr/job002/Movies/{LEGINON}_frames.mrc", LEGINON),
+        (
+            f"J3/motioncorrected/009364081384628432098_{LEGINON}.frames_patch_aligned_doseweighted.mrc",
+            LEGINON,
+        ),
+        (f"MotionCorr/job002/Movies/{EPU}_Fractions_motion_corrected.mrc", EPU),
         ("_DW", "_DW"),
         (".mrc", ".mrc"),
         ("", ""),
@@ -65,3 +74,18 @@ def test_a_name_of_a_hostile_length_is_left_as_it_is():
     name = "_patch_aligned" * 100_000 + "."
     assert len(name) > LONGEST_NAME
     assert exposure_name(f"folder/{name}") == name
+
+
+@pytest.mark.parametrize(
+    ("written", "folder"),
+    [
+        ("MotionCorr/job002/g2/a_0001.mrc", "g2"),
+        ("X:\\frames\\g2\\a_0001.tif", "g2"),
+        ("000003@g2/a_0001.mrcs", "g2"),
+        (">g2/a_0001.mrc", "g2"),
+        ("a_0001.mrc", ""),
+        ("", ""),
+    ],
+)
+def test_the_folder_of_a_micrograph_is_the_last_of_its_path(written, folder):
+    assert folder_of(written) == folder

@@ -98,7 +98,7 @@ def test_a_folder_gives_all_results_without_the_averages(tmp_path):
 
 def test_a_bad_file_in_a_folder_is_left_out_permissively_and_named(tmp_path):
     written(tmp_path, header() + ROW_4 + "\n", "a.txt")
-    written(tmp_path, header(name="x/a.mrc") + ROW_4 + "\n", "b.txt")
+    written(tmp_path, header(name="x/data/a.mrc") + ROW_4 + "\n", "b.txt")
     written(tmp_path, header(name="c.mrc"), "c.txt")
     with pytest.raises(FileFormatError, match=r"b\.txt, line 6: an exposure must stand once\. Got 'a' again"):
         read_source(tmp_path)

@@ -139,7 +139,7 @@ def test_a_star_file_without_micrographs_and_one_with_two_tables_are_refused(tmp
         ("d.mrc 1 deep 1 1 1 1 4", "rlnDefocusU must be a finite number. Got 'deep' instead."),
         ('"" 1 1 1 1 1 1 4', "a micrograph must have a name. Got none instead."),
         (
-            "x/b_DW.mrc 1 1 1 1 1 1 4",
+            "x/Movies/b_DW.mrc 1 1 1 1 1 1 4",
             "an exposure must stand once. Got 'b' again instead (first on line 13).",
         ),
     ],
@@ -268,3 +268,13 @@ def test_the_folder_of_a_job_gives_its_table(tmp_path):
     assert len(read_source(job).ctf) == 3
     assert read_source(job).notes[0] == "the table of the job in job003"
     assert validate(job) == []
+
+
+def test_good_micrographs_of_one_name_in_two_folders_are_told_apart(tmp_path):
+    table = tmp_path / "micrographs_ctf.star"
+    write_micrographs(table, ["job2/A/b_1.mrc", "job2/B/b_1.mrc", "job2/B/b_2.mrc"], [4.0, 5.0, 6.0])
+    report = write_good_micrographs(table, tmp_path / "good.star", ["B/b_1", "b_2", "b_1"])
+    assert (report.found, report.joined, report.first_not_joined) == (3, 2, ("b_1",))
+    kept = (tmp_path / "good.star").read_text()
+    assert "B/b_1.mrc" in kept
+    assert "A/b_1.mrc" not in kept

@@ -49,7 +49,7 @@ def test_a_full_table_gives_every_level(tmp_path):
     ]
     assert records.exposures["started_at"].isna().tolist() == [False, False, True]
     assert records.exposures["Operator"].tolist() == ["ann", "ann", "bob, too"]
-    assert records.ctf.to_numpy().tolist() == [["a", 4.5, 2], ["b", math.inf, 3]]
+    assert records.ctf.to_numpy().tolist() == [["a", 4.5, 2, "data"], ["b", math.inf, 3, "data"]]
     assert records.notes == (
         "columns kept but not used: Operator",
         "1 of 3 exposures have no CTF result yet",

@@ -22,8 +22,9 @@ import pandas as pd
 from cryoscout.core.errors import FileFormatError
 from cryoscout.core.telling import Step, no_step
 from cryoscout.core.units import is_failed_fit
-from cryoscout.formats.ctf.names import exposure_name
+from cryoscout.formats.ctf.names import exposure_name, folder_of
 from cryoscout.formats.limits import low_resolution_problem
+from cryoscout.formats.records import OF_FOLDER
 from cryoscout.formats.text.findings import Deviation, Findings, UnreadableError, read_start
 
 HEAD_BYTES = 64 * 1024
@@ -104,7 +105,7 @@ def holds_one(folder: Path, suffixes: Collection[str], is_result: Callable[[Path
 
 @dataclass
 class CtfRows:
-    """Collects the results of one source; each exposure stands once."""
+    """Collects the results of one source; each exposure stands once, those of one name in several folders apart."""
 
     names: list[str] = field(default_factory=list)
     resolutions: list[float] = field(default_factory=list)
@@ -112,7 +113,8 @@ class CtfRows:
     others: dict[str, list[float | str | None]] = field(default_factory=dict)
     exchanged: int = 0
     """Results whose file has the smaller defocus first."""
-    _first: dict[str, str] = field(default_factory=dict)
+    folders: list[str] = field(default_factory=list)
+    _first: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def add(
         self,
@@ -129,14 +131,16 @@ class CtfRows:
         written_name : name or path of the micrograph     resolution : angstrom, as written
         others : further columns, see the module     line, element : where it stands
         """
-        name = exposure_name(written_name)
+        name, folder = exposure_name(written_name), folder_of(written_name)
         where = f"line {line}" if line is not None else f"{element}"
         if not name:
             findings.deviates("a micrograph must have a name. Got none instead.", line, element)
             return False
-        if name in self._first:
+        known = self._first.get(name, {})
+        first = known.get(folder) or (next(iter(known.values()), None) if not folder else known.get(""))
+        if first is not None:
             findings.deviates(
-                f"an exposure must stand once. Got {shown(name)} again instead (first on {self._first[name]}).",
+                f"an exposure must stand once. Got {shown(name)} again instead (first on {first}).",
                 line,
                 element,
             )
@@ -145,7 +149,8 @@ class CtfRows:
         if problem is not None:
             findings.deviates(problem, line, element)
             return False
-        self._first[name] = where
+        self._first.setdefault(name, {})[folder] = where
+        self.folders.append(folder)
         others, exchanged = _larger_first(others)
         self.exchanged += exchanged
         for column in others.keys() - self.others.keys():
@@ -167,6 +172,7 @@ class CtfRows:
                 "ctf_max_res_angstrom": pd.Series(self.resolutions, dtype="float64"),
                 "line": pd.array(self.lines, dtype="Int64"),
                 **{column: self.others[column] for column in first + sorted(rest)},
+                **({OF_FOLDER: pd.Series(self.folders, dtype="str")} if any(self.folders) else {}),
             }
         )
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from cryoscout.core.errors import FileFormatError, InputError
 from cryoscout.core.telling import Step, no_step
 from cryoscout.formats.ctf import star
-from cryoscout.formats.ctf.names import exposure_name, name_without_dots
+from cryoscout.formats.ctf.names import exposure_name, folder_of, name_without_dots
 from cryoscout.formats.ctf.records import UM_PER_ANGSTROM, CtfRows, deviations_of, head_text, scaled
 from cryoscout.formats.ctf.star import StarTable, read_tables, write_star
 from cryoscout.formats.records import SourceRecords
@@ -188,7 +188,8 @@ def _optics(tables: Sequence[StarTable]) -> dict[str, dict[str, str]]:
 def write_good_micrographs(source: Path, target: Path, good: Collection[str]) -> JoinReport:
     """Copy a table of micrographs with only the rows of the good ones; optics groups and all columns stay.
 
-    good : names of exposures or micrographs, joined as `exposure_name` reads them
+    good : names of exposures or micrographs, joined as `exposure_name` reads them; those of one name in several
+        folders as FOLDER/NAME alone
     Returns how many of them the table has. Raises FileFormatError for a source that is no table of micrographs,
     InputError when none of them is in it or the target is the source.
     """
@@ -196,13 +197,16 @@ def write_good_micrographs(source: Path, target: Path, good: Collection[str]) ->
         raise InputError(f"The target must be another file than the source. Got {target} for both instead.")
     tables = star.read_star(source).tables
     table = micrographs_of(source, tables)
-    names = [exposure_name(name) for name in table.column(MOVIE if MOVIE in table.columns else MICROGRAPH)]
+    names = _told_apart(table.column(MOVIE if MOVIE in table.columns else MICROGRAPH))
+    in_folders = {name for name in names if "/" in name}
     # Without dots only what is not there with them: a.b_1 and a_b_1 are two names.
-    exact = {exposure_name(name) for name in good}
+    exact = {name if name in in_folders else exposure_name(name) for name in good}
     loose = {name_without_dots(name) for name in exact.difference(names)}
     wanted = sorted(exact.intersection(names) | loose)
+    as_written = exact | in_folders
     names = [
-        plain if name not in exact and (plain := name_without_dots(name)) in loose else name for name in names
+        plain if name not in as_written and (plain := name_without_dots(name)) in loose else name
+        for name in names
     ]
     in_table = dict.fromkeys(names)
     _, report = join_by_name(
@@ -222,6 +226,18 @@ def write_good_micrographs(source: Path, target: Path, good: Collection[str]) ->
     )
     write_star(target, [kept if each is table else each for each in tables])
     return report
+
+
+def _told_apart(written: Sequence[str]) -> list[str]:
+    """The exposure of each micrograph, FOLDER/NAME where the table has a name in several folders."""
+    names = [exposure_name(each) for each in written]
+    folders_of: dict[str, set[str]] = {}
+    for name, each in zip(names, written, strict=True):
+        folders_of.setdefault(name, set()).add(folder_of(each))
+    return [
+        f"{folder_of(each)}/{name}" if len(folders_of[name]) > 1 else name
+        for name, each in zip(names, written, strict=True)
+    ]
 
 
 def write_micrographs(path: Path, names: Sequence[str], ctf_max_res_angstrom: Sequence[float]) -> None:

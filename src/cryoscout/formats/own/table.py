@@ -49,7 +49,7 @@ import pandas as pd
 
 from cryoscout.core.errors import FileFormatError, InputError
 from cryoscout.core.telling import Step, no_step
-from cryoscout.formats.ctf.names import exposure_name
+from cryoscout.formats.ctf.names import exposure_name, folder_of
 from cryoscout.formats.ctf.records import deviations_of, parse_number, resolution_problem, shown
 from cryoscout.formats.limits import low_resolution_problem, pixel_problem, stage_problem
 from cryoscout.formats.own.cells import NO_VALUE, CellLines, header_of, plain_header
@@ -66,7 +66,7 @@ from cryoscout.formats.own.columns import (
     map_of,
 )
 from cryoscout.formats.own.times import parse_time
-from cryoscout.formats.records import EXPOSURE_COLUMNS, HOLE_COLUMNS, SQUARE_COLUMNS, SourceRecords
+from cryoscout.formats.records import EXPOSURE_COLUMNS, HOLE_COLUMNS, OF_FOLDER, SQUARE_COLUMNS, SourceRecords
 from cryoscout.formats.text.findings import Deviation, Findings
 
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
@@ -200,6 +200,8 @@ class _Columns:
     told_apart: dict[str, str] = field(default_factory=dict)
     """Holes and squares whose id stands for another place too: id that we gave -> "hole" or "square"."""
     exposure_lines: dict[str, int] = field(default_factory=dict)
+    folders: dict[str, str] = field(default_factory=dict)
+    """Exposure -> the folder that its path ends in, "" for none."""
     ctf: list[tuple[str, float, int]] = field(default_factory=list)
     shots: dict[str, int] = field(default_factory=dict)
     left_open: list[str] = field(default_factory=list)
@@ -231,6 +233,8 @@ def _records(table: GenericTable, findings: Findings) -> SourceRecords:
                 f"are in, such as {given[0]}"
             )
     ctf = pd.DataFrame(columns.ctf, columns=["name", "ctf_max_res_angstrom", "line"])
+    if any(columns.folders.values()):
+        ctf = ctf.assign(**{OF_FOLDER: [columns.folders.get(each, "") for each in ctf["name"]]})
     square_rows = [(square, grid, np.nan, np.nan) for square, grid in columns.squares.items()]
     return SourceRecords(
         format="generic",
@@ -274,6 +278,11 @@ def _take(table: GenericTable, columns: _Columns, line: int, row: list[str]) -> 
     # Nothing says that the hole was imaged: no exposure of its own, no time, no result.
     if parse_number(resolution) == 0 and plain_header(table.header[table.roles["ctf"]]) in LIVE_RESOLUTION:
         resolution = ""
+    if "hole" not in table.roles and exposure_id in columns.exposure_lines:
+        # Results of images of one name in two folders.
+        folder = folder_of(written)
+        if folder and columns.folders[exposure_id] not in ("", folder):
+            exposure_id = f"{folder}/{exposure_id}"
     told = (written if "exposure" in table.roles else "", time, resolution)
     is_hole_alone = bool(hole_id) and all(text.lower() in NO_VALUE for text in told)
     written = hole_id if is_hole_alone else written
@@ -319,6 +328,7 @@ def _take(table: GenericTable, columns: _Columns, line: int, row: list[str]) -> 
     if is_hole_alone:
         return None
     columns.exposure_lines[exposure_id] = line
+    columns.folders[exposure_id] = folder_of(written) if "exposure" in table.roles else ""
     shot_key = ""
     if hole_id:
         columns.shots[hole_id] = shot = columns.shots.get(hole_id, 0) + 1

@@ -33,6 +33,7 @@ from cryoscout.formats.serialem.autodoc import (
 from cryoscout.formats.serialem.nav import label_of_item
 from cryoscout.formats.text.findings import Deviation, Findings
 
+MOVIE_PATH = "SubFramePath"
 Z_VALUE, FRAME_SET, MONT_SECTION, IMAGE = "ZValue", "FrameSet", "MontSection", "Image"
 SECTION_KINDS = (Z_VALUE, FRAME_SET, MONT_SECTION, IMAGE)
 
@@ -102,7 +103,7 @@ class MdocSection:
     image_shift: tuple[float, float]  # in the microscope's units; NaN unknown
     navigator_label: str  # of the operator's item; "" where the image was not taken by Acquire at Items
     multishot: MultiShot | None  # None where the image is no shot of a pattern
-    movie: str  # name of SubFramePath without folder, "" none
+    movie: str  # name of MOVIE_PATH without folder, "" none
     frame_doses: tuple[tuple[float, int], ...]  # (e/angstrom^2 per frame, frames)
     numbers: dict[str, tuple[float, ...]]  # by the keys of MDOC_NUMBERS
     section: Section = field(repr=False)
@@ -222,7 +223,7 @@ def _read_section(section: Section, findings: Findings) -> MdocSection | None:
         image_shift=(shift_x, shift_y),
         navigator_label=label_of_item(section.get("NavigatorLabel") or ""),
         multishot=_multishot(section, findings),
-        movie=file_name(section.get("SubFramePath")),
+        movie=file_name(section.get(MOVIE_PATH)),
         frame_doses=_frame_doses(section, findings),
         numbers=numbers,
         section=section,
