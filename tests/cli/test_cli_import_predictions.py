@@ -91,7 +91,7 @@ def test_holes_without_a_value_get_the_mean_and_are_counted(cli, nav, tmp_path):
         (
             "12,0.5\n12,0.6",
             "p_good",
-            "line 3: a name must stand once. Got '12' again instead (first on line 2).",
+            "line 3: a name must stand once in its square and grid. Got '12' again instead (first on line 2).",
         ),
         (",0.5", "p_good", "line 2: a line must name its hole or exposure. Got nothing instead."),
         (
@@ -171,3 +171,113 @@ def test_python_adds_predictions_with_the_columns_that_are_needed(nav, tmp_path)
         assert store.load().prediction("res", 6.0).tolist() == [1.0] * 40
         with pytest.raises(DataError, match="missing: model_id"):
             store.add_predictions(pd.DataFrame({"hole_id": holes, "p_good": 0.25}))
+
+
+FOUR = "grid,square,hole,stage x um,stage y um\ng,A,1,0,0\ng,A,2,2,0\ng,B,1,100,0\ng,B,2,102,0\n"
+NO_SUCH = "the square or grid that they say has no such hole"
+SEVERAL = "holes of several squares or grids have the name: say which in columns grid and square"
+
+
+def own_of(place, holes=4) -> dict[str, float]:
+    """Of the newest model, the p_good of holes that the table gave one."""
+    with SessionStore.open(place) as store:
+        rows = store.load().predictions.iloc[-holes:]
+    rows = (
+        rows[rows["p_good"] != rows["p_good"].mode().iloc[0]] if rows["p_good"].duplicated().any() else rows
+    )
+    return dict(zip(rows["hole_id"], rows["p_good"], strict=True))
+
+
+@pytest.fixture
+def four(cli, tmp_path) -> str:
+    """Numbers of holes that begin anew in each square: 1, 2, B/1, B/2."""
+    (tmp_path / "h4.csv").write_text(FOUR)
+    assert cli("import h4.csv -o four.session").code == 0
+    return "four.session"
+
+
+@pytest.mark.parametrize(
+    ("table", "given", "why"),
+    [
+        ("grid,square,hole,p\ng,A,2,0.5\ng,B,1,0.95\n", {"2": 0.5, "B/1": 0.95}, None),
+        (
+            "grid,square,hole,p\ng,A,1,0.1\ng,A,2,0.2\ng,B,1,0.8\ng,B,2,0.9\n",
+            {"1": 0.1, "2": 0.2, "B/1": 0.8, "B/2": 0.9},
+            None,
+        ),
+        ("square,hole,p\nA,1,0.1\nB,B/2,0.9\n", {"1": 0.1, "B/2": 0.9}, None),
+        ("hole,p\n1,0.1\nB/1,0.9\n", {"1": 0.1, "B/1": 0.9}, None),
+        ("square,hole,p\nA,2,0.1\nA,B/1,0.5\nC,1,0.7\nB,2,0.9\n", {"2": 0.1, "B/2": 0.9}, NO_SUCH),
+        ("hole,square,p\n1,B,0.9\n2,A,0.1\n2,,0.5\n", {"2": 0.1, "B/1": 0.9}, SEVERAL),
+        ("grid,hole,p\nmine,1,0.1\nmine,B/1,0.9\n", {"1": 0.1, "B/1": 0.9}, None),
+    ],
+)
+def test_probabilities_go_to_the_hole_of_the_square_that_the_table_says(
+    cli, four, tmp_path, table, given, why
+):
+    (tmp_path / "mine.csv").write_text(table)
+    told = json.loads(cli(f"import mine.csv -o {four} --update --column p_good=p --json").out)
+    assert own_of(tmp_path / four) == pytest.approx(given)
+    join = told["joins"][0]
+    assert (join["joined"], join["why"]) == (len(given), why or "")
+    ignored = (
+        "no grid of the session has a name of the column grid of mine.csv (first: mine; the session has g)"
+    )
+    assert any(ignored in note for note in told["notes"]) == ("mine" in table)
+
+
+def test_a_full_table_of_places_may_have_the_probabilities_too(cli, tmp_path):
+    lines = FOUR.strip().split("\n")
+    with_p = [f"{lines[0]},p", *(f"{line},0.{number}" for number, line in enumerate(lines[1:], 1))]
+    (tmp_path / "all.csv").write_text("\n".join(with_p) + "\n")
+    assert cli("import all.csv -o all.session --column p_good=p").code == 0
+    assert own_of(tmp_path / "all.session") == {"1": 0.1, "2": 0.2, "B/1": 0.3, "B/2": 0.4}
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("square,hole,p\nB,1,0.1\nB,B/1,0.9\n", "line 3: a name must stand once. Got 'B/1' again instead"),
+        ("square,hole,p\nB,1,0.1\nB,1,0.9\n", "line 3: a name must stand once in its square and grid"),
+        ("grid,hole,p\nx,1,0.1\ny,1,0.9\n", SEVERAL),
+        ("hole,p\n1,0.9\n", SEVERAL),
+        ("square,hole,p\nA,7,0.1\nB,B/7,0.9\n", "must be holes or exposures of session"),
+    ],
+)
+def test_tables_that_contradict_themselves_or_tell_nothing_apart_are_refused(
+    cli, four, tmp_path, table, message
+):
+    (tmp_path / "mine.csv").write_text(table)
+    answer = cli(f"import mine.csv -o {four} --update --column p_good=p")
+    assert answer.code == 2
+    assert message in answer.err
+
+
+def test_scores_of_two_navigators_go_to_the_grid_that_the_table_says(cli, tmp_path):
+    for name, x_um in (("gridA", 0), ("gridB", 500)):
+        navigator = ["AdocVersion = 2.00", ""]
+        for label in (11, 12):
+            navigator += [
+                f"[Item = {label}]", "Color = 0", f"StageXYZ = {x_um + label} 20 0", "NumPts = 1", "Regis = 1",
+                "Type = 0", f"MapID = {x_um + label}", "Acquire = 1", f"PtsX = {x_um + label}", "PtsY = 20", "",
+            ]  # fmt: skip
+        folder = tmp_path / name[-1]
+        folder.mkdir()
+        (folder / f"{name}.nav").write_text("\n".join(navigator))
+        (folder / "b_0001.tif.mdoc").write_text(
+            f"[FrameSet = 0]\nStagePosition = {x_um + 11} 20\nSubFramePath = b_0001.tif\nNavigatorLabel = 11\n"
+        )
+    assert cli("import A B -o two.session").code == 0
+    tables = {
+        "grid,hole,p\ngridA,12,0.1\ngridB,11,0.9\n": {"12": 0.1, "gridB/11": 0.9},
+        "grid,hole,p\ngridA,11,0.1\ngridB,11,0.9\n": {"11": 0.1, "gridB/11": 0.9},
+        "grid,image,p\ngridA,b_0001,0.2\ngridB,b_0001,0.8\n": {"11": 0.2, "gridB/11": 0.8},
+        "image,hole,p\nB/b_0001.mrc,gridB/11,0.8\nb_0001.mrc,12,0.3\n": {"12": 0.3, "gridB/11": 0.8},
+        "image,p\nraw/B/b_0001.mrc,0.8\nraw/C/b_0001.mrc,0.3\n": {"gridB/11": 0.8},
+    }
+    for number, (table, given) in enumerate(tables.items()):
+        (tmp_path / f"t{number}.csv").write_text(table)
+        told = json.loads(cli(f"import t{number}.csv -o two.session --update --column p_good=p --json").out)
+        assert told["joins"][0]["joined"] == len(given)
+        if len(given) > 1:
+            assert own_of(tmp_path / "two.session") == pytest.approx(given)

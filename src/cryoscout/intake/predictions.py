@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,17 +12,14 @@ from numpy.typing import NDArray
 
 from cryoscout.belief.raw_scores import fit_raw_scores
 from cryoscout.core.errors import DataError
-from cryoscout.formats.ctf.names import exposure_name
 from cryoscout.formats.own.columns import ColumnMap
 from cryoscout.formats.own.scores import ScoreTable, names_predictions, read_scores
 from cryoscout.formats.registry import format_of
-from cryoscout.intake.assemble_names import joined_by_name
+from cryoscout.intake.predicted_holes import holes_predicted
 from cryoscout.session.joins import JoinReport
 from cryoscout.session.model import OWN_PREDICTIONS as OWN
 from cryoscout.session.model import Session
 from cryoscout.session.store import SessionStore
-
-_EPU_HOLE = re.compile(r"FoilHole_([0-9]+)(?:_|$)")
 
 
 @dataclass(frozen=True)
@@ -138,9 +134,8 @@ def p_good_of(session: Session, table: ScoreTable) -> tuple[NDArray[np.float64],
 
     Scores become probabilities through the session's results at its threshold. Holes without a value get the mean.
     """
-    value, report = _by_hole(session, table)
+    value, report, notes = _by_hole(session, table)
     given = np.isfinite(value)
-    notes = []
     p_good = value
     if table.kind == "score":
         threshold = session.info.threshold_angstrom
@@ -157,44 +152,10 @@ def p_good_of(session: Session, table: ScoreTable) -> tuple[NDArray[np.float64],
     return p_good, report, tuple(notes)
 
 
-def _by_hole(session: Session, table: ScoreTable) -> tuple[NDArray[np.float64], JoinReport]:
-    """The value of each hole, (n,), NaN without one: by its id, else by its exposures, whose mean it is then."""
-    what = f"{table.kind} of {table.path.name}"
-    hole_ids = pd.Index(session.holes["hole_id"])
-    names = list(table.names)
-    if session.info.format == "epu":
-        # Images of a hole and of its exposures both begin with its id.
-        names = [found[1] if (found := _EPU_HOLE.match(name)) else name for name in names]
-    place = hole_ids.get_indexer(pd.Index(names, dtype="str"))
+def _by_hole(session: Session, table: ScoreTable) -> tuple[NDArray[np.float64], JoinReport, list[str]]:
+    """The value of each hole, (n,), NaN without one; of several images of a hole their mean."""
+    place, report, notes = holes_predicted(session, table)
     known = place >= 0
-    names_left = [name for name, is_known in zip(table.names, known, strict=True) if not is_known]
-    exposures = session.exposures
-    why = "no hole or exposure of the session has the name"
-    first_not_joined = tuple(names_left[:3])
-    if names_left and len(exposures):
-        at, report = joined_by_name(
-            [exposure_name(name) for name in names_left], None, exposures["exposure_id"].tolist(), what
-        )
-        hole_of = hole_ids.get_indexer(pd.Index(exposures["hole_id"]))
-        place[~known] = np.where(at >= 0, hole_of[at], -1)
-        known = place >= 0
-        first_not_joined = report.first_not_joined
-    if not known.any():
-        raise DataError(
-            f"The names of {table.path.name} must be holes or exposures of session {session.name}. Got "
-            f"{', '.join(table.names[:3]) or 'none'} instead; its holes are {', '.join(hole_ids[:3])}, ... "
-            "Remedy: name the column of the holes with --column hole=NAME."
-        )
-    values = np.array(table.values)
-    total = np.bincount(place[known], weights=values[known], minlength=session.n_holes)
+    total = np.bincount(place[known], weights=np.array(table.values)[known], minlength=session.n_holes)
     count = np.bincount(place[known], minlength=session.n_holes)
-    by_hole = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-    lost = int((~known).sum())
-    report = JoinReport(
-        what=what,
-        found=len(table.names),
-        joined=len(table.names) - lost,
-        first_not_joined=first_not_joined if lost else (),
-        why=why if lost else "",
-    )
-    return by_hole, report
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan), report, notes
