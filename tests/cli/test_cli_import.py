@@ -306,6 +306,50 @@ def test_a_ctf_download_beside_a_ctf_table_gives_results_alone(cli, tables, tmp_
     assert (join["found"], join["joined"], join["first_not_joined"]) == (2, 1, [other])
 
 
+def test_a_ctf_download_in_a_folder_of_tables_is_read_with_it(cli, tables):
+    (tables / "ctf.csv").unlink()
+    values = dict.fromkeys([f"{hole}-a" for hole in HOLES], "4.00")
+    (tables / "ctfdata-session00123.dat").write_text(download_of(values))
+    assert cli("validate tables").code == 0
+    told = json.loads(cli("import tables -o run7.session --json").out)
+    assert (told["exposures"], told["outcomes"]["measured"], told["models"]) == (5, 5, ["model7"])
+    assert not any(note.startswith("not read") for note in told["notes"])
+    (tables / "ctfdata-session00123.dat").write_text(download_of(values | {f"{HOLES[0]}-a": "3.00"}))
+    assert cli("import tables -o run7.session --update").code == 0
+    with SessionStore.open("run7.session") as store:
+        assert sorted(store.load().exposures["ctf_max_res_angstrom"]) == [3.0, 4.0, 4.0, 4.0, 4.0]
+    (tables / "ctfdata-session00123.dat").write_text(download_of(dict.fromkeys(values, "four")))
+    refused = cli("validate tables")
+    assert refused.code == 1
+    assert "tables, ctfdata-session00123.dat, line 2: res(" in refused.out
+
+
+def test_a_ctf_download_in_a_folder_is_named_where_tables_must_stand_alone(cli, tables):
+    (tables / "ctfdata-session00123.dat").write_text(download_of({f"{HOLES[4]}-a": "3.25"}))
+    answer = cli("import tables -o run7.session --model-id mine")
+    assert answer.code == 0
+    assert "not read in the folder: 1 Leginon or Appion export (ctfdata-session00123.dat)" in answer.out
+
+
+def test_images_of_a_ctf_download_without_a_resolution_are_imaged_and_pending(cli, tables, tmp_path):
+    (tables / "ctf.csv").unlink()
+    values = dict(zip([f"{hole}-a" for hole in HOLES], ("3.50", "0.00", "4.00", "0.00", "5.00"), strict=True))
+    (tmp_path / "ctfdata-session1.dat").write_text(download_of(values))
+    named = "ctfdata-session1.dat tables/times.csv"
+    told = json.loads(cli(f"import {named} -o run7.session --json").out)
+    assert told["outcomes"] == {"measured": 3, "failed": 0, "pending": 2, "none": 0}
+    assert told["time_model_events"] == {"same_patch": 3, "new_patch": 1, "new_square": 0, "new_grid": 0}
+    assert any(
+        "2 rows give no resolution (0.00); 2 images have no result yet" in each for each in told["notes"]
+    )
+    (tmp_path / "ctfdata-session1.dat").write_text(download_of(dict.fromkeys(values, "4.00")))
+    told = json.loads(cli(f"import {named} -o run7.session --update --json").out)
+    assert told["outcomes"]["measured"] == 5
+    (tmp_path / "ctfdata-session2.dat").write_text(download_of(dict.fromkeys(values, "0.00")))
+    told = json.loads(cli("import ctfdata-session2.dat -o none.session --json").out)
+    assert told["outcomes"]["pending"] == 5
+
+
 def test_a_ctf_download_of_other_names_is_no_session(cli, tmp_path):
     (tmp_path / "ctfdata-session1.dat").write_text(download_of({"made_up_0001": "3.25"}))
     answer = cli("import ctfdata-session1.dat -o run7.session")

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from reader_samples import SAMPLES
 
 from cryoscout.core.errors import FileFormatError
 from cryoscout.formats.ctf.relion import write_micrographs
@@ -101,3 +102,46 @@ def test_a_packed_file_says_that_it_must_be_unpacked(tmp_path, start, remedy):
     with pytest.raises(FileFormatError) as error:
         format_of(path, ColumnMap())
     assert error.value.detail == f"must be unpacked before it is read. {remedy}"
+
+
+def test_results_are_named_four_folders_down_and_deeper_folders_are_counted(epu):
+    job = epu / "rel" / "CtfFind" / "job003"
+    (job / "deep" / "deeper").mkdir(parents=True)
+    write_micrographs(job / "micrographs_ctf.star", ["m_0001.mrc"], [4.0])
+    (job / "deep" / "m.csv").write_text("micrograph,ctf\nm1,4\n")
+    (job / "deep" / "deeper" / "m2.csv").write_text("micrograph,ctf\nm1,4\n")
+    (note,) = notes_of(epu)
+    assert "1 RELION star (rel/CtfFind/job003/micrographs_ctf.star)" in note
+    assert "1 table with a header that names exposures (rel/CtfFind/job003/deep/m.csv)" in note
+    assert (
+        "files of other programs in 1 folders that were not looked into (rel/CtfFind/job003/deep/deeper)"
+        in note
+    )
+
+
+def test_files_of_upper_folders_are_looked_into_first(epu, monkeypatch):
+    (epu / "a" / "b").mkdir(parents=True)
+    (epu / "z").mkdir()
+    for number in range(5):
+        (epu / "a" / "b" / f"n{number}.txt").write_text("x\n")
+    write_micrographs(epu / "z" / "m.star", ["m_0001.mrc"], [4.0])
+    monkeypatch.setattr(not_read, "MOST_FILES", 1)
+    (note,) = notes_of(epu)
+    assert note.startswith(
+        "not read in the folder: 1 RELION star (z/m.star), 5 more that were not looked into"
+    )
+
+
+def test_more_folders_than_are_listed_are_counted(epu, monkeypatch):
+    (epu / "z").mkdir()
+    above = [path.name for path in sorted(epu.iterdir()) if path.is_dir()]
+    monkeypatch.setattr(not_read, "MOST_FOLDERS", len(above))
+    (note,) = notes_of(epu)
+    assert "files of other programs in " in note
+    assert "folders that were not looked into (z" in note
+
+
+def test_a_ctf_download_in_a_folder_of_another_session_is_named(epu):
+    (epu / "ctfdata-session00123.dat").write_bytes(SAMPLES["leginon download"].data)
+    (note,) = notes_of(epu)
+    assert note.startswith("not read in the folder: 1 Leginon or Appion export (ctfdata-session00123.dat)")

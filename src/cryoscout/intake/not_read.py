@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cryoscout.core.errors import FileFormatError
@@ -23,6 +23,7 @@ SUFFIXES = frozenset(
         ".tsv",
         ".txt",
         ".log",
+        ".dat",
         ".cs",
         ".csg",
         ".nav",
@@ -36,9 +37,12 @@ SUFFIXES = frozenset(
 """Of files that some format has; images and EPU's own XML are not looked into."""
 _SERIALEM = frozenset((".nav", ".mdoc", ".idoc"))
 PACKED = frozenset((".gz", ".bz2", ".zip", ".xz", ".zst"))
-DEEPEST = 2
+DEEPEST = 4
+"""Levels of folders below the session's: as deep as REL/CtfFind/job003 of a RELION project beside it."""
 MOST_FILES = 2_000
-"""Looked into; of a larger folder the others are counted."""
+"""Looked into, those of the upper levels first; of a larger folder the others are counted."""
+MOST_FOLDERS = 20_000
+"""Listed; a session of 1,000 squares of EPU has 3,000."""
 
 
 def with_files_not_read(
@@ -71,7 +75,8 @@ def _note(folder: Path, name: str, named: Sequence[Path]) -> str:
     packed: list[str] = []
     unknown: list[str] = []
     uncounted = 0
-    for number, file in enumerate(_files(folder, DEEPEST if BY_NAME[name].gives == "places" else 0)):
+    folders = _Folders(folder, DEEPEST if BY_NAME[name].gives == "places" else 0)
+    for number, file in enumerate(folders.files()):
         shown = file.relative_to(folder).as_posix()
         if any(each in read for each in (file.resolve(), *file.resolve().parents)):
             continue
@@ -93,20 +98,57 @@ def _note(folder: Path, name: str, named: Sequence[Path]) -> str:
     parts += [f"{len(unknown)} of no known format ({_names(unknown)})"] if unknown else []
     parts += [f"{len(packed)} packed ({_names(packed)}; unzip them to have them read)"] if packed else []
     parts += [f"{uncounted} more that were not looked into"] if uncounted else []
+    if folders.not_listed:
+        deeper = f"{len(folders.not_listed)} folders that were not looked into"
+        parts.append(f"files of other programs in {deeper} ({_names(folders.not_listed)})")
     if not parts:
         return ""
     remedy = "; what belongs to the session is read when it is named beside the folder" if others else ""
     return f"not read in the folder: {', '.join(parts)}{remedy}"
 
 
-def _files(folder: Path, deepest: int) -> Iterator[Path]:
-    """Files that may be of a format, in order of their names; links to other folders are not followed."""
-    for place, folders, names in os.walk(folder, followlinks=False):
-        depth = len(Path(place).relative_to(folder).parts)
-        folders[:] = sorted(each for each in folders if not each.startswith(".")) if depth < deepest else []
-        for each in sorted(names):
-            if Path(each).suffix.lower() in SUFFIXES | PACKED:
-                yield Path(place) / each
+@dataclass
+class _Folders:
+    """The files below a folder that may be of a format, level by level; links to folders are not followed."""
+
+    folder: Path
+    deepest: int
+    not_listed: list[str] = field(default_factory=list)
+    """Folders that were not entered: too deep, or too many."""
+
+    def files(self) -> Iterator[Path]:
+        """In order of their names in each folder."""
+        level, listed = [self.folder], 0
+        for _ in range(self.deepest + 1):
+            below: list[Path] = []
+            for place in level:
+                listed += 1
+                if listed > MOST_FOLDERS:
+                    self._leave_out(place)
+                    continue
+                files, folders = _entries(place)
+                yield from files
+                below += folders
+            level = below if self.deepest else []
+        for place in level:
+            self._leave_out(place)
+
+    def _leave_out(self, place: Path) -> None:
+        self.not_listed.append(place.relative_to(self.folder).as_posix())
+
+
+def _entries(place: Path) -> tuple[list[Path], list[Path]]:
+    """Files that may be of a format, and folders, directly in a folder; none where it cannot be listed."""
+    try:
+        with os.scandir(place) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError:
+        return [], []
+    files = [Path(entry.path) for entry in entries if Path(entry.name).suffix.lower() in SUFFIXES | PACKED]
+    folders = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+    inside = {Path(entry.path) for entry in folders}
+    files = [file for file in files if file not in inside and not file.is_dir()]
+    return files, [Path(entry.path) for entry in folders if not entry.name.startswith(".")]
 
 
 def _names(files: Sequence[str]) -> str:

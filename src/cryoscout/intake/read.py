@@ -120,6 +120,8 @@ def read_sources(
         check_radius_um(options.cluster_radius_um)
     by_format: dict[str, list[Path]] = {}
     formats = {path: _format_of(path, options.column_map).name for path in dict.fromkeys(paths)}
+    formats |= dict.fromkeys(_downloads_beside(formats, options), "leginon-export")
+    paths = list(formats)
     for path, name in formats.items():
         by_format.setdefault(name, []).append(path)
     read = ReadSources()
@@ -178,6 +180,21 @@ def _format_of(path: Path, column_map: ColumnMap | Path | None) -> Format:
             f"must be the folder of a session. Got a folder above {sessions} instead: {_names(inside, path)}. "
             f"Remedy: name the session's own folder, such as {inside[0]}.",
         ) from None
+
+
+def _downloads_beside(formats: Mapping[Path, str], options: ReadOptions) -> list[Path]:
+    """The CTF downloads in folders of Leginon tables, which are read as if they were named.
+
+    Not with hole images or a model id, which go with tables alone: then they are among what is not read.
+    """
+    if options.images is not None or options.model_id is not None:
+        return []
+    from cryoscout.formats.leginon.source import downloads_in
+
+    folders = [path for path, name in formats.items() if name == "leginon" and path.is_dir()]
+    named = {path.resolve() for path in formats}
+    found = [download for folder in folders for download in downloads_in(folder)]
+    return [download for download in found if download.resolve() not in named]
 
 
 def _with_folders_not_entered(records: SourceRecords, named: Sequence[Path]) -> SourceRecords:

@@ -82,7 +82,8 @@ def test_zero_is_what_the_page_writes_for_nothing_and_never_a_resolution(tmp_pat
     )
     records = read_source(path)
     assert records.ctf["ctf_max_res_angstrom"].tolist() == [5.5]
-    assert "1 rows give no resolution (0.00) and were left out" in records.notes
+    assert "1 rows give no resolution (0.00); 1 images have no result yet" in records.notes
+    assert records.without_result["name"].tolist() == [f"{STEM}_00002en-a"]
 
 
 def test_an_older_version_is_read_by_its_header_or_refused_with_the_reason(tmp_path):

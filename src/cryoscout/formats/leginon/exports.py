@@ -16,7 +16,8 @@ their header):
     image_name                                               name
 
 The CTF resolution is min(res(0.5), res(pkg)), as Leginon's own learning loop has it; 100, 101, 100000 and inf are
-failed fits. The web page writes what the database does not have as 0.00, so 0 means "not given". Of several runs of an
+failed fits. The web page writes what the database does not have as 0.00, so 0 means "not given", and an image whose
+rows give no resolution was taken, but has no result yet (`SourceRecords.without_result`). Of several runs of an
 image the one with the best res(0.8) counts; the others are kept as further runs.
 
 Per-target tables (`dbschema/info_tools`): the first column is ChildImageId, the second TargetId_TargetNumber (id of the
@@ -96,6 +97,15 @@ def detect(path: Path) -> bool:
     """Whether a file begins with the header of one of the two exports."""
     lines = lines_of(head_text(path, 4096))[0]
     return bool(lines) and _is_header(_words(lines[0]))
+
+
+def is_download(path: Path) -> bool:
+    """Whether a file begins with the header of a CTF download that has a resolution."""
+    lines = lines_of(head_text(path, 4096))[0]
+    header = _words(lines[0]) if lines else []
+    return (
+        _is_header(header) and header[0] != CHILD and bool({RESOLUTION_50, RESOLUTION_PACKAGE} & set(header))
+    )
 
 
 def _words(line: str) -> list[str]:
@@ -190,6 +200,7 @@ def _of_download(path: Path, table: ExportTable, findings: Findings) -> SourceRe
             "Remedy: download it from a newer one.",
         )
     runs: dict[str, list[_Run]] = {}
+    pending: dict[str, int] = {}
     without = 0
     for place, row in enumerate(findings.told(table.rows, 0.4)):
         line = table.row_lines[place]
@@ -198,6 +209,7 @@ def _of_download(path: Path, table: ExportTable, findings: Findings) -> SourceRe
             continue
         if not run.resolutions.keys() & {RESOLUTION_50, RESOLUTION_PACKAGE}:
             without += 1
+            pending.setdefault(exposure_name(row[IMAGE_NAME]), line)
             continue
         runs.setdefault(exposure_name(row[IMAGE_NAME]), []).append(run)
     rows = CtfRows()
@@ -214,12 +226,16 @@ def _of_download(path: Path, table: ExportTable, findings: Findings) -> SourceRe
     if further:
         several = sum(len(of_image) > 1 for of_image in runs.values())
         notes.append(f"{several} exposures have several CTF runs; the best by {RESOLUTION_80} was taken")
+    open_images = [(name, line) for name, line in pending.items() if name not in runs]
     if without:
-        notes.append(f"{without} rows give no resolution (0.00) and were left out")
+        notes.append(
+            f"{without} rows give no resolution (0.00); {len(open_images)} images have no result yet"
+        )
     return SourceRecords(
         format="leginon-export",
         path=path,
         ctf=rows.frame(_CTF_COLUMNS),
+        without_result=pd.DataFrame(open_images, columns=["name", "line"]),
         further_ctf=pd.concat(
             [each.frame(_CTF_COLUMNS) for each in further or [CtfRows()]], ignore_index=True
         ),

@@ -1,5 +1,7 @@
 """Leginon's tables as one source among others: what `leginon` reads into a session, said as SourceRecords.
 
+A CTF download of the web page (see `exports`) in a folder of tables is a source of its own beside them.
+
 A session of Leginon tables alone is read by `leginon` itself, with predictions and hole images; this is for what they
 share with other formats: recognising, validating, joining with results of other programs, and later imports.
 """
@@ -14,6 +16,7 @@ import pandas as pd
 
 from cryoscout.core.errors import FileFormatError, InputError
 from cryoscout.core.telling import Step, no_step, one_step
+from cryoscout.formats.leginon import exports
 from cryoscout.formats.leginon import tables as leginon_tables
 from cryoscout.formats.leginon.names import parse_name, with_presets
 from cryoscout.formats.leginon.session import EXPOSURE_PRESETS, LeginonImport, is_exposure, read_session
@@ -34,20 +37,26 @@ def kind_of(path: Path) -> str | None:
     return None if path.is_dir() else _kind(path)
 
 
+def downloads_in(folder: Path) -> list[Path]:
+    """The CTF downloads directly in a folder; their names end in .dat (`downloadctfdata.php`), but may be changed."""
+    return [file for file in _files(folder) if _kind(file) is None and _is_download(file)]
+
+
 def read_source(path: Path, permissive: bool = False) -> SourceRecords:
     """Read a folder of tables, or a CTF table alone. Raises as `leginon.read_session` does."""
     return records_of(path, read_session([path], permissive=permissive))
 
 
 def validate(path: Path, *, step: Step = no_step) -> list[Deviation]:
-    """Every deviation of a table, by line; of a folder of tables, with the file's name as `element`."""
+    """Every deviation of a table, by line; of a folder of tables and downloads, with the file's name as `element`."""
     if not path.is_dir():
         return leginon_tables.validate_file(path, step=step)
-    files = [file for file in _files(path) if _kind(file) is not None]
+    check_of = dict.fromkeys(downloads_in(path), exports.validate)
+    check_of |= {file: leginon_tables.validate_file for file in _files(path) if _kind(file) is not None}
     found: list[Deviation] = []
-    for file in files:
-        with one_step(lambda share=1.0: step(share / len(files))) as part:
-            deviations = leginon_tables.validate_file(file, step=part)
+    for file, check in sorted(check_of.items()):
+        with one_step(lambda share=1.0: step(share / len(check_of))) as part:
+            deviations = check(file, step=part)
         found += [Deviation(each.line, each.message, file.name) for each in deviations]
     return found
 
@@ -91,10 +100,16 @@ def records_of(path: Path, found: LeginonImport) -> SourceRecords:
 def named_images(download: SourceRecords, presets: Sequence[str] = EXPOSURE_PRESETS) -> LeginonTable | None:
     """The exposures that a CTF download names, without results: their names hold grid, square and patch.
 
-    None where no name of it is that of a Leginon exposure below a square and a patch.
+    Those whose results are pending are among them. None where no name of it is that of a Leginon exposure below a
+    square and a patch.
     """
     rows = []
-    for name, line in zip(download.ctf["name"], download.ctf["line"], strict=True):
+    images = [
+        each
+        for table in (download.ctf, download.without_result)
+        for each in zip(table["name"].tolist(), table["line"].tolist(), strict=True)
+    ]
+    for name, line in images:
         try:
             parsed = parse_name(name) if len(name) <= LONGEST_NAME else None
         except InputError:
@@ -114,6 +129,13 @@ def _files(path: Path) -> Iterable[Path]:
         return sorted(file for file in path.iterdir() if file.is_file())
     except OSError:
         return []
+
+
+def _is_download(path: Path) -> bool:
+    try:
+        return exports.is_download(path)
+    except FileFormatError:
+        return False
 
 
 def _kind(path: Path) -> str | None:
