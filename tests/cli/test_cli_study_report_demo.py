@@ -114,6 +114,8 @@ def test_the_report_shows_what_results_add_to_predictions(cli):
         ("report y1 --policies ,", "at least one"),
         ("report y1 --policies gready", "Did you mean 'greedy'"),
         ("report y1 --budget-min 0", "positive number of minutes"),
+        ("report y1 --budget-min 60 --until 09:00", "by --budget-min or by --until. Got both instead"),
+        ("report y1 --until noon", "noon"),
         ("report y1 --policies random -o no/such/page.html", "folder must exist"),
         ("report nothing.session", "The session must be one of"),
     ],

@@ -71,8 +71,8 @@ def test_minutes_set_aside_are_said_as_the_plan_says_them():
 
     from cryoscout.report.session_report import _words_on_plan
 
-    plan = SimpleNamespace(start="h1", interval_80=(54.0, 63.0), set_aside_min=1.34)
-    assert _words_on_plan(plan) == (
+    plan = SimpleNamespace(interval_80=(54.0, 63.0), set_aside_min=1.34)
+    assert _words_on_plan("at h1", plan) == (
         "It starts at h1. With a probability of 80 % it gives 54 to 63. 1.3 minutes are set aside for pauses, as many "
         "as the session had."
     )
@@ -84,6 +84,12 @@ def test_a_new_session_shows_the_plan_alone(simulated):
     assert page.lead.startswith("The plan of greedy@")
     said = r"It starts outside every grid\. With a probability of 80 % it gives \d+ to \d+\."
     assert re.fullmatch(said, page.sections[0].paragraphs[0])
+
+
+def test_a_plan_in_a_loaded_grid_says_so(simulated):
+    grid = simulated.grids["grid_id"].iloc[-1]
+    page = session_page(with_outcomes_hidden(simulated), replace(REQUEST, loaded=grid), None)
+    assert page.sections[0].paragraphs[0].startswith(f"It starts in grid {grid}, outside every square. With")
 
 
 def test_a_replay_needs_outcomes(simulated):

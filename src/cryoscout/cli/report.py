@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cryoscout.report.results_curve import ResultsCurve
     from cryoscout.session.model import Session
 
+DEFAULT_BUDGET = "480"
 DEFAULT_POLICIES = ("random", "greedy", "index", "expected", "adaptive")
 
 
@@ -32,7 +33,15 @@ def report(
     session: SessionArgument = None,
     database_url: DatabaseUrl = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="HTML file to write.")] = Path("report.html"),
-    budget_min: Annotated[str, typer.Option(help="Microscope time: minutes, or 8h, 8:00.")] = "480",
+    budget_min: Annotated[
+        str | None, typer.Option(help="Microscope time: minutes, or 8h, 8:00. Default: 480.", metavar="TIME")
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            help="In place of --budget-min: the hour when it ends, 09:00, or date and hour.", metavar="TIME"
+        ),
+    ] = None,
     policies: Annotated[
         str | None,
         typer.Option(
@@ -107,7 +116,7 @@ def report(
     from cryoscout.session.named import load_session
 
     spec = session_at(session, database_url)
-    minutes = budget_of(budget_min, None)
+    minutes = budget_of(DEFAULT_BUDGET if budget_min is None and until is None else budget_min, until)
     for file in (output, picture):
         if file is not None:
             check_new_file(file, force)

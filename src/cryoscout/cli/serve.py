@@ -74,6 +74,18 @@ def serve(
         typer.Option(help="Good means a CTF resolution at or below this. Default: the session's."),
     ] = None,
     time_model: Annotated[str | None, typer.Option(help="As for `plan`.")] = None,
+    minutes_per_exposure: Annotated[
+        float | None,
+        typer.Option(help="Minutes of each exposure, in place of the time model's; moves stay its own."),
+    ] = None,
+    loaded_grid: Annotated[
+        str | None,
+        typer.Option(
+            "--loaded",
+            help="Grid that is in the microscope until an exposure says it. Default: that of the last imaged hole, or "
+            "the only one.",
+        ),
+    ] = None,
     also_unchosen: Annotated[
         bool, typer.Option("--also-unchosen", help="Plan holes too that the operator did not choose.")
     ] = False,
@@ -151,6 +163,8 @@ def serve(
             prediction=prediction,
             threshold_angstrom=threshold_angstrom,
             time_model=time_model,
+            minutes_per_exposure=minutes_per_exposure,
+            loaded=loaded_grid,
             also_unchosen=also_unchosen,
             committed=committed,
             hysteresis=hysteresis,

@@ -83,6 +83,8 @@ class LiveSession:
     _threshold: float | None = None
     _notes: tuple[str, ...] = ()
     _budget_said_min: dict[str, float] = field(default_factory=dict)
+    _taken_before: int = 0
+    """Exposures when the server began to advise."""
     _replaced: int = 0
     """How often another session was put in the place of this one; it stands after the dot of `run_id`."""
     passed_over: list[str] = field(default_factory=list)
@@ -91,6 +93,7 @@ class LiveSession:
     def __post_init__(self) -> None:
         self.facts = Facts(self._promise_of, self.followed.hole_of_exposure, lambda: self.threshold_angstrom)
         self._session = self.followed.session
+        self._taken_before = int(self.followed.taken_by_hole().sum())
         self._is_stale = True
         self._ensure_planner()
         last = self.followed.last_event.id
@@ -180,6 +183,8 @@ class LiveSession:
             prediction=self.settings.prediction,
             threshold_angstrom=threshold,
             time_model=self.settings.time_model,
+            minutes_per_exposure=self.settings.minutes_per_exposure,
+            loaded=self.settings.loaded,
             also_unchosen=self.settings.also_unchosen,
             seed=self.settings.seed,
         )
@@ -271,18 +276,27 @@ class LiveSession:
         """Where the session stands."""
         followed = self.followed
         here = None if self.facts.microscope_clock.is_back else followed.last_imaged_hole()
+        here = self._last_without_times() if here is None else here
         results = followed.results_by_hole()
         taken = followed.taken_by_hole()
         return Now(
             imaged=taken > 0,
             outcome=followed.good_by_hole(self.threshold_angstrom),
             results=results,
-            here=self._last_without_times() if here is None else here,
+            here=NOWHERE if self._was_changed(here) else here,
             minutes_left=self._ensure_planner().problem.time_model.visits_min(self.minutes_left(now_s)),
             awaited=np.maximum(taken - results, 0.0),
             overrides=followed.overrides,
             revision=followed.last_event.id,
         )
+
+    def _was_changed(self, here: int) -> bool:
+        """Whether the grid was changed after the last exposure, as the operator says who names the loaded one."""
+        if self.settings.loaded is None or here == NOWHERE:
+            return False
+        tree = self._ensure_planner().problem.tree
+        is_elsewhere = int(tree.grid_of_hole[here]) != tree.loaded_grid
+        return is_elsewhere and int(self.followed.taken_by_hole().sum()) == self._taken_before
 
     def _last_without_times(self) -> int:
         """The hole of the exposure that was recorded last, where exposures have no times."""

@@ -51,6 +51,8 @@ class ServeRequest:
     prediction: str | None = None
     threshold_angstrom: float | None = None
     time_model: str | None = None
+    minutes_per_exposure: float | None = None
+    loaded: str | None = None
     also_unchosen: bool = False
     committed: int | None = None
     hysteresis: float = 0.05
@@ -85,6 +87,8 @@ class ServeRequest:
             prediction=self.prediction,
             threshold_angstrom=self.threshold_angstrom,
             time_model=self.time_model,
+            minutes_per_exposure=self.minutes_per_exposure,
+            loaded=self.loaded,
             budget_min=self.budget_min,
             until=until,
             calm=CalmSettings(committed=self.committed, hysteresis=self.hysteresis),
@@ -106,6 +110,11 @@ def check(request: ServeRequest) -> None:
             raise InputError(
                 f"--smartscope-session must go with one session. Got {len(request.sessions)} instead."
             )
+    if request.loaded is not None and len(request.sessions) > 1:
+        raise InputError(
+            f"--loaded must go with one session. Got {len(request.sessions)} instead. Remedy: leave it out; the "
+            "session whose exposures come is in the microscope."
+        )
     if request.budget_min is not None and not 0 < request.budget_min < 1e6:
         raise InputError(f"--budget-min must be minutes above 0. Got {request.budget_min:g} instead.")
     if request.public_url is not None and not _PUBLIC.fullmatch(request.public_url):

@@ -29,6 +29,9 @@ class LiveSettings(Settings):
     ) = None
     """None: the session's; an override of the operator goes before it."""
     time_model: str | None = None
+    minutes_per_exposure: float | None = None
+    loaded: str | None = None
+    """Id of the grid that is in the microscope until an exposure says it; None: as for a plan."""
     budget_min: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
     """Minutes from the first start of the server; None: HORIZON_MIN ahead, always."""
     until: datetime | None = None

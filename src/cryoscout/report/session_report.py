@@ -49,6 +49,7 @@ from cryoscout.report.statistics import mean_and_std, paired_difference
 from cryoscout.routing.from_session import (
     is_planned_as_new,
 )
+from cryoscout.routing.problem import NOWHERE
 from cryoscout.routing.replay import (
     good_course,
     visited_course,
@@ -349,8 +350,19 @@ def _title_of_plan(label: str, request: ReportRequest, work_list: WorkList, n_se
     )
 
 
-def _words_on_plan(work_list: WorkList) -> str:
-    where = "outside every grid" if work_list.start is None else f"at {work_list.start}"
+def _where_it_starts(session: Session, advice: Advice) -> str:
+    """The hole, the place that was looked at last, or the grid that is in the microscope."""
+    problem, start = advice.problem, advice.work_list.start
+    if start is not None:
+        return f"at {start}"
+    if problem.stands_at is not None:
+        return f"at square {session.squares['square_id'].iloc[problem.stands_at.square]}"
+    if problem.tree.loaded_grid != NOWHERE:
+        return f"in grid {session.grids['grid_id'].iloc[problem.tree.loaded_grid]}, outside every square"
+    return "outside every grid"
+
+
+def _words_on_plan(where: str, work_list: WorkList) -> str:
     low, high = work_list.interval_80
     words = f"It starts {where}. With a probability of 80 % it gives {low:.0f} to {high:.0f}."
     if work_list.set_aside_min:
@@ -369,7 +381,7 @@ def _route_section(session: Session, request: ReportRequest, advice: Advice) -> 
     return ReportSection(
         "The plan for the holes that are left",
         [
-            _words_on_plan(work_list),
+            _words_on_plan(_where_it_starts(session, advice), work_list),
             *work_list.notes,
         ],
         svg=svg_text(

@@ -104,7 +104,7 @@ def test_results_join_by_uid_to_the_paths_of_a_passthrough_table(tmp_path, kind)
     assert ctf["defocus_u_um"].tolist() == pytest.approx([1.2, 1.1, 0.9])
     assert ctf["defocus_angle_deg"].iloc[0] == pytest.approx(90, abs=1e-4)
     assert ctf["ctf/type"].tolist() == ["imported"] * 3
-    assert "1 of 3 fits failed (inf or at least 100 angstrom)" in records.notes
+    assert "1 of 3 fits failed (inf, nan or at least 100 angstrom)" in records.notes
     assert any("ctf_stats/spectrum" in note for note in records.notes)
 
 
@@ -148,14 +148,22 @@ def test_a_uid_that_is_missing_between_others_takes_no_neighbours_path(tmp_path)
     assert [each.element for each in records.deviations] == ["row 2, uid 7"]
 
 
-def test_an_exposure_without_result_is_never_silent(tmp_path):
-    fields = [*CTF[:4], ("ctf/ctf_fit_to_A", "<f8", [4.0, np.nan, 5.0]), (NAMES[1][0], NAMES[1][1], PATHS)]
-    path = written(tmp_path, numpy_bytes(fields))
-    with pytest.raises(
-        FileFormatError, match=r"row 2, uid 7: the CTF resolution must be .* Got 'nan' instead"
-    ):
-        read_source(path)
-    assert read_source(path, permissive=True).ctf["name"].tolist() == [EPU, "c"]
+def test_a_resolution_of_nan_is_a_failed_fit_unless_the_other_field_has_one(tmp_path):
+    fields = [
+        *CTF[:4],
+        ("ctf_stats/ctf_fit_to_A", "<f8", [np.nan, np.nan, 5.0]),
+        ("ctf/ctf_fit_to_A", "<f8", [4.0, np.nan, 0.0]),
+        (NAMES[1][0], NAMES[1][1], PATHS),
+    ]
+    records = read_source(written(tmp_path, numpy_bytes(fields)))
+    assert records.ctf["ctf_max_res_angstrom"].tolist() == [4.0, np.inf, 5.0]
+    assert "1 of 3 fits failed (inf, nan or at least 100 angstrom)" in records.notes
+
+
+def test_a_table_of_failed_fits_alone_is_read(tmp_path):
+    fields = [*CTF[:4], ("ctf/ctf_fit_to_A", "<f8", [np.nan] * 3), (NAMES[1][0], NAMES[1][1], PATHS)]
+    found = read_source(written(tmp_path, numpy_bytes(fields))).ctf["ctf_max_res_angstrom"]
+    assert found.tolist() == [np.inf] * 3
 
 
 def test_a_zero_is_no_result_and_the_other_field_may_have_one(tmp_path):

@@ -69,7 +69,17 @@ def test_more_columns_than_we_know_are_kept(tmp_path):
 def test_inf_is_a_failed_fit(tmp_path):
     records = read_source(written(tmp_path, header() + ROW_4.replace("5.279412", "inf") + "\n"))
     assert records.ctf["ctf_max_res_angstrom"].tolist() == [math.inf]
-    assert records.notes == ("1 of 1 fits failed (inf or at least 100 angstrom)",)
+    assert records.notes == ("1 of 1 fits failed (inf, nan or at least 100 angstrom)",)
+
+
+@pytest.mark.parametrize("resolution", ["inf", "nan", "-nan"])
+def test_a_failed_fit_without_numbers_is_a_result_with_nothing_beside_it(tmp_path, resolution):
+    path = written(tmp_path, header() + f"1.000000 nan nan nan 0.000000 -nan {resolution}\n")
+    records = read_source(path)
+    assert records.ctf["ctf_max_res_angstrom"].tolist() == [math.inf]
+    assert records.ctf[["defocus_u_um", "defocus_angle_deg", "figure_of_merit"]].isna().all(axis=None)
+    assert records.notes == ("1 of 1 fits failed (inf, nan or at least 100 angstrom)",)
+    assert validate(path) == []
 
 
 def test_rotational_averages_are_no_results(tmp_path):
@@ -155,9 +165,9 @@ def test_the_results_of_a_stack_are_told_apart(tmp_path):
             "again.",
         ),
         (
-            header() + ROW_4.replace("5.279412", "-nan") + "\n",
+            header() + ROW_4.replace("5.279412", "good") + "\n",
             6,
-            "the CTF resolution must be a number. Got '-nan' instead.",
+            "the CTF resolution must be a number. Got 'good' instead.",
         ),
         (
             header() + ROW_4.replace("10295.926758", "deep") + "\n",

@@ -162,6 +162,13 @@ def test_a_deviation_has_its_line_and_message(tmp_path, text, line, message):
     assert (line, message) in [(each.line, each.message) for each in validate(path)]
 
 
+def test_a_limit_of_nan_is_a_failed_fit_and_a_nan_beside_it_missing(tmp_path):
+    path = written(tmp_path, FINAL.replace("0.180863", "nan") + LIMIT.replace("3.464", "nan"))
+    row = read_source(path).ctf.iloc[0]
+    assert (row["ctf_max_res_angstrom"], row["defocus_u_um"]) == (float("inf"), pytest.approx(2.440123))
+    assert row["figure_of_merit"] is None
+
+
 def test_other_text_is_not_detected(tmp_path):
     assert not detect(written(tmp_path, "DFMID1 DFMID2 ANGAST CC\n1 2 3 4 Final Values\n"))
     assert not detect(written(tmp_path, TABLE.replace("rlnFinalResolution", "rlnCtfMaxResolution")))

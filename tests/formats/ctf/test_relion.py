@@ -1,5 +1,6 @@
 """The files in data/relion are real; every other table here is made by hand in the shape RELION writes."""
 
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -78,7 +79,7 @@ def test_a_table_of_relion_3_1_gives_results_in_our_units(table):
 def test_the_cap_of_25_is_a_value_and_is_noted(table):
     notes = read_source(table).notes
     assert "1 of 3 resolutions are 25 angstrom, RELION's cap: the fit may have failed" in notes
-    assert "1 of 3 fits failed (inf or at least 100 angstrom)" in notes
+    assert "1 of 3 fits failed (inf, nan or at least 100 angstrom)" in notes
 
 
 def test_a_table_of_relion_3_0_is_one_nameless_block(tmp_path):
@@ -131,7 +132,7 @@ def test_a_star_file_without_micrographs_and_one_with_two_tables_are_refused(tmp
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("d.mrc 1 1 1 1 1 1 nan", "the CTF resolution must be a number. Got 'nan' instead."),
+        ("d.mrc 1 inf 1 1 1 1 4", "rlnDefocusU must be a finite number. Got 'inf' instead."),
         ("d.mrc 1 1 1 1 1 1 good", "the CTF resolution must be a number. Got 'good' instead."),
         ("d.mrc 1 1 1 1 1 1 0", "the CTF resolution must be above 0 angstrom. Got '0' instead."),
         ("d.mrc 1 1 1 1 1 1 -1", "the CTF resolution must be above 0 angstrom. Got '-1' instead."),
@@ -153,6 +154,13 @@ def test_a_row_that_deviates_is_named_and_permissively_left_out(tmp_path, row, m
     assert len(records.ctf) == 3
     assert [(each.line, each.message) for each in records.deviations] == [(15, message)]
     assert list(records.deviations) == validate(path)
+
+
+def test_a_nan_beside_a_resolution_is_missing_and_in_its_place_a_failed_fit(tmp_path):
+    more = "d.mrc 1 nan 1 1 1 1 25\ne.mrc 1 1 1 1 1 1 nan\n"
+    ctf = read_source(written(tmp_path, "data_micrographs\n" + LABELS + ROWS + more)).ctf.set_index("name")
+    assert (ctf.loc["d", "ctf_max_res_angstrom"], ctf.loc["e", "ctf_max_res_angstrom"]) == (25, math.inf)
+    assert ctf["defocus_u_um"].isna().tolist() == [False, False, False, True, False]
 
 
 def test_a_file_cut_anywhere_never_gives_a_wrong_value(table, tmp_path):

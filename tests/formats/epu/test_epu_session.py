@@ -315,6 +315,17 @@ def test_a_change_of_the_clock_does_not_break_the_order(session):
     assert "1 exposures have another time zone; all times are given in that of the rest" in source.notes
 
 
+def test_a_look_at_a_square_is_of_the_clock_of_the_exposures(session):
+    before = read_source(session).squares["looked_at"]
+    for path in session.rglob("GridSquare_*.xml"):
+        text, time = path.read_text(), r"(<acquisitionDateTime>[0-9-]+T)(\d\d)([^<]*)\+00:00<"
+        path.write_text(
+            re.sub(time, lambda found: f"{found[1]}{int(found[2]) + 1:02}{found[3]}+01:00<", text)
+        )
+    assert "+01:00" in path.read_text()
+    assert read_source(session).squares["looked_at"].equals(before)
+
+
 def test_an_image_with_another_root_is_refused(session):
     path = session / DISC / "Data" / f"{EXPOSURE}.xml"
     path.write_text("<Other/>")

@@ -52,7 +52,7 @@ def test_the_resolution_is_the_smaller_of_50_per_cent_and_the_package(tmp_path):
 def test_100_101_100000_and_inf_are_failed_fits(tmp_path, failed):
     records = read_source(written(tmp_path, HEADER, row(f"{STEM}_00001en-a", failed, failed, failed)))
     assert records.ctf["ctf_max_res_angstrom"].tolist() == [float(failed)]
-    assert "1 of 1 fits failed (inf or at least 100 angstrom)" in records.notes
+    assert "1 of 1 fits failed (inf, nan or at least 100 angstrom)" in records.notes
 
 
 def test_of_several_runs_the_best_by_80_per_cent_counts_and_all_are_kept(tmp_path):

@@ -1,7 +1,7 @@
 """Every table here is made by hand."""
 
 import math
-from datetime import datetime
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -264,8 +264,12 @@ def test_unknown_columns_of_one_name_are_all_kept(tmp_path):
     ("text", "time"),
     [
         ("2024-01-05 11:51:50", datetime(2024, 1, 5, 11, 51, 50)),
-        ("2024-01-05T11:51:50.1234567+01:00", datetime(2024, 1, 5, 11, 51, 50, 123456)),
-        ("2024-01-05T11:51Z", datetime(2024, 1, 5, 11, 51)),
+        (
+            "2024-01-05T11:51:50.1234567+01:00",
+            datetime(2024, 1, 5, 11, 51, 50, 123456, timezone(timedelta(hours=1))),
+        ),
+        ("2024-01-05T11:51Z", datetime(2024, 1, 5, 11, 51, tzinfo=UTC)),
+        ("2024-01-05 11:51 -0530", datetime(2024, 1, 5, 17, 21, tzinfo=UTC)),
         ("2024/1/5 9:51:50", datetime(2024, 1, 5, 9, 51, 50)),
         ("20240105_115150", datetime(2024, 1, 5, 11, 51, 50)),
         ("05-Jan-24  11:51:50", datetime(2024, 1, 5, 11, 51, 50)),
@@ -275,6 +279,18 @@ def test_unknown_columns_of_one_name_are_all_kept(tmp_path):
 )
 def test_common_forms_of_time_are_read_as_the_clock_stands(text, time):
     assert parse_time(text) == time
+
+
+def test_all_times_of_a_table_are_of_the_zone_of_the_first(tmp_path):
+    rows = "a,2024-10-27T02:59:00+02:00\nb,2024-10-27T02:00:00+01:00\nc,2024-10-27T01:01:00Z\nd,2024-10-27 03:02\n"
+    source = read_source(written(tmp_path, "name,time\n" + rows))
+    assert source.exposures["started_at"].dt.strftime("%H:%M").tolist() == [
+        "02:59",
+        "03:00",
+        "03:01",
+        "03:02",
+    ]
+    assert "2 times have another time zone; all times are given in that of the first, +0200" in source.notes
 
 
 @pytest.mark.parametrize(
@@ -287,6 +303,7 @@ def test_common_forms_of_time_are_read_as_the_clock_stands(text, time):
         "2024-02-30 11:00",
         "05-Foo-24 11:00",
         "9999-01-01 00:00",
+        "2024-01-05 11:00+99:00",
     ],
 )
 def test_what_could_mean_another_time_is_refused(text):

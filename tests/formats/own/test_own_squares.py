@@ -105,3 +105,10 @@ def test_a_patch_of_two_squares_names_both_lines(tmp_path):
         "a patch must be in one square. Got 'P1' in 'S2' instead (first in 'S1', on line 2). Remedy: patches of two "
         "squares must have names of their own, such as SQUARE/PATCH."
     )
+
+
+def test_looks_are_of_the_zone_of_the_first(tmp_path):
+    rows = b"square,looked_at\nS1,2024-10-27T02:59:00+02:00\nS2,2024-10-27T02:00:00+01:00\n"
+    source = read_source(written(tmp_path, rows))
+    assert source.squares["looked_at"].dt.strftime("%H:%M").tolist() == ["02:59", "03:00"]
+    assert "1 times have another time zone; all times are given in that of the first, +0200" in source.notes

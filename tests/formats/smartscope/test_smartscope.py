@@ -128,7 +128,7 @@ def test_what_is_not_acquired_is_no_exposure_and_what_has_no_fit_has_no_result(t
     assert math.isnan(source.exposures["stage_x_um"].iloc[0])
 
 
-@pytest.mark.parametrize("value", ["inf", ".inf", "'inf'"])
+@pytest.mark.parametrize("value", ["inf", ".inf", "'inf'", "nan", ".nan"])
 def test_an_infinite_fit_is_a_failed_one(tmp_path, value):
     text = yaml.safe_dump(grid_of({"name": "h", "targets": [image()]})).replace(
         "ctffit: 4.0", f"ctffit: {value}"
@@ -202,3 +202,30 @@ def test_a_selection_that_is_none_is_refused(tmp_path):
         path.write_text(text)
         with pytest.raises(FileFormatError, match=r"request 1: must be "):
             read_selection(path)
+
+
+def test_what_a_failed_fit_leaves_as_nan_is_missing(tmp_path):
+    text = yaml.safe_dump(grid_of({"name": "h", "targets": [image(defocus=math.nan, astig=math.nan)]}))
+    source = read_source(written(tmp_path, text))
+    assert source.ctf["ctf_max_res_angstrom"].tolist() == [4.0]
+    assert source.ctf["defocus_um"].isna().tolist() == [True]
+
+
+def test_looks_at_squares_are_of_the_zone_of_the_first(tmp_path):
+    grid = grid_of({"name": "h"})
+    square = grid["atlas"][0]["targets"][0]
+    times = ("2024-10-27T02:59:00+02:00", "2024-10-27T02:00:00+01:00")
+    grid["atlas"][0]["targets"] = [
+        {
+            **square,
+            "name": f"s{n}",
+            "square_id": f"s{n}",
+            "status": "completed",
+            "completion_time": time,
+            "targets": [],
+        }
+        for n, time in enumerate(times)
+    ]
+    source = read_source(written(tmp_path, grid))
+    assert source.squares["looked_at"].dt.strftime("%H:%M").tolist() == ["02:59", "03:00"]
+    assert "1 times have another time zone; all times are given in that of the first, +0200" in source.notes

@@ -13,7 +13,8 @@ are known by `uid` (unsigned 64-bit).
 
 A job writes its exposures and `*passthrough*.cs` beside them, and either may have the paths or the results: what one
 lacks is taken from the other by uid, whichever is named; or both are named. A field that an exposure does not have is 0
-(cryosparc-tools allocates fields as zeros): a resolution of 0 is no result, and the exposure stays pending.
+(cryosparc-tools allocates fields as zeros): a resolution of 0 is no result, and the exposure stays pending;
+one of nan is a failed fit.
 A .csg file names the .cs files of one result; only files of its own folder are opened, whatever it says.
 Sources: cryosparc-tools (`cryosparc/dataset`), guide.cryosparc.com. Doubt: which of the two fields holds the result
 differs by job; of an exposure the first one that is not 0 counts. The export of a Live session is read as a generic
@@ -375,11 +376,11 @@ def _resolutions(
         values = np.where(
             place < 0, 0.0, table.columns[field].astype(np.float64)[place] if len(table.uid) else 0.0
         )
-        takes = (found == 0) & (values != 0)
+        takes = ((found == 0) & (values != 0)) | (np.isnan(found) & (values > 0))
         if takes.any() and field not in fields:
             fields.append(field)
         found = np.where(takes, values, found)
-    if not (found > 0).any() and len(uid):
+    if not ((found > 0) | np.isnan(found)).any() and len(uid):
         raise FileFormatError(
             path,
             None,

@@ -9,10 +9,15 @@ format gives them; what has no place here keeps the format's own label, as text:
     astigmatism_um                um
     phase_shift_deg               degrees
     figure_of_merit               the program's own, higher is better
+
+A fit that failed may leave nan wherever it has no number, as in `1.0 nan nan nan 0.0 nan inf` of CTFFIND: Scipion's
+parser of that output asks `np.isnan(values).any() or values[1] < 0`. A nan of these columns is a missing value; a
+resolution of nan is a failed fit, as inf is.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,7 +62,7 @@ def parse_number(text: str) -> float | None:
 
 
 def resolution_problem(text: str) -> str | None:
-    """What is wrong with a CTF resolution as written, or None; inf is a failed fit and right."""
+    """What is wrong with a CTF resolution as written, or None; inf is a failed fit and right, nan is no number."""
     value = parse_number(text)
     if value is None or value != value:
         return f"the CTF resolution must be a number. Got {shown(text)} instead."
@@ -128,7 +133,7 @@ class CtfRows:
     ) -> bool:
         """Take a result, or report what is wrong with it and leave it out; returns whether it was taken.
 
-        written_name : name or path of the micrograph     resolution : angstrom, as written
+        written_name : name or path of the micrograph     resolution : angstrom, as written; nan, inf: the fit failed
         others : further columns, see the module     line, element : where it stands
         """
         name, folder = exposure_name(written_name), folder_of(written_name)
@@ -145,6 +150,9 @@ class CtfRows:
                 element,
             )
             return False
+        written = parse_number(resolution)
+        if written is not None and math.isnan(written):
+            resolution = "inf"
         problem = resolution_problem(resolution)
         if problem is not None:
             findings.deviates(problem, line, element)
@@ -179,7 +187,7 @@ class CtfRows:
     def notes(self) -> list[str]:
         """What the join report should say of the results as a whole."""
         failed, n = sum(is_failed_fit(value) for value in self.resolutions), len(self.resolutions)
-        notes = [f"{failed} of {n} fits failed (inf or at least 100 angstrom)"] if failed else []
+        notes = [f"{failed} of {n} fits failed (inf, nan or at least 100 angstrom)"] if failed else []
         if self.exchanged:
             notes.append(
                 f"{self.exchanged} of {n} fits name the smaller defocus first: the two were exchanged and the angle "
@@ -211,7 +219,7 @@ def scaled(
     """The further columns of one row: known labels as numbers in our units, the others as written.
 
     values : label -> text     fields : label -> (our column, factor)
-    Returns None, after reporting it, when a known one is no finite number.
+    A known one that is nan is missing. Returns None, after reporting it, when one is no finite number otherwise.
     """
     row: dict[str, float | str | None] = {}
     for label, text in values.items():
@@ -220,7 +228,10 @@ def scaled(
             continue
         column, factor = fields[label]
         value = parse_number(text)
-        if value is None or not abs(value) < float("inf"):
+        if value is not None and math.isnan(value):
+            row[column] = None
+            continue
+        if value is None or math.isinf(value):
             findings.deviates(f"{label} must be a finite number. Got {shown(text)} instead.", line)
             return None
         row[column] = value * factor

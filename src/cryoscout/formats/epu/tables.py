@@ -71,7 +71,11 @@ def exposure_table(found: FoundSession) -> pd.DataFrame:
 
 def exposure_rows(found: FoundSession) -> list[tuple[Any, ...]]:
     """EXPOSURE_COLUMNS of each exposure, in the order they were found; adds to the notes."""
-    zone = _zone_of_clock(found)
+    zone, others = _zone_of_clock(found)
+    if others:
+        found.notes.append(
+            f"{others} exposures have another time zone; all times are given in that of the rest"
+        )
     rows = []
     named_only = 0
     for name, square_id, at, stage_x_um, stage_y_um in found.exposures:
@@ -88,24 +92,20 @@ def exposure_rows(found: FoundSession) -> list[tuple[Any, ...]]:
     return rows
 
 
-def _zone_of_clock(found: FoundSession) -> timedelta | None:
-    """One zone for all times: that of the session where exposures have it, else that of most exposures.
+def _zone_of_clock(found: FoundSession) -> tuple[timedelta | None, int]:
+    """One zone for all times, and how many exposures have another: that of the session where exposures have it, else
+    that of most exposures.
 
     Clocks change in autumn and spring; a run of exposures must not jump by an hour for it.
     """
     zones = Counter(at.zone for _, _, at, _, _ in found.exposures if at is not None and at.zone is not None)
     if not zones:
-        return None
+        return None, 0
     zone = zones.most_common(1)[0][0]
     started_at = None if found.session is None else found.session.started_at
     if started_at is not None and started_at.zone is not None and started_at.zone in zones:
         zone = started_at.zone
-    others = sum(zones.values()) - zones[zone]
-    if others:
-        found.notes.append(
-            f"{others} exposures have another time zone; all times are given in that of the rest"
-        )
-    return zone
+    return zone, sum(zones.values()) - zones[zone]
 
 
 def square_table(found: FoundSession) -> pd.DataFrame:
@@ -120,6 +120,7 @@ def square_table(found: FoundSession) -> pd.DataFrame:
     ids |= dict.fromkeys(square_id for _, square_id, *_ in found.exposures)
     ids |= dict.fromkeys(square_id for square_id, _, _ in found.hole_positions.values())
     rows = []
+    zone, _ = _zone_of_clock(found)
     for square_id in sorted(ids, key=lambda text: (len(text), text)):
         if not square_id or square_id in found.unread_squares:
             continue
@@ -136,7 +137,7 @@ def square_table(found: FoundSession) -> pd.DataFrame:
         x_um, y_um = next(known, (math.nan, math.nan))
         image_at = found.square_images[square_id].acquired_at if square_id in found.square_images else None
         looked_at = (
-            np.datetime64("NaT", "ns") if image_at is None else np.datetime64(image_at.clock_ns(), "ns")
+            np.datetime64("NaT", "ns") if image_at is None else np.datetime64(image_at.clock_ns(zone), "ns")
         )
         has_holes = square_id in found.squares and bool(found.squares[square_id].holes)
         looked = True if square_id in found.square_images or has_holes else pd.NA

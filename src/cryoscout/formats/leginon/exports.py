@@ -55,7 +55,7 @@ from cryoscout.formats.ctf.records import (
     shown,
 )
 from cryoscout.formats.limits import image_px
-from cryoscout.formats.own.times import parse_time
+from cryoscout.formats.own.times import OneClock
 from cryoscout.formats.records import EXPOSURE_COLUMNS, HOLE_COLUMNS, SourceRecords
 from cryoscout.formats.text.findings import Deviation, Findings, check_width, lines_of, read_lines
 
@@ -284,12 +284,13 @@ def _of_targets(path: Path, table: ExportTable, findings: Findings) -> SourceRec
     holes: dict[str, tuple[object, ...]] = {}
     without = 0
     first: dict[str, int] = {}
+    clock = OneClock()
     for place, row in enumerate(findings.told(table.rows, 0.6)):
         line = table.row_lines[place]
         child, target = row[CHILD], row[TARGET]
         if not _ids_are_right(findings, line, row, first):
             continue
-        placed = _placed(row, findings, line) if has_position else (np.nan, np.nan, None)
+        placed = _placed(row, findings, line, clock) if has_position else (np.nan, np.nan, None)
         if placed is None:
             continue
         x_px, y_px, started_at = placed
@@ -308,7 +309,11 @@ def _of_targets(path: Path, table: ExportTable, findings: Findings) -> SourceRec
         parent = target.rsplit("_", 1)[0]
         holes.setdefault(target, (target, parent, "", "", np.nan, np.nan, x_px, y_px, pd.NA))
         exposures[child] = (child, target, "", "", "1", started_at, *(np.nan,) * 4)
-    notes = [*rows.notes(), "names are ids of the database: they join to other exports, not to image names"]
+    notes = [
+        *rows.notes(),
+        *clock.notes(),
+        "names are ids of the database: they join to other exports, not to image names",
+    ]
     if without:
         notes.append(f"{without} of {len(exposures)} child images have no CTF result")
     frame = pd.DataFrame(list(exposures.values()), columns=list(EXPOSURE_COLUMNS))
@@ -340,7 +345,7 @@ def _ids_are_right(findings: Findings, line: int, row: dict[str, str], first: di
 
 
 def _placed(
-    row: dict[str, str], findings: Findings, line: int
+    row: dict[str, str], findings: Findings, line: int, clock: OneClock
 ) -> tuple[float, float, datetime | None] | None:
     """Column and row on the parent image (px) and the time of the child, or None after reporting what is wrong."""
     x_px, y_px = parse_number(row["XCoord"]), parse_number(row["YCoord"])
@@ -353,7 +358,7 @@ def _placed(
     x_px, y_px = image_px(x_px, "XCoord", findings, line), image_px(y_px, "YCoord", findings, line)
     if "TimeStamp" not in row:
         return x_px, y_px, None
-    started_at = parse_time(row["TimeStamp"])
+    started_at = clock.of(row["TimeStamp"])
     if isinstance(started_at, str):
         findings.deviates(started_at, line)
         return None

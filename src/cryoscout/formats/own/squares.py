@@ -31,7 +31,7 @@ from cryoscout.formats.ctf.records import deviations_of, parse_number, shown
 from cryoscout.formats.limits import square_area_um2, stage_um
 from cryoscout.formats.own.cells import NO_VALUE, CellLines, header_of, plain_header
 from cryoscout.formats.own.columns import FALLBACKS, HEADER_ALIASES, PREDICTED, ColumnMap, Role
-from cryoscout.formats.own.times import parse_time
+from cryoscout.formats.own.times import OneClock
 from cryoscout.formats.records import LOOK_COLUMNS, PATCH_COLUMNS, SQUARE_COLUMNS, SourceRecords
 from cryoscout.formats.text.findings import Deviation, Findings
 
@@ -108,8 +108,9 @@ def _read(path: Path, findings: Findings) -> SourceRecords:
         )
     squares, patches = _Rows("square", "grid", findings), _Rows("patch", "square", findings)
     not_kept = 0
+    clock = OneClock()
     for line, cells in lines.rows():
-        row = _row([cell.strip() for cell in cells], roles, findings, line)
+        row = _row([cell.strip() for cell in cells], roles, findings, line, clock)
         if isinstance(row, str):
             findings.deviates(row, line)
             continue
@@ -119,7 +120,7 @@ def _read(path: Path, findings: Findings) -> SourceRecords:
             patches.take((patch, square[0], square[1], *square[-2:]), line)
         else:
             squares.take(square, line)
-    return _records(lines, roles, squares, patches, not_kept, findings)
+    return _records(lines, roles, squares, patches, not_kept, findings, clock)
 
 
 class _Rows:
@@ -157,11 +158,12 @@ def _records(
     of_patches: _Rows,
     not_kept: int,
     findings: Findings,
+    clock: OneClock,
 ) -> SourceRecords:
     squares = pd.DataFrame(list(of_squares.rows.values()), columns=[*SQUARE_COLUMNS, *LOOK_COLUMNS])
     patches = pd.DataFrame(list(of_patches.rows.values()), columns=list(PATCH_COLUMNS))
     numbers = dict.fromkeys(("x_um", "y_um", "area_um2", "brightness"), np.float64)
-    notes = lines.notes()
+    notes = [*lines.notes(), *clock.notes()]
     unused = [name for place, name in enumerate(lines.header) if place not in roles.values()]
     if unused:
         notes.append(f"columns that say nothing of squares: {', '.join(unused)}")
@@ -188,11 +190,11 @@ def _records(
 
 
 def _row(
-    cells: list[str], roles: dict[str, int], findings: Findings, line: int
+    cells: list[str], roles: dict[str, int], findings: Findings, line: int, clock: OneClock
 ) -> tuple[str, tuple[object, ...]] | str:
     """Patch of a line ("" none) and its square, in the order of the columns, or what is wrong with it.
 
-    findings : get what no microscope does; its value is missing then
+    findings : get what no microscope does; its value is missing then     clock : of the file
     """
 
     def text(role: str) -> str:
@@ -211,7 +213,7 @@ def _row(
         numbers.append(value if limited is None else limited(value, role, findings, line))
     if any(map(math.isnan, numbers[:2])):
         numbers[:2] = math.nan, math.nan
-    at = parse_time(text("looked_at")) if text("looked_at") else None
+    at = clock.of(text("looked_at")) if text("looked_at") else None
     if isinstance(at, str):
         return at
     said = text("looked").lower()

@@ -65,7 +65,7 @@ from cryoscout.formats.own.columns import (
     Role,
     map_of,
 )
-from cryoscout.formats.own.times import parse_time
+from cryoscout.formats.own.times import OneClock
 from cryoscout.formats.records import EXPOSURE_COLUMNS, HOLE_COLUMNS, OF_FOLDER, SQUARE_COLUMNS, SourceRecords
 from cryoscout.formats.text.findings import Deviation, Findings
 
@@ -208,6 +208,7 @@ class _Columns:
     """What no microscope does, of the row that is taken: its value is missing."""
     kept: list[list[str]] = field(default_factory=list)
     """The whole row, as written."""
+    clock: OneClock = field(default_factory=OneClock)
 
 
 def _records(table: GenericTable, findings: Findings) -> SourceRecords:
@@ -218,7 +219,7 @@ def _records(table: GenericTable, findings: Findings) -> SourceRecords:
         for each in [*columns.left_open, *([] if problem is None else [problem])]:
             findings.deviates(each, line)
         columns.left_open.clear()
-    notes = list(table.notes)
+    notes = [*table.notes, *columns.clock.notes()]
     without = len(columns.kept) - len(columns.ctf)
     if "ctf" in table.roles and without:
         notes.append(f"{without} of {len(columns.kept)} exposures have no CTF result yet")
@@ -299,7 +300,7 @@ def _take(table: GenericTable, columns: _Columns, line: int, row: list[str]) -> 
     if any(problems):
         columns.left_open += filter(None, problems)
         x = y = np.nan
-    started_at = None if time.lower() in NO_VALUE else parse_time(time)
+    started_at = None if time.lower() in NO_VALUE else columns.clock.of(time)
     if isinstance(started_at, str):
         return started_at
     if resolution.lower() not in NO_VALUE:

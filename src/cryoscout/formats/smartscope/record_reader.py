@@ -11,6 +11,7 @@ from pandas.api.typing import NaTType
 
 from cryoscout.formats import limits
 from cryoscout.formats.ctf.records import UM_PER_ANGSTROM, parse_number, shown
+from cryoscout.formats.own.times import OneClock
 from cryoscout.formats.text.findings import Findings
 from cryoscout.formats.text.json_values import JsonValue
 from cryoscout.formats.text.yaml_values import YamlMapping, YamlValue
@@ -27,6 +28,7 @@ STATUSES = (
     "skipped",
     "error",
 )
+NAN_IN_YAML = (".nan", ".NaN", ".NAN")
 _PARTS = ("targets", "finders", "classifiers", "selectors")
 
 Record = Mapping[str, JsonValue] | Mapping[str, YamlValue]
@@ -95,22 +97,27 @@ class RecordReader:
             return math.nan
         return value
 
-    def moment(self, key: str) -> pd.Timestamp | NaTType:
-        """A time as SmartScope writes it, without its zone; NaT where it is null or, after reporting it, none."""
+    def fitted(self, key: str) -> float:
+        """As `number`, of a fit: nan is a missing value of one that failed."""
+        text = self.text(key)
+        return math.nan if text is not None and text in ("nan", *NAN_IN_YAML) else self.number(key)
+
+    def moment(self, key: str, clock: OneClock) -> pd.Timestamp | NaTType:
+        """A time as SmartScope writes it, on the clock of all; NaT where it is null or, after reporting it, none."""
         text = self.text(key)
         if text is None:
             return pd.NaT
         try:
-            clock = datetime.fromisoformat(text).replace(tzinfo=None)
+            time = datetime.fromisoformat(text)
         except ValueError:
-            clock = None
-        if clock is None or not limits.FIRST_YEAR <= clock.year <= limits.LAST_YEAR:
+            time = None
+        if time is None or not limits.FIRST_YEAR <= time.year <= limits.LAST_YEAR:
             self.deviates(
                 f"{key} must be a time yyyy-mm-ddThh:mm:ss between {limits.FIRST_YEAR} and {limits.LAST_YEAR}. "
                 f"Got {shown(text)} instead."
             )
             return pd.NaT
-        return pd.Timestamp(clock)
+        return pd.Timestamp(clock.naive(time))
 
     def area_um2(self, atlas_pixel_angstrom: float) -> float:
         """The area of a square, which is counted in px of its atlas; NaN unknown or, after reporting it, none."""

@@ -53,6 +53,7 @@ from cryoscout.formats.ctf.records import (
     head_text,
     shown,
 )
+from cryoscout.formats.own.times import OneClock
 from cryoscout.formats.records import (
     EXPOSURE_COLUMNS,
     HOLE_COLUMNS,
@@ -60,7 +61,7 @@ from cryoscout.formats.records import (
     SQUARE_COLUMNS,
     SourceRecords,
 )
-from cryoscout.formats.smartscope.record_reader import Record, RecordReader
+from cryoscout.formats.smartscope.record_reader import NAN_IN_YAML, Record, RecordReader
 from cryoscout.formats.text.findings import Deviation, Findings
 from cryoscout.formats.text.yaml_values import YamlMapping, read_yaml
 
@@ -96,6 +97,8 @@ class FoundRecords:
     stage_of_hole: dict[str, tuple[float, float]] = field(default_factory=dict)
     stage_of_group: dict[str, tuple[float, float]] = field(default_factory=dict)
     group_of_hole: dict[str, str] = field(default_factory=dict)
+    clock: OneClock = field(default_factory=OneClock)
+    """Of all times; the server writes them in its own zone, whose offset changes in autumn and spring."""
     given_up: list[str] = field(default_factory=list)
     under_way: list[str] = field(default_factory=list)
 
@@ -116,7 +119,7 @@ class FoundRecords:
         for listed, known in ((self.given_up, _GIVEN_UP), (self.under_way, _UNDER_WAY)):
             if status in known:
                 listed.append(square_id)
-        looked_at = reader.moment("completion_time") if status in _OPENED else pd.NaT
+        looked_at = reader.moment("completion_time", self.clock) if status in _OPENED else pd.NaT
         shown_as = (reader.area_um2(atlas_pixel_angstrom), reader.grey_level())
         self.squares[square_id] = (square_id, grid_id, x_um, y_um, *shown_as, looked, looked_at)
         self.extra[square_id] = reader.rest("square_id")
@@ -162,10 +165,10 @@ class FoundRecords:
         self.exposures[exposure_id] = (exposure_id, hole_id, square_id, grid_id, number, None, *stage, *shift)
         self.extra[exposure_id] = reader.rest("hm_id")
         resolution = reader.text("ctffit")
-        resolution = _INFINITE if resolution in _INFINITE_IN_YAML else resolution
+        resolution = _INFINITE if resolution in (*_INFINITE_IN_YAML, *NAN_IN_YAML) else resolution
         if resolution is not None:
             further: dict[str, float | str | None] = {
-                column: reader.number(label) * factor for label, (column, factor) in CTF_FIELDS.items()
+                column: reader.fitted(label) * factor for label, (column, factor) in CTF_FIELDS.items()
             }
             self.ctf.add(findings, name or "", resolution, further, line=reader.line, element=reader.element)
 
@@ -183,7 +186,7 @@ class FoundRecords:
         exposures = pd.DataFrame(list(self.exposures.values()), columns=list(EXPOSURE_COLUMNS))
         numbers = ["stage_x_um", "stage_y_um", "shift_x_um", "shift_y_um"]
         exposures = exposures.astype(dict.fromkeys(numbers, np.float64))
-        all_notes = [*notes, *self.ctf.notes()]
+        all_notes = [*notes, *self.ctf.notes(), *self.clock.notes()]
         if len(exposures):
             all_notes.append(
                 "SmartScope does not write when an exposure was started: times must come from elsewhere"
