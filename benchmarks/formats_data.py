@@ -137,7 +137,7 @@ def _write_exposure(
     stem = f"FoilHole_{hole.hole_id}_Data_{area}_{int(area) + 2}_{at:%Y%m%d_%H%M%S}"
     drift_x_um, drift_y_um = rng.normal(scale=5e-4, size=2).clip(-2e-3, 2e-3)
     text = epu_image_xml(
-        at.isoformat() + ".1234567+00:00",
+        at.isoformat() + ".1234567+01:00",
         (hole.stage_um[0] + drift_x_um) * 1e-6,
         (hole.stage_um[1] + drift_y_um) * 1e-6,
         (0.03 * (hole.x_um - hole.stage_um[0]), 0.03 * (hole.y_um - hole.stage_um[1])),

@@ -228,7 +228,8 @@ def _arranged(
     free = problem.available()
     if start != NOWHERE:
         free[start] = False
-    return as_listed(problem, start, route, said, free, p_good, problem.budget_min, positions_of(session))
+    minutes = problem.budget_min - problem.time_model.setup_min
+    return as_listed(problem, start, route, said, free, p_good, minutes, positions_of(session))
 
 
 def _notes_on_overrides(said: Obeyed, problem: RoutingProblem) -> tuple[str, ...]:

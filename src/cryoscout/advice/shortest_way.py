@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from cryoscout.advice.obeyed import Obeyed
 from cryoscout.advice.walk import arranged
 from cryoscout.core.ties import ROUNDING
+from cryoscout.formats.serialem.patterns import item_of_hole
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
+from cryoscout.routing.time_model import ROUNDING_MIN
 from cryoscout.routing.times import keeps_grid_switch
 
 if TYPE_CHECKING:
@@ -50,10 +52,48 @@ def as_listed(
     wanted = list(planned)
     if said.changes_routes:
         wanted = arranged(problem, here, planned, said, free, p_good, minutes_left)
-    if not np.isfinite(positions.xy).any():
+    if np.isfinite(positions.xy).any():
+        keep = frozenset((*said.first, *said.pinned, *stands))
+        wanted = by_the_shortest_way(
+            problem, here, wanted, free, p_good, positions.xy, keep, positions.on_stage
+        )
+    if positions.at_once is None:
         return wanted
-    keep = frozenset((*said.first, *said.pinned, *stands))
-    return by_the_shortest_way(problem, here, wanted, free, p_good, positions.xy, keep, positions.on_stage)
+    return in_whole_patterns(problem, here, wanted, free, positions.at_once, minutes_left)
+
+
+def in_whole_patterns(
+    problem: RoutingProblem,
+    here: int,
+    route: Sequence[int],
+    free: NDArray[np.bool_],
+    at_once: NDArray[np.int64],
+    minutes_left: float,
+) -> list[int]:
+    """The route with all holes of each pattern at its first one, because the microscope images them at once.
+
+    free : (n,) holes that may be visited     at_once : (n,) as of `Positions`
+    A pattern that does not fit into the minutes as a whole is left out.
+    """
+    members: dict[int, list[int]] = {}
+    for hole in np.flatnonzero(free).tolist():
+        members.setdefault(int(at_once[hole]), []).append(hole)
+    tiers_min = problem.time_model.tiers_min(problem.shots).tolist()
+    result: list[int] = []
+    used_min, done = 0.0, set[int]()
+    for hole in route:
+        item = int(at_once[hole])
+        if item in done:
+            continue
+        done.add(item)
+        block = [hole, *(each for each in members.get(item, ()) if each != hole)]
+        way = [result[-1] if result else here, *block]
+        block_min = sum(tiers_min[problem.tier_between(one, other)] for one, other in pairwise(way))
+        if len(block) > 1 and used_min + block_min > minutes_left + ROUNDING_MIN:
+            continue
+        result += block
+        used_min += block_min
+    return result
 
 
 class Positions(NamedTuple):
@@ -61,18 +101,31 @@ class Positions(NamedTuple):
 
     xy: NDArray[np.float64]  # (n, 2) um of the stage, or px of an image; NaN unknown
     on_stage: bool  # one frame for all; else a patch may have an image of its own
+    at_once: NDArray[np.int64] | None = None
+    """(n,) index of the item at which a hole is imaged with others at once (a MultiShot pattern), its own for a hole
+    that is imaged by itself; None where all are."""
 
     def of_the_stage(self) -> Positions:
         """These, or none where they are places on images."""
-        return self if self.on_stage else Positions(np.full_like(self.xy, np.nan), on_stage=True)
+        return self if self.on_stage else self._replace(xy=np.full_like(self.xy, np.nan), on_stage=True)
 
 
 def positions_of(session: Session) -> Positions:
     """On the stage where that is known, else on images; of built-in and simulated sessions as the papers have them."""
     on_stage = session.holes[["x_um", "y_um"]].to_numpy(dtype=np.float64)
+    at_once = _at_once(session)
     if np.isfinite(on_stage).any() or keeps_grid_switch(session):
-        return Positions(on_stage, on_stage=True)
-    return Positions(session.holes[["x_px", "y_px"]].to_numpy(dtype=np.float64), on_stage=False)
+        return Positions(on_stage, on_stage=True, at_once=at_once)
+    on_images = session.holes[["x_px", "y_px"]].to_numpy(dtype=np.float64)
+    return Positions(on_images, on_stage=False, at_once=at_once)
+
+
+def _at_once(session: Session) -> NDArray[np.int64] | None:
+    if session.info.format != "serialem":
+        return None
+    row = {hole_id: place for place, hole_id in enumerate(session.holes["hole_id"])}
+    items = np.array([row[item_of_hole(hole_id, row)] for hole_id in row], dtype=np.int64)
+    return None if (items == np.arange(len(items))).all() else items
 
 
 def by_the_shortest_way(

@@ -15,6 +15,7 @@ from cryoscout.core.errors import DataError
 from cryoscout.formats.own.columns import ColumnMap
 from cryoscout.formats.own.scores import ScoreTable, names_predictions, read_scores
 from cryoscout.formats.registry import format_of
+from cryoscout.formats.serialem.patterns import item_of_hole
 from cryoscout.intake.predicted_holes import holes_predicted
 from cryoscout.session.joins import JoinReport
 from cryoscout.session.model import OWN_PREDICTIONS as OWN
@@ -135,6 +136,8 @@ def p_good_of(session: Session, table: ScoreTable) -> tuple[NDArray[np.float64],
     Scores become probabilities through the session's results at its threshold. Holes without a value get the mean.
     """
     value, report, notes = _by_hole(session, table)
+    if session.info.format == "serialem":
+        value = _of_their_items(value, session.holes["hole_id"].tolist())
     given = np.isfinite(value)
     p_good = value
     if table.kind == "score":
@@ -150,6 +153,13 @@ def p_good_of(session: Session, table: ScoreTable) -> tuple[NDArray[np.float64],
         notes.append(f"{int((~given).sum())} holes have no value and get the mean of the others, {mean:.2f}")
         p_good = np.where(given, p_good, mean)
     return p_good, report, tuple(notes)
+
+
+def _of_their_items(value: NDArray[np.float64], hole_ids: Sequence[str]) -> NDArray[np.float64]:
+    """The values with those of items for the further holes of their patterns that have none."""
+    row = {hole_id: place for place, hole_id in enumerate(hole_ids)}
+    items = [row[item_of_hole(hole_id, row)] for hole_id in hole_ids]
+    return np.where(np.isfinite(value), value, value[items])
 
 
 def _by_hole(session: Session, table: ScoreTable) -> tuple[NDArray[np.float64], JoinReport, list[str]]:

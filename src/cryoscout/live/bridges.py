@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from cryoscout.core.errors import InputError, UnknownNameError
 from cryoscout.core.new_files import write_whole
 from cryoscout.formats.serialem.nav import detect, read_nav
-from cryoscout.formats.serialem.nav_writer import PlannedHole, merged_nav
+from cryoscout.formats.serialem.nav_writer import PlannedHole, items_of, merged_nav
 from cryoscout.formats.smartscope.rest import SmartScopeClient, read_token
 from cryoscout.formats.smartscope.selecting import select_holes
 from cryoscout.live.running import Moment
@@ -95,22 +95,26 @@ class ScriptBridge:
         if self.navigator is None:
             return {}
         problem, names = moment.advice.problem, moment.advice.names
-        walk = moment.advice.walk.holes.tolist()
-        planned = [names.holes[hole] for hole in walk]
+        holes = set(names.holes)
+        route = items_of(
+            [
+                PlannedHole(
+                    names.holes[hole],
+                    names.patches[int(problem.patch_of_hole[hole])],
+                    float(moment.advice.p_good[hole]),
+                )
+                for hole in moment.advice.walk.holes.tolist()
+            ],
+            holes,
+        )
+        planned = [each.hole_id for each in route]
         if not planned or moment.advice.looks:
             return {} if self._merge is None else {"merge": self._merge}
         if self._merge is not None:
             left = [hole for hole in self._merge["holes"] if hole in set(planned)]
             if left[:MERGED_AHEAD] == planned[:MERGED_AHEAD]:
                 return {"merge": self._merge}
-        route = [
-            PlannedHole(
-                names.holes[hole],
-                names.patches[int(problem.patch_of_hole[hole])],
-                float(moment.advice.p_good[hole]),
-            )
-            for hole in walk[:MERGED]
-        ]
+        route = route[:MERGED]
         content = merged_nav(read_nav(self.navigator, permissive=True), route, moment.revision)
         write_whole(self.folder / PLAN_FILE, content)
         self._merge = {

@@ -279,7 +279,7 @@ def test_multishot_keys_and_unknown_keys_are_in_extra():
     extra = read_source(MADE).extra
     keys = ("HoleArray", "SkipHoles", "HoleISXspacing", "FutureKey", "MapID", "Note")
     assert [extra["7"][key] for key in keys] == [
-        "3 3", "0 0 2 2", "1.98 0.12 0", "kept = 1", "100007", "centre; ice = 20 nm, x=1",
+        "1 1", "1 1 2 2", "1.98 0.12 0", "kept = 1", "100007", "centre; ice = 20 nm, x=1",
     ]  # fmt: skip
     assert extra["3-A"]["MapFile"] == "X:\\example\\grid1\\grid1_MMM.mrc"
 

@@ -2,9 +2,11 @@
 
 An exposure names the navigator item where it was taken (NavigatorLabel). Labels repeat, in a file and from grid to
 grid, so an item is taken only where the stage stood: of several the nearest, of none nearer than `FARTHEST_UM` none.
-A MultiShot pattern images several holes from one item. They are told apart by MultishotHoleAndPosition: the one that
-was imaged first has the item's id, each other one is ITEM@HOLE, such as 5@X+1Y-1. By the first one and not by the
-centre, because a pattern may have no hole in its centre, and an item that was imaged must not look as if it were not.
+A MultiShot pattern images several holes from one item. They are told apart by MultishotHoleAndPosition: one has the
+item's id, each other one is ITEM@HOLE, such as 5@X+1Y-1. Where the navigator says the pattern (HoleArray), `patterns`
+tells which one, so that a hole has one name before and after it is imaged. Else it is the one that was imaged first and
+not that in the centre, because a pattern may have none there, and an item that was imaged must not look as if it were
+not.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from cryoscout.formats.clusters import cluster_positions
 from cryoscout.formats.serialem import mdoc as serialem_mdoc
 from cryoscout.formats.serialem.autodoc import Section, file_name
 from cryoscout.formats.serialem.mdoc import FRAME_SET, MONT_SECTION, MdocFile, MdocSection
+from cryoscout.formats.serialem.patterns import is_as_told
 from cryoscout.formats.serialem.places import Hole
 from cryoscout.formats.serialem.unopened import FARTHEST_UM, Taken
 
@@ -448,8 +451,13 @@ def _with_pattern_holes(found: Sequence[PlacedExposure]) -> tuple[list[PlacedExp
     first_hole: dict[tuple[int, str], str] = {}
     patterns = 0
     for key, some in of_item.items():
-        first_hole[key] = _pattern_hole(min(some, key=_when))
-        patterns += len({_pattern_hole(each) for each in some}) > 1
+        names = {_pattern_hole(each) for each in some}
+        pattern = None if some[0].item is None else some[0].item.item.pattern
+        if pattern and is_as_told(names, pattern):
+            first_hole[key] = pattern[0]
+        else:
+            first_hole[key] = _pattern_hole(min(some, key=_when))
+        patterns += len(names) > 1
     told = []
     for each in found:
         hole = _pattern_hole(each)
@@ -458,8 +466,8 @@ def _with_pattern_holes(found: Sequence[PlacedExposure]) -> tuple[list[PlacedExp
     if not patterns:
         return told, []
     return told, [
-        f"{patterns} items were imaged as patterns of several holes (MultiShot): the hole imaged first has the item's "
-        "name, the others are ITEM@HOLE"
+        f"{patterns} items were imaged as patterns of several holes (MultiShot): the hole imaged first, or in the "
+        "middle where the navigator says the pattern, has the item's name, the others are ITEM@HOLE"
     ]
 
 

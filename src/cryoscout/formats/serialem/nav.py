@@ -30,6 +30,7 @@ from cryoscout.formats.serialem.autodoc import (
     start_of,
 )
 from cryoscout.formats.serialem.autodoc_xml import looks_like_xml, parse_autodoc_xml
+from cryoscout.formats.serialem.patterns import holes_of_pattern
 from cryoscout.formats.text.findings import Deviation, Findings
 
 ITEM = "Item"
@@ -96,7 +97,7 @@ NAV_FIELDS: dict[str, NavField] = {
     "FocusAxisPos": _float(unit="um"),
     "LDAxisAngle": _int(2, "flag, degrees"),
     "FocusOffsets": _int(2, "px"),
-    "HoleArray": _int(2, "holes in x and y"),
+    "HoleArray": _int(2, "holes in x and y, see `patterns`"),
     "SkipHoles": _int(None, "pairs of indices into HoleArray"),
     "HoleISXspacing": _float(3, "image shift"),
     "HoleISYspacing": _float(3, "image shift"),
@@ -200,11 +201,14 @@ class NavItem:
     frames_xy: tuple[int, int]  # tiles of a montage across and down; 0, 0 where it is none or does not say
     place: int  # index into NavFile.document.sections
     section: Section = field(repr=False)
+    pattern: tuple[str, ...] | None = None
+    """Holes of its MultiShot pattern (`holes_of_pattern`), empty where it skips all; None where it has none."""
 
     @property
     def is_chosen(self) -> bool:
-        """Whether it is marked Acquire, or was when a plan was written that left it out."""
-        return self.acquire or self.section.get(LEFT_OUT_KEY) == LEFT_OUT
+        """Whether it is marked Acquire, or was when a plan was written that left it out; SerialEM passes over an item
+        that skips all holes of its pattern."""
+        return self.pattern != () and (self.acquire or self.section.get(LEFT_OUT_KEY) == LEFT_OUT)
 
     @property
     def is_hole(self) -> bool:
@@ -348,7 +352,15 @@ def _item(
         frames_xy=(int(frames[0]), int(frames[1])),
         place=place,
         section=section,
+        pattern=_pattern(numbers),
     )
+
+
+def _pattern(numbers: dict[str, tuple[float, ...]]) -> tuple[str, ...] | None:
+    array, skipped = (tuple(map(int, numbers.get(key, ()))) for key in ("HoleArray", "SkipHoles"))
+    if len(array) != 2 or 0 in array:
+        return None
+    return holes_of_pattern((array[0], array[1]), set(zip(skipped[::2], skipped[1::2], strict=False)))
 
 
 _NEEDED = tuple(key for key, described in NAV_FIELDS.items() if described.needed == "always")

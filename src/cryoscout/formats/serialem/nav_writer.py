@@ -11,6 +11,7 @@ import difflib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
 from cryoscout.core.errors import InputError
 from cryoscout.core.new_files import write_whole
@@ -24,6 +25,7 @@ from cryoscout.formats.serialem.nav import (
     NavItem,
     label_of_item,
 )
+from cryoscout.formats.serialem.patterns import item_of_hole
 
 FIRST_MADE_ID = 50_000
 """Ids that SerialEM makes itself are 100,000 and more."""
@@ -39,16 +41,33 @@ IDS_OF_REVISION = 200
 class PlannedHole:
     """One hole of a route, as the writer needs it."""
 
-    hole_id: str  # NavItem.id
+    hole_id: str  # NavItem.id, or ITEM@HOLE of a hole of its pattern
     patch_id: str
     p_good: float  # 0..1
+
+
+def items_of(route: Sequence[PlannedHole], holes: Collection[str]) -> list[PlannedHole]:
+    """The route by items: one for the holes of a pattern, where its first one stands, with the mean of their p_good.
+
+    holes : ids of all holes
+    """
+    by_item: dict[str, list[PlannedHole]] = {}
+    for hole in route:
+        by_item.setdefault(item_of_hole(hole.hole_id, holes), []).append(hole)
+    return [
+        replace(
+            some[0], hole_id=item, p_good=some[0].p_good if len(some) == 1 else fmean(h.p_good for h in some)
+        )
+        for item, some in by_item.items()
+    ]
 
 
 def write_nav(source: NavFile, route: Sequence[PlannedHole], path: Path) -> tuple[str, ...]:
     """Write a navigator file that acquires the holes of a route in its order; returns notes for the operator.
 
     source : as read; files of the XML form are written in the autodoc form, which SerialEM reads just as well
-    route : in order of visit, each hole once, not empty     path : a file that does not exist yet
+    route : in order of visit, each hole once, not empty; an item is marked once for all holes of its pattern
+    path : a file that does not exist yet
     Of the chosen holes Acquire, GroupID (one per patch) and UserValue1 (p_good) are set, of all other items Acquire is
     taken off; holes among them get UserValue2 = "chosen, left out of the plan", so that a later import of the file
     knows that the operator had chosen them. Registrations are never changed, because positions of two registrations
@@ -58,6 +77,7 @@ def write_nav(source: NavFile, route: Sequence[PlannedHole], path: Path) -> tupl
     cannot be read or, in the XML form, with any deviation.
     """
     _check_whole(source)
+    route = _by_items(source, route)
     chosen = _chosen(source, route)
     sections = list(source.document.sections)
     unmarked, unnoted = _unmark(source, sections, {item.place for item in chosen})
@@ -84,6 +104,7 @@ def merged_nav(source: NavFile, route: Sequence[PlannedHole], revision: int) -> 
     Raises InputError as `write_nav`.
     """
     _check_whole(source)
+    route = _by_items(source, route)
     chosen = _chosen(source, route)
     items = source.document.of_kind(ITEM)
     taken = {section.get(key) for section in items for key in ("MapID", "GroupID", "DrawnID")}
@@ -203,6 +224,12 @@ def _check_whole(source: NavFile) -> None:
             f"The headers of {source.path.name} must be readable before its items are put in order. "
             f"Got {section.raw[0].strip()[:60]!r} on line {section.line} instead. Remedy: save it in SerialEM again."
         )
+
+
+def _by_items(source: NavFile, route: Sequence[PlannedHole]) -> Sequence[PlannedHole]:
+    """The route by items where it has holes of patterns; what is wrong with any other is said below."""
+    holes = {item.id for item in source.holes}
+    return items_of(route, holes) if any(hole.hole_id not in holes for hole in route) else route
 
 
 def _chosen(source: NavFile, route: Sequence[PlannedHole]) -> list[NavItem]:

@@ -46,7 +46,8 @@ from cryoscout.formats.serialem.exposures import (
 from cryoscout.formats.serialem.mdoc import MdocFile
 from cryoscout.formats.serialem.nav import NavFile, NavItem
 from cryoscout.formats.serialem.outlines import inside
-from cryoscout.formats.serialem.places import Places, places_of
+from cryoscout.formats.serialem.patterns_to_come import holes_to_come
+from cryoscout.formats.serialem.places import Hole, Places, places_of
 from cryoscout.formats.text.findings import Deviation, notes_on_code_page
 
 FORMAT = "serialem"
@@ -167,11 +168,12 @@ def _records(
 ) -> SourceRecords:
     exposures = [each for each in placed.exposures if each.grid == grid]
     table = _exposure_table(exposures, grid_id)
+    to_come, notes_on_patterns = holes_to_come(places.holes, exposures)
     return SourceRecords(
         format=FORMAT,
         path=path,
         squares=_square_table(places, grid_id),
-        holes=_hole_table(places, placed, grid, grid_id),
+        holes=_hole_table(places, to_come, placed.further_holes(grid), grid_id),
         exposures=table,
         stood_for=_stood_for_table(nav, places, grid_id),
         session_name=grid_id,
@@ -180,7 +182,7 @@ def _records(
         cluster_radius_um=PATCH_RADIUS_UM if nav is None else None,
         extra=_extra(nav, exposures),
         deviations=tuple(deviations),
-        notes=tuple(notes),
+        notes=(*notes, *notes_on_patterns),
     )
 
 
@@ -353,10 +355,20 @@ def _stood_for_table(nav: NavFile | None, places: Places, grid_id: str) -> pd.Da
     return table.astype({"x_um": "float64", "y_um": "float64"})
 
 
-def _hole_table(places: Places, placed: PlacedExposures, grid: int, grid_id: str) -> pd.DataFrame:
-    """The items that are holes, then the further holes of patterns, at the place of their item."""
-    holes = [(hole.item.id, hole, hole.item.is_chosen) for hole in places.holes]
-    further = [(hole_id, hole, None) for hole_id, hole in placed.further_holes(grid).items()]
+def _hole_table(
+    places: Places, to_come: Mapping[str, Sequence[str]], imaged: Mapping[str, Hole], grid_id: str
+) -> pd.DataFrame:
+    """The items that are holes, each with the further holes of its pattern at its place, chosen with it.
+
+    to_come : of `holes_to_come`     imaged : further holes of images, of which the navigator need not know
+    """
+    holes: list[tuple[str, Hole, bool | None]] = [
+        (hole_id, hole, hole.item.is_chosen)
+        for hole in places.holes
+        for hole_id in (hole.item.id, *to_come.get(hole.item.id, ()))
+    ]
+    known = {hole_id for hole_id, _, _ in holes}
+    further = [(hole_id, hole, None) for hole_id, hole in imaged.items() if hole_id not in known]
     rows = [
         (
             hole_id,
