@@ -85,7 +85,7 @@ def test_of_several_grids_the_loaded_one_is_named(cli, two_grids):
     unnamed = plan_of(cli(f"plan {two_grids} --policy index --budget-min 60 --json"))
     assert unnamed["holes"][0]["tier"] == 3
     assert any(
-        "No grid is known to be loaded, so the first hole costs a grid switch; --loaded GRID" in note
+        "No grid is known to be loaded, so the first step costs a grid switch; --loaded GRID" in note
         and "(left, right)" in note
         for note in unnamed["notes"]
     )

@@ -7,7 +7,7 @@ import pytest
 from cryoscout.advice.advise import advise
 from cryoscout.advice.export import ExportRequest, write_export
 from cryoscout.advice.setting import AdviceRequest
-from cryoscout.formats.own.scores import ScoreTable
+from cryoscout.formats.own.scores import SaidPlace, ScoreTable
 from cryoscout.formats.serialem.nav import read_nav
 from cryoscout.formats.serialem.patterns import holes_of_pattern, item_of_hole
 from cryoscout.formats.serialem.session import read_source
@@ -124,7 +124,8 @@ def test_a_pattern_whose_item_was_moved_keeps_its_holes(tmp_path):
 
 def test_what_is_predicted_of_an_item_is_predicted_of_its_pattern(tmp_path):
     session = assemble([read_source(navigator(tmp_path, item(1), item(2, array=None)))]).session
-    table = ScoreTable(tmp_path / "p.csv", "p_good", ("1", "2"), True, (0.9, 0.1), (), ())
+    said = (SaidPlace(), SaidPlace())
+    table = ScoreTable(tmp_path / "p.csv", "p_good", ("1", "2"), True, (0.9, 0.1), said, (2, 3), (), ())
     p_good, _, notes = p_good_of(session, table)
     assert p_good.tolist() == [0.9] * 9 + [0.1]
     assert notes == ()
