@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cryoscout.advice.advise import advise
@@ -294,3 +295,41 @@ def test_equally_good_holes_are_advised_by_the_shortest_way_as_a_list_has_them()
     assert (steps == 1).mean() < 0.5, "not by id"
     again = RunningPlanner(session, asked).advise(now, advised.standing)
     assert again.walk.holes.tolist() == listed, "what stands stays"
+
+
+def test_a_look_moves_the_stage_until_something_is_imaged(session):
+    """Square and patch of the last hole are looked at after the only exposure: imaging there costs no move."""
+    start, tree = 0, session.tree()
+    patch = int(tree.patch_of_hole[-1])
+    assert tree.square_of_patch[patch] != tree.square_of_patch[tree.patch_of_hole[start]]
+    began = pd.Timestamp(2024, 1, 5, 10)
+    taken = session.exposures["hole_id"] == session.holes["hole_id"].iloc[start]
+    exposures = session.exposures.assign(
+        outcome=session.exposures["outcome"].where(taken, "none"),
+        ctf_max_res_angstrom=session.exposures["ctf_max_res_angstrom"].where(taken),
+        started_at=pd.Series(began, index=session.exposures.index).where(taken),
+    )
+    looked_at = pd.Series(pd.NaT, index=session.patches.index, dtype="datetime64[ns]")
+    looked_at.iloc[patch] = began + pd.Timedelta(minutes=5)
+    info = session.info.model_copy(update={"format": "generic"})
+    looked = replace(
+        session,
+        info=info,
+        exposures=exposures,
+        patches=session.patches.assign(looked_at=looked_at, looked=True),
+    )
+    planner = RunningPlanner(looked, AdviceRequest(BUDGET_MIN), FREE)
+    n = session.n_holes
+    imaged = np.arange(n) == start
+    now = Now(imaged, np.where(imaged, 1.0, np.nan), imaged * 1.0, start, BUDGET_MIN)
+    advice = planner.advise(now)
+    assert advice.now.at == tree.place_of_patch(patch)
+    first = int(advice.walk.holes[0])
+    tiers = planner.problem.time_model.tiers_min(1)
+    assert advice.walk.minutes[0] == tiers[tree.tier_from(tree.place_of_patch(patch), tree.place_of(first))]
+    is_there = tree.place_of(first).square == tree.place_of_patch(patch).square
+    assert (verdict_of(advice).verb == "STAY") == is_there
+    # One more exposure than the session had when the planner was told of the look: the stage is there.
+    imaged = imaged | (np.arange(n) == 1)
+    later = planner.advise(replace(now, imaged=imaged, results=imaged * 1.0, here=1))
+    assert later.now.at is None

@@ -27,8 +27,10 @@ from cryoscout.advice.shortest_way import as_listed, positions_of
 from cryoscout.advice.walk import Walk, stays, walked
 from cryoscout.advice.work_list import PlaceNames, PlannedLook, place_names
 from cryoscout.belief.counts import Belief
+from cryoscout.core.hole_tree import StagePlace
 from cryoscout.core.settings import Settings
 from cryoscout.routing.course import Course
+from cryoscout.routing.from_session import is_planned_as_new, stands_at_a_look
 from cryoscout.routing.policies.base import (
     STOP,
     LookingPolicy,
@@ -86,6 +88,23 @@ class Now:
     )
     overrides: Overrides = field(default_factory=Overrides)
     revision: int = 0  # of the events that are in it
+    at: StagePlace | None = None  # where a look has left the stage since the last exposure; None: at `here`
+
+    def patch_in(self, problem: RoutingProblem) -> int:
+        """The patch that the stage is in, or NOWHERE."""
+        if self.at is not None:
+            return self.at.patch
+        return NOWHERE if self.here == NOWHERE else int(problem.patch_of_hole[self.here])
+
+    def square_in(self, problem: RoutingProblem) -> int:
+        """The square that the stage is over, or NOWHERE."""
+        if self.at is not None:
+            return self.at.square
+        return NOWHERE if self.here == NOWHERE else int(problem.square_of_hole[self.here])
+
+    def shots_taken(self, shots: int) -> int:
+        """Exposures so far.     shots : of every hole"""
+        return int(self.results.sum() + self.shots_awaited(shots).sum())
 
     def shots_awaited(self, shots: int) -> NDArray[np.float64]:
         """(n,) shots that were taken and have no result yet.     shots : of every hole"""
@@ -184,6 +203,9 @@ class RunningPlanner:
         self._square_of_hole = self.problem.square_of_hole
         self._started = False
         self._number += 1
+        as_new = is_planned_as_new(session, self.request.as_new)
+        self._look = None if as_new else stands_at_a_look(session, self.request.loaded)
+        self._taken = int((session.exposures["outcome"] != "none").sum())
 
     @property
     def number(self) -> int:
@@ -199,6 +221,8 @@ class RunningPlanner:
         from cryoscout.routing.policies.explore import Explore
 
         began = time.monotonic()
+        if self._look is not None and now.shots_taken(self.problem.shots) == self._taken:
+            now = replace(now, at=self._look)  # nothing was imaged since
         said = obeyed(now.overrides, self.index, self._square_of_hole)
         self._leave_out(said.squares_out)
         looks_about = self.problem.has_unseen and isinstance(self.setting.policy, LookingPolicy)
@@ -211,7 +235,7 @@ class RunningPlanner:
         free = self.problem.available() & ~blocked
         planning = _Planning(self, policy, now, observation, said, free, p_good, began)
         route, committed, kept = planning.calm_route(standing)
-        walk = walked(self.problem, now.here, route, now.minutes_left)
+        walk = walked(self.problem, now.here, route, now.minutes_left, now.at)
         looks: tuple[PlannedLook, ...] = ()
         explored = None
         if isinstance(policy, Explore) and self.problem.has_unseen:
@@ -256,7 +280,7 @@ class RunningPlanner:
 
     def _nothing_known(self, now: Now, said: Obeyed) -> RunningAdvice:
         """The advice before any hole is known: there is nothing to choose."""
-        walk = walked(self.problem, now.here, (), now.minutes_left)
+        walk = walked(self.problem, now.here, (), now.minutes_left, now.at)
         standing = Standing((), now.overrides, self._number)
         return RunningAdvice(
             now.revision,
@@ -283,6 +307,7 @@ class RunningPlanner:
             outcome=now.outcome,
             news=self._news,
             results=now.results,
+            at=now.at,
         )
 
     def _policy(self, now: Now, observation: Observation) -> Policy:
@@ -352,13 +377,14 @@ class _Planning:
         calm = self.planner.calm
         if calm.committed is not None:
             return min(calm.committed, len(route))
-        if self.now.here == NOWHERE or not route:
-            return 0
         problem, p_good = self.planner.problem, self.p_good
-        first = stays(problem, route)[0]
-        if problem.patch_of_hole[first[0]] != problem.patch_of_hole[self.now.here]:
+        patch = self.now.patch_in(problem)
+        if patch == NOWHERE or not route:
             return 0
-        walk = walked(problem, self.now.here, route, self.now.minutes_left)
+        first = stays(problem, route)[0]
+        if problem.patch_of_hole[first[0]] != patch:
+            return 0
+        walk = walked(problem, self.now.here, route, self.now.minutes_left, self.now.at)
         if not len(walk):
             return 0
         good_per_min = float(p_good[walk.holes].mean()) / (float(walk.minutes[-1]) / len(walk))
@@ -372,7 +398,7 @@ class _Planning:
 
     def _value(self, route: Sequence[int]) -> float:
         """Good micrographs to be expected of what fits of a route."""
-        walk = walked(self.planner.problem, self.now.here, route, self.now.minutes_left)
+        walk = walked(self.planner.problem, self.now.here, route, self.now.minutes_left, self.now.at)
         return float(self.planner.problem.shots * self.p_good[walk.holes].sum())
 
     def _extended(self, route: list[int], candidate: Sequence[int]) -> list[int]:
@@ -385,7 +411,7 @@ class _Planning:
         problem, now = self.planner.problem, self.now
         first = [hole for hole in self.said.first if self.free[hole]]
         begun = [*first, *(hole for hole in kept if hole not in first)]
-        walk = walked(problem, now.here, begun, now.minutes_left)
+        walk = walked(problem, now.here, begun, now.minutes_left, now.at)
         begin = walk.holes.tolist()
         observation = self.observation
         if begin:
@@ -395,6 +421,7 @@ class _Planning:
                 observation,
                 visited=visited,
                 here=begin[-1],
+                at=None,
                 minutes_used=observation.minutes_used + float(walk.minutes[-1]),
             )
         rest = self._route(observation)

@@ -14,7 +14,7 @@ from cryoscout.advice.walk import Walk
 from cryoscout.advice.work_list import PlaceNames, PlannedLook
 from cryoscout.routing.places import Look, Step
 from cryoscout.routing.policies.base import STOP, Observation
-from cryoscout.routing.problem import NOWHERE, RoutingProblem
+from cryoscout.routing.problem import RoutingProblem
 
 if TYPE_CHECKING:
     from cryoscout.advice.running import Now
@@ -75,10 +75,7 @@ def _squares_asked_for(problem: RoutingProblem, said: Obeyed, now: Now, step: St
         if unseen[square]:
             ordered.append(square)
     stays = (
-        not isinstance(step, Look)
-        and step != STOP
-        and now.here != NOWHERE
-        and problem.patch_of_hole[step] == problem.patch_of_hole[now.here]
+        not isinstance(step, Look) and step != STOP and problem.patch_of_hole[step] == now.patch_in(problem)
     )
     pinned = [] if stays else [square for square in said.pinned_squares if unseen[square]]
     return list(dict.fromkeys([*ordered, *pinned]))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryoscout.advice.obeyed import Obeyed
+from cryoscout.core.hole_tree import StagePlace
 from cryoscout.core.ties import first_of_the_best
 from cryoscout.routing.problem import RoutingProblem
 from cryoscout.routing.time_model import ROUNDING_MIN
@@ -28,16 +29,27 @@ class Walk:
         return len(self.holes)
 
 
-def walked(problem: RoutingProblem, here: int, holes: Iterable[int], minutes_left: float) -> Walk:
-    """The longest beginning of the list that ends within the minutes left.     here : hole index or NOWHERE"""
+def walked(
+    problem: RoutingProblem,
+    here: int,
+    holes: Iterable[int],
+    minutes_left: float,
+    at: StagePlace | None = None,
+) -> Walk:
+    """The longest beginning of the list that ends within the minutes left.
+
+    here : hole index or NOWHERE     at : where the stage stands, if not at `here`: a look has moved it
+    """
+    tree = problem.tree
     tiers_min = problem.time_model.tiers_min(problem.shots).tolist()
     taken, tiers, minutes = [], [], []
     used_min = 0.0
     for hole in holes:
-        tier = problem.tier_between(here, hole)
+        tier = tree.tier_between(here, hole) if at is None else tree.tier_from(at, tree.place_of(hole))
         used_min += tiers_min[tier]
         if used_min > minutes_left + ROUNDING_MIN:
             break
+        at = None
         taken.append(hole)
         tiers.append(tier)
         minutes.append(used_min)

@@ -52,9 +52,9 @@ def verdict_of(advice: RunningAdvice) -> Verdict:
     stay = _minutes_in(advice, square)
     place = names.squares[square]
     holes = int((problem.square_of_hole[advice.walk.holes] == square).sum())
-    if now.here == NOWHERE:
+    here = now.square_in(problem)
+    if here == NOWHERE:
         return Verdict("START", place, stay, f"Start in square {place}: {holes} holes, about {stay:.0f} min.")
-    here = int(problem.square_of_hole[now.here])
     if here == square:
         return Verdict(
             "STAY", place, stay, f"Stay in square {place} for about {stay:.0f} min: {holes} holes planned."
@@ -223,7 +223,7 @@ def _runner_up(advice: RunningAdvice) -> Json | None:
     else:
         other = parts[1][0]
         swapped = [*parts[1], *parts[0], *(hole for part in parts[2:] for hole in part)]
-        first = walked(problem, now.here, swapped, now.minutes_left)
+        first = walked(problem, now.here, swapped, now.minutes_left, now.at)
         fewer = value - float(advice.p_good[first.holes].sum())
     return {
         "hole": advice.names.holes[other],
