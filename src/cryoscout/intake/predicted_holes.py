@@ -165,12 +165,17 @@ def _join_exposures(
     ids = session.exposures["exposure_id"].tolist()
     hole_of = np.array([holes.row_of[each] for each in session.exposures["hole_id"]], dtype=np.int64)
     folders = movie_folders(ids, session.vendor_fields)
+    # By what a line may call the square of an exposure, "" where it says none: there are as many groups as squares.
+    candidates: dict[str, list[int]] = {"": list(range(len(ids)))}
+    for exposure, hole in enumerate(hole_of.tolist()):
+        for name in _names_of(holes.squares[hole]):
+            candidates.setdefault(name, []).append(exposure)
     groups: dict[SaidPlace, list[int]] = {}
     for row in rows:
         groups.setdefault(replace(said[row], patch="", folder=""), []).append(row)
     joined = np.full(len(place), -1, dtype=np.int64)
     for where, some in groups.items():
-        inside = np.flatnonzero([holes.is_in(int(hole), where) for hole in hole_of])
+        inside = [row for row in candidates.get(where.square, ()) if holes.is_in(int(hole_of[row]), where)]
         own = [ids[each] for each in inside]
         bare = Counter(each.rpartition("/")[2] for each in own)
         also = {

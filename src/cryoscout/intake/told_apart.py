@@ -16,6 +16,7 @@ import pandas as pd
 
 from cryoscout.formats.records import SourceRecords
 from cryoscout.formats.serialem.exposures import WhenAndWhere, note_on_images_elsewhere, own_name
+from cryoscout.formats.serialem.patterns import item_of_hole
 from cryoscout.formats.serialem.unopened import FARTHEST_UM
 from cryoscout.session.joins import NAMES_SHOWN
 from cryoscout.session.model import Session
@@ -113,11 +114,12 @@ def _stored_places(stored: Session) -> dict[str, _Place]:
     of_patch = stored.patches.merge(stored.squares[["square_id", "grid_id"]], on="square_id", how="left")
     holes = stored.holes.merge(of_patch[["patch_id", "grid_id"]], on="patch_id", how="left")
     fields = unpacked(stored.vendor_fields)
+    own = set(stored.holes["hole_id"])
     places: dict[str, _Place] = {}
     for table, id_column in ((stored.squares, "square_id"), (holes, "hole_id")):
         rows = table[[id_column, "x_um", "y_um", "grid_id"]].itertuples(index=False, name=None)
         for item_id, x_um, y_um, grid_id in rows:
-            map_id = _map_id(fields.get((FORMAT, _item(item_id)), {}))
+            map_id = _map_id(fields.get((FORMAT, item_of_hole(item_id, own)), {}))
             places[item_id] = _Place(x_um, y_um, map_id, grid_id, by_image=not map_id)
     return places
 
@@ -130,18 +132,14 @@ def _places_of(source: SourceRecords) -> dict[str, _Place]:
     ):  # fmt: skip
         rows = table[[id_column, "x_um", "y_um", "grid_id"]].itertuples(index=False, name=None)
         for item_id, x_um, y_um, grid_id in rows:
-            map_id = _map_id(source.extra.get(_item(item_id), {}))
+            # A further hole of a pattern goes with its item, and has its MapID.
+            map_id = _map_id(source.extra.get(item_of_hole(item_id, source.extra), {}))
             places[item_id] = _Place(x_um, y_um, map_id, grid_id, by_image=False)
     columns = ["hole_id", "stage_x_um", "stage_y_um", "grid_id"]
     for hole_id, x_um, y_um, grid_id in source.exposures[columns].itertuples(index=False, name=None):
         if hole_id and hole_id not in places:
             places[hole_id] = _Place(x_um, y_um, "", grid_id, by_image=True)
     return places
-
-
-def _item(name: str) -> str:
-    """A further hole of a pattern goes with its item, and has its MapID."""
-    return name.partition("@")[0]
 
 
 def _map_id(fields: Mapping[str, str]) -> str:

@@ -7,7 +7,9 @@ import pytest
 from cryoscout.advice.advise import advise
 from cryoscout.advice.export import ExportRequest, write_export
 from cryoscout.advice.setting import AdviceRequest
+from cryoscout.core.errors import FileFormatError
 from cryoscout.formats.own.scores import SaidPlace, ScoreTable
+from cryoscout.formats.serialem import nav
 from cryoscout.formats.serialem.nav import read_nav
 from cryoscout.formats.serialem.patterns import holes_of_pattern, item_of_hole
 from cryoscout.formats.serialem.session import read_source
@@ -171,3 +173,12 @@ def test_a_plan_takes_patterns_as_a_whole_within_the_minutes_and_marks_each_item
     write_export(ExportRequest("nav", out, nav=nav), session, work_list, print)
     marked = [each.id for each in read_nav(out).holes if each.acquire]
     assert marked == list(dict.fromkeys(hole.partition("@")[0] for hole in planned))
+
+
+def test_a_file_whose_patterns_fill_any_memory_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(nav, "MOST_HOLES_OF_PATTERNS", 17)
+    path = navigator(tmp_path, item(1), item(2))
+    with pytest.raises(
+        FileFormatError, match=r"patterns of a navigator must have at most 17 holes\. Got more"
+    ):
+        read_source(path)

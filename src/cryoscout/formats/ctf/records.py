@@ -10,9 +10,9 @@ format gives them; what has no place here keeps the format's own label, as text:
     phase_shift_deg               degrees
     figure_of_merit               the program's own, higher is better
 
-A fit that failed may leave nan wherever it has no number, as in `1.0 nan nan nan 0.0 nan inf` of CTFFIND: Scipion's
-parser of that output asks `np.isnan(values).any() or values[1] < 0`. A nan of these columns is a missing value; a
-resolution of nan is a failed fit, as inf is.
+A fit that failed may leave nan wherever it has no number, as in `1.0 nan nan nan 0.0 nan inf`. A nan of these columns
+is a missing value; a resolution of nan is a failed fit, as inf is. Doubt: no file with nan was seen; C and Python
+programs write a number that is none so.
 """
 
 from __future__ import annotations

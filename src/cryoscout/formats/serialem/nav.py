@@ -159,6 +159,8 @@ _FIRST_LINES = re.compile(r"^\s*(?:AdocVersion\s*=|\[Item\s*=)", re.MULTILINE)
 _XML_PARTS = re.compile(r"<(?:AdocVersion>|LastSavedAs>|Item\s+name=)")
 _TAB_DELIMITED = re.compile(r"\s*(?:Version\t[^\n]*\n)?Label\t")
 _SHOWN = 60
+MOST_HOLES_OF_PATTERNS = 500_000
+"""Of all items: the largest sessions have some 100,000 holes."""
 
 
 PLAN_MARK = "@plan"
@@ -299,6 +301,7 @@ def _items(document: Autodoc, findings: Findings) -> list[NavItem]:
     items: list[NavItem] = []
     line_of_id: dict[int, int] = {}
     repeats: Counter[str] = Counter()
+    of_patterns = 0
     for place, section in findings.told(sections, 0.5):
         item = _item(place, section, findings, labels, repeats)
         if item is None:
@@ -313,6 +316,14 @@ def _items(document: Autodoc, findings: Findings) -> list[NavItem]:
             continue
         line_of_id[item.map_id] = section.line
         items.append(item)
+        of_patterns += len(item.pattern or ())
+        if of_patterns > MOST_HOLES_OF_PATTERNS:
+            raise FileFormatError(
+                findings.path,
+                section.line_of("HoleArray"),
+                f"{_element(section)}: the patterns of a navigator must have at most {MOST_HOLES_OF_PATTERNS:,} holes. "
+                "Got more with this one (HoleArray) instead.",
+            )
     return items
 
 
