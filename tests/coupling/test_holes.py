@@ -20,6 +20,7 @@ from cryoscout.learning.held_out import trials_of
 from cryoscout.learning.training import Training
 from cryoscout.perception import fitting
 from cryoscout.perception.teaching import Places
+from cryoscout.routing.knapsack import TreeKnapsack
 from cryoscout.routing.replay import PseudoRewards
 from session_with_images import TINY, bright
 
@@ -63,6 +64,23 @@ def test_every_driver_visits_every_hole_once_from_each_start(driver: str, tmp_pa
     assert routes[:, 0].tolist() == [5, 50]
     for route in routes:
         np.testing.assert_array_equal(np.sort(route), np.arange(N))
+
+
+@pytest.mark.parametrize("driver", ["adaptive", "adaptive-trust"])
+def test_a_window_is_solved_once_and_its_rest_followed(
+    driver: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    solved: list[float] = []
+    solve = TreeKnapsack.solve
+
+    def watched(self: TreeKnapsack, *given: Any, **named: Any) -> Any:
+        solved.append(given[3])
+        return solve(self, *given, **named)
+
+    monkeypatch.setattr(TreeKnapsack, "solve", watched)
+    routes_of(driver, np.linspace(0.2, 0.8, N), told(), tmp_path)
+    # Two routes over 96 holes of 2 to 20 minutes in windows of 60; each ends where nothing fits any more.
+    assert len(solved) <= 2 * 2 * 10
 
 
 @pytest.mark.parametrize("driver", ["index", "adaptive", "double"])

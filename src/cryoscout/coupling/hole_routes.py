@@ -159,7 +159,10 @@ class HoleRoutes:
         free[start] = False
         route, here, policy = [start], start, make_policy(name)
         while free.any():
-            planned = plan_route(self.problem(rewards, window, free), policy, here, seed).route
+            # A plan never holds the visit that crosses its window. A policy that knows it follows a plan to its end
+            # without solving again before every visit.
+            problem = replace(self.problem(rewards, window, free), crossing="drop")
+            planned = plan_route(problem, policy, here, seed).route
             if not len(planned):
                 raise self._no_visit("", f", in which {name} visits nothing,")
             route += planned.tolist()
