@@ -7,7 +7,14 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from cryoscout.advice.shortest_way import by_the_shortest_way, length_of
+from cryoscout.advice.obeyed import Obeyed
+from cryoscout.advice.shortest_way import (
+    Positions,
+    as_listed,
+    by_the_shortest_way,
+    in_whole_patterns,
+    length_of,
+)
 from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 
@@ -117,3 +124,34 @@ def test_places_on_images_order_the_holes_of_each_patch_and_no_patches():
     assert [problem.patch_of_hole[hole] for hole in way] == [problem.patch_of_hole[hole] for hole in route]
     for begin in (0, 9, 18):
         assert length_of(way[begin : begin + 9], xy) < 0.8 * length_of(route[begin : begin + 9], xy)
+
+
+def two_patches(looked_at):
+    """Two patches of five holes in a square each; a look may have left the stage over the second square."""
+    tree = HoleTree(
+        np.repeat(np.arange(2), 5).astype(np.int32),
+        np.arange(2, dtype=np.int32),
+        np.zeros(2, dtype=np.int32),
+    )
+    at = tree.place_of_square(1) if looked_at else None
+    problem = RoutingProblem(tree=tree, prior_p_good=np.full(10, 0.4), budget_min=100.0, stands_at=at)
+    return problem, at
+
+
+@pytest.mark.parametrize(("looked_at", "fits"), [(True, [5, 6, 7, 8]), (False, [6, 7])])
+def test_minutes_of_an_operators_order_count_from_where_a_look_left_the_stage(looked_at, fits):
+    problem, at = two_patches(looked_at)
+    p_good = np.where(np.arange(10) == 5, 0.1, 0.4)
+    out = Obeyed(np.zeros(10, dtype=bool), np.zeros(2, dtype=bool), first=(6,), pinned=(7,))
+    # The first hole of the square takes 5 minutes from above it and 10 from the hole imaged last, the others 2.
+    nowhere = Positions(np.full((10, 2), np.nan), on_stage=True)
+    listed = as_listed(problem, 0, [5, 6, 7, 8], out, np.arange(10) > 0, p_good, 12.0, nowhere, at=at)
+    assert sorted(listed) == fits
+
+
+@pytest.mark.parametrize(("looked_at", "taken"), [(True, [5, 6, 7, 8, 9]), (False, [])])
+def test_a_pattern_fits_by_the_minutes_from_where_a_look_left_the_stage(looked_at, taken):
+    problem, at = two_patches(looked_at)
+    at_once = np.where(np.arange(10) >= 5, 5, np.arange(10))
+    found = in_whole_patterns(problem, 0, [5, 6], np.arange(10) > 0, at_once, 14.0, at)
+    assert found == taken

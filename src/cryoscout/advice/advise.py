@@ -229,7 +229,9 @@ def _arranged(
     if start != NOWHERE:
         free[start] = False
     minutes = problem.budget_min - problem.time_model.setup_min
-    return as_listed(problem, start, route, said, free, p_good, minutes, positions_of(session))
+    return as_listed(
+        problem, start, route, said, free, p_good, minutes, positions_of(session), at=problem.stands_at
+    )
 
 
 def _notes_on_overrides(said: Obeyed, problem: RoutingProblem) -> tuple[str, ...]:

@@ -430,7 +430,7 @@ class _Planning:
         planned = [*begin, *rest]
         at_um, left_min = self.planner.positions, now.minutes_left
         return as_listed(
-            problem, now.here, planned, self.said, self.free, self.p_good, left_min, at_um, begin
+            problem, now.here, planned, self.said, self.free, self.p_good, left_min, at_um, begin, now.at
         )
 
     def _route(self, observation: Observation) -> list[int] | None:

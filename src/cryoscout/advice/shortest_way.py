@@ -16,7 +16,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cryoscout.advice.obeyed import Obeyed
-from cryoscout.advice.walk import arranged
+from cryoscout.advice.walk import arranged, walked
+from cryoscout.core.hole_tree import StagePlace
 from cryoscout.core.ties import ROUNDING
 from cryoscout.formats.serialem.patterns import item_of_hole
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
@@ -44,22 +45,23 @@ def as_listed(
     minutes_left: float,
     positions: Positions,
     stands: Sequence[int] = (),
+    at: StagePlace | None = None,
 ) -> list[int]:
     """A policy's route as lists, exports and running advice give it: as operators said, then by the shortest way.
 
-    free, p_good : as of `arranged`     stands : holes that stay at their place
+    free, p_good, at : as of `arranged`     stands : holes that stay at their place
     """
     wanted = list(planned)
     if said.changes_routes:
-        wanted = arranged(problem, here, planned, said, free, p_good, minutes_left)
+        wanted = arranged(problem, here, planned, said, free, p_good, minutes_left, at)
     if np.isfinite(positions.xy).any():
         keep = frozenset((*said.first, *said.pinned, *stands))
         wanted = by_the_shortest_way(
-            problem, here, wanted, free, p_good, positions.xy, keep, positions.on_stage
+            problem, here, wanted, free, p_good, positions.xy, keep, positions.on_stage, at
         )
     if positions.at_once is None:
         return wanted
-    return in_whole_patterns(problem, here, wanted, free, positions.at_once, minutes_left)
+    return in_whole_patterns(problem, here, wanted, free, positions.at_once, minutes_left, at)
 
 
 def in_whole_patterns(
@@ -69,16 +71,16 @@ def in_whole_patterns(
     free: NDArray[np.bool_],
     at_once: NDArray[np.int64],
     minutes_left: float,
+    at: StagePlace | None = None,
 ) -> list[int]:
     """The route with all holes of each pattern at its first one, because the microscope images them at once.
 
-    free : (n,) holes that may be visited     at_once : (n,) as of `Positions`
+    free : (n,) holes that may be visited     at_once : (n,) as of `Positions`     at : as of `walk.walked`
     A pattern that does not fit into the minutes as a whole is left out.
     """
     members: dict[int, list[int]] = {}
     for hole in np.flatnonzero(free).tolist():
         members.setdefault(int(at_once[hole]), []).append(hole)
-    tiers_min = problem.time_model.tiers_min(problem.shots).tolist()
     result: list[int] = []
     used_min, done = 0.0, set[int]()
     for hole in route:
@@ -87,8 +89,8 @@ def in_whole_patterns(
             continue
         done.add(item)
         block = [hole, *(each for each in members.get(item, ()) if each != hole)]
-        way = [result[-1] if result else here, *block]
-        block_min = sum(tiers_min[problem.tier_between(one, other)] for one, other in pairwise(way))
+        way = walked(problem, result[-1] if result else here, block, np.inf, None if result else at)
+        block_min = float(way.minutes[-1])
         if len(block) > 1 and used_min + block_min > minutes_left + ROUNDING_MIN:
             continue
         result += block
@@ -137,17 +139,19 @@ def by_the_shortest_way(
     xy: NDArray[np.float64],
     keep: frozenset[int] = frozenset(),
     one_frame: bool = True,
+    at: StagePlace | None = None,
 ) -> list[int]:
     """The route with stays that are worth the same in the order of a short way, and each run of equally good holes of
     one patch exchanged for a short way among such holes.
 
     here : hole index or NOWHERE     free : (n,) holes that may be visited     p_good : (n,)
     xy : (n, 2) positions in one unit, NaN unknown     keep : holes that stay in the route at their place
-    one_frame : whether positions of different patches can be compared
+    one_frame : whether positions of different patches can be compared     at : as of `walk.walked`
     """
     result = list(route)
     if one_frame:
-        result = _by_the_shortest_way(_stays(problem, here, result, p_good, xy, keep), here, xy)
+        patch_here = (problem.tree.place_of(here) if at is None else at).patch
+        result = _by_the_shortest_way(_stays(problem, patch_here, result, p_good, xy, keep), here, xy)
     planned = np.zeros(problem.n_holes, dtype=bool)
     planned[result] = True
     patch_begin = np.searchsorted(problem.patch_of_hole, np.arange(len(problem.square_of_patch) + 1))
@@ -223,14 +227,13 @@ class _Stay(NamedTuple):
 
 def _stays(
     problem: RoutingProblem,
-    here: int,
+    patch_here: int,
     route: list[int],
     p_good: NDArray[np.float64],
     xy: NDArray[np.float64],
     keep: frozenset[int],
 ) -> list[_Stay]:
     found: list[_Stay] = []
-    patch_here = NOWHERE if here == NOWHERE else int(problem.patch_of_hole[here])
     for patch, group in groupby(route, key=lambda hole: int(problem.patch_of_hole[hole])):
         holes = list(group)
         centre = xy[holes].mean(axis=0)

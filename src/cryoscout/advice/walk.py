@@ -73,10 +73,11 @@ def arranged(
     free: NDArray[np.bool_],
     p_good: NDArray[np.float64],
     minutes_left: float,
+    at: StagePlace | None = None,
 ) -> list[int]:
     """The planned holes as the operator wants them: ordered holes first, squares in their order, pinned ones in it.
 
-    free : (n,) holes that may be visited     p_good : (n,) as believed now
+    free : (n,) holes that may be visited     p_good : (n,) as believed now     at : as of `walked`
     Pinned holes that are not planned come to their patch, square or grid as the list has it, else to its end; where
     the minutes do not hold them all, the least probable of the others give way.
     """
@@ -96,7 +97,7 @@ def arranged(
         rest.sort(key=lambda hole: place.get(int(square_of[hole]), len(place)))
     wanted = [*first, *rest]
     kept = {*first, *must}
-    while len(walked(problem, here, wanted, minutes_left)) < len(wanted):
+    while len(walked(problem, here, wanted, minutes_left, at)) < len(wanted):
         others = [hole for hole in wanted if hole not in kept]
         if not others or not kept:
             break

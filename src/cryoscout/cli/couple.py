@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cryoscout.cli.options import ThresholdAngstrom
 from cryoscout.cli.output import TELLING, console, print_json, say, session_name
 from cryoscout.core.durations import minutes_of
 from cryoscout.core.errors import FileFormatError, InputError, UnknownNameError
@@ -92,10 +93,7 @@ def couple(
     epochs: Annotated[
         int | None, typer.Option(help="Of an agent, in every round. Default: 8.", min=1)
     ] = None,
-    threshold_angstrom: Annotated[
-        float | None,
-        typer.Option(help="Good means a CTF resolution at or below this. Default: the session's, 6."),
-    ] = None,
+    threshold_angstrom: ThresholdAngstrom = None,
     profile: Annotated[
         str | None,
         typer.Option(help="Of the network: quick (minutes on a CPU) or paper (a GPU). Default: quick."),

@@ -18,6 +18,15 @@ from cryoscout.advice.export import (
 )
 from cryoscout.cli.looks import looks_of
 from cryoscout.cli.minutes import budget_of
+from cryoscout.cli.options import (
+    AlsoUnchosen,
+    LoadedGrid,
+    MinutesPerExposure,
+    Split,
+    ThresholdAngstrom,
+    TimesOfMovesAndLooks,
+    Until,
+)
 from cryoscout.cli.output import TELLING, console, print_json, progress, say
 from cryoscout.cli.plan_looks import print_looks
 from cryoscout.cli.plan_table import print_plan
@@ -38,12 +47,7 @@ def plan(
             help="Microscope time left, above 0: minutes, or 480min, 8h, 8h30, 8:00.", metavar="TIME"
         ),
     ] = None,
-    until: Annotated[
-        str | None,
-        typer.Option(
-            help="In place of --budget-min: the hour when it ends, 09:00, or date and hour.", metavar="TIME"
-        ),
-    ] = None,
+    until: Until = None,
     policy: Annotated[
         str | None,
         typer.Option(
@@ -51,10 +55,7 @@ def plan(
             "file.py:Class. Default: adaptive, or explore where squares or patches were not looked at yet."
         ),
     ] = None,
-    threshold_angstrom: Annotated[
-        float | None,
-        typer.Option(help="Good means a CTF resolution at or below this. Default: the session's, 6."),
-    ] = None,
+    threshold_angstrom: ThresholdAngstrom = None,
     prediction: Annotated[
         str | None, typer.Option(help="p_good to plan on: a model of the session, combined, or flat.")
     ] = None,
@@ -62,38 +63,14 @@ def plan(
         str | None,
         typer.Option("--from", help="Hole the stage is at; it is not planned. Default: the last one imaged."),
     ] = None,
-    loaded_grid: Annotated[
-        str | None,
-        typer.Option(
-            "--loaded",
-            help="Grid that is in the microscope. Default: that of the last imaged hole, or the only one.",
-        ),
-    ] = None,
+    loaded_grid: LoadedGrid = None,
     as_new: Annotated[
         bool, typer.Option("--as-new", help="Hide all outcomes and plan imaged holes again.")
     ] = False,
-    also_unchosen: Annotated[
-        bool,
-        typer.Option(
-            "--also-unchosen",
-            help="Plan holes too that you did not choose: deselected in EPU, without Acquire in SerialEM.",
-        ),
-    ] = False,
-    split: Annotated[
-        str | None, typer.Option(help="Split of a built-in session: train, val. Default: val.")
-    ] = None,
-    time_model: Annotated[
-        str | None,
-        typer.Option(
-            help="cryorl, cryorl-printed, cryorl-code, y1-looks-as-sketched, fitted, or your own minutes of a hole in "
-            "the same patch, a new patch, square, grid: 0.5,1,2,8, and of a look at a patch and at a square: "
-            "0.5,1,2,8,0.5,2. Default: fitted where a tier has ten timed steps, else cryorl."
-        ),
-    ] = None,
-    minutes_per_exposure: Annotated[
-        float | None,
-        typer.Option(help="Minutes of each exposure, in place of the time model's; moves stay its own."),
-    ] = None,
+    also_unchosen: AlsoUnchosen = False,
+    split: Split = None,
+    time_model: TimesOfMovesAndLooks = None,
+    minutes_per_exposure: MinutesPerExposure = None,
     looks: Annotated[
         str,
         typer.Option(

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from cryoscout.cli.options import Split
 from cryoscout.cli.output import TELLING, print_json, say
 from cryoscout.cli.session_place import SessionArgument
 from cryoscout.core.errors import InputError, UnknownNameError
@@ -19,9 +20,7 @@ def practice(
     picks: Annotated[
         int, typer.Option(help="Picks of a round; the published study had 50 and 100.", min=1)
     ] = 50,
-    split: Annotated[
-        str | None, typer.Option(help="Split of a built-in session: train, val. Default: val.")
-    ] = None,
+    split: Split = None,
     results: Annotated[Path, typer.Option(help="File that keeps every finished round.")] = Path(
         "cryoscout-practice.json"
     ),

@@ -11,6 +11,13 @@ from cryoscout.advice.recorded import AS_RECORDED, words_on_as_recorded
 from cryoscout.advice.setting import split_policy_spec
 from cryoscout.cli.looks import looks_or_default
 from cryoscout.cli.minutes import budgets_of
+from cryoscout.cli.options import (
+    MinutesPerExposure,
+    SeedOfDraws,
+    Split,
+    ThresholdAngstrom,
+    TimesOfMovesAndLooks,
+)
 from cryoscout.cli.output import TELLING, console, print_json, progress
 from cryoscout.cli.session_place import DatabaseUrl, SessionArgument, session_at
 from cryoscout.core.durations import minutes_of
@@ -50,21 +57,9 @@ def replay(
     crossing: Annotated[
         str, typer.Option(help="The visit that crosses the budget: count (as published) or drop.")
     ] = "count",
-    threshold_angstrom: Annotated[
-        float | None,
-        typer.Option(help="Good means a CTF resolution at or below this. Default: the session's, 6."),
-    ] = None,
-    time_model: Annotated[
-        str | None,
-        typer.Option(
-            help="cryorl, cryorl-printed, cryorl-code, y1-looks-as-sketched, fitted, or your own minutes by tier: "
-            "0.5,1,2,8. Default: fitted where a tier has ten timed steps, else cryorl."
-        ),
-    ] = None,
-    minutes_per_exposure: Annotated[
-        float | None,
-        typer.Option(help="Minutes of each exposure, in place of the time model's; moves stay its own."),
-    ] = None,
+    threshold_angstrom: ThresholdAngstrom = None,
+    time_model: TimesOfMovesAndLooks = None,
+    minutes_per_exposure: MinutesPerExposure = None,
     ctf_delay_min: Annotated[
         str,
         typer.Option(
@@ -81,10 +76,8 @@ def replay(
             "Default: charged where the session has squares or patches that were not looked at, else free."
         ),
     ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Split of a built-in session: train, val. Default: val.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the starts and of every policy's draws.", min=0)] = 0,
+    split: Split = None,
+    seed: SeedOfDraws = 0,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object instead of the table.")
     ] = False,

@@ -10,6 +10,16 @@ import typer
 
 from cryoscout.cli.looks import looks_or_default
 from cryoscout.cli.minutes import budget_of
+from cryoscout.cli.options import (
+    AlsoUnchosen,
+    LoadedGrid,
+    MinutesPerExposure,
+    SeedOfDraws,
+    Split,
+    ThresholdAngstrom,
+    TimesOfMovesAndLooks,
+    Until,
+)
 from cryoscout.cli.output import TELLING, print_json, progress, say
 from cryoscout.cli.session_place import DatabaseUrl, SessionArgument, folders_of_source, in_words, session_at
 from cryoscout.core.errors import DataError, InputError
@@ -36,12 +46,7 @@ def report(
     budget_min: Annotated[
         str | None, typer.Option(help="Microscope time: minutes, or 8h, 8:00. Default: 480.", metavar="TIME")
     ] = None,
-    until: Annotated[
-        str | None,
-        typer.Option(
-            help="In place of --budget-min: the hour when it ends, 09:00, or date and hour.", metavar="TIME"
-        ),
-    ] = None,
+    until: Until = None,
     policies: Annotated[
         str | None,
         typer.Option(
@@ -51,31 +56,11 @@ def report(
         ),
     ] = None,
     starts: Annotated[int, typer.Option(help="How many start holes are drawn for the replays.", min=1)] = 20,
-    threshold_angstrom: Annotated[
-        float | None,
-        typer.Option(help="Good means a CTF resolution at or below this. Default: the session's, 6."),
-    ] = None,
-    time_model: Annotated[
-        str | None,
-        typer.Option(
-            help="cryorl, cryorl-printed, cryorl-code, y1-looks-as-sketched, fitted, or your own minutes by tier, of "
-            "looks too or not: 0.5,1,2,8,0.5,2. Default: fitted where a tier has ten timed steps, else cryorl."
-        ),
-    ] = None,
-    minutes_per_exposure: Annotated[
-        float | None,
-        typer.Option(help="Minutes of each exposure, in place of the time model's; moves stay its own."),
-    ] = None,
-    loaded_grid: Annotated[
-        str | None,
-        typer.Option(
-            "--loaded",
-            help="Grid that is in the microscope. Default: that of the last imaged hole, or the only one.",
-        ),
-    ] = None,
-    also_unchosen: Annotated[
-        bool, typer.Option("--also-unchosen", help="Plan holes too that you did not choose, as in plan.")
-    ] = False,
+    threshold_angstrom: ThresholdAngstrom = None,
+    time_model: TimesOfMovesAndLooks = None,
+    minutes_per_exposure: MinutesPerExposure = None,
+    loaded_grid: LoadedGrid = None,
+    also_unchosen: AlsoUnchosen = False,
     looks: Annotated[
         str | None,
         typer.Option(
@@ -84,10 +69,8 @@ def report(
             "replays know it all. Default: charged where something was not looked at yet."
         ),
     ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Split of a built-in session: train, val. Default: val.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the starts and of every policy's draws.", min=0)] = 0,
+    split: Split = None,
+    seed: SeedOfDraws = 0,
     picture: Annotated[
         Path | None, typer.Option(help="Also write route and curves as one PNG, for a README or a talk.")
     ] = None,

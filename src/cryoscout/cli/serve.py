@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cryoscout.cli.looks import looks_of
+from cryoscout.cli.options import AlsoUnchosen, MinutesPerExposure, ThresholdAngstrom, TimesOfMovesAndLooks
 from cryoscout.cli.output import say
 from cryoscout.core.durations import minutes_of
 from cryoscout.core.errors import InputError
@@ -69,15 +70,9 @@ def serve(
         str, typer.Option(help="charged: the next step may be a look at a square or patch. free: never.")
     ] = "charged",
     prediction: Annotated[str | None, typer.Option(help="p_good to plan on, as for `plan`.")] = None,
-    threshold_angstrom: Annotated[
-        float | None,
-        typer.Option(help="Good means a CTF resolution at or below this. Default: the session's."),
-    ] = None,
-    time_model: Annotated[str | None, typer.Option(help="As for `plan`.")] = None,
-    minutes_per_exposure: Annotated[
-        float | None,
-        typer.Option(help="Minutes of each exposure, in place of the time model's; moves stay its own."),
-    ] = None,
+    threshold_angstrom: ThresholdAngstrom = None,
+    time_model: TimesOfMovesAndLooks = None,
+    minutes_per_exposure: MinutesPerExposure = None,
     loaded_grid: Annotated[
         str | None,
         typer.Option(
@@ -86,9 +81,7 @@ def serve(
             "the only one.",
         ),
     ] = None,
-    also_unchosen: Annotated[
-        bool, typer.Option("--also-unchosen", help="Plan holes too that the operator did not choose.")
-    ] = False,
+    also_unchosen: AlsoUnchosen = False,
     committed: Annotated[
         int | None,
         typer.Option(help="So many first holes stand. Default: those of the open patch.", min=0),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
 import typer
 
+from cryoscout.cli.options import ThresholdAngstrom
 from cryoscout.cli.output import TELLING, console, print_json, say, session_name
 from cryoscout.core.errors import FileFormatError, InputError, UnknownNameError
 from cryoscout.core.new_files import write_whole
@@ -49,10 +50,7 @@ def train(
     profile: Annotated[
         str | None, typer.Option(help="quick (minutes on a CPU) or paper (a GPU). Default: quick.")
     ] = None,
-    threshold_angstrom: Annotated[
-        float | None,
-        typer.Option(help="Good means a CTF resolution at or below this. Default: the session's, 6."),
-    ] = None,
+    threshold_angstrom: ThresholdAngstrom = None,
     steps: Annotated[int | None, typer.Option(help="Updates of each stage.", min=1)] = None,
     depth: Annotated[int | None, typer.Option(help="Layers of the ResNet: 18 or 50. Default: 18.")] = None,
     width: Annotated[int | None, typer.Option(help="Channels of its first stage, 8 or more.")] = None,
