@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryoscout.core.errors import CryoscoutError, FileFormatError
-from cryoscout.formats.serialem.nav import COORDS_IN, MAP, NAV_FIELDS, POINT, detect, read_nav, validate
+from cryoscout.formats.serialem.nav import MAP, POINT, detect, read_nav, validate
+from cryoscout.formats.serialem.nav_fields import COORDS_IN, NAV_FIELDS
 
 DATA = Path(__file__).parents[1] / "data" / "serialem"
 MADE = DATA / "made_by_hand_two_squares.nav"
