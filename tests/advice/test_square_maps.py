@@ -98,7 +98,7 @@ def test_the_list_of_a_session_shows_the_pictures_of_its_folder(epu, capfd):
         "-o",
     ]
     assert main([*ask, str(epu / "list.html")]) == 0
-    assert "1 squares or patches are drawn with the chosen holes numbered" in capfd.readouterr().err
+    assert "1 map has the chosen holes numbered" in capfd.readouterr().err
     page = (epu / "list.html").read_text(encoding="utf-8")
     assert page.count("<svg") == page.count("data:image/jpeg;base64,") == 1
     assert re.search(r'class="p">p 0\.\d\d, at -?\d+\.\d\d, -?\d+\.\d\d</span>', page)

@@ -67,7 +67,9 @@ def test_a_look_before_its_parent_is_noted_and_kept():
         ),
     )
     notes = notes_on_looks(session)
-    assert notes == ("1 patches were looked at before their square, such as p2: the times stand as they are",)
+    assert notes == (
+        "1 patch was looked at before the square around, such as p2: the times stand as they are",
+    )
     assert session.patches["looked_at"].notna().all()
 
 
@@ -75,9 +77,7 @@ def test_holes_that_appear_without_a_look_are_seen_and_noted():
     session = made(looked=pd.array([False, pd.NA], dtype="boolean"))
     assert squares_looked_at(session).tolist() == [True, True]
     assert patches_looked_at(session).tolist() == [True, True]
-    assert notes_on_looks(session) == (
-        "1 squares have patches without a look, such as s1: they are taken as looked at",
-    )
+    assert notes_on_looks(session) == ("1 square has patches without a look, such as s1: taken as looked at",)
 
 
 def test_a_square_that_shows_nothing_after_its_look_is_noted_and_not_planned(cli, tmp_path):
@@ -87,9 +87,7 @@ def test_a_square_that_shows_nothing_after_its_look_is_noted_and_not_planned(cli
     assert answer.code == 0
     told = json.loads(answer.out)
     assert sorted(look["square"] for look in told["looks"]) == ["S1", "S3"]
-    assert any(
-        "1 squares showed no patches when they were looked at, such as S2" in note for note in told["notes"]
-    )
+    assert any("1 square showed no patches when looked at, such as S2" in note for note in told["notes"])
     assert len(stored(tmp_path).squares) == 3
 
 
@@ -165,7 +163,7 @@ def test_a_look_of_a_later_import_is_kept(cli, tmp_path):
         followed.catch_up()
         assert followed.session.squares["looked"].tolist() == [True, False, True]
     assert stored(tmp_path).squares["looked"].tolist() == [True, False, True]
-    assert "1 squares that were looked at before are said not to be now, such as S3" in answer.out
+    assert "1 square looked at before, by this file not, such as S3" in answer.out
 
 
 def test_what_a_later_import_completes_is_counted(cli, tmp_path):
@@ -200,7 +198,7 @@ def test_a_square_that_stands_elsewhere_later_is_said_and_stays(cli, tmp_path):
     answer = cli("import atlas.csv -o run.session --update")
     assert answer.code == 0
     assert (
-        "1 squares stand elsewhere than in the session: the stored positions stay (farthest: S2, 60.00, 0.00 um before "
+        "1 square stands elsewhere than in the session: the stored positions stay (farthest: S2, 60.00, 0.00 um before "
         "and 63.00, -4.00 um now)" in answer.out
     )
     assert stored(tmp_path).squares["x_um"].tolist() == [0.0, 60.0, 120.0]
@@ -210,7 +208,7 @@ def test_a_square_that_stands_elsewhere_in_a_second_file_is_said(cli, tmp_path):
     (tmp_path / "a.csv").write_text("square,x_um,y_um\nS1,0,0\nS2,60,0\n")
     (tmp_path / "b.csv").write_text("square,x_um,y_um\nS2,61,0\nS3,120,0\n")
     answer = cli("import a.csv b.csv -o run.session")
-    assert "1 squares stand elsewhere in a second file than in the first" in answer.out
+    assert "1 square stands elsewhere in a second file than in the first" in answer.out
     assert stored(tmp_path).squares["x_um"].tolist() == [0.0, 60.0, 120.0]
 
 
@@ -254,7 +252,7 @@ def test_a_square_of_the_same_id_in_another_grid_later_is_said_and_stays(cli, tm
     answer = cli("import two.csv -o run.session --update")
     assert answer.code == 0
     assert (
-        "1 squares are of another grid in a file than in the session, such as S1 of g2, here of g1: nothing of "
+        "1 square is of another grid in a file than in the session, such as S1 of g2, here of g1: nothing of "
         "them is taken." in " ".join(answer.out.split())
     )
     squares = stored(tmp_path).squares
@@ -285,7 +283,7 @@ def test_patches_without_holes_are_stored_and_planned_and_holes_may_come(cli, tm
     (tmp_path / "places.csv").write_text(PATCHES)
     answer = cli("import places.csv -o run.session")
     assert answer.code == 0, answer.err
-    assert "3 patches are known of and have no holes yet" in answer.out
+    assert "3 patches are known of, without holes yet" in answer.out
     session = stored(tmp_path)
     assert session.squares["square_id"].tolist() == ["S1", "S2", "S3"]
     assert squares_looked_at(session).tolist() == [True, False, True]
@@ -296,9 +294,9 @@ def test_patches_without_holes_are_stored_and_planned_and_holes_may_come(cli, tm
         ("S1", "P1"), ("S2", None), ("S3", "P9"),
     }  # fmt: skip
     notes = " ".join(told["notes"])
-    assert "1 squares and 2 patches were not looked at yet" in notes
-    assert "1 patches showed no holes when they were looked at, such as P2" in notes
-    assert "1 patches were looked at before their square, such as P2" in notes
+    assert "1 square and 2 patches were not looked at yet" in notes
+    assert "1 patch showed no holes when looked at, such as P2" in notes
+    assert "1 patch was looked at before the square around, such as P2" in notes
     (tmp_path / "holes.csv").write_text("grid,square,patch,hole,x_um,y_um\ng1,S1,P1,h1,1,1\n")
     assert cli("import holes.csv -o run.session --update").code == 0
     assert patches_looked_at(stored(tmp_path)).tolist() == [True, True, False]

@@ -200,7 +200,7 @@ def test_a_list_of_holes_on_a_picture_asks_for_the_picture(cli, lattice):
         "The holes have places on pictures alone, and no picture of them was found" in cli(line, "a.html").err
     )
     answer = cli(f"{line} b.html --pictures .")
-    assert "1 squares or patches are drawn with the chosen holes numbered." in answer.err
+    assert "1 map has the chosen holes numbered." in answer.err
 
 
 def test_an_mrc_has_its_lowest_row_first_whatever_its_name(cli, lattice, tmp_path):

@@ -73,7 +73,7 @@ def test_an_epu_session_and_a_table_of_relion_become_one_session(cli, epu, star,
     # A night lies between the only two holes that were imaged: no step to fit a time to.
     assert told["time_model_s"] is None
     assert any("a step between two holes of one grid, of 3 hours at most" in note for note in told["notes"])
-    assert any("226 squares are known of and have no holes yet" in note for note in told["notes"])
+    assert any("226 squares are known of, without holes yet" in note for note in told["notes"])
     assert content(epu) == before
     with SessionStore.open(tmp_path / "run7.session") as store:
         session = store.load()

@@ -161,7 +161,7 @@ def table(tmp_path: Path) -> Path:
 def test_own_tables_count_from_the_corner_on_the_patch_or_square(cli, table, tmp_path):
     answer = cli("import own.csv --position-unit px -o run7.session --images pictures --crop-px 15")
     assert answer.code == 0, answer.err
-    assert "1 holes have no position in px, so no image was cut of them" in answer.out
+    assert "1 hole has no position in px, so no image was cut of them" in answer.out
     images = stored_images(tmp_path / "run7.session")
     assert len(images) == 3
     assert all(np.unravel_index(image.argmax(), image.shape) == (7, 7) for image in images.values())

@@ -33,9 +33,7 @@ def two_folders(tmp_path, later="09:39:08"):
 def test_an_image_of_the_same_name_elsewhere_is_another_and_takes_no_result_of_it(tmp_path):
     both = assemble(read_sources(two_folders(tmp_path)).records)
     assert holes_of_exposures(both.session) == {"b_0001": "21", "B/b_0001": "gridB/21"}
-    said = (
-        "1 images have the name of another that was taken elsewhere: they are FOLDER/NAME (first: B/b_0001)"
-    )
+    said = "1 image has the name of another that was taken elsewhere: they are FOLDER/NAME (first: B/b_0001)"
     assert any(said in note for note in both.notes)
 
 

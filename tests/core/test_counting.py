@@ -20,3 +20,18 @@ from cryoscout.core.counting import counted
 )
 def test_one_is_not_said_as_several(count, several, said):
     assert counted(count, several) == said
+
+
+@pytest.mark.parametrize(
+    ("count", "several", "verb", "said"),
+    [
+        (1, "holes", "have", "1 hole has"),
+        (2, "holes", "have", "2 holes have"),
+        (1, "patches", "were", "1 patch was"),
+        (1, "squares", "are", "1 square is"),
+        (1, "labels", "stand", "1 label stands"),
+        (0, "rows", "give", "0 rows give"),
+    ],
+)
+def test_a_verb_follows_its_count(count: int, several: str, verb: str, said: str) -> None:
+    assert counted(count, several, verb) == said

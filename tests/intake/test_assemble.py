@@ -193,7 +193,7 @@ def test_a_shot_that_was_taken_again_is_one_shot_of_whose_results_the_best_count
     holes = [hole("h1"), hole("h2")]
     again = places(holes, [exposure(first, "h1", 1), exposure(second, "h1", 3), exposure(other, "h2", 2)])
     note = (
-        f"1 images are of a shot that was taken before, such as {second} (of {first}): each is one shot, and of the "
+        f"1 image is of a shot that was taken before, such as {second} (of {first}): each is one shot, and of the "
         "results of both the best counts"
     )
     values = results({first: 9.0, second: 3.5, other: np.inf})
@@ -258,7 +258,7 @@ def test_squares_without_holes_are_known_of_and_counted():
     made = assemble([places([hole("h1")], squares=[{"square_id": "s1"}, {"square_id": "s2"}])])
     assert made.session.squares["square_id"].tolist() == ["s1", "s2"]
     assert made.session.squares["grid_id"].nunique() == 1
-    assert made.notes == ["1 squares are known of and have no holes yet"]
+    assert made.notes == ["1 square is known of, without holes yet"]
 
 
 def test_an_atlas_alone_gives_its_squares():

@@ -66,9 +66,7 @@ def test_the_time_between_the_sessions_is_no_tier(two):
     assert fit.events.tolist() == [6, 0, 0, 0]
     assert fit.seconds.tolist() == [8.0, 20.0, 40.0, 80.0]
     assert fit.between_sessions == 1
-    assert any(
-        "The time between sessions of different grids (1 times)" in warning for warning in fit.warnings
-    )
+    assert any("The time between sessions of different grids (1 time)" in warning for warning in fit.warnings)
     assert told["time_model_s"]["new_grid"] == 80.0
     assert time_model_for(session, None)[0].new_grid_min <= 20
 

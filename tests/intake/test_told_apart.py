@@ -90,7 +90,7 @@ def test_a_later_import_of_the_second_navigator_gives_what_one_import_of_both_gi
     at_once = session_of(grid_a, grid_b, first, second)
     assert grid_of_holes(read.session) == grid_of_holes(at_once)
     assert any(
-        "1 labels stand for other items elsewhere in the session" in note and "these are b/LABEL" in note
+        "1 label stands for other items elsewhere in the session" in note and "these are b/LABEL" in note
         for note in read.notes
     )
     # The second navigator again, with a further item: its item 21 is known by now.

@@ -25,6 +25,7 @@ from cryoscout.advice.work_list import (
     planned_route,
     work_list_of,
 )
+from cryoscout.core.counting import counted
 from cryoscout.core.errors import DataError
 from cryoscout.core.telling import Progress, no_progress
 from cryoscout.routing.course import Course
@@ -156,7 +157,7 @@ def _notes_on_unseen(
     if places is None:
         return tuple(f"{note}." for note in notes_on_looks(session))
     squares, patches = int((~places.square_looked).sum()), int((~places.patch_looked).sum())
-    said = [f"{squares} squares and {patches} patches were not looked at yet."]
+    said = [f"{counted(squares, 'squares')} and {counted(patches, 'patches')} were not looked at yet."]
     if not looks:
         if not _lists_looks(setting):
             said.append(_words_on_a_policy_without_looks(setting))
@@ -239,7 +240,7 @@ def _notes_on_overrides(said: Obeyed, problem: RoutingProblem) -> tuple[str, ...
     if said.out.any():
         parts.append(f"{int(said.out.sum())} of {problem.n_holes} holes are banned or skipped")
     if said.pinned or said.pinned_squares:
-        parts.append(f"{len(said.pinned) + len(said.pinned_squares)} places are pinned")
+        parts.append(f"{counted(len(said.pinned) + len(said.pinned_squares), 'places', 'are')} pinned")
     if said.first or said.square_order:
         parts.append("an order was given")
     return (f"As the operator said: {', '.join(parts)}.",) if parts else ()
@@ -342,8 +343,10 @@ def _notes_on_choice(session: Session, setting: Setting, request: AdviceRequest)
     if not count:
         return ()
     if not request.also_unchosen:
-        return (f"{count} holes that are not {word} are left out; --also-unchosen plans them too.",)
-    said = f"{count} holes that are not {word} may be planned."
+        return (
+            f"{counted(count, 'holes')} that are not {word} are left out; --also-unchosen plans them too.",
+        )
+    said = f"{counted(count, 'holes')} that are not {word} may be planned."
     if _loses_marks(session):
         said += (
             " SerialEM takes the mark off what it has acquired: only holes with an imported .mdoc are known to be "
@@ -358,4 +361,4 @@ def _notes_on_outcomes(session: Session, problem: RoutingProblem, as_new: bool) 
             return ("Planned as new: outcomes are hidden.",)
         return ()
     imaged = int(problem.imaged.sum())
-    return (f"{imaged} holes are imaged already and not planned.",) if imaged else ()
+    return (f"{counted(imaged, 'holes', 'are')} imaged already and not planned.",) if imaged else ()

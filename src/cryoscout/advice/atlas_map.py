@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cryoscout.advice.square_maps import WIDTH_PX, SquareMap, round_length
 from cryoscout.advice.work_list import PlannedLook, WorkList, name_within
+from cryoscout.core.counting import counted
 from cryoscout.session.looks import squares_looked_at
 from cryoscout.session.model import Session
 
@@ -78,11 +79,12 @@ def _drawn(
     ]
     to_open = sum(look is not None and look.in_plan for look in shown)
     opened = int(looked[squares].sum())
-    note = f"{len(squares)} squares, {opened} of them opened (green outline). Blue and numbered: open next, in order"
+    note = f"{counted(len(squares), 'squares')}, {opened} of them opened (green outline)."
+    note += " Blue and numbered: open next, in order"
     note += f" ({to_open} in the minutes that are left)" if any(shown) else ""
     note += "; light blue: after these." if any(look and not look.in_plan for look in shown) else "."
     note += " Grey: how bright the square is on the atlas." if np.isfinite(levels).any() else ""
-    note += f" {n_unplaced} squares have no stage position." if n_unplaced else ""
+    note += f" {counted(n_unplaced, 'squares', 'have')} no stage position." if n_unplaced else ""
     return SquareMap(f"{name}: atlas", "".join(parts), note)
 
 

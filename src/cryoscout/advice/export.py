@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cryoscout.core.counting import counted
 from cryoscout.core.errors import DataError, InputError, UnknownNameError
 from cryoscout.core.new_files import check_new_file, prefix_of_partial, remove_leftovers, write_whole
 from cryoscout.core.telling import Say
@@ -211,7 +212,7 @@ def select_in_smartscope(request: ExportRequest, work_list: WorkList, say: Say) 
     visits, squares = work_list.visits, squares_to_open(work_list)
     if squares:
         opened = select_squares(client, squares)
-        said = f"Selected in SmartScope: {opened.selected} squares to open."
+        said = f"Selected in SmartScope: {counted(opened.selected, 'squares')} to open."
         if opened.not_open:
             said += (
                 f" {len(opened.not_open)} were queued or imaged there already (first: {opened.not_open[0]})."
@@ -295,7 +296,7 @@ def _write_html(request: ExportRequest, session: Session, work_list: WorkList, p
         return ("No position of a hole is known, so no square is drawn.",)
     squares = len({visit.square for visit in work_list.visits})
     more = f"; the first {MOST_DRAWN} alone" if len(maps) == MOST_DRAWN and squares > MOST_DRAWN else ""
-    notes = [f"{len(maps)} squares or patches are drawn with the chosen holes numbered{more}."]
+    notes = [f"{counted(len(maps), 'maps', 'have')} the chosen holes numbered{more}."]
     if not pictures:
         notes.append(
             "No picture of them was found: --pictures FOLDER names those of your squares or patches."
@@ -324,7 +325,8 @@ def _write_nav(request: ExportRequest, session: Session, work_list: WorkList, pa
     if squares and route:
         # One run of Acquire at Items takes all marked items with one setting.
         notes = (
-            f"The plan also opens {len(squares)} squares or patches, first {squares[0].square}: they are not marked, "
+            f"The plan also opens {len(squares)} squares or patches, first {squares[0].square}: they "
+            "are not marked, "
             "because SerialEM would take them with the settings of the holes. Plan again when these holes are done.",
         )
     elif squares:
@@ -453,7 +455,8 @@ def _write_athena(
         left_out = _squares_left_out(session, grid, to_open)
         records.append(square_decisions(request.athena_session, grid, to_open, left_out, decided_by, details))
         notes.append(
-            f"gridSquareSelection of {grid}: {len(to_open)} squares to open, and 'false' for {len(left_out)} others "
+            f"gridSquareSelection of {grid}: {counted(len(to_open), 'squares')} to open, and 'false' for "
+            f"{len(left_out)} others "
             "that were not opened; export again when the plan changes."
         )
     write_decisions(path, records)

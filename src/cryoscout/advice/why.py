@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cryoscout.advice.running import SHOWN, RunningAdvice
 from cryoscout.advice.walk import stays, walked
+from cryoscout.core.counting import counted
 from cryoscout.core.units import TIER_NAMES
 from cryoscout.routing.problem import NOWHERE
 
@@ -54,10 +55,15 @@ def verdict_of(advice: RunningAdvice) -> Verdict:
     holes = int((problem.square_of_hole[advice.walk.holes] == square).sum())
     here = now.square_in(problem)
     if here == NOWHERE:
-        return Verdict("START", place, stay, f"Start in square {place}: {holes} holes, about {stay:.0f} min.")
+        return Verdict(
+            "START", place, stay, f"Start in square {place}: {counted(holes, 'holes')}, about {stay:.0f} min."
+        )
     if here == square:
         return Verdict(
-            "STAY", place, stay, f"Stay in square {place} for about {stay:.0f} min: {holes} holes planned."
+            "STAY",
+            place,
+            stay,
+            f"Stay in square {place} for about {stay:.0f} min: {counted(holes, 'holes')} planned.",
         )
     grid, here_grid = int(problem.grid_of_square[square]), int(problem.grid_of_square[here])
     left = names.squares[here]
@@ -67,13 +73,13 @@ def verdict_of(advice: RunningAdvice) -> Verdict:
             "CHANGE GRID",
             name,
             stay,
-            f"Change to grid {name}, square {place}: {holes} holes, about {stay:.0f} min.",
+            f"Change to grid {name}, square {place}: {counted(holes, 'holes')}, about {stay:.0f} min.",
         )
     return Verdict(
         "LEAVE",
         left,
         stay,
-        f"Leave square {left} for square {place}: {holes} holes there, about {stay:.0f} min.",
+        f"Leave square {left} for square {place}: {counted(holes, 'holes')} there, about {stay:.0f} min.",
     )
 
 

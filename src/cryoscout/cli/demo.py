@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cryoscout.cli.output import console, print_json, say
+from cryoscout.core.counting import counted
 from cryoscout.core.errors import InputError
 from cryoscout.core.new_files import write_whole
 
@@ -54,7 +55,7 @@ def demo(
     write_whole(output / "plan.html", work_list.to_html())
     low, high = work_list.interval_80
     say(
-        f"2. Planned {BUDGET_MIN:g} minutes without knowing any outcome: {len(work_list.visits)} holes, "
+        f"2. Planned {BUDGET_MIN:g} minutes without knowing any outcome: {counted(len(work_list.visits), 'holes')}, "
         f"{work_list.expected_good:.0f} good micrographs expected (80 %: {low:.0f} to {high:.0f}). "
         f"Work list: {output / 'plan.html'}"
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cryoscout.cli.output import console, print_json, progress, say
+from cryoscout.core.counting import counted
 from cryoscout.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def _check_list(
         return
     check_new_file(listed, force)
     if is_nav and (nav is None or len(images) != 1):
-        got = "no --nav" if nav is None else f"{len(images)} images"
+        got = "no --nav" if nav is None else f"{counted(len(images), 'images')}"
         raise InputError(
             f"A navigator with holes must be made of one image and your own navigator. Got {got} instead. "
             "Remedy: add --nav FILE, and give the images one by one; or use -o FILE.csv."

@@ -9,6 +9,7 @@ import typer
 
 from cryoscout.cli.output import print_json, progress
 from cryoscout.cli.session_place import DatabaseUrl, SessionArgument, session_at
+from cryoscout.core.counting import counted
 from cryoscout.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -92,7 +93,11 @@ def _words(event: Event) -> str:
             columns = payload.get("columns") or {}
             rows = len(next(iter(columns.values()), []))
             of_table = f" of {payload['table']}" if "table" in payload else ""
-            return f"{payload.get('part')}{of_table}: {rows} rows" if columns else str(payload.get("part"))
+            return (
+                f"{payload.get('part')}{of_table}: {counted(rows, 'rows')}"
+                if columns
+                else str(payload.get("part"))
+            )
         case "predicted":
             return f"{len(next(iter(payload['columns'].values()), []))} predictions"
         case "planned":

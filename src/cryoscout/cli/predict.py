@@ -11,6 +11,7 @@ import typer
 
 from cryoscout.cli.output import console, print_json, progress
 from cryoscout.cli.train import stored_folder
+from cryoscout.core.counting import counted
 from cryoscout.core.errors import InputError, UnknownNameError
 from cryoscout.perception.predicting import ONNX_SUFFIX, image_p_good, in_context, load_predictor
 
@@ -139,7 +140,8 @@ def notes_on_images(crops: SessionCrops, unseen: float, model_id: str) -> list[s
         shown = crops.session.holes["hole_id"].iloc[without.nonzero()[0][:5]].tolist()
         shown += [each.hole_id for each in crops.set_aside][: max(0, 5 - len(shown))]
         notes.append(
-            f"{int(without.sum()) + n_nothing} holes without a usable image get {unseen:.3f}, the share of good ones "
+            f"{counted(int(without.sum()) + n_nothing, 'holes')} without a usable image get {unseen:.3f}, the "
+            "share of good ones "
             f"among the classifier's labels, before any context (first: {', '.join(dict.fromkeys(shown))})"
         )
     damaged = [each for each in crops.set_aside if each.why != SHOWS_NOTHING]

@@ -20,6 +20,7 @@ from cryoscout.cli.options import (
 )
 from cryoscout.cli.output import TELLING, console, print_json, progress
 from cryoscout.cli.session_place import DatabaseUrl, SessionArgument, session_at
+from cryoscout.core.counting import counted
 from cryoscout.core.durations import minutes_of
 from cryoscout.core.errors import InputError, UnknownNameError
 
@@ -212,7 +213,9 @@ def _print(outcome: ReplayOutcome) -> None:
         f"crossing visit: {request.crossing}, time model {outcome.time_model}, seed {request.seed}"
     )
     if outcome.left_out:
-        out.print(f"{outcome.left_out} holes without an outcome were left out: they have no truth to find.")
+        out.print(
+            f"{counted(outcome.left_out, 'holes')} without an outcome were left out: they have no truth to find."
+        )
     for note in outcome.notes:
         out.print(f"Note: {note}")
 

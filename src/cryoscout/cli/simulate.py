@@ -15,6 +15,7 @@ from cryoscout.cli.session_place import (
     place_of_new_session,
     refuse_images_in_database,
 )
+from cryoscout.core.counting import counted
 from cryoscout.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -109,7 +110,9 @@ def simulate(
 
 def _print_summary(place: str, session: Session, seed: int, told: dict[str, Any], mrc: Path | None) -> None:
     out = console()
-    out.print(f"Wrote {place}: {session.n_holes} holes in {len(session.patches)} patches, seed {seed}")
+    out.print(
+        f"Wrote {place}: {session.n_holes} holes in {counted(len(session.patches), 'patches')}, seed {seed}"
+    )
     if told:
         crops = f"{told['crops']} crops of {told['crop_px']} px" if told["crops"] else "no crops"
         files = f", {told['mrc_files']} MRC files in {mrc}" if mrc is not None else ""

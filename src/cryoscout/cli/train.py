@@ -16,6 +16,7 @@ import typer
 
 from cryoscout.cli.options import ThresholdAngstrom
 from cryoscout.cli.output import TELLING, console, print_json, say, session_name
+from cryoscout.core.counting import counted
 from cryoscout.core.errors import FileFormatError, InputError, UnknownNameError
 from cryoscout.core.new_files import write_whole
 
@@ -350,7 +351,8 @@ def _notes(crops: SessionCrops, labels: CropLabels, folder: Path) -> list[str]:
     if crops.set_aside:
         first = _first([each.hole_id for each in crops.set_aside])
         notes.append(
-            f"{len(crops.set_aside)} images were set aside ({crops.set_aside[0].why}; {first}); all of them: "
+            f"{counted(len(crops.set_aside), 'images', 'were')} set aside ({crops.set_aside[0].why}; {first}); "
+            "all of them: "
             f"{folder / SET_ASIDE_FILE}"
         )
     if labels.results_without_image:
@@ -358,7 +360,9 @@ def _notes(crops: SessionCrops, labels: CropLabels, folder: Path) -> list[str]:
         notes.append(f"Results of {len(holes)} holes without an image cannot be used ({_first(list(holes))})")
     if crops.n_scaled:
         height, width = crops.images.shape[1:]
-        notes.append(f"{crops.n_scaled} images of other sizes were scaled to {width} x {height} px")
+        notes.append(
+            f"{counted(crops.n_scaled, 'images')} of other sizes were scaled to {width} x {height} px"
+        )
     return notes
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cryoscout.core.counting import counted
 from cryoscout.core.names import name_of_source
 from cryoscout.formats.records import CTF_COLUMNS as OWN_COLUMNS
 from cryoscout.formats.records import OF_FOLDER, SourceRecords
@@ -91,7 +92,7 @@ def with_results(
     n_several = int(several[several.isin(new["exposure_id"])].nunique())
     if n_several:
         result.notes.append(
-            f"{n_several} exposures have several CTF runs; all are kept, and the best resolution counts"
+            f"{counted(n_several, 'exposures', 'have')} several CTF runs; all are kept, and the best resolution counts"
         )
     return result
 

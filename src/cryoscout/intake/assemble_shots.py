@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cryoscout.core.counting import counted
 from cryoscout.formats.records import SourceRecords
 from cryoscout.session.live_exposures import renamed, shots_of_vendor_exposures, with_vendor_ids
 from cryoscout.session.tables import with_gaps_filled
@@ -75,7 +76,8 @@ def as_shots(
     if again:
         first = next(iter(again))
         notes.append(
-            f"{len(again)} images are of a shot that was taken before, such as {first} (of {again[first]}): each is "
+            f"{counted(len(again), 'images', 'are')} of a shot that was taken before, such as {first} (of "
+            f"{again[first]}): each is "
             "one shot, and of the results of both the best counts"
         )
     rows = rows[~is_again].reset_index(drop=True)
@@ -142,7 +144,8 @@ def _shots_per_hole(rows: pd.DataFrame, declared: int) -> tuple[int, list[str]]:
     if usual == most:
         return most, []
     return most, [
-        f"hole {of_hole.idxmax()} has {most} exposures, most imaged holes have {usual}: the plan reckons with {most} "
+        f"hole {of_hole.idxmax()} has {counted(most, 'exposures')}, most imaged holes have {usual}: the plan "
+        f"reckons with {most} "
         "shots for every hole"
     ]
 

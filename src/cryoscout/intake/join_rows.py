@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cryoscout.core.counting import counted
 from cryoscout.core.names import name_of_source
 from cryoscout.formats.records import FewRecords, ReadExposure, ReadHole, WholeReadingNeededError
 from cryoscout.intake.assemble_fields import not_known
@@ -243,7 +244,8 @@ class _Exposures:
             keys.add(key)
         if again:
             self._result.notes.append(
-                f"{len(again)} images are of a shot that was taken before, such as {again[0].exposure_id}: each is one "
+                f"{counted(len(again), 'images', 'are')} of a shot that was taken before, such as "
+                f"{again[0].exposure_id}: each is one "
                 "shot, and of the results of both the best counts"
             )
         shot_of: dict[str, int] = {}

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cryoscout.core.counting import counted
+
 SAME_PLACE_UM = 0.01
 """Files write positions to the nanometre or so; what differs by less is rounding."""
 
@@ -31,10 +33,10 @@ def notes_on_squares(
     ids = pd.Index(squares["square_id"].unique())
     empty = ids[~ids.isin(holes["square_id"]) & ~ids.isin(known["square_id"])]
     if len(empty):
-        notes.append(f"{len(empty)} squares are known of and have no holes yet")
+        notes.append(f"{counted(len(empty), 'squares', 'are')} known of, without holes yet")
     bare = ~patches["patch_id"].isin(holes["patch_id"]) & ~patches["patch_id"].isin(known["patch_id"])
     if bare.any():
-        notes.append(f"{int(bare.sum())} patches are known of and have no holes yet")
+        notes.append(f"{counted(int(bare.sum()), 'patches', 'are')} known of, without holes yet")
     if not len(squares):
         return notes
     if stored is not None:
@@ -58,7 +60,7 @@ def _elsewhere(before: pd.DataFrame, now: pd.DataFrame, told: str) -> list[str]:
     farthest = both.iloc[int(rows[np.argmax(apart_um[rows])])]
     count = both["square_id"].iloc[rows].nunique()
     return [
-        f"{count} squares stand elsewhere {told} (farthest: {farthest['square_id']}, "
+        f"{counted(count, 'squares', 'stand')} elsewhere {told} (farthest: {farthest['square_id']}, "
         f"{farthest['x_um_before']:.2f}, {farthest['y_um_before']:.2f} um before and "
         f"{farthest['x_um']:.2f}, {farthest['y_um']:.2f} um now)"
     ]
@@ -74,7 +76,7 @@ def _not_looked_at(before: pd.DataFrame, now: pd.DataFrame) -> list[str]:
     if both.empty:
         return []
     return [
-        f"{len(both)} squares that were looked at before are said not to be now, such as {both.iloc[0]}: they stay "
+        f"{counted(len(both), 'squares')} looked at before, by this file not, such as {both.iloc[0]}: still taken as "
         "looked at"
     ]
 
@@ -84,7 +86,8 @@ def note_on_other_grids(squares: pd.DataFrame, stored: pd.DataFrame) -> str:
     first = squares.iloc[0]
     before = stored.loc[stored["square_id"] == first["square_id"], "grid_id"].iloc[0]
     return (
-        f"{len(squares)} squares are of another grid in a file than in the session, such as {first['square_id']} of "
+        f"{counted(len(squares), 'squares', 'are')} of another grid in a file than in the session, such as "
+        f"{first['square_id']} of "
         f"{first['grid_id']}, here of {before}: nothing of them is taken. If that is another grid, import it as a "
         "session of its own, or name its squares GRID/SQUARE"
     )

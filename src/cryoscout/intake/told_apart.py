@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from cryoscout.core.counting import counted
 from cryoscout.formats.records import SourceRecords
 from cryoscout.formats.serialem.exposures import WhenAndWhere, note_on_images_elsewhere, own_name
 from cryoscout.formats.serialem.patterns import item_of_hole
@@ -178,7 +179,8 @@ def _told_apart(source: SourceRecords, known: Mapping[str, _Place]) -> tuple[Sou
     if others:
         shown = ", ".join(others[:NAMES_SHOWN])
         notes.append(
-            f"{len(others)} labels stand for other items elsewhere in the session (another MapID, another place; "
+            f"{counted(len(others), 'labels', 'stand')} for other items elsewhere in the session (another MapID, "
+            "another place; "
             f"first: {shown}): these are {own_grid}/LABEL"
         )
     return _renamed(source, names, own_grid, notes), is_new_grid

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoscout.core.counting import counted
 from cryoscout.core.errors import DataError, InputError
 from cryoscout.core.names import as_cell
 from cryoscout.core.new_files import write_whole
@@ -191,7 +192,7 @@ def label_crops(
         )
     good, ctf = session.good_by_majority(threshold_angstrom), median_ctf_by_hole(session)
     has_result = ~np.isnan(good)
-    n_images = f"{len(crops.hole)} holes with an image"
+    n_images = f"{counted(len(crops.hole), 'holes')} with an image"
     if not has_result[crops.hole].any():
         raise DataError(
             f"Session {session.name} must have results on holes with images. Got none on {n_images}"
@@ -204,7 +205,9 @@ def label_crops(
     labels = np.where(told, truth, UNLABELLED)
     n_good, n = int((labels == 1).sum()), int(told.sum())
     if n == 0 or (both_classes and n_good in (0, n)):
-        all_of_them = "no label" if n == 0 else f"{n} labels, all {'good' if n_good else 'not good'}"
+        all_of_them = (
+            "no label" if n == 0 else f"{counted(n, 'labels')}, all {'good' if n_good else 'not good'}"
+        )
         raise DataError(
             f"Labels must hold both good and other holes at {threshold_angstrom:g} Å. Got {all_of_them}, instead. "
             "Remedy: a larger --labels, more results, or another --threshold-angstrom."

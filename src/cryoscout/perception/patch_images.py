@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cryoscout.core.counting import counted
 from cryoscout.core.errors import DataError, InputError
 from cryoscout.core.grey_levels import to_8_bit
 from cryoscout.core.names import name_of_source
@@ -210,7 +211,9 @@ class _Places:
         if not without:
             return ()
         named = ", ".join(without[:NAMES_SHOWN])
-        return (f"{len(without)} holes have no position in px, so no image was cut of them (first: {named})",)
+        return (
+            f"{counted(len(without), 'holes', 'have')} no position in px, so no image was cut of them (first: {named})",
+        )
 
 
 def _by_place(

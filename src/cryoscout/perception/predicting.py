@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cryoscout.core.counting import counted
 from cryoscout.core.errors import InputError
 from cryoscout.core.telling import Progress, no_progress
 
@@ -105,7 +106,8 @@ def in_context(
     known = labels[~np.isnan(labels) & ~fitted_to]
     if len(known) < FEWEST_LABELS or len(np.unique(known)) < 2:
         got = (
-            f"{len(known)} results of holes that the classifier was not fitted to, {int(known.sum())} of them good at "
+            f"{counted(len(known), 'results')} of holes that the classifier was not fitted to, "
+            f"{int(known.sum())} of them good at "
             f"{threshold:g} Å"
         )
         if context is not None:

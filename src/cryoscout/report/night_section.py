@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cryoscout.advice.night import KINDS, Night, collected, minutes_on_bad, minutes_spent
+from cryoscout.core.counting import counted
 from cryoscout.report.figures import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, svg_text
 from cryoscout.report.page import ReportSection, ReportTable
 from cryoscout.routing.bound import good_holes_bound_course
@@ -127,7 +128,7 @@ def _words_on_time(minutes: Mapping[str, float], bad: int, bad_min: float) -> st
     total = sum(minutes.values())
     parts = [
         f"{minutes['moving']:.0f} min to moving",
-        f"{bad_min:.0f} min to {bad} exposures that were not good",
+        f"{bad_min:.0f} min to {counted(bad, 'exposures')} that were not good",
     ]
     words = {"focus": "focus", "looking": "looking", "pause": "pauses", "waiting": "waiting", "lost": "gaps"}
     parts += [f"{minutes[kind]:.0f} min to {word}" for kind, word in words.items() if minutes[kind] >= 0.5]

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cryoscout.belief.evaluation import Evaluation, evaluate_predictions
+from cryoscout.core.counting import counted
 from cryoscout.core.errors import CryoscoutError
 from cryoscout.core.ties import at_least, order_lowest_first
 from cryoscout.perception.from_session import SessionCrops
@@ -124,7 +125,7 @@ def _scores(judged: Sequence[_Judged], n: int, n_learned: int, threshold: float)
             ]
         )
     left_out = (
-        f" {n_learned} holes that a classifier was fitted to are left out."
+        f" {counted(n_learned, 'holes')} that a classifier was fitted to are left out."
         if n_learned
         else " Where a classifier was fitted to results of this session, name it with --classifier: figures on holes "
         "that it has learned flatter it."
@@ -132,7 +133,8 @@ def _scores(judged: Sequence[_Judged], n: int, n_learned: int, threshold: float)
     return ReportSection(
         "How right the predictions were",
         [
-            f"{n} holes with a result; good means that at least half of a hole's results are at most {threshold:g} Å."
+            f"{counted(n, 'holes')} with a result; good means that at least half of a hole's results are at most "
+            f"{threshold:g} Å."
             f"{left_out}"
         ],
         table=ReportTable(
@@ -209,7 +211,7 @@ def _examples(
                 axes.imshow(crops.images[row[at]], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
                 axes.set_title(f"{judged.p[at]:.2f}", fontsize=7, pad=1.5)
         line[0].text(
-            0.0, 1.32, f"{title}: {len(inside)} holes", transform=line[0].transAxes, fontsize=9, color=GREY
+            0.0, 1.32, f"{title}: {counted(len(inside), 'holes')}", transform=line[0].transAxes, fontsize=9, color=GREY
         )  # fmt: skip
         shown += len(chosen)
     if shown == 0:
@@ -228,7 +230,9 @@ def _set_aside(crops: SessionCrops) -> ReportSection:
     more = f" The first {MOST_NAMED}:" if len(aside) > MOST_NAMED else ""
     return ReportSection(
         "Images set aside",
-        [f"{len(aside)} holes have an image that cannot be used; no classifier learns from it.{more}"],
+        [
+            f"{counted(len(aside), 'holes', 'have')} an image that cannot be used; no classifier learns from it.{more}"
+        ],
         table=ReportTable(
             "They are predicted like holes without an image",
             ["hole", "patch", "why"],

@@ -20,6 +20,7 @@ from cryoscout.advice.recorded import (
 from cryoscout.advice.setting import default_policy, setting_of, threshold_of
 from cryoscout.advice.square_maps import pictures_of_session, square_maps
 from cryoscout.advice.work_list import WorkList
+from cryoscout.core.counting import counted
 from cryoscout.core.errors import DataError
 from cryoscout.core.telling import Progress, no_progress
 from cryoscout.core.units import TIER_NAMES
@@ -279,7 +280,7 @@ def _replayed_map(session: Session, replays: SessionReplays) -> ReportSection:
     scene = scene_of_session(session, policy.problem, drawn)
     good = int(drawn.good.sum()) if drawn.good is not None else 0
     what = "good" if policy.problem.shots == 1 else "with a good micrograph"
-    title = f"A replayed route of {policy.label}: {len(drawn.route)} holes visited, {good} of them {what}"
+    title = f"A replayed route of {policy.label}: {counted(len(drawn.route), 'holes')} visited, {good} of them {what}"
     return ReportSection(
         "A replayed route",
         [f"{title}. Of {len(replays.starts)} routes it is the one nearest to the mean."],
@@ -300,7 +301,7 @@ def overview_png(session: Session, request: ReportRequest, replays: SessionRepla
 def _map_words(scene: MapScene) -> str:
     """How to read a map, said once below each."""
     left_out = (
-        f" {scene.squares_left_out} squares that the route does not enter are not drawn."
+        f" {counted(scene.squares_left_out, 'squares')} that the route does not enter are not drawn."
         if scene.squares_left_out
         else ""
     )
@@ -345,7 +346,7 @@ def _title_of_plan(label: str, request: ReportRequest, work_list: WorkList, n_se
         )
     then = f", then look at {looks} squares or patches" if looks else ""
     return (
-        f"The plan of {label}: {len(work_list.visits)} holes in {work_list.minutes_used:.0f} of "
+        f"The plan of {label}: {counted(len(work_list.visits), 'holes')} in {work_list.minutes_used:.0f} of "
         f"{request.budget_min:g} minutes, of which about {work_list.expected_good:.0f} micrographs should be good{then}"
     )
 
@@ -468,9 +469,9 @@ def _facts(
         facts += [
             (
                 "Starts",
-                f"{len(replays.starts)} holes drawn with seed {request.seed}, the same for every policy",
+                f"{counted(len(replays.starts), 'holes')} drawn with seed {request.seed}, the same for every policy",
             ),
-            ("Left out", f"{replays.left_out} holes without an outcome"),
+            ("Left out", f"{counted(replays.left_out, 'holes')} without an outcome"),
         ]
         facts += [("Note", note) for note in replays.notes]
     return facts

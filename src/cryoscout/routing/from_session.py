@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoscout.core.counting import counted
 from cryoscout.core.errors import DataError, InputError, UnknownNameError
 from cryoscout.core.hole_tree import StagePlace
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM, check_threshold_angstrom
@@ -88,7 +89,11 @@ def problem_from_session(
 def _nothing_to_go_to(session: Session) -> DataError:
     """Why a session gives no problem: no hole is known, and no square is left to look at."""
     squares = len(session.squares)
-    got = f"{squares} squares, all of them looked at, and no hole" if squares else "neither squares nor holes"
+    got = (
+        f"{counted(squares, 'squares')}, all of them looked at, and no hole"
+        if squares
+        else "neither squares nor holes"
+    )
     return DataError(
         f"Session {session.name} must have a hole, or a square that was not looked at yet. Got {got} instead. "
         "Remedy: import what names the holes with --update, such as the navigator with its points or the folder of "

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cryoscout.core.counting import counted
 from cryoscout.core.errors import DataError
 from cryoscout.core.units import SECONDS_PER_HOUR, TIER_NAMES
 from cryoscout.routing.look_fit import LOOK_LEVELS, PartedTimes, fit_parted_times
@@ -191,7 +192,8 @@ def _set_aside_in_words(fit: FittedTimeModel, first: pd.Timestamp) -> list[str]:
         )
     if fit.between_sessions:
         said.append(
-            f"The time between sessions of different grids ({fit.between_sessions} times) is no move of the stage and "
+            f"The time between sessions of different grids ({counted(fit.between_sessions, 'times')}) is no move "
+            "of the stage and "
             "is left out."
         )
     return said

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cryoscout.core.counting import counted
 from cryoscout.session.vendor_fields import unpacked
 
 if TYPE_CHECKING:
@@ -102,20 +103,20 @@ def notes_on_looks(session: Session) -> tuple[str, ...]:
         unsaid = (said == False).fillna(False).to_numpy(dtype=bool) & has  # noqa: E712  # NA is neither
         if unsaid.any():
             notes.append(
-                f"{int(unsaid.sum())} {what} have {inside} without a look, such as {table[id_column][unsaid].iloc[0]}: "
-                "they are taken as looked at"
+                f"{counted(int(unsaid.sum()), what, 'have')} {inside} without a look, such as "
+                f"{table[id_column][unsaid].iloc[0]}: taken as looked at"
             )
         empty = said.fillna(False).to_numpy(dtype=bool) & ~has
         if empty.any():
             notes.append(
-                f"{int(empty.sum())} {what} showed no {inside} when they were looked at, such as "
+                f"{counted(int(empty.sum()), what)} showed no {inside} when looked at, such as "
                 f"{table[id_column][empty].iloc[0]}: nothing is planned there"
             )
     parent_at = squares["looked_at"].to_numpy()[tree.square_of_patch]
     early = (patches["looked_at"].to_numpy() < parent_at).nonzero()[0]
     if len(early):
         notes.append(
-            f"{len(early)} patches were looked at before their square, such as {patches['patch_id'].iloc[early[0]]}: "
-            "the times stand as they are"
+            f"{counted(len(early), 'patches', 'were')} looked at before the square around, such as "
+            f"{patches['patch_id'].iloc[early[0]]}: the times stand as they are"
         )
     return tuple(notes)

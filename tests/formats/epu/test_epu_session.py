@@ -302,7 +302,7 @@ def test_a_time_that_is_missing_is_taken_from_the_name(session):
     source = read_source(session, permissive=True)
     started = source.exposures.set_index("exposure_id").loc[EXPOSURE, "started_at"]
     assert started == pd.Timestamp("2025-01-08 15:49:15")
-    assert "1 exposures have their time from their name alone" in source.notes
+    assert "1 exposure has no time but that in the name" in source.notes
 
 
 def test_a_change_of_the_clock_does_not_break_the_order(session):
@@ -312,7 +312,7 @@ def test_a_change_of_the_clock_does_not_break_the_order(session):
     )
     source = read_source(session)
     assert source.exposures["started_at"].tolist()[1] == pd.Timestamp("2025-01-08 15:49:21.104970400")
-    assert "1 exposures have another time zone; all times are given in that of the rest" in source.notes
+    assert "1 exposure has another time zone; all times are given in that of the rest" in source.notes
 
 
 def test_a_look_at_a_square_is_of_the_clock_of_the_exposures(session):

@@ -70,7 +70,7 @@ def test_of_several_runs_the_best_by_80_per_cent_counts_and_all_are_kept(tmp_pat
     assert further["resolution_80_angstrom"].tolist()[0] == 9.0
     assert further["resolution_80_angstrom"].tolist()[1] is None
     assert records.extra == {}
-    assert "1 exposures have several CTF runs; the best by res(0.8) was taken" in records.notes
+    assert "1 exposure has several CTF runs; the best by res(0.8) was taken" in records.notes
 
 
 def test_zero_is_what_the_page_writes_for_nothing_and_never_a_resolution(tmp_path):
@@ -82,7 +82,7 @@ def test_zero_is_what_the_page_writes_for_nothing_and_never_a_resolution(tmp_pat
     )
     records = read_source(path)
     assert records.ctf["ctf_max_res_angstrom"].tolist() == [5.5]
-    assert "1 rows give no resolution (0.00); 1 images have no result yet" in records.notes
+    assert "1 row gives no resolution (0.00); 1 image has no result yet" in records.notes
     assert records.without_result["name"].tolist() == [f"{STEM}_00002en-a"]
 
 

@@ -156,8 +156,8 @@ def test_images_of_other_presets_and_results_that_another_stands_for_are_counted
     assert result.session.n_holes == 4
     assert result.notes == (
         "5 images of other presets are no exposures: 2 ex, 1 gr, 1 hl, 1 fa; --presets says which are",
-        "1 results are of further images of a shot (-a-DW); of the images of a shot an aligned one counts first",
-        "1 times in times.csv are of images that are no exposures: 1 fa",
+        "1 result is of further images of a shot (-a-DW); of the images of a shot an aligned one counts first",
+        "1 time in times.csv of images that are no exposures: 1 fa",
     )
 
 
@@ -177,7 +177,7 @@ def test_presets_with_hyphens_are_counted_as_they_are_written(tables):
         each for each in read_session([again], exposure_presets=["en", "ex"]).notes if "further" in each
     ]
     assert note == (
-        "1 results are of further images of a shot (-e-DW); of the images of a shot an aligned one counts first. If "
+        "1 result is of further images of a shot (-e-DW); of the images of a shot an aligned one counts first. If "
         "ex-e-DW is a preset of its own, name it with --presets"
     )
 

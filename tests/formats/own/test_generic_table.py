@@ -53,7 +53,7 @@ def test_a_full_table_gives_every_level(tmp_path):
     assert records.notes == (
         "columns kept but not used: Operator",
         "1 of 3 exposures have no CTF result yet",
-        "1 holes have several exposures; their position is that of the first",
+        "1 hole has several exposures; their position is that of the first",
     )
 
 
@@ -369,11 +369,11 @@ def test_numbers_that_begin_again_in_each_parent_are_told_apart_and_it_is_said(t
     ]
     assert records.exposures["hole_id"].tolist() == ["1", "B/1", "g2/A/1"]
     assert (
-        "4 holes have the id of a hole of another place and were told apart by what they are in, such as B/1"
+        "4 holes have the id of a hole of another place, told apart by where it is, such as B/1"
         in records.notes
     )
     assert (
-        "1 squares have the id of a square of another place and were told apart by what they are in, such as g2/A"
+        "1 square has the id of a square of another place, told apart by where it is, such as g2/A"
         in records.notes
     )
 

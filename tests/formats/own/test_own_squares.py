@@ -111,4 +111,4 @@ def test_looks_are_of_the_zone_of_the_first(tmp_path):
     rows = b"square,looked_at\nS1,2024-10-27T02:59:00+02:00\nS2,2024-10-27T02:00:00+01:00\n"
     source = read_source(written(tmp_path, rows))
     assert source.squares["looked_at"].dt.strftime("%H:%M").tolist() == ["02:59", "03:00"]
-    assert "1 times have another time zone; all times are given in that of the first, +0200" in source.notes
+    assert "1 time has another time zone; all times are given in that of the first, +0200" in source.notes

@@ -105,8 +105,8 @@ def test_a_hole_belongs_to_its_map_then_its_group_then_the_outline_around_it():
     # On the view map inside the square, on no map but in a group, on no map and in no group.
     assert (drawn_on["7"], drawn_on["26"], drawn_on["27"]) == (100005, 0, 0)
     assert source.notes[2:4] == (
-        "1 holes belong to the square of their group (GroupID): DrawnID names no square",
-        "2 holes belong to the square whose outline contains them: DrawnID and GroupID name none",
+        "1 hole belongs to the square of the group (GroupID): DrawnID names no square",
+        "2 holes belong to the square whose outline is around: DrawnID and GroupID name none",
     )
 
 
@@ -200,7 +200,7 @@ def test_an_image_that_is_a_map_is_no_exposure_of_the_point_that_it_was_taken_at
     assert "65" not in set(source.holes["hole_id"])
     exposures = source.exposures[source.exposures["exposure_id"].str.startswith("squares")]
     assert rows(exposures, "exposure_id", "hole_id") == [("squares_2", "64")]
-    assert "2 images are maps of the navigator and no exposures" in source.notes
+    assert "2 images are of maps of the navigator, not exposures" in source.notes
 
 
 def test_patches_are_groups_or_clusters_within_reach():
@@ -260,8 +260,7 @@ def test_a_point_in_pixels_of_a_single_image_gets_its_stage_position_and_of_a_mo
     assert math.isnan(source.holes["x_um"].iloc[0])
     assert source.holes["patch_id"].tolist() == [""]
     assert (
-        source.notes[-1]
-        == "1 holes are given in pixels of a montage or of a map that is not here: no position"
+        source.notes[-1] == "1 hole is given in pixels of a montage or of a map that is not here: no position"
     )
 
 
@@ -300,8 +299,8 @@ def test_exposures_join_holes_by_the_navigator_label(session):
     assert (source.shots, source.session_name, source.format) == (2, "grid1", "serialem")
     assert source.extra["m_0001"]["Defocus"] == "-1.1"
     assert source.notes[-2:] == (
-        "1 exposures have no NavigatorLabel: not taken by Acquire at Items",
-        "1 exposures name a label that several holes have: the nearest one was taken",
+        "1 exposure has no NavigatorLabel: not taken by Acquire at Items",
+        "1 exposure names a label that several holes have: the nearest one was taken",
     )
 
 
@@ -323,7 +322,7 @@ def test_of_holes_with_one_label_none_is_taken_without_a_place(session):
     source = read_source(session)
     assert source.exposures.set_index("exposure_id").loc["m_0004", "hole_id"] == ""
     assert (
-        "1 exposures name a label that several holes have, and no place (first: m_0004, item 45): they get no hole; "
+        "1 exposure names a label that several holes have, and no place (first: m_0004, item 45): they get no hole; "
         "import each grid by itself, with its own images" in source.notes
     )
     assert not any("nearest one was taken" in note for note in source.notes)
@@ -333,7 +332,7 @@ def test_a_label_that_no_hole_has_leaves_the_exposure_without_hole(session):
     (session / "frames" / "m_0001.tif.mdoc").write_text(movie("3-A", "m_0001"))
     source = read_source(session)
     assert source.exposures["hole_id"].iloc[0] == ""
-    assert "1 exposures name an item that is no hole of the navigator (first: 3-A)" in source.notes
+    assert "1 exposure names an item that is no hole of the navigator (first: 3-A)" in source.notes
 
 
 @pytest.mark.parametrize("name", ["a/run.mrc.mdoc", "z/run.mrc.mdoc"])
@@ -347,7 +346,7 @@ def test_an_exposure_described_twice_is_one_and_gaps_are_filled(session, name):
     last = source.exposures.set_index("exposure_id").loc["m_0005"]
     assert (last["hole_id"], last["started_at"]) == ("9", pd.Timestamp(2021, 10, 8, 7, 39, 5))
     assert (source.extra["m_0005"]["ExposureDose"], source.extra["m_0005"]["Defocus"]) == ("50", "-1.1")
-    assert any(note.startswith("1 exposures are described twice") for note in source.notes)
+    assert any(note.startswith("1 exposure is described twice") for note in source.notes)
 
 
 def test_images_of_a_stack_without_movies_are_named_by_file_and_number(tmp_path):
@@ -364,8 +363,8 @@ def test_montages_and_view_images_give_no_exposures(session):
     (session / "frames" / "m_0001.tif.mdoc").write_text(movie("7", "m_0001", dose_set="1"))
     source = read_source(session)
     assert "m_0001" not in set(source.exposures["exposure_id"])
-    assert "1 metadata files are of montages and give no exposures" in source.notes
-    assert "1 images are no Record images (LowDoseConSet) and no exposures" in source.notes
+    assert "1 metadata file is of montages without exposures" in source.notes
+    assert "1 image is not of kind Record (LowDoseConSet), not exposures" in source.notes
 
 
 def test_parts_of_a_movie_are_no_exposures():
@@ -414,7 +413,7 @@ def test_an_exposure_far_from_the_item_that_it_names_is_of_no_hole_and_is_named(
     assert source.exposures.set_index("exposure_id").loc["m_0003", "hole_id"] == ""
     (note,) = [note for note in source.notes if "farther than" in note]
     assert note.startswith(
-        "1 exposures were taken farther than 50 um from the item that they name (first: m_0003, "
+        "1 exposure was taken farther than 50 um from the item that they name (first: m_0003, "
     )
 
 
@@ -454,7 +453,7 @@ def test_one_label_at_two_places_without_a_navigator_is_two_holes(tmp_path):
         )
     source = read_source(tmp_path)
     assert source.exposures["hole_id"].tolist() == ["21", "21#2", "21"]
-    assert any("1 labels stand for items of several places" in note for note in source.notes)
+    assert any("1 label stands for items of several places" in note for note in source.notes)
 
 
 def test_a_tilt_series_is_no_hole(tmp_path):

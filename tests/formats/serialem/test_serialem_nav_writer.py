@@ -57,7 +57,7 @@ def test_chosen_holes_stand_in_order_of_visit_below_the_maps_and_above_the_other
 def test_only_chosen_holes_are_marked(tmp_path):
     _, after, notes = written(tmp_path)
     assert [item.id for item in after.items if item.acquire] == [hole.hole_id for hole in ROUTE]
-    said = "9 items were marked for acquisition and are not in the route: the marks are taken off, and UserValue2 keeps"
+    said = "9 items were marked for acquisition and not in the route: the marks are taken off, and UserValue2 keeps"
     assert any(note.startswith(said) for note in notes)
 
 
@@ -233,7 +233,7 @@ def test_items_that_cannot_be_read_are_kept_and_unmarked(tmp_path):
     data = (tmp_path / "plan.nav").read_bytes()
     assert b"Color = blue\r\n" in data
     assert data.count(b"Acquire = 1") == len(ROUTE)
-    assert "1 places of the navigator could not be read: they are written as they are." in notes
+    assert "1 place of the navigator could not be read: they are written as they are." in notes
 
 
 def test_the_operator_is_told_how_to_load_it_and_what_may_surprise(tmp_path):

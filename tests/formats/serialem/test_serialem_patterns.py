@@ -98,7 +98,7 @@ def test_the_holes_of_a_pattern_to_come_stand_at_their_item_and_are_chosen_with_
 def test_an_item_that_skips_its_whole_pattern_is_not_chosen(tmp_path):
     source = read_source(navigator(tmp_path, item(1, array="1 1", skip="0 0")))
     assert source.holes["chosen"].tolist() == [False]
-    assert "1 items skip all holes of their pattern: SerialEM passes them over" in source.notes
+    assert "1 item skips all holes of the pattern: SerialEM passes them over" in source.notes
 
 
 def test_a_pattern_that_is_imaged_later_gives_no_hole_twice_whatever_its_order(tmp_path):
@@ -149,9 +149,7 @@ def test_a_pattern_that_was_imaged_otherwise_is_as_its_images_say(tmp_path):
     holes = source.holes["hole_id"]
     assert holes[holes.str.startswith("1")].tolist() == ["1", "1@X+3Y+0"]
     assert holes.str.startswith("2").sum() == 9
-    assert any(
-        note.startswith("1 items were imaged otherwise than their pattern says") for note in source.notes
-    )
+    assert any(note.startswith("1 item was imaged otherwise than the pattern says") for note in source.notes)
 
 
 def test_a_plan_takes_patterns_as_a_whole_within_the_minutes_and_marks_each_item_once(tmp_path):

@@ -228,4 +228,4 @@ def test_looks_at_squares_are_of_the_zone_of_the_first(tmp_path):
     ]
     source = read_source(written(tmp_path, grid))
     assert source.squares["looked_at"].dt.strftime("%H:%M").tolist() == ["02:59", "03:00"]
-    assert "1 times have another time zone; all times are given in that of the first, +0200" in source.notes
+    assert "1 time has another time zone; all times are given in that of the first, +0200" in source.notes

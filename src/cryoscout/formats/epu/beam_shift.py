@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cryoscout.core.counting import counted
 from cryoscout.core.errors import DataError
 
 FARTHEST_UM = 100.0
@@ -119,7 +120,8 @@ def placed_by_beam_shift(
         shift_um[rows] = shift[rows] @ found.matrix_um.T
         hole_um[rows] = stage_um[rows] + shift_um[rows] + _offsets_um(found, runs[rows], area[rows])
         notes.append(
-            f"beam shift ({name}): {found.um_per_unit:.3g} um per unit by {found.n_holes} holes of known position, "
+            f"beam shift ({name}): {found.um_per_unit:.3g} um per unit by {counted(found.n_holes, 'holes')} of "
+            "known position, "
             f"residual {found.residual_um:.2g} um, {found.n_outliers} of {len(rows)} exposures outliers"
         )
     exposures = exposures.assign(shift_x_um=shift_um[:, 0], shift_y_um=shift_um[:, 1])
@@ -164,9 +166,13 @@ def _placed_holes(
     placed = int(lacking.sum()) - unplaced
     notes = []
     if placed:
-        notes.append(f"{placed} holes without a position of their own were placed by their beam shift")
+        notes.append(
+            f"{counted(placed, 'holes')} without a position of their own were placed by their beam shift"
+        )
     if unplaced:
-        notes.append(f"{unplaced} holes without a position of their own are not placed inside their patches")
+        notes.append(
+            f"{counted(unplaced, 'holes')} without a position of their own are not placed inside their patches"
+        )
     return holes, notes
 
 

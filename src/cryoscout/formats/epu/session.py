@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cryoscout.core.counting import counted
 from cryoscout.core.errors import FileFormatError, InputError
 from cryoscout.core.telling import Progress, no_progress
 from cryoscout.formats.epu.atlas_picture import square_brightness
@@ -206,7 +207,8 @@ def _add_named_exposures(found: FoundSession, files: EpuFiles) -> None:
                     added += 1
     if added:
         found.notes.append(
-            f"{added} exposures stand in GridSquare files without an XML of their own: time from the name, stage "
+            f"{counted(added, 'exposures', 'stand')} in GridSquare files without an XML of their own: time from "
+            "the name, stage "
             "position unknown"
         )
     if unknown:

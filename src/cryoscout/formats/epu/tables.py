@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cryoscout.core.counting import counted
 from cryoscout.formats.epu.beam_shift import BeamShift
 from cryoscout.formats.epu.dm import Atlas, EpuSession, GridSquare
 from cryoscout.formats.epu.images import ImageRecord
@@ -74,7 +75,7 @@ def exposure_rows(found: FoundSession) -> list[tuple[Any, ...]]:
     zone, others = _zone_of_clock(found)
     if others:
         found.notes.append(
-            f"{others} exposures have another time zone; all times are given in that of the rest"
+            f"{counted(others, 'exposures', 'have')} another time zone; all times are given in that of the rest"
         )
     rows = []
     named_only = 0
@@ -88,7 +89,7 @@ def exposure_rows(found: FoundSession) -> list[tuple[Any, ...]]:
         place = (stage_x_um, stage_y_um, shift, shift)
         rows.append((name.stem, name.hole_id, square_id, found.grid_id, name.area_id, started_at, *place))
     if named_only:
-        found.notes.append(f"{named_only} exposures have their time from their name alone")
+        found.notes.append(f"{counted(named_only, 'exposures', 'have')} no time but that in the name")
     return rows
 
 
@@ -174,7 +175,7 @@ def hole_table(found: FoundSession, exposures: pd.DataFrame) -> pd.DataFrame:
             row |= {"x_px": hole.x_px, "y_px": hole.y_px}
             row["chosen"] = pd.NA if hole.selected is None else hole.selected
     if twice:
-        found.notes.append(f"left out: {twice} holes that stand in a second square's file too")
+        found.notes.append(f"left out: {counted(twice, 'holes')} that stand in a second square's file too")
     from_images = 0
     for hole_id, (square_id, x_um, y_um) in sorted(found.hole_positions.items()):
         if hole_id not in rows:
@@ -182,7 +183,7 @@ def hole_table(found: FoundSession, exposures: pd.DataFrame) -> pd.DataFrame:
             from_images += 1
     if from_images:
         found.notes.append(
-            f"{from_images} holes without GridSquare file have the stage position of their newest image"
+            f"{counted(from_images, 'holes')} without GridSquare file have the stage position of their newest image"
         )
     for hole_id, square_id in zip(exposures["hole_id"], exposures["square_id"], strict=True):
         if hole_id not in rows:

@@ -42,6 +42,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cryoscout.core.counting import counted
 from cryoscout.core.errors import FileFormatError
 from cryoscout.core.telling import Step, no_step
 from cryoscout.formats.ctf.names import exposure_name
@@ -225,11 +226,14 @@ def _of_download(path: Path, table: ExportTable, findings: Findings) -> SourceRe
     notes = rows.notes()
     if further:
         several = sum(len(of_image) > 1 for of_image in runs.values())
-        notes.append(f"{several} exposures have several CTF runs; the best by {RESOLUTION_80} was taken")
+        notes.append(
+            f"{counted(several, 'exposures', 'have')} several CTF runs; the best by {RESOLUTION_80} was taken"
+        )
     open_images = [(name, line) for name, line in pending.items() if name not in runs]
     if without:
         notes.append(
-            f"{without} rows give no resolution (0.00); {len(open_images)} images have no result yet"
+            f"{counted(without, 'rows', 'give')} no resolution (0.00); "
+            f"{counted(len(open_images), 'images', 'have')} no result yet"
         )
     return SourceRecords(
         format="leginon-export",

@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cryoscout.core.counting import counted
 from cryoscout.core.errors import DataError, FileFormatError
 from cryoscout.core.telling import Progress, no_progress, one_step
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
@@ -241,7 +242,8 @@ def _exposure_rows(
     notes = []
     if others:
         notes.append(
-            f"{others.total()} images of other presets are no exposures: {_counts(others)}; --presets says which are"
+            f"{counted(others.total(), 'images')} of other presets are no exposures: {_counts(others)}; "
+            "--presets says which are"
         )
     further = rows[is_further & ~rows["no_ctf"]]
     if len(further):
@@ -269,7 +271,7 @@ def _preset_as_written(level: LeginonLevel) -> str:
 def _note_on_further_images(levels: Sequence[LeginonLevel]) -> str:
     """Results that another image of the shot stands for, and what may be a preset of its own."""
     suffixes = ", ".join(sorted({level.suffix or "raw" for level in levels}))
-    said = f"{len(levels)} results are of further images of a shot ({suffixes}); "
+    said = f"{counted(len(levels), 'results', 'are')} of further images of a shot ({suffixes}); "
     said += "of the images of a shot an aligned one counts first"
     own = sorted({_preset_as_written(each) for each in levels if each.suffix not in _RESULT_ORDER})
     return f"{said}. If {own[0]} is a preset of its own, name it with --presets" if own else said
@@ -374,7 +376,8 @@ def _times_of_others(tables: Sequence[LeginonTable], presets: Sequence[str]) -> 
         )
         if others:
             notes.append(
-                f"{others.total()} times in {table.path.name} are of images that are no exposures: {_counts(others)}"
+                f"{counted(others.total(), 'times')} in {table.path.name} of images that are no exposures: "
+                f"{_counts(others)}"
             )
     return tuple(notes)
 

@@ -47,6 +47,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cryoscout.core.counting import counted
 from cryoscout.core.errors import FileFormatError, InputError
 from cryoscout.core.telling import Step, no_step
 from cryoscout.formats.ctf.names import exposure_name, folder_of
@@ -225,13 +226,15 @@ def _records(table: GenericTable, findings: Findings) -> SourceRecords:
         notes.append(f"{without} of {len(columns.kept)} exposures have no CTF result yet")
     repeated = sum(shots > 1 for shots in columns.shots.values())
     if repeated and "x" in table.roles:
-        notes.append(f"{repeated} holes have several exposures; their position is that of the first")
+        notes.append(
+            f"{counted(repeated, 'holes', 'have')} several exposures; their position is that of the first"
+        )
     for what in ("hole", "square"):
         given = [given_id for given_id, level in columns.told_apart.items() if level == what]
         if given:
             notes.append(
-                f"{len(given)} {what}s have the id of a {what} of another place and were told apart by what they "
-                f"are in, such as {given[0]}"
+                f"{counted(len(given), what + 's', 'have')} the id of a {what} of another place, told apart by "
+                f"where it is, such as {given[0]}"
             )
     ctf = pd.DataFrame(columns.ctf, columns=["name", "ctf_max_res_angstrom", "line"])
     if any(columns.folders.values()):

@@ -17,6 +17,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 
+from cryoscout.core.counting import counted
 from cryoscout.formats.ctf.records import shown
 from cryoscout.formats.limits import FIRST_YEAR, LAST_YEAR
 
@@ -67,7 +68,7 @@ class OneClock:
         if not self.others:
             return []
         return [
-            f"{self.others} times have another time zone; all times are given in that of the first, "
+            f"{counted(self.others, 'times', 'have')} another time zone; all times are given in that of the first, "
             f"{_name_of(self.zone)}"
         ]
 

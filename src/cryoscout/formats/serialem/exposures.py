@@ -22,6 +22,7 @@ from itertools import chain, count
 import numpy as np
 from scipy.spatial import cKDTree
 
+from cryoscout.core.counting import counted
 from cryoscout.formats.clusters import cluster_positions
 from cryoscout.formats.serialem import mdoc as serialem_mdoc
 from cryoscout.formats.serialem.autodoc import Section, file_name
@@ -128,12 +129,12 @@ def exposures_of(
         series += 1
         tilted |= {each.exposure_id: _tilt(each.section) for each in group}
     notes = [
-        f"{count} {what}"
-        for count, what in (
-            (montages, "metadata files are of montages and give no exposures"),
-            (of_maps, "images are maps of the navigator and no exposures"),
-            (others, "images are no Record images (LowDoseConSet) and no exposures"),
-            (again, "exposures are described twice; the first description counts, the other fills its gaps"),
+        f"{counted(count, what, 'are')} {said}"
+        for count, what, said in (
+            (montages, "metadata files", "of montages without exposures"),
+            (of_maps, "images", "of maps of the navigator, not exposures"),
+            (others, "images", "not of kind Record (LowDoseConSet), not exposures"),
+            (again, "exposures", "described twice; the first description counts, the other fills its gaps"),
         )
         if count
     ]
@@ -141,7 +142,8 @@ def exposures_of(
         notes.append(note_on_images_elsewhere(elsewhere))
     if series:
         notes.append(
-            f"{len(tilted)} images are {series} tilt series ({_range(tilted.values())} degrees): no holes, left out"
+            f"{counted(len(tilted), 'images', 'are')} {series} tilt series ({_range(tilted.values())} degrees): "
+            "no holes, left out"
         )
     return [each for each in exposures.values() if each.exposure_id not in tilted], notes
 
@@ -176,7 +178,8 @@ def own_name(name: str, folder: str, image: WhenAndWhere, known: Mapping[str, Wh
 def note_on_images_elsewhere(names: Sequence[str]) -> str:
     """What is said of images that got another name, because one that was taken elsewhere has theirs."""
     return (
-        f"{len(names)} images have the name of another that was taken elsewhere: they are FOLDER/NAME (first: "
+        f"{counted(len(names), 'images', 'have')} the name of another that was taken elsewhere: they are "
+        "FOLDER/NAME (first: "
         f"{names[0]}); a result that says the name alone joins neither"
     )
 
@@ -239,24 +242,26 @@ def with_holes(exposures: Sequence[Exposure], holes_of_grids: Sequence[Sequence[
     if unknown.total():
         shown = ", ".join([label for label, count in unknown.items() if count][:NAMES_SHOWN])
         placed.notes.append(
-            f"{unknown.total()} exposures name an item that is no hole of the navigator (first: {shown})"
+            f"{counted(unknown.total(), 'exposures', 'name')} an item that is no hole of the navigator (first: {shown})"
         )
     if far:
         name, label, distance_um = far[0]
         placed.notes.append(
-            f"{len(far)} exposures were taken farther than {FARTHEST_UM:g} um from the item that they name (first: "
+            f"{counted(len(far), 'exposures', 'were')} taken farther than {FARTHEST_UM:g} um from the item that "
+            "they name (first: "
             f"{name}, {distance_um:.0f} um from item {label}): of another grid or navigator, they get no hole here; "
             "import them with the navigator of their own grid"
         )
     if nowhere:
         name, label = nowhere[0]
         placed.notes.append(
-            f"{len(nowhere)} exposures name a label that several holes have, and no place (first: {name}, item "
+            f"{counted(len(nowhere), 'exposures', 'name')} a label that several holes have, and no place (first: "
+            f"{name}, item "
             f"{label}): they get no hole; import each grid by itself, with its own images"
         )
     if several:
         placed.notes.append(
-            f"{several} exposures name a label that several holes have: the nearest one was taken"
+            f"{counted(several, 'exposures', 'name')} a label that several holes have: the nearest one was taken"
         )
     placed.notes += pattern_notes
     return placed
@@ -432,14 +437,19 @@ def _without_navigator(exposures: Sequence[Exposure]) -> tuple[list[PlacedExposu
     if repeated:
         notes.insert(
             0,
-            f"{repeated} labels stand for items of several places, farther than {FARTHEST_UM:g} um apart: each place "
+            f"{counted(repeated, 'labels', 'stand')} for items of several places, farther than {FARTHEST_UM:g} "
+            "um apart: each place "
             "is a hole, LABEL, LABEL#2, ...",
         )
     return told, _unlabelled(len(of_label.get("", ()))) + notes
 
 
 def _unlabelled(count: int) -> list[str]:
-    return [f"{count} exposures have no NavigatorLabel: not taken by Acquire at Items"] if count else []
+    return (
+        [f"{counted(count, 'exposures', 'have')} no NavigatorLabel: not taken by Acquire at Items"]
+        if count
+        else []
+    )
 
 
 def _with_pattern_holes(found: Sequence[PlacedExposure]) -> tuple[list[PlacedExposure], list[str]]:
@@ -466,7 +476,8 @@ def _with_pattern_holes(found: Sequence[PlacedExposure]) -> tuple[list[PlacedExp
     if not patterns:
         return told, []
     return told, [
-        f"{patterns} items were imaged as patterns of several holes (MultiShot): the hole imaged first, or in the "
+        f"{patterns} items were imaged as patterns of several holes (MultiShot): the hole imaged "
+        "first, or in the "
         "middle where the navigator says the pattern, has the item's name, the others are ITEM@HOLE"
     ]
 

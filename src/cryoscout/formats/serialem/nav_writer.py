@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
+from cryoscout.core.counting import counted
 from cryoscout.core.errors import InputError
 from cryoscout.core.new_files import write_whole
 from cryoscout.formats.serialem.autodoc import UNREADABLE, Autodoc, Section
@@ -201,7 +202,8 @@ def write_nav_of_squares(source: NavFile, squares: Sequence[PlannedSquare], path
     document = replace(source.document, sections=(*separated, ordered[-1]))
     _write_new_file(path, document.to_bytes())
     return (
-        f"{len(chosen)} squares are marked for Acquire at Items, in order: choose the settings of square maps there, "
+        f"{counted(len(chosen), 'squares', 'are')} marked for Acquire at Items, in order: choose the settings of "
+        "square maps there, "
         "not those of holes.",
         *_notes(source, path, list(chosen.values()), unmarked, unnoted, replaced),
     )
@@ -357,7 +359,8 @@ def _notes(
         )
     if unmarked:
         notes.append(
-            f"{unmarked} items were marked for acquisition and are not in the route: the marks are taken off, and "
+            f"{counted(unmarked, 'items', 'were')} marked for acquisition and not in the route: the marks "
+            "are taken off, and "
             f"{LEFT_OUT_KEY} keeps that they were chosen."
         )
     if unnoted:
@@ -371,6 +374,7 @@ def _notes(
         notes.append("The navigator was XML and is written in the autodoc form.")
     if source.deviations:
         notes.append(
-            f"{len(source.deviations)} places of the navigator could not be read: they are written as they are."
+            f"{counted(len(source.deviations), 'places')} of the navigator could not be read: they are written "
+            "as they are."
         )
     return tuple(notes)

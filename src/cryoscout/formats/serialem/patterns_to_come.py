@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from cryoscout.core.counting import counted
 from cryoscout.formats.serialem.exposures import PlacedExposure
 from cryoscout.formats.serialem.patterns import is_as_told
 from cryoscout.formats.serialem.places import Hole
@@ -27,10 +28,11 @@ def holes_to_come(
     notes = []
     empty = sum(hole.item.pattern == () for hole in holes)
     if empty:
-        notes.append(f"{empty} items skip all holes of their pattern: SerialEM passes them over")
+        notes.append(f"{counted(empty, 'items', 'skip')} all holes of the pattern: SerialEM passes them over")
     if imaged and not any(any(names) for names in imaged.values()):
         notes.append(
-            f"{len(with_pattern)} items are patterns of several holes (HoleArray) and {len(imaged)} of them were "
+            f"{len(with_pattern)} items are patterns of several holes (HoleArray) and "
+            f"{len(imaged)} of them were "
             "imaged without MultiShot: each is one hole"
         )
         return {}, notes
@@ -42,7 +44,8 @@ def holes_to_come(
     }
     if otherwise:
         notes.append(
-            f"{len(otherwise)} items were imaged otherwise than their pattern says (HoleArray, SkipHoles; first: "
+            f"{counted(len(otherwise), 'items', 'were')} imaged otherwise than the pattern says (HoleArray, "
+            "SkipHoles; first: "
             f"{otherwise[0]}): the hole imaged first has the item's name"
         )
     return found, [*notes, *_note_on_whole(found, imaged)]

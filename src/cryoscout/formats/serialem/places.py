@@ -18,6 +18,7 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from cryoscout.core.counting import counted
 from cryoscout.core.errors import FileFormatError
 from cryoscout.formats.clusters import cluster_positions
 from cryoscout.formats.serialem.nav import NavFile, NavItem
@@ -127,7 +128,7 @@ def places_of(nav: NavFile, patch_radius_um: float, taken: Taken | None = None) 
             else []
         ),
         *points.notes(),
-        *([f"{nowhere} holes belong to no square"] if nowhere else []),
+        *([f"{counted(nowhere, 'holes', 'belong')} to no square"] if nowhere else []),
         *notes,
         *patch_notes,
     ]
@@ -244,11 +245,11 @@ def _square_ids(
             found[row] = str(drawn_id)
             by_name += 1
     notes = [
-        f"{count} holes {how}"
+        f"{counted(count, 'holes', 'belong')} {how}"
         for count, how in (
-            (by_group, "belong to the square of their group (GroupID): DrawnID names no square"),
-            (by_outline, "belong to the square whose outline contains them: DrawnID and GroupID name none"),
-            (by_name, "belong to a map that they name (DrawnID) and the file does not have"),
+            (by_group, "to the square of the group (GroupID): DrawnID names no square"),
+            (by_outline, "to the square whose outline is around: DrawnID and GroupID name none"),
+            (by_name, "to a map that is named (DrawnID) and that the file does not have"),
         )
         if count
     ]
@@ -281,7 +282,9 @@ def _patch_ids(
     notes = []
     alone = sum(patch_ids[row] != "" for rows in singles.values() for row in rows)
     if alone:
-        notes.append(f"{alone} holes without a group were put into patches of radius {radius_um:g} um")
+        notes.append(
+            f"{counted(alone, 'holes')} without a group were put into patches of radius {radius_um:g} um"
+        )
     if wide:
         notes.append(
             f"{wide} groups wider than image shift reaches were divided into patches of {radius_um:g} um"
@@ -289,7 +292,7 @@ def _patch_ids(
     unknown = patch_ids.count("")
     if unknown:
         notes.append(
-            f"{unknown} holes are given in pixels of a montage or of a map that is not here: no position"
+            f"{counted(unknown, 'holes', 'are')} given in pixels of a montage or of a map that is not here: no position"
         )
     return patch_ids, notes
 

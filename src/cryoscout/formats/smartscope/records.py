@@ -42,6 +42,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cryoscout.core.counting import counted
 from cryoscout.core.errors import FileFormatError
 from cryoscout.core.telling import Step, no_step
 from cryoscout.formats import limits
@@ -193,12 +194,14 @@ class FoundRecords:
             )
         if self.given_up:
             all_notes.append(
-                f"{len(self.given_up)} squares have the status error or skipped (first: {self.given_up[0]}): they "
+                f"{counted(len(self.given_up), 'squares', 'have')} the status error or skipped (first: "
+                f"{self.given_up[0]}): they "
                 "count as looked at, and none of them is opened by a plan"
             )
         if self.under_way:
             all_notes.append(
-                f"{len(self.under_way)} squares are queued or started in SmartScope and were not imaged yet (first: "
+                f"{counted(len(self.under_way), 'squares', 'are')} queued or started in SmartScope and were not "
+                "imaged yet (first: "
                 f"{self.under_way[0]}): a plan may name them too"
             )
         unknown = sum(math.isnan(x_um) for x_um, _ in self.stage_of_hole.values())
