@@ -86,10 +86,18 @@ class PartByPart:
 
     rewards: list[NDArray[np.float64]] = field(default_factory=list)
     returns: list[float] = field(default_factory=list)
+    before: list[Path | None] = field(default_factory=list)
 
     def routes(
-        self, p_positive: NDArray[np.float64], told: Told, starts: NDArray[np.int64], seed: int, folder: Path
+        self,
+        p_positive: NDArray[np.float64],
+        told: Told,
+        starts: NDArray[np.int64],
+        seed: int,
+        folder: Path,
+        before: Path | None = None,
     ) -> NDArray[np.int64]:
+        self.before.append(before)
         reward = np.where(told.shown == UNLABELLED, p_positive, told.shown)
         self.rewards.append(reward)
         of_part = np.bincount(PART, weights=reward)

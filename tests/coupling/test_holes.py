@@ -15,9 +15,10 @@ from cryoscout.coupling.hole_routes import PLANNERS, HoleRoutes, check_driver
 from cryoscout.coupling.holes import BeliefTeacher, HolePerception
 from cryoscout.coupling.lesson import UNLABELLED, Told, lesson_of_p
 from cryoscout.coupling.loop import Loop
-from cryoscout.coupling.settings import couple_settings
+from cryoscout.coupling.settings import LATER_EPOCHS, couple_settings
 from cryoscout.learning.held_out import trials_of
 from cryoscout.learning.training import Training
+from cryoscout.learning.weights import POLICY_FILE, read_policy
 from cryoscout.perception import fitting
 from cryoscout.perception.teaching import Places
 from cryoscout.routing.knapsack import TreeKnapsack
@@ -119,6 +120,35 @@ def test_an_agent_is_trained_and_chosen_on_pseudo_rewards_alone(
         np.testing.assert_array_equal(rewards.is_label, shown != UNLABELLED)
         np.testing.assert_array_equal(rewards.reward[rewards.is_label], shown[rewards.is_label])
         np.testing.assert_allclose(rewards.reward[~rewards.is_label], p[~rewards.is_label], atol=2.0**-12)
+
+
+@pytest.mark.parametrize("driver", ["double", "a2c"])
+def test_an_agent_goes_on_from_the_policy_of_the_round_before(driver: str, tmp_path: Path) -> None:
+    p, starts = np.where(good() == 1, 0.7, 0.3), np.array([5])
+    settings = couple_settings("route", driver, epochs=2, later_epochs=1, minutes=60.0)
+    # Without a step along the gradient that could be seen the weights stay those that a training began with.
+    still = {**AGENT, "learning_rate": 1e-30}
+    made = HoleRoutes(TREE, settings, agent_changes=still, device="cpu")
+
+    def weights(folder: str) -> dict[str, NDArray[np.generic]]:
+        return read_policy(tmp_path / folder / POLICY_FILE).weights
+
+    made.routes(p, told(), starts, 7, tmp_path / "one")
+    made.routes(p, told(), starts, 8, tmp_path / "two", tmp_path / "one")
+    made.routes(p, told(), starts, 8, tmp_path / "anew")
+    first, later, anew = weights("one"), weights("two"), weights("anew")
+    assert all(np.array_equal(first[name], later[name]) for name in first)
+    assert not all(np.array_equal(anew[name], later[name]) for name in anew)
+    assert read_policy(tmp_path / "two" / POLICY_FILE).settings.epochs == 1
+    as_published = HoleRoutes(
+        TREE, settings.model_copy(update={"later_epochs": None}), agent_changes=still, device="cpu"
+    )
+    as_published.routes(p, told(), starts, 8, tmp_path / "published", tmp_path / "one")
+    published = weights("published")
+    assert all(np.array_equal(published[name], anew[name]) for name in anew)
+    assert couple_settings("route", "double").later_epochs == LATER_EPOCHS
+    assert couple_settings("route", "double", later_epochs=None).later_epochs is None
+    assert couple_settings("route", "index").later_epochs is None
 
 
 def test_learned_values_are_of_the_agent_whose_routes_label(

@@ -146,6 +146,14 @@ def test_ranks_of_routes_teach_a_probability_that_falls_with_the_rank(tmp_path: 
     assert found.rounds[1].guesses_right > 0.8
 
 
+def test_from_the_second_round_on_a_driver_is_told_where_its_policy_of_the_round_before_is(
+    tmp_path: Path,
+) -> None:
+    driver = PartByPart()
+    loop(tmp_path, "route", driver=driver, rounds=3).run()
+    assert driver.before == [None, tmp_path / "round-01" / "policy", tmp_path / "round-02" / "policy"]
+
+
 def test_on_the_belief_the_policy_is_told_what_the_belief_says(tmp_path: Path) -> None:
     said, shown = np.linspace(0.1, 0.9, len(truth())), told().shown
     for teacher in ("route", "ranks"):

@@ -91,7 +91,10 @@ def couple(
         ),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(help="Of an agent, in every round. Default: 8.", min=1)
+        int | None,
+        typer.Option(
+            help="Of an agent, in the first round; in later ones it goes on for 2. Default: 8.", min=1
+        ),
     ] = None,
     threshold_angstrom: ThresholdAngstrom = None,
     profile: Annotated[

@@ -94,11 +94,20 @@ class HoleRoutes:
         )
 
     def routes(
-        self, p_positive: NDArray[np.float64], told: Told, starts: NDArray[np.int64], seed: int, folder: Path
+        self,
+        p_positive: NDArray[np.float64],
+        told: Told,
+        starts: NDArray[np.int64],
+        seed: int,
+        folder: Path,
+        before: Path | None = None,
     ) -> NDArray[np.int64]:
-        """(M, n) all holes in the order of their visits; the start is the first."""
+        """(M, n) all holes in the order of their visits; the start is the first.
+
+        before : folder of the agent of the round before, which goes on learning where `later_epochs` say so
+        """
         if is_agent(self.settings.driver):
-            return self._agent_routes(p_positive, told, starts, seed, folder)
+            return self._agent_routes(p_positive, told, starts, seed, folder, before)
         rewards = pseudo_rewards(p_positive, told)
         with self.telling.progress(f"routes of {self.settings.driver}", len(starts)) as advance:
             found = []
@@ -197,23 +206,37 @@ class HoleRoutes:
         return folder / POLICY_FILE
 
     def _agent_routes(
-        self, p_positive: NDArray[np.float64], told: Told, starts: NDArray[np.int64], seed: int, folder: Path
+        self,
+        p_positive: NDArray[np.float64],
+        told: Told,
+        starts: NDArray[np.int64],
+        seed: int,
+        folder: Path,
+        before: Path | None,
     ) -> NDArray[np.int64]:
         from cryoscout.learning.greedy_routes import whole_routes
 
-        session, trained = self._trained(p_positive, told, seed, folder)
+        session, trained = self._trained(p_positive, told, seed, folder, before)
         with self.telling.progress(f"routes of {self.settings.driver}", self.tree.n_holes) as advance:
             return whole_routes(session, trained, starts, advance)
 
     def _trained(
-        self, p_positive: NDArray[np.float64], told: Told, seed: int, folder: Path
+        self,
+        p_positive: NDArray[np.float64],
+        told: Told,
+        seed: int,
+        folder: Path,
+        before: Path | None = None,
     ) -> tuple[TrainingSession, PolicyFile]:
         """The agent trained on pseudo-rewards, and the session with minutes for all holes."""
         from cryoscout.learning.batch_env import TrainingSession
         from cryoscout.learning.training import Training
-        from cryoscout.learning.weights import read_policy
+        from cryoscout.learning.weights import POLICY_FILE, read_policy
 
-        settings = self.agent_settings(seed)
+        settings, start = self.agent_settings(seed), None
+        if before is not None and self.settings.later_epochs is not None:
+            settings = settings.model_copy(update={"epochs": self.settings.later_epochs})
+            start = read_policy(before / POLICY_FILE).weights
         shown = told.shown
         labels = np.where(shown == UNLABELLED, np.nan, self.shots * shown)
         problem = self.problem(p_positive, settings.budget_min)
@@ -221,7 +244,9 @@ class HoleRoutes:
         learned_from = (
             problem if self.settings.pseudo_rewards else replace(problem, allowed=shown != UNLABELLED)
         )
-        training = Training([TrainingSession(learned_from, rewards)], settings, folder, device=self.device)
+        training = Training(
+            [TrainingSession(learned_from, rewards)], settings, folder, device=self.device, start=start
+        )
         with self.telling.progress(f"training {settings.agent.name}", settings.epochs) as advance:
             done = 0
 

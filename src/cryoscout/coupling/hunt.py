@@ -33,10 +33,16 @@ class HuntRoutes:
     settings: CoupleSettings
 
     def routes(
-        self, p_positive: NDArray[np.float64], told: Told, starts: NDArray[np.int64], seed: int, folder: Path
+        self,
+        p_positive: NDArray[np.float64],
+        told: Told,
+        starts: NDArray[np.int64],
+        seed: int,
+        folder: Path,
+        before: Path | None = None,
     ) -> NDArray[np.int64]:
         """(M, n) all places in the order of their search, from each start."""
-        del seed, folder
+        del seed, folder, before
         rewards = np.maximum(pseudo_rewards(p_positive, told), LEAST_REWARD)
         return np.array([self._route(rewards, int(start)) for start in starts])
 

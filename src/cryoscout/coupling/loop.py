@@ -78,11 +78,18 @@ class Driver(Protocol):
     """A policy that is driven by pseudo-rewards."""
 
     def routes(
-        self, p_positive: NDArray[np.float64], told: Told, starts: NDArray[np.int64], seed: int, folder: Path
+        self,
+        p_positive: NDArray[np.float64],
+        told: Told,
+        starts: NDArray[np.int64],
+        seed: int,
+        folder: Path,
+        before: Path | None = None,
     ) -> NDArray[np.int64]:
         """(M, n) all states in the order of their visits, from each start; trains the policy where it is trained.
 
         The policy may know the shown labels and the predictions, no other label.
+        before : the folder of the same policy in the round before, None in the first
         """
         ...
 
@@ -271,7 +278,8 @@ class Loop(Generic[Model]):
         starts = np.random.default_rng(seed).integers(len(p), size=settings.starts)
 
         def routes(known: Told, folder: str) -> NDArray[np.int64]:
-            return self.driver.routes(p, known, starts, seed, self._folder(number) / folder)
+            before = self._folder(number - 1) / folder if number > 1 else None
+            return self.driver.routes(p, known, starts, seed, self._folder(number) / folder, before)
 
         found = routes(told, "policy")
         if settings.teacher == "route":

@@ -25,6 +25,8 @@ Count = Annotated[int, Field(ge=1)]
 LEAST_CHANGE_OF_BELIEF = 0.001
 """A second round of `belief` is only worth its time while guesses still change."""
 ROUNDS_OF_PLANNERS, ROUNDS_OF_AGENTS, ROUNDS_OF_OTHERS = 2, 5, 1
+LATER_EPOCHS = 2
+"""Predictions change less from round to round than from nothing to the first."""
 
 
 class CoupleSettings(Settings):
@@ -66,7 +68,10 @@ class CoupleSettings(Settings):
     features: Form = "soft"
     """What a prediction is to an agent: the probability, or the likelier side."""
     epochs: Count = 8
-    """Of an agent, in every round."""
+    """Of an agent, in a round that trains it from new weights."""
+    later_epochs: Count | None = None
+    """Of an agent, in every round after the first, which goes on from the policy of the round before; None: every round
+    trains from new weights, as published."""
     held_out: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     """Share of the parts with labels whose labels only judge: neither perception nor policy is told them."""
     belief_knows_held_out: bool = True
@@ -111,7 +116,9 @@ def couple_settings(teacher: str = "belief", driver: str = "index", **changes: o
     if teacher == "route":
         rounds = ROUNDS_OF_AGENTS if is_agent(driver) else ROUNDS_OF_PLANNERS
     defaults = {"rounds": rounds, **(OF_ROUTE if teacher == "route" else {})}
-    given = {name: value for name, value in changes.items() if value is not None}
+    if is_agent(driver):
+        defaults["later_epochs"] = LATER_EPOCHS
+    given = {name: value for name, value in changes.items() if value is not None or name == "later_epochs"}
     if teacher == "belief":
         defaults["least_change"] = LEAST_CHANGE_OF_BELIEF
     if given.get("rounds", rounds) != 1:

@@ -45,6 +45,14 @@ def load_learner(learner: QLearner | ActorCritic, arrays: Mapping[str, NDArray[n
     learner.optimizer.load_state_dict({**whole, "state": state})
 
 
+def start_learner(learner: QLearner | ActorCritic, weights: Mapping[str, NDArray[np.generic]]) -> None:
+    """Let a new learner go on from the weights of a policy (`weights.PolicyFile`) with the same network."""
+    state = _tensors(weights, "")
+    learner.network.load_state_dict(state)
+    if isinstance(learner, QLearner):
+        learner.target.load_state_dict(state)
+
+
 def save_routes(routes: BatchedRoutes) -> Arrays:
     """States, outcomes and minutes of all routes, and whose turn it is."""
     arrays: Arrays = {f"states.{name}": array for name, array in routes.states._asdict().items()}

@@ -20,7 +20,7 @@ from cryoscout.core.new_files import write_whole
 from cryoscout.core.precision import precision_to_go_on_in
 from cryoscout.learning.a2c import ActorCritic, RolloutStep
 from cryoscout.learning.batch_env import BatchedRoutes, Step, TrainingSession, session_to_learn_from
-from cryoscout.learning.checkpoint import load_learner, load_routes, save_learner, save_routes
+from cryoscout.learning.checkpoint import load_learner, load_routes, save_learner, save_routes, start_learner
 from cryoscout.learning.from_session import data_digest
 from cryoscout.learning.held_out import kept_and_trials, random_parts, share_of_bound
 from cryoscout.learning.q_learning import QLearner
@@ -82,8 +82,11 @@ class Training:
         *,
         notes: Mapping[str, Any] | None = None,
         device: str | None = None,
+        start: Mapping[str, NDArray[np.generic]] | None = None,
     ) -> None:
         """notes : kept in the policy's file, for people     device : torch's name; by default a GPU if there is one.
+
+        start : weights of a policy with the same network, to go on from in the place of drawn ones
 
         Raises InputError when a session has nothing to learn from, or a return may lie outside the distribution's
         support.
@@ -111,6 +114,8 @@ class Training:
             _check_holds_returns(settings, self.routes)
         is_a2c = settings.network.critic
         self.learner = ActorCritic(settings, self.device) if is_a2c else QLearner(settings, self.device)
+        if start is not None:
+            start_learner(self.learner, start)
         self.buffer = VisitBuffer(
             self.routes.tables,
             settings.environments,

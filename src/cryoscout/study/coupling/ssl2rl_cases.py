@@ -105,7 +105,9 @@ def loop_settings(case: Case, seed: int, profile: Profile) -> CoupleSettings:
     if case.method == RANKS:
         return couple_settings("ranks", case.driver or "index", seed=seed, **case.changes)
     minutes = 120.0 if case.method == ROUTE_120 else 480.0
-    more = {} if profile == "quick" else {"rounds": PAPER_ROUNDS, "epochs": PAPER_EPOCHS}
+    more: dict[str, Any] = {}
+    if profile == "paper":
+        more = {"rounds": PAPER_ROUNDS, "epochs": PAPER_EPOCHS, "later_epochs": None}
     return couple_settings("route", case.driver, seed=seed, minutes=minutes, **{**more, **case.changes})
 
 
