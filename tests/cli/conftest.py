@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -34,8 +35,37 @@ def cli(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.M
     return call
 
 
+Kept = dict[tuple[str, frozenset[tuple[str, bytes]]], Path]
+
+
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Kept]:
+    """Where folders lie that one test has made, and which line has made which of which files."""
+    return tmp_path_factory.mktemp("kept"), {}
+
+
 @pytest.fixture
-def sim(cli: Cli) -> str:
+def once(cli: Cli, tmp_path: Path, kept: tuple[Path, Kept]) -> Callable[..., str]:
+    """Call `once("import x.nav -o a.session")`: it is run for the first test alone, the others get a copy.
+
+    Another line is run anew, and so is one beside other files. Gives the name, which must stand last.
+    """
+    folder, made = kept
+
+    def make(line: str) -> str:
+        name = shlex.split(line)[-1]
+        files = frozenset((path.name, path.read_bytes()) for path in tmp_path.iterdir() if path.is_file())
+        if (line, files) not in made:
+            assert cli(line).code == 0
+            made[line, files] = shutil.copytree(tmp_path / name, folder / str(len(made)))
+        else:
+            shutil.copytree(made[line, files], tmp_path / name)
+        return name
+
+    return make
+
+
+@pytest.fixture
+def sim(once: Callable[..., str]) -> str:
     """The name of a stored session of 300 simulated holes, all imaged."""
-    assert cli("simulate --preset small --holes 300 --seed 1 -o sim.session").code == 0
-    return "sim.session"
+    return once("simulate --preset small --holes 300 --seed 1 -o sim.session")

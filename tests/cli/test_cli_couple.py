@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,15 +18,44 @@ from cryoscout.routing.time_model import PRESETS
 from cryoscout.session.store import SessionStore
 from session_with_images import PATCHES, TINY, stored, tiny_session, truth
 
+QUICK = {**TINY, "steps": 20}
+
 
 @pytest.fixture(autouse=True)
 def tiny_profile(monkeypatch):
-    monkeypatch.setitem(settings.PROFILES, "quick", TINY)
+    monkeypatch.setitem(settings.PROFILES, "quick", QUICK)
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory) -> Path:
+    """A stored session, to be copied."""
+    return stored(tmp_path_factory.mktemp("untouched") / "tiny.session")
+
+
+@pytest.fixture(scope="module")
+def coupled_once(untouched, tmp_path_factory) -> Path:
+    """The session after a run with 0.6 of the labels, and the folder of the run, to be copied."""
+    from cryoscout.cli.main import main
+
+    folder = tmp_path_factory.mktemp("coupled")
+    shutil.copytree(untouched, folder / "tiny.session")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(settings.PROFILES, "quick", QUICK)
+        patch.chdir(folder)
+        assert main(shlex.split("couple tiny.session --labels 0.6 -o mine")) == 0
+    return folder
 
 
 @pytest.fixture
-def tiny(tmp_path) -> Path:
-    return stored(tmp_path / "tiny.session")
+def tiny(untouched, tmp_path) -> Path:
+    return shutil.copytree(untouched, tmp_path / "tiny.session")
+
+
+@pytest.fixture
+def coupled(coupled_once, tmp_path) -> Path:
+    """As `tiny`, with the run `mine` of `couple tiny.session --labels 0.6 -o mine`."""
+    shutil.copytree(coupled_once, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "tiny.session"
 
 
 def test_it_ends_in_predictions_of_the_session_that_plan_takes(cli, tiny):
@@ -45,7 +76,12 @@ def test_it_ends_in_predictions_of_the_session_that_plan_takes(cli, tiny):
 
 
 @pytest.mark.parametrize(
-    "options", ["--teacher route --rounds 2 --starts 3", "--teacher own", "--teacher ranks --starts 1"]
+    "options",
+    [
+        pytest.param("--teacher route --rounds 2 --starts 3", marks=pytest.mark.slow),
+        "--teacher own --rounds 1",
+        pytest.param("--teacher ranks --starts 1", marks=pytest.mark.slow),
+    ],
 )
 def test_the_json_says_what_every_round_did(cli, tiny, options):
     answer = cli(f"couple tiny.session --labels 0.6 -o mine --model-id run7 {options} --json")
@@ -77,34 +113,43 @@ def test_rounds_end_where_too_few_guesses_change_and_the_belief_is_not_told_what
     assert not any("told the held-out results" in note for note in found["notes"])
 
 
-def test_results_of_holes_that_it_learned_from_are_not_counted_twice(cli, tiny):
-    assert cli("couple tiny.session -o mine").code == 0
+def test_results_of_holes_that_it_learned_from_are_not_counted_twice(cli, coupled):
     answer = cli("predict tiny.session mine --json --model-id again")
     assert answer.code == 0, answer.err
-    with SessionStore.open_for_reading(tiny) as store:
+    with SessionStore.open_for_reading(coupled) as store:
         session = store.load()
     np.testing.assert_allclose(session.prediction("mine", 6.0), session.prediction("again", 6.0))
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_same_predictions(cli, tiny, monkeypatch):
-    assert cli("couple tiny.session --labels 0.6 --teacher route -o whole").code == 0
+@pytest.mark.slow
+def test_a_run_with_routes_that_was_stopped_goes_on_to_the_same_predictions(cli, tiny, monkeypatch):
+    assert cli("couple tiny.session --labels 0.6 --teacher route -o mine").code == 0
+    stopped_and_gone_on_with(cli, tiny, monkeypatch, "--teacher route")
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_predictions(cli, coupled, monkeypatch):
+    stopped_and_gone_on_with(cli, coupled, monkeypatch, "")
+
+
+def stopped_and_gone_on_with(cli, place, monkeypatch, options):
+    """A run `part` that is stopped ends as the run `mine` beside it, which was not."""
     step, done = Training._one_step, []
 
     def dies(self, sums):
-        if len(done) == 45:
+        if len(done) == 35:
             raise KeyboardInterrupt
         done.append(1)
         step(self, sums)
 
     monkeypatch.setattr(Training, "_one_step", dies)
-    answer = cli("couple tiny.session --labels 0.6 --teacher route -o part")
+    answer = cli(f"couple tiny.session --labels 0.6 {options} -o part")
     assert answer.code == 130
     assert "cryoscout couple tiny.session -o part --resume" in answer.err
     monkeypatch.setattr(Training, "_one_step", step)
     assert cli("couple tiny.session -o part --resume").code == 0
-    with SessionStore.open_for_reading(tiny) as store:
+    with SessionStore.open_for_reading(place) as store:
         session = store.load()
-    np.testing.assert_array_equal(session.prediction("whole", 6.0), session.prediction("part", 6.0))
+    np.testing.assert_array_equal(session.prediction("mine", 6.0), session.prediction("part", 6.0))
 
 
 @pytest.mark.parametrize(
@@ -167,8 +212,7 @@ def test_a_session_without_images_is_refused(cli):
     assert "hole images" in answer.err
 
 
-def test_a_folder_with_a_run_is_not_overwritten(cli, tiny):
-    assert cli("couple tiny.session --labels 0.6 -o mine").code == 0
+def test_a_folder_with_a_run_is_not_overwritten(cli, coupled):
     again = cli("couple tiny.session --labels 0.6 -o mine")
     assert again.code == 2
     assert "--resume" in again.err
@@ -177,8 +221,7 @@ def test_a_folder_with_a_run_is_not_overwritten(cli, tiny):
     assert "same settings" in other.err
 
 
-def test_a_run_does_not_go_on_where_holes_lie_elsewhere(cli, tmp_path, tiny):
-    assert cli("couple tiny.session --labels 0.6 -o mine").code == 0
+def test_a_run_does_not_go_on_where_holes_lie_elsewhere(cli, tmp_path, coupled):
     session = tiny_session()
     moved = replace(session, holes=session.holes.assign(x_um=session.holes["x_um"] * 2.0))
     stored(tmp_path / "moved.session", moved)
@@ -187,9 +230,9 @@ def test_a_run_does_not_go_on_where_holes_lie_elsewhere(cli, tmp_path, tiny):
     assert "the same states, places, labels and features" in answer.err
 
 
-@pytest.mark.parametrize(("teacher", "code"), [("route", 2), ("own", 0)])
+@pytest.mark.parametrize(("teacher", "code"), [("route", 2), pytest.param("own", 0, marks=pytest.mark.slow)])
 def test_what_moves_cost_decides_whether_a_run_with_routes_goes_on(cli, tiny, monkeypatch, teacher, code):
-    command = f"couple tiny.session --labels 0.6 --teacher {teacher} --rounds 1 -o mine"
+    command = f"couple tiny.session --labels 0.6 --teacher {teacher} --rounds 1 --starts 1 -o mine"
     assert cli(command).code == 0
     monkeypatch.setattr(times, "time_model_for", lambda *given: (PRESETS["y1-looks-as-sketched"], ()))
     answer = cli(f"{command} --resume")
@@ -200,7 +243,7 @@ def test_what_moves_cost_decides_whether_a_run_with_routes_goes_on(cli, tiny, mo
 def test_a_hole_without_an_image_gets_a_guess_from_what_lies_around(cli, tmp_path):
     imaged = np.arange(120) % 7 != 0
     place = stored(tmp_path / "some.session", tiny_session(imaged=imaged))
-    answer = cli("couple some.session -o mine --json")
+    answer = cli("couple some.session --rounds 1 -o mine --json")
     assert answer.code == 0, answer.err
     found = json.loads(answer.out)
     assert any("without a usable image" in note for note in found["notes"])

@@ -30,23 +30,20 @@ QUICK_ALL = f"--also-unchosen {QUICK}"
 
 
 @pytest.fixture
-def nav_session(cli) -> str:
-    assert cli("import", NAV, "-o", "sem.session").code == 0
-    return "sem.session"
+def nav_session(once) -> str:
+    return once(f"import {NAV} -o sem.session")
 
 
 @pytest.fixture
-def epu_session(cli, tmp_path) -> str:
+def epu_session(once, tmp_path) -> str:
     square = tmp_path / "GridSquare_4590776.dm"
     square.write_bytes(gzip.decompress((DATA / "epu" / "GridSquare_4590776.dm.gz").read_bytes()))
-    assert cli("import", square, "-o", "epu.session").code == 0
-    return "epu.session"
+    return once(f"import {square.name} -o epu.session")
 
 
 @pytest.fixture
-def smartscope_session(cli) -> str:
-    assert cli("import", GRID, "-o", "scope.session").code == 0
-    return "scope.session"
+def smartscope_session(once) -> str:
+    return once(f"import {GRID} -o scope.session")
 
 
 @pytest.fixture

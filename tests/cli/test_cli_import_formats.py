@@ -287,12 +287,24 @@ def test_a_half_written_file_names_both_ways_on(cli, epu, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "note"),
     [
-        ("epu", "not on 2 in patches that the format names or exposures show"),
-        (NAV, "not on 20 in patches that the format names or exposures show"),
-        (DATA / "smartscope" / "made_by_hand_grid.yaml", "not on 12 in patches that the format names"),
+        pytest.param(
+            "epu", "not on 2 in patches that the format names or exposures show", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            NAV, "not on 20 in patches that the format names or exposures show", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            DATA / "smartscope" / "made_by_hand_grid.yaml",
+            "not on 12 in patches that the format names",
+            marks=pytest.mark.slow,
+        ),
         ("px.csv", "not on 2 with positions in px alone, 1 without a position"),
         ("um.csv", None),
-        ("y1", "--patch-radius-um does not act: the names of Leginon's images say the patches"),
+        pytest.param(
+            "y1",
+            "--patch-radius-um does not act: the names of Leginon's images say the patches",
+            marks=pytest.mark.slow,
+        ),
         ("ctf.csv", "--patch-radius-um does not act: the names of Leginon's images say the patches"),
     ],
 )
@@ -373,6 +385,7 @@ def test_a_session_beside_the_one_that_is_read_is_named(cli, epu, tmp_path):
     assert not any("not entered" in note for note in told["notes"])
 
 
+@pytest.mark.slow
 def test_a_folder_with_one_dm_file_is_read_whatever_its_name(cli, tmp_path):
     (tmp_path / "square").mkdir()
     file = tmp_path / "square" / "foo.dm"
@@ -389,6 +402,7 @@ def test_a_folder_with_one_dm_file_is_read_whatever_its_name(cli, tmp_path):
     assert (told["holes"], told["squares"]) == (570, 1)
 
 
+@pytest.mark.slow
 def test_a_folder_of_the_atlas_beside_a_session_places_its_squares(cli, epu, tmp_path):
     shutil.rmtree(epu)
     shutil.copytree(HARVEST, epu)
@@ -442,7 +456,21 @@ def test_bad_input_is_one_line_and_leaves_no_session(cli, epu, star, tmp_path, l
     assert not list(tmp_path.glob("*.session"))
 
 
+@pytest.mark.slow
+def test_a_source_folder_is_read_only_read_by_updates_and_replacements_too(
+    cli, epu, star, tmp_path, monkeypatch
+):
+    read_only_read(
+        cli, epu, star, tmp_path, monkeypatch, ("--json", "--update --json", "--force --permissive")
+    )
+
+
 def test_a_source_folder_is_read_only_read(cli, epu, star, tmp_path, monkeypatch):
+    read_only_read(cli, epu, star, tmp_path, monkeypatch, ("--json",))
+
+
+def read_only_read(cli, epu, star, tmp_path, monkeypatch, ways):
+    """Import sources of every format in each of the ways, from a folder that does not bear to be written to."""
     source = tmp_path / "source"
     source.mkdir()
     shutil.move(epu, source / "epu")
@@ -462,11 +490,8 @@ def test_a_source_folder_is_read_only_read(cli, epu, star, tmp_path, monkeypatch
         refused.clear()
         for number, names in enumerate(("epu", "epu ctf.star", "sem", "leginon", "grid.yaml", "holes.csv")):
             paths = " ".join(f"source/{name}" for name in names.split())
-            for line in (
-                f"import {paths} -o run{number}.session --json",
-                f"import {paths} -o run{number}.session --update --json",
-                f"import {paths} --force -o run{number}.session --permissive --json",
-            ):
+            for way in ways if number else (*ways, "--update"):
+                line = f"import {paths} -o run{number}.session {way}"
                 assert cli(line).code == 0, line
             assert cli(f"validate source/{names.split()[0]}").code == 0
         assert refused == []

@@ -19,9 +19,8 @@ QUICK = "--policy expected --budget-min 60 --json"
 
 
 @pytest.fixture
-def nav(cli) -> str:
-    assert cli("import", NAV, "-o", "sem.session").code == 0
-    return "sem.session"
+def nav(once) -> str:
+    return once(f"import {NAV} -o sem.session")
 
 
 def holes_of(place) -> list[str]:
@@ -87,7 +86,12 @@ def test_holes_without_a_value_get_the_mean_and_are_counted(cli, nav, tmp_path):
             "p_good",
             "line 2: p_good must be between 0 and 1. Got '1.2' instead. Remedy: for a score",
         ),
-        ("12,x", "p_good", "line 2: p_good must be a finite number. Got 'x' instead."),
+        pytest.param(
+            "12,x",
+            "p_good",
+            "line 2: p_good must be a finite number. Got 'x' instead.",
+            marks=pytest.mark.slow,
+        ),
         (
             "12,0.5\n12,0.6",
             "p_good",
@@ -189,27 +193,35 @@ def own_of(place, holes=4) -> dict[str, float]:
 
 
 @pytest.fixture
-def four(cli, tmp_path) -> str:
+def four(once, tmp_path) -> str:
     """Numbers of holes that begin anew in each square: 1, 2, B/1, B/2."""
     (tmp_path / "h4.csv").write_text(FOUR)
-    assert cli("import h4.csv -o four.session").code == 0
-    return "four.session"
+    return once("import h4.csv -o four.session")
 
 
 @pytest.mark.parametrize(
     ("table", "given", "why"),
     [
-        ("grid,square,hole,p\ng,A,2,0.5\ng,B,1,0.95\n", {"2": 0.5, "B/1": 0.95}, None),
+        pytest.param(
+            "grid,square,hole,p\ng,A,2,0.5\ng,B,1,0.95\n",
+            {"2": 0.5, "B/1": 0.95},
+            None,
+            marks=pytest.mark.slow,
+        ),
         (
             "grid,square,hole,p\ng,A,1,0.1\ng,A,2,0.2\ng,B,1,0.8\ng,B,2,0.9\n",
             {"1": 0.1, "2": 0.2, "B/1": 0.8, "B/2": 0.9},
             None,
         ),
-        ("square,hole,p\nA,1,0.1\nB,B/2,0.9\n", {"1": 0.1, "B/2": 0.9}, None),
-        ("hole,p\n1,0.1\nB/1,0.9\n", {"1": 0.1, "B/1": 0.9}, None),
+        pytest.param(
+            "square,hole,p\nA,1,0.1\nB,B/2,0.9\n", {"1": 0.1, "B/2": 0.9}, None, marks=pytest.mark.slow
+        ),
+        pytest.param("hole,p\n1,0.1\nB/1,0.9\n", {"1": 0.1, "B/1": 0.9}, None, marks=pytest.mark.slow),
         ("square,hole,p\nA,2,0.1\nA,B/1,0.5\nC,1,0.7\nB,2,0.9\n", {"2": 0.1, "B/2": 0.9}, NO_SUCH),
         ("hole,square,p\n1,B,0.9\n2,A,0.1\n2,,0.5\n", {"2": 0.1, "B/1": 0.9}, SEVERAL),
-        ("grid,hole,p\nmine,1,0.1\nmine,B/1,0.9\n", {"1": 0.1, "B/1": 0.9}, None),
+        pytest.param(
+            "grid,hole,p\nmine,1,0.1\nmine,B/1,0.9\n", {"1": 0.1, "B/1": 0.9}, None, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_probabilities_go_to_the_hole_of_the_square_that_the_table_says(

@@ -19,10 +19,15 @@ TINY = "--epochs 1 --steps-per-epoch 150 --budget-min 60"
 
 
 @pytest.fixture
-def second(cli):
+def second(once):
     """Another simulated session."""
-    assert cli("simulate --preset small --holes 200 --seed 2 -o two.session").code == 0
-    return "two.session"
+    return once("simulate --preset small --holes 200 --seed 2 -o two.session")
+
+
+@pytest.fixture
+def learned(sim, once):
+    """The folder of a policy that was trained on the session `sim.session` beside it."""
+    return once(f"learn sim.session {TINY} --out mine")
 
 
 def without_seconds(folder: Path) -> list[dict]:
@@ -59,6 +64,10 @@ def test_a_training_writes_a_policy_that_plan_and_replay_take(cli, sim):
     assert plan["policy"] == "mine/policy.safetensors"
     assert len(plan["holes"]) > 0
     assert plan["minutes_used"] <= 60
+
+
+@pytest.mark.slow
+def test_a_report_takes_a_policy(cli, learned):
     report = cli("report sim.session --policies greedy,mine --starts 2 --budget-min 60 --json -o page.html")
     assert "mine@simulated" in json.loads(report.out)["policies"]
 
@@ -66,12 +75,16 @@ def test_a_training_writes_a_policy_that_plan_and_replay_take(cli, sim):
 FLATTERED = "mine was trained on holes of this session: the figures flatter it."
 
 
-def test_a_policy_replayed_on_the_holes_it_was_trained_on_says_so(cli, sim, second):
-    assert cli(f"learn sim.session {TINY} --out mine").code == 0
+def test_a_policy_replayed_on_the_holes_it_was_trained_on_says_so(cli, learned, second):
     few = "--starts 2 --budget-min 60"
     assert f"Note: {FLATTERED}" in cli(f"replay sim.session --policy greedy,mine {few}").out
     assert FLATTERED not in cli(f"replay {second} --policy mine {few}").out
     assert FLATTERED not in cli(f"replay sim.session --policy greedy {few}").out
+
+
+@pytest.mark.slow
+def test_a_report_of_a_policy_on_the_holes_it_was_trained_on_says_so(cli, learned):
+    few = "--starts 2 --budget-min 60"
     assert cli(f"report sim.session --policies greedy,mine {few} -o page.html").code == 0
     assert FLATTERED in Path("page.html").read_text()
 
@@ -140,8 +153,7 @@ def test_the_command_to_go_on_names_everything_that_is_not_in_the_folder():
     )
 
 
-def test_a_training_goes_on_with_the_same_data_and_settings_only(cli, sim, second):
-    assert cli(f"learn sim.session {TINY} --out mine").code == 0
+def test_a_training_goes_on_with_the_same_data_and_settings_only(cli, learned, second):
     again = cli(f"learn sim.session {TINY} --out mine")
     assert again.code == 2
     assert "--out must be a folder without a training. Got mine instead." in again.err
@@ -203,6 +215,7 @@ def test_settings_of_a_training_stopped_before_its_first_checkpoint_are_written_
     assert cli("learn sim.session --out part --resume").code == 0
 
 
+@pytest.mark.slow
 def test_the_folder_is_named_after_agent_and_session(cli, sim):
     assert cli(f"learn sim.session --agent nstep {TINY}").code == 0
     assert Path("learned-nstep-sim/policy.safetensors").is_file()

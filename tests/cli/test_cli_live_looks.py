@@ -50,9 +50,8 @@ def test_who_does_not_want_looks_waits_for_holes(cli, tmp_path):
 
 
 @pytest.fixture
-def atlas(cli, tmp_path):
-    assert cli("import -o run.session", EPU / "harvest_session" / "EpuSession.dm").code == 0
-    return tmp_path / "run.session"
+def atlas(once, tmp_path):
+    return tmp_path / once(f"import {EPU / 'harvest_session' / 'EpuSession.dm'} -o run.session")
 
 
 def said(folder, *payloads):

@@ -29,11 +29,10 @@ def notes(answer) -> list[str]:
 
 
 @pytest.fixture
-def epu(cli, tmp_path) -> str:
+def epu(once, tmp_path) -> str:
     square = tmp_path / "GridSquare_4590776.dm"
     square.write_bytes(gzip.decompress((DATA / "epu" / "GridSquare_4590776.dm.gz").read_bytes()))
-    assert cli("import", square, "-o", "epu.session").code == 0
-    return "epu.session"
+    return once(f"import {square.name} -o epu.session")
 
 
 def test_deselected_holes_of_a_real_epu_square_are_left_out_and_counted(cli, epu, tmp_path):
@@ -52,8 +51,8 @@ def test_deselected_holes_of_a_real_epu_square_are_left_out_and_counted(cli, epu
     assert f"{left_out} holes that are not selected may be planned." in notes(also)
 
 
-def test_items_without_acquire_are_left_out(cli):
-    assert cli("import", NAV, "-o", "sem.session").code == 0
+def test_items_without_acquire_are_left_out(cli, once):
+    once(f"import {NAV} -o sem.session")
     answer = cli(f"plan sem.session {QUICK} 300 --json")
     assert sorted(planned(answer)) == MARKED
     assert "31 holes that are not marked Acquire are left out; --also-unchosen plans them too." in notes(
@@ -99,8 +98,8 @@ def test_a_navigator_without_any_mark_is_not_planned_unasked(cli, tmp_path):
     assert len(planned(cli(f"plan sem.session {QUICK} 300 --also-unchosen --json"))) == 40
 
 
-def test_what_a_written_plan_leaves_out_stays_chosen(cli, tmp_path):
-    assert cli("import", NAV, "-o", "sem.session").code == 0
+def test_what_a_written_plan_leaves_out_stays_chosen(cli, once, tmp_path):
+    once(f"import {NAV} -o sem.session")
     answer = cli(f"plan sem.session {QUICK} 30 --json --export nav -o planned.nav --nav", NAV)
     first = planned(answer)
     assert 0 < len(first) < 9

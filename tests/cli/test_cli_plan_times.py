@@ -19,16 +19,14 @@ def plan_of(answer):
 
 
 @pytest.fixture
-def nav(cli) -> str:
-    assert cli("import", NAV, "-o", "sem.session").code == 0
-    return "sem.session"
+def nav(once) -> str:
+    return once(f"import {NAV} -o sem.session")
 
 
 @pytest.fixture
-def two_grids(cli, tmp_path) -> str:
+def two_grids(once, tmp_path) -> str:
     (tmp_path / "holes.csv").write_text(TWO_GRIDS)
-    assert cli("import holes.csv --position-unit um -o two.session").code == 0
-    return "two.session"
+    return once("import holes.csv --position-unit um -o two.session")
 
 
 def test_the_budget_in_any_form_gives_one_plan(cli, nav):
@@ -56,7 +54,17 @@ def test_own_tiers_are_the_minutes_of_the_visits(cli, nav):
 
 
 @pytest.mark.parametrize(
-    "tiers", ["1,2,3", "0,1,2,3", "2,1,3,4", "1,2,3,x", "1,2,3,nan", "7", "1e-300,1,2,3", "1,2,3,1e300"]
+    "tiers",
+    [
+        pytest.param("1,2,3", marks=pytest.mark.slow),
+        pytest.param("0,1,2,3", marks=pytest.mark.slow),
+        "2,1,3,4",
+        "1,2,3,x",
+        "1,2,3,nan",
+        pytest.param("7", marks=pytest.mark.slow),
+        pytest.param("1e-300,1,2,3", marks=pytest.mark.slow),
+        pytest.param("1,2,3,1e300", marks=pytest.mark.slow),
+    ],
 )
 def test_own_tiers_that_are_none_are_refused(cli, nav, tiers):
     answer = cli(f"plan {nav} --budget-min 60 --time-model", tiers)
