@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cryoscout.formats.ctf import cryosparc, ctffind, gctf, relion
@@ -21,6 +21,7 @@ from cryoscout.intake.assemble_ctf import Results, with_results
 from cryoscout.session.store import SessionStore
 from cryoscout.session.store_update import changes_between
 from cryoscout.session.tables import CTF_COLUMNS, empty_table
+from examples import share
 
 NAN, INF = float("nan"), float("inf")
 IDS = ("e0", "e1", "e2", "e3")
@@ -227,6 +228,7 @@ STEPS = st.lists(
 PENDING = pd.DataFrame({"exposure_id": list(IDS), "outcome": "pending", "ctf_max_res_angstrom": NAN})
 
 
+@settings(max_examples=share(40))
 @given(STEPS)
 def test_in_steps_or_at_once_the_best_of_all_runs_counts_and_none_is_lost(steps):
     made = Results(PENDING, empty_table("ctf_runs"))

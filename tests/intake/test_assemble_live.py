@@ -62,7 +62,12 @@ def test_what_is_recorded_again_and_again_meanwhile_does_not_keep_an_import_away
 
 
 @pytest.mark.parametrize(
-    ("recorded", "of_file", "counts"), [(4.0, 3.5, 3.5), (3.0, 3.5, 3.0), (150.0, 3.5, 3.5)]
+    ("recorded", "of_file", "counts"),
+    [
+        pytest.param(4.0, 3.5, 3.5, marks=pytest.mark.slow),
+        (3.0, 3.5, 3.0),
+        pytest.param(150.0, 3.5, 3.5, marks=pytest.mark.slow),
+    ],
 )
 def test_of_a_recorded_result_and_one_of_a_file_the_better_counts_and_both_stay(
     store, recorded, of_file, counts
@@ -111,6 +116,7 @@ def test_a_live_result_with_runs_keeps_them_under_the_vendors_name(store):
     assert list(runs.itertuples(index=False, name=None)) == [("e2", 6.0), ("e2", 5.0), ("e2", 3.5)]
 
 
+@pytest.mark.slow
 def test_steps_with_live_records_give_the_shots_that_one_import_gives(tmp_path):
     shots = [exposure(f"e{number}", "h1", number) for number in range(3)]
     full = places(HOLES, shots, shots=3)

@@ -38,7 +38,7 @@ def no_waits(monkeypatch):
 
 live_sessions = st.fixed_dictionaries(
     {
-        "exposures": st.integers(2, 14),
+        "exposures": st.integers(2, 6),
         "shots": st.integers(1, 3),
         "along": st.integers(2, 4),
         "seed": st.integers(0, 5),
@@ -109,7 +109,7 @@ def follow_and_read_again(live, made, random_, batch):
     [
         pytest.param({"is_named": True}, marks=pytest.mark.slow),
         pytest.param({"has_session": False, "shots": 3}, marks=pytest.mark.slow),
-        {"has_session": False, "has_squares": False, "shots": 2},
+        {"has_session": False, "has_squares": False, "shots": 2, "exposures": 5},
     ],
     ids=["named-before", "shots-not-declared", "holes-not-listed"],
 )
@@ -199,7 +199,7 @@ def test_a_file_that_deviates_is_left_out_and_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "why"),
-    [("EpuSession.dm", r"EpuSession\.dm is new or has changed"),
+    [pytest.param("EpuSession.dm", r"EpuSession\.dm is new or has changed", marks=pytest.mark.slow),
      ("Metadata/GridSquare_1000.dm", r"GridSquare_1000\.dm is new or has changed")],
 )  # fmt: skip
 def test_what_changes_more_than_its_own_rows_is_read_with_everything_and_said(tmp_path, name, why):

@@ -154,7 +154,7 @@ def test_of_a_folder_of_results_the_new_files_are_read(tmp_path):
     results.mkdir()
     (results / "other.txt").write_text(CTFFIND.format(name="other.mrc", resolution=4.5))
     live, followed, sources, place, again_place = begun(tmp_path, extra=[results])
-    for row, key in enumerate(exposures_to_come(live)[:3]):
+    for row, key in enumerate(exposures_to_come(live)[:2]):
         assert followed.take_in([live.write(key, live.to_come[key])]).added["exposures"] == 1
         file = results / f"{row}.txt"
         file.write_text(CTFFIND.format(name=f"{Path(key).stem}_Fractions.mrc", resolution=3.5 + row))
@@ -165,6 +165,7 @@ def test_of_a_folder_of_results_the_new_files_are_read(tmp_path):
     assert loaded(place)[1] == loaded(again_place)[1]
 
 
+@pytest.mark.slow
 def test_sources_of_another_kind_are_read_as_a_whole_each_time(tmp_path):
     table = tmp_path / "site.csv"
     table.write_text("micrograph,resolution\nx,3.0\n")
@@ -198,6 +199,7 @@ def test_a_call_without_paths_looks_at_everything(tmp_path):
     assert followed.take_in([]).whole_because == "the first reading"
 
 
+@pytest.mark.slow
 def test_an_atlas_beside_the_session_is_read_with_everything(tmp_path):
     atlas = tmp_path / "Atlas.dm"
     atlas.write_bytes(gzip.decompress((DATA / "epu" / "Atlas.dm.gz").read_bytes()))
@@ -208,6 +210,7 @@ def test_an_atlas_beside_the_session_is_read_with_everything(tmp_path):
     assert followed.take_in([atlas]).whole_because == "Atlas.dm is new or has changed"
 
 
+@pytest.mark.slow
 def test_results_of_several_files_are_numbered_as_by_an_import(tmp_path):
     folder, late = tmp_path / "ctf", tmp_path / "late_ctf.star"
     folder.mkdir()

@@ -23,7 +23,7 @@ def table(tmp_path, name):
     return Sources([path], [], ReadOptions(), name)
 
 
-@pytest.mark.parametrize("second", ["a.csv", "b.csv"])
+@pytest.mark.parametrize("second", [pytest.param("a.csv", marks=pytest.mark.slow), "b.csv"])
 def test_of_two_first_imports_at_once_the_later_one_adds_what_is_new(tmp_path, monkeypatch, second):
     place = tmp_path / "night.session"
     with SessionStore.create(place) as store:

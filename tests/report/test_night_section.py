@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -25,8 +26,8 @@ BEGAN = datetime(2026, 1, 30, 20, 0)
 MINUTES = [0, 2, 4, 6, 8, 20, 22, 24, 40, 42, 44, 46]
 
 
-@pytest.fixture
-def place(tmp_path):
+@pytest.fixture(scope="module")
+def place_once(tmp_path_factory):
     """24 holes in 2 squares of 3 patches; 12 imaged, one pause entered, one hole banned, an advice followed twice."""
     ids = [f"h{at:02d}" for at in range(24)]
     holes = pd.DataFrame(
@@ -41,7 +42,7 @@ def place(tmp_path):
     )
     info = SessionInfo(format="generic", default_time_model="cryorl")
     session = session_from_holes("night", info, holes, empty_table("exposures"))
-    folder = tmp_path / "night.session"
+    folder = tmp_path_factory.mktemp("night") / "night.session"
     with SessionStore.create(folder) as store:
         store.save_import(session, source="tests")
         store.append("planned", {"by": "serve", "route": ["h00", "h01", "h05"], "holes": []})
@@ -54,6 +55,12 @@ def place(tmp_path):
             exposure = store.record_imaged(ids[at], BEGAN + timedelta(minutes=minutes))
             store.record_outcome(exposure, 3.0 if at % 3 else 9.0)
     return folder
+
+
+@pytest.fixture
+def place(place_once, tmp_path):
+    """A copy, so that a test may record more."""
+    return shutil.copytree(place_once, tmp_path / "night.session")
 
 
 def test_the_night_says_what_happened_when_and_what_was_followed(place):
@@ -163,11 +170,11 @@ def test_the_night_of_a_report_shows_what_is_done(place):
     ("kind", "payload", "passed_over"),
     [
         ("noted", {"kind": "focus", "minutes": "ten"}, 0),
-        ("noted", {"kind": "focus", "minutes": True}, 0),
-        ("noted", {"kind": "focus", "minutes": -5}, 0),
+        pytest.param("noted", {"kind": "focus", "minutes": True}, 0, marks=pytest.mark.slow),
+        pytest.param("noted", {"kind": "focus", "minutes": -5}, 0, marks=pytest.mark.slow),
         ("noted", {"kind": "focus", "minutes": [1]}, 0),
         ("planned", {"by": "serve", "holes": [1]}, 1),
-        ("planned", {"by": "serve", "route": 5}, 1),
+        pytest.param("planned", {"by": "serve", "route": 5}, 1, marks=pytest.mark.slow),
     ],
 )
 def test_what_a_program_wrote_that_nobody_understands_ends_no_report(place, kind, payload, passed_over):

@@ -9,7 +9,13 @@ import pandas as pd
 import pytest
 
 from cryoscout.belief.in_session import predict_given_labels
-from cryoscout.report.results_curve import DRAWS, number_of_fits, results_curve, results_section
+from cryoscout.report.results_curve import (
+    DRAWS,
+    ResultsCurve,
+    number_of_fits,
+    results_curve,
+    results_section,
+)
 from cryoscout.session.model import Session
 from cryoscout.simulate.session import to_session
 from cryoscout.simulate.settings import SimulationSettings
@@ -25,13 +31,22 @@ def session() -> Session:
     return to_session(simulate_tables(settings, 3), "s")
 
 
-def test_with_no_result_told_it_judges_the_prediction_itself(session: Session) -> None:
+@pytest.fixture(scope="module")
+def drawn(session: Session) -> tuple[ResultsCurve, int]:
+    """The curve of the session, and how often its making told of a step."""
     seen: list[int] = []
     curve = results_curve(session, 6.0, progress=lambda: seen.append(1))
     assert curve is not None
+    return curve, len(seen)
+
+
+def test_with_no_result_told_it_judges_the_prediction_itself(
+    session: Session, drawn: tuple[ResultsCurve, int]
+) -> None:
+    curve, steps = drawn
     assert curve.results.tolist() == [0, 25, 100, 400]
     assert curve.accuracy.shape == curve.precision.shape == (DRAWS, 4)
-    assert len(seen) == number_of_fits(session, 6.0) == DRAWS * 3
+    assert steps == number_of_fits(session, 6.0) == DRAWS * 3
     assert 100 < curve.holes < 200
     p, good = session.prediction(curve.model_id, 6.0), session.good_by_majority(6.0)
     assert curve.accuracy[:, 0].mean() == pytest.approx(np.mean((p >= 0.5) == (good > 0)), abs=0.06)
@@ -115,9 +130,8 @@ def test_there_is_no_curve_without_results_predictions_or_both_kinds(session: Se
     assert number_of_fits(every, 0.5) == 0
 
 
-def test_the_section_shows_the_curve(session: Session) -> None:
-    curve = results_curve(session, 6.0)
-    assert curve is not None
+def test_the_section_shows_the_curve(drawn: tuple[ResultsCurve, int]) -> None:
+    curve, _ = drawn
     section = results_section(curve)
     assert section.heading == "What results add to the predictions"
     assert section.svg is not None

@@ -235,7 +235,7 @@ def run(capsys):
 
 
 def test_commands_take_a_database(run, url, tmp_path):
-    made = run("simulate", "--preset", "small", "--database-url", url, "--json")
+    made = run("simulate", "--preset", "small", "--holes", "100", "--database-url", url, "--json")
     assert made.returncode == 0, made.stderr
     again = run("simulate", "--preset", "small", "--database-url", url)
     assert again.returncode == 2
@@ -253,10 +253,13 @@ def test_commands_take_a_database(run, url, tmp_path):
     )  # fmt: skip
     assert exported.returncode == 0, exported.stderr
     assert (tmp_path / "list.csv").stat().st_size > 0
-    replayed = run("replay", "--database-url", url, "--budget-min", "30", "--starts", "2", "--json")
+    replayed = run("replay", "--database-url", url, "--budget-min", "30", "--starts", "1", "--json")
     assert replayed.returncode == 0, replayed.stderr
     page = tmp_path / "report.html"
-    reported = run("report", "--database-url", url, "-o", str(page), "--budget-min", "30", "--starts", "2")
+    reported = run(
+        "report", "--database-url", url, "-o", str(page), "--budget-min", "30", "--starts", "1",
+        "--policies", "random",
+    )  # fmt: skip
     assert reported.returncode == 0, reported.stderr
     assert PASSWORD not in page.read_text()
     refused = run("predict", url, str(tmp_path))

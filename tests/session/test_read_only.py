@@ -99,7 +99,11 @@ def plan_and_report_as_another_user(tmp_path: Path, folder: Path) -> None:
     for own in ("out", "tmp"):
         (tmp_path / own).mkdir()
         (tmp_path / own).chmod(0o777)
-    script = "from cryoscout.cli.main import run; run()"
+    lines = [
+        f"plan {folder} --budget-min 30 --as-new",
+        f"report {folder} -o page.html --budget-min 30 --starts 1 --policies random",
+    ]
+    script = f"from cryoscout.cli.main import main; print([main(line.split()) for line in {lines!r}])"
     temporary = dict.fromkeys(("TMPDIR", "MPLCONFIGDIR", "NUMBA_CACHE_DIR"), str(tmp_path / "tmp"))
     environment = {
         **os.environ,
@@ -108,16 +112,13 @@ def plan_and_report_as_another_user(tmp_path: Path, folder: Path) -> None:
         "NUMBA_DISABLE_JIT": "1",
         "PYTHONPATH": os.pathsep.join(part for part in sys.path if part),
     }
-    for line in (
-        f"plan {folder} --budget-min 30 --as-new",
-        f"report {folder} -o page.html --budget-min 30 --starts 2",
-    ):
-        answer = subprocess.run(
-            ["setpriv", "--reuid=65534", "--clear-groups", sys.executable, "-c", script, *line.split()],
-            cwd=tmp_path / "out", env=environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if "Permission denied" in answer.stderr and "python" in answer.stderr:
-            pytest.skip("another user may not run this Python")
-        assert answer.returncode == 0, answer.stderr
-        assert "may only be read: as of" in answer.stderr
+    answer = subprocess.run(
+        ["setpriv", "--reuid=65534", "--clear-groups", sys.executable, "-c", script],
+        cwd=tmp_path / "out", env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if "Permission denied" in answer.stderr and "python" in answer.stderr:
+        pytest.skip("another user may not run this Python")
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.splitlines()[-1] == "[0, 0]", answer.stderr
+    assert answer.stderr.count("may only be read: as of") == 2, answer.stderr
     assert (tmp_path / "out" / "page.html").is_file()

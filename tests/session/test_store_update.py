@@ -216,8 +216,8 @@ def test_a_run_that_was_not_taken_can_be_taken_later(store):
     ("changed", "message"),
     [
         (session(exposures=(("e1", "h1", 4.5),)), r"\(ctf_runs\)\. Got other runs of 'e1' instead"),
-        (with_runs(session(exposures=(("e1", "h1", 5.0),)), ("e1", 1, 5.0, True)),
-         r"\(ctf_runs\)\. Got other runs of an exposure"),
+        pytest.param(with_runs(session(exposures=(("e1", "h1", 5.0),)), ("e1", 1, 5.0, True)),
+         r"\(ctf_runs\)\. Got other runs of an exposure", marks=pytest.mark.slow),
         (with_runs(MEASURED, ("e1", 1, 4.5, False)), r"\(ctf_runs\)\. Got no run that is taken where one was"),
         (with_runs(session(exposures=(("e1", "h1", 3.5),)), ("e1", 1, 4.5, False)),
          r"\(exposures\)\. Got other values for 'e1'"),
