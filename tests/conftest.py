@@ -19,6 +19,8 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
+import pandas as pd  # noqa: E402
+
 # In memory where there is room: the tests make thousands of small stores, each of which waits for its disk otherwise.
 _MEMORY = Path("/dev/shm")  # noqa: S108
 if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 4 * 2**30:
@@ -38,7 +40,13 @@ settings.register_profile(
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
-settings.load_profile(os.environ.get("CRYOSCOUT_HYPOTHESIS_PROFILE", "default"))
+PROFILE = os.environ.get("CRYOSCOUT_HYPOTHESIS_PROFILE", "default")
+settings.load_profile(PROFILE)
+
+# As in a plain installation. pandas keeps texts in pyarrow where that is installed, which is slower for the small
+# tables of tests, and which only they need; `thorough` runs with it.
+if PROFILE != "thorough":
+    pd.set_option("mode.string_storage", "python")
 
 
 @pytest.hookimpl(trylast=True)
