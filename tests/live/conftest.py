@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -36,13 +37,19 @@ def simulated():
     return to_session(simulate_tables(settings, seed=3), "run")
 
 
-@pytest.fixture
-def stored(tmp_path, simulated):
-    """A session of which nothing is imaged yet."""
-    folder = tmp_path / "run.session"
+@pytest.fixture(scope="session")
+def stored_once(tmp_path_factory, simulated):
+    """A session of which nothing is imaged yet, to be copied."""
+    folder = tmp_path_factory.mktemp("stored") / "run.session"
     with SessionStore.create(folder) as store:
         store.save_import(replace(simulated, exposures=simulated.exposures.iloc[:0]), source="tests")
     return folder
+
+
+@pytest.fixture
+def stored(tmp_path, stored_once):
+    """A session of which nothing is imaged yet."""
+    return shutil.copytree(stored_once, tmp_path / "run.session")
 
 
 @pytest.fixture

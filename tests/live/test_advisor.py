@@ -26,9 +26,15 @@ def image(stored, hole, ctf=3.0):
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("a defect"), OSError(28, "No space left on device"), KeyError("h1")]
+    "error",
+    [
+        pytest.param(ValueError("a defect"), marks=pytest.mark.slow),
+        OSError(28, "No space left on device"),
+        pytest.param(KeyError("h1"), marks=pytest.mark.slow),
+    ],
 )
-def test_what_fails_is_told_and_tried_again_and_the_thread_goes_on(served, stored, error):
+def test_what_fails_is_told_and_tried_again_and_the_thread_goes_on(served, stored, error, monkeypatch):
+    monkeypatch.setattr("cryoscout.live.advisor.POLL_S", 0.02)
     advisor = served.advisor("run")
     advise, left = advisor._live.advise, [error] * 3
 
@@ -90,7 +96,12 @@ def test_a_result_that_comes_while_a_plan_is_written_down_is_advised_on_at_once(
 
 
 @pytest.mark.parametrize(
-    "error", [StoreError("The store must be free."), OSError(28, "No space left"), ValueError("a defect")]
+    "error",
+    [
+        pytest.param(StoreError("The store must be free."), marks=pytest.mark.slow),
+        OSError(28, "No space left"),
+        pytest.param(ValueError("a defect"), marks=pytest.mark.slow),
+    ],
 )
 def test_a_list_that_cannot_be_written_keeps_no_alert_back_and_ends_no_thread(served, tmp_path, error):
     said = []
@@ -125,7 +136,12 @@ def test_a_list_that_cannot_be_written_keeps_no_alert_back_and_ends_no_thread(se
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("a defect"), OSError(5, "Input/output error"), StoreError("held")]
+    "error",
+    [
+        pytest.param(ValueError("a defect"), marks=pytest.mark.slow),
+        OSError(5, "Input/output error"),
+        pytest.param(StoreError("held"), marks=pytest.mark.slow),
+    ],
 )
 def test_sources_that_cannot_be_read_are_told_and_read_again(served, tmp_path, error, monkeypatch):
     monkeypatch.setattr("cryoscout.live.sources.FIRST_PAUSE_S", 0.01)

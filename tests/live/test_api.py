@@ -68,16 +68,32 @@ def test_a_result_changes_the_advice_and_sending_it_again_changes_nothing(client
     ("body", "status"),
     [
         ({"hole_id": "h001", "ctf_max_res_angstrom": 3.5}, 422),  # no author
-        ({"author": "x" * 41, "hole_id": "h001", "ctf_max_res_angstrom": 3.5}, 422),
-        ({"author": "  ", "hole_id": "h001", "ctf_max_res_angstrom": 3.5}, 422),
+        pytest.param(
+            {"author": "x" * 41, "hole_id": "h001", "ctf_max_res_angstrom": 3.5}, 422, marks=pytest.mark.slow
+        ),
+        pytest.param(
+            {"author": "  ", "hole_id": "h001", "ctf_max_res_angstrom": 3.5}, 422, marks=pytest.mark.slow
+        ),
         ({"author": "t", "hole_id": "h001", "ctf_max_res_angstrom": False}, 422),
-        ({"author": "t", "hole_id": "h001", "ctf_max_res_angstrom": 0}, 422),
-        ({"author": "t", "hole_id": "h001", "ctf_max_res_angstrom": "3.5"}, 422),
+        pytest.param(
+            {"author": "t", "hole_id": "h001", "ctf_max_res_angstrom": 0}, 422, marks=pytest.mark.slow
+        ),
+        pytest.param(
+            {"author": "t", "hole_id": "h001", "ctf_max_res_angstrom": "3.5"}, 422, marks=pytest.mark.slow
+        ),
         ({"author": "t", "hole_id": "h001", "ctf_max_res_angstrom": 3.5, "more": 1}, 422),
         ({"author": "t", "hole_id": "h001"}, 400),  # a result that is not there is not sent
-        ({"author": "t", "hole_id": "h001", "ctf_max_res_angstrom": 3.5, "failed": True}, 400),
+        pytest.param(
+            {"author": "t", "hole_id": "h001", "ctf_max_res_angstrom": 3.5, "failed": True},
+            400,
+            marks=pytest.mark.slow,
+        ),
         ({"author": "t", "hole_id": "no such hole", "ctf_max_res_angstrom": 3.5}, 400),
-        ({"author": "t", "exposure_id": "never taken", "ctf_max_res_angstrom": 3.5}, 400),
+        pytest.param(
+            {"author": "t", "exposure_id": "never taken", "ctf_max_res_angstrom": 3.5},
+            400,
+            marks=pytest.mark.slow,
+        ),
         ({"author": "t", "ctf_max_res_angstrom": 3.5}, 400),
     ],
 )

@@ -189,7 +189,9 @@ def test_after_summer_time_the_stage_is_where_the_last_exposure_was(served, stor
         for at, hole in enumerate(holes[:7]):
             back = timedelta(hours=1 if at >= 3 else 0)
             store.record_imaged(hole, began + timedelta(minutes=2 * at) - back)
-    advisor.wait_for(10**9, 2.0)
+        number = store.newest_event()
+    advisor.wake()
+    advisor.wait_for(number, 20.0)
     assert advisor.moment.advice.now.here == 2  # all came at once: nobody can tell yet
     facts.microscope_clock = MicroscopeClock(is_back=True, newest_s=4e9)
     with SessionStore.open(stored) as store:

@@ -122,7 +122,16 @@ def test_serialem_skips_what_is_not_planned_and_says_so(tmp_path, moment):
     assert bridge.give(moment, content).accepted == ()
 
 
-@pytest.mark.parametrize("spoiled", ["expired", "not armed", "no file", "half a file", "nothing planned"])
+@pytest.mark.parametrize(
+    "spoiled",
+    [
+        "expired",
+        "not armed",
+        pytest.param("no file", marks=pytest.mark.slow),
+        "half a file",
+        pytest.param("nothing planned", marks=pytest.mark.slow),
+    ],
+)
 def test_serialem_goes_on_with_all_it_has_where_there_is_no_advice_that_holds(tmp_path, moment, spoiled):
     bridge = ScriptBridge("serialem", tmp_path)
     content = write_next(tmp_path, moment, "suggest" if spoiled == "not armed" else "send")

@@ -29,7 +29,7 @@ from cryoscout.session.store import SessionStore
 from postgres_server import NoServerError, empty_schema, server_url
 
 KILLS = int(os.environ.get("CRYOSCOUT_KILLS", "200"))
-FEW_KILLS = 3
+FEW_KILLS = 2
 CHILD = Path(__file__).with_name("killed_child.py")
 
 
@@ -145,7 +145,7 @@ def test_with_postgresql_nothing_is_lost_either_and_one_server_holds_it(postgres
     with empty_schema(postgres) as url:
         with SessionStore.create(url) as store:
             store.save_import(replace(simulated, exposures=simulated.exposures.iloc[:0]), source="tests")
-        assert killed_again_and_again(url, simulated.holes["hole_id"].tolist(), 2)
+        assert killed_again_and_again(url, simulated.holes["hole_id"].tolist(), 1)
         with (
             only_server(url, "http://127.0.0.1:1"),
             pytest.raises(StoreError, match=f"process {os.getpid()} on"),

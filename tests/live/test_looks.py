@@ -76,7 +76,7 @@ def test_pending_results_are_counted_beside_what_looks_will_show(live_of):
     assert nothing.expected[0] == nothing.good_so_far
 
 
-@pytest.mark.parametrize("kind", ["ban", "skip"])
+@pytest.mark.parametrize("kind", ["ban", pytest.param("skip", marks=pytest.mark.slow)])
 def test_a_square_that_is_left_out_is_not_looked_into(live_of, kind):
     live = live_of()
     first = live.advise().content["verdict"]["place"]

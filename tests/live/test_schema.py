@@ -60,6 +60,7 @@ def asked(server, seconds):
     return requests, min(number // 2, len(operations))
 
 
+@pytest.mark.slow
 def test_a_few_seconds_of_anything_find_nothing(stored):
     with running(stored) as server:
         requests, operations = asked(server, SECONDS_FAST)

@@ -15,6 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from cryoscout.cli.main import main
+from cryoscout.live.serving import ServeRequest, serving
+
 START_LIMIT_S = 120.0
 
 
@@ -102,7 +105,7 @@ def test_where_only_the_extra_is_installed_the_page_has_its_socket(tmp_path, mon
             assert json.loads(socket.recv(60))["advice"]["next"]["hole"]
 
 
-def test_a_server_listens_tells_and_ends(stored):
+def test_a_server_listens_tells_and_ends(stored, capfd):
     from websockets.sync.client import connect
 
     with running(stored) as server:
@@ -117,29 +120,17 @@ def test_a_server_listens_tells_and_ends(stored):
                 message = json.loads(socket.recv(20))
                 if message["type"] == "advice" and message["revision"] >= answer["revision"]:
                     break
-        second = subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                "from cryoscout.cli.main import run; run()",
-                "serve",
-                str(stored),
-                "--port",
-                "0",
-            ],
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert second.returncode == 2
-        assert f"process {server.process.pid} on" in second.stderr
+        assert main(["serve", str(stored), "--port", "0"]) == 2
+        assert f"process {server.process.pid} on" in capfd.readouterr().err
         expected = server.get("advice")
-    with running(stored) as server:
-        again = server.get("advice")
+    with serving(ServeRequest((str(stored),)), print) as served:
+        [advisor] = served.advisors.values()
+        again = json.loads(json.dumps(advisor.moment.content))
         assert again["holes"] == expected["holes"]
-        assert again["run_id"] != expected["run_id"]
+        assert advisor.moment.run_id != expected["run_id"]
 
 
+@pytest.mark.slow
 def test_what_was_acknowledged_is_there_after_a_kill(stored):
     with running(stored, stop=signal.SIGKILL, expect=(-9,)) as server:
         done = []
@@ -160,13 +151,7 @@ def test_what_was_acknowledged_is_there_after_a_kill(stored):
 
 
 @pytest.mark.parametrize("arguments", [["no.session"], ["--port", "0"]])
-def test_bad_arguments_end_with_2(arguments, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", "from cryoscout.cli.main import run; run()", "serve", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        timeout=120,
-    )
-    assert done.returncode == 2
-    assert "instead" in done.stderr
+def test_bad_arguments_end_with_2(arguments, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert main(["serve", *arguments]) == 2
+    assert "instead" in capfd.readouterr().err

@@ -129,6 +129,7 @@ def drive(stored, examples, steps):
         )
 
 
+@pytest.mark.slow
 def test_a_few_steps(stored):
     drive(stored, 2, 12)
 
