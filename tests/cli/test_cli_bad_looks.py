@@ -117,9 +117,13 @@ def test_a_square_that_is_looked_at_twice_has_its_latest_look(cli, tmp_path):
             "g2,S1,5,5,10,10,",
             "line 5: a square must be in one grid. Got 'S1' in 'g2' instead (first in 'g1', on line 2)",
         ),
-        ("g1,S9,x,5,10,10,", "line 5: x_um must be a finite number. Got 'x' instead."),
+        pytest.param(
+            "g1,S9,x,5,10,10,",
+            "line 5: x_um must be a finite number. Got 'x' instead.",
+            marks=pytest.mark.slow,
+        ),
         ("g1,,5,5,10,10,", "line 5: a line must name its square."),
-        ("g1,S9,5,5,10,10,yesterday", "line 5:"),
+        pytest.param("g1,S9,5,5,10,10,yesterday", "line 5:", marks=pytest.mark.slow),
         ("g1,S9,5,5,10,10", "line 5: a line must have 7 values, as the header. Got 6 instead."),
     ],
 )
@@ -137,7 +141,11 @@ def test_a_line_of_squares_that_cannot_be_is_named(cli, tmp_path, line, message)
     ("line", "message"),
     [
         ("g1,S9,5,5,-10,10,", "line 5: area_um2 must be above 0 and at most 10,000,000 um2"),
-        ("g1,S9,5,5,1e300,10,", "line 5: area_um2 must be above 0 and at most 10,000,000 um2"),
+        pytest.param(
+            "g1,S9,5,5,1e300,10,",
+            "line 5: area_um2 must be above 0 and at most 10,000,000 um2",
+            marks=pytest.mark.slow,
+        ),
         ("g1,S9,6000,5,10,10,", "line 5: x_um must be a stage position within 5,000 um"),
     ],
 )
@@ -166,6 +174,7 @@ def test_a_look_of_a_later_import_is_kept(cli, tmp_path):
     assert "1 square looked at before, by this file not, such as S3" in answer.out
 
 
+@pytest.mark.slow
 def test_what_a_later_import_completes_is_counted(cli, tmp_path):
     (tmp_path / "squares.csv").write_text("square,looked\ns1,no\ns2,no\ns3,no\n")
     assert cli("import squares.csv -o run.session").code == 0

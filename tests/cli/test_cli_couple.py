@@ -103,6 +103,7 @@ def test_the_json_says_what_every_round_did(cli, tiny, options):
     assert Path("mine/rounds.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_rounds_end_where_too_few_guesses_change_and_the_belief_is_not_told_what_chooses(cli, tiny):
     answer = cli("couple tiny.session --labels 0.6 -o mine --rounds 4 --least-change 1 --json")
     assert answer.code == 0, answer.err

@@ -306,6 +306,7 @@ def test_a_ctf_download_beside_a_ctf_table_gives_results_alone(cli, tables, tmp_
     assert (join["found"], join["joined"], join["first_not_joined"]) == (2, 1, [other])
 
 
+@pytest.mark.slow
 def test_a_ctf_download_in_a_folder_of_tables_is_read_with_it(cli, tables):
     (tables / "ctf.csv").unlink()
     values = dict.fromkeys([f"{hole}-a" for hole in HOLES], "4.00")
@@ -331,6 +332,7 @@ def test_a_ctf_download_in_a_folder_is_named_where_tables_must_stand_alone(cli, 
     assert "not read in the folder: 1 Leginon or Appion export (ctfdata-session00123.dat)" in answer.out
 
 
+@pytest.mark.slow
 def test_images_of_a_ctf_download_without_a_resolution_are_imaged_and_pending(cli, tables, tmp_path):
     (tables / "ctf.csv").unlink()
     values = dict(zip([f"{hole}-a" for hole in HOLES], ("3.50", "0.00", "4.00", "0.00", "5.00"), strict=True))

@@ -211,6 +211,7 @@ def test_a_sites_own_table_is_a_session_once_its_columns_are_said(cli, tmp_path)
     assert told["outcomes"]["measured"] == 1
 
 
+@pytest.mark.slow
 def test_leginon_tables_grow_too(cli, tmp_path):
     name = "21jan01a_00001gr_00002sq_00003hl_0000{}en"
     rows = [f"{name.format(i)}-a,{i}.0,-5.0,{value},0.9\n" for i, value in enumerate(("3.5", "-1", "4.0"), 1)]
@@ -550,6 +551,7 @@ def test_nothing_is_written_anywhere_inside_a_source_folder_unasked(cli, epu, mo
     assert content(epu) == before
 
 
+@pytest.mark.slow
 def test_nothing_that_was_read_is_lost_on_the_way_to_the_session(cli, epu, star, tmp_path):
     text = star.read_text()
     assert cli("import epu micrographs_ctf.star -o run7.session").code == 0
@@ -580,6 +582,7 @@ def test_nothing_that_was_read_is_lost_on_the_way_to_the_session(cli, epu, star,
     assert "nothing new" in cli("import micrographs_ctf.star fits.csv epu -o run7.session --update").out
 
 
+@pytest.mark.slow
 def test_how_many_holes_the_operator_had_chosen_is_said_where_a_file_says_it(cli, tmp_path):
     nav = NAV.read_bytes()
     (tmp_path / "grid1.nav").write_bytes(nav)

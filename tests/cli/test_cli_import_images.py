@@ -54,8 +54,10 @@ def stored_images(folder: Path) -> dict[str, np.ndarray]:
     """Hole -> its image."""
     with SessionStore.open(folder) as store:
         holes = store.load().holes
+        imaged = holes.loc[holes["image_row"].notna(), "patch_id"].unique()
+        of_patch = {patch: store.images(patch) for patch in imaged}
         return {
-            hole: store.images(patch)[row]
+            hole: of_patch[patch][row]
             for hole, patch, row in zip(holes["hole_id"], holes["patch_id"], holes["image_row"], strict=True)
             if not pd.isna(row)
         }
@@ -207,6 +209,7 @@ def test_crops_and_pictures_are_told_apart(cli, leginon, tmp_path):
     assert image.shape == (16, 16)
 
 
+@pytest.mark.slow
 def test_cutting_needs_no_torch(leginon, tmp_path):
     script = (
         "import sys; sys.modules['torch'] = None\n"

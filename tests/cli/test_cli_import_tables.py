@@ -49,9 +49,9 @@ def test_holes_numbered_anew_in_each_square_make_a_session_that_can_grow(cli, tm
     ("later", "refused"),
     [
         ("square,hole,x_um,y_um,name,ctf\nB,1,101,1,i11,5.1\nB,2,103,1,i12,5.2\n", True),
-        ("square,hole\nB,1\nB,2\n", True),
+        pytest.param("square,hole\nB,1\nB,2\n", True, marks=pytest.mark.slow),
         ("square,hole,x_um,y_um\nB,1,1.2,1\nB,2,3,1.1\n", False),  # the same places, called otherwise
-        ("square,hole,x_um,y_um\nA,1,1,1\nB,3,103,1\n", False),
+        pytest.param("square,hole,x_um,y_um\nA,1,1,1\nB,3,103,1\n", False, marks=pytest.mark.slow),
     ],
 )
 def test_a_later_table_whose_numbers_begin_anew_in_another_square_is_refused(cli, tmp_path, later, refused):

@@ -89,6 +89,7 @@ def test_a_report_of_a_policy_on_the_holes_it_was_trained_on_says_so(cli, learne
     assert FLATTERED in Path("page.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_policy_of_the_later_split_says_so_on_the_validation_holes_of_the_paper(cli):
     for session in ("y1", "y1-2022"):
         assert cli(f"learn {session} {TINY} --out {session}").code == 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 COMMON = "replay y1 --budget-min 30 --starts 2 --crossing drop --time-model y1-looks-as-sketched --json"
 
 
@@ -44,6 +46,7 @@ def test_other_words_for_looks_are_refused(cli):
     assert "--looks must be one of charged, free. Got 'paid' instead" in answer.err
 
 
+@pytest.mark.slow
 def test_a_report_charges_looks_where_it_is_told_to(cli, tmp_path):
     common = f"report y1 -o {tmp_path / 'y1.html'} --budget-min 30 --starts 1 --time-model y1-looks-as-sketched --json"
     charged = cli(f"{common} --looks charged --policies look-greedy")

@@ -95,6 +95,7 @@ def test_a_square_that_serialem_opened_is_not_advised_again_and_keeps_its_name(c
     assert {look["square"] for look in looks(cli, "once.session")} == {"S1", "S3"}
 
 
+@pytest.mark.slow
 def test_of_two_grids_with_the_same_labels_the_right_square_was_opened(cli, tmp_path):
     (tmp_path / "a.nav").write_text(HEAD + SQUARES)
     (tmp_path / "b.nav").write_text(HEAD + moved(SQUARES, 500.0))
@@ -111,6 +112,7 @@ def test_of_two_grids_with_the_same_labels_the_right_square_was_opened(cli, tmp_
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_plan_of_days_opens_more_squares_than_are_printed(cli, tmp_path):
     (tmp_path / "Atlas.dm").write_bytes(gzip.decompress((DATA / "epu" / "Atlas.dm.gz").read_bytes()))
     assert cli("import Atlas.dm -o run.session").code == 0
@@ -214,7 +216,7 @@ def test_squares_of_another_grid_than_the_navigators_are_named(cli, tmp_path):
     )
 
 
-@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize("hidden", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_looks_below_which_nothing_was_imaged_took_their_time(cli, tmp_path, hidden):
     """Square after square is looked at, and of every second one nothing is imaged."""
     ctf, times = ["name,dx,dy,ctf,confidence"], ["name,time"]

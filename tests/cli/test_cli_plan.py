@@ -217,7 +217,14 @@ def holes_of_a_table(ctf_of: dict[int, str]) -> list[str]:
     ]
 
 
-def test_the_order_of_a_tables_lines_changes_nothing(cli, tmp_path):
+@pytest.mark.parametrize(
+    "policies",
+    [
+        ("adaptive", "index"),
+        pytest.param(("adaptive-trust", "expected", "random"), marks=pytest.mark.slow),
+    ],
+)
+def test_the_order_of_a_tables_lines_changes_nothing(cli, tmp_path, policies):
     lines = holes_of_a_table({3: "3.5", 7: "9", 8: "4.1", 20: "12", 31: "3.9", 44: "8"})
     orders = [lines, lines[::-1], lines[17:] + lines[:17]]
     for number, order in enumerate(orders):
@@ -225,7 +232,7 @@ def test_the_order_of_a_tables_lines_changes_nothing(cli, tmp_path):
         (tmp_path / "own.csv").write_text(table + "\n")
         (tmp_path / str(number)).mkdir()
         assert cli(f"import own.csv -o {number}/own.session").code == 0
-    for policy in ("adaptive", "adaptive-trust", "expected", "index", "random"):
+    for policy in policies:
         line = f"/own.session --budget-min 70 --policy {policy} --from h5 --json"
         plans = [json.loads(cli(f"plan {number}{line}").out) for number in range(len(orders))]
         assert len(plans[0]["holes"]) > 5, policy

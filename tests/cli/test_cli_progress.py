@@ -106,7 +106,11 @@ def test_nothing_is_shown_where_stderr_is_no_terminal(monkeypatch):
 @pytest.mark.parametrize(
     ("line", "steps"),
     [
-        ("plan sim.session --budget-min 60 --as-new", ["reading the session", "planning"]),
+        pytest.param(
+            "plan sim.session --budget-min 60 --as-new",
+            ["reading the session", "planning"],
+            marks=pytest.mark.slow,
+        ),
         ("plan sim.session --budget-min 60 --as-new --json", ["reading the session", "planning"]),
         (
             "replay sim.session --budget-min 30 --policies greedy --starts 2",
@@ -114,9 +118,10 @@ def test_nothing_is_shown_where_stderr_is_no_terminal(monkeypatch):
         ),
         ("log sim.session", ["reading events"]),
         ("validate sim.session", ["reading the session", "checking images", "checking events"]),
-        (
+        pytest.param(
             "report sim.session --budget-min 30 --policies greedy --starts 2 -o r.html",
             ["reading the session", "replaying", "drawing routes and curves", "judging predictions"],
+            marks=pytest.mark.slow,
         ),
         ("simulate --preset small --holes 50 -o other.session", ["simulating", "storing"]),
     ],

@@ -102,6 +102,7 @@ def test_a_report_that_cannot_read_the_events_says_that_it_is_without_the_night(
     assert "another program holds" in said
 
 
+@pytest.mark.slow
 def test_the_report_shows_what_results_add_to_predictions(cli):
     assert cli("simulate --preset small --holes 300 --seed 1 -o some.session").code == 0
     assert cli("report some.session -o page.html --budget-min 60 --policies greedy --starts 1").code == 0

@@ -7,6 +7,8 @@ square (the real targets under the lacey name, moved off their lattice).
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
 import shutil
@@ -15,18 +17,40 @@ import epu_samples
 import numpy as np
 import pytest
 
+from cryoscout.cli.main import main
 from cryoscout.session.store import SessionStore
 
 SMARTEM = epu_samples.DATA / "smartem_example"
 
 
-@pytest.fixture
-def made(tmp_path):
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory):
     """A whole session made by hand: 240 exposures, 3 shots a hole, clusters of up to 25 holes, 3 squares."""
-    truth = epu_samples.formats_data.write_epu_session(
-        tmp_path / "epu", 240, shots=3, holes_along_square=6, seed=2
-    )
-    return tmp_path / "epu", truth
+    folder = tmp_path_factory.mktemp("made") / "epu"
+    truth = epu_samples.formats_data.write_epu_session(folder, 240, shots=3, holes_along_square=6, seed=2)
+    return folder, truth
+
+
+@pytest.fixture
+def made(made_once, tmp_path):
+    """A copy of it, so that a test may take files away, and what it holds."""
+    return shutil.copytree(made_once[0], tmp_path / "epu"), made_once[1]
+
+
+@pytest.fixture(scope="module")
+def imported_once(made_once):
+    """What an import of it tells; its run.session lies beside it."""
+    folder, _ = made_once
+    with contextlib.chdir(folder.parent), contextlib.redirect_stdout(io.StringIO()) as out:
+        assert main(["import", str(folder), "-o", "run.session", "--json"]) == 0
+    return json.loads(out.getvalue())
+
+
+@pytest.fixture
+def whole(imported_once, made_once, tmp_path):
+    """What the import of `made` tells; run.session is there."""
+    shutil.copytree(made_once[0].parent / "run.session", tmp_path / "run.session")
+    return imported_once
 
 
 def imported(cli, path, *more):
@@ -68,13 +92,13 @@ def test_a_whole_session_is_planned_in_its_own_times_and_says_how_the_beam_shift
     assert any("filled by the ratios of cryorl: new grid" in note for note in plan["notes"])
 
 
-def test_holes_without_a_target_are_placed_by_their_beam_shift(cli, made, tmp_path):
+def test_holes_without_a_target_are_placed_by_their_beam_shift(cli, made, whole, tmp_path):
     folder, truth = made
     square = truth["square_id"].iloc[0]
     gone = truth.loc[truth["square_id"] == square, "hole_id"].drop_duplicates().tolist()[3:6]
     file = folder / "Metadata" / f"GridSquare_{square}.dm"
     text = file.read_text()
-    before = imported(cli, folder)
+    before = whole
     where = loaded(tmp_path).holes.set_index("hole_id").loc[gone, ["x_um", "y_um"]]
     shutil.rmtree(tmp_path / "run.session")
     name = "b:KeyValuePairOfintTargetLocationXmlBpEWF4JT"
@@ -106,7 +130,14 @@ def test_a_folder_with_exposures_alone_has_patches_and_says_that_its_holes_are_u
     assert json.loads(answer.out)["holes"]
 
 
-@pytest.mark.parametrize("name", ["GridSquare_4590776.dm", "any name.dm", "square.xml"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("GridSquare_4590776.dm", marks=pytest.mark.slow),
+        "any name.dm",
+        pytest.param("square.xml", marks=pytest.mark.slow),
+    ],
+)
 def test_a_single_square_file_of_any_name_is_planned(cli, tmp_path, name):
     (tmp_path / name).write_text(epu_samples.SQUARE)
     told = imported(cli, tmp_path / name, "--patch-radius-um", 12)
@@ -141,9 +172,9 @@ def test_a_lacey_square_without_a_lattice_is_planned(cli, tmp_path):
     planned(cli, tmp_path)
 
 
-def test_several_discs_are_one_session_with_one_plan(cli, made, tmp_path):
+def test_several_discs_are_one_session_with_one_plan(cli, made, whole, tmp_path):
     folder, _ = made
-    once = imported(cli, folder)
+    once = whole
     plan = planned(cli, tmp_path)
     shutil.rmtree(tmp_path / "run.session")
     squares = sorted((folder / "Images-Disc1").iterdir())
@@ -192,9 +223,9 @@ def test_a_list_of_holes_that_no_file_places_on_a_picture_says_so(cli, tmp_path)
     assert "No picture of them was found" not in answer.err
 
 
-def test_shots_of_a_hole_are_timed_apart_from_visits(cli, made, tmp_path):
-    folder, truth = made
-    told = imported(cli, folder)
+def test_shots_of_a_hole_are_timed_apart_from_visits(cli, made_once, whole, tmp_path):
+    _, truth = made_once
+    told = whole
     assert told["shots"] == 3
     # One exposure every 4 s: what a shot adds is 4 s, and so is the step to the next hole.
     assert told["extra_shot_s"] == pytest.approx(4.0, abs=0.1)

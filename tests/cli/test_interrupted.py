@@ -74,7 +74,7 @@ def test_sigterm_removes_the_partial_folder_of_an_import(tmp_path):
 
 
 def test_a_closed_standard_output_is_no_error(tmp_path):
-    line = f"exec {sys.executable} -c '{SCRIPT}' plan y1 --budget-min 20 --json >&-"
+    line = f"exec {sys.executable} -c '{SCRIPT}' plan y1 --budget-min 20 --policy random --json >&-"
     answer = subprocess.run(
         ["/bin/sh", "-c", line], cwd=tmp_path, stderr=subprocess.PIPE, text=True, check=False
     )

@@ -105,7 +105,10 @@ def results_of(place):
 
 @pytest.mark.parametrize(
     ("movies", "results"),
-    [(("A", "B"), {"b_0001": 4.0, "B/b_0001": 5.0}), (("raw", "raw"), {"b_0001": 0.0, "B/b_0001": 5.0})],
+    [
+        pytest.param(("A", "B"), {"b_0001": 4.0, "B/b_0001": 5.0}, marks=pytest.mark.slow),
+        (("raw", "raw"), {"b_0001": 0.0, "B/b_0001": 5.0}),
+    ],
 )
 def test_the_folder_of_a_result_tells_which_image_it_is_of(tmp_path, cli, movies, results):
     for folder, movie in zip(two_folders(tmp_path), movies, strict=True):
