@@ -291,9 +291,7 @@ def test_a_half_written_file_names_both_ways_on(cli, epu, monkeypatch):
         pytest.param(
             "epu", "not on 2 in patches that the format names or exposures show", marks=pytest.mark.slow
         ),
-        pytest.param(
-            NAV, "not on 20 in patches that the format names or exposures show", marks=pytest.mark.slow
-        ),
+        (NAV, "not on 20 in patches that the format names or exposures show"),
         pytest.param(
             DATA / "smartscope" / "made_by_hand_grid.yaml",
             "not on 12 in patches that the format names",
@@ -582,15 +580,24 @@ def test_nothing_that_was_read_is_lost_on_the_way_to_the_session(cli, epu, star,
     assert "nothing new" in cli("import micrographs_ctf.star fits.csv epu -o run7.session --update").out
 
 
-@pytest.mark.slow
-def test_how_many_holes_the_operator_had_chosen_is_said_where_a_file_says_it(cli, tmp_path):
-    nav = NAV.read_bytes()
-    (tmp_path / "grid1.nav").write_bytes(nav)
+def test_how_many_holes_the_operator_had_chosen_is_said(cli, tmp_path):
+    chosen_of(cli, tmp_path)
+
+
+def chosen_of(cli, tmp_path):
+    """Import a navigator into a.session; how many of its holes were chosen."""
+    (tmp_path / "grid1.nav").write_bytes(NAV.read_bytes())
     answer = cli("import grid1.nav -o a.session")
     with SessionStore.open(tmp_path / "a.session") as store:
         marked = store.load().chosen_holes()
     assert 0 < marked < 40
     assert f"Chosen by the operator: {marked} of 40 holes" in answer.out
+    return marked
+
+
+@pytest.mark.slow
+def test_how_many_holes_the_operator_had_chosen_is_said_where_a_file_says_it(cli, tmp_path):
+    nav, marked = NAV.read_bytes(), chosen_of(cli, tmp_path)
     assert json.loads(cli("import grid1.nav -o b.session --json").out)["chosen"] == marked
     (tmp_path / "grid1.nav").write_bytes(nav.replace(b"Acquire = 1", b"Acquire = 0", 1))
     told = json.loads(cli("import grid1.nav -o a.session --update --json").out)

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cryoscout.cli import report
 from cryoscout.perception import Classifier, settings
 from cryoscout.perception.from_session import fitted_holes, session_crops
 from cryoscout.session.store import SessionStore
@@ -211,6 +212,7 @@ def test_holes_of_another_session_with_the_same_ids_were_not_fitted_to(cli, tiny
     assert not fitted_holes(classifier, others).any()
 
 
+@pytest.mark.slow
 def test_the_report_judges_predictions_without_what_the_classifier_learned(cli, tiny, tmp_path):
     cli("predict tiny.session mine --context none")
     assert cli("report tiny.session -o a.html --policies index --starts 2 --classifier mine").code == 0
@@ -219,6 +221,9 @@ def test_the_report_judges_predictions_without_what_the_classifier_learned(cli, 
     assert f"{80 - fitted} holes with a result" in page
     assert f"{fitted} holes that a classifier was fitted to are left out" in page
     assert "What the holes look like" in page
+
+
+def test_a_classifier_without_hole_images_is_refused(cli, tiny):
     answer = cli("report y1 -o b.html --classifier mine")
     assert answer.code == 2
     assert "--classifier must go with a session that has hole images. Got y1 instead" in answer.err
@@ -230,6 +235,13 @@ def test_damaged_images_do_not_stop_a_report(cli, tiny, tmp_path):
     files[0].write_bytes(files[0].read_bytes()[:50])
     assert cli("report tiny.session -o a.html --policies index --starts 2").code == 0
     assert "12 holes have an image that cannot be used" in (tmp_path / "a.html").read_text()
+
+
+def test_where_images_are_gone_a_report_has_none_and_says_so(tiny, capfd):
+    for file in (tiny / "images").iterdir():
+        file.unlink()
+    assert report._images_of(str(tiny), load(tiny), []) == (None, None)
+    assert "No hole images in the report" in capfd.readouterr().err
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pandas as pd
 import pytest
 from test_assemble import exposure, hole, outcomes, places, results
@@ -14,10 +16,18 @@ BEFORE = places(HOLES, [exposure("e1", "h1", 1)])
 LATER = places(HOLES, [exposure("e1", "h1", 1), exposure("e2", "h2", 2, stage_x_um=7.0)], results={"e2": 3.5})
 
 
-@pytest.fixture
-def store(tmp_path):
-    with SessionStore.create(tmp_path / "run.session") as store:
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory):
+    """A session in a store, to be copied."""
+    folder = tmp_path_factory.mktemp("made") / "run.session"
+    with SessionStore.create(folder) as store:
         store.save_import(assemble([BEFORE]).session, "run")
+    return folder
+
+
+@pytest.fixture
+def store(made_once, tmp_path):
+    with SessionStore.open(shutil.copytree(made_once, tmp_path / "run.session")) as store:
         yield store
 
 

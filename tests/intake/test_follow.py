@@ -109,7 +109,9 @@ def follow_and_read_again(live, made, random_, batch):
     [
         pytest.param({"is_named": True}, marks=pytest.mark.slow),
         pytest.param({"has_session": False, "shots": 3}, marks=pytest.mark.slow),
-        {"has_session": False, "has_squares": False, "shots": 2, "exposures": 5},
+        pytest.param(
+            {"has_session": False, "has_squares": False, "shots": 2, "exposures": 5}, marks=pytest.mark.slow
+        ),
     ],
     ids=["named-before", "shots-not-declared", "holes-not-listed"],
 )

@@ -101,6 +101,7 @@ def test_of_a_table_that_grows_only_the_new_rows_are_read(tmp_path, monkeypatch)
     assert set(runs["source"]) == {live.star.name}
 
 
+@pytest.mark.slow
 def test_a_table_that_is_written_anew_says_other_results(tmp_path):
     live, followed, sources, place, again_place = begun(tmp_path)
     keys = exposures_to_come(live)[:2]
@@ -165,7 +166,6 @@ def test_of_a_folder_of_results_the_new_files_are_read(tmp_path):
     assert loaded(place)[1] == loaded(again_place)[1]
 
 
-@pytest.mark.slow
 def test_sources_of_another_kind_are_read_as_a_whole_each_time(tmp_path):
     table = tmp_path / "site.csv"
     table.write_text("micrograph,resolution\nx,3.0\n")

@@ -37,7 +37,7 @@ def simulated():
     return to_session(simulate_tables(settings, seed=3), "run")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stored_once(tmp_path_factory, simulated):
     """A session of which nothing is imaged yet, to be copied."""
     folder = tmp_path_factory.mktemp("stored") / "run.session"

@@ -74,14 +74,20 @@ def test_a_result_changes_the_advice_and_sending_it_again_changes_nothing(client
         pytest.param(
             {"author": "  ", "hole_id": "h001", "ctf_max_res_angstrom": 3.5}, 422, marks=pytest.mark.slow
         ),
-        ({"author": "t", "hole_id": "h001", "ctf_max_res_angstrom": False}, 422),
+        pytest.param(
+            {"author": "t", "hole_id": "h001", "ctf_max_res_angstrom": False}, 422, marks=pytest.mark.slow
+        ),
         pytest.param(
             {"author": "t", "hole_id": "h001", "ctf_max_res_angstrom": 0}, 422, marks=pytest.mark.slow
         ),
         pytest.param(
             {"author": "t", "hole_id": "h001", "ctf_max_res_angstrom": "3.5"}, 422, marks=pytest.mark.slow
         ),
-        ({"author": "t", "hole_id": "h001", "ctf_max_res_angstrom": 3.5, "more": 1}, 422),
+        pytest.param(
+            {"author": "t", "hole_id": "h001", "ctf_max_res_angstrom": 3.5, "more": 1},
+            422,
+            marks=pytest.mark.slow,
+        ),
         ({"author": "t", "hole_id": "h001"}, 400),  # a result that is not there is not sent
         pytest.param(
             {"author": "t", "hole_id": "h001", "ctf_max_res_angstrom": 3.5, "failed": True},
@@ -94,7 +100,7 @@ def test_a_result_changes_the_advice_and_sending_it_again_changes_nothing(client
             400,
             marks=pytest.mark.slow,
         ),
-        ({"author": "t", "ctf_max_res_angstrom": 3.5}, 400),
+        pytest.param({"author": "t", "ctf_max_res_angstrom": 3.5}, 400, marks=pytest.mark.slow),
     ],
 )
 def test_a_bad_outcome_is_one_clear_problem_and_nothing_is_written(client, body, status):

@@ -46,10 +46,18 @@ def path(tmp_path):
     return tmp_path / "small.session"
 
 
-@pytest.fixture
-def store(path):
-    with SessionStore.create(path) as store:
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory):
+    """The small session in a store, to be copied."""
+    folder = tmp_path_factory.mktemp("made") / "small.session"
+    with SessionStore.create(folder) as store:
         store.save_import(small_session(), "by hand")
+    return folder
+
+
+@pytest.fixture
+def store(made_once, path):
+    with SessionStore.open(shutil.copytree(made_once, path)) as store:
         yield store
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -40,10 +41,18 @@ def session(holes="h1 h2", patches="p1 p1", exposures=(("e1", "h1", NAN),), shot
     )  # fmt: skip
 
 
-@pytest.fixture
-def store(tmp_path):
-    with SessionStore.create(tmp_path / "run.session") as store:
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory):
+    """The session in a store, to be copied."""
+    folder = tmp_path_factory.mktemp("made") / "run.session"
+    with SessionStore.create(folder) as store:
         store.save_import(session(), "first", files={"/data/run": {"a.xml": (1, 2), "b.xml": (3, 4)}})
+    return folder
+
+
+@pytest.fixture
+def store(made_once, tmp_path):
+    with SessionStore.open(shutil.copytree(made_once, tmp_path / "run.session")) as store:
         yield store
 
 
