@@ -20,6 +20,7 @@ from cryoscout.routing.policies.base import Policy
 from cryoscout.routing.policies.price import PricePlan
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.replay import Truth, replay
+from examples import slow_but
 from jitter import jitter_results_of, jittered
 
 QUICK: dict[str, dict[str, object]] = {"genetic": {"evaluations": 60}, "annealing": {"evaluations": 60}}
@@ -33,6 +34,8 @@ P_GOOD = {
 """Predictions that are equal, sums of which are equal, and which lie where labels and tenths change."""
 
 JITTERS = 100
+FEW = JITTERS // 16
+"""In every run: a tie that hangs on the last bits is broken by one in two."""
 
 
 def tied_problem(kind: str) -> RoutingProblem:
@@ -66,31 +69,33 @@ def jitter_scores(monkeypatch: pytest.MonkeyPatch, jitter: int) -> None:
     jitter_results_of(monkeypatch, NumpyNetwork, "scores", rng)
 
 
+@pytest.mark.parametrize("jitters", slow_but([JITTERS // 4], [JITTERS // 4, JITTERS]))
 @pytest.mark.parametrize("kind", P_GOOD)
 @pytest.mark.parametrize("name", [*policy_names(), "price"])
 def test_a_whole_route_is_the_same_under_jitter(
-    monkeypatch: pytest.MonkeyPatch, name: str, kind: str
+    monkeypatch: pytest.MonkeyPatch, name: str, kind: str, jitters: int
 ) -> None:
     problem = tied_problem(kind)
     plain = plan_route(problem, made(name), NOWHERE, seed=4).route.tolist()
     assert len(plain) >= 3
-    for jitter in range(JITTERS if name in policy_names() else JITTERS // 4):
+    for jitter in range(jitters if name in policy_names() else jitters // 4):
         with monkeypatch.context() as noise:
             jitter_scores(noise, jitter)
             route = plan_route(with_jitter(problem, jitter), made(name), NOWHERE, seed=4).route.tolist()
         assert route == plain, f"jitter {jitter}"
 
 
+@pytest.mark.parametrize("jitters", slow_but([FEW], [FEW, JITTERS // 4]))
 @pytest.mark.parametrize("kind", P_GOOD)
 @pytest.mark.parametrize("name", ["adaptive", "adaptive-trust", "dqn-y1", "price"])
 def test_a_route_that_results_change_is_the_same_under_jitter(
-    monkeypatch: pytest.MonkeyPatch, name: str, kind: str
+    monkeypatch: pytest.MonkeyPatch, name: str, kind: str, jitters: int
 ) -> None:
     """The outcomes repeat from grid to grid, so that what is learned is tied too."""
     problem = tied_problem(kind)
     truth = Truth(np.tile([1.0, 0, 1, 0, 0, 1], 6), np.ones(36, dtype=bool))
     plain = replay(problem, truth, made(name), [7], seed=4)[0].route.tolist()
-    for jitter in range(JITTERS // 4):
+    for jitter in range(jitters):
         with monkeypatch.context() as noise:
             jitter_scores(noise, jitter)
             route = replay(with_jitter(problem, jitter), truth, made(name), [7], seed=4)[0].route.tolist()
@@ -106,9 +111,10 @@ def lists_of(work_list: WorkList) -> tuple[object, ...]:
     return in_csv, in_html, in_json, told["interval_50"], told["interval_80"], told["switches"]
 
 
+@pytest.mark.parametrize("jitters", slow_but([FEW], [FEW, JITTERS // 4]))
 @pytest.mark.parametrize("kind", P_GOOD)
 def test_a_work_list_is_the_same_in_every_form_under_jitter(
-    monkeypatch: pytest.MonkeyPatch, kind: str
+    monkeypatch: pytest.MonkeyPatch, kind: str, jitters: int
 ) -> None:
     problem = tied_problem(kind)
     names = PlaceNames(
@@ -127,7 +133,7 @@ def test_a_work_list_is_the_same_in_every_form_under_jitter(
         )
 
     plain = listed(problem)
-    for jitter in range(JITTERS // 4):
+    for jitter in range(jitters):
         with monkeypatch.context() as noise:
             jitter_scores(noise, jitter)
             assert listed(with_jitter(problem, jitter)) == plain, f"jitter {jitter}"

@@ -16,6 +16,7 @@ from cryoscout.belief.stage_belief import SMOOTHNESS, StageBelief, field_varianc
 from cryoscout.belief.stage_field import matern
 from cryoscout.belief.stage_pieces import StagePieces
 from cryoscout.core.hole_tree import HoleTree
+from examples import share
 
 EFFECTS = EffectVariances(patch=0.5, square=0.6, grid=0.8)
 FIELDS = FieldVariances(
@@ -109,7 +110,7 @@ def test_few_results_agree_with_the_exact_posterior() -> None:
         assert belief.p_good()[hole] == pytest.approx(exact, abs=0.01), hole
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=share(20), deadline=None)
 @given(st.integers(0, 1000))
 def test_the_order_of_results_does_not_matter(seed: int) -> None:
     holes, good, shots = results(seed)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import log_expit
 
 from cryoscout.belief.hole_results import site_of, tilted
+from examples import share
 
 
 def by_many_points(mean, variance, location, good, bad):
@@ -32,7 +33,7 @@ def one_hole(mean, variance, location, good, bad):
     return mean, variance, np.array([location]), np.array([good]), np.array([bad])
 
 
-@settings(max_examples=60)
+@settings(max_examples=share(60))
 @given(
     mean=st.floats(-4.0, 4.0),
     variance=st.floats(0.01, 20.0),

@@ -9,6 +9,7 @@ from scipy.special import expit
 from cryoscout.belief.effects import EffectBelief, EffectVariances, location_of
 from cryoscout.belief.mixture import ASSUMPTIONS, Assumption, MixtureBelief
 from cryoscout.core.hole_tree import HoleTree
+from examples import share
 
 VARIANCES = EffectVariances(patch=0.5, square=0.1, grid=0.1)
 N_PATCHES, HOLES_EACH = 12, 10
@@ -84,7 +85,7 @@ def test_a_classifier_that_promises_too_much_is_believed_less(tree, patch_of_hol
     assert error[0] < 0.8 * error[1]
 
 
-@settings(max_examples=15)
+@settings(max_examples=share(30))
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.sampled_from([1, 5]))
 def test_results_in_any_order_one_by_one_or_at_once_give_the_same_belief(seed, n_results, shots):
     p, rng = _p_good(seed), np.random.default_rng(seed)

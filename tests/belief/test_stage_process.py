@@ -21,6 +21,7 @@ from cryoscout.belief.stage_process import (
     fit_stage_process,
 )
 from cryoscout.core.errors import InputError, UnknownNameError
+from examples import share
 
 WEIGHTS = {"intercept": -0.3, "score": 0.8, "patch": 0.2, "square": -0.1, "grid": 0.1}
 NO_EFFECTS = EffectVariances(patch=0.0, square=0.0, grid=0.0)
@@ -142,7 +143,7 @@ def test_with_every_variance_zero_the_labels_change_nothing(session):
     np.testing.assert_allclose(model.p_good(*session.arguments), expit(location), atol=1e-12)
 
 
-@settings(max_examples=10)
+@settings(max_examples=share(20))
 @given(st.integers(0, 1000), st.floats(-np.pi, np.pi), st.floats(-500.0, 500.0))
 def test_order_origin_and_rotation_do_not_matter(seed, angle, shift_um):
     session = make_session(seed, holes_per_patch=6)
@@ -282,7 +283,7 @@ def test_holes_are_predicted_the_same_in_one_piece_and_in_many(monkeypatch, labe
     np.testing.assert_allclose(fitted.p_good(*labelled.arguments), whole, atol=1e-12)
 
 
-@settings(max_examples=15)
+@settings(max_examples=share(30))
 @given(st.integers(0, 1000), st.integers(2, 12), st.sampled_from(["separable", "by chance"]))
 def test_a_handful_of_labels_is_enough_for_a_finite_prediction(seed, labels_given, kind):
     session = make_session(seed, holes_per_patch=6, unlabelled=0.0)

@@ -27,6 +27,7 @@ from cryoscout.routing.problem import NOWHERE, RoutingProblem
 from cryoscout.routing.replay import ReplayResult, Truth, replay
 from cryoscout.routing.reward import REWARDS, reward_named
 from cryoscout.routing.time_model import PRESETS, TimeModel
+from examples import share
 
 OVERHEADS = PRESETS["cryorl"].model_copy(
     update={"name": "overheads", "setup_min": 7.0, "per_square_overhead_min": 3.0, "extra_shot_min": 0.5}
@@ -58,7 +59,7 @@ def replayed(session: TrainingSession, start: int, holes: list[int], reward: str
 
 
 @pytest.mark.parametrize("reward", REWARDS)
-@settings(max_examples=40)
+@settings(max_examples=share(40))
 @given(seed=st.integers(0, 2**32 - 1), shots=st.sampled_from([1, 2]))
 def test_minutes_good_reward_and_end_are_those_of_replay_for_several_sessions_at_once(
     reward: str, seed: int, shots: int

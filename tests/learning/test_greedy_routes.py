@@ -26,9 +26,10 @@ from cryoscout.learning.weights import PolicyFile
 from cryoscout.routing.elimination import eliminated_holes
 from cryoscout.routing.replay import replay
 from cryoscout.routing.time_model import PRESETS
+from examples import share
 
 
-@settings(max_examples=50)
+@settings(max_examples=share(50))
 @given(
     seed=st.integers(0, 2**32 - 1),
     view=st.sampled_from(VIEWS),
@@ -59,7 +60,7 @@ def test_greedy_routes_are_those_of_a_replay_of_the_policy(
     np.testing.assert_allclose(found.reward, [result.reward for result in results], atol=1e-4)
 
 
-@settings(max_examples=30)
+@settings(max_examples=share(30))
 @given(seed=st.integers(0, 2**32 - 1), candidates=st.sampled_from(["holes", "classes", "dominant"]))
 def test_learned_values_are_the_scores_of_a_policy_that_may_visit_any_hole(
     seed: int, candidates: Candidates

@@ -22,9 +22,10 @@ from cryoscout.learning.held_out import (
 )
 from cryoscout.routing.elimination import eliminated_holes
 from cryoscout.routing.replay import Truth
+from examples import share
 
 
-@settings(max_examples=40)
+@settings(max_examples=share(40))
 @given(seed=st.integers(0, 2**32 - 1), share=st.floats(0.01, 0.99))
 def test_whole_patches_are_held_out_and_nothing_is_lost(seed: int, share: float) -> None:
     rng = np.random.default_rng(seed)

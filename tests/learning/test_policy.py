@@ -26,7 +26,7 @@ from cryoscout.routing.policies.base import STOP, Observation
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
 from cryoscout.routing.replay import replay
 from cryoscout.testing import check_policy, random_problem
-from examples import slow_but
+from examples import share, slow_but
 
 MAY_IMPORT_TORCH = {"a2c", "checkpoint", "networks", "q_learning", "training"}
 
@@ -60,7 +60,7 @@ def test_every_agents_policy_keeps_the_contract(agent: str) -> None:
     check_policy(partial(random_policy, quick(agent, hidden=(8,))), seed=2)
 
 
-@settings(max_examples=60)
+@settings(max_examples=share(60))
 @given(
     seed=st.integers(0, 2**32 - 1),
     crossing=st.sampled_from(["count", "drop"]),

@@ -16,6 +16,7 @@ from cryoscout.learning.batch_env import BatchedRoutes, TrainingSession
 from cryoscout.learning.settings import History, ViewSettings
 from cryoscout.learning.transitions import Batch, VisitBuffer
 from cryoscout.routing.replay import PseudoRewards
+from examples import share
 
 
 @dataclass
@@ -125,7 +126,7 @@ def fractions(session: TrainingSession) -> PseudoRewards:
     return PseudoRewards.of(labels, session.problem.prior_p_good, session.problem.shots)
 
 
-@settings(max_examples=40)
+@settings(max_examples=share(40))
 @given(
     seed=st.integers(0, 2**32 - 1),
     history=st.sampled_from(["visited", "candidate"]),

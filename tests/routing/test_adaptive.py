@@ -21,6 +21,7 @@ from cryoscout.routing.replay import ReplayResult, Truth, replay
 from cryoscout.routing.time_model import PRESETS
 from cryoscout.session.builtin import load_builtin
 from cryoscout.testing import exhaustive_best, random_problem
+from examples import share
 
 NOTHING_SHARED = EffectVariances(patch=0, square=0, grid=0, session=0)
 PATCHES_DIFFER = EffectVariances(patch=4.0, square=0, grid=0, session=0)
@@ -40,7 +41,7 @@ def replayed(
     return replay(problem, truth, policy, [start_hole], seed=0, ctf_delay_min=delay_min)[0]
 
 
-@settings(max_examples=150)
+@settings(max_examples=share(150))
 @given(
     seed=st.integers(0, 2**32 - 1),
     crossing=st.sampled_from(["count", "drop"]),
@@ -228,7 +229,7 @@ def test_it_learns_the_same_from_one_shot_with_either_reset() -> None:
     assert twice[0].route.tolist() == twice[1].route.tolist()
 
 
-@settings(max_examples=60)
+@settings(max_examples=share(60))
 @given(
     seed=st.integers(0, 2**32 - 1),
     n_holes=st.integers(1, 25),

@@ -16,6 +16,7 @@ from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
 from cryoscout.routing.replay import PseudoRewards, Truth
 from cryoscout.routing.time_model import PRESETS, TimeModel
 from cryoscout.testing import exhaustive_best, random_problem
+from examples import share
 
 OVERHEADS = PRESETS["cryorl"].model_copy(
     update={"setup_min": 6.0, "per_square_overhead_min": 2.5, "extra_shot_min": 0.5}
@@ -38,7 +39,7 @@ def exhaustive_bound(problem: RoutingProblem, truth: Truth, start_hole: int) -> 
     )
 
 
-@settings(max_examples=100)
+@settings(max_examples=share(100))
 @given(seed=st.integers(0, 2**32 - 1), crossing=st.sampled_from(["count", "drop"]))
 def test_that_of_pseudo_rewards_is_what_exhaustive_search_finds(seed: int, crossing: Crossing) -> None:
     rng = np.random.default_rng(seed)
@@ -50,7 +51,7 @@ def test_that_of_pseudo_rewards_is_what_exhaustive_search_finds(seed: int, cross
     assert pseudo_reward_bound(problem, rewards, start) == pytest.approx(expected, abs=1e-9)
 
 
-@settings(max_examples=300)
+@settings(max_examples=share(300))
 @given(
     seed=st.integers(0, 2**32 - 1),
     model=st.sampled_from([PRESETS["cryorl"], PRESETS["cryorl-printed"], OVERHEADS]),
@@ -75,7 +76,7 @@ def test_it_is_what_exhaustive_search_finds(
     assert good_holes_bound(problem, truth, start) == exhaustive_bound(problem, truth, start)
 
 
-@settings(max_examples=200)
+@settings(max_examples=share(200))
 @given(seed=st.integers(0, 2**32 - 1), crossing=st.sampled_from(["count", "drop"]))
 def test_with_fitted_minutes_no_route_exceeds_it_and_a_tenth_of_a_minute_per_visit_reaches_it(
     seed: int, crossing: Crossing
@@ -92,7 +93,7 @@ def test_with_fitted_minutes_no_route_exceeds_it_and_a_tenth_of_a_minute_per_vis
     assert bound <= exhaustive_bound(roomier, truth, start)
 
 
-@settings(max_examples=200)
+@settings(max_examples=share(200))
 @given(
     seed=st.integers(0, 2**32 - 1),
     model=st.sampled_from([PRESETS["cryorl"], PRESETS["cryorl-code"], OVERHEADS, FITTED]),

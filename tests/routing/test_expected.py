@@ -17,6 +17,7 @@ from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
 from cryoscout.routing.replay import ReplayResult, Truth, replay
 from cryoscout.routing.time_model import PRESETS, TimeModel
 from cryoscout.testing import exhaustive_best, random_problem
+from examples import share
 
 EXACT = {
     "cryorl": PRESETS["cryorl"],
@@ -55,7 +56,7 @@ def small_problem(
     )
 
 
-@settings(max_examples=300)
+@settings(max_examples=share(300))
 @given(
     seed=st.integers(0, 2**32 - 1),
     model=st.sampled_from(sorted(EXACT)),
@@ -70,7 +71,7 @@ def test_no_route_collects_more_in_expectation(seed: int, model: str, crossing: 
     assert replayed_in_expectation(problem, start).good_found == pytest.approx(best, abs=1e-12)
 
 
-@settings(max_examples=150)
+@settings(max_examples=share(150))
 @given(seed=st.integers(0, 2**32 - 1), crossing=st.sampled_from(["count", "drop"]))
 def test_with_fitted_minutes_the_route_keeps_what_the_plan_promised(seed: int, crossing: Crossing) -> None:
     rng = np.random.default_rng(seed)

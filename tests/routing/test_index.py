@@ -15,6 +15,7 @@ from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
 from cryoscout.routing.replay import Truth, replay
 from cryoscout.routing.time_model import PRESETS, ROUNDING_MIN, TimeModel
 from cryoscout.testing import random_problem
+from examples import share
 
 MODELS = {
     "cryorl": PRESETS["cryorl"],
@@ -77,7 +78,7 @@ def assert_follows_the_rates(problem: RoutingProblem, start_hole: int, route: li
         assert not rates(problem, left, here, used_min)
 
 
-@settings(max_examples=200)
+@settings(max_examples=share(200))
 @given(
     seed=st.integers(0, 2**32 - 1),
     n_holes=st.integers(1, 40),

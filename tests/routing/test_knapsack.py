@@ -24,6 +24,7 @@ from cryoscout.routing.knapsack import (
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
 from cryoscout.routing.time_model import PRESETS, TimeModel
 from cryoscout.testing import exhaustive_best, random_problem
+from examples import share
 
 
 def tiers(*minutes: float, **others: float) -> TimeModel:
@@ -137,7 +138,7 @@ def value_of_plan(problem: RoutingProblem, plan: Plan, values: np.ndarray, here:
 # --- judged by exhaustive search ------------------------------------------------------------------
 
 
-@settings(max_examples=400)
+@settings(max_examples=share(400))
 @given(
     seed=st.integers(0, 2**32 - 1),
     model=st.sampled_from(sorted(EXACT)),
@@ -160,7 +161,7 @@ def test_it_finds_what_exhaustive_search_finds(seed: int, model: str, crossing: 
         assert minutes_of_plan(problem, plan, here) <= left_min + 1e-6
 
 
-@settings(max_examples=300)
+@settings(max_examples=share(300))
 @given(
     seed=st.integers(0, 2**32 - 1),
     model=st.sampled_from(sorted(FITTED)),

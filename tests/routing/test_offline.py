@@ -15,6 +15,7 @@ from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
 from cryoscout.routing.reward import reward_named
 from cryoscout.routing.time_model import PRESETS, TimeModel
 from cryoscout.testing import random_problem
+from examples import share
 
 FITTED = TimeModel(
     name="fitted", same_patch_min=1.5, new_patch_min=3.1, new_square_min=3.1, new_grid_min=3.2, setup_min=1.0
@@ -65,7 +66,7 @@ def slow_best_path(problem: RoutingProblem, start_hole: int) -> list[int]:
     return best
 
 
-@settings(max_examples=40)
+@settings(max_examples=share(40))
 @given(
     seed=st.integers(0, 100_000),
     n_holes=st.integers(1, 11),

@@ -17,7 +17,7 @@ from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
 from cryoscout.routing.replay import Truth, replay
 from cryoscout.routing.time_model import PRESETS, TimeModel
 from cryoscout.testing import check_policy, random_problem
-from examples import slow_but
+from examples import share, slow_but
 
 QUICK: dict[str, dict[str, object]] = {"genetic": {"evaluations": 60}, "annealing": {"evaluations": 60}}
 """Settings that make a policy's search short: its contract does not depend on how long it searches."""
@@ -80,7 +80,7 @@ def test_every_policy_keeps_its_contract_with_other_seeds(name: str, seed: int) 
 
 
 @pytest.mark.parametrize("name", POLICIES)
-@settings(max_examples=40)
+@settings(max_examples=share(40))
 @given(
     seed=st.integers(0, 2**32 - 1),
     n_holes=st.integers(1, 25),

@@ -16,6 +16,7 @@ from cryoscout.routing.policies.base import STOP, AskedHoleByHole, Observation, 
 from cryoscout.routing.problem import NOWHERE, Crossing, RoutingProblem
 from cryoscout.routing.time_model import PRESETS, ROUNDING_MIN, TimeModel
 from cryoscout.testing import random_problem
+from examples import share
 
 MODELS = {
     "cryorl": PRESETS["cryorl"],
@@ -72,7 +73,7 @@ def problem_of_kind(rng: np.random.Generator, kind: str, **others: object) -> Ro
     return replace(problem, prior_p_good=p_good)
 
 
-@settings(max_examples=150)
+@settings(max_examples=share(150))
 @given(
     seed=st.integers(0, 2**32 - 1),
     name=st.sampled_from(["adaptive", "adaptive-trust", "expected", "index"]),

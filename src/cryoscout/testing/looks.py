@@ -172,7 +172,8 @@ class _Run:
     used_min: float
 
 
-def _run(policy: Policy, small: SmallWorld, seed: list[int]) -> _Run:
+def _run(policy: Policy, small: SmallWorld, seed: list[int], most: int | None = None) -> _Run:
+    """The steps of a policy in a world; `most` of them, where no more are asked for."""
     world, truth, start = small.world()
     known = None if start == NOWHERE else float(truth.good[start])
     sight = Sight(world, small.budget_min, start, known, not pays_for_start(policy))
@@ -196,6 +197,8 @@ def _run(policy: Policy, small: SmallWorld, seed: list[int]) -> _Run:
             ]
             run.steps.append(step)
             run.seen.append((sight.square_looked.copy(), by_square))
+            if len(run.steps) == most:
+                return run
             if step == STOP or isinstance(step, Look):
                 break
             course.visit(step)
@@ -252,7 +255,7 @@ def check_looks(
         ]
         for at in looks:
             other = small.otherwise(*run.seen[at], rng)
-            steps = _run(policy_factory(), other, [seed, index]).steps[: at + 1]
+            steps = _run(policy_factory(), other, [seed, index], most=at + 1).steps
             if steps != run.steps[: at + 1]:
                 raise broken(
                     f"it must not see a place before its look: where only unseen places differ it must do "
