@@ -24,7 +24,7 @@ class Drawn:
 class Look:
     """What is drawn. Lengths in px; brightness: film 100, a hole brighter by `contrast`."""
 
-    shape: tuple[int, int] = (420, 460)
+    shape: tuple[int, int] = (330, 360)
     spacing_px: float = 40.0
     aspect: float = 1.0  # second spacing over the first
     rotation_deg: float = 12.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +46,14 @@ def assert_same_weights(one: Classifier, other: Classifier) -> None:
     assert (one.prior, one.slope) == (other.prior, other.slope)
 
 
-@pytest.mark.parametrize("method", UNTOLD)
+@pytest.mark.parametrize("method", slow_but(["fixmatch", "barlow_twins", "regression"], UNTOLD))
 def test_the_plain_training_is_the_one_with_weight_1_and_the_drawn_labels_held_out(method: str) -> None:
     plain = fit(IMAGES, LABELS, method, **SHORT)
     told = fit(IMAGES, LABELS, method, weights=UNREAD, held_out=HELD, **SHORT)
     assert_same_weights(plain, told)
 
 
-@pytest.mark.parametrize("method", slow_but(["supervised", "fixmatch", "pseudo_label"], METHODS))
+@pytest.mark.parametrize("method", slow_but(["supervised"], METHODS))
 def test_every_method_learns_soft_labels_with_weights(method: str) -> None:
     given = {"weights": np.ones(160), "held_out": HELD}
     new, right = textures(150, 7)
@@ -64,7 +65,10 @@ def test_every_method_learns_soft_labels_with_weights(method: str) -> None:
     assert found.notes["held_out_labels"] == int(HELD.sum())
 
 
-@pytest.mark.parametrize("method", METHODS)
+# Each has a loss of its own for soft labels, or for crops without one.
+@pytest.mark.parametrize(
+    "method", slow_but(["supervised", "softmatch", "regression", "pseudo_label"], METHODS)
+)
 def test_sure_soft_labels_teach_what_hard_ones_teach(method: str) -> None:
     given = {"weights": np.where(LABELS < 0, 0.0, 1.0), "held_out": HELD}
     sure = np.where(LABELS[:, None] < 0, 0.5, np.stack([LABELS == 0, LABELS == 1], axis=1))
@@ -75,7 +79,8 @@ def test_sure_soft_labels_teach_what_hard_ones_teach(method: str) -> None:
         np.testing.assert_allclose(array, soft.weights[name], atol=1e-3, err_msg=name)
 
 
-@pytest.mark.parametrize("method", METHODS)
+# One training, several rounds, and one that begins without any label.
+@pytest.mark.parametrize("method", slow_but(["supervised", "iterative_fixmatch", "barlow_twins"], METHODS))
 def test_labels_held_out_by_a_mask_change_no_weight(method: str, tmp_path: Path) -> None:
     """Whole patches, as a session's labels are held out."""
     held = split_by(np.arange(160) // 8, 0.25, np.random.default_rng(0), among=LABELS >= 0)
@@ -90,7 +95,7 @@ def test_labels_held_out_by_a_mask_change_no_weight(method: str, tmp_path: Path)
         np.testing.assert_array_equal(array, networks[1][name])
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", slow_but(["fixmatch", "barlow_twins", "pseudo_label"], METHODS))
 def test_every_method_begins_with_the_given_classifier(method: str) -> None:
     given = {"weights": WEIGHTS, "held_out": HELD} if method == "pseudo_label" else {}
     first = fit(IMAGES, LABELS, method, **SHORT, **{**given, "held_out": HELD})
@@ -147,14 +152,25 @@ def test_a_killed_training_with_all_of_them_goes_on_to_the_same_file(
     assert (folder / CLASSIFIER_FILE).read_bytes() == (tmp_path / "whole" / CLASSIFIER_FILE).read_bytes()
 
 
-@pytest.mark.parametrize("what", ["labels", "weights", "held_out", "start_from", "weights_in_loss"])
-def test_going_on_with_anything_else_told_is_refused(what: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], Classifier]:
+    """The folder of a training with all that can be told, what it was told, and another classifier to begin with."""
+    folder = tmp_path_factory.mktemp("told")
     first = fit(IMAGES, LABELS, "supervised", **{**SMALL, "steps": 2})
     other = fit(IMAGES, LABELS, "supervised", **{**SMALL, "steps": 3})
     given: dict[str, Any] = {
         "labels": SOFT, "weights": WEIGHTS, "held_out": HELD, "start_from": first, **SMALL, "steps": 5
     }  # fmt: skip
-    fit(IMAGES, method="pseudo_label", folder=tmp_path, **given)
+    fit(IMAGES, method="pseudo_label", folder=folder, **given)
+    return folder, given, other
+
+
+@pytest.mark.parametrize("what", ["labels", "weights", "held_out", "start_from", "weights_in_loss"])
+def test_going_on_with_anything_else_told_is_refused(
+    what: str, told: tuple[Path, dict[str, Any], Classifier], tmp_path: Path
+) -> None:
+    made, given, other = told
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     changed = {
         "labels": np.where(LABELS[:, None] < 0, 0.8 * SOFT + 0.1, SOFT),
         "weights": np.where(LABELS < 0, 0.7, 1.0),
@@ -172,10 +188,10 @@ def test_going_on_with_anything_else_told_is_refused(what: str, tmp_path: Path) 
     ("in_loss", "in_sampling", "of_loss", "drawn"),
     # 48 labels of weight 1 and 50 guesses of 1/4: 12.5 of 60.5 draws by weight, 50 of 98 without.
     [
-        (True, True, {1.0, 0.25}, 12.5 / 60.5),
+        pytest.param(True, True, {1.0, 0.25}, 12.5 / 60.5, marks=pytest.mark.slow),
         (True, False, {1.0, 0.25}, 50 / 98),
         (False, True, {1.0}, 12.5 / 60.5),
-        (False, False, {1.0}, 50 / 98),
+        pytest.param(False, False, {1.0}, 50 / 98, marks=pytest.mark.slow),
     ],
 )
 def test_weights_act_in_the_sampling_the_loss_both_or_neither(

@@ -38,6 +38,9 @@ from cryoscout.perception.training import (
 )
 from examples import slow_but
 
+SHORT: dict[str, Any] = {**TINY, "steps": 4, "evaluate_every": 2}
+"""Where it does not matter what is learned."""
+
 
 class KilledError(Exception):
     """Stands for a power cut."""
@@ -56,7 +59,7 @@ def metrics_of(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
-@pytest.mark.parametrize("method", slow_but(["supervised", "fixmatch", "iterative_fixmatch"], METHODS))
+@pytest.mark.parametrize("method", slow_but(["supervised", "fixmatch"], METHODS))
 def test_every_method_tells_two_textures_apart(method: str) -> None:
     images, labels, truth = partly_labelled()
     told, given = told_to(method, truth, labels, 1)
@@ -72,7 +75,7 @@ def test_every_method_tells_two_textures_apart(method: str) -> None:
 @pytest.mark.parametrize(
     "method",
     slow_but(
-        ["iterative_fixmatch", "barlow_twins"],
+        ["barlow_twins"],  # `test_fit_targets` kills iterative_fixmatch
         ["softmatch", "iterative_fixmatch", "barlow_twins", "pseudo_label"],
     ),
 )
@@ -137,25 +140,23 @@ def test_settings_that_were_stored_before_are_read() -> None:
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
     images, labels, _ = partly_labelled()
-    one = fit(images, labels, "supervised", folder=tmp_path, **TINY)
+    one = fit(images, labels, "supervised", folder=tmp_path, **SHORT)
     steps: list[Progress] = []
-    same = fit(images, labels, "supervised", folder=tmp_path, resume=True, progress=steps.append, **TINY)
+    same = fit(images, labels, "supervised", folder=tmp_path, resume=True, progress=steps.append, **SHORT)
     assert steps == []
     np.testing.assert_array_equal(one.predict_proba(images), same.predict_proba(images))
 
 
 def test_same_seed_same_network_and_another_seed_another() -> None:
     images, labels, _ = partly_labelled()
-    one, same, other = (
-        fit(images, labels, seed=seed, **{**TINY, "steps": 10}).raw_proba(images) for seed in (0, 0, 1)
-    )
+    one, same, other = (fit(images, labels, seed=seed, **SHORT).raw_proba(images) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, same)
     assert not np.array_equal(one, other)
 
 
 def test_truth_is_written_down_and_never_learned_from(tmp_path: Path) -> None:
     images, labels, truth = partly_labelled()
-    settings = {**TINY, "tau": 0.5, "steps": 20}
+    settings = {**TINY, "tau": 0.5, "steps": 10, "evaluate_every": 5}
     right = fit(images, labels, truth=truth, folder=tmp_path / "right", **settings)
     wrong = fit(images, labels, truth=1 - truth, folder=tmp_path / "wrong", **settings)
     np.testing.assert_array_equal(right.raw_proba(images), wrong.raw_proba(images))
@@ -163,13 +164,13 @@ def test_truth_is_written_down_and_never_learned_from(tmp_path: Path) -> None:
     for one, other in pairs:
         assert one["mask_rate"] == 1.0
         assert one["pseudo_label_accuracy"] + other["pseudo_label_accuracy"] == pytest.approx(1.0)
-    assert metrics_of(tmp_path / "right")[-1]["step"] == 20
+    assert metrics_of(tmp_path / "right")[-1]["step"] == 10
 
 
 def test_held_out_crops_are_not_trained_on(tmp_path: Path) -> None:
     images, labels, _ = partly_labelled()
     folders = [tmp_path / name for name in ("one", "other")]
-    given = {**TINY, "steps": 10}
+    given = SHORT
     fit(images, labels, folder=folders[0], **given)
     held = np.flatnonzero(drawn_held_out(labels, FitSettings(seed=0)))
     changed = images.copy()
@@ -187,7 +188,7 @@ def test_held_out_crops_are_not_trained_on(tmp_path: Path) -> None:
 
 def test_the_best_on_held_out_labels_is_kept(tmp_path: Path) -> None:
     images, labels, _ = partly_labelled()
-    found = fit(images, labels, "supervised", folder=tmp_path, **TINY)
+    found = fit(images, labels, "supervised", folder=tmp_path, **{**TINY, "steps": 20, "evaluate_every": 5})
     lines = metrics_of(tmp_path)
     best = max(lines, key=lambda line: (line["held_out_accuracy"], -line["held_out_loss"]))
     assert lines[-1]["best_step"] == best["step"]
@@ -198,9 +199,9 @@ def test_a_network_that_gets_worse_is_not_kept(tmp_path: Path, monkeypatch: pyte
     images, labels, _ = partly_labelled()
     losses = iter([1.0, 0.1, 0.5, 0.7])
     monkeypatch.setattr(Regression, "held_out_loss", lambda *_: next(losses))
-    found = fit(images, labels, "regression", folder=tmp_path, **TINY)
-    assert [line["best_step"] for line in metrics_of(tmp_path)] == [10, 20, 20, 20]
-    assert int(found.weights["bn1.num_batches_tracked"]) == 20
+    found = fit(images, labels, "regression", folder=tmp_path, **{**SHORT, "steps": 8})
+    assert [line["best_step"] for line in metrics_of(tmp_path)] == [2, 4, 4, 4]
+    assert int(found.weights["bn1.num_batches_tracked"]) == 4
 
 
 def test_a_loss_that_is_not_a_number_stops_and_keeps_the_checkpoint(
@@ -208,18 +209,19 @@ def test_a_loss_that_is_not_a_number_stops_and_keeps_the_checkpoint(
 ) -> None:
     images, labels, _ = partly_labelled()
     honest = Method.supervised
+    given = {**TINY, "steps": 12, "evaluate_every": 4}
 
     def broken(self: Method, seen: Seen) -> torch.Tensor:
-        return honest(self, seen) * (math.nan if seen.step == 25 else 1.0)
+        return honest(self, seen) * (math.nan if seen.step == 9 else 1.0)
 
     monkeypatch.setattr(Method, "supervised", broken)
-    with pytest.raises(TrainingError, match=r"nan in step 26 .* is kept.*learning_rate"):
-        fit(images, labels, folder=tmp_path, **TINY)
+    with pytest.raises(TrainingError, match=r"nan in step 10 .* is kept.*learning_rate"):
+        fit(images, labels, folder=tmp_path, **given)
     _, header = read_arrays(tmp_path / CHECKPOINT_FILE, "perception checkpoint")
-    assert header["step"] == 20
+    assert header["step"] == 8
     monkeypatch.setattr(Method, "supervised", honest)
-    fit(images, labels, folder=tmp_path, resume=True, **TINY)
-    assert metrics_of(tmp_path)[-1]["step"] == 40
+    fit(images, labels, folder=tmp_path, resume=True, **given)
+    assert metrics_of(tmp_path)[-1]["step"] == 12
 
 
 def test_an_exploding_run_says_so() -> None:
@@ -239,7 +241,7 @@ def test_an_exploding_run_says_so() -> None:
 )
 def test_going_on_with_other_settings_is_refused(change: dict[str, Any], name: str, tmp_path: Path) -> None:
     images, labels, _ = partly_labelled()
-    given = {**TINY, "steps": 10}
+    given = SHORT
     fit(images, labels, folder=tmp_path, **given)
     with pytest.raises(InputError, match=f"Got {name} "):
         fit(images, labels, folder=tmp_path, resume=True, **{**given, **change})
@@ -258,12 +260,12 @@ def brightened(images: torch.Tensor, strength: str, generator: torch.Generator) 
 
 def test_an_own_augmentation_is_kept_by_its_name_and_goes_on(tmp_path: Path) -> None:
     images, labels, _ = partly_labelled()
-    given = {**TINY, "steps": 20}
+    given = {**TINY, "steps": 6, "evaluate_every": 3}
     whole = fit(images, labels, augmentation=darkened, **given)
     assert whole.settings.augmentation == f"own:{__name__}.darkened"
 
     def kill(now: Progress) -> None:
-        if now.step == 15:
+        if now.step == 5:
             raise KilledError
 
     with pytest.raises(KilledError):
@@ -279,17 +281,17 @@ def test_an_own_augmentation_is_kept_by_its_name_and_goes_on(tmp_path: Path) -> 
 def test_each_augmentation_makes_another_network() -> None:
     images, labels, _ = partly_labelled()
     made = [
-        fit(images, labels, augmentation=name, **{**TINY, "steps": 5}).weights["conv1.weight"]
+        fit(images, labels, augmentation=name, **{**TINY, "steps": 1}).weights["conv1.weight"]
         for name in ("hole", "square", "plain", "hole-without-contrast")
     ]
-    default = fit(images, labels, **{**TINY, "steps": 5}).weights["conv1.weight"]
+    default = fit(images, labels, **{**TINY, "steps": 1}).weights["conv1.weight"]
     np.testing.assert_array_equal(made[0], default)
     assert len({weight.tobytes() for weight in made}) == len(made)
 
 
 def test_going_on_with_other_images_is_refused(tmp_path: Path) -> None:
     images, labels, _ = partly_labelled()
-    given = {**TINY, "steps": 10}
+    given = SHORT
     fit(images, labels, folder=tmp_path, **given)
     changed = images.copy()
     changed[0, 0, 0] ^= 1
@@ -299,7 +301,7 @@ def test_going_on_with_other_images_is_refused(tmp_path: Path) -> None:
 
 def test_start_from_begins_with_those_weights() -> None:
     images, labels, _ = partly_labelled()
-    first = fit(images, labels, "supervised", **TINY)
+    first = fit(images, labels, "supervised", **SHORT)
     second = fit(
         images, labels, "supervised", start_from=first, **{**TINY, "steps": 1, "learning_rate": 1e-9}
     )
@@ -391,7 +393,7 @@ def test_softmatch_counts_every_crop_a_little() -> None:
 
 def test_classifier_file_beside_the_checkpoint_is_the_one_returned(tmp_path: Path) -> None:
     images, labels, _ = partly_labelled()
-    found = fit(images, labels, "supervised", folder=tmp_path, **TINY)
+    found = fit(images, labels, "supervised", folder=tmp_path, **SHORT)
     loaded = Classifier.load(tmp_path / CLASSIFIER_FILE)
     np.testing.assert_array_equal(loaded.predict_proba(images), found.predict_proba(images))
 
