@@ -63,6 +63,7 @@ def test_a_folder_in_the_working_folder_needs_no_slash(tmp_path, monkeypatch):
     assert policy_named("greedy").kind == "baseline"
 
 
+@pytest.mark.slow
 def test_a_policy_from_a_file_keeps_the_contract_of_policies(tmp_path):
     write_random_policy(tmp_path / "policy.safetensors")
     check_policy(lambda: policy_named(str(tmp_path / "policy.safetensors")))

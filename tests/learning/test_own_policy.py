@@ -53,9 +53,12 @@ def folder(tmp_path, monkeypatch):
     return place
 
 
+def test_a_class_in_a_file_keeps_the_contract_of_policies(folder):
+    check_policy(lambda: policy_named("own_surest.py:Surest"))
+
+
 @pytest.mark.parametrize("where", ["own_surest:Surest", "own_surest.py:Surest", "./own_surest.py:Surest"])
 def test_a_class_in_a_module_or_file_is_a_policy_like_any_other(folder, where):
-    check_policy(lambda: policy_named(where))
     outcome = replay_session(
         load_session("y1", "val"),
         ReplayRequest(budgets_min=(60.0,), policies=(f"{where}@res50", "greedy"), starts=2),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -47,15 +48,17 @@ def states_of(policy: LearnedPolicy) -> list[np.ndarray]:
     return [array.copy() for array in (states.patch, states.square, states.grid, states.left, states.recent)]
 
 
-@pytest.mark.parametrize("elimination", [True, False])
 @pytest.mark.parametrize(
-    "view", slow_but(VIEWS[::4], VIEWS), ids=lambda view: f"{view.candidates}-{view.labels}-{view.history}"
+    "case",
+    slow_but([(VIEWS[0], True), (VIEWS[8], False)], product(VIEWS, [True, False])),
+    ids=lambda case: f"{case[0].candidates}-{case[0].labels}-{case[0].history}-{case[1]}",
 )
-def test_it_keeps_the_contract_of_policies(view: ViewSettings, elimination: bool) -> None:
+def test_it_keeps_the_contract_of_policies(case: tuple[ViewSettings, bool]) -> None:
+    view, elimination = case
     check_policy(partial(random_policy, quick(view=view, elimination=elimination)), seed=1)
 
 
-@pytest.mark.parametrize("agent", slow_but(["dqn", "rainbow", "a2c"], AGENTS))
+@pytest.mark.parametrize("agent", slow_but(["rainbow"], AGENTS))
 def test_every_agents_policy_keeps_the_contract(agent: str) -> None:
     check_policy(partial(random_policy, quick(agent, hidden=(8,))), seed=2)
 

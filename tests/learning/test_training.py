@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from cryoscout.learning.training import (
 )
 from cryoscout.learning.weights import read_policy
 from cryoscout.routing.time_model import PRESETS
+from examples import slow_but
 
 TRIAL_ROUTES = 4
 """Routes per held-out session and budget: enough to choose an epoch in a test."""
@@ -78,44 +80,58 @@ def train(
     return result_of(folder)
 
 
-@pytest.mark.parametrize("agent", ["dqn", "rainbow", "a2c"])
+Result = tuple[bytes, list[dict[str, object]]]
+Whole = Callable[[LearnSettings], Result]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """The result of an uninterrupted training on `sessions`, trained once for all tests."""
+    known: dict[str, Result] = {}
+
+    def trained(settings: LearnSettings) -> Result:
+        key = settings.model_dump_json()
+        if key not in known:
+            known[key] = train(settings, tmp_path_factory.mktemp("whole"))
+        return known[key]
+
+    return trained
+
+
+@pytest.mark.parametrize("agent", slow_but(["rainbow", "a2c"], ["dqn", "rainbow", "a2c"]))
 def test_the_same_seed_gives_the_same_policy_file_and_metrics_and_another_one_does_not(
-    agent: str, tmp_path: Path
+    agent: str, tmp_path: Path, whole: Whole
 ) -> None:
-    settings = quick(agent, epochs=2)
-    one, other = train(settings, tmp_path / "a"), train(settings, tmp_path / "b")
-    assert one == other
-    assert train(quick(agent, epochs=2, seed=1), tmp_path / "c")[0] != one[0]
-    assert [line["steps"] for line in one[1]] == [120, 240]
+    one = train(quick(agent), tmp_path / "a")
+    assert one == whole(quick(agent))
+    assert (
+        train(quick(agent, epochs=1, seed=1), tmp_path / "b")[0]
+        != train(quick(agent, epochs=1), tmp_path / "c")[0]
+    )
+    assert [line["steps"] for line in one[1]] == [120, 240, 360]
 
 
-# The agents between them cover every part of the state; the others are variants of the first.
-@pytest.mark.parametrize(
-    "agent",
-    [
-        agent if agent in ("dqn", "rainbow", "a2c") else pytest.param(agent, marks=pytest.mark.slow)
-        for agent in AGENTS
-    ],
-)
-def test_a_killed_training_goes_on_to_the_result_of_an_uninterrupted_one(agent: str, tmp_path: Path) -> None:
+# The two between them cover every part of the state; the tests below kill a `dqn`.
+@pytest.mark.parametrize("agent", slow_but(["rainbow", "a2c"], AGENTS))
+def test_a_killed_training_goes_on_to_the_result_of_an_uninterrupted_one(
+    agent: str, tmp_path: Path, whole: Whole
+) -> None:
     settings = quick(agent)
-    whole = train(settings, tmp_path / "whole")
     per_epoch = 120 // 4
     for kill_at in (per_epoch, per_epoch + 1, 2 * (per_epoch + 1) + 5):
         folder = tmp_path / f"killed at {kill_at}"
         with pytest.raises(KilledError):
             train(settings, folder, kill_at=kill_at)
-        assert train(settings, folder, resume=True) == whole
+        assert train(settings, folder, resume=True) == whole(settings)
 
 
-def test_it_can_be_killed_again_and_again(tmp_path: Path) -> None:
+def test_it_can_be_killed_again_and_again(tmp_path: Path, whole: Whole) -> None:
     settings = quick("rainbow")
-    whole = train(settings, tmp_path / "whole")
     for kill_at in (1, 40, 3, 35, 20):
         with pytest.raises(KilledError):
             train(settings, tmp_path / "killed", kill_at=kill_at, resume=True)
-    assert train(settings, tmp_path / "killed", resume=True) == whole
-    assert train(settings, tmp_path / "killed", resume=True) == whole  # nothing is left to do
+    assert train(settings, tmp_path / "killed", resume=True) == whole(settings)
+    assert train(settings, tmp_path / "killed", resume=True) == whole(settings)  # nothing is left to do
 
 
 @pytest.mark.parametrize(
@@ -136,19 +152,18 @@ def test_it_can_be_killed_again_and_again(tmp_path: Path) -> None:
 def test_going_on_is_exact_with_other_settings_too(changes: dict[str, object], tmp_path: Path) -> None:
     settings = quick("prioritized", **changes)
     drawing = [replace(session, draws=True) for session in sessions()]
-    whole = train(settings, tmp_path / "whole", on=drawing)
+    uninterrupted = train(settings, tmp_path / "whole", on=drawing)
     in_the_second_epoch = settings.steps_per_epoch // settings.environments + 6
     with pytest.raises(KilledError):
         train(settings, tmp_path / "killed", kill_at=in_the_second_epoch, on=drawing)
-    assert train(settings, tmp_path / "killed", resume=True, on=drawing) == whole
+    assert train(settings, tmp_path / "killed", resume=True, on=drawing) == uninterrupted
 
 
 @pytest.mark.parametrize("stage", ["_judge", "_log", "_save"])
 def test_killed_between_two_files_of_an_epoch_it_goes_on_all_the_same(
-    stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stage: str, tmp_path: Path, whole: Whole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = quick("dqn")
-    whole = train(settings, tmp_path / "whole")
     original = getattr(Training, stage)
 
     def dies_in_the_second_epoch(self: Training, *args: object) -> object:
@@ -163,7 +178,7 @@ def test_killed_between_two_files_of_an_epoch_it_goes_on_all_the_same(
             train(settings, tmp_path / "killed")
     with (tmp_path / "killed" / METRICS_FILE).open("a") as file:
         file.write('{"half a line')
-    assert train(settings, tmp_path / "killed", resume=True) == whole
+    assert train(settings, tmp_path / "killed", resume=True) == whole(settings)
 
 
 KILLED = """
@@ -196,21 +211,21 @@ def test_after_a_real_kill_a_new_process_goes_on_to_the_same_result(after_steps:
     assert result_of(tmp_path / "killed") == train(quick("rainbow", epochs=4), tmp_path / "whole")
 
 
-@pytest.mark.parametrize("agent", ["dqn", "a2c"])
+@pytest.mark.parametrize("agent", slow_but(["a2c"], ["dqn", "a2c"]))
 def test_auto_goes_on_in_the_precision_that_the_run_began_in(
     agent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = quick(agent, precision="auto")
     monkeypatch.setattr(precision, "computes_in_bfloat16", lambda device: True)
-    whole = train(settings, tmp_path / "whole")
+    uninterrupted = train(settings, tmp_path / "whole")
     with pytest.raises(KilledError):
         train(settings, tmp_path / "killed", kill_at=40)
     monkeypatch.setattr(precision, "computes_in_bfloat16", lambda device: False)  # as on another processor
     with pytest.raises(InputError, match=r"run in float32 to go on from it\. Got precision 'bfloat16'"):
         train(quick(agent, precision="float32"), tmp_path / "killed", resume=True)
-    assert train(settings, tmp_path / "killed", resume=True) == whole
+    assert train(settings, tmp_path / "killed", resume=True) == uninterrupted
     assert read_policy(tmp_path / "killed" / POLICY_FILE).notes["precision"] == "bfloat16"
-    assert train(settings, tmp_path / "other")[0] != whole[0]
+    assert train(settings, tmp_path / "other")[0] != uninterrupted[0]
     assert read_policy(tmp_path / "other" / POLICY_FILE).notes["precision"] == "float32"
 
 
@@ -283,10 +298,9 @@ def test_an_agent_learns_to_prefer_what_is_predicted_good(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("agent", ["dqn", "a2c"])
 def test_a_loss_that_is_not_a_number_ends_the_training_and_keeps_the_policy(
-    agent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    agent: str, tmp_path: Path, whole: Whole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = quick(agent)
-    train(quick(agent, epochs=3), tmp_path / "whole")
     first_epoch: list[bytes] = []
     learner = ActorCritic if agent == "a2c" else QLearner
     update = learner.update
@@ -305,7 +319,7 @@ def test_a_loss_that_is_not_a_number_ends_the_training_and_keeps_the_policy(
         with pytest.raises(TrainingError, match=message):
             train(settings, tmp_path / "run")
     assert (tmp_path / "run" / POLICY_FILE).read_bytes() == first_epoch[0]
-    assert train(settings, tmp_path / "run", resume=True) == result_of(tmp_path / "whole")
+    assert train(settings, tmp_path / "run", resume=True) == whole(settings)
 
 
 def test_a_loss_that_is_not_a_number_is_seen_wherever_it_falls_in_a_step(

@@ -33,7 +33,6 @@ from cryoscout.simulate.images import (
 from cryoscout.simulate.presets import IMAGE_PRESETS
 from cryoscout.simulate.scene import HoleKind, Scene
 from cryoscout.simulate.specimen import look_of_square, specimen_of
-from examples import slow_but
 
 SETTINGS = ImageSettings()
 SHARP = ImageSettings(defocus_blur_nm=0, mtf_blur_px=0, readout_e=0, aim_error_um=0)
@@ -434,7 +433,8 @@ def _found_share(image: np.ndarray, centres: np.ndarray, within_px: float) -> fl
     return float((KDTree(places).query(centres)[0] < within_px).mean())
 
 
-@pytest.mark.parametrize("patch", slow_but([0], [0, 3]))
+@pytest.mark.slow
+@pytest.mark.parametrize("patch", [0, 3])
 def test_find_holes_finds_the_intact_holes_of_a_patch_image(patch):
     scene = small_scene(6, holes=88)
     holes = holes_of_patch(scene, patch)
