@@ -127,6 +127,7 @@ def test_weights_of_which_the_labels_say_nothing_keep_their_prior():
     assert np.diag(model.covariance)[2:] == pytest.approx([0.49] * 3, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_narrow_prior_takes_the_context_away_and_costs_likelihood(simulated, fitted):
     models = [simulated.fit(context_sd=sd) for sd in (1e-4, 0.1)] + [fitted]
     assert [model.context_sd for model in models] == [1e-4, 0.1, 100.0]

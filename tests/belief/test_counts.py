@@ -18,6 +18,7 @@ from cryoscout.belief.counts import (
     nearest_interval,
 )
 from cryoscout.belief.effects import Y1_EFFECTS, Y1_FLAT_EFFECTS, EffectBelief, EffectVariances
+from examples import slow_but
 
 NO_EFFECTS = EffectVariances(patch=0.0, square=0.0, grid=0.0)
 
@@ -156,7 +157,7 @@ def test_the_same_seed_gives_the_same_forecast_and_another_seed_another():
     assert forecasts[0] != forecasts[2]
 
 
-@pytest.mark.parametrize("effects", [Y1_EFFECTS, Y1_FLAT_EFFECTS])
+@pytest.mark.parametrize("effects", slow_but([Y1_FLAT_EFFECTS], [Y1_EFFECTS, Y1_FLAT_EFFECTS]))
 def test_the_truth_lies_in_the_intervals_as_often_as_they_say(effects):
     """Sessions drawn from the model itself; a third of the holes is imaged, the rest is forecast."""
     tree, sessions = make_tree([[2, 2], [3, 1]]), 400

@@ -221,7 +221,7 @@ class ManyShots:
 
 
 @pytest.mark.parametrize(
-    "cases", [pytest.param(40, id="40"), pytest.param(1000, id="1000", marks=pytest.mark.slow)]
+    "cases", [pytest.param(15, id="15"), pytest.param(1000, id="1000", marks=pytest.mark.slow)]
 )
 def test_up_to_30_shots_of_a_hole_give_the_p_good_of_exact_integrals_in_any_order(cases):
     errors = np.array([ManyShots(seed).errors() for seed in range(cases)])

@@ -14,6 +14,7 @@ from cryoscout.core.errors import InputError, UnknownNameError
 from cryoscout.core.hole_tree import HoleTree
 from cryoscout.simulate.settings import SimulationSettings
 from cryoscout.simulate.tables import simulate_tables
+from examples import slow_but
 
 KINDS = ("temperature", "platt", "effects", "stage", "effects+stage")
 
@@ -136,7 +137,10 @@ def test_the_patch_comes_before_the_square_and_the_square_before_the_grid():
     np.testing.assert_allclose(found, [0.9, 0.9, 0.9, 0.3, 0.3, 0.6])
 
 
-def test_labels_that_the_scores_repeat_do_not_teach_that_scores_are_right():
+@pytest.mark.parametrize(
+    "kinds", slow_but([("effects",)], [("effects",), ("effects", "stage", "effects+stage")]), ids="-".join
+)
+def test_labels_that_the_scores_repeat_do_not_teach_that_scores_are_right(kinds):
     tables, arguments = simulated(0)
     score, labels = arguments[0].copy(), arguments[1]
     learned = ~np.isnan(labels) & (np.random.default_rng(0).random(len(labels)) < 0.8)
@@ -149,11 +153,11 @@ def test_labels_that_the_scores_repeat_do_not_teach_that_scores_are_right():
         ("not told", None, labels),
         ("dropped", None, dropped),
     ):
-        for kind in ("effects", "stage", "effects+stage"):
+        for kind in kinds:
             p = predict_given_labels(score, given, *arguments[2:], kind, told).p_good
             scores = score_probabilities(p[held_out], tables.good[held_out], np.random.default_rng(0))
             loss[kind, name] = scores.log_loss
-    for kind in ("effects", "stage", "effects+stage"):
+    for kind in kinds:
         assert loss[kind, "told"] < loss[kind, "not told"] - 0.02, kind
         assert loss[kind, "told"] < loss[kind, "dropped"] - 0.005, kind
     others = ~np.isnan(labels) & ~learned

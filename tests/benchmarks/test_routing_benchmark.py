@@ -21,6 +21,7 @@ def benchmark():
     return module
 
 
+@pytest.mark.slow
 def test_the_integer_programme_and_the_knapsack_agree(benchmark):
     figures = benchmark.knapsack_ratio()
     assert figures["milp_value"] == pytest.approx(figures["knapsack_value"], rel=1e-6)

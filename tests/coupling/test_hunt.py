@@ -19,7 +19,7 @@ from examples import slow_but
 SETTINGS = HuntSettings(floors=3, rooms_per_floor=8, places_per_room=10, room_spread=4.0, feature_noise=2.0)
 
 
-@pytest.mark.parametrize("seeds", slow_but([3], [3, 6]))
+@pytest.mark.parametrize("seeds", slow_but([1], [1, 3, 6]))
 def test_where_rooms_differ_a_movement_cost_makes_the_labels_of_routes_better(
     seeds: int, tmp_path: Path
 ) -> None:

@@ -143,6 +143,7 @@ def test_half_a_specification_is_refused(spec):
         policy_and_prediction(spec)
 
 
+@pytest.mark.slow
 def test_no_torch_is_imported_for_a_learned_policy(tmp_path):
     write_random_policy(tmp_path / "policy.safetensors")
     code = (

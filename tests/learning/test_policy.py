@@ -206,6 +206,7 @@ def test_a_hole_without_truth_is_refused_by_the_replay_not_by_the_policy() -> No
 # --- no torch ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_policy_file_is_used_without_torch(tmp_path: Path) -> None:
     trained: LearnSettings = quick("rainbow")
     policy = random_policy(trained)

@@ -22,6 +22,7 @@ from cryoscout.session.model import Session
 from cryoscout.simulate.presets import simulation_named
 from cryoscout.simulate.session import to_session
 from cryoscout.simulate.tables import simulate_tables
+from examples import slow_but
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +53,7 @@ def trained_on(session: TrainingSession, folder: Path, agent: str = "dqn") -> tu
     return (folder / POLICY_FILE).read_bytes(), [line.split('"seconds"')[0] for line in lines]
 
 
-@pytest.mark.parametrize("agent", ["dqn", "a2c"])
+@pytest.mark.parametrize("agent", slow_but(["a2c"], ["dqn", "a2c"]))
 def test_no_outcome_without_a_label_is_ever_seen(agent: str, small: Session, tmp_path: Path) -> None:
     labelled = np.random.default_rng(0).random(small.n_holes) < 0.3
     hidden = np.flatnonzero(~labelled[small.exposures["hole_id"].map(small.hole_index).to_numpy()])
@@ -126,7 +127,7 @@ def test_nothing_is_judged_on_pseudo_rewards() -> None:
         good_holes_bound(session.problem, session.truth, 0)
 
 
-@pytest.mark.parametrize("agent", ["dqn", "rainbow", "a2c"])
+@pytest.mark.parametrize("agent", slow_but(["dqn"], ["dqn", "rainbow", "a2c"]))
 def test_a_killed_training_on_them_goes_on_to_the_same_policy(agent: str, tmp_path: Path) -> None:
     session = guessed(random_session(np.random.default_rng(4), 40))
     whole = trained_on(session, tmp_path / "whole", agent)

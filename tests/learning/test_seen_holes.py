@@ -35,13 +35,13 @@ def policy(**notes: object) -> LearnedPolicy:
 @pytest.mark.parametrize(
     ("trained", "judged", "is_seen"),
     [
-        (("y1", "train"), ("y1", "train"), True),
+        pytest.param(("y1", "train"), ("y1", "train"), True, marks=pytest.mark.slow),
         (("y1", "train"), ("y1", "val"), False),
-        (("y1", "train"), ("y1", "all"), True),
+        pytest.param(("y1", "train"), ("y1", "all"), True, marks=pytest.mark.slow),
         (("y1", "all"), ("y1", "val"), True),
-        (("y1", "train"), ("y1-2022", "val"), True),
+        pytest.param(("y1", "train"), ("y1-2022", "val"), True, marks=pytest.mark.slow),
         (("y1-2022", "train"), ("y1", "val"), True),
-        (("y1-2022", "train"), ("y1-2022", "val"), False),
+        pytest.param(("y1-2022", "train"), ("y1-2022", "val"), False, marks=pytest.mark.slow),
     ],
 )
 def test_built_in_splits_overlap_by_the_holes_they_share(trained, judged, is_seen):

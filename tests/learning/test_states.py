@@ -28,7 +28,7 @@ from cryoscout.learning.states import FULL_PATCH, empty_states, look, start_rout
 from cryoscout.learning.tables import route_tables
 from cryoscout.routing.problem import RoutingProblem
 from cryoscout.routing.replay import Truth
-from examples import share
+from examples import share, slow_but
 
 
 def assert_sees_what_the_reference_sees(routes: BatchedRoutes, route: int, slow: SlowState) -> None:
@@ -40,7 +40,12 @@ def assert_sees_what_the_reference_sees(routes: BatchedRoutes, route: int, slow:
         np.testing.assert_allclose(row, slow.inputs(int(hole)), atol=2e-6)
 
 
-@pytest.mark.parametrize("view", VIEWS, ids=lambda view: f"{view.candidates}-{view.labels}-{view.history}")
+# Every candidate, label and history once; the pairs of them in `make test-slow`.
+@pytest.mark.parametrize(
+    "view",
+    slow_but([VIEWS[0], VIEWS[7], VIEWS[9]], VIEWS),
+    ids=lambda view: f"{view.candidates}-{view.labels}-{view.history}",
+)
 @settings(max_examples=share(20))
 @given(
     seed=st.integers(0, 2**32 - 1),

@@ -47,6 +47,7 @@ def test_the_best_policy_is_the_one_found_by_hand() -> None:
     assert best_expected(sure) == pytest.approx(0.5 * 3 + 0.5 * 0.5 * 1, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_explore_comes_near_the_best_policy_on_a_few_trees() -> None:
     (share,) = shares_of_the_best(4, AS_SHIPPED)
     assert share >= SHARE

@@ -24,6 +24,7 @@ from cryoscout.simulate.presets import simulation_named
 from cryoscout.simulate.session import to_session
 from cryoscout.simulate.tables import simulate_tables
 from cryoscout.testing import random_problem
+from examples import slow_but
 
 
 def model_of(tiers_min: np.ndarray) -> TimeModel:
@@ -155,65 +156,72 @@ def lacking_in_plan(problem: RoutingProblem, here: int, best: float) -> float:
     return best - float(problem.expected_good()[route].sum())
 
 
-def test_the_plans_of_400_small_trees_are_the_best_sets() -> None:
-    for seed in range(400):
+@pytest.mark.parametrize("trees", slow_but([80], [80, 400]))
+def test_the_plans_of_small_trees_are_the_best_sets(trees: int) -> None:
+    for seed in range(trees):
         problem = small_problem(seed)
         here = start_of(problem, seed)
         best = best_of_all_sets(problem, problem.expected_good(), here)
         assert lacking_in_plan(problem, here, best) <= 1e-9, seed
 
 
-def test_the_plans_of_larger_trees_are_the_best_sets() -> None:
+@pytest.mark.parametrize("trees", slow_but([20], [20, 100]))
+def test_the_plans_of_larger_trees_are_the_best_sets(trees: int) -> None:
     """The budget is what some set just fills, which is the worst for minutes that are rounded."""
-    for seed in range(100):
+    for seed in range(trees):
         problem = larger_problem(seed)
         here = start_of(problem, seed)
         best = best_by_counts(problem, problem.expected_good(), here)
         assert lacking_in_plan(problem, here, best) <= 1e-9, seed
 
 
+@pytest.mark.parametrize("trees", slow_but([20], [20, 100]))
 def test_plans_of_too_many_holes_for_a_second_try_lack_half_a_per_cent_or_a_visit(
-    monkeypatch: pytest.MonkeyPatch,
+    trees: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Minutes are then rounded up alone, as for a session of very many holes."""
     monkeypatch.setattr(knapsack, "_FEW_STATES", 0)
-    lacking = np.zeros(100)
-    for seed in range(100):
+    lacking = np.zeros(trees)
+    for seed in range(trees):
         problem = larger_problem(seed)
         here, values = start_of(problem, seed), problem.expected_good()
         best = best_by_counts(problem, values, here)
         lacking[seed] = lacking_in_plan(problem, here, best)
         assert lacking[seed] <= max(0.005 * best, values.max())
-    print(f"{(lacking <= 1e-9).sum()} of 100 plans are the best set, at most {lacking.max():.2f} less")  # noqa: T201
-    assert (lacking <= 1e-9).sum() >= 95
+    print(f"{(lacking <= 1e-9).sum()} of {trees} plans are the best set, at most {lacking.max():.2f} less")  # noqa: T201
+    assert (lacking <= 1e-9).sum() >= 0.95 * trees
 
 
-def test_the_bound_of_400_small_trees_is_the_best_set_and_never_below_it() -> None:
-    above = np.zeros(400)
-    for seed in range(400):
+@pytest.mark.parametrize("trees", slow_but([80], [80, 400]))
+def test_the_bound_of_small_trees_is_the_best_set_and_never_below_it(trees: int) -> None:
+    above = np.zeros(trees)
+    for seed in range(trees):
         problem, rng = small_problem(seed), np.random.default_rng(seed)
         here = int(rng.integers(NOWHERE, problem.n_holes))
         good = rng.integers(0, 2, problem.n_holes).astype(np.float64)
         bound = good_holes_bound(problem, Truth(good, np.ones(problem.n_holes, dtype=bool)), here)
         above[seed] = bound - best_of_all_sets(problem, good, here)
-    print(f"{(np.abs(above) <= 1e-9).sum()} of 400 bounds are the best set")  # noqa: T201
+    print(f"{(np.abs(above) <= 1e-9).sum()} of {trees} bounds are the best set")  # noqa: T201
     assert above.min() >= -1e-9
     assert above.max() <= 1.0 + 1e-9
-    assert (above <= 1e-9).sum() >= 399
+    assert (above <= 1e-9).sum() >= trees - 1
 
 
-def test_the_bound_of_larger_trees_is_at_most_half_a_per_cent_or_one_micrograph_above_the_best_set() -> None:
-    above = np.zeros(100)
-    for seed in range(100):
+@pytest.mark.parametrize("trees", slow_but([20], [20, 100]))
+def test_the_bound_of_larger_trees_is_at_most_half_a_per_cent_or_one_micrograph_above_the_best_set(
+    trees: int,
+) -> None:
+    above = np.zeros(trees)
+    for seed in range(trees):
         problem, rng = larger_problem(seed), np.random.default_rng(seed)
         here = int(rng.integers(NOWHERE, problem.n_holes))
         good = rng.binomial(1, problem.prior_p_good).astype(np.float64)
         bound = good_holes_bound(problem, Truth(good, np.ones(problem.n_holes, dtype=bool)), here)
         above[seed] = bound - best_by_counts(problem, good, here)
-    print(f"{(np.abs(above) <= 1e-9).sum()} of 100 bounds are the best set")  # noqa: T201
+    print(f"{(np.abs(above) <= 1e-9).sum()} of {trees} bounds are the best set")  # noqa: T201
     assert above.min() >= -1e-9
     assert above.max() <= 1.0 + 1e-9
-    assert (above <= 1e-9).sum() >= 95
+    assert (above <= 1e-9).sum() >= 0.95 * trees
 
 
 @given(tiers=st.lists(st.floats(0.05, 10.0), min_size=4, max_size=4))

@@ -16,6 +16,7 @@ from cryoscout.routing.problem import RoutingProblem
 from cryoscout.routing.replay import Truth, replay
 from cryoscout.routing.time_model import PRESETS, TimeModel
 from cryoscout.testing import random_problem
+from examples import slow_but
 
 SKETCHED = PRESETS["y1-looks-as-sketched"]
 EVEN = TimeModel(
@@ -106,7 +107,7 @@ def test_no_policy_finds_more_than_the_charged_bound(name: str, seed: int) -> No
         assert result.visited == 0 or result.minutes[-1] <= 40.0 + 1e-6
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", slow_but([1, 3], range(8)))
 def test_explore_takes_the_routes_of_adaptive_when_everything_is_seen(seed: int) -> None:
     rng = np.random.default_rng([seed, 5])
     problem = random_problem(rng, 30, time_model=SKETCHED, crossing="drop" if seed % 2 else "count")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cryoscout.learning import held_out
 from cryoscout.learning.weights import read_policy
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "train_shipped_policy.py"
@@ -22,11 +23,12 @@ def script():
 
 @pytest.fixture
 def short(script, tmp_path, monkeypatch):
-    """The same with one epoch of 150 visits, written elsewhere."""
+    """The same with one epoch of 60 visits, judged by four routes and written elsewhere."""
     whole = script.settings()
     monkeypatch.setattr(
-        script, "settings", lambda: whole.model_copy(update={"epochs": 1, "steps_per_epoch": 150})
+        script, "settings", lambda: whole.model_copy(update={"epochs": 1, "steps_per_epoch": 60})
     )
+    monkeypatch.setattr(held_out, "STARTS", 4)
     monkeypatch.setattr(script, "OUTPUT", tmp_path / "data" / "dqn-y1.safetensors")
     return script
 

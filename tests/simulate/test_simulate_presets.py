@@ -67,6 +67,7 @@ def test_daily_can_be_simulated_and_a_grid_fits_on_its_3_mm() -> None:
     assert np.hypot(tables.x_um, tables.y_um).max() < 1500
 
 
+@pytest.mark.slow
 def test_a_million_holes_can_be_simulated() -> None:
     tables = simulate_tables(simulation_named("million"), 0)
     assert tables.n_holes == 1_000_000

@@ -196,7 +196,7 @@ GOOD = {
 }
 
 
-@settings(max_examples=share(200))
+@settings(max_examples=share(100))
 @given(
     changes=st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=8),
     other=VALUES,

@@ -106,8 +106,8 @@ def test_settings_of_fixmatch_reach_its_training(tmp_path: Path) -> None:
     ("case", "rounds"),
     [
         (Case(BELIEF, SHARE), 1),
-        (Case(ROUTE_480, SHARE, "index"), 2),
         *slow(
+            (Case(ROUTE_480, SHARE, "index"), 2),
             (Case(OWN, SHARE), 1),
             (Case(EXACT, SHARE), 1),
             (Case(RANKS, SHARE), 1),
@@ -166,6 +166,7 @@ def test_the_paper_profile_measures_every_cell_of_the_rewards_with_an_agent() ->
     assert not [case for case in quick if case in JUDGED_BY_AGENTS]
 
 
+@pytest.mark.slow
 def test_labels_of_routes_are_measured_on_a_small_session(monkeypatch: pytest.MonkeyPatch) -> None:
     small = scene_named("y3").model_copy(update={"holes": 144, "patches": 24, "squares": 6, "grids": 2})
     monkeypatch.setattr(presets, "scene_named", lambda name: small)

@@ -30,6 +30,7 @@ from cryoscout.study.coupling.ssl2rl_page import figure, text_of
 from cryoscout.study.engine.catalogue import run_study
 from cryoscout.study.engine.runner import Trial, TrialRow
 from cryoscout.study.images.cases import Y1_ICE_IN_Y3, scene_of
+from examples import slow_but
 
 POINTS = {SUPERVISED: 58.0, FIXMATCH: 58.5, OWN: 59.0, BELIEF: 60.5, EXACT: 61.5, ROUTE_480: 59.5}
 
@@ -166,7 +167,7 @@ def _as(trial: Trial, method: str) -> dict[str, Any]:
     return {**trial.parameters, "case": {**trial.parameters["case"], "method": method}}
 
 
-@pytest.mark.parametrize("only", [0, 5, 12])
+@pytest.mark.parametrize("only", slow_but([5], [0, 5, 12]))
 def test_cells_that_were_not_run_are_missing(only: int) -> None:
     found = Found(rows(only))
     assert "missing" in text_of(found, "quick")

@@ -83,16 +83,24 @@ def test_trials_are_one_per_case_and_seed_and_whole_columns_come_first():
     assert OTHER_SEEDS >= 3
 
 
-def test_the_page_says_which_aims_are_reached():
+def test_the_page_says_which_aims_are_reached(monkeypatch):
     reached = page(_rows({"supervised": 0.55, "fixmatch": 0.60, "align": 0.62, FULL: 0.64}), "quick")
     assert "`align`) above FixMatch by 1 point at 10 % | +2.00 [+2.00, +2.00] | yes |" in reached.markdown
     assert "above `full` without | +1.00 [+1.00, +1.00] | yes |" in reached.markdown
+    monkeypatch.setattr("cryoscout.study.images.figure.figure", lambda *_: b"")
     missed = page(_rows({"supervised": 0.61, "fixmatch": 0.60, FULL: 0.70}), "quick")
     assert "FixMatch above supervised at 10% | -1.00 [-1.00, -1.00] | no |" in missed.markdown
     assert "above FixMatch by 1 point at 10 % | +0.00 [+0.00, +0.00] | no |" in missed.markdown
     assert reached.figure_png.startswith(b"\x89PNG")
 
 
+@pytest.fixture
+def no_figure(monkeypatch):
+    """A page whose figure is not drawn: `test_the_page_says_which_aims_are_reached` draws it."""
+    monkeypatch.setattr("cryoscout.study.images.figure.figure", lambda *_: b"")
+
+
+@pytest.mark.usefixtures("no_figure")
 def test_the_page_names_what_is_not_calibrated():
     rows = _rows({})
     for row in rows:
@@ -104,6 +112,7 @@ def test_the_page_names_what_is_not_calibrated():
     assert "| y3, other squares | 6 of 6 |  |" in told
 
 
+@pytest.mark.usefixtures("no_figure")
 def test_every_row_has_the_keys_and_the_belief_is_a_row_of_its_own():
     rows = page(_rows({}), "quick").rows
     assert all(set(row) >= ROW_KEYS for row in rows)
@@ -114,6 +123,7 @@ def test_every_row_has_the_keys_and_the_belief_is_a_row_of_its_own():
     assert belief["accuracy_mean"] == pytest.approx(0.632)
 
 
+@pytest.mark.usefixtures("no_figure")
 def test_what_failed_is_missing_and_differences_use_the_seeds_that_both_have():
     rows = _rows({"fixmatch": 0.62}, lambda case, seed: case == COLUMN[1] and seed > 1)
     found = Found(rows)
@@ -126,7 +136,7 @@ def test_what_failed_is_missing_and_differences_use_the_seeds_that_both_have():
 
 
 @pytest.fixture
-def small(monkeypatch):
+def small(monkeypatch, no_figure):
     """A session of 300 holes whose good crops are brighter, and trainings of moments."""
     settings = SCENE_PRESETS["y1-sim"].model_copy(
         update={"holes": 300, "patches": 20, "squares": 8, "grids": 2}
@@ -144,8 +154,15 @@ def small(monkeypatch):
     return crops
 
 
-@pytest.mark.parametrize("method", ["iterative-fixmatch", FULL])
-@pytest.mark.parametrize("split", ["patch", "square"])
+@pytest.mark.parametrize(
+    ("method", "split"),
+    [
+        ("iterative-fixmatch", "square"),
+        (FULL, "patch"),
+        pytest.param("iterative-fixmatch", "patch", marks=pytest.mark.slow),
+        pytest.param(FULL, "square", marks=pytest.mark.slow),
+    ],
+)
 def test_a_trial_judges_the_network_with_and_without_the_belief(method, split, small, tmp_path):
     case = Case("y1-sim", method, 1.0 if method == FULL else 0.3, split)
     result = RunCase().in_folder(tmp_path)(trial_of(case, 0, "quick"))

@@ -24,6 +24,15 @@ def tiny_presets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(simulator, "PRESET_SESSIONS", 2)
 
 
+@pytest.fixture
+def no_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page without its sheet of examples, which has tests of its own."""
+    with io.BytesIO() as file:
+        Image.new("L", (60, 20)).save(file, "PNG")
+        white = file.getvalue()
+    monkeypatch.setattr(simulator, "_examples_png", lambda: white)
+
+
 def trials_of(profile: str = "quick") -> list[Trial]:
     return [
         replace(trial, parameters=trial.parameters | {"holes": 500}) if "holes" in trial.parameters else trial
@@ -66,6 +75,7 @@ def test_the_same_trial_gives_the_same_figures() -> None:
     assert first["distribution"] == again["distribution"]
 
 
+@pytest.mark.usefixtures("no_examples")
 def test_y1_alone_and_missing_trials_leave_missing_cells_not_wrong_ones() -> None:
     y1 = next(trial for trial in simulator.trials("quick") if trial.name == "Y1")
     rows = [TrialRow(y1, 0.0, simulator.run_trial(y1), None)]

@@ -30,6 +30,7 @@ from cryoscout.study.learned.trainings import (
     trials_of_rows,
 )
 from cryoscout.study.routes.replays import BOUND, starts_of
+from examples import slow_but
 
 ROW_KEYS = {
     "policy",
@@ -61,7 +62,7 @@ SMALL = simulated(
 def tiny(monkeypatch):
     """Trainings of seconds, three starts, two budgets."""
     monkeypatch.setattr(learned, "QUICK_EPOCHS", 1)
-    monkeypatch.setattr(learned, "STEPS_PER_EPOCH", 150)
+    monkeypatch.setattr(learned, "STEPS_PER_EPOCH", 80)
     monkeypatch.setattr(learned, "STARTS", 3)
     monkeypatch.setattr(learned, "TRAINING_SEEDS", 2)
 
@@ -230,7 +231,7 @@ def test_rows_have_exactly_the_agreed_keys_and_say_what_is_missing(tiny, monkeyp
     )
 
 
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", slow_but(["cryorl-table3", "cryorl-figure6"], STUDIES))
 def test_a_learning_study_writes_its_page_and_shows_what_failed(name, tiny, tmp_path):
     monkey_free = replace(study_named(name), run_one=made_up)
     run = run_study(monkey_free, "quick", tmp_path)
@@ -340,7 +341,7 @@ def test_a_timed_trial_is_a_trial_after_a_warm_up(tiny, tmp_path, monkeypatch):
 def test_runtimes_are_per_visit_and_a_failed_seed_makes_them_missing(tiny):
     done = [TrialRow(trial, 0.0, made_up(trial), None) for trial in figure6.trials("quick")]
     for each in figure6.runtimes(done, "quick"):
-        assert each.training_s == pytest.approx(12.0 * 1000 / 150)
+        assert each.training_s == pytest.approx(12.0 * 1000 / learned.STEPS_PER_EPOCH)
         assert each.deciding_ms[0] == pytest.approx(1000 * 0.5 / (3 * 60))
     failed = [replace(done[0], result=None, error="no"), *done[1:]]
     assert [each.training_s is None for each in figure6.runtimes(failed, "quick")] == [
