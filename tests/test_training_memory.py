@@ -22,13 +22,16 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only glibc's al
 CHILD = Path(__file__).with_name("training_memory.py")
 SMALLEST: list[list[Any]] = [
     ["perception", {"width": LEAST_WIDTH}],
-    ["perception", {"width": LEAST_WIDTH, "method": "fixmatch", "steps": 4}],
     ["learning", "dqn", [1], "float32"],
+]
+OTHER_SMALL: list[list[Any]] = [
+    ["perception", {"width": LEAST_WIDTH, "method": "fixmatch", "steps": 4}],
     ["learning", "rainbow", [5, 3], "float32"],
     ["learning", "a2c", [4], "float32"],
 ]
 WIDTHS = (8, 9, 11, 12, 14, 15, 16, 17, 20, 23, 24, 31, 32)
 NETWORKS: dict[str, list[list[Any]]] = {
+    "other small ones": OTHER_SMALL,
     "ResNet-18 by width": [["perception", {"width": width}] for width in WIDTHS],
     "ResNet-50": [["perception", {"depth": 50, "width": width}] for width in (8, 9, 12, 16)],
     "stems": [

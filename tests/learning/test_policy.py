@@ -58,7 +58,8 @@ def test_it_keeps_the_contract_of_policies(case: tuple[ViewSettings, bool]) -> N
     check_policy(partial(random_policy, quick(view=view, elimination=elimination)), seed=1)
 
 
-@pytest.mark.parametrize("agent", slow_but(["rainbow"], AGENTS))
+@pytest.mark.slow
+@pytest.mark.parametrize("agent", AGENTS)
 def test_every_agents_policy_keeps_the_contract(agent: str) -> None:
     check_policy(partial(random_policy, quick(agent, hidden=(8,))), seed=2)
 

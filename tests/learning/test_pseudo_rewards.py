@@ -83,6 +83,7 @@ def test_a_label_is_seen(small: Session, tmp_path: Path) -> None:
     assert trained_on(data, tmp_path / "one") != trained_on(other, tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_fractional_rewards_are_learned_from(tmp_path: Path) -> None:
     """No hole is labelled; the policy finds the patches that are predicted good, and so what is really there."""
     session = even_session(4, 2, 2, 4)

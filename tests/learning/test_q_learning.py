@@ -22,6 +22,7 @@ from cryoscout.learning.training import Training
 from cryoscout.learning.transitions import Batch, VisitBuffer
 from cryoscout.learning.weights import read_policy
 from cryoscout.routing.problem import RoutingProblem
+from examples import slow_but
 
 CPU = torch.device("cpu")
 Q_AGENTS = [agent for agent in AGENTS if agent != "a2c"]
@@ -183,7 +184,7 @@ def test_what_may_be_visited_afterwards_is_every_open_hole_and_nothing_else() ->
         assert b - a == 0 or sizes.sum() >= b - a
 
 
-@pytest.mark.parametrize("agent", Q_AGENTS)
+@pytest.mark.parametrize("agent", slow_but(["dqn", "rainbow"], Q_AGENTS))
 def test_an_update_lowers_the_loss_on_its_batch(agent: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = quick(agent, hidden=(32,), learning_rate=0.01)
     buffer = filled_buffer(settings)

@@ -54,6 +54,7 @@ def test_a_named_session_is_learned_from_on_its_training_split() -> None:
     assert gymnasium.make(ENV_ID).unwrapped.routes.rules.budget_min[0] == pytest.approx(240.0)
 
 
+@pytest.mark.slow
 def test_importing_by_the_name_of_the_environment_registers_it() -> None:
     code = (
         "import gymnasium; assert 'cryoscout/Route-v0' not in gymnasium.registry\n"

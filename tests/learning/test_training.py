@@ -98,7 +98,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     return trained
 
 
-@pytest.mark.parametrize("agent", slow_but(["rainbow", "a2c"], ["dqn", "rainbow", "a2c"]))
+@pytest.mark.parametrize("agent", slow_but(["a2c"], ["dqn", "rainbow", "a2c"]))
 def test_the_same_seed_gives_the_same_policy_file_and_metrics_and_another_one_does_not(
     agent: str, tmp_path: Path, whole: Whole
 ) -> None:
@@ -111,8 +111,8 @@ def test_the_same_seed_gives_the_same_policy_file_and_metrics_and_another_one_do
     assert [line["steps"] for line in one[1]] == [120, 240, 360]
 
 
-# The two between them cover every part of the state; the tests below kill a `dqn`.
-@pytest.mark.parametrize("agent", slow_but(["rainbow", "a2c"], AGENTS))
+# The tests below kill a `rainbow` and a `dqn`: between the three they cover every part of the state.
+@pytest.mark.parametrize("agent", slow_but(["a2c"], AGENTS))
 def test_a_killed_training_goes_on_to_the_result_of_an_uninterrupted_one(
     agent: str, tmp_path: Path, whole: Whole
 ) -> None:

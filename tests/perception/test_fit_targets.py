@@ -53,7 +53,8 @@ def test_the_plain_training_is_the_one_with_weight_1_and_the_drawn_labels_held_o
     assert_same_weights(plain, told)
 
 
-@pytest.mark.parametrize("method", slow_but(["supervised"], METHODS))
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
 def test_every_method_learns_soft_labels_with_weights(method: str) -> None:
     given = {"weights": np.ones(160), "held_out": HELD}
     new, right = textures(150, 7)

@@ -17,6 +17,7 @@ from cryoscout.core.errors import InputError
 from cryoscout.perception import Classifier, fit, fit_ctf
 from cryoscout.perception import onnx_classifier as module
 from cryoscout.perception.onnx_classifier import METADATA_KEY, OnnxClassifier
+from examples import slow_but
 
 IMAGES, LABELS, TRUTH = partly_labelled()
 
@@ -52,7 +53,10 @@ def test_it_gives_torchs_probabilities_calibrated_and_raw(trained: Classifier, e
         loaded.predict_proba(IMAGES.astype(float))
 
 
-@pytest.mark.parametrize("changes", [{"depth": 50}, {"stem_stride": 4, "size_px": 32}, {"stem_stride": 1}])
+@pytest.mark.parametrize(
+    "changes",
+    slow_but([{"depth": 50}], [{"depth": 50}, {"stem_stride": 4, "size_px": 32}, {"stem_stride": 1}]),
+)
 def test_every_network_can_be_exported(changes, tmp_path: Path) -> None:
     classifier = fit(IMAGES, LABELS, "supervised", threshold_angstrom=6.0, **{**TINY, "steps": 3, **changes})
     classifier.export_onnx(tmp_path / "m.onnx")

@@ -26,6 +26,7 @@ from cryoscout.perception.from_session import (
 )
 from cryoscout.session.model import Session
 from cryoscout.session.store import SessionStore
+from examples import slow_but
 from session_with_images import TINY, bright, hole_id, images_of, stored, tiny_session, truth
 
 
@@ -286,7 +287,7 @@ def test_where_one_patch_alone_has_labels_single_holes_are_held_out_class_by_cla
     assert set(labels.labels[kept]) == set(labels.labels[in_one])
 
 
-@pytest.mark.parametrize("method", ["supervised", "regression"])
+@pytest.mark.parametrize("method", slow_but(["supervised"], ["supervised", "regression"]))
 def test_rows_trained_on_are_those_that_were_not_held_out(tmp_path: Path, method: str) -> None:
     pixels = bright(truth())
     pixels[40] = 7

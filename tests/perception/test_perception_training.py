@@ -59,7 +59,7 @@ def metrics_of(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
-@pytest.mark.parametrize("method", slow_but(["supervised", "fixmatch"], METHODS))
+@pytest.mark.parametrize("method", slow_but(["fixmatch"], METHODS))
 def test_every_method_tells_two_textures_apart(method: str) -> None:
     images, labels, truth = partly_labelled()
     told, given = told_to(method, truth, labels, 1)

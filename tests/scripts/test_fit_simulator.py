@@ -11,6 +11,7 @@ import pytest
 
 from cryoscout.simulate.presets import SCENE_PRESETS
 from cryoscout.simulate.scene_settings import SceneSettings
+from examples import slow_but
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "fit_simulator.py"
 
@@ -49,7 +50,7 @@ def test_the_targets_of_y1_are_computed_from_the_session(script: ModuleType) -> 
     assert len(targets) == 11
 
 
-@pytest.mark.parametrize("name", ["y1-sim", "y3"])
+@pytest.mark.parametrize("name", slow_but(["y3"], ["y1-sim", "y3"]))
 def test_a_preset_differs_from_where_its_fit_starts_in_fitted_numbers_alone(
     script: ModuleType, name: str
 ) -> None:

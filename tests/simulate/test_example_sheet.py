@@ -5,10 +5,17 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import pytest
 from image_scenes import small_scene
 from PIL import Image
 
+from cryoscout.simulate import example_sheet as sheet
 from cryoscout.simulate.example_sheet import example_sheet
+
+
+@pytest.fixture(autouse=True)
+def _few_crops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sheet, "CROPS_PER_KIND", 2)
 
 
 def test_the_sheet_is_a_picture_with_bright_and_dark_and_does_not_change():

@@ -149,6 +149,7 @@ def test_the_presets_with_images_have_their_exact_sizes() -> None:
     assert not SCENE_PRESETS.keys() & TABLE_PRESETS.keys(), "one name means one thing"
 
 
+@pytest.mark.slow
 def test_y1_sim_has_the_figures_of_y1_on_average() -> None:
     y1 = summary_of_session(y1_in_split()).by_name()
     rows = [summary_of_scene(simulate_scene(scene_named("y1-sim"), seed)).by_name() for seed in range(60)]
@@ -164,6 +165,7 @@ def test_y1_sim_has_the_figures_of_y1_on_average() -> None:
     assert mean["share of failed fits"] == pytest.approx(y1["share of failed fits"], abs=0.003)
 
 
+@pytest.mark.slow
 def test_y3_is_half_good_in_every_scene_with_many_holes_near_the_threshold_and_the_correlations_of_y1() -> (
     None
 ):

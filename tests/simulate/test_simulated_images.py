@@ -33,6 +33,7 @@ from cryoscout.simulate.images import (
 from cryoscout.simulate.presets import IMAGE_PRESETS
 from cryoscout.simulate.scene import HoleKind, Scene
 from cryoscout.simulate.specimen import look_of_square, specimen_of
+from examples import slow_but
 
 SETTINGS = ImageSettings()
 SHARP = ImageSettings(defocus_blur_nm=0, mtf_blur_px=0, readout_e=0, aim_error_um=0)
@@ -173,7 +174,7 @@ def test_y_points_up_on_the_stage_and_rows_go_down():
     assert -step_px[0] * 0.0105 == pytest.approx(step_um[1])
 
 
-@pytest.mark.parametrize("crop_px", [48, 64, 150])
+@pytest.mark.parametrize("crop_px", slow_but([48], [48, 64, 150]))
 def test_fast_crops_have_the_mean_variance_and_level_of_those_cut_from_the_full_image(crop_px):
     scene = small_scene(5, crystalline_logit=-1.0)
     fast = np.concatenate([hole_crops(scene, p, SETTINGS, crop_px) for p in range(4)]).astype(float)
@@ -231,8 +232,9 @@ def test_kinds_look_different():
     assert crops[8:10].min() < crops[:8].min() - 40
 
 
-def test_contamination_covers_the_share_of_the_hole_that_the_scene_says():
-    for share in (0.05, 0.2, 0.5, 0.8):
+@pytest.mark.parametrize("shares", slow_but([(0.2, 0.8)], [(0.2, 0.8), (0.05, 0.5)]), ids=str)
+def test_contamination_covers_the_share_of_the_hole_that_the_scene_says(shares):
+    for share in shares:
         scene = with_holes(clean_scene(20.0), contamination=share, kind=HoleKind.CONTAMINATED)
         settings = SHARP.model_copy(
             update={"dirt_mean_free_path_nm": 20.0, "specks_per_um2": 0.0, "dose_e_per_px": 1e4}
@@ -381,6 +383,7 @@ def test_another_process_makes_the_same_crops():
     assert told.strip() == hashlib.sha256(hole_crops(small_scene(7), 2, SETTINGS).tobytes()).hexdigest()
 
 
+@pytest.mark.slow
 def test_crops_of_the_preset_y3_have_the_level_of_those_cut_from_the_full_image():
     scene, settings = small_scene(5), IMAGE_PRESETS["y3"]
     fast = np.concatenate([hole_crops(scene, p, settings) for p in range(4)]).astype(float)

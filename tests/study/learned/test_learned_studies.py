@@ -377,7 +377,7 @@ def cli_session(tmp_path, monkeypatch):
     return "mine.session"
 
 
-@pytest.mark.parametrize("name", ["y1", "y1-2022"])
+@pytest.mark.parametrize("name", slow_but(["y1"], ["y1", "y1-2022"]))
 def test_the_two_splits_of_y1_never_meet_in_table_4(name, tmp_path, monkeypatch):
     from cryoscout.cli.main import main
 
