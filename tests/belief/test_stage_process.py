@@ -143,7 +143,7 @@ def test_with_every_variance_zero_the_labels_change_nothing(session):
     np.testing.assert_allclose(model.p_good(*session.arguments), expit(location), atol=1e-12)
 
 
-@settings(max_examples=share(20))
+@settings(max_examples=share(12))
 @given(st.integers(0, 1000), st.floats(-np.pi, np.pi), st.floats(-500.0, 500.0))
 def test_order_origin_and_rotation_do_not_matter(seed, angle, shift_um):
     session = make_session(seed, holes_per_patch=6)

@@ -296,7 +296,7 @@ def test_an_agent_learns_to_prefer_what_is_predicted_good(tmp_path: Path) -> Non
 # --- what is refused -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("agent", ["dqn", "a2c"])
+@pytest.mark.parametrize("agent", slow_but(["dqn"], ["dqn", "a2c"]))
 def test_a_loss_that_is_not_a_number_ends_the_training_and_keeps_the_policy(
     agent: str, tmp_path: Path, whole: Whole, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,15 @@ SHORT: dict[str, Any] = {**TINY, "steps": 4, "evaluate_every": 2}
 
 class KilledError(Exception):
     """Stands for a power cut."""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a short training; copy it where a test may write into it."""
+    folder = tmp_path_factory.mktemp("finished")
+    images, labels, _ = partly_labelled()
+    fit(images, labels, folder=folder, **SHORT)
+    return folder
 
 
 def told_to(method: str, truth: Any, labels: Any, seed: int = 0) -> tuple[Any, dict[str, Any]]:
@@ -239,10 +249,12 @@ def test_an_exploding_run_says_so() -> None:
         ({"augmentation": "square"}, "augmentation"),
     ],
 )
-def test_going_on_with_other_settings_is_refused(change: dict[str, Any], name: str, tmp_path: Path) -> None:
+def test_going_on_with_other_settings_is_refused(
+    change: dict[str, Any], name: str, finished: Path, tmp_path: Path
+) -> None:
     images, labels, _ = partly_labelled()
     given = SHORT
-    fit(images, labels, folder=tmp_path, **given)
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     with pytest.raises(InputError, match=f"Got {name} "):
         fit(images, labels, folder=tmp_path, resume=True, **{**given, **change})
 
@@ -289,10 +301,10 @@ def test_each_augmentation_makes_another_network() -> None:
     assert len({weight.tobytes() for weight in made}) == len(made)
 
 
-def test_going_on_with_other_images_is_refused(tmp_path: Path) -> None:
+def test_going_on_with_other_images_is_refused(finished: Path, tmp_path: Path) -> None:
     images, labels, _ = partly_labelled()
     given = SHORT
-    fit(images, labels, folder=tmp_path, **given)
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     changed = images.copy()
     changed[0, 0, 0] ^= 1
     with pytest.raises(InputError, match="same images and labels"):

@@ -27,6 +27,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 @contextmanager
 def serving(answer: Callable[[socket.socket], None]) -> Iterator[str]:
     """Address of a server that reads a request and lets `answer` say what it likes."""
+    clients: list[socket.socket] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -35,6 +36,7 @@ def serving(answer: Callable[[socket.socket], None]) -> Iterator[str]:
                     client, _ = server.accept()
                 except OSError:
                     return
+                clients.append(client)
                 threading.Thread(target=respond, args=(client,), daemon=True).start()
 
         def respond(client: socket.socket) -> None:
@@ -51,6 +53,8 @@ def serving(answer: Callable[[socket.socket], None]) -> Iterator[str]:
         # Wakes accept where closing alone does not.
         server.shutdown(socket.SHUT_RDWR)
     thread.join()
+    for client in clients:
+        client.close()  # one that says nothing would never notice, and sleep on through the tests after this
 
 
 def endless(start: bytes, piece: bytes, pause_s: float = 0.02) -> Callable[[socket.socket], None]:

@@ -83,7 +83,7 @@ def test_a_study_writes_three_files_and_names_what_is_missing(name, tmp_path):
 
 
 def test_the_same_trials_give_the_same_page_and_numbers(tmp_path):
-    study = replace(study_named("cryorl-table2"), run_one=made_up)
+    study = replace(study_named("cryorl-figure5"), run_one=made_up)
     first, second = (run_study(study, "quick", tmp_path / name) for name in ("a", "b"))
     assert first.content["rows"] == second.content["rows"]
     assert first.figure_file.read_bytes() == second.figure_file.read_bytes()
