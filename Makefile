@@ -34,7 +34,7 @@ test: $(DEV) ## the tests that take seconds
 	$(PYTEST) -n 2 --dist worksteal -m "not slow"
 
 test-slow: $(DEV) ## the tests that take minutes, and every property-based test with four times the examples
-	$(PYTEST) -m slow
+	CRYOSCOUT_TEXTS_IN_PYARROW=1 $(PYTEST) -m slow
 	CRYOSCOUT_HYPOTHESIS_PROFILE=thorough $(PYTEST) -n 2 --dist worksteal -m "hypothesis and not slow"
 
 # Other settings in tests/fuzz.py; every property-based test for an hour: make fuzz FUZZ_TESTS=tests FUZZ_SECONDS=3600

@@ -44,8 +44,8 @@ PROFILE = os.environ.get("CRYOSCOUT_HYPOTHESIS_PROFILE", "default")
 settings.load_profile(PROFILE)
 
 # As in a plain installation. pandas keeps texts in pyarrow where that is installed, which is slower for the small
-# tables of tests, and which only they need; `thorough` runs with it.
-if PROFILE != "thorough":
+# tables of tests, and which only they need; `make test-slow` has it so.
+if not os.environ.get("CRYOSCOUT_TEXTS_IN_PYARROW"):
     pd.set_option("mode.string_storage", "python")
 
 

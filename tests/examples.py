@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -11,11 +12,16 @@ from hypothesis import settings
 T = TypeVar("T")
 
 
-def share(per_cent: int) -> int:
+IS_USUAL_RUN = os.environ.get("CRYOSCOUT_HYPOTHESIS_PROFILE", "default") == "default"
+
+
+def share(per_cent: int, otherwise: int | None = None) -> int:
     """That share of the examples of the profile (25, thorough 100); at least one.
 
-    For `@settings(max_examples=share(25))`.
+    For `@settings(max_examples=share(25))`.     otherwise : the share in other profiles than the usual one
     """
+    if otherwise is not None and not IS_USUAL_RUN:
+        per_cent = otherwise
     return max(1, settings.default.max_examples * per_cent // 100)
 
 

@@ -155,3 +155,15 @@ def test_a_pattern_fits_by_the_minutes_from_where_a_look_left_the_stage(looked_a
     at_once = np.where(np.arange(10) >= 5, 5, np.arange(10))
     found = in_whole_patterns(problem, 0, [5, 6], np.arange(10) > 0, at_once, 14.0, at)
     assert found == taken
+
+
+@pytest.mark.parametrize("looked_at", [True, False])
+def test_the_way_begins_where_a_look_left_the_stage(looked_at):
+    """Of eight equal patches in a row; the hole imaged last is in the first of them."""
+    problem, xy = lattice(side=2, patches=8)
+    free = np.arange(32) > 0
+    route = [hole for patch in range(1, 7) for hole in range(4 * patch, 4 * patch + 4)]
+    at = problem.tree.place_of_patch(7) if looked_at else None
+    way = by_the_shortest_way(problem, 0, route, free, problem.prior_p_good, xy, at=at)
+    entered = list(dict.fromkeys(problem.patch_of_hole[way].tolist()))
+    assert entered == ([6, 5, 4, 3, 2, 1] if looked_at else [1, 2, 3, 4, 5, 6])

@@ -48,13 +48,18 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Kept]:
 def once(cli: Cli, tmp_path: Path, kept: tuple[Path, Kept]) -> Callable[..., str]:
     """Call `once("import x.nav -o a.session")`: it is run for the first test alone, the others get a copy.
 
-    Another line is run anew, and so is one beside other files. Gives the name, which must stand last.
+    Another line is run anew, and so is one beside other files. Gives the name, which must stand last. The sources that
+    a copied session names are those of the first test, which may be gone.
     """
     folder, made = kept
 
     def make(line: str) -> str:
         name = shlex.split(line)[-1]
-        files = frozenset((path.name, path.read_bytes()) for path in tmp_path.iterdir() if path.is_file())
+        files = frozenset(
+            (str(path.relative_to(tmp_path)), path.read_bytes())
+            for path in tmp_path.rglob("*")
+            if path.is_file()
+        )
         if (line, files) not in made:
             assert cli(line).code == 0
             made[line, files] = shutil.copytree(tmp_path / name, folder / str(len(made)))

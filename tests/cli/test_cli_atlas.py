@@ -63,7 +63,7 @@ def test_a_navigator_of_which_only_a_map_is_known_says_what_is_missing(cli, tmp_
     answer = cli(line)
     assert answer.code == 2
     assert "must have a hole, or a square that was not looked at yet" in answer.err
-    assert "Got 1 squares, all of them looked at, and no hole instead. Remedy: import" in answer.err
+    assert "Got 1 square, all of them looked at, and no hole instead. Remedy: import" in answer.err
 
 
 def test_who_does_not_look_says_that_nothing_is_seen(cli, atlas):

@@ -67,9 +67,7 @@ def test_a_look_before_its_parent_is_noted_and_kept():
         ),
     )
     notes = notes_on_looks(session)
-    assert notes == (
-        "1 patch was looked at before the square around, such as p2: the times stand as they are",
-    )
+    assert notes == ("1 patch was looked at before its square, such as p2: the times stand as they are",)
     assert session.patches["looked_at"].notna().all()
 
 
@@ -171,7 +169,7 @@ def test_a_look_of_a_later_import_is_kept(cli, tmp_path):
         followed.catch_up()
         assert followed.session.squares["looked"].tolist() == [True, False, True]
     assert stored(tmp_path).squares["looked"].tolist() == [True, False, True]
-    assert "1 square looked at before, by this file not, such as S3" in answer.out
+    assert "1 square was looked at before and by this import not, such as S3" in answer.out
 
 
 @pytest.mark.slow
@@ -305,7 +303,7 @@ def test_patches_without_holes_are_stored_and_planned_and_holes_may_come(cli, tm
     notes = " ".join(told["notes"])
     assert "1 square and 2 patches were not looked at yet" in notes
     assert "1 patch showed no holes when looked at, such as P2" in notes
-    assert "1 patch was looked at before the square around, such as P2" in notes
+    assert "1 patch was looked at before its square, such as P2" in notes
     (tmp_path / "holes.csv").write_text("grid,square,patch,hole,x_um,y_um\ng1,S1,P1,h1,1,1\n")
     assert cli("import holes.csv -o run.session --update").code == 0
     assert patches_looked_at(stored(tmp_path)).tolist() == [True, True, False]

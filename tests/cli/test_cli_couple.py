@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cryoscout.cli.couple import REQUEST_FILE, CoupleRequest, _request
+from cryoscout.coupling.loop import RUN_FILE
+from cryoscout.coupling.settings import LATER_EPOCHS, couple_settings
 from cryoscout.perception import settings
 from cryoscout.perception.training import Training
 from cryoscout.routing import times
@@ -220,6 +223,19 @@ def test_a_folder_with_a_run_is_not_overwritten(cli, coupled):
     other = cli("couple tiny.session -o mine --resume --seed 1")
     assert other.code == 2
     assert "same settings" in other.err
+
+
+@pytest.mark.parametrize(("asked", "later"), [({}, None), ({"later_epochs": 3}, 3)])
+def test_a_run_goes_on_with_the_settings_it_was_begun_with(tmp_path, asked, later):
+    """A run that was begun before agents went on from round to round names no `later_epochs`."""
+    begun = couple_settings("route", "double", rounds=3).model_dump(mode="json")
+    del begun["later_epochs"]
+    (tmp_path / RUN_FILE).write_text(json.dumps({"settings": begun, "data": "d"}))
+    request = CoupleRequest("tiny.session", "route", "double", of_loop={"rounds": 3})
+    (tmp_path / REQUEST_FILE).write_text(json.dumps(asdict(request)))
+    found = _request("tiny.session", tmp_path, True, {}, asked, {})
+    assert found.settings().model_dump(mode="json") == {**begun, "later_epochs": later}
+    assert request.settings().later_epochs == LATER_EPOCHS
 
 
 def test_a_run_does_not_go_on_where_holes_lie_elsewhere(cli, tmp_path, coupled):

@@ -549,7 +549,6 @@ def test_nothing_is_written_anywhere_inside_a_source_folder_unasked(cli, epu, mo
     assert content(epu) == before
 
 
-@pytest.mark.slow
 def test_nothing_that_was_read_is_lost_on_the_way_to_the_session(cli, epu, star, tmp_path):
     text = star.read_text()
     assert cli("import epu micrographs_ctf.star -o run7.session").code == 0

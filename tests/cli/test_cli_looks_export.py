@@ -117,7 +117,7 @@ def test_the_navigator_marks_squares_in_their_order(cli, tmp_path):
     assert len(looks) == 4
     answer = cli(f"plan run.session {TIMES} --export nav --nav grid1.nav -o out.nav")
     assert answer.code == 0
-    assert "squares are marked for Acquire at Items" in answer.out + answer.err
+    assert "marked for Acquire at Items, in order" in answer.out + answer.err
     marked = [item for item in read_nav(tmp_path / "out.nav").items if item.acquire]
     assert [item.label for item in marked] == [look["square"] for look in in_plan]
     assert float(marked[0].section.get("UserValue1")) == pytest.approx(in_plan[0]["rate"], abs=1e-4)

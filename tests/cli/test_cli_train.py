@@ -211,7 +211,7 @@ def test_a_finished_training_is_exported_by_going_on(cli, trained):
         ("--profile quik", "Did you mean 'quick'?"),
         ("--labels 0", "above 0 and at most 1. Got 0 instead"),
         ("--labels 10", "Got 10 instead"),
-        ("--labels 0.001", "Got 1 labels, all"),
+        ("--labels 0.001", "Got 1 label, all"),
         ("--split hole", "--split must be one of patch, square. Got 'hole' instead"),
         ("--depth 34", "Got depth 34 instead"),
         ("--width 4", "Got width 4 instead: Value error, width must be 8 or more, because torch"),

@@ -218,7 +218,7 @@ def test_a_list_of_holes_that_no_file_places_on_a_picture_says_so(cli, tmp_path)
     assert cli(f"import {SMARTEM} -o mine.session").code == 0
     answer = cli("plan mine.session --looks free --policy index --budget-min 60 --export html -o list.html")
     assert answer.code == 0
-    assert "2 squares or patches are drawn" in answer.err
+    assert "2 maps have the chosen holes numbered" in answer.err
     assert "No file says where the holes are on a picture of their square" in answer.err
     assert "No picture of them was found" not in answer.err
 

@@ -430,7 +430,7 @@ def by_id(session):
     return tables
 
 
-@settings(max_examples=share(12))
+@settings(max_examples=share(12, otherwise=25))
 @given(
     st.integers(2, 12), st.integers(1, 3), st.integers(1, 12), st.lists(st.integers(0, 30), max_size=3),
     st.integers(0, 99),

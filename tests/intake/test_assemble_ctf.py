@@ -228,7 +228,7 @@ STEPS = st.lists(
 PENDING = pd.DataFrame({"exposure_id": list(IDS), "outcome": "pending", "ctf_max_res_angstrom": NAN})
 
 
-@settings(max_examples=share(40))
+@settings(max_examples=share(40, otherwise=100))
 @given(STEPS)
 def test_in_steps_or_at_once_the_best_of_all_runs_counts_and_none_is_lost(steps):
     made = Results(PENDING, empty_table("ctf_runs"))

@@ -27,7 +27,7 @@ from cryoscout.intake.follow import FollowedSources
 from cryoscout.intake.take_in import read_session, update_session
 from cryoscout.session.store import SessionStore
 from cryoscout.session.vendor_fields import unpacked
-from examples import share
+from examples import IS_USUAL_RUN, share
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def no_waits(monkeypatch):
 
 live_sessions = st.fixed_dictionaries(
     {
-        "exposures": st.integers(2, 6),
+        "exposures": st.integers(2, 6 if IS_USUAL_RUN else 14),
         "shots": st.integers(1, 3),
         "along": st.integers(2, 4),
         "seed": st.integers(0, 5),
@@ -107,7 +107,7 @@ def follow_and_read_again(live, made, random_, batch):
 @pytest.mark.parametrize(
     "how",
     [
-        pytest.param({"is_named": True}, marks=pytest.mark.slow),
+        {"is_named": True},
         pytest.param({"has_session": False, "shots": 3}, marks=pytest.mark.slow),
         pytest.param(
             {"has_session": False, "has_squares": False, "shots": 2, "exposures": 5}, marks=pytest.mark.slow

@@ -101,7 +101,6 @@ def test_of_a_table_that_grows_only_the_new_rows_are_read(tmp_path, monkeypatch)
     assert set(runs["source"]) == {live.star.name}
 
 
-@pytest.mark.slow
 def test_a_table_that_is_written_anew_says_other_results(tmp_path):
     live, followed, sources, place, again_place = begun(tmp_path)
     keys = exposures_to_come(live)[:2]

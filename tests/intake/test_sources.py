@@ -251,7 +251,7 @@ CELLS = {
 ROWS = st.lists(st.tuples(*(st.sampled_from(cells) for cells in CELLS.values())), max_size=8)
 
 
-@settings(max_examples=share(32))
+@settings(max_examples=share(32, otherwise=60))
 @given(st.lists(ROWS, min_size=1, max_size=2), st.sampled_from([None, 5.0]))
 def test_any_table_becomes_a_session_or_an_error_of_ours(tmp_path_factory, tables, radius_um):
     folder = tmp_path_factory.mktemp("tables")
@@ -268,7 +268,7 @@ def test_any_table_becomes_a_session_or_an_error_of_ours(tmp_path_factory, table
     assert changes_between(session, again) == []
 
 
-@settings(max_examples=share(24))
+@settings(max_examples=share(24, otherwise=40))
 @given(
     st.sampled_from([NAV, NAV.with_name("mdocfile_frame_set_multiple.mdoc"), DATA / "relion/starfile_rln31.star"]),
     st.integers(0, 10_000), st.binary(max_size=8), st.integers(0, 40),

@@ -145,7 +145,7 @@ def test_with_postgresql_nothing_is_lost_either_and_one_server_holds_it(postgres
     with empty_schema(postgres) as url:
         with SessionStore.create(url) as store:
             store.save_import(replace(simulated, exposures=simulated.exposures.iloc[:0]), source="tests")
-        assert killed_again_and_again(url, simulated.holes["hole_id"].tolist(), 1)
+        assert killed_again_and_again(url, simulated.holes["hole_id"].tolist(), 2)
         with (
             only_server(url, "http://127.0.0.1:1"),
             pytest.raises(StoreError, match=f"process {os.getpid()} on"),

@@ -49,6 +49,22 @@ class Served:
 
 
 @contextmanager
+def ends_within(seconds):
+    """Fail where the block goes on for longer: a server that is not refused would serve for ever."""
+
+    def too_long(*_):
+        raise TimeoutError(f"it goes on after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
 def running(*arguments, stop=signal.SIGTERM, expect=(143, 0), python=sys.executable):
     process = subprocess.Popen(
         [
@@ -120,7 +136,8 @@ def test_a_server_listens_tells_and_ends(stored, capfd):
                 message = json.loads(socket.recv(20))
                 if message["type"] == "advice" and message["revision"] >= answer["revision"]:
                     break
-        assert main(["serve", str(stored), "--port", "0"]) == 2
+        with ends_within(120):
+            assert main(["serve", str(stored), "--port", "0"]) == 2
         assert f"process {server.process.pid} on" in capfd.readouterr().err
         expected = server.get("advice")
     with serving(ServeRequest((str(stored),)), print) as served:
@@ -153,5 +170,6 @@ def test_what_was_acknowledged_is_there_after_a_kill(stored):
 @pytest.mark.parametrize("arguments", [["no.session"], ["--port", "0"]])
 def test_bad_arguments_end_with_2(arguments, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    assert main(["serve", *arguments]) == 2
+    with ends_within(120):
+        assert main(["serve", *arguments]) == 2
     assert "instead" in capfd.readouterr().err

@@ -233,7 +233,7 @@ def test_poisoned_crops_are_set_aside_or_learned_from_without_a_crash(tmp_path: 
         ({}, {"fraction": 0.0}, "above 0 and at most 1. Got 0 instead"),
         ({}, {"fraction": 1.5}, "Got 1.5 instead"),
         ({}, {"fraction": float("nan")}, "Got nan instead"),
-        ({}, {"fraction": 0.0001}, "Got 1 labels, all"),
+        ({}, {"fraction": 0.0001}, "Got 1 label, all"),
     ],
 )
 def test_too_little_to_learn_from_is_refused(tmp_path: Path, make, options, message) -> None:

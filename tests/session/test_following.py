@@ -179,7 +179,7 @@ def assert_follows(followed: FollowedSession, loaded: Session, with_session: boo
         assert followed.session.overrides == loaded.overrides
 
 
-@settings(max_examples=share(16))
+@settings(max_examples=share(16, otherwise=25))
 @given(
     begins_full=st.booleans(),
     steps=st.lists(st.tuples(STEPS, st.integers(0, 1), st.booleans(), st.booleans()), max_size=10),

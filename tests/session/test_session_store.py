@@ -427,7 +427,7 @@ def test_two_runs_of_one_model_are_both_kept_and_only_the_newest_is_read(store):
     assert kept == [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]]
 
 
-@settings(max_examples=share(16))
+@settings(max_examples=share(16, otherwise=25))
 @given(
     runs=st.lists(
         st.lists(

@@ -149,9 +149,10 @@ def by_the_shortest_way(
     one_frame : whether positions of different patches can be compared     at : as of `walk.walked`
     """
     result = list(route)
+    stands = problem.tree.place_of(here) if at is None else at
+    begins = _place(here, xy) if at is None else _centre(problem, at, xy)
     if one_frame:
-        patch_here = (problem.tree.place_of(here) if at is None else at).patch
-        result = _by_the_shortest_way(_stays(problem, patch_here, result, p_good, xy, keep), here, xy)
+        result = _by_the_shortest_way(_stays(problem, stands.patch, result, p_good, xy, keep), begins, xy)
     planned = np.zeros(problem.n_holes, dtype=bool)
     planned[result] = True
     patch_begin = np.searchsorted(problem.patch_of_hole, np.arange(len(problem.square_of_patch) + 1))
@@ -164,9 +165,10 @@ def by_the_shortest_way(
         if not np.isfinite(xy[run]).all():
             continue
         others = others[np.isfinite(xy[others]).all(axis=1)]
-        before = result[begin - 1] if begin else here
-        if before != NOWHERE and not one_frame and problem.patch_of_hole[before] != patch:
-            before = NOWHERE
+        before = _place(result[begin - 1], xy) if begin else begins
+        patch_before = int(problem.patch_of_hole[result[begin - 1]]) if begin else stands.patch
+        if not one_frame and patch_before != patch:
+            before = None
         way = _way(np.concatenate([run, others]), len(run), xy, before)
         planned[run] = False
         planned[way] = True
@@ -193,7 +195,9 @@ def _runs(
     return [(begin, end) for begin, end in pairwise(cuts) if end - begin > 1]
 
 
-def _by_the_shortest_way(stays: Sequence[_Stay], here: int, xy: NDArray[np.float64]) -> list[int]:
+def _by_the_shortest_way(
+    stays: Sequence[_Stay], begins: NDArray[np.float64] | None, xy: NDArray[np.float64]
+) -> list[int]:
     """Holes of the stays; patches of one square that are entered in turn for as many equal holes by a short way.
 
     Each of them costs the step to a new patch, whichever comes first; the one that the stage is in already costs none
@@ -208,8 +212,8 @@ def _by_the_shortest_way(stays: Sequence[_Stay], here: int, xy: NDArray[np.float
         group = stays[begin:end]
         if len(group) > 1:
             centres = np.array([stay.centre for stay in group])
-            before = result[-1] if result else here
-            group = [group[place] for place in _order(centres, _start(before, xy), len(group))]
+            before = _place(result[-1], xy) if result else begins
+            group = [group[place] for place in _order(centres, before, len(group))]
         result += [hole for stay in group for hole in stay.holes]
         begin = end
     return result
@@ -246,15 +250,28 @@ def _stays(
     return found
 
 
-def _start(before: int, xy: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """Where the stage is, None unknown."""
-    return xy[before] if before != NOWHERE and np.isfinite(xy[before]).all() else None
+def _place(hole: int, xy: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Where the stage is at a hole, None unknown."""
+    return xy[hole] if hole != NOWHERE and np.isfinite(xy[hole]).all() else None
 
 
-def _way(holes: NDArray[np.int64], count: int, xy: NDArray[np.float64], before: int) -> list[int]:
+def _centre(problem: RoutingProblem, at: StagePlace, xy: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Where the stage is after a look at a patch or square: amid its holes, None unknown."""
+    if at.square == NOWHERE:
+        return None
+    looked_at = (
+        problem.square_of_hole == at.square if at.patch == NOWHERE else problem.patch_of_hole == at.patch
+    )
+    known = looked_at & np.isfinite(xy).all(axis=1)
+    return xy[known].mean(axis=0) if known.any() else None
+
+
+def _way(
+    holes: NDArray[np.int64], count: int, xy: NDArray[np.float64], before: NDArray[np.float64] | None
+) -> list[int]:
     """A short way over `count` of the holes."""
     holes = np.sort(holes)
-    return [int(holes[place]) for place in _order(xy[holes], _start(before, xy), count)]
+    return [int(holes[place]) for place in _order(xy[holes], before, count)]
 
 
 def _order(places: NDArray[np.float64], start: NDArray[np.float64] | None, count: int) -> list[int]:

@@ -312,13 +312,23 @@ def _request(
     changes: dict[str, Any],
 ) -> CoupleRequest:
     """The stored request or the defaults, changed by the options that were given, and checked."""
+    from cryoscout.coupling.loop import settings_of_run
+
     stored = _stored_request(folder) if resume else None
-    base = CoupleRequest(session) if stored is None else replace(stored, session=session)
+    base = CoupleRequest(session)
+    if stored is not None:
+        # What a run was begun with holds, also where a default has changed since.
+        begun = {name: value for name, value in settings_of_run(folder).items() if name not in _OF_REQUEST}
+        base = replace(stored, session=session, of_loop={**begun, **stored.of_loop})
     request = replace(base, **given, of_loop={**base.of_loop, **of_loop}, changes={**base.changes, **changes})
     if request.teacher == "exact":
         raise UnknownNameError("--teacher", request.teacher, ("belief", "route", "ranks", "own"))
     request.settings()
     return request
+
+
+_OF_REQUEST = ("teacher", "driver", "seed")
+"""Settings of the loop that a request has by themselves."""
 
 
 def _stored_request(folder: Path) -> CoupleRequest | None:

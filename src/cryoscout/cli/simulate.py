@@ -111,7 +111,7 @@ def simulate(
 def _print_summary(place: str, session: Session, seed: int, told: dict[str, Any], mrc: Path | None) -> None:
     out = console()
     out.print(
-        f"Wrote {place}: {session.n_holes} holes in {counted(len(session.patches), 'patches')}, seed {seed}"
+        f"Wrote {place}: {counted(session.n_holes, 'holes')} in {counted(len(session.patches), 'patches')}, seed {seed}"
     )
     if told:
         crops = f"{told['crops']} crops of {told['crop_px']} px" if told["crops"] else "no crops"

@@ -212,8 +212,7 @@ class Loop(Generic[Model]):
             self.folder.mkdir(parents=True, exist_ok=True)
             write_whole(file, json.dumps(want, indent=1, sort_keys=True) + "\n")
             return
-        found = _json_of(file)
-        there = {**_DEFAULTS, **found.get("settings", {})}
+        found, there = _json_of(file), settings_of_run(self.folder)
         for name, value in want["settings"].items():
             if there[name] != value:
                 raise InputError(
@@ -352,6 +351,12 @@ def _in_words(report: Round) -> str:
     if report.guesses:
         parts.append(f"{report.guessed_positive} of {report.guesses} guesses positive")
     return ", ".join(parts)
+
+
+def settings_of_run(folder: Path) -> dict[str, Any]:
+    """What the run in a folder was begun with, by name; {} where there is none. Raises InputError for a broken file."""
+    file = folder / RUN_FILE
+    return {**_DEFAULTS, **_json_of(file).get("settings", {})} if file.is_file() else {}
 
 
 def _json_of(file: Path) -> dict[str, Any]:

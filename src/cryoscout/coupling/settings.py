@@ -117,7 +117,11 @@ def couple_settings(teacher: str = "belief", driver: str = "index", **changes: o
         rounds = ROUNDS_OF_AGENTS if is_agent(driver) else ROUNDS_OF_PLANNERS
     defaults = {"rounds": rounds, **(OF_ROUTE if teacher == "route" else {})}
     if is_agent(driver):
-        defaults["later_epochs"] = LATER_EPOCHS
+        first = changes.get("epochs")
+        # Not more than the first round has, which is trained from new weights.
+        defaults["later_epochs"] = (
+            max(1, min(LATER_EPOCHS, first)) if isinstance(first, int) else LATER_EPOCHS
+        )
     given = {name: value for name, value in changes.items() if value is not None or name == "later_epochs"}
     if teacher == "belief":
         defaults["least_change"] = LEAST_CHANGE_OF_BELIEF
@@ -126,10 +130,10 @@ def couple_settings(teacher: str = "belief", driver: str = "index", **changes: o
     try:
         settings = CoupleSettings.model_validate({**defaults, "teacher": teacher, "driver": driver, **given})
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
+        wrong = error.errors()[0]
+        field = ".".join(map(str, wrong["loc"]))
         raise InputError(
-            f"Settings of the loop must be allowed ones. Got {field} {first['input']!r} instead: {first['msg']}."
+            f"Settings of the loop must be allowed ones. Got {field} {wrong['input']!r} instead: {wrong['msg']}."
         ) from None
     if settings.on_belief and not settings.by_routes:
         raise InputError(

@@ -76,8 +76,8 @@ def _not_looked_at(before: pd.DataFrame, now: pd.DataFrame) -> list[str]:
     if both.empty:
         return []
     return [
-        f"{counted(len(both), 'squares')} looked at before, by this file not, such as {both.iloc[0]}: still taken as "
-        "looked at"
+        f"{counted(len(both), 'squares', 'were')} looked at before and by this import not, such as {both.iloc[0]}: "
+        "still taken as looked at"
     ]
 
 

@@ -115,8 +115,9 @@ def notes_on_looks(session: Session) -> tuple[str, ...]:
     parent_at = squares["looked_at"].to_numpy()[tree.square_of_patch]
     early = (patches["looked_at"].to_numpy() < parent_at).nonzero()[0]
     if len(early):
+        whose = "its" if len(early) == 1 else "their"
         notes.append(
-            f"{counted(len(early), 'patches', 'were')} looked at before the square around, such as "
+            f"{counted(len(early), 'patches', 'were')} looked at before {whose} square, such as "
             f"{patches['patch_id'].iloc[early[0]]}: the times stand as they are"
         )
     return tuple(notes)

@@ -347,13 +347,19 @@ def _frozen(array: NDArray[Any]) -> NDArray[Any]:
     return copy
 
 
+def _is_same_array(one: NDArray[Any], other: object) -> bool:
+    """By bytes: the one is a copy of the other, and this is asked at every decision."""
+    if not isinstance(other, np.ndarray) or one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    return one.tobytes() == other.tobytes()
+
+
 def _changed(before: object, after: object) -> str | None:
     """Name of the first array that differs, or None."""
     for name, value in vars(before).items():
         if isinstance(value, HoleTree) and (of_tree := _changed(value, getattr(after, name))):
             return of_tree
-        # By bytes: the one is a copy of the other, and this is asked at every decision.
-        if isinstance(value, np.ndarray) and value.tobytes() != getattr(after, name).tobytes():
+        if isinstance(value, np.ndarray) and not _is_same_array(value, getattr(after, name)):
             return name
     return None
 

@@ -157,7 +157,7 @@ def test_images_of_other_presets_and_results_that_another_stands_for_are_counted
     assert result.notes == (
         "5 images of other presets are no exposures: 2 ex, 1 gr, 1 hl, 1 fa; --presets says which are",
         "1 result is of further images of a shot (-a-DW); of the images of a shot an aligned one counts first",
-        "1 time in times.csv of images that are no exposures: 1 fa",
+        "1 time is of images that are no exposures (times.csv): 1 fa",
     )
 
 

@@ -369,11 +369,11 @@ def test_numbers_that_begin_again_in_each_parent_are_told_apart_and_it_is_said(t
     ]
     assert records.exposures["hole_id"].tolist() == ["1", "B/1", "g2/A/1"]
     assert (
-        "4 holes have the id of a hole of another place, told apart by where it is, such as B/1"
+        "4 holes have the id of a hole of another place: told apart by the place, such as B/1"
         in records.notes
     )
     assert (
-        "1 square has the id of a square of another place, told apart by where it is, such as g2/A"
+        "1 square has the id of a square of another place: told apart by the place, such as g2/A"
         in records.notes
     )
 

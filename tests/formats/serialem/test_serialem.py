@@ -200,7 +200,7 @@ def test_an_image_that_is_a_map_is_no_exposure_of_the_point_that_it_was_taken_at
     assert "65" not in set(source.holes["hole_id"])
     exposures = source.exposures[source.exposures["exposure_id"].str.startswith("squares")]
     assert rows(exposures, "exposure_id", "hole_id") == [("squares_2", "64")]
-    assert "2 images are of maps of the navigator, not exposures" in source.notes
+    assert "2 images are maps of the navigator and no exposures" in source.notes
 
 
 def test_patches_are_groups_or_clusters_within_reach():
@@ -363,8 +363,8 @@ def test_montages_and_view_images_give_no_exposures(session):
     (session / "frames" / "m_0001.tif.mdoc").write_text(movie("7", "m_0001", dose_set="1"))
     source = read_source(session)
     assert "m_0001" not in set(source.exposures["exposure_id"])
-    assert "1 metadata file is of montages without exposures" in source.notes
-    assert "1 image is not of kind Record (LowDoseConSet), not exposures" in source.notes
+    assert "1 metadata file is of montages: no exposures" in source.notes
+    assert "1 image is of another kind than Record (LowDoseConSet): no exposures" in source.notes
 
 
 def test_parts_of_a_movie_are_no_exposures():

@@ -200,7 +200,7 @@ GOOD = {
 }
 
 
-@settings(max_examples=share(100))
+@settings(max_examples=share(100, otherwise=200))
 @given(
     changes=st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=8),
     other=VALUES,

@@ -121,12 +121,30 @@ def of_simulator() -> list[float]:
     return figures
 
 
+def of_coupling() -> list[float]:
+    """`coupling`: where holes stand in the routes of planners that label, without windows and in them."""
+    from cryoscout.coupling.hole_routes import HoleRoutes
+    from cryoscout.coupling.lesson import UNLABELLED, Told
+    from cryoscout.coupling.settings import couple_settings
+    from cryoscout.testing import random_problem
+
+    problem = random_problem(np.random.default_rng(7), 12)
+    told = Told(np.full(problem.n_holes, UNLABELLED), np.zeros(problem.n_holes, dtype=np.bool_))
+    figures: list[float] = []
+    for driver in ("index", "expected", "adaptive"):
+        drive = HoleRoutes(problem.tree, couple_settings("route", driver, minutes=60.0))
+        found = drive.routes(problem.prior_p_good, told, np.array([0, 5]), 0, Path())
+        figures += found.ravel().astype(np.float64).tolist()
+    return figures
+
+
 FIGURES: dict[str, Callable[[], list[float]]] = {
     "session": of_sessions,
     "belief": of_belief,
     "routing": of_routes,
     "simulate": of_simulator,
     "advice": of_advice,
+    "coupling": of_coupling,
 }
 
 if __name__ == "__main__":

@@ -376,7 +376,7 @@ def _times_of_others(tables: Sequence[LeginonTable], presets: Sequence[str]) -> 
         )
         if others:
             notes.append(
-                f"{counted(others.total(), 'times')} in {table.path.name} of images that are no exposures: "
+                f"{counted(others.total(), 'times', 'are')} of images that are no exposures ({table.path.name}): "
                 f"{_counts(others)}"
             )
     return tuple(notes)

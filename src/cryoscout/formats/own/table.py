@@ -233,8 +233,8 @@ def _records(table: GenericTable, findings: Findings) -> SourceRecords:
         given = [given_id for given_id, level in columns.told_apart.items() if level == what]
         if given:
             notes.append(
-                f"{counted(len(given), what + 's', 'have')} the id of a {what} of another place, told apart by "
-                f"where it is, such as {given[0]}"
+                f"{counted(len(given), what + 's', 'have')} the id of a {what} of another place: told apart by "
+                f"the place, such as {given[0]}"
             )
     ctf = pd.DataFrame(columns.ctf, columns=["name", "ctf_max_res_angstrom", "line"])
     if any(columns.folders.values()):

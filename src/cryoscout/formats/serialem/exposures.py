@@ -131,9 +131,9 @@ def exposures_of(
     notes = [
         f"{counted(count, what, 'are')} {said}"
         for count, what, said in (
-            (montages, "metadata files", "of montages without exposures"),
-            (of_maps, "images", "of maps of the navigator, not exposures"),
-            (others, "images", "not of kind Record (LowDoseConSet), not exposures"),
+            (montages, "metadata files", "of montages: no exposures"),
+            (of_maps, "images", "maps of the navigator and no exposures"),
+            (others, "images", "of another kind than Record (LowDoseConSet): no exposures"),
             (again, "exposures", "described twice; the first description counts, the other fills its gaps"),
         )
         if count

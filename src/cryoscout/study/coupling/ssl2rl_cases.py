@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cryoscout.core.hole_tree import HoleTree
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
-from cryoscout.coupling.hole_routes import REWARD, HoleRoutes
+from cryoscout.coupling.hole_routes import REWARD, WITHOUT_WINDOWS, HoleRoutes
 from cryoscout.coupling.holes import BeliefTeacher, HolePerception
 from cryoscout.coupling.lesson import UNLABELLED, Told
 from cryoscout.coupling.loop import Loop
@@ -122,6 +122,10 @@ def trial_of(case: Case, seed: int, profile: Profile, *, rewards: bool = True) -
         budget |= case.changes
     judges = list(case.judges) if rewards else []
     parameters = {"case": asdict(case), "profile": profile, "budget": budget, "judges": judges}
+    if case.method in ROUTES and case.driver not in WITHOUT_WINDOWS:
+        # What their results depend on beside the case; of no other method does it change anything.
+        later = loop_settings(case, seed, profile).later_epochs
+        parameters["routes"] = {"windows_end": "before the crossing visit", "later_epochs": later}
     return Trial(f"{case.name}, seed {seed}", parameters, seed)
 
 

@@ -1,7 +1,8 @@
 """Which results a trial belongs to: a version declared by hand, because a docstring changes no figure.
 
-Whoever changes what a sub-package computes raises its number here in the same commit. A test holds reference figures of
-the packages that compute quickly, and is red while figures and numbers disagree.
+Whoever changes what a sub-package computes raises its number here in the same commit. Where a change reaches few
+trials, these get a parameter more, or their study another number, and the rows of all others stay. A test holds
+reference figures of the packages that compute quickly, and is red while figures and numbers disagree.
 """
 
 from __future__ import annotations
