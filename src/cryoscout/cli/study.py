@@ -48,6 +48,13 @@ def study(
             "--finished-only", help="Run nothing: write the page of the trials that have ended so far."
         ),
     ] = False,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            help="Run missing trials alone whose names, as progress shows them, hold this text; others are kept.",
+            metavar="TEXT",
+        ),
+    ] = None,
     workers: Annotated[
         int, typer.Option(help="Processes that run trials; the results do not depend on it.")
     ] = 1,
@@ -84,13 +91,18 @@ def study(
     chosen, checked, folder = study_named(name, session), checked_profile(profile), output or default_output()
     try:
         run = run_study(
-            chosen, checked, folder, resume=resume, finished_only=finished_only, workers=workers, ray=ray,
-            progress=say,
+            chosen, checked, folder, resume=resume, finished_only=finished_only, only=only, workers=workers,
+            ray=ray, progress=say,
         )  # fmt: skip
     except KeyboardInterrupt:
         more = "".join(
             f" {option} {shlex.quote(str(value))}"
-            for option, value in (("--session", session), ("--ray", ray), ("--output", output))
+            for option, value in (
+                ("--session", session),
+                ("--only", only),
+                ("--ray", ray),
+                ("--output", output),
+            )
             if value is not None
         )
         say(

@@ -130,6 +130,26 @@ def test_an_output_that_is_a_file_is_refused(tmp_path):
         run_study(study_named("delay"), "quick", tmp_path / "results")
 
 
+def test_chosen_trials_alone_are_run_and_the_others_kept(tmp_path):
+    ran: list[str] = []
+
+    def recording(trial: Trial) -> dict[str, object]:
+        ran.append(trial.name)
+        return made_up(trial)
+
+    study = replace(study_named("delay"), run_one=recording)
+    trials = study.trials("quick")
+    first = run_study(study, "quick", tmp_path, only="480 min")
+    assert ran == [trial.name for trial in trials if "480 min" in trial.name]
+    assert first.content["trials_run"] == len(ran) < len(trials)
+    both = run_study(study, "quick", tmp_path, only=" min")
+    assert sorted(ran) == sorted(trial.name for trial in trials if " min" in trial.name)
+    assert both.content["trials_run"] == len(ran)
+    with pytest.raises(InputError, match=r"in none of them\. Remedy: for example"):
+        run_study(study, "quick", tmp_path, only="nothing like it")
+    assert run_study(study, "quick", tmp_path, finished_only=True).content["trials_run"] == len(ran)
+
+
 def test_an_unfinished_study_goes_on_from_what_stands_beside_its_page(tmp_path):
     ran: list[str] = []
 

@@ -160,6 +160,7 @@ def run_study(
     work: Path | None = None,
     resume: bool = False,
     finished_only: bool = False,
+    only: str | None = None,
     workers: int = 1,
     ray: str | None = None,
     progress: Callable[[str], None] | None = None,
@@ -169,6 +170,7 @@ def run_study(
     work : folder of the trial rows; None for `.study/NAME-PROFILE` in the output folder
     resume : keep the finished trials of the work folder and of NAME.trials.jsonl in the output folder
     finished_only : run nothing; show the trials that are on disk, the cells of the others as missing
+    only : run those missing trials alone whose names hold this text; finished ones are kept, as with `resume`
     A failed trial leaves its cell missing in all three files and stands in `failed`. While trials are missing, the rows
     of the finished ones stand in NAME.trials.jsonl beside the page, so that whoever has the page can go on.
     """
@@ -184,6 +186,8 @@ def run_study(
     trials = study.trials(profile)
     stem = output / study.stem(profile)
     unfinished = stem.with_name(f"{stem.name}{UNFINISHED_ENDING}")
+    wanted = _with_text(trials, only, study.name)
+    resume = resume or only is not None
     if resume or finished_only:
         store.take(unfinished)
     run_one = study.run_one
@@ -193,7 +197,10 @@ def run_study(
     if finished_only:
         rows = finished_rows(trials, store)
     else:
-        rows = run_trials(trials, run_one, store, resume=resume, workers=workers, ray=ray, progress=progress)
+        rows = run_trials(wanted, run_one, store, resume=resume, workers=workers, ray=ray, progress=progress)
+    if only is not None:
+        asked = {trial.key for trial in wanted}
+        rows += finished_rows([trial for trial in trials if trial.key not in asked], store)
     # Those that have not run stand among them without a result, so that no mean is of a part without saying so.
     ended = {row.trial.key: row for row in rows}
     page = study.page([ended.get(trial.key, TrialRow(trial, 0.0, None, None)) for trial in trials], profile)
@@ -227,6 +234,16 @@ def run_study(
     else:
         unfinished.unlink(missing_ok=True)
     return run
+
+
+def _with_text(trials: Sequence[Trial], only: str | None, name: str) -> Sequence[Trial]:
+    found = [trial for trial in trials if only is None or only in trial.name]
+    if not found:
+        raise InputError(
+            f"--only must be a part of the names of trials of {name}. Got {only!r} instead, which is in none of them. "
+            f"Remedy: for example {trials[0].name!r}, or leave it out."
+        )
+    return found
 
 
 def _markdown(study: Study, stem: str, page: Page, content: Json, failed: Mapping[str, str]) -> str:
