@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 from numpy.typing import NDArray
 
 from cryoscout.session.model import Session, SessionInfo, session_from_holes
@@ -107,4 +110,17 @@ def stored(
     session = tiny_session() if session is None else session
     with SessionStore.create(folder) as store:
         store.save_import(session, "test", images=images_of(session) if images is None else images)
+    return folder
+
+
+def run_once(session: Path, folder: Path, profile: dict[str, Any], line: str) -> Path:
+    """A copy of a stored session in a folder, beside which a command line has run; the folder, to be copied."""
+    from cryoscout.cli.main import main
+    from cryoscout.perception import settings
+
+    shutil.copytree(session, folder / session.name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(settings.PROFILES, "quick", profile)
+        patch.chdir(folder)
+        assert main(shlex.split(line)) == 0
     return folder

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from inspect import signature
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import cryoscout.advice.advise as advise_module
+from cryoscout.advice import running
 from cryoscout.advice.advise import advise
 from cryoscout.advice.running import CalmSettings, Now, RunningPlanner
 from cryoscout.advice.setting import AdviceRequest
@@ -297,11 +300,8 @@ def test_equally_good_holes_are_advised_by_the_shortest_way_as_a_list_has_them()
     assert again.walk.holes.tolist() == listed, "what stands stays"
 
 
-def test_a_look_moves_the_stage_until_something_is_imaged(session):
-    """Square and patch of the last hole are looked at after the only exposure: imaging there costs no move."""
-    start, tree = 0, session.tree()
-    patch = int(tree.patch_of_hole[-1])
-    assert tree.square_of_patch[patch] != tree.square_of_patch[tree.patch_of_hole[start]]
+def looked_at_after_the_exposure(session, start, patch):
+    """The session with the exposure of one hole, and a look at a patch afterwards."""
     began = pd.Timestamp(2024, 1, 5, 10)
     taken = session.exposures["hole_id"] == session.holes["hole_id"].iloc[start]
     exposures = session.exposures.assign(
@@ -312,12 +312,40 @@ def test_a_look_moves_the_stage_until_something_is_imaged(session):
     looked_at = pd.Series(pd.NaT, index=session.patches.index, dtype="datetime64[ns]")
     looked_at.iloc[patch] = began + pd.Timedelta(minutes=5)
     info = session.info.model_copy(update={"format": "generic"})
-    looked = replace(
+    return replace(
         session,
         info=info,
         exposures=exposures,
         patches=session.patches.assign(looked_at=looked_at, looked=True),
     )
+
+
+def test_lists_and_running_advice_are_arranged_from_where_a_look_left_the_stage(session, monkeypatch):
+    patch = int(session.tree().patch_of_hole[-1])
+    looked = looked_at_after_the_exposure(session, 0, patch)
+    told = []
+    for module in (advise_module, running):
+        arrange = module.as_listed
+        parameters = signature(arrange)
+
+        def watched(*given, arrange=arrange, parameters=parameters, **named):
+            told.append(parameters.bind(*given, **named).arguments.get("at"))
+            return arrange(*given, **named)
+
+        monkeypatch.setattr(module, "as_listed", watched)
+    advise(looked, AdviceRequest(BUDGET_MIN))
+    imaged = np.arange(session.n_holes) == 0
+    now = Now(imaged, np.where(imaged, 1.0, np.nan), imaged * 1.0, 0, BUDGET_MIN)
+    RunningPlanner(looked, AdviceRequest(BUDGET_MIN), FREE).advise(now)
+    assert told == [session.tree().place_of_patch(patch)] * 2
+
+
+def test_a_look_moves_the_stage_until_something_is_imaged(session):
+    """Square and patch of the last hole are looked at after the only exposure: imaging there costs no move."""
+    start, tree = 0, session.tree()
+    patch = int(tree.patch_of_hole[-1])
+    assert tree.square_of_patch[patch] != tree.square_of_patch[tree.patch_of_hole[start]]
+    looked = looked_at_after_the_exposure(session, start, patch)
     planner = RunningPlanner(looked, AdviceRequest(BUDGET_MIN), FREE)
     n = session.n_holes
     imaged = np.arange(n) == start

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from import_samples import EXPOSURES, SMARTEM
 
 from cryoscout.cli.main import main
+from cryoscout.formats.ctf.relion import write_micrographs
 
 
 class Answer(NamedTuple):
@@ -74,3 +76,18 @@ def once(cli: Cli, tmp_path: Path, kept: tuple[Path, Kept]) -> Callable[..., str
 def sim(once: Callable[..., str]) -> str:
     """The name of a stored session of 300 simulated holes, all imaged."""
     return once("simulate --preset small --holes 300 --seed 1 -o sim.session")
+
+
+@pytest.fixture
+def epu(tmp_path: Path) -> Path:
+    """A copy of the real session, so that a test may take files away."""
+    shutil.copytree(SMARTEM, tmp_path / "epu")
+    return tmp_path / "epu"
+
+
+@pytest.fixture
+def star(tmp_path: Path) -> Path:
+    """Results of the four images of that session, as RELION writes them."""
+    names = [f"MotionCorr/job002/Movies/{name}_Fractions.mrc" for name in EXPOSURES]
+    write_micrographs(tmp_path / "micrographs_ctf.star", names, [3.0, 25.0, 999.0, 4.0])
+    return tmp_path / "micrographs_ctf.star"

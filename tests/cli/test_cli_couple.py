@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from cryoscout.perception.training import Training
 from cryoscout.routing import times
 from cryoscout.routing.time_model import PRESETS
 from cryoscout.session.store import SessionStore
-from session_with_images import PATCHES, TINY, stored, tiny_session, truth
+from session_with_images import PATCHES, TINY, run_once, stored, tiny_session, truth
 
 QUICK = {**TINY, "steps": 20}
 
@@ -38,15 +37,9 @@ def untouched(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def coupled_once(untouched, tmp_path_factory) -> Path:
     """The session after a run with 0.6 of the labels, and the folder of the run, to be copied."""
-    from cryoscout.cli.main import main
-
-    folder = tmp_path_factory.mktemp("coupled")
-    shutil.copytree(untouched, folder / "tiny.session")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(settings.PROFILES, "quick", QUICK)
-        patch.chdir(folder)
-        assert main(shlex.split("couple tiny.session --labels 0.6 -o mine")) == 0
-    return folder
+    return run_once(
+        untouched, tmp_path_factory.mktemp("coupled"), QUICK, "couple tiny.session --labels 0.6 -o mine"
+    )
 
 
 @pytest.fixture

@@ -138,7 +138,7 @@ def test_squares_that_smartscope_gave_up_are_not_opened_and_all_that_is_not_open
     assert answer.code == 0, answer.err
     assert "2 squares have the status error or skipped (first: square_error)" in answer.out
     assert (
-        "2 squares are queued or started in SmartScope and were not imaged yet (first: square_queued)"
+        "2 squares are queued or started in SmartScope and not imaged yet (first: square_queued)"
         in answer.out
     )
     assert {look["square"] for look in looks(cli)} == {"square_null", "square_queued", "square_started"}

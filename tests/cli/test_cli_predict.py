@@ -126,7 +126,7 @@ def test_holes_without_image_get_the_share_of_the_labels_and_it_is_said(cli, tin
     told = json.loads(cli("predict gaps.session mine --context none --json").out)
     assert (told["without_image"], told["set_aside"]) == (14, 13)
     notes = " ".join(told["notes"])
-    assert "15 holes without a usable image get 0." in notes
+    assert "15 holes without a usable image: 0." in notes
     assert hole_id(0, 5) in notes
     assert "12 of these have an image that is damaged" in notes
     p_good = load(folder).prediction("mine", 6.0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shlex
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import pytest
 
 from cryoscout.perception import Classifier, settings
 from cryoscout.perception.training import Training
-from session_with_images import TINY, bright, hole_id, images_of, stored, tiny_session, truth
+from session_with_images import TINY, bright, hole_id, images_of, run_once, stored, tiny_session, truth
 
 
 @pytest.fixture(autouse=True)
@@ -32,15 +31,9 @@ def untouched(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def trained_once(untouched, tmp_path_factory) -> Path:
     """The session and a finished training of it, to be copied."""
-    from cryoscout.cli.main import main
-
-    folder = tmp_path_factory.mktemp("trained")
-    shutil.copytree(untouched, folder / "tiny.session")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(settings.PROFILES, "quick", TINY)
-        patch.chdir(folder)
-        assert main(shlex.split("train tiny.session --steps 10 -o mine")) == 0
-    return folder
+    return run_once(
+        untouched, tmp_path_factory.mktemp("trained"), TINY, "train tiny.session --steps 10 -o mine"
+    )
 
 
 @pytest.fixture

@@ -108,7 +108,7 @@ def test_holes_without_a_target_are_placed_by_their_beam_shift(cli, made, whole,
     file.write_text(text)
     told = imported(cli, folder)
     assert told["holes"] == before["holes"]
-    assert any("3 holes without a position of their own were placed by" in note for note in told["notes"])
+    assert any("3 holes without an own position were placed by" in note for note in told["notes"])
     now = loaded(tmp_path).holes.set_index("hole_id").loc[gone, ["x_um", "y_um"]]
     np.testing.assert_allclose(now, where, atol=0.01)
     planned(cli, tmp_path)
@@ -122,7 +122,7 @@ def test_a_folder_with_exposures_alone_has_patches_and_says_that_its_holes_are_u
     assert (told["holes"], told["exposures"]) == (truth["hole_id"].nunique(), 240)
     assert told["patches"] > 1
     assert any("has no length here" in note and "Got 0 instead" in note for note in told["notes"])
-    assert f"{told['holes']} holes without a position of their own are not placed" in " ".join(told["notes"])
+    assert f"{told['holes']} holes without an own position are not placed" in " ".join(told["notes"])
     assert loaded(tmp_path).holes["x_um"].isna().all()
     # All holes are imaged: there is a plan only as if they were new.
     answer = cli("plan run.session --budget-min 60 --policy index --as-new --json")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cryoscout.core.counting import counted
+from cryoscout.core.counting import agreed, counted
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,8 @@ def test_one_is_not_said_as_several(count, several, said):
 )
 def test_a_verb_follows_its_count(count: int, several: str, verb: str, said: str) -> None:
     assert counted(count, several, verb) == said
+
+
+def test_a_verb_stands_by_itself_too() -> None:
+    assert [agreed(count, "were") for count in (0, 1, 2)] == ["were", "was", "were"]
+    assert agreed(1, "put") == "puts"

@@ -148,6 +148,7 @@ def test_an_agent_goes_on_from_the_policy_of_the_round_before(driver: str, tmp_p
     assert all(np.array_equal(published[name], anew[name]) for name in anew)
     assert couple_settings("route", "double").later_epochs == LATER_EPOCHS
     assert couple_settings("route", "double", later_epochs=None).later_epochs is None
+    assert couple_settings("route", "double", epochs=1).later_epochs == 1
     assert couple_settings("route", "index").later_epochs is None
 
 

@@ -14,7 +14,7 @@ from coupling_samples import KilledError, Linear, PartByPart, features, told, tr
 from cryoscout.core.errors import InputError
 from cryoscout.core.telling import Telling, no_progress
 from cryoscout.coupling.lesson import Told
-from cryoscout.coupling.loop import RUN_FILE, Coupled, Loop
+from cryoscout.coupling.loop import RUN_FILE, Coupled, Loop, settings_of_run
 from cryoscout.coupling.ranks import FOLDS, mean_ranks
 from cryoscout.coupling.settings import LEAST_CHANGE_OF_BELIEF, couple_settings
 
@@ -152,6 +152,14 @@ def test_from_the_second_round_on_a_driver_is_told_where_its_policy_of_the_round
     driver = PartByPart()
     loop(tmp_path, "route", driver=driver, rounds=3).run()
     assert driver.before == [None, tmp_path / "round-01" / "policy", tmp_path / "round-02" / "policy"]
+
+
+def test_a_run_whose_settings_are_none_is_refused(tmp_path: Path) -> None:
+    loop(tmp_path).run()
+    (tmp_path / RUN_FILE).write_text('{"settings": 3, "data": "d"}')
+    with pytest.raises(InputError, match=r"must have settings by name\. Got 3 instead"):
+        loop(tmp_path).run(resume=True)
+    assert settings_of_run(tmp_path / "nowhere") == {}
 
 
 def test_on_the_belief_the_policy_is_told_what_the_belief_says(tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def test_holes_without_patch_are_clusters_of_positions_or_their_square():
     ]
     whole = assemble([places([each | {"x_um": NAN, "y_um": NAN} for each in holes])])
     assert set(patches(whole.session).values()) == {"s1_square"}
-    assert whole.notes == ["4 holes without a patch and without a position in um: their square is one patch"]
+    assert whole.notes == ["4 holes without a patch and without a position in um: the square is one patch"]
 
 
 def test_a_patch_name_of_several_squares_is_told_apart():

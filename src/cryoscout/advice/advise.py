@@ -25,7 +25,7 @@ from cryoscout.advice.work_list import (
     planned_route,
     work_list_of,
 )
-from cryoscout.core.counting import counted
+from cryoscout.core.counting import agreed, counted
 from cryoscout.core.errors import DataError
 from cryoscout.core.telling import Progress, no_progress
 from cryoscout.routing.course import Course
@@ -344,9 +344,10 @@ def _notes_on_choice(session: Session, setting: Setting, request: AdviceRequest)
         return ()
     if not request.also_unchosen:
         return (
-            f"{counted(count, 'holes')} that are not {word} are left out; --also-unchosen plans them too.",
+            f"{counted(count, 'holes')} that {agreed(count, 'are')} not {word} {agreed(count, 'are')} left out; "
+            "--also-unchosen plans them too.",
         )
-    said = f"{counted(count, 'holes')} that are not {word} may be planned."
+    said = f"{counted(count, 'holes')} that {agreed(count, 'are')} not {word} may be planned."
     if _loses_marks(session):
         said += (
             " SerialEM takes the mark off what it has acquired: only holes with an imported .mdoc are known to be "

@@ -325,8 +325,7 @@ def _write_nav(request: ExportRequest, session: Session, work_list: WorkList, pa
     if squares and route:
         # One run of Acquire at Items takes all marked items with one setting.
         notes = (
-            f"The plan also opens {len(squares)} squares or patches, first {squares[0].square}: they "
-            "are not marked, "
+            f"The plan also opens {len(squares)} squares or patches, first {squares[0].square}: they are not marked, "
             "because SerialEM would take them with the settings of the holes. Plan again when these holes are done.",
         )
     elif squares:
@@ -456,8 +455,7 @@ def _write_athena(
         records.append(square_decisions(request.athena_session, grid, to_open, left_out, decided_by, details))
         notes.append(
             f"gridSquareSelection of {grid}: {counted(len(to_open), 'squares')} to open, and 'false' for "
-            f"{len(left_out)} others "
-            "that were not opened; export again when the plan changes."
+            f"{len(left_out)} others that were not opened; export again when the plan changes."
         )
     write_decisions(path, records)
     return tuple(notes)

@@ -149,10 +149,10 @@ def by_the_shortest_way(
     one_frame : whether positions of different patches can be compared     at : as of `walk.walked`
     """
     result = list(route)
-    stands = problem.tree.place_of(here) if at is None else at
+    stage = problem.tree.place_of(here) if at is None else at
     begins = _place(here, xy) if at is None else _centre(problem, at, xy)
     if one_frame:
-        result = _by_the_shortest_way(_stays(problem, stands.patch, result, p_good, xy, keep), begins, xy)
+        result = _by_the_shortest_way(_stays(problem, stage.patch, result, p_good, xy, keep), begins, xy)
     planned = np.zeros(problem.n_holes, dtype=bool)
     planned[result] = True
     patch_begin = np.searchsorted(problem.patch_of_hole, np.arange(len(problem.square_of_patch) + 1))
@@ -166,7 +166,7 @@ def by_the_shortest_way(
             continue
         others = others[np.isfinite(xy[others]).all(axis=1)]
         before = _place(result[begin - 1], xy) if begin else begins
-        patch_before = int(problem.patch_of_hole[result[begin - 1]]) if begin else stands.patch
+        patch_before = int(problem.patch_of_hole[result[begin - 1]]) if begin else stage.patch
         if not one_frame and patch_before != patch:
             before = None
         way = _way(np.concatenate([run, others]), len(run), xy, before)

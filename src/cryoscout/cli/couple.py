@@ -312,11 +312,11 @@ def _request(
     changes: dict[str, Any],
 ) -> CoupleRequest:
     """The stored request or the defaults, changed by the options that were given, and checked."""
-    from cryoscout.coupling.loop import settings_of_run
-
     stored = _stored_request(folder) if resume else None
     base = CoupleRequest(session)
     if stored is not None:
+        from cryoscout.coupling.loop import settings_of_run
+
         # What a run was begun with holds, also where a default has changed since.
         begun = {name: value for name, value in settings_of_run(folder).items() if name not in _OF_REQUEST}
         base = replace(stored, session=session, of_loop={**begun, **stored.of_loop})

@@ -140,9 +140,8 @@ def notes_on_images(crops: SessionCrops, unseen: float, model_id: str) -> list[s
         shown = crops.session.holes["hole_id"].iloc[without.nonzero()[0][:5]].tolist()
         shown += [each.hole_id for each in crops.set_aside][: max(0, 5 - len(shown))]
         notes.append(
-            f"{counted(int(without.sum()) + n_nothing, 'holes')} without a usable image get {unseen:.3f}, the "
-            "share of good ones "
-            f"among the classifier's labels, before any context (first: {', '.join(dict.fromkeys(shown))})"
+            f"{counted(int(without.sum()) + n_nothing, 'holes')} without a usable image: {unseen:.3f}, the share of "
+            f"good ones among the classifier's labels, before any context (first: {', '.join(dict.fromkeys(shown))})"
         )
     damaged = [each for each in crops.set_aside if each.why != SHOWS_NOTHING]
     if damaged:

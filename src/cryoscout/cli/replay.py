@@ -20,7 +20,7 @@ from cryoscout.cli.options import (
 )
 from cryoscout.cli.output import TELLING, console, print_json, progress
 from cryoscout.cli.session_place import DatabaseUrl, SessionArgument, session_at
-from cryoscout.core.counting import counted
+from cryoscout.core.counting import agreed, counted
 from cryoscout.core.durations import minutes_of
 from cryoscout.core.errors import InputError, UnknownNameError
 
@@ -214,7 +214,8 @@ def _print(outcome: ReplayOutcome) -> None:
     )
     if outcome.left_out:
         out.print(
-            f"{counted(outcome.left_out, 'holes')} without an outcome were left out: they have no truth to find."
+            f"{counted(outcome.left_out, 'holes')} without an outcome {agreed(outcome.left_out, 'were')} left out: "
+            "no truth to find there."
         )
     for note in outcome.notes:
         out.print(f"Note: {note}")

@@ -16,7 +16,7 @@ import typer
 
 from cryoscout.cli.options import ThresholdAngstrom
 from cryoscout.cli.output import TELLING, console, print_json, say, session_name
-from cryoscout.core.counting import counted
+from cryoscout.core.counting import agreed, counted
 from cryoscout.core.errors import FileFormatError, InputError, UnknownNameError
 from cryoscout.core.new_files import write_whole
 
@@ -351,9 +351,8 @@ def _notes(crops: SessionCrops, labels: CropLabels, folder: Path) -> list[str]:
     if crops.set_aside:
         first = _first([each.hole_id for each in crops.set_aside])
         notes.append(
-            f"{counted(len(crops.set_aside), 'images', 'were')} set aside ({crops.set_aside[0].why}; {first}); "
-            "all of them: "
-            f"{folder / SET_ASIDE_FILE}"
+            f"{counted(len(crops.set_aside), 'images', 'were')} set aside ({crops.set_aside[0].why}; {first}); all "
+            f"of them: {folder / SET_ASIDE_FILE}"
         )
     if labels.results_without_image:
         holes = labels.results_without_image
@@ -361,7 +360,8 @@ def _notes(crops: SessionCrops, labels: CropLabels, folder: Path) -> list[str]:
     if crops.n_scaled:
         height, width = crops.images.shape[1:]
         notes.append(
-            f"{counted(crops.n_scaled, 'images')} of other sizes were scaled to {width} x {height} px"
+            f"{counted(crops.n_scaled, 'images')} of other sizes {agreed(crops.n_scaled, 'were')} scaled to "
+            f"{width} x {height} px"
         )
     return notes
 

@@ -11,6 +11,10 @@ def counted(count: int, several: str, verb: str = "") -> str:
     several : the word for more than one, with the ending -s, or -es after ch     verb : as it follows that word
     """
     one = several.removesuffix("es") if several.endswith("ches") else several.removesuffix("s")
-    if verb:
-        one, several = f"{one} {_OF_ONE.get(verb, verb + 's')}", f"{several} {verb}"
-    return f"{count:,} {one if count == 1 else several}"
+    what = one if count == 1 else several
+    return f"{count:,} {what} {agreed(count, verb)}" if verb else f"{count:,} {what}"
+
+
+def agreed(count: int, verb: str) -> str:
+    """The verb of that many: `is` of 1 and `are`, `puts` of 1 and `put`. verb : as of several."""
+    return _OF_ONE.get(verb, f"{verb}s") if count == 1 else verb

@@ -356,7 +356,14 @@ def _in_words(report: Round) -> str:
 def settings_of_run(folder: Path) -> dict[str, Any]:
     """What the run in a folder was begun with, by name; {} where there is none. Raises InputError for a broken file."""
     file = folder / RUN_FILE
-    return {**_DEFAULTS, **_json_of(file).get("settings", {})} if file.is_file() else {}
+    if not file.is_file():
+        return {}
+    found = _json_of(file).get("settings", {})
+    if not isinstance(found, dict):
+        raise InputError(
+            f"{file} must have settings by name. Got {found!r} instead. Remedy: give another folder."
+        )
+    return {**_DEFAULTS, **found}
 
 
 def _json_of(file: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from cryoscout.core.counting import counted
+from cryoscout.core.counting import agreed, counted
 from cryoscout.core.errors import DataError
 from cryoscout.formats.clusters import PATCH_RADIUS_UM, cluster_positions, notes_on_radius
 from cryoscout.formats.records import LOOK_COLUMNS, PATCH_COLUMNS, SQUARE_COLUMNS, SourceRecords
@@ -281,7 +281,8 @@ def _with_holes_of_exposures(
         return holes
     if only["stage_x_um"].notna().any():
         notes.append(
-            f"{counted(len(only), 'holes')} that only exposures name have the stage position of the first one"
+            f"{counted(len(only), 'holes')} that only exposures name {agreed(len(only), 'have')} the stage position "
+            "of the first one"
         )
     made = only.rename(columns={"stage_x_um": "x_um", "stage_y_um": "y_um"}).assign(
         patch_id="", x_px=np.nan, y_px=np.nan, chosen=pd.array([pd.NA] * len(only), dtype="boolean")
@@ -339,7 +340,7 @@ def _in_grids(
     if nameless.any():
         square = square.mask(nameless, grid + "_square")
         notes.append(
-            f"{counted(int(nameless.sum()), 'holes', 'name')} no square: they are in one square of their grid"
+            f"{counted(int(nameless.sum()), 'holes', 'name')} no square: put into one square of the grid"
         )
     # The first that names a grid decides: stored session, table of squares, holes.
     says = pd.concat(
@@ -386,11 +387,12 @@ def _patches(holes: pd.DataFrame, radius_um: float, said_by: str, notes: list[st
             patch_ids[row] = f"{square}_{named}"
     if clustered:
         notes.append(
-            f"{counted(clustered, 'holes')} without a patch were put into patches of radius {radius_um:g} um{said_by}"
+            f"{counted(clustered, 'holes')} without a patch {agreed(clustered, 'were')} put into patches of radius "
+            f"{radius_um:g} um{said_by}"
         )
     if whole:
         notes.append(
-            f"{counted(whole, 'holes')} without a patch and without a position in um: their square is one patch"
+            f"{counted(whole, 'holes')} without a patch and without a position in um: the square is one patch"
         )
     return patch_ids
 

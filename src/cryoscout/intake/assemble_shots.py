@@ -77,8 +77,7 @@ def as_shots(
         first = next(iter(again))
         notes.append(
             f"{counted(len(again), 'images', 'are')} of a shot that was taken before, such as {first} (of "
-            f"{again[first]}): each is "
-            "one shot, and of the results of both the best counts"
+            f"{again[first]}): each is one shot, and of the results of both the best counts"
         )
     rows = rows[~is_again].reset_index(drop=True)
     new = rows[rows["is_new"]]
@@ -144,9 +143,8 @@ def _shots_per_hole(rows: pd.DataFrame, declared: int) -> tuple[int, list[str]]:
     if usual == most:
         return most, []
     return most, [
-        f"hole {of_hole.idxmax()} has {counted(most, 'exposures')}, most imaged holes have {usual}: the plan "
-        f"reckons with {most} "
-        "shots for every hole"
+        f"hole {of_hole.idxmax()} has {counted(most, 'exposures')}, most imaged holes have {usual}: the plan reckons "
+        f"with {most} shots for every hole"
     ]
 
 

@@ -245,8 +245,7 @@ class _Exposures:
         if again:
             self._result.notes.append(
                 f"{counted(len(again), 'images', 'are')} of a shot that was taken before, such as "
-                f"{again[0].exposure_id}: each is one "
-                "shot, and of the results of both the best counts"
+                f"{again[0].exposure_id}: each is one shot, and of the results of both the best counts"
             )
         shot_of: dict[str, int] = {}
         for row in self._of_holes:

@@ -87,7 +87,6 @@ def note_on_other_grids(squares: pd.DataFrame, stored: pd.DataFrame) -> str:
     before = stored.loc[stored["square_id"] == first["square_id"], "grid_id"].iloc[0]
     return (
         f"{counted(len(squares), 'squares', 'are')} of another grid in a file than in the session, such as "
-        f"{first['square_id']} of "
-        f"{first['grid_id']}, here of {before}: nothing of them is taken. If that is another grid, import it as a "
-        "session of its own, or name its squares GRID/SQUARE"
+        f"{first['square_id']} of {first['grid_id']}, here of {before}: nothing of them is taken. If that is another "
+        "grid, import it as a session of its own, or name its squares GRID/SQUARE"
     )

@@ -146,14 +146,13 @@ def p_good_of(session: Session, table: ScoreTable) -> tuple[NDArray[np.float64],
         fit = fit_raw_scores(value, np.nan_to_num(session.good_by_hole(threshold)), session.results_by_hole())
         p_good = fit.apply(value)
         notes.append(
-            f"scores became probabilities through {counted(fit.n_results, 'results')}: {fit.in_words}; import "
-            "the table again "
-            "when many more results have come"
+            f"scores became probabilities through {counted(fit.n_results, 'results')}: {fit.in_words}; import the "
+            "table again when many more results have come"
         )
     if not given.all():
         mean = float(p_good[given].mean())
         notes.append(
-            f"{counted(int((~given).sum()), 'holes', 'have')} no value and get the mean of the others, {mean:.2f}"
+            f"{counted(int((~given).sum()), 'holes', 'have')} no value: the mean of the others, {mean:.2f}, is taken"
         )
         p_good = np.where(given, p_good, mean)
     return p_good, report, tuple(notes)

@@ -180,8 +180,7 @@ def _told_apart(source: SourceRecords, known: Mapping[str, _Place]) -> tuple[Sou
         shown = ", ".join(others[:NAMES_SHOWN])
         notes.append(
             f"{counted(len(others), 'labels', 'stand')} for other items elsewhere in the session (another MapID, "
-            "another place; "
-            f"first: {shown}): these are {own_grid}/LABEL"
+            f"another place; first: {shown}): these are {own_grid}/LABEL"
         )
     return _renamed(source, names, own_grid, notes), is_new_grid
 

@@ -106,9 +106,8 @@ def in_context(
     known = labels[~np.isnan(labels) & ~fitted_to]
     if len(known) < FEWEST_LABELS or len(np.unique(known)) < 2:
         got = (
-            f"{counted(len(known), 'results')} of holes that the classifier was not fitted to, "
-            f"{int(known.sum())} of them good at "
-            f"{threshold:g} Å"
+            f"{counted(len(known), 'results')} of holes that the classifier was not fitted to, {int(known.sum())} of "
+            f"them good at {threshold:g} Å"
         )
         if context is not None:
             raise InputError(

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cryoscout.belief.evaluation import Evaluation, evaluate_predictions
-from cryoscout.core.counting import counted
+from cryoscout.core.counting import agreed, counted
 from cryoscout.core.errors import CryoscoutError
 from cryoscout.core.ties import at_least, order_lowest_first
 from cryoscout.perception.from_session import SessionCrops
@@ -125,7 +125,7 @@ def _scores(judged: Sequence[_Judged], n: int, n_learned: int, threshold: float)
             ]
         )
     left_out = (
-        f" {counted(n_learned, 'holes')} that a classifier was fitted to are left out."
+        f" {counted(n_learned, 'holes')} that a classifier was fitted to {agreed(n_learned, 'are')} left out."
         if n_learned
         else " Where a classifier was fitted to results of this session, name it with --classifier: figures on holes "
         "that it has learned flatter it."
@@ -134,8 +134,7 @@ def _scores(judged: Sequence[_Judged], n: int, n_learned: int, threshold: float)
         "How right the predictions were",
         [
             f"{counted(n, 'holes')} with a result; good means that at least half of a hole's results are at most "
-            f"{threshold:g} Å."
-            f"{left_out}"
+            f"{threshold:g} Å.{left_out}"
         ],
         table=ReportTable(
             "A hole is called good at a probability of one half",

@@ -20,7 +20,7 @@ from cryoscout.advice.recorded import (
 from cryoscout.advice.setting import default_policy, setting_of, threshold_of
 from cryoscout.advice.square_maps import pictures_of_session, square_maps
 from cryoscout.advice.work_list import WorkList
-from cryoscout.core.counting import counted
+from cryoscout.core.counting import agreed, counted
 from cryoscout.core.errors import DataError
 from cryoscout.core.telling import Progress, no_progress
 from cryoscout.core.units import TIER_NAMES
@@ -301,7 +301,8 @@ def overview_png(session: Session, request: ReportRequest, replays: SessionRepla
 def _map_words(scene: MapScene) -> str:
     """How to read a map, said once below each."""
     left_out = (
-        f" {counted(scene.squares_left_out, 'squares')} that the route does not enter are not drawn."
+        f" {counted(scene.squares_left_out, 'squares')} that the route does not enter "
+        f"{agreed(scene.squares_left_out, 'are')} not drawn."
         if scene.squares_left_out
         else ""
     )

@@ -192,8 +192,7 @@ def _set_aside_in_words(fit: FittedTimeModel, first: pd.Timestamp) -> list[str]:
         )
     if fit.between_sessions:
         said.append(
-            f"The time between sessions of different grids ({counted(fit.between_sessions, 'times')}) is no move "
-            "of the stage and "
-            "is left out."
+            f"The time between sessions of different grids ({counted(fit.between_sessions, 'times')}) is no move of "
+            "the stage and is left out."
         )
     return said

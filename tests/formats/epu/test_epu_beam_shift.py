@@ -158,7 +158,7 @@ def test_holes_without_a_position_come_to_where_their_targets_were():
     np.testing.assert_allclose(placed.holes[["x_um", "y_um"]], truth.holes[["x_um", "y_um"]], atol=0.08)
     known = session.holes["x_um"].notna()
     pd.testing.assert_frame_equal(placed.holes[known], session.holes[known])
-    assert placed.notes[1:] == ["3 holes without a position of their own were placed by their beam shift"]
+    assert placed.notes[1:] == ["3 holes without an own position were placed by the beam shift"]
     assert placed.notes[0].startswith(
         "beam shift (magnification 165000, NanoProbe): 25.9 um per unit by 45 holes of known position, residual 0.0"
     )
@@ -181,7 +181,7 @@ def test_without_known_holes_nothing_is_placed_and_the_note_says_why():
         "beam shift (magnification 165000, NanoProbe) of 144 exposures has no length here, so that they are not placed "
         "inside their patches: A fit must have 6 holes of known position beside others at one stage position. "
         "Got 0 instead.",
-        "48 holes without a position of their own are not placed inside their patches",
+        "48 holes without an own position are not placed inside the patch",
     ]
 
 

@@ -233,7 +233,7 @@ def test_items_that_cannot_be_read_are_kept_and_unmarked(tmp_path):
     data = (tmp_path / "plan.nav").read_bytes()
     assert b"Color = blue\r\n" in data
     assert data.count(b"Acquire = 1") == len(ROUTE)
-    assert "1 place of the navigator could not be read: they are written as they are." in notes
+    assert "1 place of the navigator could not be read, written as found." in notes
 
 
 def test_the_operator_is_told_how_to_load_it_and_what_may_surprise(tmp_path):

@@ -126,15 +126,14 @@ def of_coupling() -> list[float]:
     from cryoscout.coupling.hole_routes import HoleRoutes
     from cryoscout.coupling.lesson import UNLABELLED, Told
     from cryoscout.coupling.settings import couple_settings
-    from cryoscout.testing import random_problem
 
-    problem = random_problem(np.random.default_rng(7), 12)
+    problem, _ = _small_session()
     told = Told(np.full(problem.n_holes, UNLABELLED), np.zeros(problem.n_holes, dtype=np.bool_))
     figures: list[float] = []
     for driver in ("index", "expected", "adaptive"):
         drive = HoleRoutes(problem.tree, couple_settings("route", driver, minutes=60.0))
         found = drive.routes(problem.prior_p_good, told, np.array([0, 5]), 0, Path())
-        figures += found.ravel().astype(np.float64).tolist()
+        figures += [float(np.dot(route, np.arange(len(route)))) for route in found]
     return figures
 
 

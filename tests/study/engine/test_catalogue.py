@@ -147,6 +147,8 @@ def test_chosen_trials_alone_are_run_and_the_others_kept(tmp_path):
     assert both.content["trials_run"] == len(ran)
     with pytest.raises(InputError, match=r"in none of them\. Remedy: for example"):
         run_study(study, "quick", tmp_path, only="nothing like it")
+    with pytest.raises(InputError, match=r"must stand without --only\. Got --only '480 min' too"):
+        run_study(study, "quick", tmp_path, only="480 min", finished_only=True)
     assert run_study(study, "quick", tmp_path, finished_only=True).content["trials_run"] == len(ran)
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cryoscout.core.counting import counted
+from cryoscout.core.counting import agreed, counted
 from cryoscout.core.errors import DataError
 
 FARTHEST_UM = 100.0
@@ -120,9 +120,8 @@ def placed_by_beam_shift(
         shift_um[rows] = shift[rows] @ found.matrix_um.T
         hole_um[rows] = stage_um[rows] + shift_um[rows] + _offsets_um(found, runs[rows], area[rows])
         notes.append(
-            f"beam shift ({name}): {found.um_per_unit:.3g} um per unit by {counted(found.n_holes, 'holes')} of "
-            "known position, "
-            f"residual {found.residual_um:.2g} um, {found.n_outliers} of {len(rows)} exposures outliers"
+            f"beam shift ({name}): {found.um_per_unit:.3g} um per unit by {counted(found.n_holes, 'holes')} of known "
+            f"position, residual {found.residual_um:.2g} um, {found.n_outliers} of {len(rows)} exposures outliers"
         )
     exposures = exposures.assign(shift_x_um=shift_um[:, 0], shift_y_um=shift_um[:, 1])
     holes, more = _placed_holes(holes, hole[preset != ""], hole_um[preset != ""])
@@ -167,11 +166,12 @@ def _placed_holes(
     notes = []
     if placed:
         notes.append(
-            f"{counted(placed, 'holes')} without a position of their own were placed by their beam shift"
+            f"{counted(placed, 'holes')} without an own position {agreed(placed, 'were')} placed by the beam shift"
         )
     if unplaced:
         notes.append(
-            f"{counted(unplaced, 'holes')} without a position of their own are not placed inside their patches"
+            f"{counted(unplaced, 'holes')} without an own position {agreed(unplaced, 'are')} not placed inside the "
+            "patch"
         )
     return holes, notes
 

@@ -207,9 +207,8 @@ def _add_named_exposures(found: FoundSession, files: EpuFiles) -> None:
                     added += 1
     if added:
         found.notes.append(
-            f"{counted(added, 'exposures', 'stand')} in GridSquare files without an XML of their own: time from "
-            "the name, stage "
-            "position unknown"
+            f"{counted(added, 'exposures', 'stand')} in GridSquare files without an XML of their own: time from the "
+            "name, stage position unknown"
         )
     if unknown:
         found.notes.append(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cryoscout.core.counting import counted
+from cryoscout.core.counting import agreed, counted
 from cryoscout.formats.epu.beam_shift import BeamShift
 from cryoscout.formats.epu.dm import Atlas, EpuSession, GridSquare
 from cryoscout.formats.epu.images import ImageRecord
@@ -175,7 +175,9 @@ def hole_table(found: FoundSession, exposures: pd.DataFrame) -> pd.DataFrame:
             row |= {"x_px": hole.x_px, "y_px": hole.y_px}
             row["chosen"] = pd.NA if hole.selected is None else hole.selected
     if twice:
-        found.notes.append(f"left out: {counted(twice, 'holes')} that stand in a second square's file too")
+        found.notes.append(
+            f"left out: {counted(twice, 'holes')} that {agreed(twice, 'stand')} in a second square's file too"
+        )
     from_images = 0
     for hole_id, (square_id, x_um, y_um) in sorted(found.hole_positions.items()):
         if hole_id not in rows:
@@ -183,7 +185,8 @@ def hole_table(found: FoundSession, exposures: pd.DataFrame) -> pd.DataFrame:
             from_images += 1
     if from_images:
         found.notes.append(
-            f"{counted(from_images, 'holes')} without GridSquare file have the stage position of their newest image"
+            f"{counted(from_images, 'holes')} without GridSquare file {agreed(from_images, 'have')} the stage "
+            "position of the newest image"
         )
     for hole_id, square_id in zip(exposures["hole_id"], exposures["square_id"], strict=True):
         if hole_id not in rows:

@@ -232,8 +232,8 @@ def _of_download(path: Path, table: ExportTable, findings: Findings) -> SourceRe
     open_images = [(name, line) for name, line in pending.items() if name not in runs]
     if without:
         notes.append(
-            f"{counted(without, 'rows', 'give')} no resolution (0.00); "
-            f"{counted(len(open_images), 'images', 'have')} no result yet"
+            f"{counted(without, 'rows', 'give')} no resolution (0.00); {counted(len(open_images), 'images', 'have')} "
+            "no result yet"
         )
     return SourceRecords(
         format="leginon-export",

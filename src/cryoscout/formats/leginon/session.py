@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cryoscout.core.counting import counted
+from cryoscout.core.counting import agreed, counted
 from cryoscout.core.errors import DataError, FileFormatError
 from cryoscout.core.telling import Progress, no_progress, one_step
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
@@ -242,8 +242,8 @@ def _exposure_rows(
     notes = []
     if others:
         notes.append(
-            f"{counted(others.total(), 'images')} of other presets are no exposures: {_counts(others)}; "
-            "--presets says which are"
+            f"{counted(others.total(), 'images')} of other presets {agreed(others.total(), 'are')} no exposures: "
+            f"{_counts(others)}; --presets says which are"
         )
     further = rows[is_further & ~rows["no_ctf"]]
     if len(further):

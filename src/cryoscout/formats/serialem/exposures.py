@@ -178,9 +178,8 @@ def own_name(name: str, folder: str, image: WhenAndWhere, known: Mapping[str, Wh
 def note_on_images_elsewhere(names: Sequence[str]) -> str:
     """What is said of images that got another name, because one that was taken elsewhere has theirs."""
     return (
-        f"{counted(len(names), 'images', 'have')} the name of another that was taken elsewhere: they are "
-        "FOLDER/NAME (first: "
-        f"{names[0]}); a result that says the name alone joins neither"
+        f"{counted(len(names), 'images', 'have')} the name of another that was taken elsewhere: they are FOLDER/NAME "
+        f"(first: {names[0]}); a result that says the name alone joins neither"
     )
 
 
@@ -247,17 +246,15 @@ def with_holes(exposures: Sequence[Exposure], holes_of_grids: Sequence[Sequence[
     if far:
         name, label, distance_um = far[0]
         placed.notes.append(
-            f"{counted(len(far), 'exposures', 'were')} taken farther than {FARTHEST_UM:g} um from the item that "
-            "they name (first: "
-            f"{name}, {distance_um:.0f} um from item {label}): of another grid or navigator, they get no hole here; "
-            "import them with the navigator of their own grid"
+            f"{counted(len(far), 'exposures', 'were')} taken farther than {FARTHEST_UM:g} um from the item that they "
+            f"name (first: {name}, {distance_um:.0f} um from item {label}): of another grid or navigator, they get "
+            "no hole here; import them with the navigator of their own grid"
         )
     if nowhere:
         name, label = nowhere[0]
         placed.notes.append(
             f"{counted(len(nowhere), 'exposures', 'name')} a label that several holes have, and no place (first: "
-            f"{name}, item "
-            f"{label}): they get no hole; import each grid by itself, with its own images"
+            f"{name}, item {label}): they get no hole; import each grid by itself, with its own images"
         )
     if several:
         placed.notes.append(
@@ -437,9 +434,8 @@ def _without_navigator(exposures: Sequence[Exposure]) -> tuple[list[PlacedExposu
     if repeated:
         notes.insert(
             0,
-            f"{counted(repeated, 'labels', 'stand')} for items of several places, farther than {FARTHEST_UM:g} "
-            "um apart: each place "
-            "is a hole, LABEL, LABEL#2, ...",
+            f"{counted(repeated, 'labels', 'stand')} for items of several places, farther than {FARTHEST_UM:g} um "
+            "apart: each place is a hole, LABEL, LABEL#2, ...",
         )
     return told, _unlabelled(len(of_label.get("", ()))) + notes
 
@@ -476,8 +472,7 @@ def _with_pattern_holes(found: Sequence[PlacedExposure]) -> tuple[list[PlacedExp
     if not patterns:
         return told, []
     return told, [
-        f"{patterns} items were imaged as patterns of several holes (MultiShot): the hole imaged "
-        "first, or in the "
+        f"{patterns} items were imaged as patterns of several holes (MultiShot): the hole imaged first, or in the "
         "middle where the navigator says the pattern, has the item's name, the others are ITEM@HOLE"
     ]
 

@@ -203,8 +203,7 @@ def write_nav_of_squares(source: NavFile, squares: Sequence[PlannedSquare], path
     _write_new_file(path, document.to_bytes())
     return (
         f"{counted(len(chosen), 'squares', 'are')} marked for Acquire at Items, in order: choose the settings of "
-        "square maps there, "
-        "not those of holes.",
+        "square maps there, not those of holes.",
         *_notes(source, path, list(chosen.values()), unmarked, unnoted, replaced),
     )
 
@@ -359,9 +358,8 @@ def _notes(
         )
     if unmarked:
         notes.append(
-            f"{counted(unmarked, 'items', 'were')} marked for acquisition and not in the route: the marks "
-            "are taken off, and "
-            f"{LEFT_OUT_KEY} keeps that they were chosen."
+            f"{counted(unmarked, 'items', 'were')} marked for acquisition and not in the route: the marks are taken "
+            f"off, and {LEFT_OUT_KEY} keeps that they were chosen."
         )
     if unnoted:
         notes.append(
@@ -374,7 +372,6 @@ def _notes(
         notes.append("The navigator was XML and is written in the autodoc form.")
     if source.deviations:
         notes.append(
-            f"{counted(len(source.deviations), 'places')} of the navigator could not be read: they are written "
-            "as they are."
+            f"{counted(len(source.deviations), 'places')} of the navigator could not be read, written as found."
         )
     return tuple(notes)

@@ -31,8 +31,7 @@ def holes_to_come(
         notes.append(f"{counted(empty, 'items', 'skip')} all holes of the pattern: SerialEM passes them over")
     if imaged and not any(any(names) for names in imaged.values()):
         notes.append(
-            f"{len(with_pattern)} items are patterns of several holes (HoleArray) and "
-            f"{len(imaged)} of them were "
+            f"{len(with_pattern)} items are patterns of several holes (HoleArray) and {len(imaged)} of them were "
             "imaged without MultiShot: each is one hole"
         )
         return {}, notes
@@ -45,8 +44,7 @@ def holes_to_come(
     if otherwise:
         notes.append(
             f"{counted(len(otherwise), 'items', 'were')} imaged otherwise than the pattern says (HoleArray, "
-            "SkipHoles; first: "
-            f"{otherwise[0]}): the hole imaged first has the item's name"
+            f"SkipHoles; first: {otherwise[0]}): the hole imaged first has the item's name"
         )
     return found, [*notes, *_note_on_whole(found, imaged)]
 

@@ -18,7 +18,7 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscout.core.counting import counted
+from cryoscout.core.counting import agreed, counted
 from cryoscout.core.errors import FileFormatError
 from cryoscout.formats.clusters import cluster_positions
 from cryoscout.formats.serialem.nav import NavFile, NavItem
@@ -283,7 +283,8 @@ def _patch_ids(
     alone = sum(patch_ids[row] != "" for rows in singles.values() for row in rows)
     if alone:
         notes.append(
-            f"{counted(alone, 'holes')} without a group were put into patches of radius {radius_um:g} um"
+            f"{counted(alone, 'holes')} without a group {agreed(alone, 'were')} put into patches of radius "
+            f"{radius_um:g} um"
         )
     if wide:
         notes.append(

@@ -195,14 +195,12 @@ class FoundRecords:
         if self.given_up:
             all_notes.append(
                 f"{counted(len(self.given_up), 'squares', 'have')} the status error or skipped (first: "
-                f"{self.given_up[0]}): they "
-                "count as looked at, and none of them is opened by a plan"
+                f"{self.given_up[0]}): they count as looked at, and none of them is opened by a plan"
             )
         if self.under_way:
             all_notes.append(
-                f"{counted(len(self.under_way), 'squares', 'are')} queued or started in SmartScope and were not "
-                "imaged yet (first: "
-                f"{self.under_way[0]}): a plan may name them too"
+                f"{counted(len(self.under_way), 'squares', 'are')} queued or started in SmartScope and not imaged "
+                f"yet (first: {self.under_way[0]}): a plan may name them too"
             )
         unknown = sum(math.isnan(x_um) for x_um, _ in self.stage_of_hole.values())
         if unknown:

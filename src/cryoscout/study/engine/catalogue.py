@@ -187,6 +187,11 @@ def run_study(
     stem = output / study.stem(profile)
     unfinished = stem.with_name(f"{stem.name}{UNFINISHED_ENDING}")
     wanted = _with_text(trials, only, study.name)
+    if finished_only and only is not None:
+        raise InputError(
+            f"--finished-only runs nothing, so it must stand without --only. Got --only {only!r} too. Remedy: leave "
+            "one of them out."
+        )
     resume = resume or only is not None
     if resume or finished_only:
         store.take(unfinished)
@@ -198,7 +203,6 @@ def run_study(
         rows = finished_rows(trials, store)
     else:
         rows = run_trials(wanted, run_one, store, resume=resume, workers=workers, ray=ray, progress=progress)
-    if only is not None:
         asked = {trial.key for trial in wanted}
         rows += finished_rows([trial for trial in trials if trial.key not in asked], store)
     # Those that have not run stand among them without a result, so that no mean is of a part without saying so.
