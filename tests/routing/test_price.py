@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from learning_samples import random_session
 
+from cryoscout.core.hole_tree import StagePlace
 from cryoscout.routing.bound import good_holes_bound
 from cryoscout.routing.knapsack import TreeKnapsack
 from cryoscout.routing.policies.price import (
@@ -48,7 +49,7 @@ def test_the_worth_at_the_price_is_at_least_the_exact_plan_and_near_it_where_the
 def test_a_price_of_nothing_where_there_is_time_for_everything():
     problem = random_session(np.random.default_rng(1)).problem
     price = price_of(
-        price_tree(problem), problem.prior_p_good, problem.available(), (-1, -1, -1), 1e6, *_scratch(problem)
+        price_tree(problem), problem.prior_p_good, problem.available(), StagePlace(), 1e6, *_scratch(problem)
     )
     assert price == 0.0
 

@@ -321,7 +321,11 @@ def _uncross(way, places):  # type: ignore[no-untyped-def]
                 if gain > most + LENGTH_ROUNDING:
                     best, most = j, gain
             if best >= 0:
-                way[i + 1 : best + 1] = way[i + 1 : best + 1][::-1].copy()
+                # One by one: a slice that is assigned brings numba's error texts, which take seconds to compile.
+                low, high = i + 1, best
+                while low < high:
+                    way[low], way[high] = way[high], way[low]
+                    low, high = low + 1, high - 1
                 is_shorter = True
         if not is_shorter:
             break

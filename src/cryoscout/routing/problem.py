@@ -131,7 +131,7 @@ class RoutingProblem:
         """0 same patch, 1 same square, 2 same grid, 3 other grid; from NOWHERE 2 in the loaded grid, else 3."""
         return self.tree.tier_between(here, there)
 
-    def place_of(self, here: int) -> tuple[int, int, int]:
+    def place_of(self, here: int) -> StagePlace:
         """Patch, square and grid that are open at `here` (index or NOWHERE); NOWHERE where none is."""
         return self.tree.place_of(here)
 

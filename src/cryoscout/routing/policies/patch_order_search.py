@@ -129,6 +129,13 @@ def _objective(order, place, count, tiers_min, tier_value, minutes):  # type: ig
 
 
 @njit(cache=True)
+def _copy(order, target):  # type: ignore[no-untyped-def]
+    """In place. Assigned as a whole, an array brings numba's error texts with it, which take seconds to compile."""
+    for k in range(len(order)):
+        target[k] = order[k]
+
+
+@njit(cache=True)
 def _shuffle(order, rng):  # type: ignore[no-untyped-def]
     for i in range(len(order) - 1, 0, -1):
         j = rng.integers(0, i + 1)
@@ -200,7 +207,8 @@ def _genetic(  # type: ignore[no-untyped-def]
     fitness = np.empty(size)
     reached = np.empty(size, dtype=np.int64)
     for member in range(size):
-        orders[member] = np.arange(m)
+        for k in range(m):
+            orders[member, k] = k
         _shuffle(orders[member], rng)
         fitness[member], reached[member] = _objective(
             orders[member], place, count, tiers_min, tier_value, minutes
@@ -211,7 +219,7 @@ def _genetic(  # type: ignore[no-untyped-def]
     used = size
     while used < evaluations:
         elite = np.argmax(fitness)
-        children[0] = orders[elite]
+        _copy(orders[elite], children[0])
         child_fitness[0], child_reached[0] = fitness[elite], reached[elite]
         born = 1
         while born < size and used < evaluations:
@@ -226,8 +234,9 @@ def _genetic(  # type: ignore[no-untyped-def]
             born += 1
         if born == 1:  # a population of one has no children
             break
-        orders[:born] = children[:born]
-        fitness[:born], reached[:born] = child_fitness[:born], child_reached[:born]
+        for member in range(born):
+            _copy(children[member], orders[member])
+            fitness[member], reached[member] = child_fitness[member], child_reached[member]
     return orders[np.argmax(fitness)].copy()
 
 
@@ -252,14 +261,14 @@ def _annealed(  # type: ignore[no-untyped-def]
     cooling = (temperature_end / temperature_start) ** (1.0 / max(evaluations - 2, 1))
     temperature = temperature_start
     for _ in range(evaluations - 1):
-        trial[:] = order
+        _copy(order, trial)
         _change(trial, reached, rng)
         trial_value, trial_reached = _objective(trial, place, count, tiers_min, tier_value, minutes)
         if trial_value >= value or rng.random() < np.exp((trial_value - value) / temperature):
-            order[:] = trial
+            _copy(trial, order)
             value, reached = trial_value, trial_reached
             if value > best_value:
-                best[:] = order
+                _copy(order, best)
                 best_value = value
         temperature *= cooling
     return best
