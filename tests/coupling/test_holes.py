@@ -93,6 +93,35 @@ def test_no_driver_knows_a_held_out_or_hidden_outcome(driver: str, tmp_path: Pat
     np.testing.assert_array_equal(one, routes_of(driver, p, lied, tmp_path / "b"))
 
 
+def test_ranks_of_a_planner_are_means_over_starts_and_budgets(tmp_path: Path) -> None:
+    p, starts = np.linspace(0.2, 0.8, N), np.array([5, 50])
+    for driver, routes in (("adaptive", 6), ("index", 2)):
+        settings = couple_settings("ranks", driver, minutes=120.0)
+        found = HoleRoutes(TREE, settings, device="cpu").routes(p, told(), starts, 7, tmp_path)
+        assert found.shape == (routes, N)
+        np.testing.assert_array_equal(np.sort(found, axis=1), np.tile(np.arange(N), (routes, 1)))
+        np.testing.assert_array_equal(found[:, 0], np.tile(starts, routes // 2))
+    alone = [
+        HoleRoutes(TREE, couple_settings("route", "adaptive", minutes=minutes), device="cpu").routes(
+            p, told(), starts, 7, tmp_path
+        )
+        for minutes in (30.0, 60.0, 120.0)
+    ]
+    by_ranks = HoleRoutes(TREE, couple_settings("ranks", "adaptive", minutes=120.0), device="cpu")
+    np.testing.assert_array_equal(by_ranks.routes(p, told(), starts, 7, tmp_path), np.concatenate(alone))
+
+
+@pytest.mark.parametrize("teacher", ["route", "ranks"])
+def test_a_belief_that_a_policy_goes_by_knows_no_held_out_label(teacher: str) -> None:
+    settings = couple_settings(teacher, on_belief=True, rounds=1)
+    lied = Told(np.where(told().held_out, 1 - told().labels, told().labels), told().held_out)
+    said = []
+    for known in (told(), lied):
+        belief = BeliefTeacher(known, places(), settings.belief_knows_held_out)
+        said.append(belief(np.linspace(0.2, 0.8, N), 1, Path()))
+    np.testing.assert_array_equal(*said)
+
+
 def test_an_agent_is_trained_and_chosen_on_pseudo_rewards_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

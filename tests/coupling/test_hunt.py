@@ -72,6 +72,34 @@ def test_a_hunt_refuses_what_it_has_not(teacher: str, driver: str, message: str,
     assert not (tmp_path / "run").exists()
 
 
+def test_the_true_probability_can_teach_and_is_right_most_often(tmp_path: Path) -> None:
+    hunt = building_hunt(SETTINGS, 3)
+    labelled = labelled_places(hunt, 0.4, 0)
+    right = {}
+    for teacher in ("exact", "own"):
+        settings = couple_settings(teacher, rounds=1)
+        right[teacher] = couple_hunt(hunt, labelled, settings, tmp_path / teacher).rounds[1].guesses_right
+    likelier = (hunt.p_object > 0.5) == hunt.has_object
+    assert right["exact"] == pytest.approx(likelier[~labelled].mean())
+    assert right["exact"] > right["own"]
+
+
+@pytest.mark.parametrize("changed", [{"to_room_s": 119.0}, {"in_room_s": 4.0}])
+def test_a_run_does_not_go_on_where_moves_cost_otherwise(changed: dict[str, float], tmp_path: Path) -> None:
+    hunt, settings = building_hunt(SETTINGS, 3), couple_settings("route", rounds=1)
+    labelled = labelled_places(hunt, 0.4, 0)
+    whole = couple_hunt(hunt, labelled, settings, tmp_path)
+    assert couple_hunt(hunt, labelled, settings, tmp_path, resume=True).report == whole.report
+    other = building_hunt(SETTINGS.model_copy(update=changed), 3)
+    with pytest.raises(InputError, match="minutes of moves"):
+        couple_hunt(other, labelled, settings, tmp_path, resume=True)
+
+
+def test_a_move_that_costs_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="greater than 0"):
+        HuntSettings(in_room_s=0.0)
+
+
 @pytest.mark.parametrize("module", ["loop", "lesson", "hunt", "rate_route", "theory", "linear_perception"])
 def test_the_loop_has_no_word_of_microscopes(module: str) -> None:
     text = Path(coupling.__file__).with_name(f"{module}.py").read_text(encoding="utf-8")

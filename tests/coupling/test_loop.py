@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from coupling_samples import KilledError, Linear, PartByPart, features, told, truth
+from coupling_samples import PART, KilledError, Linear, PartByPart, features, told, truth
 
 from cryoscout.core.errors import InputError
 from cryoscout.core.telling import Telling, no_progress
 from cryoscout.coupling.lesson import Told
 from cryoscout.coupling.loop import RUN_FILE, Coupled, Loop, settings_of_run
-from cryoscout.coupling.ranks import FOLDS, mean_ranks
+from cryoscout.coupling.ranks import mean_ranks
 from cryoscout.coupling.settings import LEAST_CHANGE_OF_BELIEF, couple_settings
 
 
@@ -139,7 +139,7 @@ def test_ranks_of_routes_teach_a_probability_that_falls_with_the_rank(tmp_path: 
     found = loop(tmp_path, "ranks", driver=driver, perception=perception, truth=truth()).run()
     (lesson,) = perception.lessons
     np.testing.assert_array_equal(lesson.guessed, told().unlabelled)
-    assert len(routes) == 1 + FOLDS
+    assert len(routes) == 1
     late = np.argsort(-mean_ranks(routes[0]), kind="stable")
     assert (np.diff(lesson.p_positive[late][lesson.guessed[late]]) >= -1e-12).all()
     assert found.rounds[1].n_positive is None
@@ -162,6 +162,29 @@ def test_a_run_whose_settings_are_none_is_refused(tmp_path: Path) -> None:
     assert settings_of_run(tmp_path / "nowhere") == {}
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("round.json", "{}"),
+        ("round.json", '{"n_positive": null, "colour": 3}'),
+        ("round.json", "half a rep"),
+        ("lesson.safetensors", "half a les"),
+        ("model.safetensors", "half a mod"),
+    ],
+)
+def test_a_damaged_file_of_a_round_is_one_clear_error_and_can_be_made_again(
+    tmp_path: Path, name: str, content: str
+) -> None:
+    whole = loop(tmp_path, rounds=1).run()
+    file = tmp_path / "round-01" / name
+    file.write_text(content)
+    with pytest.raises(InputError, match=rf"{name}.*Or remove {name} there: --resume makes it again\."):
+        loop(tmp_path, rounds=1).run(resume=True)
+    file.unlink()
+    again = loop(tmp_path, rounds=1).run(resume=True)
+    np.testing.assert_array_equal(again.model.weights, whole.model.weights)
+
+
 def test_on_the_belief_the_policy_is_told_what_the_belief_says(tmp_path: Path) -> None:
     said, shown = np.linspace(0.1, 0.9, len(truth())), told().shown
     for teacher in ("route", "ranks"):
@@ -175,6 +198,42 @@ def test_on_the_belief_the_policy_is_told_what_the_belief_says(tmp_path: Path) -
         assert not np.allclose(other.rewards[0][shown < 0], said[shown < 0])
 
 
+def test_a_belief_that_a_policy_goes_by_is_not_told_held_out_labels() -> None:
+    for teacher in ("route", "ranks"):
+        assert not couple_settings(teacher, on_belief=True, rounds=1).belief_knows_held_out
+    with pytest.raises(InputError, match="must not know held-out labels"):
+        couple_settings("ranks", on_belief=True, belief_knows_held_out=True)
+
+
+@pytest.mark.parametrize("teacher", ["ranks", "values"])
+def test_where_held_out_labels_are_of_one_kind_ranks_are_refused_before_anything_is_written(
+    tmp_path: Path, teacher: str
+) -> None:
+    known = told()
+    one_kind = Told(known.labels, known.held_out & (known.labels == 0))
+    settings = couple_settings(teacher, "double" if teacher == "values" else "index")
+    with pytest.raises(InputError, match="Got 1, all of one kind, instead"):
+        Loop(one_kind, Linear(), PartByPart(), settings, tmp_path / "run", "d").run()
+    assert not (tmp_path / "run").exists()
+
+
+def test_learned_values_teach_a_probability_that_rises_with_the_value(tmp_path: Path) -> None:
+    class Values(PartByPart):
+        def learned_values(self, p: Any, known: Told, starts: Any, seed: int, folder: Path) -> Any:
+            assert len(set(starts.tolist())) == len(starts) >= 2
+            assert folder == tmp_path / "round-01" / "policy"
+            return np.bincount(PART, weights=np.where(known.shown < 0, p, known.shown))[PART]
+
+    perception = Linear()
+    settings = couple_settings("values", "double", starts=1)
+    Loop(told(), perception, Values(), settings, tmp_path, "d").run()
+    (lesson,) = perception.lessons
+    np.testing.assert_array_equal(lesson.guessed, told().unlabelled)
+    assert lesson.share_right(truth()) > 0.8
+    with pytest.raises(InputError, match="Learned values must be those of an agent"):
+        couple_settings("values")
+
+
 def test_only_routes_go_by_the_belief_and_it_must_be_handed_in(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Got on_belief with the teacher own instead"):
         couple_settings("own", on_belief=True)
@@ -184,14 +243,18 @@ def test_only_routes_go_by_the_belief_and_it_must_be_handed_in(tmp_path: Path) -
 
 
 def test_a_run_that_was_begun_before_there_was_a_choice_goes_on_with_its_default(tmp_path: Path) -> None:
-    whole = loop(tmp_path, rounds=1).run()
+    then = {"whole_batches": False, "belief_knows_held_out": False}
+    whole = loop(tmp_path, rounds=1, **then).run()
     file = tmp_path / RUN_FILE
     stored = json.loads(file.read_text())
-    del stored["settings"]["on_belief"]
+    for name in ("on_belief", *then):
+        del stored["settings"][name]
     file.write_text(json.dumps(stored))
-    assert loop(tmp_path, rounds=1).run(resume=True).report == whole.report
+    with pytest.raises(InputError, match="Got whole_batches False there and True here"):
+        loop(tmp_path, rounds=1).run(resume=True)
+    assert loop(tmp_path, rounds=1, **then).run(resume=True).report == whole.report
     with pytest.raises(InputError, match="Got on_belief False there and True here"):
-        loop(tmp_path, rounds=1, on_belief=True, teacher_p=np.full(60, 0.5)).run(resume=True)
+        loop(tmp_path, rounds=1, on_belief=True, teacher_p=np.full(60, 0.5), **then).run(resume=True)
 
 
 @pytest.mark.parametrize("teacher", ["belief", "own", "exact", "ranks"])

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from cryoscout.core.errors import InputError
 from cryoscout.coupling.lesson import UNLABELLED, Told
-from cryoscout.coupling.ranks import FOLDS, made_probability, mean_ranks
+from cryoscout.coupling.ranks import FOLDS, made_probability, mean_ranks, probability_by_held_out
 
 
 def test_a_rank_is_the_mean_place_in_the_routes() -> None:
@@ -62,3 +63,48 @@ def test_where_the_number_tells_the_kinds_apart_the_probability_does() -> None:
     np.testing.assert_array_equal(p, told.labels)
     p = made_probability(-number, told, lambda known, fold: -number, increasing=False)
     np.testing.assert_array_equal(p, told.labels)
+
+
+def _memorised() -> tuple[Told, NDArray[np.float64], NDArray[np.int64]]:
+    """Labels of two fifths of 2,000 states, a fifth of them held out, a number of every state, and the truth.
+
+    The number is of a network that has seen the other labels and knows nothing else: right of these, noise elsewhere.
+    """
+    rng = np.random.default_rng(4)
+    truth = rng.integers(0, 2, 2000)
+    labels, held = np.full(2000, UNLABELLED, dtype=np.int64), np.zeros(2000, dtype=np.bool_)
+    labels[:800], held[:160] = truth[:800], True
+    told = Told(labels, held)
+    seen = told.shown != UNLABELLED
+    return told, np.where(seen, truth + 0.1 * rng.random(2000), rng.random(2000)), truth
+
+
+def test_where_perception_memorised_its_labels_held_out_ones_say_that_it_knows_nothing() -> None:
+    told, number, truth = _memorised()
+    hidden = told.labels == UNLABELLED
+
+    def brier(p: NDArray[np.float64]) -> float:
+        return float(np.square(p - truth)[hidden].mean())
+
+    # Routes that are not told a label go by predictions that repeat it: folds of labels do not help.
+    assert brier(made_probability(number, told, lambda known, fold: number, increasing=True)) > 0.3
+    assert brier(probability_by_held_out(number, told, increasing=True)) < 0.27
+
+
+def test_only_held_out_labels_make_the_probability() -> None:
+    told, number, _ = _memorised()
+    flipped = np.where(told.held_out | (told.labels == UNLABELLED), told.labels, 1 - told.labels)
+    other = Told(flipped, told.held_out)
+    p = probability_by_held_out(number, told, increasing=True)
+    np.testing.assert_array_equal(p, probability_by_held_out(number, other, increasing=True))
+    assert (np.diff(p[np.argsort(number)]) >= 0.0).all()
+    falling = probability_by_held_out(-number, told, increasing=False)
+    np.testing.assert_allclose(falling, p)
+
+
+@pytest.mark.parametrize(("held", "got"), [([], "none"), ([0, 2], "2, all of one kind,")])
+def test_held_out_labels_of_one_kind_make_no_probability(held: list[int], got: str) -> None:
+    labels = np.arange(8) % 2
+    told = Told(labels, np.isin(np.arange(8), held))
+    with pytest.raises(InputError, match=f"must be of both kinds. Got {got} instead. Remedy: more labels"):
+        probability_by_held_out(np.arange(8.0), told, increasing=True)

@@ -105,6 +105,9 @@ def test_the_printed_condition_for_equality_does_not_hold() -> None:
     assert two.switches == three.switches == 4
     assert (two.mixed, three.mixed) == (2, 1)
     assert two.most_mixed == three.most_mixed == 3
+    # C returns idly in both; with N_C = 2 the cut falls inside B's only visit, with 3 between two parts.
+    assert (two.cut_inside_a_single_visit, two.idle_returns) == (True, 1)
+    assert (three.cut_inside_a_single_visit, three.idle_returns) == (False, 1)
     assert not two.is_tight
     assert not three.is_tight
     ratios = [inconsistency(labels_of_route(route, n_positive), parts) for n_positive in (2, 3)]
@@ -160,3 +163,14 @@ def test_labels_of_any_kind_are_compared() -> None:
 def test_what_is_no_route_or_partition_is_refused(call: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         call()
+
+
+@pytest.mark.parametrize("weights", [[1.0, 1.0], [0.0] * 6, [1.0] * 5 + [-1.0], [1.0] * 5 + [float("nan")]])
+def test_weights_that_are_none_are_refused(weights: list[float]) -> None:
+    parts = np.array([A, B, B, C, A, C])
+    for refused in (
+        lambda: inconsistency(parts > 0, parts, np.array(weights)),
+        lambda: inconsistency_bound(3.0, parts, 1.0, np.array(weights)),
+    ):
+        with pytest.raises(InputError, match="Weights must be 6 finite numbers of 0 or more, not all 0"):
+            refused()

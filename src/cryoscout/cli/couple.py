@@ -32,15 +32,16 @@ def couple(
         str | None,
         typer.Option(
             help="Who labels holes without a result: belief (the results around them), route (what a policy visits "
-            "first, SSL2-RL), ranks (when a policy visits them, made a probability by the results) or own (the "
-            "classifier itself, a control). Default: belief."
+            "first, SSL2-RL), ranks (when a policy visits them, made a probability by the results), values (what a "
+            "visit is worth to an agent, likewise) or own (the classifier itself, a control). Default: belief."
         ),
     ] = None,
     driver: Annotated[
         str | None,
         typer.Option(
-            help="Policy of route and ranks, and the one that rounds are judged with: index, expected, adaptive, or, "
-            "of route alone, an agent that is trained in every round: double, rainbow, a2c. Default: index."
+            help="Policy of route, ranks and values, and the one that rounds are judged with: index, expected, "
+            "adaptive, or, of route and values, an agent that is trained in every round: double, rainbow, a2c. "
+            "Default: index; of values double."
         ),
     ] = None,
     rounds: Annotated[
@@ -61,13 +62,14 @@ def couple(
     ] = None,
     starts: Annotated[
         int | None,
-        typer.Option(help="Of route and ranks: M, routes from random holes that vote. Default: 5."),
+        typer.Option(help="Of route, ranks and values: M, random holes that routes start from. Default: 5."),
     ] = None,
     on_belief: Annotated[
         bool | None,
         typer.Option(
             "--on-belief",
-            help="Of route and ranks: the policy goes by what the results around say, not by the classifier alone.",
+            help="Of route, ranks and values: the policy goes by what the results around say, not by the classifier "
+            "alone.",
         ),
     ] = None,
     n_positive: Annotated[
@@ -320,11 +322,44 @@ def _request(
         # What a run was begun with holds, also where a default has changed since.
         begun = {name: value for name, value in settings_of_run(folder).items() if name not in _OF_REQUEST}
         base = replace(stored, session=session, of_loop={**begun, **stored.of_loop})
+    if given.get("teacher") == "values":
+        given = {"driver": "double", **given}
     request = replace(base, **given, of_loop={**base.of_loop, **of_loop}, changes={**base.changes, **changes})
-    if request.teacher == "exact":
-        raise UnknownNameError("--teacher", request.teacher, ("belief", "route", "ranks", "own"))
+    if request.teacher not in TEACHERS_OF_SESSIONS:
+        raise UnknownNameError("--teacher", request.teacher, TEACHERS_OF_SESSIONS)
+    _check_effect(request, of_loop)
     request.settings()
     return request
+
+
+TEACHERS_OF_SESSIONS = ("belief", "route", "ranks", "values", "own")
+"""The teacher exact is for simulated studies."""
+
+
+def _check_effect(request: CoupleRequest, of_loop: dict[str, Any]) -> None:
+    """Raise InputError for an option of the loop that would change nothing with this teacher and driver."""
+    from cryoscout.coupling.hole_routes import WITHOUT_WINDOWS, check_driver
+    from cryoscout.coupling.settings import BY_POLICY, is_agent
+
+    agent = is_agent(check_driver(request.driver))
+    by_policy = request.teacher in BY_POLICY
+    agents = "the teacher route or values and an agent as driver, such as double"
+    needs = {
+        "starts": ("--starts", by_policy, "the teacher route, ranks or values"),
+        "n_positive": ("--n-positive", request.teacher == "route", "the teacher route"),
+        "minutes": (
+            "--minutes", by_policy and request.driver not in WITHOUT_WINDOWS,
+            "the teacher route, ranks or values and a driver that goes by minutes, such as adaptive or double",
+        ),
+        "epochs": ("--epochs", by_policy and agent, agents),
+    }  # fmt: skip
+    for name in of_loop:
+        option, has_effect, remedy = needs.get(name, ("", True, ""))
+        if not has_effect:
+            raise InputError(
+                f"{option} must go with a teacher and a driver that it changes something of. Got it with the teacher "
+                f"{request.teacher} and the driver {request.driver} instead. Remedy: {remedy}; or leave {option} out."
+            )
 
 
 _OF_REQUEST = ("teacher", "driver", "seed")

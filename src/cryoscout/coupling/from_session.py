@@ -16,6 +16,7 @@ from cryoscout.coupling.hole_routes import HoleRoutes, check_driver
 from cryoscout.coupling.holes import BeliefTeacher, HolePerception
 from cryoscout.coupling.lesson import UNLABELLED, Told, cut_of
 from cryoscout.coupling.loop import Coupled, Loop
+from cryoscout.coupling.ranks import check_held_out
 from cryoscout.coupling.settings import CoupleSettings
 from cryoscout.perception.from_session import CropLabels, SessionCrops, crop_digests
 from cryoscout.perception.teaching import Places
@@ -70,7 +71,9 @@ class SessionCoupling:
         told.check()
         if self.settings.n_positive is not None:
             cut_of(self.settings.n_positive, np.zeros(len(told.labels)))
-        if self.settings.by_routes:
+        if self.settings.by_held_out:
+            check_held_out(told)
+        if self.settings.by_policy:
             self._driver(SILENT).check_windows()
         return told
 
@@ -120,7 +123,7 @@ class SessionCoupling:
         """Of all that a run goes by: what the network learns from, where the holes are, what moves cost a route."""
         tree = places.tree
         digest = hashlib.sha256(learned_from.encode())
-        if self.settings.by_routes:
+        if self.settings.by_policy:
             # Minutes that are fitted move with every exposure; other teachers label without them.
             shots = self.crops.session.info.shots
             minutes = self.time_model.tiers_min(shots).tolist()

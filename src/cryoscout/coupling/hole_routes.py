@@ -6,6 +6,7 @@ shown labels, and predictions elsewhere. Neither has a `Truth` in its hands: hel
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -41,6 +42,8 @@ WITHOUT_WINDOWS = ("index", "random")
 REWARD = "ssl2rl"
 P_LEAST = 0.001
 """p is clipped to P_LEAST .. 1 - P_LEAST: a hole of p = 0 would never be visited."""
+RANK_WINDOWS = (0.25, 0.5, 1.0)
+"""Windows of `ranks`, as shares of the minutes: of 480 they are 120, 240 and 480."""
 JUDGED_AT = (0.25, 0.5, 0.75)
 """Budgets of the routes over held-out holes, as shares of the minutes that visiting all of them takes."""
 
@@ -68,21 +71,36 @@ class HoleRoutes:
     telling: Telling = SILENT
 
     def check_windows(self) -> None:
-        """Raise InputError for a window in which the longest move there is does not fit: it would visit nothing."""
-        if is_agent(self.settings.driver) or self.settings.driver in WITHOUT_WINDOWS:
+        """Raise InputError for windows in which the longest move does not fit, or episodes without a visit."""
+        if self.settings.driver in WITHOUT_WINDOWS:
             return
-        counts = (self.tree.n_patches, self.tree.n_squares, self.tree.n_grids)
-        farthest = max((tier for tier, count in enumerate(counts, start=1) if count > 1), default=0)
-        times = self._times()
-        longest = times.setup_min + float(times.tiers_min(self.shots)[farthest])
-        if self.settings.minutes < longest:
-            raise self._no_visit(f"of {longest:g} minutes or more, the longest move with its exposure", "")
+        times, least = self._times(), min(self._windows())
+        if is_agent(self.settings.driver):
+            tier, what = 0, "a visit"
+        else:
+            counts = (self.tree.n_patches, self.tree.n_squares, self.tree.n_grids)
+            tier = max((tier for tier, count in enumerate(counts, start=1) if count > 1), default=0)
+            what = "the longest move with its exposure"
+        needed = times.setup_min + float(times.tiers_min(self.shots)[tier])
+        if least < needed:
+            raise self._no_visit(f"{what}: {needed:g} minutes or more", least, "")
 
-    def _no_visit(self, what: str, got: str) -> InputError:
-        return InputError(
-            f"A window must hold a visit{what and ' '}{what}. Got {self.settings.minutes:g} minutes{got} instead. "
-            "Remedy: more minutes, for example 480."
+    def _no_visit(self, what: str, minutes: float, got: str) -> InputError:
+        name = "An episode" if is_agent(self.settings.driver) else "A window"
+        shortest = (
+            "" if minutes == self.settings.minutes else f", the shortest window of {self.settings.minutes:g}"
         )
+        return InputError(
+            f"{name} must hold {what}. Got {minutes:g} minutes{shortest}{got} instead. "
+            "Remedy: more --minutes, for example 480."
+        )
+
+    def _windows(self) -> tuple[float, ...]:
+        """Minutes of the windows that routes are planned in, one route for each and every start."""
+        minutes = self.settings.minutes
+        if self.settings.teacher == "ranks" and self.settings.driver not in WITHOUT_WINDOWS:
+            return tuple(share * minutes for share in RANK_WINDOWS)
+        return (minutes,)
 
     def problem(
         self, p_good: NDArray[np.float64], budget_min: float, allowed: NDArray[np.bool_] | None = None
@@ -102,17 +120,21 @@ class HoleRoutes:
         folder: Path,
         before: Path | None = None,
     ) -> NDArray[np.int64]:
-        """(M, n) all holes in the order of their visits; the start is the first.
+        """(M, n) all holes in the order of their visits; the start is the first. For `ranks` by a planner with windows
+        (3 M, n): from every start one for each of the windows.
 
         before : folder of the agent of the round before, which goes on learning where `later_epochs` say so
         """
         if is_agent(self.settings.driver):
             return self._agent_routes(p_positive, told, starts, seed, folder, before)
         rewards = pseudo_rewards(p_positive, told)
-        with self.telling.progress(f"routes of {self.settings.driver}", len(starts)) as advance:
+        windows = (self._minutes_of_all(),) if self.settings.driver in WITHOUT_WINDOWS else self._windows()
+        with self.telling.progress(
+            f"routes of {self.settings.driver}", len(windows) * len(starts)
+        ) as advance:
             found = []
-            for start in starts:
-                found.append(self._whole_route(rewards, int(start), seed))
+            for window, start in itertools.product(windows, starts.tolist()):
+                found.append(self._whole_route(rewards, window, start, seed))
                 advance()
         return np.array(found)
 
@@ -160,10 +182,11 @@ class HoleRoutes:
         times = self.time_model
         return 1.0 + times.setup_min + float(times.tiers_min(self.shots)[-1]) * (self.tree.n_holes + 1)
 
-    def _whole_route(self, rewards: NDArray[np.float64], start: int, seed: int) -> NDArray[np.int64]:
-        """A planner's windows, planned again and again until every hole is visited."""
+    def _whole_route(
+        self, rewards: NDArray[np.float64], window: float, start: int, seed: int
+    ) -> NDArray[np.int64]:
+        """A planner's windows of so many minutes, planned again and again until every hole is visited."""
         name = self.settings.driver
-        window = self._minutes_of_all() if name in WITHOUT_WINDOWS else self.settings.minutes
         free = np.ones(self.tree.n_holes, dtype=np.bool_)
         free[start] = False
         route, here, policy = [start], start, make_policy(name)
@@ -173,7 +196,7 @@ class HoleRoutes:
             problem = replace(self.problem(rewards, window, free), crossing="drop")
             planned = plan_route(problem, policy, here, seed).route
             if not len(planned):
-                raise self._no_visit("", f", in which {name} visits nothing,")
+                raise self._no_visit("a visit", window, f", in which {name} visits nothing,")
             route += planned.tolist()
             free[planned] = False
             here = route[-1]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cryoscout.core.errors import InputError
 from cryoscout.coupling.lesson import UNLABELLED, Told, pseudo_rewards
 from cryoscout.coupling.linear_perception import LinearPerception, LinearStates
-from cryoscout.coupling.loop import Coupled, Loop
+from cryoscout.coupling.loop import Coupled, Loop, Probabilities
 from cryoscout.coupling.rate_route import rate_route
 from cryoscout.coupling.scavenger_hunt import Hunt
 from cryoscout.coupling.settings import CoupleSettings
@@ -73,7 +73,7 @@ def couple_hunt(
 ) -> Coupled[LinearPerception]:
     """The loop on a building of which some places were searched, (n,) bool; rooms are held out whole.
 
-    settings : the teacher is `route` or `own`, the driver `index`. Raises InputError for others.
+    settings : the teacher is `route`, `ranks`, `own` or `exact`, the driver `index`. Raises InputError for others.
     """
     if settings.driver != "index":
         raise InputError(
@@ -82,9 +82,12 @@ def couple_hunt(
     labels = np.where(labelled, hunt.has_object, UNLABELLED).astype(np.int64)
     rng = np.random.default_rng([settings.seed, HELD_OUT_STREAM])
     told = Told(labels, hold_out(labels, hunt.room_of_place, settings.held_out, rng))
-    digest = hashlib.sha256(
-        hunt.known.tobytes() + labels.tobytes() + hunt.room_of_place.tobytes()
-    ).hexdigest()
+    digest = hashlib.sha256(hunt.settings.model_dump_json().encode())
+    for array in (hunt.known, hunt.p_object, labels, hunt.room_of_place, hunt.floor_of_room):
+        digest.update(str(array.shape).encode() + np.ascontiguousarray(array).tobytes())
     truth = hunt.has_object.astype(np.int64)
     parts = (LinearStates(hunt.known), HuntRoutes(hunt, settings))
-    return Loop(told, *parts, settings, folder, digest, None, truth).run(resume=resume)
+    exact: Probabilities | None = (
+        (lambda p, number, folder: hunt.p_object) if settings.teacher == "exact" else None
+    )
+    return Loop(told, *parts, settings, folder, digest.hexdigest(), exact, truth).run(resume=resume)

@@ -14,12 +14,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoscout.core.errors import InputError
+from cryoscout.core.errors import FileFormatError, InputError
 from cryoscout.core.new_files import finite, write_whole
 from cryoscout.core.telling import SILENT, Telling
 from cryoscout.core.ties import at_least, first_of_the_best
@@ -32,8 +32,8 @@ from cryoscout.coupling.lesson import (
     lesson_of_routes,
     pseudo_rewards,
 )
-from cryoscout.coupling.ranks import made_probability, mean_ranks
-from cryoscout.coupling.settings import CoupleSettings
+from cryoscout.coupling.ranks import check_held_out, mean_ranks, probability_by_held_out
+from cryoscout.coupling.settings import BEFORE_THERE_WAS_A_CHOICE, CoupleSettings
 
 RUN_FILE, LESSON_FILE, REPORT_FILE, MODEL_FILE = (
     "couple.json",
@@ -41,11 +41,17 @@ RUN_FILE, LESSON_FILE, REPORT_FILE, MODEL_FILE = (
     "round.json",
     "model.safetensors",
 )
+POLICY_FOLDER = "policy"
+"""Of a round: what the driver keeps."""
 _ROUND_STREAM = 15
-_DEFAULTS = {name: field.default for name, field in CoupleSettings.model_fields.items()}
-"""Of settings that a run does not name, because it was begun before there was a choice."""
+_UNNAMED = {
+    **{name: field.default for name, field in CoupleSettings.model_fields.items()},
+    **BEFORE_THERE_WAS_A_CHOICE,
+}
+"""Settings that a run does not name, because it was begun before there was a choice."""
 
 Model = TypeVar("Model")
+Kept = TypeVar("Kept")
 Probabilities = Callable[[NDArray[np.float64], int, Path], NDArray[np.float64]]
 """(p of the perception model (n,), round, its folder) -> (n,) what a teacher says."""
 
@@ -86,7 +92,7 @@ class Driver(Protocol):
         folder: Path,
         before: Path | None = None,
     ) -> NDArray[np.int64]:
-        """(M, n) all states in the order of their visits, from each start; trains the policy where it is trained.
+        """(>= M, n) all states in the order of their visits, from each start; trains the policy where it is trained.
 
         The policy may know the shown labels and the predictions, no other label.
         before : the folder of the same policy in the round before, None in the first
@@ -95,6 +101,22 @@ class Driver(Protocol):
 
     def held_out_return(self, p_positive: NDArray[np.float64], told: Told, folder: Path) -> float:
         """What the policy collects on the held-out states, visited by what it knows, judged by their labels."""
+        ...
+
+
+@runtime_checkable
+class LearnedDriver(Driver, Protocol):
+    """A policy that is trained, and has learned what each state is worth."""
+
+    def learned_values(
+        self,
+        p_positive: NDArray[np.float64],
+        told: Told,
+        starts: NDArray[np.int64],
+        seed: int,
+        folder: Path,
+    ) -> NDArray[np.float64]:
+        """(n,) of every state as the first visit from the starts, the mean; trains the policy."""
         ...
 
 
@@ -178,6 +200,8 @@ class Loop(Generic[Model]):
             )
         if settings.n_positive is not None:
             cut_of(settings.n_positive, np.zeros(len(self.told.labels)))
+        if settings.by_held_out:
+            check_held_out(self.told)
         self._claim(resume)
         self.telling.say("pretraining")
         model, first = self._round(0, partial(self.perception.pretrained, self.told))
@@ -239,8 +263,8 @@ class Loop(Generic[Model]):
         folder = self._folder(number)
         model_file, report_file = folder / MODEL_FILE, folder / REPORT_FILE
         if model_file.is_file() and report_file.is_file():
-            model = self.perception.load(model_file)
-            report = _report_from(_json_of(report_file))
+            model = _read(model_file, self.perception.load)
+            report = _read(report_file, _report_of)
         else:
             began = time.monotonic()
             model = train(folder)
@@ -258,38 +282,37 @@ class Loop(Generic[Model]):
         folder, settings = self._folder(number), self.settings
         file = folder / LESSON_FILE
         if file.is_file():
-            return Lesson.load(file)
+            return _read(file, Lesson.load)
         self.telling.say(f"round {number}: {settings.teacher} labels what has no label")
-        asked = None if settings.by_routes and not settings.on_belief else self.teacher
+        asked = None if settings.by_policy and not settings.on_belief else self.teacher
         said = p if asked is None else asked(p, number, folder)
         lesson = (
-            self._lesson_of_routes(number, said)
-            if settings.by_routes
+            self._lesson_of_policy(number, said)
+            if settings.by_policy
             else lesson_of_p(said, self.told, settings.form)
         )
         lesson.save(file)
         return lesson
 
-    def _lesson_of_routes(self, number: int, p: NDArray[np.float64]) -> Lesson:
-        """What the routes of a policy say that is told p of the states without a label."""
-        settings, told = self.settings, self.told
+    def _lesson_of_policy(self, number: int, p: NDArray[np.float64]) -> Lesson:
+        """What a policy says by its routes or its values that is told p of the states without a label."""
+        settings, told, folder = self.settings, self.told, self._folder(number) / POLICY_FOLDER
         seed = round_seed(settings.seed, number)
-        starts = np.random.default_rng(seed).integers(len(p), size=settings.starts)
-
-        def routes(known: Told, folder: str) -> NDArray[np.int64]:
-            before = self._folder(number - 1) / folder if number > 1 else None
-            return self.driver.routes(p, known, starts, seed, self._folder(number) / folder, before)
-
-        found = routes(told, "policy")
-        if settings.teacher == "route":
-            return lesson_of_routes(found, cut_of(settings.n_positive, pseudo_rewards(p, told)), told)
-        by_rank = made_probability(
-            mean_ranks(found),
-            told,
-            lambda known, fold: mean_ranks(routes(known, f"policy-fold-{fold}")),
-            increasing=False,
-        )
-        return lesson_of_p(by_rank, told, settings.form)
+        rng = np.random.default_rng(seed)
+        if settings.teacher == "values":
+            if not isinstance(self.driver, LearnedDriver):
+                raise InputError("Learned values must be those of a driver that learns. Got another instead.")
+            # Two starts or more, because a start has no value as a visit from itself.
+            starts = rng.choice(len(p), size=max(2, min(settings.starts, len(p))), replace=False)
+            values = self.driver.learned_values(p, told, starts, seed, folder)
+            return lesson_of_p(probability_by_held_out(values, told, increasing=True), told, settings.form)
+        before = self._folder(number - 1) / POLICY_FOLDER if number > 1 else None
+        starts = rng.integers(len(p), size=settings.starts)
+        routes = self.driver.routes(p, told, starts, seed, folder, before)
+        if settings.teacher == "ranks":
+            by_rank = probability_by_held_out(mean_ranks(routes), told, increasing=False)
+            return lesson_of_p(by_rank, told, settings.form)
+        return lesson_of_routes(routes, cut_of(settings.n_positive, pseudo_rewards(p, told)), told)
 
     def _report(
         self,
@@ -301,7 +324,7 @@ class Loop(Generic[Model]):
         seconds: float,
     ) -> Round:
         p, told = self.perception.p_positive(model), self.told
-        held, judge_folder = told.held_out, self._folder(number) / "policy"
+        held, judge_folder = told.held_out, self._folder(number) / POLICY_FOLDER
         found = self.driver.held_out_return(p, told, judge_folder) if held.any() else math.nan
         right = at_least(p[held], 0.5) == (told.labels[held] == 1)
         about: dict[str, Any] = {}
@@ -363,7 +386,7 @@ def settings_of_run(folder: Path) -> dict[str, Any]:
         raise InputError(
             f"{file} must have settings by name. Got {found!r} instead. Remedy: give another folder."
         )
-    return {**_DEFAULTS, **found}
+    return {**_UNNAMED, **found}
 
 
 def _json_of(file: Path) -> dict[str, Any]:
@@ -378,8 +401,22 @@ def _json_of(file: Path) -> dict[str, Any]:
     return found
 
 
-def _report_from(found: dict[str, Any]) -> Round:
+def _report_of(file: Path) -> Round:
     """What `_round` wrote, where null stands for NaN; N_C alone may be none."""
-    n_positive = found.pop("n_positive")
-    known: dict[str, Any] = {name: math.nan if value is None else value for name, value in found.items()}
-    return Round(n_positive=n_positive, **known)
+    found = _json_of(file)
+    try:
+        n_positive = found.pop("n_positive")
+        known: dict[str, Any] = {name: math.nan if value is None else value for name, value in found.items()}
+        return Round(n_positive=n_positive, **known)
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{file} must be the report of a round. Got {error} wrong in it instead. Remedy: give another folder."
+        ) from None
+
+
+def _read(file: Path, read: Callable[[Path], Kept]) -> Kept:
+    """A file of a round; of a damaged one the error says that the round can be made again."""
+    try:
+        return read(file)
+    except (InputError, FileFormatError) as error:
+        raise InputError(f"{error} Or remove {file.name} there: --resume makes it again.") from None

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
+from cryoscout.core.errors import InputError
 from cryoscout.core.ties import order_lowest_first
 from cryoscout.coupling.lesson import UNLABELLED, Told
 
@@ -37,7 +38,7 @@ def made_probability(
     of_all : (n,) the number where all labels are told     numbers_of : the same for fewer labels
     increasing : whether a larger number speaks for a positive state
     A label must not see itself: the numbers of labelled states are those of routes that were not told the labels of
-    their fold.
+    their fold. For a perception that cannot memorise its labels; of any other see `probability_by_held_out`.
     """
     labelled = np.flatnonzero(told.shown != UNLABELLED)
     fold = np.random.default_rng(0).permutation(len(labelled)) % folds
@@ -47,6 +48,36 @@ def made_probability(
         labels = told.labels.copy()
         labels[hidden] = UNLABELLED
         number[fold == each] = numbers_of(Told(labels, told.held_out), each)[hidden]
+    return _fitted(number, told.labels[labelled], of_all, increasing)
+
+
+def probability_by_held_out(
+    of_all: NDArray[np.float64], told: Told, *, increasing: bool
+) -> NDArray[np.float64]:
+    """The same by the held-out labels, which neither the routes nor perception were told.
+
+    A network's prediction for a state whose label it learned from repeats the label, and so does a route that goes by
+    it, even where the route is not told the label.
+    Raises InputError as `check_held_out`.
+    """
+    check_held_out(told)
+    return _fitted(of_all[told.held_out], told.labels[told.held_out], of_all, increasing)
+
+
+def check_held_out(told: Told) -> None:
+    """Raise InputError where held-out labels are not of both kinds, so that nothing can be made a probability."""
+    known = told.labels[told.held_out]
+    if len(np.unique(known)) < 2:
+        got = f"{len(known)}, all of one kind," if len(known) else "none"
+        raise InputError(
+            "Held-out labels, which make ranks and values probabilities, must be of both kinds. Got "
+            f"{got} instead. Remedy: more labels, or the teacher belief or route."
+        )
+
+
+def _fitted(
+    number: NDArray[np.float64], labels: NDArray[np.int64], of_all: NDArray[np.float64], increasing: bool
+) -> NDArray[np.float64]:
     order = order_lowest_first(number)
-    fitted = isotonic_regression(told.labels[labelled][order].astype(np.float64), increasing=increasing).x
+    fitted = isotonic_regression(labels[order].astype(np.float64), increasing=increasing).x
     return np.asarray(np.interp(of_all, number[order], fitted))

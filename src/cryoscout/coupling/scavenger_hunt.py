@@ -47,7 +47,7 @@ class HuntSettings(Settings):
     """Numbers of the embedding of a place."""
     feature_noise: Annotated[float, Field(ge=0.0, le=100.0)] = 1.0
     """Standard deviation; kinds lie about 1.4 apart in each number."""
-    in_room_s: Annotated[float, Field(ge=0.0)] = 5.0
+    in_room_s: Annotated[float, Field(gt=0.0)] = 5.0
     to_room_s: Annotated[float, Field(ge=0.0)] = 30.0
     to_floor_s: Annotated[float, Field(ge=0.0)] = 120.0
     """Seconds of a move to a place of the same room, of another room, of another floor."""
@@ -59,6 +59,7 @@ class Hunt:
 
     features: NDArray[np.float64]  # (n, d)
     has_object: NDArray[np.bool_]  # (n,) the truth
+    p_object: NDArray[np.float64]  # (n,) the true probability that it was drawn with
     likelihood: NDArray[np.float64]  # (n,) known beforehand, by kind
     room_of_place: NDArray[np.int64]  # (n,) sorted
     floor_of_room: NDArray[np.int64]  # (r,) sorted
@@ -110,14 +111,14 @@ def building_hunt(settings: HuntSettings, seed: int) -> Hunt:
     room_kind, place_kind = kind_of_room[room_of_place], rng.integers(len(PLACE_KINDS), size=n)
     likelihood = LIKELIHOOD[room_kind, place_kind]
     shift = s.room_spread * rng.standard_normal(rooms)
-    has_object = rng.random(n) < expit(logit(likelihood) + shift[room_of_place])
+    p_object = expit(logit(likelihood) + shift[room_of_place])
+    has_object = rng.random(n) < p_object
     looks_of_room = rng.standard_normal((len(ROOM_KINDS), s.features))
     looks_of_place = rng.standard_normal((len(PLACE_KINDS), s.features))
     noise = s.feature_noise * rng.standard_normal((n, s.features))
     features = looks_of_room[room_kind] + looks_of_place[place_kind] + noise
-    return Hunt(
-        features, has_object, likelihood, room_of_place, np.repeat(np.arange(s.floors), s.rooms_per_floor), s
-    )
+    floor_of_room = np.repeat(np.arange(s.floors), s.rooms_per_floor)
+    return Hunt(features, has_object, p_object, likelihood, room_of_place, floor_of_room, s)
 
 
 def labelled_places(hunt: Hunt, share: float, seed: int) -> NDArray[np.bool_]:

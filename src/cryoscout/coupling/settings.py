@@ -9,11 +9,13 @@ from pydantic import ConfigDict, Field, ValidationError
 from cryoscout.core.errors import InputError, UnknownNameError
 from cryoscout.core.settings import Settings
 
-Teacher = Literal["belief", "route", "ranks", "own", "exact"]
+Teacher = Literal["belief", "route", "ranks", "values", "own", "exact"]
 """Who labels what has no label. `route`: the policy, as in SSL2-RL: what it visits first is positive. `ranks`: the
-place in the same routes, made a probability by the labels. `belief`: what the labels around say, a probability.
-Controls: `own`: the perception model itself; `exact`: the true probability, where it is known."""
+place in the same routes; `values`: what a visit is worth to an agent that was trained, the paper's own open question
+(its section 6); both are made probabilities by the held-out labels. `belief`: what the labels around say, a
+probability. Controls: `own`: the perception model itself; `exact`: the true probability, where it is known."""
 TEACHERS: tuple[Teacher, ...] = get_args(Teacher)
+BY_POLICY = ("route", "ranks", "values")
 
 Selection = Literal["held-out", "accuracy", "last"]
 """Which round is kept. `held-out`: the one with the best return of its policy on held-out labels; `accuracy`: the one
@@ -42,7 +44,7 @@ class CoupleSettings(Settings):
     least_change: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     """From the second round on: the loop ends where a smaller share of the guesses than this changed sides."""
     starts: int = 5
-    """M, routes from random starts that vote. Our choice."""
+    """M, routes from random starts that vote, or that ranks are means over. Our choice."""
     n_positive: int | None = None
     """N_C, states that a route labels positive; None: the sum of the pseudo-rewards. Our choice: it matters most."""
     form: Form = "soft"
@@ -60,7 +62,8 @@ class CoupleSettings(Settings):
     """Weights of a round: the last averaged ones, or the best on held-out labels."""
     selection: Selection = "held-out"
     minutes: Annotated[float, Field(gt=0.0)] = 480.0
-    """Of a training episode of an agent, or of a window of a planner that plans again and again."""
+    """Of a training episode of an agent, or of a window of a planner that plans again and again; `ranks` are means over
+    this window and shorter ones."""
     movement_cost: bool = True
     """False: the policy is told that every move costs alike (the paper's Figure 5 b)."""
     pseudo_rewards: bool = True
@@ -78,16 +81,21 @@ class CoupleSettings(Settings):
     """Whether `belief` is told held-out labels too. No score repeats them, so that they alone say how far scores can be
     trusted where whole parts are labelled. They choose nothing in one round but the temperature; but what is right of
     them flatters a network that learned from the belief's guesses around them. With several rounds, of which they
-    choose one, the default is not to tell them."""
+    choose one, the default is not to tell them; a belief that a policy goes by is never told them."""
     on_belief: bool = False
-    """Of `route` and `ranks`: the policy is told what the belief says of states without a label, in the place of what
-    perception says."""
+    """Of `route`, `ranks` and `values`: the policy is told what the belief says of states without a label, in the place
+    of what perception says. Such a belief is never told held-out labels, because no policy is."""
     seed: Annotated[int, Field(ge=0)] = 0
 
     @property
-    def by_routes(self) -> bool:
-        """Whether routes label."""
-        return self.teacher in ("route", "ranks")
+    def by_policy(self) -> bool:
+        """Whether a policy labels."""
+        return self.teacher in BY_POLICY
+
+    @property
+    def by_held_out(self) -> bool:
+        """Whether held-out labels make the teacher's numbers probabilities."""
+        return self.teacher in ("ranks", "values")
 
     @property
     def needs_belief(self) -> bool:
@@ -107,10 +115,15 @@ def couple_settings(teacher: str = "belief", driver: str = "index", **changes: o
     """
     if teacher not in TEACHERS:
         raise UnknownNameError("The teacher", teacher, TEACHERS)
-    if teacher != "route" and is_agent(driver):
+    if teacher not in ("route", "values") and is_agent(driver):
         raise InputError(
-            f"An agent must label by its routes. Got the driver {driver} with the teacher {teacher}, which trains "
-            "none, instead. Remedy: the teacher route, or a planner as driver, such as index."
+            f"An agent must label by its routes or its values. Got the driver {driver} with the teacher {teacher}, "
+            "which trains none, instead. Remedy: the teacher route or values, or a planner as driver, such as index."
+        )
+    if teacher == "values" and not is_agent(driver):
+        raise InputError(
+            f"Learned values must be those of an agent. Got the driver {driver}, which learns none, instead. Remedy: "
+            "an agent as driver, such as double; or the teacher ranks."
         )
     rounds = ROUNDS_OF_OTHERS
     if teacher == "route":
@@ -125,7 +138,7 @@ def couple_settings(teacher: str = "belief", driver: str = "index", **changes: o
     given = {name: value for name, value in changes.items() if value is not None or name == "later_epochs"}
     if teacher == "belief":
         defaults["least_change"] = LEAST_CHANGE_OF_BELIEF
-    if given.get("rounds", rounds) != 1:
+    if given.get("rounds", rounds) != 1 or given.get("on_belief", False):
         defaults["belief_knows_held_out"] = False
     try:
         settings = CoupleSettings.model_validate({**defaults, "teacher": teacher, "driver": driver, **given})
@@ -133,18 +146,28 @@ def couple_settings(teacher: str = "belief", driver: str = "index", **changes: o
         wrong = error.errors()[0]
         field = ".".join(map(str, wrong["loc"]))
         raise InputError(
-            f"Settings of the loop must be allowed ones. Got {field} {wrong['input']!r} instead: {wrong['msg']}."
+            f"Settings of the loop must be allowed ones. Got {field} {wrong['input']!r} instead: {wrong['msg']}. "
+            "Remedy: a value like that, or none, for the default."
         ) from None
-    if settings.on_belief and not settings.by_routes:
+    if settings.on_belief and not settings.by_policy:
         raise InputError(
-            f"Only routes can go by the belief. Got on_belief with the teacher {teacher} instead. Remedy: the teacher "
-            "route or ranks."
+            f"Only a policy can go by the belief. Got on_belief with the teacher {teacher} instead. Remedy: the "
+            "teacher route or ranks."
+        )
+    if settings.on_belief and settings.belief_knows_held_out:
+        raise InputError(
+            "A belief that a policy goes by must not know held-out labels, which judge the policy. Got "
+            "belief_knows_held_out with on_belief instead. Remedy: leave belief_knows_held_out out."
         )
     if settings.starts < 1:
         raise InputError(
             f"The routes that vote, M, must be 1 or more. Got {settings.starts} instead. Remedy: 5, the default."
         )
     return settings
+
+
+BEFORE_THERE_WAS_A_CHOICE: dict[str, object] = {"whole_batches": False, "belief_knows_held_out": False}
+"""What a run did that was begun before it could be asked for, where that is not today's default."""
 
 
 def is_agent(driver: str) -> bool:

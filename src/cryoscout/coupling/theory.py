@@ -62,11 +62,7 @@ def inconsistency(
     Raises InputError for an empty part, and weights that are not so.
     """
     mixed = mixed_parts(labels, part_of_state)
-    w = np.ones(len(labels)) if weights is None else np.asarray(weights, dtype=np.float64)
-    if w.shape != (len(labels),) or not (w >= 0.0).all() or not np.isfinite(w).all() or not w.sum() > 0.0:
-        raise InputError(
-            f"Weights must be {len(labels)} finite numbers of 0 or more, not all 0. Got {w.tolist()} instead."
-        )
+    w = _check_weights(weights, len(labels))
     return float(w[mixed[part_of_state]].sum() / w.sum())
 
 
@@ -135,14 +131,23 @@ def inconsistency_bound(
 
     movement_cost : sum of the costs of all moves     least_switch_cost : c, above 0; no move between parts costs less
     weights : as in `inconsistency`
-    Raises InputError for an empty part, or a least cost that is not above 0.
+    Raises InputError for an empty part, a least cost that is not above 0, and weights as `inconsistency`.
     """
     if not least_switch_cost > 0.0:
         raise InputError(f"The least cost of a switch must be above 0. Got {least_switch_cost} instead.")
     parts = _check_parts(part_of_state, len(part_of_state))
-    inside = np.bincount(parts, weights=weights)
+    inside = np.bincount(parts, weights=_check_weights(weights, len(parts)))
     largest = float(inside.max() / inside.sum())
     return largest * (movement_cost / least_switch_cost + 2.0 - len(inside))
+
+
+def _check_weights(weights: NDArray[np.float64] | None, n: int) -> NDArray[np.float64]:
+    w = np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)
+    if w.shape != (n,) or not (w >= 0.0).all() or not np.isfinite(w).all() or not w.sum() > 0.0:
+        raise InputError(
+            f"Weights must be {n} finite numbers of 0 or more, not all 0. Got {w.tolist()} instead."
+        )
+    return w
 
 
 def _check_route(route: NDArray[np.int64]) -> NDArray[np.int64]:

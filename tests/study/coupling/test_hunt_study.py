@@ -45,7 +45,7 @@ def test_the_table_pairs_by_building_and_says_what_is_missing() -> None:
         for line in found.markdown.splitlines()
         if line.startswith(f"| {SPREADS[2]:g} | {SHARES[0]:.0%} | {RULE} |")
     ]
-    assert line.endswith("| 62.0 ± 0.0 | 52.0 ± 0.0 | +2.0 [+2.0, +2.0] |")
+    assert line.endswith("| 62.0 ± 0.0 (10) | +12.0 [+12.0, +12.0] | 52.0 ± 0.0 (10) | +2.0 [+2.0, +2.0] |")
     assert len(found.rows) == len(SPREADS) * len(SHARES) * len(ROWS)
     assert found.figure_png.startswith(b"\x89PNG")
     nothing = page([], "quick")

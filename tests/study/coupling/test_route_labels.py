@@ -32,9 +32,9 @@ def rows(only: int | None = None) -> list[TrialRow]:
 def test_the_table_has_every_row_and_its_difference_to_the_classifier() -> None:
     found = page(rows(), "quick")
     line = next(line for line in found.markdown.splitlines() if line.startswith(f"| {RULE} "))
-    assert line.endswith("| 61.0 ± 0.0 | 61.0 ± 0.0 | 61.0 ± 0.0 | +3.0 [+3.0, +3.0] |")
+    assert line.endswith("| 61.0 ± 0.0 (3) | 61.0 ± 0.0 (5) | 61.0 ± 0.0 (3) | +3.0 [+3.0, +3.0] |")
     line = next(line for line in found.markdown.splitlines() if line.startswith(f"| {VALUES} "))
-    assert line.endswith("| missing | 69.0 ± 0.0 | missing | +11.0 [+11.0, +11.0] |")
+    assert line.endswith("| missing | 72.0 ± 0.0 (3) | missing | +14.0 [+14.0, +14.0] |")
     assert len(found.rows) == 3 * len(ROWS)
     assert found.figure_png.startswith(b"\x89PNG")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 
 from cryoscout.study.coupling import ssl2rl
-from cryoscout.study.coupling.ssl2rl import STUDY, TEN_PER_CENT, Found, rows_json, trials
+from cryoscout.study.coupling.ssl2rl import STUDY, TEN_PER_CENT, Found, page, rows_json, trials
 from cryoscout.study.coupling.ssl2rl_cases import (
     BELIEF,
     EXACT,
@@ -52,7 +54,12 @@ def made_up(trial: Trial) -> dict[str, Any]:
     report = (
         None
         if one
-        else {"rounds": [{"number": n, "guesses_right": 0.7 if n else None} for n in range(last + 1)]}
+        else {
+            "rounds": [
+                {"number": n, "guesses_right": 0.7 if n else None, "held_out_accuracy": 0.6}
+                for n in range(last + 1)
+            ]
+        }
     )
     rounds = [measured(0)] if one else [measured(number) for number in range(1, last + 1)]
     return {"chosen": 0 if one else 1, "rounds": rounds, "report": report, "labels": 649, "seconds": 1.0}
@@ -74,8 +81,10 @@ def test_what_decides_runs_first_and_seed_by_seed() -> None:
 
 
 def test_the_augmentation_is_compared_on_development_seeds_before_all_else() -> None:
-    first = trials("quick")[:4]
-    assert {trial.parameters["budget"]["augmentation"] for trial in first} == {"hole", "square"}
+    first = trials("quick")[: 5 * len(ssl2rl.AUGMENTED)]
+    seeds = Counter(trial.parameters["budget"]["augmentation"] for trial in first)
+    assert {"hole", "square", "plain"} < set(seeds)
+    assert set(seeds.values()) == {5}
     for trial in first:
         assert trial.parameters["case"]["method"] == FIXMATCH
         assert trial.seed in ssl2rl.DEVELOPMENT_SEEDS
@@ -214,8 +223,36 @@ def test_what_stands_beside_a_reward_is_of_the_round_that_the_reward_chose() -> 
     assert [(row["driver"], row["accuracy_mean"], row["reward_mean"]) for row in of_validation] == [
         ("index", 60.0, 5.0), ("adaptive", 70.0, 9.0),
     ]  # fmt: skip
-    by_accuracy = [row for row in found if row["variant"] == "selected by accuracy"]
-    assert {row["selection"] for row in by_accuracy} == {"accuracy"}
+    # By held-out accuracy a round is chosen from the same run; it is a table of the page, and no row.
+    assert {row["selection"] for row in found} <= {"held-out", "validation", "none"}
+    told = {
+        "rounds": [{"number": number, "held_out_accuracy": right} for number, right in ((1, 0.5), (2, 0.9))]
+    }
+    by_accuracy = Found([TrialRow(trial, 1.0, {**result, "report": told}, None)])
+    assert by_accuracy.values(case, "accuracy", "accuracy").tolist() == [0.7]
+    assert by_accuracy.values(case, "accuracy").tolist() == [0.6]
+
+
+def test_everything_that_the_page_compares_stands_in_the_json_too() -> None:
+    made = rows()
+    more = page(made, "quick").more
+    first = more["differences"][0]
+    assert (first["first"]["method"], first["second"]["method"]) == (BELIEF, FIXMATCH)
+    assert (first["mean"], first["seeds"], first["aim"]) == (2.0, 10, 1.0)
+    assert more["belief_share_of_exact"]["mean"] == pytest.approx(0.6)
+    against = [(each["first"]["method"], each["second"]["method"]) for each in more["differences"]]
+    assert (ROUTE_480, ITERATIVE) in against
+    assert {each["first"]["variant"] for each in more["augmentations"]} == {
+        case.variant for case in ssl2rl.AUGMENTED[1:]
+    }
+    (several,) = [
+        each
+        for each in more["sensitivity"]
+        if each["first"]["variant"] == "K 3" and each["score"] == "accuracy"
+    ]
+    assert several["second"]["variant"] == "not told the held-out labels"
+    assert all(each["mean"] is not None for each in more["labels_right"] if each["seeds"])
+    assert json.loads(json.dumps(more)) == more
 
 
 def test_a_page_of_what_has_ended_runs_nothing(tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ from cryoscout.coupling.linear_perception import LinearStates
 from cryoscout.coupling.scavenger_hunt import HuntSettings, building_hunt, labelled_places
 from cryoscout.coupling.settings import couple_settings
 from cryoscout.report.figures import BLUE, GREEN, GREY, ORANGE, png_bytes
-from cryoscout.report.statistics import Interval, mean_and_std, paired_difference
+from cryoscout.report.statistics import Interval, paired_difference
 from cryoscout.study.engine.catalogue import PACKAGES_BEHIND_RESULTS, Page, Profile, Study
 from cryoscout.study.engine.runner import Json, Trial, TrialRow
-from cryoscout.study.engine.tables import MISSING, markdown_table
+from cryoscout.study.engine.tables import interval_text, markdown_table, over_seeds
 
 SPREADS, SHARES = (0.0, 1.2, 4.0), (0.2, 0.4)
 """Standard deviation of the logit between rooms of a kind; share of the places that were searched before."""
@@ -30,8 +30,11 @@ SEEDS, COVERAGE = {"quick": 10, "paper": 40}, 0.9
 FEATURE_NOISE = 2.0
 
 FIRST, OWN = "perception, before the loop", "own labels, the control"
+EXACT = "the true probability, the ceiling"
 RULE, NO_COST = "labels of routes: SSL2-RL", "labels of routes without movement cost"
-LOOPS: dict[str, tuple[str, bool]] = {OWN: ("own", True), RULE: ("route", True), NO_COST: ("route", False)}
+LOOPS: dict[str, tuple[str, bool]] = {
+    OWN: ("own", True), RULE: ("route", True), NO_COST: ("route", False), EXACT: ("exact", True)
+}  # fmt: skip
 """Row -> teacher, and whether its moves cost."""
 ROWS = (FIRST, *LOOPS)
 
@@ -87,8 +90,10 @@ def _values(rows: Sequence[TrialRow], spread: float, share: float, row: str, wha
     }
 
 
-def _gain(rows: Sequence[TrialRow], spread: float, share: float, row: str) -> Interval | None:
-    one, other = (_values(rows, spread, share, name, "perception") for name in (row, FIRST))
+def _gain(rows: Sequence[TrialRow], spread: float, share: float, row: str, what: str) -> Interval | None:
+    """Over perception before the loop, of the same places; what : `labels` or `perception`."""
+    one = _values(rows, spread, share, row, what)
+    other = _values(rows, spread, share, FIRST, "perception")
     both = [seed for seed in one if seed in other]
     if len(both) < 2:
         return None
@@ -97,7 +102,7 @@ def _gain(rows: Sequence[TrialRow], spread: float, share: float, row: str) -> In
 
 
 def _shown(values: dict[int, float]) -> str:
-    return MISSING if not values else "{:.1f} ± {:.1f}".format(*mean_and_std(np.array(list(values.values()))))
+    return over_seeds(np.array(list(values.values())))
 
 
 def page(rows: Sequence[TrialRow], profile: Profile) -> Page:
@@ -109,14 +114,15 @@ def page(rows: Sequence[TrialRow], profile: Profile) -> Page:
         for share in SHARES:
             for row in ROWS:
                 labels, after = (_values(rows, spread, share, row, what) for what in ("labels", "perception"))
-                gain = _gain(rows, spread, share, row)
-                change = MISSING if gain is None else f"{gain.mean:+.1f} [{gain.low:+.1f}, {gain.high:+.1f}]"
-                lines.append(
-                    [
-                        f"{spread:g}", f"{share:.0%}", row, "" if row == FIRST else _shown(labels), _shown(after),
-                        "" if row == FIRST else change,
-                    ]
-                )  # fmt: skip
+                of_labels, change = (
+                    interval_text(_gain(rows, spread, share, row, what)) for what in ("labels", "perception")
+                )
+                told = (
+                    ["", "", _shown(after), ""]
+                    if row == FIRST
+                    else [_shown(labels), of_labels, _shown(after), change]
+                )
+                lines.append([f"{spread:g}", f"{share:.0%}", row, *told])
                 plain.append(
                     {
                         "room_spread": spread, "searched": share, "labelled_by": row, "seeds": len(after),
@@ -128,6 +134,7 @@ def page(rows: Sequence[TrialRow], profile: Profile) -> Page:
         "searched",
         "",
         "labels right (%)",
+        "− perception before the loop",
         "perception right (%)",
         "− before the loop",
     ]
@@ -142,7 +149,7 @@ def page(rows: Sequence[TrialRow], profile: Profile) -> Page:
             f"{building.to_floor_s:g}. Somebody tidies up in some rooms and not in others: rooms of a kind differ, in "
             "their logit, by the standard deviation of the first column, and no look tells it. A fifth of the searched "
             "rooms judges alone.",
-            f"Per cent of the places that were not searched, mean ± deviation over {SEEDS[profile]} buildings; "
+            f"Per cent of the places that were not searched, mean ± deviation over buildings (their number); "
             f"difference paired by building with a {COVERAGE:.0%} bootstrap interval; one round.",
             markdown_table(header, lines),
             "Where rooms differ most, a route with a movement cost labels better than the perception that drives it: "
@@ -190,4 +197,5 @@ STUDY = Study(
     run_one,
     page,
     (*PACKAGES_BEHIND_RESULTS, "coupling"),
+    result_version=2,  # a row more
 )

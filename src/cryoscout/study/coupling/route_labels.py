@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 
 from cryoscout.core.hole_tree import HoleTree
 from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
@@ -22,16 +23,18 @@ from cryoscout.coupling.ranks import made_probability, mean_ranks
 from cryoscout.coupling.settings import couple_settings
 from cryoscout.perception.teaching import Places, believed
 from cryoscout.report.figures import BLUE, GREEN, GREY, png_bytes
-from cryoscout.report.statistics import Interval, mean_and_std, paired_difference
+from cryoscout.report.statistics import Interval, paired_difference
 from cryoscout.session.splits import label_fraction
 from cryoscout.study.engine.catalogue import PACKAGES_BEHIND_RESULTS, Page, Profile, Study
 from cryoscout.study.engine.runner import Json, Trial, TrialRow
-from cryoscout.study.engine.tables import MISSING, markdown_table
+from cryoscout.study.engine.tables import MISSING, markdown_table, over_seeds
 
 PRESET = "y3"
 NOISE = 3.0
 """Standard deviations of noise on what a perfect image would show, ln CTF without its hidden part."""
 SHARES, TEN_PER_CENT = (0.05, 0.1, 0.2), 0.1
+SURENESS = 4.0
+"""As a network is that was trained on few labels."""
 FIRST_SEED, SEEDS, OTHER_SEEDS, COVERAGE = 3000, 5, 3, 0.9
 ROUTES = 3
 AGENT, AGENT_SEEDS, AGENT_FOLDS, VALUE_STARTS = "double", 3, 2, 20
@@ -42,6 +45,11 @@ P_ALONE = "`index`, probabilities alone as reward"
 NO_COST = "`index`, true labels in the reward, no movement cost"
 RULE = "`index`, true labels in the reward and movement cost: the paper's rule"
 NO_IMAGES = "the same without images"
+GOOD_ONLY, BAD_ONLY = (
+    "the paper's rule, told the good labels alone",
+    "the paper's rule, told the bad labels alone",
+)
+SURER = f"the paper's rule, probabilities too sure of themselves (logits times {SURENESS:g})"
 WINDOWS = "`expected` in 480-minute windows, the same reward"
 ONE_ROUTE = "the paper's rule, M 1"
 FEWER, MORE = "the paper's rule, N_C 0.3 n", "the paper's rule, N_C 0.7 n"
@@ -51,8 +59,8 @@ BY_AGENT = "a trained agent (`double`, 480 minutes): the paper's rule"
 VALUES = "the agent's learned values made a probability"
 BELIEF, BELIEF_NO_IMAGES = "the belief", "the belief without images"
 ROWS = (
-    CLASSIFIER, P_ALONE, NO_COST, RULE, NO_IMAGES, WINDOWS, ONE_ROUTE, FEWER, MORE, RANK, BY_AGENT, VALUES,
-    ON_BELIEF, BELIEF, BELIEF_NO_IMAGES,
+    CLASSIFIER, P_ALONE, NO_COST, RULE, NO_IMAGES, GOOD_ONLY, BAD_ONLY, SURER, WINDOWS, ONE_ROUTE, FEWER,
+    MORE, RANK, BY_AGENT, VALUES, ON_BELIEF, BELIEF, BELIEF_NO_IMAGES,
 )  # fmt: skip
 
 
@@ -110,8 +118,10 @@ def run_one(trial: Trial) -> Json:
             settings = couple_settings("route", driver, **changes)
             return HoleRoutes(tree, settings).routes(reward, known, starts, trial.seed, folder)
 
-        def by_rule(found: NDArray[np.int64], reward: NDArray[np.float64]) -> NDArray[np.bool_]:
-            return lesson_of_routes(found, _cut(pseudo_rewards(reward, told)), told).positive
+        def by_rule(
+            found: NDArray[np.int64], reward: NDArray[np.float64], known: Told = told
+        ) -> NDArray[np.bool_]:
+            return lesson_of_routes(found, _cut(pseudo_rewards(reward, known)), known).positive
 
         keep(CLASSIFIER, p > 0.5)
         blind = Told(np.full(n, UNLABELLED), told.held_out)
@@ -120,6 +130,11 @@ def run_one(trial: Trial) -> Json:
         whole = routes(p, told)
         keep(RULE, by_rule(whole, p))
         keep(NO_IMAGES, by_rule(routes(flat, told), flat))
+        for row, kind in ((GOOD_ONLY, 1), (BAD_ONLY, 0)):
+            known = Told(np.where(told.labels == kind, kind, UNLABELLED), told.held_out)
+            keep(row, by_rule(routes(p, known), p, known))
+        surer = expit(SURENESS * logit(p))
+        keep(SURER, by_rule(routes(surer, told), surer))
         keep(WINDOWS, by_rule(routes(p, told, "expected"), p))
         keep(ONE_ROUTE, by_rule(whole[:1], p))
         for row, share in ((FEWER, 0.3), (MORE, 0.7)):
@@ -202,7 +217,7 @@ def page(rows: Sequence[TrialRow], profile: Profile) -> Page:
         cells = []
         for share in SHARES:
             values = np.array(list(_values(rows, share, row).values()))
-            cells.append(MISSING if not len(values) else "{:.1f} ± {:.1f}".format(*mean_and_std(values)))
+            cells.append(over_seeds(values))
             plain.append(
                 {"labelled_by": row, "labels": share, "seeds": len(values),
                  "right_mean": round(float(values.mean()), 3) if len(values) else None}
@@ -229,8 +244,8 @@ def page(rows: Sequence[TrialRow], profile: Profile) -> Page:
             "of a network, a logistic regression on what the image of a hole shows, with so much noise that it is "
             "right about as often as those of the paper (its row). The rule is that of SSL2-RL: the first N_C holes of "
             f"a route are good, N_C the sum of the rewards, the majority of {ROUTES} routes from random holes. Per "
-            "cent of the unlabelled holes that are labelled right; mean ± deviation over specimens, difference paired "
-            f"by specimen with a {COVERAGE:.0%} bootstrap interval.",
+            "cent of the unlabelled holes that are labelled right; mean ± deviation over specimens (their number), "
+            f"difference paired by specimen with a {COVERAGE:.0%} bootstrap interval.",
             markdown_table(header, lines),
             "The rows take the rule apart. With the probabilities alone the route has nothing to correct them with: it "
             "only prefers whole patches. True labels in the reward, without a movement cost, change the order of the "
@@ -268,5 +283,5 @@ STUDY = Study(
     run_one,
     page,
     (*PACKAGES_BEHIND_RESULTS, "perception", "coupling"),
-    result_version=2,  # windows of planners end before the visit that crosses them
+    result_version=3,  # 2: windows of planners end before the visit that crosses them; 3: three rows more
 )

@@ -22,6 +22,7 @@ from cryoscout.study.coupling.ssl2rl_cases import (
     ROUTE_120,
     ROUTE_480,
     SUPERVISED,
+    VALUES,
     Case,
     RunCase,
     trial_of,
@@ -31,12 +32,13 @@ from cryoscout.study.engine.runner import Json, Trial, TrialRow
 from cryoscout.study.images.cases import Y1_ICE_IN_Y3
 
 Selected = Literal["held-out", "accuracy", "validation", "last", "none"]
-"""How the round of a row was kept: by held-out return, by held-out accuracy, by the reward on validation."""
+"""How the round of a row was kept: by the held-out return, by the reward on validation, and in one table of the page by
+held-out accuracy."""
 
 STUDY_SEEDS, DEVELOPMENT_SEEDS = range(3000, 3020), range(2000, 2050)
 TEN_PER_CENT = 0.1
 SHARES = (0.05, TEN_PER_CENT, 0.2)
-FIRST_AUGMENTATION_SEEDS, AUGMENTATION_SEEDS = range(2000, 2002), range(2000, 2003)
+AUGMENTATION_SEEDS = range(2000, 2005)
 ICE_SEEDS = 3
 PLANNER_SEEDS, OTHER_SHARE_SEEDS, AGENT_SEEDS, OTHER_AGENT_SEEDS, SENSITIVITY_SEEDS = 10, 5, 3, 1, 3
 COVERAGE = 0.9
@@ -45,13 +47,18 @@ NO_COST = Case(ROUTE_480, TEN_PER_CENT, "index", "no movement cost", {"movement_
 NO_COST_AGENT = Case(ROUTE_480, TEN_PER_CENT, "double", "no movement cost", {"movement_cost": False})
 NO_PSEUDO = Case(ROUTE_480, TEN_PER_CENT, "double", "no pseudo-rewards", {"pseudo_rewards": False})
 HARD_FEATURES = Case(ROUTE_480, TEN_PER_CENT, "double", "hard features", {"features": "hard"})
-BY_ACCURACY = Case(ROUTE_480, TEN_PER_CENT, "index", "selected by accuracy", {"selection": "accuracy"})
+BELIEF_UNTOLD = Case(
+    BELIEF, TEN_PER_CENT, "", "not told the held-out labels", {"belief_knows_held_out": False}
+)
+"""It learns from as many labels as the others, which hold a fifth of them back."""
 BEYOND = (
     Case(RANKS, TEN_PER_CENT),
+    Case(RANKS, TEN_PER_CENT, "adaptive"),
     Case(RANKS, TEN_PER_CENT, "", "on the belief", {"on_belief": True}),
     Case(ROUTE_480, TEN_PER_CENT, "index", "on the belief", {"on_belief": True}),
 )
 """Other ways to learn from a route than its cut at N_C, and routes of a policy that goes by the belief."""
+LEARNED_VALUES = Case(VALUES, TEN_PER_CENT)
 SENSITIVITY = [
     Case(ROUTE_480, TEN_PER_CENT, "index", name, changes)
     for name, changes in (
@@ -141,27 +148,26 @@ OTHER_AGENTS = [Case(ROUTE_480, TEN_PER_CENT, agent) for agent in ("rainbow", "a
 
 
 def trials(profile: Profile) -> list[Trial]:
-    """The teachers at 10 % first and seed by seed, so that a study that was stopped has whole pairs."""
+    """Augmentations first, because one is chosen for every row; then the teachers at 10 %, seed by seed.
+
+    So a study that was stopped has whole pairs.
+    """
     seeds, development = list(STUDY_SEEDS), list(DEVELOPMENT_SEEDS)
     ten = columns(TEN_PER_CENT)
-    chosen = [(case, seed) for seed in FIRST_AUGMENTATION_SEEDS for case in AUGMENTED[:2]]
+    chosen = [(case, seed) for seed in AUGMENTATION_SEEDS for case in AUGMENTED]
     chosen += _one_ahead(ten[0], ten[1:5], seeds[:PLANNER_SEEDS])
     chosen += [
-        (case, seed) for seed in seeds[:PLANNER_SEEDS] for case in (ten[5], NO_COST, *ten[6:], ALL_LABELS)
+        (case, seed)
+        for seed in seeds[:PLANNER_SEEDS]
+        for case in (ten[5], NO_COST, BELIEF_UNTOLD, *ten[6:], ALL_LABELS)
     ]
     for share in (0.05, 0.2):
         chosen += [(case, seed) for seed in seeds[:OTHER_SHARE_SEEDS] for case in columns(share)]
-    chosen += [(case, seed) for seed in seeds[:OTHER_SHARE_SEEDS] for case in (BY_ACCURACY, *BEYOND)]
+    chosen += [(case, seed) for seed in seeds[:OTHER_SHARE_SEEDS] for case in BEYOND]
     chosen += [(case, seed) for seed in development[:SENSITIVITY_SEEDS] for case in _with_bases()]
-    chosen += [
-        (case, seed)
-        for seed in AUGMENTATION_SEEDS
-        for case in AUGMENTED
-        if case not in AUGMENTED[:2] or seed not in FIRST_AUGMENTATION_SEEDS
-    ]
     chosen += [(case, seed) for seed in seeds[:AGENT_SEEDS] for case in AGENTS]
     chosen += [(case, seed) for seed in seeds[:ICE_SEEDS] for case in Y1_ICE]
-    once = (*OTHER_AGENTS, HARD_FEATURES, NO_PSEUDO, NO_COST_AGENT)
+    once = (LEARNED_VALUES, *OTHER_AGENTS, HARD_FEATURES, NO_PSEUDO, NO_COST_AGENT)
     chosen += [(case, seed) for seed in seeds[:OTHER_AGENT_SEEDS] for case in once]
     if profile == "paper":
         chosen += [(case, seed) for seed in seeds[:AGENT_SEEDS] for case in JUDGED_BY_AGENTS]
@@ -179,7 +185,10 @@ def _one_ahead(first: Case, others: Sequence[Case], seeds: Sequence[int]) -> lis
 
 def _with_bases() -> list[Case]:
     """The sensitivities, and what they are compared with."""
-    return [Case(BELIEF, TEN_PER_CENT), Case(ROUTE_480, TEN_PER_CENT, "index"), *SENSITIVITY, *OF_FIXMATCH]
+    return [
+        Case(BELIEF, TEN_PER_CENT), BELIEF_UNTOLD, Case(ROUTE_480, TEN_PER_CENT, "index"), *SENSITIVITY,
+        *OF_FIXMATCH,
+    ]  # fmt: skip
 
 
 class Found:
@@ -197,11 +206,17 @@ class Found:
         return [seed for seed in sorted(self._by_case.get(case.key, {})) if seed in among]
 
     def round_of(self, case: Case, seed: int, judge: str = "", selected: Selected = "held-out") -> Json:
-        """The measurements of the round that is kept; `validation` keeps the best reward that `judge` measured."""
+        """The measurements of the round that is kept.
+
+        `validation` keeps the best reward that `judge` measured, `accuracy` the best accuracy on held-out labels.
+        """
         result = self._by_case[case.key][seed]
         taught: list[Json] = [each for each in result["rounds"] if each["number"] > 0] or result["rounds"]
         if selected == "validation":
             return max(taught, key=lambda each: float(each["rewards"][judge]["reward"]))
+        if selected == "accuracy" and result["report"] is not None:
+            right = {each["number"]: each["held_out_accuracy"] or 0.0 for each in result["report"]["rounds"]}
+            return max(taught, key=lambda each: float(right[each["number"]]))
         return next(each for each in result["rounds"] if each["number"] == result["chosen"])
 
     def rounds(self, case: Case, seed: int) -> list[Json]:
@@ -286,17 +301,18 @@ class Found:
 
 def page(rows: Sequence[TrialRow], profile: Profile) -> Page:
     """The paper's tables beside ours, the aims, the controls, the figure, the rows."""
+    from cryoscout.study.coupling.ssl2rl_comparisons import as_json
     from cryoscout.study.coupling.ssl2rl_page import figure, text_of
 
     found = Found(rows)
-    return Page(text_of(found, profile), figure(found), rows_json(found))
+    return Page(text_of(found, profile), figure(found), rows_json(found), as_json(found))
 
 
 def shown_cases() -> list[Case]:
     """Every row of the JSON file, but the sensitivities."""
     return [
-        *(case for share in SHARES for case in columns(share)), NO_COST, BY_ACCURACY, *BEYOND, ALL_LABELS,
-        *AGENTS, *JUDGED_BY_AGENTS, *OTHER_AGENTS, HARD_FEATURES, NO_PSEUDO, NO_COST_AGENT, *Y1_ICE,
+        *(case for share in SHARES for case in columns(share)), NO_COST, BELIEF_UNTOLD, *BEYOND, LEARNED_VALUES,
+        ALL_LABELS, *AGENTS, *JUDGED_BY_AGENTS, *OTHER_AGENTS, HARD_FEATURES, NO_PSEUDO, NO_COST_AGENT, *Y1_ICE,
     ]  # fmt: skip
 
 
@@ -312,9 +328,9 @@ def rows_json(found: Found) -> list[Json]:
 
 def selections(case: Case) -> tuple[Selected, ...]:
     """How the round of a case may be kept; `none` where there is but one."""
-    if case.method in ONE_TRAINING or case.method in (BELIEF, OWN, EXACT, RANKS):
+    if case.method in ONE_TRAINING or case.method in (BELIEF, OWN, EXACT, RANKS, VALUES):
         return ("none",)
-    return ("accuracy",) if case.changes.get("selection") == "accuracy" else ("held-out", "validation")
+    return ("held-out", "validation")
 
 
 def _row(found: Found, case: Case, judge: str, selected: Selected) -> Json:

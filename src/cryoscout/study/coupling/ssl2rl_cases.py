@@ -43,7 +43,7 @@ JUDGES = ("index", "adaptive")
 SUPERVISED, FIXMATCH, ITERATIVE, FULL = "supervised", "fixmatch", "iterative-fixmatch", "full"
 BELIEF, OWN, EXACT = "belief", "own", "exact"
 ROUTE_120, ROUTE_480 = "ssl2rl-120", "ssl2rl-480"
-RANKS = "ranks"
+RANKS, VALUES = "ranks", "values"
 ONE_TRAINING = (SUPERVISED, FIXMATCH, FULL)
 ROUTES = (ROUTE_120, ROUTE_480)
 
@@ -104,6 +104,8 @@ def loop_settings(case: Case, seed: int, profile: Profile) -> CoupleSettings:
         return couple_settings("own", seed=seed, **{**given, **case.changes})
     if case.method == RANKS:
         return couple_settings("ranks", case.driver or "index", seed=seed, **case.changes)
+    if case.method == VALUES:
+        return couple_settings("values", "double", seed=seed, **case.changes)
     minutes = 120.0 if case.method == ROUTE_120 else 480.0
     more: dict[str, Any] = {}
     if profile == "paper":

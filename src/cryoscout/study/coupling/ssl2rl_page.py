@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from cryoscout.core.units import GOOD_THRESHOLD_ANGSTROM
 from cryoscout.coupling.hole_routes import HoleRoutes
 from cryoscout.coupling.settings import couple_settings, is_agent
 from cryoscout.report.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, png_bytes
-from cryoscout.report.statistics import Interval, mean_and_std
+from cryoscout.report.statistics import Interval
 from cryoscout.routing.plan_route import plan_route
 from cryoscout.routing.policies import make_policy
 from cryoscout.simulate.scene import Scene, simulate_scene
@@ -23,22 +23,18 @@ from cryoscout.study.coupling.ssl2rl import (
     AGENTS,
     ALL_LABELS,
     AUGMENTED,
-    BEYOND,
-    BY_ACCURACY,
     COVERAGE,
     DEVELOPMENT_SEEDS,
     HARD_FEATURES,
     NO_COST,
     NO_COST_AGENT,
     NO_PSEUDO,
-    OF_FIXMATCH,
     OTHER_AGENTS,
     PAPER_ACCURACY,
     PAPER_FULL,
     PAPER_METHODS,
     PAPER_REWARD,
     PLANNER_SEEDS,
-    SENSITIVITY,
     SHARES,
     STUDY_SEEDS,
     TEN_PER_CENT,
@@ -46,7 +42,6 @@ from cryoscout.study.coupling.ssl2rl import (
     Found,
     Selected,
     columns,
-    selections,
 )
 from cryoscout.study.coupling.ssl2rl_cases import (
     BELIEF,
@@ -65,13 +60,21 @@ from cryoscout.study.coupling.ssl2rl_cases import (
     Case,
     tree_of,
 )
+from cryoscout.study.coupling.ssl2rl_comparisons import (
+    UNLABELLED_ACCURACY,
+    Difference,
+    augmentations,
+    comparisons,
+    labels_of_teachers,
+    sensitivities,
+    verdict,
+)
 from cryoscout.study.engine.catalogue import Profile
-from cryoscout.study.engine.tables import MISSING, markdown_table
+from cryoscout.study.engine.tables import MISSING, markdown_table, over_seeds
 from cryoscout.study.images.cases import held_back, scene_of
 
 COMMAND = "cryoscout study ssl2rl"
 _GRID_APART_UM = 500.0
-UNLABELLED_ACCURACY = "unlabelled:accuracy"
 
 Lines = Sequence[tuple[Case, str, str]]
 """What is drawn, its colour and its marker."""
@@ -107,17 +110,22 @@ def text_of(found: Found, profile: Profile) -> str:
             _table_1b(found),
             "## The belief as teacher, and the controls",
             "`belief` is the default of `cryoscout couple`. `own` has the same steps on the classifier's own "
-            "probabilities, `exact` on the simulator's true ones: the most that any teacher can give.",
+            "probabilities, `exact` on the simulator's true ones: the most that any teacher can give. The belief "
+            "itself is told all labels, also the fifth that the trainings of all rows hold back to choose and to "
+            "calibrate by; how it does without that fifth is said below.",
             _teachers_table(found),
             "## Is it better?",
             f"Paired by seed (the same specimen, labels, first weights and batches): mean and {COVERAGE:.0%} bootstrap "
             "interval over seeds; accuracy in points, rewards in per cent of the second's mean.",
-            _aims(found),
+            _compared(found),
             "## The route's rule: labels, controls, ablations",
             "How right the labels are that each teacher gave to the unlabelled training holes, before any fine-tuning, "
             "and what the classifier is right on after it. `ranks`: the place in the routes, made a probability by the "
-            "labels, in the place of the cut at N_C; on the belief: the policy is told what the belief says of holes "
-            "without a label, not what the classifier says.",
+            "held-out labels, in the place of the cut at N_C; by `adaptive` in windows of 120, 240 and 480 minutes; "
+            "`values`: what a visit is worth to a double DQN, likewise; on the belief: the policy is told what the "
+            "belief says of holes without a label, not what the classifier says. The match of the paper's rule is "
+            "iterative FixMatch, which has its rounds, hard labels, lambda and choice of weights, with labels of its "
+            "own; `own` is that of the soft teachers, which have one round and no lambda.",
             _labels_table(found),
             "The paper's ablations at 10 % of the labels:",
             _ablations(found),
@@ -125,8 +133,9 @@ def text_of(found: Found, profile: Profile) -> str:
             "The figure has the paper's by round (4 a, 5, 8; 10 % of the labels) and by share of the labels (4 b), the "
             f"CTF resolutions of the specimen of seed {STUDY_SEEDS[0]} (7), and in its validation part the route of "
             "`index` on the true probabilities (2 b, an example).",
-            "The round that is kept by the held-out return, and the one with the best reward on validation (the "
-            "paper's rule: it looks at what it is judged on, and is never a headline).",
+            "The round that is kept by the held-out return, the one by the held-out accuracy (the paper's Table 3), "
+            "and the one with the best reward on validation (the paper's rule: it looks at what it is judged on, and "
+            "is never a headline). All rounds are of the same runs.",
             _selection_table(found),
             "## Where kinds of holes are visible",
             "In `y3` a crop tells little of the ice: images of good and bad holes form no clusters. The same with the "
@@ -156,20 +165,13 @@ def _introduction(profile: Profile) -> list[str]:
         f"them. On development seeds, {DEVELOPMENT_SEEDS[0]}-{DEVELOPMENT_SEEDS[-1]}, the augmentation was chosen, and "
         "what our choices are worth is measured.",
         f"Every training of every method has the same budget ({budget if profile == 'quick' else 'that of FixMatch'}). "
-        "A fifth of the patches with labels is held out in all rows. `fixmatch` is the pretraining of every row below "
-        "it. The number in `ssl2rl-120` and `ssl2rl-480` is the minutes of the driver's training episodes or planning "
-        "windows; `index` has none and stands at 480. Rewards are means over "
+        "Methods that teach have it twice or more: the pretraining, which is `fixmatch`, and one fine-tuning a round; "
+        "`supervised`, `fixmatch` and `full` have it once. A fifth of the patches with labels is held out in all "
+        "rows. The number in `ssl2rl-120` and `ssl2rl-480` is the minutes of the driver's training episodes or "
+        "planning windows; `index` has none and stands at 480. Rewards are means over "
         f"{STARTS} random starts, {BUDGET_MIN:g} minutes, tiers 2-5-10-20. A cell whose trials did not run is shown as "
         "missing.",
     ]
-
-
-def _mean_std(values: np.ndarray[tuple[int], np.dtype[np.float64]], digits: int = 2) -> str:
-    if not len(values):
-        return MISSING
-    mean, std = mean_and_std(values)
-    spread = f" ± {std:.{digits}f}" if len(values) > 1 else ""
-    return f"{mean:.{digits}f}{spread} ({len(values)})"
 
 
 def _case(method: str, share: float, driver: str = "index") -> Case:
@@ -190,14 +192,14 @@ def _table_1a(found: Found) -> str:
     lines = []
     for share in SHARES:
         ours = [
-            _mean_std(100.0 * found.values(_case(method, share), "accuracy"))
+            over_seeds(100.0 * found.values(_case(method, share), "accuracy"), 2)
             for method in (*PAPER_METHODS, *_OURS)
         ]
         lines.append([f"{share:.0%}, paper", *(f"{each:.2f}" for each in PAPER_ACCURACY[share]), *_BESIDE])
         lines.append([f"{share:.0%}, ours", *ours])
     no_more = [""] * (len(PAPER_METHODS) - 1) + _BESIDE
     lines.append(["100 %, paper", PAPER_FULL[0], *no_more])
-    lines.append(["100 %, ours", _mean_std(100.0 * found.values(ALL_LABELS, "accuracy")), *no_more])
+    lines.append(["100 %, ours", over_seeds(100.0 * found.values(ALL_LABELS, "accuracy"), 2), *no_more])
     header = [
         *_TABLE_1, "SSL2-RL 120 (`adaptive`)", "SSL2-RL 480 (`index`)", *(f"`{method}`" for method in _OURS),
     ]  # fmt: skip
@@ -213,13 +215,13 @@ def _table_1b(found: Found) -> str:
             for method in (*PAPER_METHODS, *_OURS):
                 case = _case(method, share, judge)
                 measured = judge in case.judges
-                cells.append(_mean_std(found.values(case, f"{judge} reward"), 1) if measured else "")
+                cells.append(over_seeds(found.values(case, f"{judge} reward"), 1) if measured else "")
             lines.append([f"{share:.0%}, ours, `{judge}`", *cells])
         cases = [_case(method, share, "double") for method in PAPER_METHODS]
         if share == TEN_PER_CENT or any(found.seeds(case) for case in cases):
             known = [case in AGENTS or bool(found.seeds(case)) for case in cases]
             cells = [
-                _mean_std(found.values(case, "double reward"), 1) if is_known else ""
+                over_seeds(found.values(case, "double reward"), 1) if is_known else ""
                 for case, is_known in zip(cases, known, strict=True)
             ]
             lines.append([f"{share:.0%}, ours, `double`", *cells, *_BESIDE])
@@ -228,7 +230,7 @@ def _table_1b(found: Found) -> str:
     by_agent = replace(ALL_LABELS, driver="double")
     for judge in (*JUDGES, *(["double"] if found.seeds(by_agent) else [])):
         full = found.values(by_agent if is_agent(judge) else ALL_LABELS, f"{judge} reward")
-        lines.append([f"100 %, ours, `{judge}`", _mean_std(full, 1), *no_more])
+        lines.append([f"100 %, ours, `{judge}`", over_seeds(full, 1), *no_more])
     header = [*_TABLE_1, "SSL2-RL 120", "SSL2-RL 480", *(f"`{method}`" for method in _OURS)]
     return markdown_table(header, lines)
 
@@ -241,11 +243,11 @@ def _teachers_table(found: Found) -> str:
             lines.append(
                 [
                     f"{share:.0%}, `{method}`",
-                    _mean_std(100.0 * found.values(case, "accuracy")),
-                    _mean_std(100.0 * found.values(case, "auc")),
-                    _mean_std(found.values(case, "brier_skill"), 3),
-                    *(_mean_std(found.values(case, f"{judge} reward"), 1) for judge in JUDGES),
-                    *(_mean_std(found.values(case, f"{judge} good"), 1) for judge in JUDGES),
+                    over_seeds(100.0 * found.values(case, "accuracy"), 2),
+                    over_seeds(100.0 * found.values(case, "auc"), 2),
+                    over_seeds(found.values(case, "brier_skill"), 3),
+                    *(over_seeds(found.values(case, f"{judge} reward"), 1) for judge in JUDGES),
+                    *(over_seeds(found.values(case, f"{judge} good"), 1) for judge in JUDGES),
                 ]
             )
     header = [
@@ -261,85 +263,65 @@ def _in_words(interval: Interval | None, unit: str = "") -> str:
     return f"{interval.mean:+.2f}{unit} [{interval.low:+.2f}, {interval.high:+.2f}]"
 
 
-def _reached(interval: Interval | None, least: float, pairs: int) -> str:
-    if interval is None:
-        return MISSING
-    if pairs < PLANNER_SEEDS:
-        return f"open: {pairs} of {PLANNER_SEEDS} seeds"
-    if interval.low <= 0.0:
-        return "no: the interval holds 0" if interval.mean > 0.0 else "no"
-    return "yes" if interval.mean >= least else f"no: less than {least:g}"
-
-
-def _aims(found: Found) -> str:
-    belief, own, supervised, fixmatch = (
-        Case(method, TEN_PER_CENT) for method in (BELIEF, OWN, SUPERVISED, FIXMATCH)
-    )
-    route = Case(ROUTE_480, TEN_PER_CENT, "index")
-    lines: list[list[str]] = []
-
-    def compare(first: Case, second: Case, least: float, aim: str, score: str = "accuracy") -> None:
-        of_reward = score != "accuracy"
-        interval = found.difference(first, second, score, share=of_reward)
-        what = f", reward by `{score.split(' ')[0]}`" if of_reward else ""
-        pairs = len(set(found.seeds(first)) & set(found.seeds(second)))
-        shown = f"`{first.method}` − `{second.method}`{what}"
-        verdict = _reached(interval, least, pairs) if aim else ""
-        lines.append([shown, _in_words(interval, " %" if of_reward else ""), str(pairs), aim, verdict])
-
-    compare(belief, fixmatch, 1.0, "≥ 1.0, above 0")
-    compare(belief, supervised, 0.0, "above 0")
-    compare(belief, own, 0.0, "above 0")
-    for judge in JUDGES:
-        compare(belief, supervised, 6.0, "≥ 6 %, above 0", f"{judge} reward")
-        compare(belief, fixmatch, 10.0, "≥ 10 %, above 0", f"{judge} reward")
-    compare(route, fixmatch, 0.0, "above 0")
-    compare(route, own, 0.0, "")
-    no_cost = found.difference(route, NO_COST, "accuracy")
-    pairs = len(set(found.seeds(route)) & set(found.seeds(NO_COST)))
-    lines.append([f"`{ROUTE_480}` − the same without movement cost", _in_words(no_cost), str(pairs), "", ""])
-    for share in SHARES:
-        interval = found.difference(Case(FIXMATCH, share), Case(SUPERVISED, share), "accuracy")
-        pairs = len(set(found.seeds(Case(FIXMATCH, share))) & set(found.seeds(Case(SUPERVISED, share))))
-        lines.append([f"`{FIXMATCH}` − `{SUPERVISED}`, {share:.0%}", _in_words(interval), str(pairs), "", ""])
-    ratio = found.ratio()
-    if isinstance(ratio, tuple):
-        mean, low, high, n = ratio
-        verdict = "yes" if mean >= 0.5 else "no"
-        verdict = verdict if n >= PLANNER_SEEDS else f"open: {n} of {PLANNER_SEEDS} seeds"
-        words, pairs_text = f"{mean:.2f} [{low:.2f}, {high:.2f}]", str(n)
-    else:
-        words, pairs_text, verdict = ratio or MISSING, "", "" if ratio else MISSING
-    lines.append(
-        ["(belief − own) / (exact − own), of the mean accuracies", words, pairs_text, "≥ 0.5", verdict]
-    )
+def _compared(found: Found) -> str:
+    lines = []
+    for each in comparisons(found):
+        judge, _, _ = each.score.rpartition(" ")
+        share = "" if each.first.labels == TEN_PER_CENT else f", {each.first.labels:.0%}"
+        shown = f"{_method_name(each.first)} − {_method_name(each.second)}{share}"
+        interval = _in_words(each.interval, " %" if judge else "")
+        aim = ""
+        if each.least is not None:
+            aim = f"≥ {each.least:g}{' %' if judge else ''}, above 0" if each.least else "above 0"
+        lines.append(
+            [
+                shown + (f", reward by `{judge}`" if judge else ""),
+                interval,
+                str(each.pairs),
+                aim,
+                verdict(each),
+            ]
+        )
+    lines.append(["(belief − own) / (exact − own), of the mean accuracies", *_ratio(found)])
     return markdown_table(["10 % of the labels", "difference", "seeds", "aim", "reached"], lines)
+
+
+def _method_name(case: Case) -> str:
+    return f"`{case.method}`" + (f" {case.variant}" if case.variant else "")
+
+
+def _ratio(found: Found) -> list[str]:
+    ratio = found.ratio()
+    if not isinstance(ratio, tuple):
+        return [ratio or MISSING, "", "≥ 0.5", "" if ratio else MISSING]
+    mean, low, high, n = ratio
+    reached = "yes" if mean >= 0.5 else "no"
+    if n < PLANNER_SEEDS:
+        reached = f"open: {n} of {PLANNER_SEEDS} seeds"
+    return [f"{mean:.2f} [{low:.2f}, {high:.2f}]", str(n), "≥ 0.5", reached]
 
 
 def _labels_table(found: Found) -> str:
     lines = []
-    for share in SHARES:
-        for case in (*columns(share), *(BEYOND if share == TEN_PER_CENT else ())):
-            right = [
-                100.0 * report["guesses_right"]
-                for seed in found.seeds(case)
-                for report in found.reports(case, seed)
-                if report["number"] == 1 and report["guesses_right"] is not None
+    for each in labels_of_teachers(found):
+        case = each.case
+        by = f", `{case.driver}`" if case.driver else ""
+        variant = f", {case.variant}" if case.variant else ""
+        against = [Case(method, case.labels) for method in (FIXMATCH, OWN, ITERATIVE)]
+        lines.append(
+            [
+                f"{case.labels:.0%}, `{case.method}`{by}{variant}",
+                over_seeds(np.array(each.right), 2),
+                over_seeds(100.0 * found.values(case, "accuracy"), 2),
+                *(
+                    "" if case == other else _in_words(found.difference(case, other, "accuracy"))
+                    for other in against
+                ),
             ]
-            if case.method in (SUPERVISED, FIXMATCH):
-                continue
-            by = f", `{case.driver}`" if case.driver else ""
-            variant = f", {case.variant}" if case.variant else ""
-            lines.append(
-                [
-                    f"{share:.0%}, `{case.method}`{by}{variant}",
-                    _mean_std(np.array(right)),
-                    _mean_std(100.0 * found.values(case, "accuracy")),
-                    _in_words(found.difference(case, Case(FIXMATCH, share), "accuracy")),
-                    _in_words(found.difference(case, Case(OWN, share), "accuracy")) if case.method != OWN else "",
-                ]
-            )  # fmt: skip
-    header = ["", "labels of round 1 right (%)", "classifier (%)", "− FixMatch", "− own"]
+        )
+    header = [
+        "", "labels of round 1 right (%)", "classifier (%)", "− FixMatch", "− `own`", "− iterative FixMatch",
+    ]  # fmt: skip
     return markdown_table(header, lines)
 
 
@@ -349,7 +331,6 @@ def _ablations(found: Found) -> str:
     for case in (
         index,
         NO_COST,
-        BY_ACCURACY,
         double,
         AGENTS[1],
         HARD_FEATURES,
@@ -361,21 +342,22 @@ def _ablations(found: Found) -> str:
         lines.append(
             [
                 f"`{case.method}`, `{case.driver}`{variant}",
-                _mean_std(100.0 * found.values(case, "accuracy")),
-                _mean_std(found.values(case, f"{case.driver} reward"), 1),
-                _mean_std(found.values(case, f"{case.driver} good"), 1),
+                over_seeds(100.0 * found.values(case, "accuracy"), 2),
+                over_seeds(found.values(case, f"{case.driver} reward"), 1),
+                over_seeds(found.values(case, f"{case.driver} good"), 1),
             ]
         )
     for method in (OWN, EXACT):
         control, judge = Case(method, TEN_PER_CENT), JUDGES[0]
         cells = [found.values(control, f"{judge} {what}") for what in ("reward", "good")]
-        accuracy = _mean_std(100.0 * found.values(control, "accuracy"))
-        lines.append([f"`{method}`, control; `{judge}`", accuracy, *(_mean_std(each, 1) for each in cells)])
+        accuracy = over_seeds(100.0 * found.values(control, "accuracy"), 2)
+        lines.append([f"`{method}`, control; `{judge}`", accuracy, *(over_seeds(each, 1) for each in cells)])
     paper = "paper (DQN; 10 rounds): 480 65.57, 65.7 ± 7.0; Rainbow 64, 62.8 ± 3.1; A2C 64, 61.8 ± 5.7"
     return markdown_table(["", "accuracy (%)", "reward", "good holes"], lines) + f"\n\nThe {paper}."
 
 
 def _selection_table(found: Found) -> str:
+    ways: tuple[Selected, ...] = ("held-out", "accuracy", "validation")
     lines = []
     for case in (
         Case(ITERATIVE, TEN_PER_CENT),
@@ -385,45 +367,37 @@ def _selection_table(found: Found) -> str:
     ):
         for judge in case.judges:
             cells = []
-            for selected in selections(case):
-                chosen: Selected = selected
-                cells += [
-                    _mean_std(100.0 * found.values(case, f"{judge} reward", chosen) / 100.0, 1),
-                    _mean_std(100.0 * _accuracy_of(found, case, judge, chosen)),
-                ]
+            for selected in ways:
+                rewards = found.values(case, f"{judge} reward", selected)
+                accuracy = 100.0 * found.values(case, "accuracy", selected, judge=judge)
+                cells += [over_seeds(rewards, 1), over_seeds(accuracy, 2)]
             lines.append([f"`{case.method}`, `{judge}`", *cells])
+    for method in (OWN, EXACT):
+        control = Case(method, TEN_PER_CENT)
+        for judge in JUDGES:
+            cells = [
+                over_seeds(found.values(control, f"{judge} reward"), 1),
+                over_seeds(100.0 * found.values(control, "accuracy"), 2),
+            ]
+            lines.append([f"`{method}`, control of one round; `{judge}`", *cells, "", "", "", ""])
     header = [
-        "10 % of the labels",
-        "held-out: reward",
-        "accuracy (%)",
-        "best on validation: reward",
-        "accuracy (%)",
-    ]
+        "10 % of the labels", "held-out return: reward", "accuracy (%)", "held-out accuracy: reward", "accuracy (%)",
+        "best on validation: reward", "accuracy (%)",
+    ]  # fmt: skip
     return markdown_table(header, lines)
 
 
-def _accuracy_of(
-    found: Found, case: Case, judge: str, selected: Selected
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    return np.array(
-        [found.round_of(case, seed, judge, selected)["scores"]["accuracy"] for seed in found.seeds(case)],
-        dtype=np.float64,
-    )
-
-
 def _sensitivity(found: Found) -> str:
-    among = list(DEVELOPMENT_SEEDS)
-    bases = {
-        BELIEF: Case(BELIEF, TEN_PER_CENT), ROUTE_480: Case(ROUTE_480, TEN_PER_CENT, "index"),
-        FIXMATCH: Case(FIXMATCH, TEN_PER_CENT, "", f"augmentation {QUICK_BUDGET['augmentation']}"),
-    }  # fmt: skip
     lines = []
-    for case in (*SENSITIVITY, *OF_FIXMATCH):
-        base = bases[case.method]
-        seeds = set(found.seeds(case, among)) & set(found.seeds(base, among))
-        gains = [_in_words(found.difference(case, base, score, among=among)) for score in ("accuracy", "auc")]
-        lines.append([f"`{case.method}`, {case.variant}", *gains, str(len(seeds))])
-    return markdown_table(["− the default", "accuracy", "AUC", "seeds"], lines)
+    for accuracy, auc in _both_scores(sensitivities(found)):
+        case = accuracy.first
+        lines.append(
+            [
+                f"`{case.method}`, {case.variant}", _method_name(accuracy.second) if accuracy.second.variant else "",
+                _in_words(accuracy.interval), _in_words(auc.interval), str(accuracy.pairs),
+            ]
+        )  # fmt: skip
+    return markdown_table(["− the default", "or −", "accuracy", "AUC", "seeds"], lines)
 
 
 def _ice_table(found: Found) -> str:
@@ -431,7 +405,7 @@ def _ice_table(found: Found) -> str:
     for case in Y1_ICE:
         gain = "" if case == Y1_ICE[0] else _in_words(found.difference(case, Y1_ICE[0], "accuracy"))
         values = [100.0 * found.values(case, score) for score in ("accuracy", "auc")]
-        lines.append([f"`{case.method}`", *map(_mean_std, values), gain])
+        lines.append([f"`{case.method}`", *(over_seeds(each, 2) for each in values), gain])
     return markdown_table(["ice of y1-sim, 10 %", "accuracy (%)", "AUC (%)", f"− `{SUPERVISED}`"], lines)
 
 
@@ -454,19 +428,24 @@ def _how_sure(found: Found) -> str:
 
 
 def _augmentations(found: Found) -> str:
-    among, lines, hole = list(DEVELOPMENT_SEEDS), [], AUGMENTED[0]
-    scores = ("accuracy", UNLABELLED_ACCURACY)
+    gains = _both_scores(augmentations(found))
+    lines = []
     for case in AUGMENTED:
-        values = [100.0 * found.values(case, score, among=among) for score in (*scores, "auc")]
-        gains = [
-            "" if case == hole else _in_words(found.difference(case, hole, score, among=among))
-            for score in scores
+        values = [
+            100.0 * found.values(case, score, among=DEVELOPMENT_SEEDS)
+            for score in ("accuracy", UNLABELLED_ACCURACY, "auc")
         ]
-        lines.append([f"`{case.augmentation}`", *map(_mean_std, values), *gains])
+        over_hole = ["", ""] if case == AUGMENTED[0] else [_in_words(each.interval) for each in next(gains)]
+        lines.append([f"`{case.augmentation}`", *(over_seeds(each, 2) for each in values), *over_hole])
     header = [
         "", "accuracy (%)", "of unlabelled training holes", "AUC (%)", "accuracy − `hole`", "of unlabelled − `hole`",
     ]  # fmt: skip
     return markdown_table(header, lines)
+
+
+def _both_scores(differences: Sequence[Difference]) -> Iterator[tuple[Difference, Difference]]:
+    """Two scores of each case."""
+    return zip(differences[::2], differences[1::2], strict=True)
 
 
 def figure(found: Found) -> bytes:

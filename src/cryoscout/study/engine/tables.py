@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cryoscout.report.statistics import Interval
+import numpy as np
+from numpy.typing import NDArray
+
+from cryoscout.report.statistics import Interval, mean_and_std
 
 MISSING = "missing"
 
@@ -21,6 +24,15 @@ def mean_std(mean: float | None, std: float | None, absent: str = MISSING) -> st
     if mean is None:
         return absent
     return f"{mean:.1f}" if std is None else f"{mean:.1f} ± {std:.1f}"
+
+
+def over_seeds(values: NDArray[np.float64], digits: int = 1) -> str:
+    """`47.4 ± 0.5 (10)`: mean, deviation and number of values; missing where there is none, no deviation of one."""
+    if not len(values):
+        return MISSING
+    mean, std = mean_and_std(values)
+    spread = f" ± {std:.{digits}f}" if len(values) > 1 else ""
+    return f"{mean:.{digits}f}{spread} ({len(values)})"
 
 
 def interval_text(interval: Interval | None) -> str:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from cryoscout.perception.augmentations import LEFT_OUT_ALONE
 from cryoscout.report.figures import BLUE, GREEN, GREY, ORANGE, png_bytes
-from cryoscout.report.statistics import Interval, mean_and_std, paired_difference
+from cryoscout.report.statistics import Interval, paired_difference
 from cryoscout.study.engine.catalogue import PACKAGES_BEHIND_RESULTS, Page, Profile, Study
 from cryoscout.study.engine.runner import Json, TrialRow
-from cryoscout.study.engine.tables import MISSING, markdown_table
+from cryoscout.study.engine.tables import MISSING, markdown_table, over_seeds
 from cryoscout.study.images.square_cases import (
     ACROSS,
     FEATURES,
@@ -141,19 +141,16 @@ def _introduction(profile: Profile) -> str:
     )
 
 
-def _mean(values: NDArray[np.float64]) -> str:
-    if not len(values):
-        return MISSING
-    mean, std = mean_and_std(values)
-    return f"{mean:.3f} ± {std:.3f}"
-
-
 def _methods_table(found: Found, cells: Sequence[Cell]) -> str:
     lines = []
     for cell in cells:
         difference = "" if cell == SUPERVISED else _points(found.difference(GRIDS, cell, SUPERVISED))
         lines.append(
-            [f"`{cell.name}`", *[_mean(found.values(grid, cell, MACRO)) for grid in GRIDS], difference]
+            [
+                f"`{cell.name}`",
+                *[over_seeds(found.values(grid, cell, MACRO), 3) for grid in GRIDS],
+                difference,
+            ]
         )
     return markdown_table(["macro accuracy", *GRIDS, "− `supervised`"], lines)
 
@@ -262,7 +259,7 @@ def _y3_table(found: Found) -> str:
             [
                 f"`{cell.name}`",
                 str(len(found.values(Y3, cell, ACCURACY))),
-                *[_mean(found.values(Y3, cell, score)) for score in (ACCURACY, "auc", "brier_skill")],
+                *[over_seeds(found.values(Y3, cell, score), 3) for score in (ACCURACY, "auc", "brier_skill")],
                 f"{guesses.mean():.3f}" if len(guesses) else "",
                 "" if cell == SUPERVISED else _points(found.difference((Y3,), cell, SUPERVISED, ACCURACY)),
             ]
