@@ -81,11 +81,14 @@ class Found:
         one, other = 100.0 * np.array(pairs, dtype=np.float64).T
         return paired_difference(one, other, seed=0)
 
+    def known_on(self, grids: Sequence[str]) -> list[Cell]:
+        """Candidates that have run on all of these grids."""
+        return [cell for cell in CANDIDATES if all(len(self.values(grid, cell, MACRO)) for grid in grids)]
+
     def best_on(self, grids: Sequence[str]) -> Cell | None:
         """The candidate with the best macro accuracy on these grids, each counting alike."""
-        known = [cell for cell in CANDIDATES if all(len(self.values(grid, cell, MACRO)) for grid in grids)]
         return max(
-            known,
+            self.known_on(grids),
             key=lambda cell: np.mean([self.values(grid, cell, MACRO).mean() for grid in grids]),
             default=None,
         )
@@ -220,9 +223,11 @@ def _recommended(found: Found) -> list[str]:
     whole = _pooled(found, {grid: turn[0] for grid, turn in turns.items() if turn is not None})
     above = "is above supervised learning" if whole.low > 0.0 else "is not told from supervised learning"
     verdict = "is below supervised learning" if whole.high < 0.0 else above
-    overall = found.best_on(GRIDS)
+    overall, n_known = found.best_on(GRIDS), len(found.known_on(GRIDS))
     told = "" if overall is None else f" On all three grids together the best is `{overall.name}`."
-    return [table, f"Over the three grids what is chosen so {verdict}: {whole} points.{told}"]
+    among = f"The choice is among {n_known} of {len(CANDIDATES)} ways"
+    among += "." if n_known == len(CANDIDATES) else "; the others have not run."
+    return [table, f"{among} Over the three grids what is chosen so {verdict}: {whole} points.{told}"]
 
 
 def _pooled(found: Found, chosen: Mapping[str, Cell]) -> Interval:
