@@ -134,8 +134,12 @@ def test_no_aim_is_reached_on_fewer_seeds_than_it_asks_for() -> None:
 @pytest.mark.parametrize(
     ("gains", "said"),
     [
-        ((2.0, 1.0), "it is above `hole`"),
-        ((2.0, -1.0), "do not tell it from `hole`"),
+        (
+            (2.0, 1.0),
+            "On 2 seeds it has the best mean accuracy of all; to `hole`, the best of the others, it is +1.50",
+        ),
+        ((2.0, -1.0), "it is +0.50 [-1.00, +2.00] points, which does not tell the two apart."),
+        ((-2.0, -1.0), "it has not the best mean accuracy; to `hole`"),
         ((), "has not been run"),
     ],
 )
@@ -145,10 +149,10 @@ def test_the_page_says_how_sure_the_choice_of_the_augmentation_is(
     found = []
     for trial in trials("quick"):
         case, at = trial.parameters["case"], trial.seed - ssl2rl.DEVELOPMENT_SEEDS[0]
-        if case["augmentation"] in ("hole", "square") and 0 <= at < len(gains):
+        if case["augmentation"] and 0 <= at < len(gains):
             result = made_up(trial)
-            gain = gains[at] / 100.0 if case["augmentation"] == "square" else 0.0
-            result["rounds"][0]["scores"]["accuracy"] += gain
+            gain = {"square": gains[at], "hole": 0.0}.get(case["augmentation"], -9.0)
+            result["rounds"][0]["scores"]["accuracy"] += gain / 100.0
             found.append(TrialRow(trial, 1.0, result, None))
     assert said in text_of(Found(found), "quick")
 

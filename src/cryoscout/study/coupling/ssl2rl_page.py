@@ -410,21 +410,23 @@ def _ice_table(found: Found) -> str:
 
 
 def _how_sure(found: Found) -> str:
-    """Whether development seeds tell the chosen augmentation from that of the other trainings of holes."""
-    hole, chosen = (
-        next(case for case in AUGMENTED if case.augmentation == name)
-        for name in ("hole", QUICK_BUDGET["augmentation"])
-    )
-    among = list(DEVELOPMENT_SEEDS)
-    interval = found.difference(chosen, hole, "accuracy", among=among)
-    if interval is None or chosen == hole:
+    """Whether development seeds bear out the augmentation that every training has, and how surely."""
+    chosen = next(case for case in AUGMENTED if case.augmentation == QUICK_BUDGET["augmentation"])
+    means = {case: found.values(case, "accuracy", among=DEVELOPMENT_SEEDS) for case in AUGMENTED}
+    fewest = min(map(len, means.values()))
+    if fewest < 2:
         return "The comparison has not been run."
-    seeds = len(set(found.seeds(chosen, among)) & set(found.seeds(hole, among)))
-    if interval.low > 0.0:
-        return f"On {seeds} seeds it is above `hole`."
-    if interval.high < 0.0:
-        return f"On {seeds} seeds it is below `hole`: it was chosen on the first of them, and wrongly."
-    return f"It was taken for its mean accuracy on the first two seeds; {seeds} seeds do not tell it from `hole`."
+    others = [case for case in AUGMENTED if case != chosen]
+    best = max(others, key=lambda case: float(means[case].mean()))
+    found_so = Difference.of(found, chosen, best, among=DEVELOPMENT_SEEDS)
+    interval = found_so.interval
+    assert interval is not None
+    sure = "" if interval.low > 0.0 or interval.high < 0.0 else ", which does not tell the two apart"
+    rank = "the best mean accuracy of all" if interval.mean >= 0.0 else "not the best mean accuracy"
+    return (
+        f"On {found_so.pairs} seeds it has {rank}; to `{best.augmentation}`, the best of the others, it is "
+        f"{_in_words(interval)} points{sure}."
+    )
 
 
 def _augmentations(found: Found) -> str:
