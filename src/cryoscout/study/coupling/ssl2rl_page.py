@@ -412,15 +412,18 @@ def _ice_table(found: Found) -> str:
 def _how_sure(found: Found) -> str:
     """Whether development seeds bear out the augmentation that every training has, and how surely."""
     chosen = next(case for case in AUGMENTED if case.augmentation == QUICK_BUDGET["augmentation"])
-    means = {case: found.values(case, "accuracy", among=DEVELOPMENT_SEEDS) for case in AUGMENTED}
-    fewest = min(map(len, means.values()))
-    if fewest < 2:
-        return "The comparison has not been run."
     others = [case for case in AUGMENTED if case != chosen]
-    best = max(others, key=lambda case: float(means[case].mean()))
+
+    def mean(case: Case) -> float:
+        return float(found.values(case, "accuracy", among=DEVELOPMENT_SEEDS).mean())
+
+    if min(len(found.seeds(case, DEVELOPMENT_SEEDS)) for case in AUGMENTED) < 2:
+        return "The comparison has not been run."
+    best = max(others, key=mean)
     found_so = Difference.of(found, chosen, best, among=DEVELOPMENT_SEEDS)
     interval = found_so.interval
-    assert interval is not None
+    if interval is None:
+        return "The comparison has not been run."
     sure = "" if interval.low > 0.0 or interval.high < 0.0 else ", which does not tell the two apart"
     rank = "the best mean accuracy of all" if interval.mean >= 0.0 else "not the best mean accuracy"
     return (
