@@ -48,7 +48,10 @@ def test_the_table_pairs_by_building_and_says_what_is_missing() -> None:
     assert line.endswith("| 62.0 ± 0.0 (10) | +12.0 [+12.0, +12.0] | 52.0 ± 0.0 (10) | +2.0 [+2.0, +2.0] |")
     assert len(found.rows) == len(SPREADS) * len(SHARES) * len(ROWS)
     assert found.figure_png.startswith(b"\x89PNG")
+    assert "above it where rooms spread by 0 with 20% searched (+12.0 [+12.0, +12.0])" in found.markdown
+    assert "below it" not in found.markdown
     nothing = page([], "quick")
+    assert "has not been run" in nothing.markdown
     assert "missing" in nothing.markdown
     assert nothing.rows[0]["perception_right_mean"] is None
     assert nothing.figure_png.startswith(b"\x89PNG")

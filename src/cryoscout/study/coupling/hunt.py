@@ -152,14 +152,28 @@ def page(rows: Sequence[TrialRow], profile: Profile) -> Page:
             f"Per cent of the places that were not searched, mean ± deviation over buildings (their number); "
             f"difference paired by building with a {COVERAGE:.0%} bootstrap interval; one round.",
             markdown_table(header, lines),
-            "Where rooms differ most, a route with a movement cost labels better than the perception that drives it: "
-            "it goes on where something was found. Where they do not differ the same cost makes its labels worse: it "
-            "takes what is near for what is likely. Perception takes up little of either: a regression of looks has "
-            "no feature in which rooms differ, so what routes know of a room is lost in it. Labels of its own teach it "
-            "nothing.",
+            _where_routes_help(rows),
+            "A route with a movement cost goes on where something was found. Where rooms do not differ the same cost "
+            "makes its labels worse: it takes what is near for what is likely. A regression of looks has no feature in "
+            "which rooms differ, so perception takes up little of what routes know of a room, and not much even of the "
+            "true probability. Labels of its own teach it nothing.",
         ]
     )
     return Page(text, figure(rows), plain)
+
+
+def _where_routes_help(rows: Sequence[TrialRow]) -> str:
+    """Where the labels of SSL2-RL's routes are above, below, or not told from perception before the loop."""
+    sides: dict[str, list[str]] = {"above": [], "below": [], "not told from": []}
+    for spread in SPREADS:
+        for share in SHARES:
+            gain = _gain(rows, spread, share, RULE, "labels")
+            if gain is None:
+                return "The comparison has not been run."
+            side = "above" if gain.low > 0.0 else "below" if gain.high < 0.0 else "not told from"
+            sides[side].append(f"{spread:g} with {share:.0%} searched ({gain})")
+    told = [f"{side} it where rooms spread by {', '.join(cells)}" for side, cells in sides.items() if cells]
+    return f"Labels of routes against the perception that drives them: {'; '.join(told)}."
 
 
 def _mean(values: dict[int, float]) -> float | None:

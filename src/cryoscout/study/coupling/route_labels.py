@@ -251,10 +251,10 @@ def page(rows: Sequence[TrialRow], profile: Profile) -> Page:
             "only prefers whole patches. True labels in the reward, without a movement cost, change the order of the "
             "labelled holes and of hardly any other. With the movement cost a labelled good hole makes its patch worth "
             "the way, and its neighbours are visited early: the label spreads over the neighbourhood, and that needs "
-            "no image. But a labelled bad hole is only left out; it makes its patch no worse. So the rule gains most "
-            "where few holes are labelled, and where nearly every patch has a label its order says little. The belief "
-            "spreads good and bad labels alike, as a model of patches, squares, grids and the stage, and "
-            "weighs them by how many there are.",
+            "no image. But a labelled bad hole is only left out; it makes its patch no worse: see what the rule is "
+            "right on when it is told the good labels alone, or the bad ones. Where nearly every patch has a good "
+            "label the order says little. The belief spreads good and bad labels alike, as a model of patches, "
+            "squares, grids and the stage, and weighs them by how many there are.",
         ]
     )
     return Page(text, figure(rows), plain)
