@@ -22,6 +22,7 @@ from cryoscout.formats.records import SourceRecords
 from cryoscout.formats.serialem.exposures import WhenAndWhere, note_on_images_elsewhere, own_name
 from cryoscout.formats.serialem.patterns import item_of_hole
 from cryoscout.formats.serialem.unopened import FARTHEST_UM
+from cryoscout.intake.pattern_holes import KnownPatterns
 from cryoscout.session.joins import NAMES_SHOWN
 from cryoscout.session.model import Session
 from cryoscout.session.vendor_fields import unpacked
@@ -117,7 +118,9 @@ def grids_told_apart(
     serialem = [source for source in sources if source.format == FORMAT]
     if not serialem or (stored is None and len(serialem) < 2):
         return list(sources), False
-    known = {} if stored is None else _stored_places(stored)
+    fields = {} if stored is None else unpacked(stored.vendor_fields)
+    known = {} if stored is None else _stored_places(stored, fields)
+    patterns = KnownPatterns() if stored is None else KnownPatterns.of(stored, fields, serialem)
     images = {} if stored is None else _images(stored.exposures)
     told = []
     is_new_grid = False
@@ -127,6 +130,7 @@ def grids_told_apart(
             is_new_grid |= is_new
             if stored is not None:
                 apart = _under_their_first_names(apart, stored)
+            apart = patterns.named(apart)
             for item_id, place in _places_of(apart).items():
                 known.setdefault(item_id, place)
             apart = _images_told_apart(apart, images)
@@ -168,11 +172,10 @@ def _images_told_apart(source: SourceRecords, known: Mapping[str, WhenAndWhere])
     )
 
 
-def _stored_places(stored: Session) -> dict[str, _Place]:
+def _stored_places(stored: Session, fields: Mapping[tuple[str, str], Mapping[str, str]]) -> dict[str, _Place]:
     """Squares and holes of a stored session."""
     of_patch = stored.patches.merge(stored.squares[["square_id", "grid_id"]], on="square_id", how="left")
     holes = stored.holes.merge(of_patch[["patch_id", "grid_id"]], on="patch_id", how="left")
-    fields = unpacked(stored.vendor_fields)
     own = set(stored.holes["hole_id"])
     places: dict[str, _Place] = {}
     for table, id_column in ((stored.squares, "square_id"), (holes, "hole_id")):
@@ -245,6 +248,10 @@ def _told_apart(source: SourceRecords, known: Mapping[str, _Place]) -> tuple[Sou
             if item not in same and (elsewhere := _known_elsewhere(item, place, known, labels)) is not None
         }
         others = [item for item in others if names[item] == f"{own_grid}/{item}"]
+        of = {known[names.get(item, item)].grid_id for item in [*same, *names] if item not in others}
+        if len(of) == 1 and not others:
+            # Further images of a grid, whatever their folder is called.
+            own_grid = of.pop()
     is_new_grid = has_navigator and shared is None and own_grid not in grids
     if not names and own_grid == source.session_name:
         return source, is_new_grid
