@@ -231,7 +231,8 @@ def _told_apart(source: SourceRecords, known: Mapping[str, _Place]) -> tuple[Sou
         elif shared is not None and shared != own_grid:
             notes.append(
                 f"its items are those of grid {shared}, of which images were imported before: it is this grid, and "
-                "imaged holes stay in the squares that they have"
+                "imaged holes stay in the squares that they have. Remedy: import both together into a new place with "
+                "-o to have them in the squares of the navigator"
             )
     if has_navigator and shared is not None:
         own_grid = shared
