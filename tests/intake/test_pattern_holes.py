@@ -157,6 +157,11 @@ def test_patterns_that_turn_out_to_be_imaged_otherwise_are_not_to_come(tmp_path)
     made = assemble(read_sources([single]).records, session_of([nav]))
     assert chosen_to_come(made.session) == {"2", "3"}
     assert any("24 holes of patterns (HoleArray) are not to come" in note for note in made.notes)
+    # One image without MultiShot was a test only.
+    nine = microscope.images(tmp_path / "nine", 2, shots_of(NINE))
+    again = assemble(read_sources([nine]).records, made.session).session
+    assert {hole.partition("@")[0] for hole in chosen_to_come(again)} == {"3"}
+    assert len(chosen_to_come(again)) == 9
     session = session_of([nav], [other])
     assert images_of_holes(session) == [["m_0002"], ["m_0003"]]
     assert set(session.exposures["hole_id"]) == {"1", "1@X-1Y-1"}

@@ -262,11 +262,27 @@ class _Named:
                 # Its square is known, and another source may call it otherwise.
                 self._rows[hole_id] = {**stored, "square_id": "", "grid_id": "", "chosen": False}
                 stay += stored["chosen"] is not False
+        self._choose_again({item for item, (_, names) in patterns.items() if not names and not all_single})
         if stay:
             self._notes.append(
                 f"{counted(stay, 'holes')} of patterns (HoleArray) {agreed(stay, 'are')} not to come, because their "
                 "items were imaged otherwise: not chosen any more"
             )
+
+    def _choose_again(self, items: Collection[str]) -> None:
+        """Holes to come that were not while all images seemed to be without MultiShot: chosen as their item is.
+
+        items : of which nothing was imaged
+        """
+        stored = self._known.holes
+        for item in items:
+            if item not in stored or stored[item]["chosen"] is not True:
+                continue
+            for hole in self._known.items[item].further:
+                row = stored.get(f"{item}@{hole}")
+                if row is not None and row["hole_id"] not in self._rows and row["chosen"] is False:
+                    again = {"square_id": "", "grid_id": "", "chosen": True}
+                    self._rows[row["hole_id"]] = {**row, **again}
 
     def _add_imaged(self, ids: Sequence[str]) -> None:
         """Holes that only images name, and the places of further holes: at their item, as that is stored."""
