@@ -21,6 +21,7 @@ class Item:
     label: str
     x_um: float
     map_id: int
+    drawn_id: int = 0
 
 
 def write_navigator(path: Path, *items: Item) -> Path:
@@ -28,7 +29,8 @@ def write_navigator(path: Path, *items: Item) -> Path:
     for item in items:
         lines += [
             f"[Item = {item.label}]", "Color = 0", f"StageXYZ = {item.x_um} 20 0", "NumPts = 1", "Regis = 1",
-            "Type = 0", f"MapID = {item.map_id}", "Acquire = 1", f"PtsX = {item.x_um}", "PtsY = 20", "",
+            "Type = 0", f"MapID = {item.map_id}", "Acquire = 1", f"PtsX = {item.x_um}", "PtsY = 20",
+            *([f"DrawnID = {item.drawn_id}"] if item.drawn_id else []), "",
         ]  # fmt: skip
     path.write_text("\n".join(lines))
     return path
@@ -105,6 +107,58 @@ def test_the_same_navigator_saved_again_under_another_name_is_the_same_grid(grid
         tmp_path / "a_later.nav", Item("21", 130, 5), Item("22", 105, 6), Item("23", 140, 7)
     )
     assert grid_of_holes(session_of(grid_a, later)) == {"21": "a", "22": "a", "23": "a"}
+
+
+def updated(place, *paths):
+    return update_session(place, Sources(list(paths), [], ReadOptions(), ""), SILENT)
+
+
+def stored(place, *paths):
+    read = read_session(Sources(list(paths), [], ReadOptions(), ""), SILENT)
+    store_session(read, place, "", False, SILENT)
+    return place
+
+
+MAP_A, MAP_B = 123_456_789, 987_654_321
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "n_holes"),
+    [
+        pytest.param((100, 50_001, 0), (400, 50_001, 0), 4, id="made ids out of reach"),
+        pytest.param((100, 50_001, 0), (130, 50_001, 0), 4, id="made ids and no item where it was"),
+        pytest.param((100, 50_001, 0), (103, 50_001, 0), 2, id="made ids, moved a little"),
+        pytest.param((100, 50_001, MAP_A), (130, 50_001, MAP_B), 4, id="made on two maps"),
+        pytest.param((100, 50_001, MAP_A), (400, 50_001, MAP_A), 2, id="made on one map, registered anew"),
+        pytest.param((100, 300_001, 0), (400, 300_001, 0), 2, id="ids of SerialEM, registered anew"),
+        pytest.param((100, 300_001, 0), (103, 400_001, 0), 4, id="other ids of SerialEM"),
+    ],
+)
+def test_made_ids_begin_anew_in_every_file_and_are_no_evidence_alone(tmp_path, first, second, n_holes):
+    navigators = [
+        write_navigator(
+            tmp_path / f"{name}.nav", *(Item(f"5-A-h{n}", x_um + 2 * n, map_id + n, drawn) for n in (1, 2))
+        )
+        for name, (x_um, map_id, drawn) in (("g1", first), ("g2", second))
+    ]
+    assert len(session_of(*navigators).holes) == n_holes
+    place = stored(tmp_path / "run.session", navigators[0])
+    assert updated(place, navigators[1])[1]["holes"] == n_holes - 2
+
+
+def test_of_two_grids_with_made_ids_no_image_of_the_second_is_of_the_first(tmp_path):
+    navigators = [
+        write_navigator(tmp_path / f"g{n}.nav", *(Item(str(i), x_um + 4 * i, 100 + i) for i in range(1, 4)))
+        for n, x_um in ((1, 0), (2, 300))
+    ]
+    frames = [tmp_path / "f1", tmp_path / "f2"]
+    for folder, x_um in zip(frames, (4.1, 304.1), strict=True):
+        folder.mkdir()
+        write_movie(folder / f"{folder.name}.tif.mdoc", "1", x_um)
+    place = stored(tmp_path / "run.session", navigators[0], frames[0])
+    read, added = updated(place, navigators[1], frames[1])
+    assert (added["holes"], added["exposures"]) == (3, 1)
+    assert holes_of_exposures(read.session) == {"f1": "1", "f2": "g2/1"}
 
 
 def test_navigators_of_the_same_name_in_two_folders_are_told_apart(grid_a, tmp_path):

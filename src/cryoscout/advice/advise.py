@@ -28,6 +28,7 @@ from cryoscout.advice.work_list import (
 from cryoscout.core.counting import agreed, counted
 from cryoscout.core.errors import DataError
 from cryoscout.core.telling import Progress, no_progress
+from cryoscout.formats.serialem.patterns_unsaid import notes_on_patterns_unsaid
 from cryoscout.routing.course import Course
 from cryoscout.routing.from_session import is_planned_as_new, stands_at_a_look, start_of_plan
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
@@ -113,6 +114,7 @@ def advise(
                     ),
                     *_notes_on_unseen(session, problem, setting, looks),
                     *_notes_on_choice(session, setting, request),
+                    *(f"{note}." for note in notes_on_patterns_unsaid(session)),
                     *_notes_on_overrides(said, problem),
                     *_notes_on_outcomes(session, problem, request.as_new),
                     *_notes_on_start(session, problem, start),

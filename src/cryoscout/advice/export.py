@@ -365,7 +365,8 @@ def _grid_of_nav(grids: Sequence[str], nav: Path) -> str:
     if nav.stem not in grids:
         raise InputError(
             f"--nav must be the navigator of one grid of the session, named as it was imported ({', '.join(grids)}). "
-            f"Got {nav.name} instead. Remedy: give that file."
+            f"Got {nav.name} instead. Remedy: give that file; of a grid that is called after the folder of its "
+            f"images, a copy of its navigator under the name of the grid, such as {grids[0]}.nav."
         )
     return nav.stem
 

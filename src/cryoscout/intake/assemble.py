@@ -27,6 +27,7 @@ from cryoscout.core.errors import DataError
 from cryoscout.core.names import name_of_source
 from cryoscout.formats.records import EXPOSURE_COLUMNS, SourceRecords
 from cryoscout.formats.registry import BY_NAME, FORMATS
+from cryoscout.formats.serialem.patterns_unsaid import notes_on_patterns_unsaid
 from cryoscout.intake.assemble_ctf import with_results
 from cryoscout.intake.assemble_fields import vendor_fields
 from cryoscout.intake.assemble_names import joined_by_name, movie_folders
@@ -109,7 +110,8 @@ def assemble(
         results.runs,
         vendor_fields(sources, _stored_table("vendor_fields", stored)),
     )
-    return Assembled(session, reports + time_reports + results.reports, notes + found.notes + results.notes)
+    notes += found.notes + results.notes + notes_on_patterns_unsaid(session)
+    return Assembled(session, reports + time_reports + results.reports, notes)
 
 
 def earlier_exposures(session: Session) -> pd.DataFrame:

@@ -3,12 +3,15 @@
 SerialEM numbers the items of every grid from 1 on, so that a label is a name within its navigator only. It is the same
 item where the MapIDs are equal or the places agree; else it gets the name of its grid, GRID/LABEL, and so do the
 patches and exposures that belong to it. A navigator that shares an item with an earlier one is of the same grid: the
-same table, saved again.
+same table, saved again. SerialEM's own MapIDs are large random numbers. Items that other programs make, ours among
+them, have small ones that begin anew in every file: these tell items apart together with the map that they were made
+on (DrawnID), and without it only within reach of each other.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,13 +22,19 @@ from cryoscout.formats.records import SourceRecords
 from cryoscout.formats.serialem.exposures import WhenAndWhere, note_on_images_elsewhere, own_name
 from cryoscout.formats.serialem.patterns import item_of_hole
 from cryoscout.formats.serialem.unopened import FARTHEST_UM
+from cryoscout.intake.pattern_holes import KnownPatterns
 from cryoscout.session.joins import NAMES_SHOWN
 from cryoscout.session.model import Session
 from cryoscout.session.vendor_fields import unpacked
 
 FORMAT = "serialem"
+FIRST_OF_SERIALEM = 100_000
+"""Ids that SerialEM makes itself are random and not below this; made items have smaller ones."""
+_LONGEST_ID = 18
 SAME_PLACE_UM = 1.0
 """An item that was made anew at the same place; neighbouring holes are 1.5 um apart and more."""
+MOVED_UM = 5.0
+"""So far an operator moves an item that is to stay the same one."""
 
 
 @dataclass(frozen=True)
@@ -34,19 +43,69 @@ class _Place:
 
     x_um: float
     y_um: float
-    map_id: str
-    """ "" unknown."""
+    item: _Item
     grid_id: str
     by_image: bool
     """The place is where the stage stood for an image, not that of the item."""
+    is_hole: bool
 
     def is_same(self, other: _Place) -> bool:
         """Whether both may be one item; what is not known of either speaks for it."""
-        if self.map_id and self.map_id == other.map_id:
+        agree = self.item.agrees_with(other.item)
+        if agree and self.item.is_unique and other.item.is_unique:
             return True
-        within_um = FARTHEST_UM if self.by_image or other.by_image else SAME_PLACE_UM
-        distance_um = math.hypot(self.x_um - other.x_um, self.y_um - other.y_um)
-        return not (self.map_id and other.map_id) if math.isnan(distance_um) else distance_um <= within_um
+        distance_um = self.distance_um(other)
+        if math.isnan(distance_um):
+            return agree is not False
+        is_near = self.by_image or other.by_image or agree
+        return distance_um <= (FARTHEST_UM if is_near else SAME_PLACE_UM)
+
+    def is_surely_same(self, other: _Place) -> bool:
+        """Whether the items, and not only labels and rough places, are one."""
+        agree = self.item.agrees_with(other.item)
+        if agree and self.item.is_unique and other.item.is_unique:
+            return True
+        if self.by_image or other.by_image:
+            return False
+        distance_um = self.distance_um(other)
+        return agree is not False if math.isnan(distance_um) else distance_um <= SAME_PLACE_UM
+
+    def distance_um(self, other: _Place) -> float:
+        """How far apart they are (um); NaN where a place is not known."""
+        return math.hypot(self.x_um - other.x_um, self.y_um - other.y_um)
+
+
+@dataclass(frozen=True)
+class _Item:
+    """What a navigator says that tells an item from all others; 0 unknown."""
+
+    map_id: int = 0
+    drawn_id: int = 0
+    """MapID of the map that it was drawn on."""
+
+    @classmethod
+    def of(cls, fields: Mapping[str, str]) -> _Item:
+        return cls(*(_id_in(fields, key) for key in ("MapID", "DrawnID")))
+
+    @property
+    def is_unique(self) -> bool:
+        """Whether no item of another navigator has these by chance."""
+        return max(self.map_id, self.drawn_id) >= FIRST_OF_SERIALEM and self.map_id > 0
+
+    def agrees_with(self, other: _Item) -> bool | None:
+        """Whether both are one item; None where they do not tell."""
+        if not (self.map_id and other.map_id):
+            return None
+        if self.map_id != other.map_id:
+            return False
+        if self.map_id >= FIRST_OF_SERIALEM or not (self.drawn_id and other.drawn_id):
+            return True
+        return self.drawn_id == other.drawn_id
+
+
+def _id_in(fields: Mapping[str, str], key: str) -> int:
+    text = fields.get(key, "").strip()
+    return int(text) if text.isdecimal() and len(text) <= _LONGEST_ID else 0
 
 
 def grids_told_apart(
@@ -59,7 +118,9 @@ def grids_told_apart(
     serialem = [source for source in sources if source.format == FORMAT]
     if not serialem or (stored is None and len(serialem) < 2):
         return list(sources), False
-    known = {} if stored is None else _stored_places(stored)
+    fields = {} if stored is None else unpacked(stored.vendor_fields)
+    known = {} if stored is None else _stored_places(stored, fields)
+    patterns = KnownPatterns() if stored is None else KnownPatterns.of(stored, fields, serialem)
     images = {} if stored is None else _images(stored.exposures)
     told = []
     is_new_grid = False
@@ -69,6 +130,7 @@ def grids_told_apart(
             is_new_grid |= is_new
             if stored is not None:
                 apart = _under_their_first_names(apart, stored)
+            apart = patterns.named(apart)
             for item_id, place in _places_of(apart).items():
                 known.setdefault(item_id, place)
             apart = _images_told_apart(apart, images)
@@ -110,18 +172,17 @@ def _images_told_apart(source: SourceRecords, known: Mapping[str, WhenAndWhere])
     )
 
 
-def _stored_places(stored: Session) -> dict[str, _Place]:
+def _stored_places(stored: Session, fields: Mapping[tuple[str, str], Mapping[str, str]]) -> dict[str, _Place]:
     """Squares and holes of a stored session."""
     of_patch = stored.patches.merge(stored.squares[["square_id", "grid_id"]], on="square_id", how="left")
     holes = stored.holes.merge(of_patch[["patch_id", "grid_id"]], on="patch_id", how="left")
-    fields = unpacked(stored.vendor_fields)
     own = set(stored.holes["hole_id"])
     places: dict[str, _Place] = {}
     for table, id_column in ((stored.squares, "square_id"), (holes, "hole_id")):
         rows = table[[id_column, "x_um", "y_um", "grid_id"]].itertuples(index=False, name=None)
         for item_id, x_um, y_um, grid_id in rows:
-            map_id = _map_id(fields.get((FORMAT, item_of_hole(item_id, own)), {}))
-            places[item_id] = _Place(x_um, y_um, map_id, grid_id, by_image=not map_id)
+            item = _Item.of(fields.get((FORMAT, item_of_hole(item_id, own)), {}))
+            places[item_id] = _Place(x_um, y_um, item, grid_id, not item.map_id, id_column == "hole_id")
     return places
 
 
@@ -134,48 +195,67 @@ def _places_of(source: SourceRecords) -> dict[str, _Place]:
         rows = table[[id_column, "x_um", "y_um", "grid_id"]].itertuples(index=False, name=None)
         for item_id, x_um, y_um, grid_id in rows:
             # A further hole of a pattern goes with its item, and has its MapID.
-            map_id = _map_id(source.extra.get(item_of_hole(item_id, source.extra), {}))
-            places[item_id] = _Place(x_um, y_um, map_id, grid_id, by_image=False)
+            item = _Item.of(source.extra.get(item_of_hole(item_id, source.extra), {}))
+            places[item_id] = _Place(x_um, y_um, item, grid_id, False, id_column == "hole_id")
     columns = ["hole_id", "stage_x_um", "stage_y_um", "grid_id"]
     for hole_id, x_um, y_um, grid_id in source.exposures[columns].itertuples(index=False, name=None):
         if hole_id and hole_id not in places:
-            places[hole_id] = _Place(x_um, y_um, "", grid_id, by_image=True)
+            places[hole_id] = _Place(x_um, y_um, _Item(), grid_id, by_image=True, is_hole=True)
     return places
 
 
-def _map_id(fields: Mapping[str, str]) -> str:
-    map_id = fields.get("MapID", "")
-    return "" if map_id == "0" else map_id
-
-
 def _told_apart(source: SourceRecords, known: Mapping[str, _Place]) -> tuple[SourceRecords, bool]:
-    places = _places_of(source)
+    all_places = _places_of(source)
+    # A further hole of a pattern goes with its item.
+    places = {item: place for item, place in all_places.items() if item_of_hole(item, all_places) == item}
     if not places:
         return source, False
     has_navigator = len(source.holes) + len(source.squares) > 0
-    same = [item for item, place in places.items() if item in known and known[item].is_same(place)]
+    same = {item: item for item, place in places.items() if item in known and known[item].is_same(place)}
     grids = {place.grid_id for place in known.values()}
     own_grid = source.session_name or ""
-    others = [item for item in places if item in known and item not in set(same)]
+    notes = list(source.notes)
+    if has_navigator:
+        same = _of_one_navigator(same, places, known)
+        same |= _imaged_elsewhere(same, places, known)
+    others = [item for item in places if item in known and item not in same]
     again = [f"{own_grid}/{item}" for item in others if f"{own_grid}/{item}" in known]
-    shared = next((known[item].grid_id for item in [*same, *again] if not known[item].by_image), None)
+    shared = next(
+        (known[name].grid_id for name in [*same.values(), *again] if not known[name].by_image), None
+    )
+    if has_navigator and shared is None:
+        shared, is_chance = _grid_of_images(same, places, known)
+        if is_chance:
+            others += same
+            same = {}
+        elif shared is not None and shared != own_grid:
+            notes.append(
+                f"its items are those of grid {shared}, of which images were imported before: it is this grid, and "
+                "imaged holes stay in the squares that they have. Remedy: import both together into a new place with "
+                "-o to have them in the squares of the navigator"
+            )
     if has_navigator and shared is not None:
         own_grid = shared
     elif others and own_grid in grids:
         # Another folder with a navigator of the same name.
         own_grid = f"{source.path.resolve().parent.name}_{own_grid}"
-    names = {item: f"{own_grid}/{item}" for item in others}
+    names = {item: f"{own_grid}/{item}" for item in others if item in known}
+    names |= {item: name for item, name in same.items() if name != item}
     if not has_navigator:
+        labels = _by_label(known)
         names |= {
             item: elsewhere
             for item, place in places.items()
-            if item not in set(same) and (elsewhere := _known_elsewhere(item, place, known)) is not None
+            if item not in same and (elsewhere := _known_elsewhere(item, place, known, labels)) is not None
         }
         others = [item for item in others if names[item] == f"{own_grid}/{item}"]
+        of = {known[names.get(item, item)].grid_id for item in [*same, *names] if item not in others}
+        if len(of) == 1 and not others:
+            # Further images of a grid, whatever their folder is called.
+            own_grid = of.pop()
     is_new_grid = has_navigator and shared is None and own_grid not in grids
     if not names and own_grid == source.session_name:
         return source, is_new_grid
-    notes = list(source.notes)
     if others:
         shown = ", ".join(others[:NAMES_SHOWN])
         notes.append(
@@ -183,6 +263,68 @@ def _told_apart(source: SourceRecords, known: Mapping[str, _Place]) -> tuple[Sou
             f"another place; first: {shown}): these are {own_grid}/LABEL"
         )
     return _renamed(source, names, own_grid, notes), is_new_grid
+
+
+def _of_one_navigator(
+    same: Mapping[str, str], places: Mapping[str, _Place], known: Mapping[str, _Place]
+) -> dict[str, str]:
+    """Of items that may be known ones those that are: far from where it was, one with a made id is so only beside
+    others of its grid that surely are."""
+    sure = {known[name].grid_id for item, name in same.items() if known[name].is_surely_same(places[item])}
+    return {
+        item: name
+        for item, name in same.items()
+        if known[name].by_image
+        or known[name].grid_id in sure
+        or not known[name].distance_um(places[item]) > MOVED_UM
+    }
+
+
+def _imaged_elsewhere(
+    same: Mapping[str, str], places: Mapping[str, _Place], known: Mapping[str, _Place]
+) -> dict[str, str]:
+    """Item of a navigator -> the hole, known by its images alone, that has its label and another name.
+
+    Of several items of one label within reach the nearest one was imaged.
+    """
+    labels = _by_label({name: place for name, place in known.items() if place.by_image and place.is_hole})
+    taken = set(same.values())
+    pairs = sorted(
+        (place.distance_um(known[name]), item, name)
+        for item, place in places.items()
+        if item not in same and place.is_hole
+        for name in labels.get(_label_of(item), ())
+        if name not in taken and place.distance_um(known[name]) <= FARTHEST_UM
+    )
+    found: dict[str, str] = {}
+    for _, item, name in pairs:
+        if item not in found and name not in taken:
+            found[item] = name
+            taken.add(name)
+    return found
+
+
+def _grid_of_images(
+    same: Mapping[str, str], places: Mapping[str, _Place], known: Mapping[str, _Place]
+) -> tuple[str | None, bool]:
+    """(The grid whose images were taken of the items of a navigator, whether what agrees does so by chance).
+
+    same : item -> hole that is known by images alone
+    Labels repeat, and some items of two grids stand near each other: the images are of the navigator where not more
+    of its labels stand elsewhere among them. None where a grid of them has a navigator.
+    """
+    found = Counter(known[name].grid_id for name in same.values() if known[name].is_hole)
+    if not found:
+        return None, False
+    grid = found.most_common(1)[0][0]
+    elsewhere = sum(
+        item not in same and item in known and known[item].by_image and known[item].grid_id == grid
+        for item in places
+    )
+    if elsewhere > found[grid]:
+        return None, True
+    has_navigator = any(place.grid_id == grid and not place.by_image for place in known.values())
+    return (None if has_navigator else grid), False
 
 
 def _under_their_first_names(source: SourceRecords, stored: Session) -> SourceRecords:
@@ -210,18 +352,25 @@ def _under_their_first_names(source: SourceRecords, stored: Session) -> SourceRe
     return replace(told, squares=placed, extra=source.extra)
 
 
-def _known_elsewhere(item: str, place: _Place, known: Mapping[str, _Place]) -> str | None:
+def _label_of(item: str) -> str:
+    return item.partition("#")[0]
+
+
+def _by_label(known: Mapping[str, _Place]) -> dict[str, list[str]]:
+    """Label -> the known items that have it, whatever their grid: LABEL, GRID/LABEL, LABEL#NUMBER."""
+    labels: dict[str, list[str]] = {}
+    for name in known:
+        bare = name.partition("/")[2]
+        for label in dict.fromkeys((name, _label_of(name), *((bare, _label_of(bare)) if bare else ()))):
+            labels.setdefault(label, []).append(name)
+    return labels
+
+
+def _known_elsewhere(
+    item: str, place: _Place, known: Mapping[str, _Place], labels: Mapping[str, Sequence[str]]
+) -> str | None:
     """The known item that has the label and is where the image was taken, whatever its grid."""
-    label = item.partition("#")[0]
-    return next(
-        (
-            name
-            for name, other in known.items()
-            if (name == label or name.endswith(f"/{label}") or name.startswith(f"{label}#"))
-            and other.is_same(place)
-        ),
-        None,
-    )
+    return next((name for name in labels.get(_label_of(item), ()) if known[name].is_same(place)), None)
 
 
 def _renamed(

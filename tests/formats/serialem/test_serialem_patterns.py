@@ -180,3 +180,24 @@ def test_a_file_whose_patterns_fill_any_memory_is_refused(tmp_path, monkeypatch)
         FileFormatError, match=r"patterns of a navigator must have at most 17 holes\. Got more"
     ):
         read_source(path)
+
+
+def test_patterns_that_no_file_tells_beforehand_are_said_at_import_and_in_the_plan(tmp_path):
+    navigator(tmp_path, *(item(n, array="1 1" if n == 5 else None, acquire=int(n > 2)) for n in range(1, 7)))
+    for number in (1, 2):
+        images(tmp_path, number, [f"{name}-{shot}" for name in ROW_BY_ROW for shot in (1, 2)], 2 * number)
+    made = assemble([read_source(tmp_path)])
+    said = (
+        "2 items were imaged as patterns of up to 9 holes (MultiShot) that no item of the navigator tells (HoleArray): "
+        "3 items to come are planned as one hole each"
+    )
+    assert sum(note.startswith(said) for note in made.notes) == 1
+    work_list = advise(made.session, AdviceRequest(budget_min=30.0)).work_list
+    assert sum(note.startswith(said) for note in work_list.notes) == 1
+
+
+def test_patterns_that_the_navigator_tells_need_no_such_note(tmp_path):
+    navigator(tmp_path, item(1, acquire=0), item(2))
+    images(tmp_path, 1, [f"{name}-0" for name in ROW_BY_ROW], 2)
+    made = assemble([read_source(tmp_path)])
+    assert not any("that no item of the navigator tells" in note for note in made.notes)

@@ -43,7 +43,7 @@ _EXTENSION = re.compile(
     r"\.(?:mrcs?|st|tiff?|eer|dm[34]|hdf5?|map|jpe?g|bz2)$|\.(?:mrcs?|tiff?)\.(?:mrcs?|bz2)$", re.IGNORECASE
 )
 METADATA = re.compile(r"\.[mi]doc$", re.IGNORECASE)
-_PLACED = frozenset({"StagePosition", "ImageShift", "DateTime", *serialem_mdoc.MULTISHOT_KEYS})
+_PLACED = frozenset({"StagePosition", "ImageShift", "DateTime"})
 
 
 @dataclass

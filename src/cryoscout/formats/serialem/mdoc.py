@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -271,6 +272,15 @@ def _multishot(section: Section, findings: Findings) -> MultiShot | None:
             _element(section),
         )
     return shot
+
+
+def hole_in_fields(fields: Mapping[str, str]) -> str | None:
+    """The hole of a pattern that the fields of an image say: "" for one without MultiShot, None where none says it."""
+    text = next((fields[key] for key in MULTISHOT_KEYS if fields.get(key)), None)
+    if text is None:
+        return None
+    shot = parse_multishot(text)
+    return "" if shot is None else shot.hole
 
 
 def parse_multishot(text: str) -> MultiShot | None:

@@ -30,7 +30,7 @@ from cryoscout.formats.serialem.autodoc import (
 )
 from cryoscout.formats.serialem.autodoc_xml import looks_like_xml, parse_autodoc_xml
 from cryoscout.formats.serialem.nav_fields import COORDS_IN, NAV_FIELDS, NEEDED, NEEDED_OF_MAPS, NavField
-from cryoscout.formats.serialem.patterns import holes_of_pattern
+from cryoscout.formats.serialem.patterns import pattern_of
 from cryoscout.formats.text.findings import Deviation, Findings
 
 ITEM = "Item"
@@ -250,9 +250,7 @@ def _item(
 
 def _pattern(numbers: dict[str, tuple[float, ...]]) -> tuple[str, ...] | None:
     array, skipped = (tuple(map(int, numbers.get(key, ()))) for key in ("HoleArray", "SkipHoles"))
-    if len(array) != 2 or 0 in array:
-        return None
-    return holes_of_pattern((array[0], array[1]), set(zip(skipped[::2], skipped[1::2], strict=False)))
+    return pattern_of(array, skipped)
 
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")

@@ -15,12 +15,13 @@ skipped, the nearest to it. It is told by the item alone, so that a hole has one
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 
 MOST_HOLES = 1_000
 """Of one pattern: image shift reaches some hundred."""
 _HEXAGONAL = -1
 _CROSS = (-3, -3)
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _OF_PATTERN = re.compile(r"(.+)@(?:X[+-][0-9]+Y[+-][0-9]+|R[0-9]+H[0-9]+|[0-9]+)")
 
 
@@ -53,6 +54,25 @@ def holes_of_pattern(array: tuple[int, int], skipped: Collection[tuple[int, int]
     return tuple(
         f"X{_from_middle(column, columns):+d}Y{_from_middle(row, rows):+d}" for column, row in ordered
     )
+
+
+def pattern_in_fields(fields: Mapping[str, str]) -> tuple[str, ...] | None:
+    """`pattern_of` what the fields of an item say."""
+    array, skipped = (_whole_numbers(fields.get(key, "")) for key in ("HoleArray", "SkipHoles"))
+    return pattern_of(array, skipped)
+
+
+def pattern_of(array: Sequence[int], skipped: Sequence[int]) -> tuple[str, ...] | None:
+    """`holes_of_pattern` of what HoleArray and SkipHoles hold; None where that is no pattern."""
+    if len(array) != 2 or 0 in array:
+        return None
+    return holes_of_pattern((array[0], array[1]), set(zip(skipped[::2], skipped[1::2], strict=False)))
+
+
+def _whole_numbers(text: str) -> list[int]:
+    """The numbers of a text, none where it holds anything else."""
+    found = [_WHOLE.fullmatch(word) for word in text.split()]
+    return [int(word[0]) for word in found if word] if all(found) else []
 
 
 def item_of_hole(hole_id: str, holes: Collection[str]) -> str:
