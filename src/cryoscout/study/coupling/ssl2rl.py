@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -104,6 +105,17 @@ AUGMENTED = [
     for name in ("hole", "square", "plain", *(f"hole-without-{change}" for change in LEFT_OUT_ALONE))
 ]
 """FixMatch by augmentation, on development seeds: the best of them is that of every method."""
+WITH_SQUARE = [
+    replace(case, variant="augmentation square", augmentation="square")
+    for case in (
+        *(Case(method, TEN_PER_CENT) for method in (FIXMATCH, SUPERVISED, BELIEF, OWN, EXACT)),
+        Case(ROUTE_480, TEN_PER_CENT, "index"),
+        Case(ROUTE_480, TEN_PER_CENT, "double"),
+    )
+]
+"""The second best, on study seeds: do the comparisons hang on the augmentation?"""
+SEEDS_WITH_SQUARE = (*[10] * 5, 5, 1)
+"""Of each."""
 
 Y1_ICE = [
     Case(method, TEN_PER_CENT, "", "ice of y1-sim", preset=Y1_ICE_IN_Y3)
@@ -167,6 +179,8 @@ def trials(profile: Profile) -> list[Trial]:
     chosen += [(case, seed) for seed in development[:SENSITIVITY_SEEDS] for case in _with_bases()]
     chosen += [(case, seed) for seed in seeds[:AGENT_SEEDS] for case in AGENTS]
     chosen += [(case, seed) for seed in seeds[:ICE_SEEDS] for case in Y1_ICE]
+    for case, n_seeds in zip(WITH_SQUARE, SEEDS_WITH_SQUARE, strict=True):
+        chosen += [(case, seed) for seed in seeds[:n_seeds]]
     once = (LEARNED_VALUES, *OTHER_AGENTS, HARD_FEATURES, NO_PSEUDO, NO_COST_AGENT)
     chosen += [(case, seed) for seed in seeds[:OTHER_AGENT_SEEDS] for case in once]
     if profile == "paper":
@@ -313,6 +327,7 @@ def shown_cases() -> list[Case]:
     return [
         *(case for share in SHARES for case in columns(share)), NO_COST, BELIEF_UNTOLD, *BEYOND, LEARNED_VALUES,
         ALL_LABELS, *AGENTS, *JUDGED_BY_AGENTS, *OTHER_AGENTS, HARD_FEATURES, NO_PSEUDO, NO_COST_AGENT, *Y1_ICE,
+        *WITH_SQUARE,
     ]  # fmt: skip
 
 

@@ -48,7 +48,7 @@ ONE_TRAINING = (SUPERVISED, FIXMATCH, FULL)
 ROUTES = (ROUTE_120, ROUTE_480)
 
 QUICK_BUDGET: dict[str, Any] = {
-    "size_px": 32, "width": 16, "steps": 600, "evaluate_every": 100, "augmentation": "square",
+    "size_px": 32, "width": 16, "steps": 600, "evaluate_every": 100, "augmentation": "hole",
 }  # fmt: skip
 """Of every training, the pretraining and each fine-tuning; small, because the quick profile takes hours as it is."""
 PAPER_ROUNDS, PAPER_EPOCHS = 10, 20

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from cryoscout.study.coupling.ssl2rl import (
     SHARES,
     STUDY_SEEDS,
     TEN_PER_CENT,
+    WITH_SQUARE,
     Found,
     columns,
 )
@@ -156,6 +157,16 @@ def augmentations(found: Found) -> list[Difference]:
     ]
 
 
+def with_square(found: Found) -> list[Difference]:
+    """The comparisons with the second best augmentation in all trainings, and each method's with it to without."""
+    of = {(case.method, case.driver): case for case in WITH_SQUARE}
+    belief, route = of[BELIEF, ""], of[ROUTE_480, "index"]
+    pairs = [(belief, of[method, ""]) for method in (FIXMATCH, SUPERVISED, OWN)]
+    pairs += [(route, of[FIXMATCH, ""]), (of[FIXMATCH, ""], of[SUPERVISED, ""])]
+    pairs += [(case, replace(case, variant="", augmentation="")) for case in WITH_SQUARE]
+    return [Difference.of(found, first, second) for first, second in pairs]
+
+
 def sensitivities(found: Found) -> list[Difference]:
     """Of our choices, on development seeds, over the default; a belief of several rounds over one as little told."""
     bases = {
@@ -194,6 +205,7 @@ def as_json(found: Found) -> dict[str, Any]:
             for each in labels_of_teachers(found)
         ],
         "augmentations": [each.json for each in augmentations(found)],
+        "with_augmentation_square": [each.json for each in with_square(found)],
         "sensitivity": [each.json for each in sensitivities(found)],
     }
 

@@ -68,6 +68,7 @@ from cryoscout.study.coupling.ssl2rl_comparisons import (
     labels_of_teachers,
     sensitivities,
     verdict,
+    with_square,
 )
 from cryoscout.study.engine.catalogue import Profile
 from cryoscout.study.engine.tables import MISSING, markdown_table, over_seeds
@@ -148,6 +149,9 @@ def text_of(found: Found, profile: Profile) -> str:
             f"`{QUICK_BUDGET['augmentation']}` is the setting of every training of every method on this page. "
             + _how_sure(found),
             _augmentations(found),
+            "Whether the comparisons hang on it: the same study seeds with `square` in all trainings, accuracy in "
+            "points.",
+            _with_square(found),
             "## What our choices are worth",
             f"Development seeds {DEVELOPMENT_SEEDS[0]}-{DEVELOPMENT_SEEDS[2]}, difference to the default in points.",
             _sensitivity(found),
@@ -446,6 +450,19 @@ def _augmentations(found: Found) -> str:
         "", "accuracy (%)", "of unlabelled training holes", "AUC (%)", "accuracy − `hole`", "of unlabelled − `hole`",
     ]  # fmt: skip
     return markdown_table(header, lines)
+
+
+def _with_square(found: Found) -> str:
+    lines = []
+    for each in with_square(found):
+        by = f", `{each.first.driver}`" if each.first.driver else ""
+        second = (
+            f"`{each.second.method}` with it"
+            if each.second.variant
+            else f"with `{QUICK_BUDGET['augmentation']}`"
+        )
+        lines.append([f"`{each.first.method}`{by} − {second}", _in_words(each.interval), str(each.pairs)])
+    return markdown_table(["with `square`", "difference", "seeds"], lines)
 
 
 def _both_scores(differences: Sequence[Difference]) -> Iterator[tuple[Difference, Difference]]:
