@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import permutations
 
 import numpy as np
@@ -15,6 +16,7 @@ from cryoscout.advice.shortest_way import (
     in_whole_patterns,
     length_of,
 )
+from cryoscout.advice.walk import walked
 from cryoscout.core.hole_tree import HoleTree
 from cryoscout.routing.problem import NOWHERE, RoutingProblem
 
@@ -114,6 +116,78 @@ def test_patches_that_are_worth_the_same_are_entered_by_the_shortest_way_and_oth
     assert sorted(entered) == list(range(12))
     first = entered[1:4]
     assert sorted(first) == sorted(order[1:4])
+
+
+def scattered(seed, sizes):
+    """One square of patches of these sizes, far from each other, everything equally good."""
+    rng = np.random.default_rng(seed)
+    centres = rng.uniform(0, 100, (len(sizes), 2))
+    patch = np.repeat(np.arange(len(sizes)), sizes)
+    xy = centres[patch] + rng.uniform(-0.2, 0.2, (len(patch), 2))
+    tree = HoleTree(patch.astype(np.int32), np.zeros(len(sizes), dtype=np.int32), np.zeros(1, dtype=np.int32))
+    return RoutingProblem(tree=tree, prior_p_good=np.full(len(patch), 0.4), budget_min=100.0), xy, centres
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_patches_of_any_size_are_entered_by_a_way_near_the_shortest_of_all_with_the_same_plan(seed):
+    sizes = [1, 1, 1, 1, 3, 3, 2, 2]
+    problem, xy, centres = scattered(seed, sizes)
+    free = np.arange(problem.n_holes) > 0  # the stage is at the hole of the first patch
+    patch = problem.patch_of_hole
+    planned = [4, 6, 3, 1]  # whole patches first, as planners have them
+    route = [hole for each in planned for hole in np.flatnonzero(patch == each).tolist()]
+    way = by_the_shortest_way(problem, 0, route, free, problem.prior_p_good, xy)
+    assert walked(problem, 0, way, np.inf).minutes[-1] == walked(problem, 0, route, np.inf).minutes[-1]
+    assert sorted(Counter(patch[way]).values()) == sorted(Counter(patch[route]).values()) == [1, 1, 2, 3]
+    assert len(set(way)) == len(way)
+    # Every order of every choice of as many patches of each size.
+    best = min(
+        length_of([0, *order], centres)
+        for order in permutations(range(1, len(sizes)), 4)
+        if sorted(sizes[each] for each in order) == [1, 1, 2, 3]
+    )
+    assert length_of([0, *dict.fromkeys(patch[way].tolist())], centres) <= 1.2 * best
+
+
+def test_only_untouched_patches_that_are_worth_the_same_take_the_place_of_another():
+    sizes = [1, 2, 2, 2, 2, 3, 2]
+    problem, xy, _ = scattered(0, sizes)
+    patch = problem.patch_of_hole
+    xy = np.stack([10.0 * patch, np.arange(len(patch)) % 2], axis=-1)
+    p_good = problem.prior_p_good.copy()
+    p_good[patch == 1] = 0.39  # worth less
+    p_good[np.flatnonzero(patch == 2)[0]] = 0.41  # uneven
+    free = (patch > 0) & (np.arange(len(patch)) != np.flatnonzero(patch == 3)[0])  # one hole is imaged
+    route = np.flatnonzero(patch == 6).tolist()
+    way = by_the_shortest_way(problem, 0, route, free, p_good, xy)
+    assert set(patch[way].tolist()) == {4}
+    kept = by_the_shortest_way(problem, 0, route, free, p_good, xy, keep=frozenset(route[:1]))
+    assert kept == route
+    free[patch == 4] = False
+    assert set(by_the_shortest_way(problem, 0, route, free, p_good, xy)) == set(route)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_shorter_way_over_patterns_gives_up_nothing_that_is_expected(seed):
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 5, 9)
+    problem, xy, _ = scattered(seed, sizes)
+    n = problem.n_holes
+    # Patterns of up to three holes, which may reach into the next patch.
+    at_once = np.arange(n)
+    for begin in range(0, n - 3, 4):
+        at_once[begin : begin + rng.integers(1, 4)] = begin
+    route = [
+        hole for each in rng.permutation(9)[:6] for hole in np.flatnonzero(problem.patch_of_hole == each)
+    ]
+    minutes = float(walked(problem, NOWHERE, route, np.inf).minutes[-1])
+    said = Obeyed(np.zeros(n, dtype=bool), np.zeros(1, dtype=bool))
+    free = np.ones(n, dtype=bool)
+    rest = (said, free, problem.prior_p_good, minutes)
+    found = as_listed(problem, NOWHERE, route, *rest, Positions(xy, True, at_once))
+    plain = in_whole_patterns(problem, NOWHERE, route, free, at_once, minutes)
+    fits = [walked(problem, NOWHERE, way, minutes) for way in (found, plain)]
+    assert problem.prior_p_good[fits[0].holes].sum() >= problem.prior_p_good[fits[1].holes].sum() - 1e-9
 
 
 def test_places_on_images_order_the_holes_of_each_patch_and_no_patches():

@@ -367,7 +367,7 @@ def test_results_of_which_none_joins_are_an_error_that_names_both_sides(cli, tmp
     message = (
         "CTF results of other.star (relion) must be of exposures of the session. Got 2 results of which none joins "
         "(first: x1, x2; its exposures are called m1) instead. Remedy: name the results of this session; add "
-        "--allow-unjoined where their images are still to come."
+        "--allow-unjoined where their images are still to come, and name the results again when these are there."
     )
     answer = cli("import own.csv other.star -o run.session")
     assert (answer.code, answer.out) == (2, "")

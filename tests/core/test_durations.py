@@ -50,6 +50,13 @@ def test_an_hour_is_the_next_one_to_come(text, minutes):
     assert minutes_until(text, NOW) == minutes
 
 
+@pytest.mark.parametrize(
+    ("now", "minutes"), [("2026-03-05T19:43:17.340", 796.7), ("2026-03-06T08:59:57", 0.05)]
+)
+def test_minutes_until_an_hour_have_one_digit_and_end_before_it(now, minutes):
+    assert minutes_until("09:00", datetime.fromisoformat(now)) == minutes
+
+
 @pytest.mark.parametrize("text", ["25:00", "nine", "2026-03-06", "9", "09:00:xx"])
 def test_what_is_no_moment_is_refused(text):
     with pytest.raises(InputError, match=r"The end must be an hour of the day, or a date and hour\. Got"):

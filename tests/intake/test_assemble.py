@@ -510,3 +510,16 @@ def test_the_choice_of_today_counts_but_what_was_imaged_stays_chosen():
     assert changes_between(session, assemble([places(later)], session).session) == []
     done = assemble([places(later)], session).session
     assert chosen_holes(done)["h1"] is True
+
+
+def test_a_note_that_several_sources_share_is_said_once_with_their_names():
+    run = places([{"hole_id": "h1", "square_id": "s", "grid_id": "g"}], notes=("one of the run",))
+    results = [
+        places(format_name="gctf", name=f"{number}.log", results={"a": 3.5}, notes=("names no micrograph",))
+        for number in range(7)
+    ]
+    notes = assemble([run, *results]).notes
+    assert [note for note in notes if "names no micrograph" in note] == [
+        "0.log, 1.log, 2.log, 3.log, 4.log and 2 more: names no micrograph"
+    ]
+    assert "run: one of the run" in notes

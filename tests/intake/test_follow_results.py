@@ -15,6 +15,7 @@ from cryoscout.intake.follow import FollowedSources
 from cryoscout.intake.read import ReadOptions
 from cryoscout.intake.take_in import Sources, TakenIn, read_session, store_session, update_session
 from cryoscout.session.model import session_without_rows
+from cryoscout.session.store import SessionStore
 
 
 @pytest.fixture(autouse=True)
@@ -225,3 +226,38 @@ def test_results_of_several_files_are_numbered_as_by_an_import(tmp_path):
     update_session(again_place, sources, SILENT)
     assert_same(loaded(place)[0], loaded(again_place)[0])
     assert loaded(place)[0].ctf_runs["ctf_max_res_angstrom"].tolist() == [3.5, 3.4, 3.6]
+
+
+@pytest.mark.parametrize("when", ["while it is followed", "before it is followed again"])
+def test_results_join_images_that_another_import_brought(tmp_path, when):
+    live, followed, sources, place, _ = begun(tmp_path)
+    key = exposures_to_come(live)[0]
+    live.rows.append(f"Movies/{Path(key).stem}_Fractions.mrc 11000.5 10500.25 3.5 \n")
+    assert followed.take_in([live.write_star()]).n_unjoined == 1
+    image = live.write(key, live.to_come[key])
+    update_session(place, Sources([live.folder], [], sources.options, "tests"), SILENT)
+    if when == "before it is followed again":
+        followed.close()
+        followed = FollowedSources(place, sources)
+    told = followed.take_in([image])
+    assert (told.added["outcomes"], told.n_unjoined) == (1, 0)
+    exposures = loaded(place)[0].exposures
+    assert exposures[["exposure_id", "ctf_max_res_angstrom"]].values.tolist() == [[Path(key).stem, 3.5]]
+    followed.close()
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_results_join_images_that_were_recorded_by_hand(tmp_path, is_named):
+    live, followed, _, place, _ = begun(tmp_path)
+    key = exposures_to_come(live)[0]
+    live.rows.append(f"Movies/{Path(key).stem}_Fractions.mrc 11000.5 10500.25 3.5 \n")
+    assert followed.take_in([live.write_star()]).n_unjoined == 1
+    with SessionStore.open(place) as store:
+        number = Path(key).stem.split("_")[1]
+        [hole_id] = [each for each in store.load().holes["hole_id"] if each.endswith(number)]
+        store.record_imaged(hole_id, exposure_id=Path(key).stem if is_named else None)
+    told = followed.take_in([live.write(key, live.to_come[key])])
+    assert (told.added["outcomes"], told.n_unjoined) == (1, 0)
+    exposures = loaded(place)[0].exposures
+    assert exposures[["exposure_id", "ctf_max_res_angstrom"]].values.tolist() == [[Path(key).stem, 3.5]]
+    followed.close()

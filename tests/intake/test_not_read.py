@@ -80,6 +80,26 @@ def test_of_a_folder_with_places_and_results_the_places_are_read(tmp_path):
     assert len(notes_of(tmp_path)) == 1
 
 
+def test_of_a_job_of_relion_everything_but_its_table_is_counted_and_named(tmp_path):
+    job = tmp_path / "job003"
+    micrographs = job / "MotionCorr" / "job002" / "raw"
+    micrographs.mkdir(parents=True)
+    write_micrographs(job / "micrographs_ctf.star", ["raw/m_0001.mrc"], [4.0])
+    (job / "job.star").write_text("data_job\n\n_rlnJobTypeLabel relion.ctffind\n\n")
+    write_micrographs(job / "more.star", ["raw/m_0002.mrc"], [4.0])
+    (job / "note.txt").write_text("hello\n")
+    (micrographs / "m_0001_PS.txt").write_text(CTFFIND)
+    (micrographs / "m_0001_PS_avrot.txt").write_text(CTFFIND)
+    told = [
+        note for each in read_sources([job]).records for note in each.notes if note.startswith("not read")
+    ]
+    assert told == [
+        "not read in the folder: 2 RELION star (job.star, more.star), 2 CTFFIND "
+        "(MotionCorr/job002/raw/m_0001_PS.txt, MotionCorr/job002/raw/m_0001_PS_avrot.txt), 1 of no known format "
+        "(note.txt); what belongs to the session is read when it is named beside the folder"
+    ]
+
+
 def test_more_files_than_are_looked_into_are_counted(epu, monkeypatch):
     for number in range(5):
         (epu / f"n{number}.txt").write_text("x\n")

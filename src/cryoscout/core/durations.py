@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import datetime, timedelta
 
@@ -39,6 +40,7 @@ def minutes_until(text: str, now: datetime) -> float:
     """Minutes from now to a moment: an hour of the day (09:00, the next one to come) or a date and hour in ISO form.
 
     now : by the clock of this computer, without a zone
+    In tenths, never beyond the moment, but for less than one: seconds mean nothing to a plan, and are not shown.
     Raises InputError for anything else, and for a moment that has passed.
     """
     moment = moment_of(text, now)
@@ -47,7 +49,7 @@ def minutes_until(text: str, now: datetime) -> float:
         raise InputError(
             f"The end must be later than now, {now:%Y-%m-%d %H:%M}. Got {text} instead. Remedy: give a later moment."
         )
-    return minutes
+    return math.floor(10.0 * minutes) / 10.0 or minutes
 
 
 def moment_of(text: str, now: datetime) -> datetime:

@@ -77,7 +77,7 @@ def assemble(
     places = places_of_sources(chosen, stored, cluster_radius_um)
     if stored is not None and not is_new_grid:
         _refuse_other_session(places, stored, same_source)
-    notes = [f"{name_of_source(source.path)}: {note}" for source in sources for note in source.notes]
+    notes = _notes_of(sources)
     notes += [
         f"{name_of_source(table.path)}: its holes were not taken; results and times join by name"
         for table in tables
@@ -228,6 +228,19 @@ def _with_times(rows: pd.DataFrame, tables: Sequence[SourceRecords]) -> tuple[pd
         rows = rows.assign(started_at=np.where(open_rows, given, times))
         reports.append(report)
     return rows, reports
+
+
+def _notes_of(sources: Sequence[SourceRecords]) -> list[str]:
+    """What the readers say, with the source's name; what is the same of several is said once, at the first."""
+    named: dict[str, list[str]] = {}
+    for source in sources:
+        for note in source.notes:
+            named.setdefault(note, []).append(name_of_source(source.path))
+    return [
+        f"{', '.join(names[:NAMES_SHOWN])}"
+        f"{f' and {len(names) - NAMES_SHOWN} more' if len(names) > NAMES_SHOWN else ''}: {note}"
+        for note, names in named.items()
+    ]
 
 
 def _info(

@@ -84,6 +84,7 @@ class FollowedSources:
         self._whole_because = _BEGIN
         self._fields = KnownFields(set(), set())
         self._imported = 0
+        self._recorded = 0
         self._late: list[Path] = []
         self._waited: dict[Path, FileStamp | None] = {}
         self._reports: list[JoinReport] = []
@@ -138,6 +139,8 @@ class FollowedSources:
         def changes(stored: StoredRows) -> list[dict[str, Any]]:
             if stored.last_event("imported") != self._imported:
                 raise WholeReadingNeededError("another import wrote to the session")
+            if stored.last_event("imaged") != self._recorded:
+                raise WholeReadingNeededError("an exposure was recorded by hand")
             nonlocal joined
             joined = joined_rows(few, stored, self._fields)
             notes.extend(joined.notes)
@@ -158,12 +161,12 @@ class FollowedSources:
         left_out = [f"{epu.path}, {each.element}: {each.message}" for each in few.deviations]
         return self._told(counts_of_changes(payloads) if payloads else {}, "", left_out, notes)
 
-    def _last_import(self, store: SessionStore) -> int:
-        """Id of the newest event of an import."""
+    def _last_of_others(self, store: SessionStore) -> tuple[int, int]:
+        """Ids of the newest event of an import, and of an exposure that was recorded by itself."""
         newest = []
 
         def look(stored: StoredRows) -> list[dict[str, Any]]:
-            newest.append(stored.last_event("imported"))
+            newest.append((stored.last_event("imported"), stored.last_event("imaged")))
             return []
 
         store.save_changes(look, "")
@@ -266,7 +269,7 @@ class FollowedSources:
             return self._told({}, why, [], [])
         # It stays open: what is prepared for a statement once is not prepared for each file again.
         self._store = SessionStore.open(self._location)
-        self._imported = self._last_import(self._store)
+        self._imported, self._recorded = self._last_of_others(self._store)
         session, known = self._store.load(), self._store.files()
         self._fields = KnownFields.of(session.vendor_fields)
         self._late = late

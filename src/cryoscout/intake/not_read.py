@@ -56,8 +56,12 @@ def with_files_not_read(
     for path, name in formats.items():
         if not path.is_dir():
             continue
-        note = _note(path, name, named)
         place = next((row for row, each in enumerate(told) if _is_of(each, path, name)), None)
+        # Of a job of RELION its table is read, and nothing that is like it.
+        is_job = place is not None and BY_NAME[name].gives == "results" and told[place].path != path
+        note = _note(
+            path, name, [*named, told[place].path] if is_job and place is not None else named, is_job
+        )
         if note and place is not None:
             told[place] = replace(told[place], notes=(*told[place].notes, note))
     return told
@@ -67,15 +71,15 @@ def _is_of(records: SourceRecords, path: Path, name: str) -> bool:
     return records.format == name and path in (records.path, *records.path.parents)
 
 
-def _note(folder: Path, name: str, named: Sequence[Path]) -> str:
-    """What lies in a folder and was not read; "" for nothing."""
+def _note(folder: Path, name: str, named: Sequence[Path], is_job: bool = False) -> str:
+    """What lies in a folder and was not read; "" for nothing. is_job : of its files only those that are named are"""
     inside = [path.resolve() for path in named if path != folder]
     read = {path for path in inside if path.is_relative_to(folder.resolve())}
     others: dict[str, list[str]] = {}
     packed: list[str] = []
     unknown: list[str] = []
     uncounted = 0
-    folders = _Folders(folder, DEEPEST if BY_NAME[name].gives == "places" else 0)
+    folders = _Folders(folder, DEEPEST if is_job or BY_NAME[name].gives == "places" else 0)
     for number, file in enumerate(folders.files()):
         shown = file.relative_to(folder).as_posix()
         if any(each in read for each in (file.resolve(), *file.resolve().parents)):
@@ -92,7 +96,7 @@ def _note(folder: Path, name: str, named: Sequence[Path]) -> str:
             except FileFormatError:
                 unknown.append(shown)
             else:
-                if of.name != name:
+                if of.name != name or is_job:
                     others.setdefault(of.what, []).append(shown)
     parts = [f"{len(files)} {what} ({_names(files)})" for what, files in others.items()]
     parts += [f"{len(unknown)} of no known format ({_names(unknown)})"] if unknown else []

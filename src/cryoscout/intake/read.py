@@ -8,7 +8,7 @@ format says; what it does not enter although there is a session in it is named.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,6 +87,8 @@ class ReadSources:
     """Sources that were not read, because all their files are as they were."""
     files: dict[str, Stamps] = field(default_factory=dict)
     """Source -> stamps of the files that are new or changed since."""
+    again: dict[str, Stamps] = field(default_factory=dict)
+    """The same of results and tables that are as they were and were read all the same."""
 
 
 def source_key(path: Path) -> str:
@@ -102,6 +104,7 @@ def read_sources(
     servers: Sequence[ServerSession] = (),
     *,
     stored_format: str | None = None,
+    read_earlier: Collection[str] = (),
     progress: Progress = no_progress,
 ) -> ReadSources:
     """Read every path by its format, and every session of a server.
@@ -111,6 +114,8 @@ def read_sources(
     earlier : exposures of the earlier reads (EXPOSURE_COLUMNS), so that runs of image-shift exposures go on
     servers : they do not say what has changed, and are always read, as are the sources beside them
     stored_format : of the session that is extended, None for a new one; it decides whose places are taken
+    read_earlier : sources, by `source_key`, since whose last reading places came; results and tables among them are
+        read again, because what joined nothing then may join now
     Raises FileFormatError for a path of no format and, unless permissive, at the first deviation; NothingLeftError
     where permissive reading leaves nothing of Leginon tables; InputError for a radius that is none; the errors of
     `server_session.read_session`.
@@ -128,15 +133,25 @@ def read_sources(
     for session, atlas in _with_atlas(by_format.pop("epu", [])):
         _read_epu(read, session, atlas, options, known, earlier, progress)
     others = [path for some in by_format.values() for path in some]
+    as_they_were: dict[Path, Stamps] = {}
     for path in others:
         stamps = stamps_of(path)
-        if known.get(source_key(path)) == stamps:
-            read.unchanged.append(path)
+        key = source_key(path)
+        may_join = BY_NAME[formats[path]].gives != "places"
+        if known.get(key) != stamps:
+            read.files[key] = _changed(stamps, known.get(key, {}))
+        elif may_join and key in read_earlier:
+            read.again[key] = stamps
         else:
-            read.files[source_key(path)] = _changed(stamps, known.get(source_key(path), {}))
-    if others and not read.files and not servers:
+            as_they_were[path] = stamps
+    if others and not read.files and not read.again and not servers:
+        read.unchanged += as_they_were
         return read
-    read.unchanged = [path for path in read.unchanged if path not in others]
+    read.again |= {
+        source_key(path): stamps
+        for path, stamps in as_they_were.items()
+        if BY_NAME[formats[path]].gives != "places"
+    }
     # Whose places are taken is known when the others are read: the names of a CTF download may be all there is.
     for name, some in by_format.items():
         if name == "leginon":

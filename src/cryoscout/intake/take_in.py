@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,6 +77,7 @@ def _found(
     telling: Telling,
     known: Mapping[str, Stamps] | None = None,
     stored: Session | None = None,
+    read_earlier: Collection[str] = (),
 ) -> ReadSources:
     """What the sources say; where nothing is left of them, first what was left out."""
     from cryoscout.intake.assemble import earlier_exposures
@@ -92,6 +93,7 @@ def _found(
             earlier,
             sources.servers,
             stored_format=stored_format,
+            read_earlier=read_earlier,
             progress=telling.progress,
         )
     except NothingLeftError as error:
@@ -145,7 +147,7 @@ def _refuse_unjoined(joined: Assembled, options: ReadOptions) -> None:
     raise DataError(
         f"{lost[0].what} must be of exposures of the session. Got {lost[0].found} results of which none joins "
         f"(first: {shown}; {called}) instead. Remedy: name the results of this session; add --allow-unjoined where "
-        "their images are still to come."
+        "their images are still to come, and name the results again when these are there."
     )
 
 
@@ -187,7 +189,7 @@ def update_session(
                 return _begun(store, stored, sources, telling)
             except _BegunMeanwhileError:
                 stored, known = store.load(telling.progress), store.files()
-        found = _found(sources, telling, known, stored)
+        found = _found(sources, telling, known, stored, store.read_before_places())
         _refuse_leginon_options(found, only_leginon=False, options=options)
         if not found.records:
             why = "--patch-radius-um does not act: all sources are unchanged"
@@ -208,7 +210,8 @@ def update_session(
             _refuse_unjoined(joined, options)
             return joined.session
 
-        added = store.save_update(extend, sources.as_given, files=found.files, progress=telling.progress)
+        files = found.files | found.again
+        added = store.save_update(extend, sources.as_given, files=files, progress=telling.progress)
     read = TakenIn(joined.session, joined.reports, {}, left_out, joined.notes, found.unchanged)
     return read, added
 

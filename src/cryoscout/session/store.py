@@ -31,6 +31,7 @@ from cryoscout.session.store_contents import (
     StoredTables,
     append_update,
     events_after,
+    read_before_places,
     read_tables,
     still_empty,
     stored_files,
@@ -170,6 +171,11 @@ class SessionStore(OpenedStore):
         """Source -> file -> (size in bytes, mtime in ns) of every file that was imported, as it was then."""
         with reading(self._engine, self._location) as connection:
             return stored_files(connection)
+
+    def read_before_places(self) -> set[str]:
+        """Sources of `files` that were read last before the newest squares, holes or exposures came."""
+        with reading(self._engine, self._location) as connection:
+            return read_before_places(connection)
 
     def images(self, patch_id: str) -> NDArray[np.uint8] | None:
         """The image array of a patch, (m, h, w) uint8, row = `holes.image_row`; None where there is none.

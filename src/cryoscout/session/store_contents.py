@@ -18,6 +18,7 @@ from cryoscout.session.overrides import Overrides
 from cryoscout.session.store_checks import damaged, refuse_changed_rows, refuse_changed_table
 from cryoscout.session.store_database import location_in_words, readable
 from cryoscout.session.store_events import (
+    brings_places,
     events_of_files,
     frame_of_columns,
     names_with_values,
@@ -85,11 +86,15 @@ def append_update(
 ) -> None:
     """Append the events of a later import.
 
-    Nothing where nothing is new: another update may have read the same files meanwhile.
+    Nothing where nothing is new: another update may have read the same files meanwhile. Files that are as they were
+    are written again where exposures came since, so that it is known that they were read with these.
     """
     known = stored_files(connection)
+    earlier = known.keys() if any(map(brings_places, changes)) else read_before_places(connection)
     new = {
-        name: stamps for name, stamps in files.items() if not stamps.items() <= known.get(name, {}).items()
+        name: stamps
+        for name, stamps in files.items()
+        if name in earlier or not stamps.items() <= known.get(name, {}).items()
     }
     payloads = [*changes, *events_of_files(new)]
     if payloads:
@@ -106,6 +111,26 @@ def stored_files(connection: sa.Connection) -> dict[str, dict[str, tuple[int, in
     for row in connection.execute(sa.select(FILES)).all():
         found.setdefault(row.source, {})[row.file] = (row.size, row.mtime_ns)
     return found
+
+
+def read_before_places(connection: sa.Connection) -> set[str]:
+    """The imported sources that were read last before the newest squares, holes or exposures came: what joined none
+    of those that were there may join these."""
+    sources = set(connection.execute(sa.select(FILES.c.source).distinct()).scalars())
+    query = sa.select(EVENTS.c.kind, EVENTS.c.payload).where(EVENTS.c.kind.in_(("imported", "imaged")))
+    events = connection.execute(
+        query.order_by(EVENTS.c.id.desc()).execution_options(yield_per=EVENTS_PER_PIECE)
+    )
+    for kind, packed in events:
+        payload = unpack_payload(packed)
+        if kind == "imaged" or brings_places(payload):
+            break
+        if payload["part"] == "files":
+            sources.discard(payload["source"])
+    else:
+        sources = set()
+    events.close()
+    return sources
 
 
 def read_tables(connection: sa.Connection, location: str, progress: Progress = no_progress) -> StoredTables:

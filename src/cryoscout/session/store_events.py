@@ -60,6 +60,8 @@ _NEEDED = {
     "measured": ("exposure_id", "outcome", "ctf_max_res_angstrom"),
 }
 
+_PLACES = frozenset(("grids", "squares", "patches", "holes", "exposures"))
+
 
 def columns_of_frame(table: str, frame: pd.DataFrame, names: Sequence[str] | None = None) -> Columns:
     """A typed table as plain lists, None where a value is missing, times as ISO text.
@@ -129,6 +131,12 @@ def events_of_rows(
     for table, columns in tables.items():
         for chunk in row_chunks(columns):
             yield {"part": "rows", "table": table, "columns": chunk}
+
+
+def brings_places(payload: Mapping[str, Any]) -> bool:
+    """Whether an `imported` event adds squares, holes or exposures, or gives exposures the vendor's ids."""
+    part = payload["part"]
+    return part == "renamed" or (part == "rows" and payload["table"] in _PLACES)
 
 
 def events_of_files(files: Mapping[str, Mapping[str, tuple[int, int]]]) -> Iterator[dict[str, object]]:

@@ -185,6 +185,16 @@ def test_a_zero_is_no_result_and_the_other_field_may_have_one(tmp_path):
     assert "1 of 3 exposures have no CTF result (0 in the table)" in records.notes
 
 
+def test_exposures_absent_from_the_table_of_results_are_told_from_those_with_a_zero_in_it(tmp_path):
+    results = [("uid", "<u8", [1, 2]), ("ctf/ctf_fit_to_A", "<f8", [4.25, 0.0])]
+    names = [("uid", "<u8", [1, 2, 3]), ("micrograph_blob/path", "S20", [b"a.mrc", b"b.mrc", b"c.mrc"])]
+    ctf = written(tmp_path, numpy_bytes(results), "ctf.cs")
+    records = read_source(written(tmp_path, numpy_bytes(names), "passed.cs"), passthrough=[ctf])
+    assert records.ctf["name"].tolist() == ["a"]
+    assert "1 of 3 exposures have no CTF result (0 in the table)" in records.notes
+    assert "1 of 3 exposures have no CTF result (no row in the table of results)" in records.notes
+
+
 ACCEPTED, PASSED = "exposures_accepted.cs", "J7_passthrough_exposures_accepted.cs"
 
 

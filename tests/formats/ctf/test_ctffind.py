@@ -128,7 +128,16 @@ def test_a_file_that_does_not_name_its_micrograph_stands_for_it(tmp_path):
     text = "\n".join(line for line in header().splitlines() if "Input" not in line) + "\n" + ROW_4 + "\n"
     records = read_source(written(tmp_path, text, "mic_7.txt"))
     assert records.ctf["name"].tolist() == ["mic_7"]
-    assert records.notes == ("mic_7.txt does not name its micrograph; its own name stands for it",)
+    assert records.notes == ("names no micrograph: the name of the file stands for it",)
+
+
+def test_what_holds_for_many_files_of_a_folder_is_said_once(tmp_path):
+    rows = ROW_4 + "\n" + ROW_4.replace("1.000000", "2.000000", 1) + "\n"
+    for number in range(30):
+        written(tmp_path, header(name=f"s{number}.mrcs", count="2") + rows, f"stack_{number:02d}.txt")
+    assert read_source(tmp_path).notes == (
+        "30 files are of a stack: results are named by their number in it (first: stack_00.txt)",
+    )
 
 
 def test_the_results_of_a_stack_are_told_apart(tmp_path):

@@ -50,8 +50,16 @@ def test_a_log_gives_its_final_values_whatever_colour_they_have(tmp_path):
     assert (row["name"], row["ctf_max_res_angstrom"], row["line"]) == ("a_0001", 3.464, 8)
     assert (row["defocus_u_um"], row["defocus_v_um"]) == pytest.approx((2.440123, 2.164958))
     assert (row["defocus_angle_deg"], row["figure_of_merit"]) == (34.52, 0.180863)
-    assert records.notes == ("a_0001_gctf.log does not name its micrograph; its own name stands for it",)
+    assert records.notes == ("names no micrograph: the name of the file stands for it",)
     assert validate(path) == []
+
+
+@pytest.mark.parametrize(("n_logs", "said"), [(1, "1 file names"), (60, "60 files name")])
+def test_what_holds_for_many_logs_of_a_folder_is_said_once(tmp_path, n_logs, said):
+    for number in range(n_logs):
+        written(tmp_path, FINAL + LIMIT, f"a_{number:04d}_gctf.log")
+    note = f"{said} no micrograph: the name of the file stands for it (first: a_0000_gctf.log)"
+    assert read_source(tmp_path).notes == (note,)
 
 
 REFINED = "    24390.10    21655.20       34.10    0.190000  Final Values (Hres refine)\n"

@@ -104,6 +104,19 @@ def test_an_xml_with_another_name_is_noted(session):
     )
 
 
+def test_second_files_of_squares_are_counted_in_one_note(session):
+    folder = session / "Metadata"
+    folder.mkdir(exist_ok=True)
+    for number in range(3):
+        for name in (f"GridSquare_{number}", f"GridSquare_{number}9"):
+            text = short_square(2).replace("4590776", str(4590770 + number))
+            (folder / f"{name}.dm").write_text(text)
+    [note] = [note for note in read_source(session).notes if "another file" in note]
+    assert note == (
+        "left out: 3 GridSquare files of a square that another file is of too (first: Metadata/GridSquare_09.dm)"
+    )
+
+
 def test_several_discs_are_one_session(session):
     (session / "Images-Disc2").mkdir()
     shutil.move(session / "Images-Disc1" / "GridSquare_8999186", session / "Images-Disc2")

@@ -69,6 +69,34 @@ def image(**changes):
 
 
 @pytest.mark.parametrize(
+    "values", [(4.0, 2.9, 5.0), (2.9, 4.0, ".inf"), (".inf", 2.9, None), (None, 2.9, 4.0)]
+)
+def test_a_shot_taken_again_under_its_name_is_one_whose_best_result_counts(tmp_path, values):
+    images = [
+        image(ctffit=value, completion_time=f"2024-01-05T12:0{n}:00Z") for n, value in enumerate(values)
+    ]
+    source = read_source(written(tmp_path, grid_of({"name": "h", "targets": images})))
+    assert source.exposures["exposure_id"].tolist() == ["m"]
+    assert source.ctf["ctf_max_res_angstrom"].tolist() == [2.9]
+    kept = [float(str(value).removeprefix(".")) for value in values if value not in (2.9, None)]
+    assert sorted(source.further_ctf["ctf_max_res_angstrom"]) == sorted(kept)
+    assert source.extra["m"]["completion_time (taken again, 2)"] == "2024-01-05T12:02:00Z"
+    assert (
+        "1 exposure was taken again under the same name (first: m): each is one shot, of its results the best counts, "
+        "the others are kept"
+    ) in source.notes
+
+
+def test_an_image_that_stands_at_two_holes_is_refused_with_a_way_on(tmp_path):
+    path = written(tmp_path, grid_of(*({"name": name, "targets": [image()]} for name in ("h", "k"))))
+    with pytest.raises(
+        FileFormatError, match=r"Got 'm' of hole h and of k instead\. Remedy: --permissive leaves"
+    ):
+        read_source(path)
+    assert read_source(path, permissive=True).exposures["hole_id"].tolist() == ["h"]
+
+
+@pytest.mark.parametrize(
     ("hole", "message", "left"),
     [
         ({"number": 1}, "a record must have hole_id or a name. Got none instead.", 0),
@@ -97,11 +125,6 @@ def image(**changes):
         (
             {"name": "h", "targets": [image(name=None)]},
             "a highmag record must have a name. Got none instead.",
-            1,
-        ),
-        (
-            {"name": "h", "targets": [image(), image()]},
-            "an exposure must stand once. Got 'm' again instead.",
             1,
         ),
         ({"name": "h", "targets": ["x"]}, "targets must hold records. Got 'x' instead.", 1),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.special import expit
@@ -120,6 +123,33 @@ def test_the_page_says_whether_the_fields_reach_what_they_have_to(none, edge, sa
     assert "No real session with stage positions" in " ".join(text.split())
     assert {figure["of"] for figure in figures} >= set(OUTCOMES)
     assert not any(figure["missing"] for figure in figures)
+
+
+@pytest.mark.parametrize(
+    ("y1_sim", "y3", "said"),
+    [
+        (0.02, 0.02, "both presets together they do, at"),
+        (-0.001, 0.02, "both presets together they do (on those of `y1-sim` alone no gain is shown), at"),
+        (0.02, -0.001, "both presets together they do (on those of `y3` alone no gain is shown), at"),
+        (
+            -0.001,
+            -0.001,
+            "both presets together they do not (on those of `y1-sim` and of `y3` alone no gain is shown), at",
+        ),
+    ],
+)
+def test_a_preset_that_shows_no_gain_alone_is_named(y1_sim, y3, said):
+    gains = {"y1-sim": y1_sim, "y3": y3, "y1": 0.0, "y1-2022": 0.0}
+    text, _ = section([row(trial, gains.get(trial.parameters["of"], 0.01)) for trial in trials()])
+    assert said in text
+
+
+def test_the_sentence_on_the_page_is_that_of_the_rows_beside_it():
+    results = Path(__file__).parents[3] / "docs" / "results"
+    rows = json.loads((results / "prediction.json").read_text())["rows"]
+    verdict = stage_losses._verdict([each for each in rows if "stage" in each])
+    assert "`y1-sim` alone no gain is shown" in verdict
+    assert verdict in (results / "prediction.md").read_text().split("\n")
 
 
 def test_missing_trials_are_missing_cells():

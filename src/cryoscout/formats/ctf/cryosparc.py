@@ -250,13 +250,13 @@ def read_together(
 def _read(path: Path, findings: Findings, passthrough: Sequence[Path]) -> SourceRecords:
     tables, notes = _tables(path, passthrough)
     main_uid = tables[0].uid
-    resolutions, fields = _resolutions(path, tables, main_uid)
+    resolutions, fields, is_there = _resolutions(path, tables, main_uid)
     name_table, name_field = _name_field(path, tables)
     place = _places(name_table.uid, main_uid)
     names = name_table.text(name_field)
     further = _further(tables, main_uid)
     rows = CtfRows()
-    without = 0
+    without = absent = 0
     results = list(zip(main_uid.tolist(), resolutions.tolist(), strict=True))
     for row, (uid, resolution) in enumerate(findings.told(results, 0.7)):
         element = f"row {row + 1}, uid {uid}"
@@ -267,7 +267,8 @@ def _read(path: Path, findings: Findings, passthrough: Sequence[Path]) -> Source
             )
             continue
         if resolution == 0:
-            without += 1
+            without += bool(is_there[row])
+            absent += not is_there[row]
             continue
         others: dict[str, float | str | None] = {column: values[row] for column, values in further.items()}
         written = names[place[row]]
@@ -279,6 +280,10 @@ def _read(path: Path, findings: Findings, passthrough: Sequence[Path]) -> Source
     )
     if without:
         notes.append(f"{without} of {len(main_uid)} exposures have no CTF result (0 in the table)")
+    if absent:
+        notes.append(
+            f"{absent} of {len(main_uid)} exposures have no CTF result (no row in the table of results)"
+        )
     if several:
         notes.append(f"fields of several values per exposure are not in the table: {', '.join(several)}")
     notes += [f"resolutions are {' or '.join(fields)}, names are {name_field} of {name_table.path.name}"]
@@ -358,8 +363,9 @@ def group_files(path: Path) -> list[Path]:
 
 def _resolutions(
     path: Path, tables: Sequence[CsTable], uid: NDArray[np.uint64]
-) -> tuple[NDArray[np.float64], list[str]]:
-    """Resolution of each uid, (len(uid),) angstrom, 0 where there is none, and the fields that they are of."""
+) -> tuple[NDArray[np.float64], list[str], NDArray[np.bool_]]:
+    """Resolution of each uid, (len(uid),) angstrom, 0 where there is none, the fields that they are of, and which uids
+    a table of resolutions has."""
     present = [(table, field) for field in RESOLUTION_FIELDS for table in tables if _is_number(table, field)]
     if not present:
         prefixes = sorted({field.split("/")[0] for table in tables for field in table.columns})
@@ -370,9 +376,11 @@ def _resolutions(
             "a table without CTF results. Remedy: give the exposures of the CTF estimation job.",
         )
     found = np.zeros(len(uid))
+    is_there = np.zeros(len(uid), dtype=bool)
     fields = []
     for table, field in present:
         place = _places(table.uid, uid)
+        is_there |= place >= 0
         values = np.where(
             place < 0, 0.0, table.columns[field].astype(np.float64)[place] if len(table.uid) else 0.0
         )
@@ -387,7 +395,7 @@ def _resolutions(
             f"{' or '.join(sorted({field for _, field in present}))} must hold results. Got no value above 0 instead. "
             "Remedy: give the exposures of the CTF estimation job.",
         )
-    return found, fields or [present[0][1]]
+    return found, fields or [present[0][1]], is_there
 
 
 def _is_number(table: CsTable, field: str) -> bool:

@@ -22,10 +22,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
+from cryoscout.core.counting import agreed, counted
 from cryoscout.core.errors import FileFormatError
 from cryoscout.core.telling import Step, no_step
 from cryoscout.formats.ctf.names import exposure_name
@@ -67,6 +69,27 @@ _INPUT = "# Input file: "
 _COUNT = " ; Number of micrographs: "
 _COLUMNS = "# Columns: "
 _AVERAGES = "lines per micrograph"
+
+
+class NoteOnFile(NamedTuple):
+    """What may hold for many files of a folder, and is said once."""
+
+    verb: str
+    """As it follows `files`."""
+    holds: str
+
+    @property
+    def of_file(self) -> str:
+        """Of the only file, whose name stands before it."""
+        return f"{agreed(1, self.verb)} {self.holds}"
+
+    def of_files(self, names: Sequence[str]) -> str:
+        """Of these files of a folder."""
+        return f"{counted(len(names), 'files', self.verb)} {self.holds} (first: {names[0]})"
+
+
+NAMES_NO_MICROGRAPH = NoteOnFile("name", "no micrograph: the name of the file stands for it")
+_OF_STACK = NoteOnFile("are", "of a stack: results are named by their number in it")
 
 
 @dataclass
@@ -117,19 +140,20 @@ def read_result_files(
     path: Path,
     files: list[Path],
     format_name: str,
-    take_file: Callable[[Path, Findings, CtfRows], list[str]],
+    take_file: Callable[[Path, Findings, CtfRows], list[NoteOnFile]],
     permissive: bool,
     step: Step,
 ) -> SourceRecords:
-    """Records of many files with one result or a few each; `take_file` returns its notes."""
+    """Records of many files with one result or a few each; `take_file` returns what holds for its file."""
     rows = CtfRows()
     deviations: list[Deviation] = []
-    notes: list[str] = []
+    said: dict[NoteOnFile, list[str]] = {}
     of_code_page: list[str] = []
     for file in files:
         findings = Findings(file, permissive)
         try:
-            notes += take_file(file, findings, rows)
+            for note in take_file(file, findings, rows):
+                said.setdefault(note, []).append(file.name)
         except FileFormatError as error:
             if not permissive or len(files) == 1:
                 raise
@@ -146,7 +170,11 @@ def read_result_files(
         path=path,
         ctf=rows.frame([column for column, _ in FIELDS.values()]),
         deviations=tuple(deviations),
-        notes=tuple(rows.notes() + notes + notes_on_code_page(of_code_page)),
+        notes=tuple(
+            rows.notes()
+            + [note.of_file if path == files[0] else note.of_files(names) for note, names in said.items()]
+            + notes_on_code_page(of_code_page)
+        ),
     )
 
 
@@ -157,13 +185,13 @@ def validate(path: Path, *, step: Step = no_step) -> list[Deviation]:
     return deviations_of(path, lambda file, findings: _take_file(file, findings, CtfRows()), step)
 
 
-def _take_file(path: Path, findings: Findings, rows: CtfRows) -> list[str]:
+def _take_file(path: Path, findings: Findings, rows: CtfRows) -> list[NoteOnFile]:
     result = read_ctffind(path, findings)
     notes = []
     name = result.input_file
     if name is None:
         name = path.name
-        notes.append(f"{path.name} does not name its micrograph; its own name stands for it")
+        notes.append(NAMES_NO_MICROGRAPH)
     for line, row in zip(result.row_lines, result.rows, strict=True):
         values = {str(place): text for place, text in enumerate(row, start=1) if place not in (1, 7)}
         further = scaled(findings, {k: v for k, v in values.items() if k in FIELDS}, FIELDS, line)
@@ -178,7 +206,7 @@ def _take_file(path: Path, findings: Findings, rows: CtfRows) -> list[str]:
         else:
             rows.add(findings, name, row[6], further, line=line)
     if (result.micrographs or 1) > 1:
-        notes.append(f"{path.name} is of a stack: its results are named by their number in it")
+        notes.append(_OF_STACK)
     return notes
 
 

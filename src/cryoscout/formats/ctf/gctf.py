@@ -25,7 +25,7 @@ from pathlib import Path
 from cryoscout.core.errors import FileFormatError
 from cryoscout.core.telling import Step, no_step
 from cryoscout.formats.ctf import star
-from cryoscout.formats.ctf.ctffind import read_result_files
+from cryoscout.formats.ctf.ctffind import NAMES_NO_MICROGRAPH, NoteOnFile, read_result_files
 from cryoscout.formats.ctf.records import (
     LARGEST_TABLE_BYTES,
     UM_PER_ANGSTROM,
@@ -119,7 +119,7 @@ def validate(path: Path, *, step: Step = no_step) -> list[Deviation]:
     return deviations_of(path, lambda file, found: _take_log(file, found, CtfRows()), step)
 
 
-def _take_log(path: Path, findings: Findings, rows: CtfRows) -> list[str]:
+def _take_log(path: Path, findings: Findings, rows: CtfRows) -> list[NoteOnFile]:
     log = read_log(path, findings)
     if log.final is None or log.resolution is None:
         missing = "Final Values" if log.final is None else _RESOLUTION_LIMIT
@@ -130,7 +130,7 @@ def _take_log(path: Path, findings: Findings, rows: CtfRows) -> list[str]:
     if further is not None:
         name = log.micrograph or re.sub(r"_gctf$", "", path.stem, flags=re.IGNORECASE)
         rows.add(findings, name, log.resolution, further, line=log.resolution_line)
-    return [] if log.micrograph else [f"{path.name} does not name its micrograph; its own name stands for it"]
+    return [] if log.micrograph else [NAMES_NO_MICROGRAPH]
 
 
 def read_log(path: Path, findings: Findings) -> GctfLog:

@@ -173,8 +173,16 @@ def _take(
             found.atlas = atlas
             found.brightness, note = square_brightness(atlas, Path(file.path).parent)
             found.notes.append(note)
-    for file, square in reader.read(metadata, read_grid_square):
-        _take_square(found, square, file)
+    again = [
+        file.key
+        for file, square in reader.read(metadata, read_grid_square)
+        if not _take_square(found, square, file)
+    ]
+    if again:
+        found.notes.append(
+            f"left out: {counted(len(again), 'GridSquare files')} of a square that another file is of too "
+            f"(first: {again[0]})"
+        )
     for file, image in reader.read(square_images, read_image):
         found.square_images[file.square_id] = image
     take_hole_images(found, reader, hole_images, FieldsBySquare())
@@ -184,12 +192,10 @@ def _take(
     take_exposures(found, reader, exposures, square_of, FieldsBySquare())
 
 
-def _take_square(found: FoundSession, square: GridSquare, file: FoundFile) -> None:
+def _take_square(found: FoundSession, square: GridSquare, file: FoundFile) -> bool:
+    """Whether it was taken: the first file of a square counts."""
     square_id = square.square_id or file.square_id
-    if square_id in found.squares:
-        found.notes.append(f"square {square_id} stands in two files; left out: {file.key}")
-    else:
-        found.squares[square_id] = square
+    return found.squares.setdefault(square_id, square) is square
 
 
 def _add_named_exposures(found: FoundSession, files: EpuFiles) -> None:

@@ -102,6 +102,10 @@ class FoundRecords:
     """Of all times; the server writes them in its own zone, whose offset changes in autumn and spring."""
     given_up: list[str] = field(default_factory=list)
     under_way: list[str] = field(default_factory=list)
+    again: list[CtfRows] = field(default_factory=list)
+    """Results of images that were taken again under the same name: of the second images, of the third, and so on."""
+    retakes: dict[str, int] = field(default_factory=dict)
+    """Exposure -> how many times it was taken again."""
 
     def add_square(
         self, record: Record, grid_id: str, findings: Findings, atlas_pixel_angstrom: float = math.nan
@@ -154,10 +158,17 @@ class FoundRecords:
         if not exposure_id:
             reader.deviates("a highmag record must have a name. Got none instead.")
             return
-        if exposure_id in self.exposures:
-            reader.deviates(f"an exposure must stand once. Got {shown(exposure_id)} again instead.")
+        before = self.exposures.get(exposure_id)
+        if before is not None and before[1] != hole_id:
+            reader.deviates(
+                f"an exposure must be of one hole. Got {shown(exposure_id)} of hole {before[1]} and of {hole_id} "
+                "instead. Remedy: --permissive leaves the second out."
+            )
             return
         if not reader.status_is_known() or reader.text("status") not in IMAGED:
+            return
+        if before is not None:
+            self._take_again(reader, exposure_id, name or "")
             return
         patch_id = self.group_of_hole.get(hole_id, "")
         stage = self.stage_of_group.get(patch_id, self.stage_of_hole.get(hole_id, (math.nan, math.nan)))
@@ -165,13 +176,36 @@ class FoundRecords:
         number = reader.text("number") or "1"
         self.exposures[exposure_id] = (exposure_id, hole_id, square_id, grid_id, number, None, *stage, *shift)
         self.extra[exposure_id] = reader.rest("hm_id")
+        self._take_result(reader, name or "", self.ctf)
+
+    def _take_again(self, reader: RecordReader, exposure_id: str, name: str) -> None:
+        """A further image of a shot under the name of the first: what it says is kept beside that."""
+        self.retakes[exposure_id] = number = self.retakes.get(exposure_id, 0) + 1
+        if len(self.again) < number:
+            self.again.append(CtfRows())
+        said = reader.rest("hm_id")
+        self.extra[exposure_id] |= {f"{label} (taken again, {number})": text for label, text in said.items()}
+        self._take_result(reader, name, self.again[number - 1])
+
+    @staticmethod
+    def _take_result(reader: RecordReader, name: str, rows: CtfRows) -> None:
         resolution = reader.text("ctffit")
         resolution = _INFINITE if resolution in (*_INFINITE_IN_YAML, *NAN_IN_YAML) else resolution
         if resolution is not None:
             further: dict[str, float | str | None] = {
                 column: reader.fitted(label) * factor for label, (column, factor) in CTF_FIELDS.items()
             }
-            self.ctf.add(findings, name or "", resolution, further, line=reader.line, element=reader.element)
+            rows.add(reader.findings, name, resolution, further, line=reader.line, element=reader.element)
+
+    def _results(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The best result of each exposure, and those of its other images."""
+        order = [column for column, _ in CTF_FIELDS.values()]
+        if not self.again:
+            return self.ctf.frame(order), CtfRows().frame()
+        rows = pd.concat([each.frame(order) for each in (self.ctf, *self.again)], ignore_index=True)
+        best = rows.sort_values("ctf_max_res_angstrom", kind="stable").drop_duplicates("name").index
+        is_best = rows.index.isin(best)
+        return rows[is_best].reset_index(drop=True), rows[~is_best].reset_index(drop=True)
 
     @staticmethod
     def _chosen_by_group(holes: pd.DataFrame) -> pd.Series[bool]:
@@ -188,6 +222,12 @@ class FoundRecords:
         numbers = ["stage_x_um", "stage_y_um", "shift_x_um", "shift_y_um"]
         exposures = exposures.astype(dict.fromkeys(numbers, np.float64))
         all_notes = [*notes, *self.ctf.notes(), *self.clock.notes()]
+        if self.retakes:
+            all_notes.append(
+                f"{counted(len(self.retakes), 'exposures', 'were')} taken again under the same name (first: "
+                f"{next(iter(self.retakes))}): each is one shot, of its results the best counts, the others are kept"
+            )
+        ctf, further_ctf = self._results()
         if len(exposures):
             all_notes.append(
                 "SmartScope does not write when an exposure was started: times must come from elsewhere"
@@ -217,7 +257,8 @@ class FoundRecords:
             squares=squares.astype(dict.fromkeys(("x_um", "y_um", "area_um2", "brightness"), np.float64)),
             holes=holes.astype(places),
             exposures=exposures.assign(started_at=exposures["started_at"].astype("datetime64[ns]")),
-            ctf=self.ctf.frame([column for column, _ in CTF_FIELDS.values()]),
+            ctf=ctf,
+            further_ctf=further_ctf,
             session_name=session_name,
             extra=self.extra,
             deviations=tuple(findings.deviations),

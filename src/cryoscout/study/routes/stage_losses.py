@@ -8,7 +8,7 @@ positions and results ships.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -273,14 +273,12 @@ def _verdict(figures: Sequence[Json]) -> str:
     if any(figure.get("cases") != cases for figure, cases in whole):
         return f"Whether the fields reach what they have to: {MISSING}."
     gain = {
-        "on the simulated sessions of both presets": of_simulated,
         "at an edge": [of_drawn["edge"]],
         "in a smooth field": [of_drawn["smooth"]],
     }
-    said = [
-        f"{where} {'they do' if all(each['gain_interval'][0] > 0 for each in those) else 'they do not'}"
-        for where, those in gain.items()
-    ]
+    alone = {name: [found[name, order] for order in ORDERS] for name in PRESETS}
+    said = [_gain_on_simulated(of_simulated, alone)]
+    said += [f"{where} {'they do' if _all_gain(those) else 'they do not'}" for where, those in gain.items()]
     none = of_drawn["none"]
     same = all(each["with_fields"] == each["without_fields"] for each in of_built_in)
     return (
@@ -289,6 +287,17 @@ def _verdict(figures: Sequence[Json]) -> str:
         f"({none['gain']:+.4f}). Sessions without positions keep their figures to the digit: "
         f"{'they do' if same else 'they do not'}."
     )
+
+
+def _all_gain(figures: Sequence[Json]) -> bool:
+    return all(figure["gain_interval"][0] > 0 for figure in figures)
+
+
+def _gain_on_simulated(together: Sequence[Json], alone: Mapping[str, Sequence[Json]]) -> str:
+    """Whether the presets gain together, and which of them do not by themselves. alone : preset -> figures by order"""
+    said = f"on the simulated sessions of both presets together {'they do' if _all_gain(together) else 'they do not'}"
+    without = [f"`{name}`" for name, figures in alone.items() if not _all_gain(figures)]
+    return said + (f" (on those of {' and of '.join(without)} alone no gain is shown)" if without else "")
 
 
 _INTRODUCTION = (
