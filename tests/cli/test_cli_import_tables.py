@@ -62,9 +62,9 @@ def test_a_later_table_whose_numbers_begin_anew_in_another_square_is_refused(cli
     assert answer.code == (2 if refused else 0), answer.err
     if refused:
         assert (
-            "A hole_id must stand for one place. Got '1' in square 'B' and, in the session, in 'A' instead (2 such "
-            "holes). Remedy: holes of two squares must have names of their own, such as SQUARE/HOLE."
-            in answer.err
+            "b.csv, line 2: a hole_id must stand for one place. Got '1' in square 'B' and, in the session, in 'A' "
+            "instead (2 such holes). Remedy: one table that has the lines of both squares tells them apart; where it "
+            "is the same square, call it as before." in answer.err
         )
 
 

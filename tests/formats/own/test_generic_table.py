@@ -174,7 +174,12 @@ def test_a_header_that_does_not_say_enough_is_refused(tmp_path, header, message)
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("g,s,p,h,x/a.mrc,1,2,,4", "an exposure must stand once. Got 'a' again instead (first on line 2)."),
+        (
+            "g,s,p,h,x/a.mrc,1,2,,4",
+            "an exposure must stand once. Got 'a' again instead (first on line 2). Remedy: keep one line of it; where "
+            "images of two folders have one name, write both with their folders, and where the folders have one name "
+            "too, give them names of their own.",
+        ),
         (
             "g,,p,h,b,1,2,,4",
             "a hole must be in one patch, square and grid. Got 'h' in another instead (first on line 2). "
