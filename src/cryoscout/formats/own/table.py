@@ -31,10 +31,11 @@ Where a site's headers are others, `columns` (role -> header) or a small TOML fi
 x and y are um of the stage when their header says um or stage, or `position_unit` does, else px of the parent image.
 An exposure or a hole is needed, and stands once (a hole as often as it has exposures). Where numbers begin again in
 each parent, the first place keeps the plain id and the others are called PARENT/ID, so that a table that grows gives
-the same ids again. An empty CTF resolution means "no result yet", and so does a 0 below a header of CryoSPARC Live
-("CTF fit resolution (A)", beside "abs_file_path": as users report them, without a file in the tests); a line with a
-hole whose exposure, time and result are all empty, a hole that is not imaged yet. There is no specification of such
-tables; this page is ours.
+the same ids again; images of one name in a further folder are called FOLDER/NAME. Without a column of exposures the
+exposure is called as its hole. An empty CTF resolution means "no result yet", and so does a 0 below a header of
+CryoSPARC Live ("CTF fit resolution (A)", beside "abs_file_path": as users report them, without a file in the tests); a
+line with a hole whose exposure, time and result are all empty, a hole that is not imaged yet. There is no specification
+of such tables; this page is ours.
 """
 
 from __future__ import annotations
