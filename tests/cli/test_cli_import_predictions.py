@@ -93,6 +93,12 @@ def test_holes_without_a_value_get_the_mean_and_are_counted(cli, nav, tmp_path):
             marks=pytest.mark.slow,
         ),
         (
+            "12,12%",
+            "p_good",
+            "line 2: p_good must be a finite number. Got '12%' instead. Remedy: write a share between 0 and 1, for "
+            "example 0.12.",
+        ),
+        (
             "12,0.5\n12,0.6",
             "p_good",
             "line 3: a name must stand once in its square and grid. Got '12' again instead (first on line 2).",

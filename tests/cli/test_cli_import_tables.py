@@ -62,10 +62,24 @@ def test_a_later_table_whose_numbers_begin_anew_in_another_square_is_refused(cli
     assert answer.code == (2 if refused else 0), answer.err
     if refused:
         assert (
-            "A hole_id must stand for one place. Got '1' in square 'B' and, in the session, in 'A' instead (2 such "
-            "holes). Remedy: holes of two squares must have names of their own, such as SQUARE/HOLE."
-            in answer.err
+            "b.csv, line 2: a hole_id must stand for one place. Got '1' in square 'B' and, in the session, in 'A' "
+            "instead (2 such holes). Remedy: one table that has the lines of both squares tells them apart; where it "
+            "is the same square, call it as before." in answer.err
         )
+
+
+def test_one_table_of_both_squares_tells_their_numbers_apart_as_the_refusal_says(cli, tmp_path):
+    (tmp_path / "a.csv").write_text("square,hole,x_um,y_um\nA,1,1,1\nA,2,3,1\n")
+    assert cli("import a.csv -o run.session").code == 0
+    (tmp_path / "b.csv").write_text("square,hole,x_um,y_um,ctf\nB,1,101,1,5\n")
+    assert cli("import b.csv -o run.session --update").code == 2
+    (tmp_path / "b.csv").write_text("square,hole,x_um,y_um,ctf\nB,1,101,1,5\nA,2,3,1,\n")
+    answer = cli("import b.csv -o run.session --update --json")
+    assert answer.code == 0, answer.err
+    with SessionStore.open(tmp_path / "run.session") as store:
+        session = store.load()
+    assert session.holes["hole_id"].tolist() == ["1", "2", "B/1"]
+    assert session.exposures[["exposure_id", "hole_id"]].to_numpy().tolist() == [["B/1", "B/1"]]
 
 
 def test_a_square_that_is_named_later_only_is_no_other_place(cli, tmp_path):

@@ -33,6 +33,8 @@ EXPOSURE_COLUMNS = (
     "shift_y_um",
 )
 CTF_COLUMNS = ("name", "ctf_max_res_angstrom", "line")
+AS_WRITTEN_COLUMNS = ("level", "id", "written", "line")
+"""Of a site's own table: what its first line of a square, hole or exposure (level) calls it."""
 OF_FOLDER = "of_folder"
 """Of results, where their names have one: the name of the folder, which tells images of one name apart; not stored."""
 
@@ -63,6 +65,8 @@ class SourceRecords:
     ctf : CTF_COLUMNS, OF_FOLDER and whatever else the format has; resolutions as written (inf and >= 100 are failed
         fits)
     further_ctf : as `ctf`; further runs of its images, of which the reader chose the one in `ctf`: kept, never counted
+    as_written : AS_WRITTEN_COLUMNS, of own tables, whose names may begin anew in each place; exposures, with their
+        path, only where a column names them
     without_result : name, line; images that a table of results names whose result is not there yet
     extra : vendor fields without a place in the tables, by record id, so that nothing is lost; a reader with many
         records gives VendorFields, which hold once what the records share
@@ -79,6 +83,7 @@ class SourceRecords:
     ctf: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(CTF_COLUMNS)))
     further_ctf: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(CTF_COLUMNS)))
     without_result: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["name", "line"]))
+    as_written: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(AS_WRITTEN_COLUMNS)))
     session_name: str | None = None
     shots: int | None = None
     """Shots per hole where the format says so."""
@@ -105,6 +110,8 @@ class SourceRecords:
             "without_result",
         ):
             object.__setattr__(self, name, changed.table(getattr(self, name)))
+        # What it says stands in the other tables too, where it is counted.
+        object.__setattr__(self, "as_written", Changed().table(self.as_written))
         object.__setattr__(self, "extra", changed.fields(self.extra))
         if self.session_name is not None:
             object.__setattr__(self, "session_name", changed.text(self.session_name))

@@ -28,6 +28,7 @@ from cryoscout.core.names import name_of_source
 from cryoscout.formats.records import EXPOSURE_COLUMNS, SourceRecords
 from cryoscout.formats.registry import BY_NAME, FORMATS
 from cryoscout.formats.serialem.patterns_unsaid import notes_on_patterns_unsaid
+from cryoscout.intake import own_places
 from cryoscout.intake.assemble_ctf import with_results
 from cryoscout.intake.assemble_fields import vendor_fields
 from cryoscout.intake.assemble_names import joined_by_name, movie_folders
@@ -74,6 +75,10 @@ def assemble(
     """
     sources, is_new_grid = grids_told_apart(sources, stored)
     chosen, tables = _choose_places(sources, stored)
+    if chosen and chosen[0].format == own_places.FORMAT:
+        told = own_places.own_places_told_apart(chosen, stored)
+        of = {id(before): now for before, now in zip(chosen, told, strict=True)}
+        chosen, sources = told, [of.get(id(source), source) for source in sources]
     places = places_of_sources(chosen, stored, cluster_radius_um)
     if stored is not None and not is_new_grid:
         _refuse_other_session(places, stored, same_source)
@@ -106,7 +111,7 @@ def assemble(
         places.holes,
         results.exposures[list(TABLES["exposures"])],
         _stored_table("predictions", stored),
-        _provenance(sources, chosen, stored),
+        _provenance(sources, chosen, stored, places.grids),
         results.runs,
         vendor_fields(sources, _stored_table("vendor_fields", stored)),
     )
@@ -258,13 +263,18 @@ def _info(
 
 
 def _provenance(
-    sources: Sequence[SourceRecords], chosen: Sequence[SourceRecords], stored: Session | None
+    sources: Sequence[SourceRecords],
+    chosen: Sequence[SourceRecords],
+    stored: Session | None,
+    grids: pd.DataFrame,
 ) -> pd.DataFrame:
-    """One row for each table that a file fills; rows of earlier imports stay, first."""
+    """One row for each table that a file fills; rows of earlier imports stay, first.     grids : of the session now"""
+    new_grids = set(grids["grid_id"]) - set(_stored_table("grids", stored)["grid_id"])
     rows = []
     for source in sources:
         says_places = any(source is each for each in chosen)
         filled = [
+            (*own_places.NAMED_GRIDS, says_places and own_places.names_grids(source, new_grids)),
             ("squares", "x_um, y_um", len(source.squares) and not len(source.holes)),
             ("holes", "x_um, y_um, x_px, y_px", len(source.holes) and says_places),
             ("holes", "chosen", says_places and source.holes["chosen"].notna().any()),

@@ -75,9 +75,10 @@ def with_results(
                 ids,
                 what,
                 again,
-                folders=table[OF_FOLDER].tolist() if OF_FOLDER in table else None,
+                folders=_folders(table, source, own_format),
                 movie_folders=movie_folders,
                 own_ids=set(source.exposures["exposure_id"]) if source.format == own_format else (),
+                of_holes=_of_holes(source) if source.format == own_format else (),
             )
             if is_choice:
                 result.reports.append(report)
@@ -95,6 +96,20 @@ def with_results(
             f"{counted(n_several, 'exposures', 'have')} several CTF runs; all are kept, and the best resolution counts"
         )
     return result
+
+
+def _folders(table: pd.DataFrame, source: SourceRecords, own_format: str | None) -> list[str] | None:
+    """Of each name, None where the names say it themselves."""
+    if OF_FOLDER in table:
+        return list(table[OF_FOLDER])
+    # What stands before the name in an id that the source gives is a place, no folder.
+    return [""] * len(table) if source.format == own_format else None
+
+
+def _of_holes(source: SourceRecords) -> set[str]:
+    """Exposures of which the source says the hole: no folder tells them better."""
+    exposures = source.exposures
+    return set(exposures.loc[exposures["hole_id"].fillna("") != "", "exposure_id"])
 
 
 def _runs_of(

@@ -29,6 +29,7 @@ def joined_by_name(
     folders: Sequence[str] | None = None,
     movie_folders: Mapping[str, str] | None = None,
     own_ids: Collection[str] = (),
+    of_holes: Collection[str] = (),
 ) -> tuple[NDArray[np.int64], JoinReport]:
     """Place of each name among the exposures, (len(names),), -1 where it has none, and the report.
 
@@ -42,6 +43,7 @@ def joined_by_name(
     also_called : further ids of exposures -> the id
     folders : of each name, "" unknown; None: as the names say     movie_folders : id -> folder of its movie
     own_ids : ids that the source of the names gives itself: these names are meant as they are
+    of_holes : those of them whose hole the source says, whatever their folder
     """
     row = {exposure_id: place for place, exposure_id in enumerate(exposure_ids)}
     further = {each: row[of] for each, of in (also_called or {}).items() if of in row and each not in row}
@@ -52,9 +54,11 @@ def joined_by_name(
     folders = [folder_of(name) for name in names] if folders is None else folders
     by_folder = _by_folder(names, folders, exposure_ids, movie_folders or {})
     meant = by_folder >= 0
-    place = np.where(meant, by_folder, place)
     for each, name in enumerate(names):
-        meant[each] |= name in own_ids and place[each] >= 0 and exposure_ids[place[each]] == name
+        is_exact = name in own_ids and place[each] >= 0 and exposure_ids[place[each]] == name
+        if meant[each] and not (is_exact and name in of_holes):
+            place[each] = by_folder[each]
+        meant[each] |= is_exact
     shared = {each.rpartition("/")[2] for each in exposure_ids if "/" in each}
     of_several = (
         np.array([at >= 0 and exposure_ids[at] in shared for at in place.tolist()], dtype=bool) & ~meant

@@ -22,8 +22,6 @@ from cryoscout.intake.notes_on_squares import note_on_other_grids, notes_on_squa
 from cryoscout.session.model import Session
 from cryoscout.session.tables import OPTIONAL_COLUMNS, TABLES, empty_table, missing_column, with_gaps_filled
 
-SAME_PLACE_UM = 1.0
-"""Holes of one name that are nearer than this are the same; neighbouring ones are 1.5 um apart and more."""
 _SQUARES = (*SQUARE_COLUMNS, *LOOK_COLUMNS)
 _HOLES = ("hole_id", "patch_id", "square_id", "grid_id", "x_um", "y_um", "x_px", "y_px", "chosen")
 _EXPOSURES = (
@@ -79,7 +77,6 @@ def places_of_sources(
     holes = _with_holes_of_exposures(holes, exposures, known, notes)
     otherwise = _grid_otherwise(chosen, known, stored)
     if stored is not None and stored.info.format == "generic":
-        _refuse_holes_of_two_squares(holes, known, stored.holes)
         is_foreign = _of_another_grid(squares, stored.squares)
         if is_foreign.any():
             notes.append(note_on_other_grids(squares[is_foreign], stored.squares))
@@ -133,37 +130,6 @@ def places_of_sources(
 def _of_holes(holes: pd.DataFrame) -> pd.DataFrame:
     """Patches that hold the holes, as rows of PATCH_COLUMNS: of a look at them nothing is said."""
     return _normal(holes[["patch_id", "square_id", "grid_id"]], PATCH_COLUMNS)
-
-
-def _refuse_holes_of_two_squares(holes: pd.DataFrame, known: pd.DataFrame, stored: pd.DataFrame) -> None:
-    """Raise DataError where a hole of a site's own table is in another square than the stored one of its name.
-
-    Numbers that begin anew in every square would give one square's results to another. A stored square that no file
-    named, or a hole that stands where the stored one does, is only called otherwise.     stored : its holes
-    """
-    if holes.empty:
-        return
-    places = known[["hole_id", "square_id", "grid_id"]].merge(
-        stored[["hole_id", "x_um", "y_um"]], on="hole_id"
-    )
-    both = holes[["hole_id", "square_id", "x_um", "y_um"]].merge(
-        places, on="hole_id", suffixes=("", "_stored")
-    )
-    made_up = both["square_id_stored"] == both["grid_id"] + "_square"
-    apart_um = np.hypot(both["x_um"] - both["x_um_stored"], both["y_um"] - both["y_um_stored"])
-    other = both[
-        (both["square_id"] != "")
-        & (both["square_id"] != both["square_id_stored"])
-        & ~made_up
-        & ~(apart_um <= SAME_PLACE_UM)
-    ]
-    if len(other):
-        row = other.iloc[0]
-        raise DataError(
-            f"A hole_id must stand for one place. Got {row['hole_id']!r} in square {row['square_id']!r} and, in the "
-            f"session, in {row['square_id_stored']!r} instead ({len(other)} such holes). Remedy: holes of two squares "
-            "must have names of their own, such as SQUARE/HOLE."
-        )
 
 
 def _of_another_grid(squares: pd.DataFrame, stored: pd.DataFrame) -> pd.Series[bool]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cryoscout.core.errors import DataError
 from cryoscout.formats.own.scores import SaidPlace, ScoreTable
 from cryoscout.intake.assemble_names import joined_by_name, movie_folders
+from cryoscout.intake.holes_by_name import HolesByName, names_of
 from cryoscout.session.joins import JoinReport
 from cryoscout.session.model import Session
 
@@ -34,7 +35,7 @@ def holes_predicted(session: Session, table: ScoreTable) -> tuple[NDArray[np.int
     Raises DataError where nothing joins, or two lines that are no images are of one hole.
     """
     said, notes = _said_of(session, table)
-    holes = _Holes(session)
+    holes = HolesByName.of_session(session)
     place = np.full(len(table.names), -1, dtype=np.int64)
     why: dict[int, str] = {}
     by_name: list[int] = []  # lines that name the hole itself
@@ -83,53 +84,13 @@ def _what(table: ScoreTable) -> str:
     return f"{table.kind} of {table.path.name}"
 
 
-class _Holes:
-    """The holes of a session by what they are called, and where they are."""
-
-    def __init__(self, session: Session) -> None:
-        patch_id = session.holes["patch_id"]
-        square_of = dict(zip(session.patches["patch_id"], session.patches["square_id"], strict=True))
-        grid_of = dict(zip(session.squares["square_id"], session.squares["grid_id"], strict=True))
-        self.ids: list[str] = session.holes["hole_id"].tolist()
-        self.patches: list[str] = patch_id.tolist()
-        self.squares: list[str] = [square_of[each] for each in self.patches]
-        self.grids: list[str] = [grid_of[each] for each in self.squares]
-        self.row_of = {hole_id: row for row, hole_id in enumerate(self.ids)}
-        self._called: dict[str, list[int]] = {}
-        for row, hole_id in enumerate(self.ids):
-            for name in _names_of(hole_id):
-                self._called.setdefault(name, []).append(row)
-
-    def called(self, name: str) -> Sequence[int]:
-        """Holes of this id, or of this name below a parent."""
-        return self._called.get(name, ())
-
-    def inside(self, rows: Sequence[int], where: SaidPlace) -> list[int]:
-        """Those of the holes that are where a line says; by its patch only where grid and square leave several."""
-        found = [row for row in rows if self.is_in(row, where)]
-        if len(found) < 2 or not where.patch:
-            return found
-        return [row for row in found if where.patch in _names_of(self.patches[row])] or found
-
-    def is_in(self, row: int, where: SaidPlace) -> bool:
-        """Whether a hole is in the grid and the square that a line says."""
-        in_grid = not where.grid or where.grid in _names_of(self.grids[row])
-        return in_grid and (not where.square or where.square in _names_of(self.squares[row]))
-
-
-def _names_of(item_id: str) -> list[str]:
-    """An id, and what is left of it without the parents before it."""
-    parts = item_id.split("/")
-    return ["/".join(parts[first:]) for first in range(len(parts))]
-
-
 def _said_of(session: Session, table: ScoreTable) -> tuple[list[SaidPlace], list[str]]:
     """What the lines say of places, without columns in which nothing of the session is named; and notes on these."""
     said, notes = list(table.said), []
     levels = (("grid", session.squares["grid_id"]), ("square", session.squares["square_id"]))
     for level, ids in levels:
         written = [text for each in said if (text := getattr(each, level))]
-        known = {name for item_id in ids for name in _names_of(item_id)}
+        known = {name for item_id in ids for name in names_of(item_id)}
         if written and not known.intersection(written):
             notes.append(
                 f"no {level} of the session has a name of the column {level} of {table.path.name} (first: "
@@ -159,7 +120,7 @@ def _join_exposures(
     rows: Sequence[int],
     place: NDArray[np.int64],
     why: dict[int, str],
-    holes: _Holes,
+    holes: HolesByName,
 ) -> None:
     """Give the lines that name no hole the hole of the exposure that they name, in the place that they say."""
     ids = session.exposures["exposure_id"].tolist()
@@ -168,7 +129,7 @@ def _join_exposures(
     # By what a line may call the square of an exposure, "" where it says none: there are as many groups as squares.
     candidates: dict[str, list[int]] = {"": list(range(len(ids)))}
     for exposure, hole in enumerate(hole_of.tolist()):
-        for name in _names_of(holes.squares[hole]):
+        for name in names_of(holes.squares[hole]):
             candidates.setdefault(name, []).append(exposure)
     groups: dict[SaidPlace, list[int]] = {}
     for row in rows:

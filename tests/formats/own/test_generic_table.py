@@ -106,6 +106,24 @@ def test_a_hole_without_exposure_column_is_its_own_exposure(tmp_path):
     ) in records.notes
 
 
+def test_an_exposure_that_a_hole_names_is_called_as_the_hole(tmp_path):
+    records = read_source(written(tmp_path, "square,hole,ctf\nS1,S1/1,3\nS2,S2/1,8\nS2,S2/1.mrc,4\n"))
+    assert records.exposures["exposure_id"].tolist() == ["S1/1", "S2/1", "S2/1.mrc"]
+    again = "an exposure must stand once. Got 'a' again instead (first on line 2). Remedy: where a hole has several "
+    found = validate(written(tmp_path, "hole,ctf\na,3\na,4\n"))
+    assert [each.message for each in found] == [
+        again + "exposures, name each in a column exposure; else keep one line of it."
+    ]
+
+
+def test_images_of_one_name_in_two_folders_are_told_apart_beside_holes_too(tmp_path):
+    rows = "h1,raw/A/i.tif,3\nh2,raw/B/i.tif,8\nh3,raw/B/i.tif,9\n"
+    path = written(tmp_path, "hole,micrograph,ctf\n" + rows)
+    records = read_source(path, permissive=True)
+    assert records.exposures[["exposure_id", "hole_id"]].to_numpy().tolist() == [["i", "h1"], ["B/i", "h2"]]
+    assert [each.line for each in records.deviations] == [4]
+
+
 def test_other_headers_are_mapped_by_role_or_by_a_file(tmp_path):
     path = written(tmp_path, "Bild;Loch;X;Y;Thon rings to\na;h1;1;2;5\n")
     assert not detect(path)
@@ -174,7 +192,12 @@ def test_a_header_that_does_not_say_enough_is_refused(tmp_path, header, message)
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("g,s,p,h,x/a.mrc,1,2,,4", "an exposure must stand once. Got 'a' again instead (first on line 2)."),
+        (
+            "g,s,p,h,x/a.mrc,1,2,,4",
+            "an exposure must stand once. Got 'a' again instead (first on line 2). Remedy: keep one line of it; where "
+            "images of two folders have one name, write both with their folders, and where the folders have one name "
+            "too, give them names of their own.",
+        ),
         (
             "g,,p,h,b,1,2,,4",
             "a hole must be in one patch, square and grid. Got 'h' in another instead (first on line 2). "

@@ -22,6 +22,8 @@ from cryoscout.formats.text.findings import Deviation, Findings
 
 ScoreKind = Literal["p_good", "score"]
 
+_PLAIN_NUMBER = " Remedy: write a number alone, with a decimal point, or leave the cell empty."
+
 
 @dataclass(frozen=True)
 class SaidPlace:
@@ -94,7 +96,12 @@ def read_scores(path: Path, column_map: ColumnMap | Path, permissive: bool = Fal
                 line,
             )
         elif value is None or not math.isfinite(value):
-            findings.deviates(f"{kind} must be a finite number. Got {shown(text)} instead.", line)
+            remedy = (
+                " Remedy: write a share between 0 and 1, for example 0.12."
+                if kind == "p_good"
+                else _PLAIN_NUMBER
+            )
+            findings.deviates(f"{kind} must be a finite number. Got {shown(text)} instead.{remedy}", line)
         elif kind == "p_good" and not 0 <= value <= 1:
             findings.deviates(
                 f"p_good must be between 0 and 1. Got {shown(text)} instead. Remedy: for a score of another scale use "

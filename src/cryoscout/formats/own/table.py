@@ -31,10 +31,11 @@ Where a site's headers are others, `columns` (role -> header) or a small TOML fi
 x and y are um of the stage when their header says um or stage, or `position_unit` does, else px of the parent image.
 An exposure or a hole is needed, and stands once (a hole as often as it has exposures). Where numbers begin again in
 each parent, the first place keeps the plain id and the others are called PARENT/ID, so that a table that grows gives
-the same ids again. An empty CTF resolution means "no result yet", and so does a 0 below a header of CryoSPARC Live
-("CTF fit resolution (A)", beside "abs_file_path": as users report them, without a file in the tests); a line with a
-hole whose exposure, time and result are all empty, a hole that is not imaged yet. There is no specification of such
-tables; this page is ours.
+the same ids again; images of one name in a further folder are called FOLDER/NAME. Without a column of exposures the
+exposure is called as its hole. An empty CTF resolution means "no result yet", and so does a 0 below a header of
+CryoSPARC Live ("CTF fit resolution (A)", beside "abs_file_path": as users report them, without a file in the tests); a
+line with a hole whose exposure, time and result are all empty, a hole that is not imaged yet. There is no specification
+of such tables; this page is ours.
 """
 
 from __future__ import annotations
@@ -67,7 +68,14 @@ from cryoscout.formats.own.columns import (
     map_of,
 )
 from cryoscout.formats.own.times import OneClock
-from cryoscout.formats.records import EXPOSURE_COLUMNS, HOLE_COLUMNS, OF_FOLDER, SQUARE_COLUMNS, SourceRecords
+from cryoscout.formats.records import (
+    AS_WRITTEN_COLUMNS,
+    EXPOSURE_COLUMNS,
+    HOLE_COLUMNS,
+    OF_FOLDER,
+    SQUARE_COLUMNS,
+    SourceRecords,
+)
 from cryoscout.formats.text.findings import Deviation, Findings
 
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
@@ -201,6 +209,8 @@ class _Columns:
     told_apart: dict[str, str] = field(default_factory=dict)
     """Holes and squares whose id stands for another place too: id that we gave -> "hole" or "square"."""
     exposure_lines: dict[str, int] = field(default_factory=dict)
+    as_written: dict[tuple[str, str], tuple[str, int]] = field(default_factory=dict)
+    """Level and id -> what the first line calls it, and the line."""
     folders: dict[str, str] = field(default_factory=dict)
     """Exposure -> the folder that its path ends in, "" for none."""
     ctf: list[tuple[str, float, int]] = field(default_factory=list)
@@ -247,6 +257,9 @@ def _records(table: GenericTable, findings: Findings) -> SourceRecords:
         holes=pd.DataFrame(list(columns.holes.values()), columns=list(HOLE_COLUMNS)),
         exposures=_exposures(table, columns),
         ctf=ctf.astype({"name": "str", "ctf_max_res_angstrom": "float64", "line": "Int64"}),
+        as_written=pd.DataFrame(
+            [(*key, *said) for key, said in columns.as_written.items()], columns=list(AS_WRITTEN_COLUMNS)
+        ),
         deviations=tuple(findings.deviations),
         notes=tuple(notes),
     )
@@ -276,14 +289,13 @@ def _take(table: GenericTable, columns: _Columns, line: int, row: list[str]) -> 
     placed = _told_apart(columns, (hole_id, patch_id, square_id, grid_id))
     if isinstance(placed, tuple):
         hole_id, square_id = placed
-    exposure_id = exposure_name(written if "exposure" in table.roles else named[0])
-    if "exposure" not in table.roles and hole_id != named[0]:
-        exposure_id = hole_id
+    # A hole's id is no path: nothing is taken off.
+    exposure_id = exposure_name(written) if "exposure" in table.roles else hole_id
     # Nothing says that the hole was imaged: no exposure of its own, no time, no result.
     if parse_number(resolution) == 0 and plain_header(table.header[table.roles["ctf"]]) in LIVE_RESOLUTION:
         resolution = ""
-    if "hole" not in table.roles and exposure_id in columns.exposure_lines:
-        # Results of images of one name in two folders.
+    if "exposure" in table.roles and exposure_id in columns.exposure_lines:
+        # Images of one name in two folders.
         folder = folder_of(written)
         if folder and columns.folders[exposure_id] not in ("", folder):
             exposure_id = f"{folder}/{exposure_id}"
@@ -324,8 +336,10 @@ def _take(table: GenericTable, columns: _Columns, line: int, row: list[str]) -> 
         places = (x, y, *unknown) if table.position_unit == "um" else (*unknown, x, y)
         columns.holes[hole_id] = (hole_id, patch_id, square_id, grid_id, *places, pd.NA)
         columns.hole_lines[hole_id] = line
-    if square_id:
-        columns.squares.setdefault(square_id, grid_id)
+        columns.as_written["hole", hole_id] = named[0], line
+    if square_id and square_id not in columns.squares:
+        columns.squares[square_id] = grid_id
+        columns.as_written["square", square_id] = named[1], line
     for what, given, own in zip(("hole", "square"), (hole_id, square_id), named, strict=True):
         if given != own:
             columns.told_apart[given] = what
@@ -333,6 +347,8 @@ def _take(table: GenericTable, columns: _Columns, line: int, row: list[str]) -> 
         return None
     columns.exposure_lines[exposure_id] = line
     columns.folders[exposure_id] = folder_of(written) if "exposure" in table.roles else ""
+    if "exposure" in table.roles:
+        columns.as_written["exposure", exposure_id] = written, line
     shot_key = ""
     if hole_id:
         columns.shots[hole_id] = shot = columns.shots.get(hole_id, 0) + 1
@@ -355,9 +371,18 @@ def _ids_problem(
     if exposure_id in columns.exposure_lines:
         return (
             f"an exposure must stand once. Got {shown(exposure_id)} again instead "
-            f"(first on line {columns.exposure_lines[exposure_id]})."
+            f"(first on line {columns.exposure_lines[exposure_id]}). Remedy: {_remedy_for_twice(table)}."
         )
     return None
+
+
+def _remedy_for_twice(table: GenericTable) -> str:
+    if "exposure" not in table.roles:
+        return "where a hole has several exposures, name each in a column exposure; else keep one line of it"
+    return (
+        "keep one line of it; where images of two folders have one name, write both with their folders, and where the "
+        "folders have one name too, give them names of their own"
+    )
 
 
 def _told_apart(columns: _Columns, place: tuple[str, str, str, str]) -> tuple[str, str] | str:
