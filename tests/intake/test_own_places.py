@@ -210,6 +210,15 @@ def test_images_without_holes_in_two_grids_are_not_one(tmp_path):
         steps(tmp_path, first, "grid,micrograph,ctf\nB,i.tif,9\n")
 
 
+def test_an_exposure_that_is_called_as_another_hole_is_not_that_holes(tmp_path):
+    first = "hole,image\nA,1\n1,\n"
+    with pytest.raises(
+        DataError, match=r"Got '1' of the hole of that name, which is an exposure of hole 'A', instead"
+    ):
+        steps(tmp_path, first, "hole,ctf\n1,5\n")
+    assert results(steps(tmp_path, first, "hole,image,ctf\n1,own,5\n")) == {"1": 5.0}
+
+
 def test_a_result_that_names_a_hole_alone_is_that_of_its_one_exposure(tmp_path):
     images = "hole,micrograph\n1,a.tif\n2,b.tif\n2,c.tif\n"
     session = steps(tmp_path, images, "hole,ctf\n1,5\n")

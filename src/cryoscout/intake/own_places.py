@@ -402,7 +402,16 @@ class _Told:
     def _exposure_of_hole(self, hole_id: str) -> str:
         """The exposure that a line means which names its hole alone."""
         of_hole = [each for each in self.known.exposures_of.get(hole_id, ()) if shot_of_live_id(each) is None]
-        if hole_id in of_hole or not of_hole:
+        if hole_id in of_hole:
+            return hole_id
+        if not of_hole:
+            other = self.known.hole_of.get(hole_id, hole_id)
+            if other != hole_id:
+                raise DataError(
+                    f"{self.source.path}: an exposure must be of one hole. Got {hole_id!r} of the hole of that name, "
+                    f"which is an exposure of hole {other!r}, instead. Remedy: name the exposure otherwise, in a "
+                    "column exposure."
+                )
             return hole_id
         if len(of_hole) > 1:
             raise DataError(
