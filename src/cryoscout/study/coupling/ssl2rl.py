@@ -119,7 +119,7 @@ SEEDS_WITH_SQUARE = (*[10] * 5, 5, 1)
 
 Y1_ICE = [
     Case(method, TEN_PER_CENT, "", "ice of y1-sim", preset=Y1_ICE_IN_Y3)
-    for method in (SUPERVISED, FIXMATCH, BELIEF)
+    for method in (SUPERVISED, FIXMATCH, OWN, BELIEF, EXACT)
 ]
 """Where kinds of holes are visible, does FixMatch beat supervised learning?"""
 

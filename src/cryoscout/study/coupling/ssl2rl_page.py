@@ -23,6 +23,7 @@ from cryoscout.study.coupling.ssl2rl import (
     AGENTS,
     ALL_LABELS,
     AUGMENTED,
+    BELIEF_UNTOLD,
     COVERAGE,
     DEVELOPMENT_SEEDS,
     HARD_FEATURES,
@@ -394,10 +395,10 @@ def _selection_table(found: Found) -> str:
 def _sensitivity(found: Found) -> str:
     lines = []
     for accuracy, auc in _both_scores(sensitivities(found)):
-        case = accuracy.first
+        case, base = accuracy.first, accuracy.second
         lines.append(
             [
-                f"`{case.method}`, {case.variant}", _method_name(accuracy.second) if accuracy.second.variant else "",
+                f"`{case.method}`, {case.variant}", _method_name(base) if base == BELIEF_UNTOLD else "",
                 _in_words(accuracy.interval), _in_words(auc.interval), str(accuracy.pairs),
             ]
         )  # fmt: skip
