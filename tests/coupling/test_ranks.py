@@ -108,3 +108,10 @@ def test_held_out_labels_of_one_kind_make_no_probability(held: list[int], got: s
     told = Told(labels, np.isin(np.arange(8), held))
     with pytest.raises(InputError, match=f"must be of both kinds. Got {got} instead. Remedy: more labels"):
         probability_by_held_out(np.arange(8.0), told, increasing=True)
+
+
+def test_a_few_held_out_labels_make_no_state_sure() -> None:
+    labels, held = np.full(40, UNLABELLED, dtype=np.int64), np.isin(np.arange(40), [3, 10])
+    labels[[3, 10]] = 1, 0
+    p = probability_by_held_out(np.arange(40.0), Told(labels, held), increasing=False)
+    assert (p.min(), p.max()) == (0.25, 0.75)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from cryoscout.core.errors import DataError
 from cryoscout.formats.own.table import read_source
 from cryoscout.intake.assemble import assemble
+from cryoscout.intake.holes_by_name import HolesByName, may_be, names_of
 from examples import share
 
 
@@ -231,3 +232,31 @@ def test_a_result_that_names_a_hole_alone_is_that_of_its_one_exposure(tmp_path):
         DataError, match=r"a line must name its exposure where the hole has several\. Got hole '2' with b, c"
     ):
         steps(tmp_path, images, "hole,ctf\n2,5\n")
+
+
+def test_a_table_that_is_read_again_means_the_exposure_that_it_meant_before(tmp_path):
+    tables = (
+        SQUARES,
+        "square,hole,exposure,ctf\nS2,1,imgA.mrc,3.1\n",
+        "square,hole,ctf\nS2,1,3.0\n",
+        "square,hole,exposure,ctf\nS2,1,imgC.mrc,3.9\n",
+    )
+    before = steps(tmp_path, *tables)
+    again = steps(tmp_path, *tables, tables[2], names="abcdc")
+    assert again.ctf_runs.equals(before.ctf_runs)
+    assert again.exposures.equals(before.exposures)
+    with pytest.raises(DataError, match=r"e\.csv, line 2: a line must name its exposure.*imgA, imgC"):
+        steps(tmp_path, *tables, tables[2])
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=share(50))
+def test_holes_called_in_a_square_are_those_of_the_name_that_may_be_in_it(seed):
+    rng, holes = random.Random(seed), HolesByName()
+    for number in range(30):
+        square = rng.choice(["", "S1", "S2", "A/S1", "B/S1"])
+        holes.add(f"{rng.choice(['', 'A/', 'S1/', 'B/S1/'])}{number % 5}-{number}", "", square, "")
+    for name in {name for hole_id in holes.ids for name in names_of(hole_id)}:
+        for said in ("", "S1", "S2", "A/S1", "T"):
+            expected = [row for row in holes.called(name) if may_be(holes.squares[row], said)]
+            assert list(holes.called(name, said)) == expected

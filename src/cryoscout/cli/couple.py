@@ -322,7 +322,7 @@ def _request(
         # What a run was begun with holds, also where a default has changed since.
         begun = {name: value for name, value in settings_of_run(folder).items() if name not in _OF_REQUEST}
         base = replace(stored, session=session, of_loop={**begun, **stored.of_loop})
-    if given.get("teacher") == "values":
+    if given.get("teacher") == "values" and base.teacher != "values":
         given = {"driver": "double", **given}
     request = replace(base, **given, of_loop={**base.of_loop, **of_loop}, changes={**base.changes, **changes})
     if request.teacher not in TEACHERS_OF_SESSIONS:

@@ -301,7 +301,10 @@ class Loop(Generic[Model]):
         rng = np.random.default_rng(seed)
         if settings.teacher == "values":
             if not isinstance(self.driver, LearnedDriver):
-                raise InputError("Learned values must be those of a driver that learns. Got another instead.")
+                raise InputError(
+                    "Learned values must be those of a driver that learns. Got another instead. Remedy: the teacher "
+                    "ranks, or a driver with learned_values."
+                )
             # Two starts or more, because a start has no value as a visit from itself.
             starts = rng.choice(len(p), size=max(2, min(settings.starts, len(p))), replace=False)
             values = self.driver.learned_values(p, told, starts, seed, folder)

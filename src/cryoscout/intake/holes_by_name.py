@@ -7,6 +7,7 @@ its parents before it or without.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Self
 
 from cryoscout.formats.own.scores import SaidPlace
@@ -24,6 +25,8 @@ class HolesByName:
         """Of each hole; "" where it is not known."""
         self.row_of: dict[str, int] = {}
         self._called: dict[str, list[int]] = {}
+        self._called_in: dict[tuple[str, str], list[int]] = {}
+        """By name, and name of the square, "" where it is not known."""
 
     @classmethod
     def of_session(cls, session: Session) -> Self:
@@ -42,12 +45,21 @@ class HolesByName:
         self.patches.append(patch_id)
         self.squares.append(square_id)
         self.grids.append(grid_id)
+        squares = names_of(square_id)
         for name in names_of(hole_id):
             self._called.setdefault(name, []).append(row)
+            for square in squares:
+                self._called_in.setdefault((name, square), []).append(row)
 
-    def called(self, name: str) -> Sequence[int]:
-        """Holes of this id, or of this name below a parent."""
-        return self._called.get(name, ())
+    def called(self, name: str, square: str = "") -> Sequence[int]:
+        """Holes of this id, or of this name below a parent; of a square that is said, those that may be in it.
+
+        A name can be that of a hole in each of hundreds of squares, and a table has tens of thousands of lines.
+        """
+        if not square:
+            return self._called.get(name, ())
+        rows = {*self._called_in.get((name, square), ()), *self._called_in.get((name, ""), ())}
+        return sorted(rows)
 
     def inside(self, rows: Sequence[int], where: SaidPlace) -> list[int]:
         """Those of the holes that are where a line says; by its patch only where grid and square leave several."""
@@ -66,7 +78,8 @@ def may_be(item_id: str, said: str) -> bool:
     return not item_id or not said or said in names_of(item_id)
 
 
-def names_of(item_id: str) -> list[str]:
+@lru_cache(maxsize=100_000)
+def names_of(item_id: str) -> tuple[str, ...]:
     """An id, and what is left of it without the parents before it."""
     parts = item_id.split("/")
-    return ["/".join(parts[first:]) for first in range(len(parts))]
+    return tuple("/".join(parts[first:]) for first in range(len(parts)))

@@ -73,6 +73,8 @@ class _Known:
     exposures_of: dict[str, list[str]] = field(default_factory=dict)
     place_of: dict[str, SaidPlace] = field(default_factory=dict)
     """Exposure -> grid and square, "" where no file named them."""
+    told_by: dict[str, set[str]] = field(default_factory=dict)
+    """File -> stored exposures that it gave a result."""
     is_stored: bool = False
 
     @classmethod
@@ -101,6 +103,10 @@ class _Known:
                 "" if square == f"{grid}_square" else square,
                 "" if grid in made_up else grid,
             )
+        for file, exposure_id in zip(
+            session.ctf_runs["source"], session.ctf_runs["exposure_id"], strict=True
+        ):
+            known.told_by.setdefault(file, set()).add(exposure_id)
         known.position_um += zip(session.holes["x_um"], session.holes["y_um"], strict=True)
         for exposure_id, hole_id in zip(
             session.exposures["exposure_id"], session.exposures["hole_id"], strict=True
@@ -223,7 +229,7 @@ class _Told:
     def _find(self, line: _Line) -> None:
         """The known hole of a line, by its name in the place that it says."""
         holes = self.known.holes
-        inside = [row for row in holes.called(line.name) if holes.is_in(row, line.where)]
+        inside = [row for row in holes.called(line.name, line.where.square) if holes.is_in(row, line.where)]
         surely = [row for row in inside if self._is_said(row, line.where)]
         inside = surely or inside
         if line.where.patch and len({holes.squares[row] for row in inside}) == 1:
@@ -326,8 +332,9 @@ class _Told:
     def _holes(self, squares: Mapping[str, str]) -> dict[str, str]:
         """Hole as the reader called it -> the known one, or what a new one is called."""
         known = self.known.holes
-        named_squares = {known.squares[row] for row in self._line_of_row}
-        named_grids = {known.grids[row] for row in self._line_of_row}
+        named_squares = {known.squares[row] for row in self._line_of_row} - {""}
+        named_grids = {known.grids[row] for row in self._line_of_row} - {""}
+        grids = {*known.grids} - {""}
         told = {own_id: known.ids[row] for own_id, row in self._row.items()}
         refused: list[tuple[_Line, int]] = []
         taken = {*known.ids}
@@ -343,11 +350,9 @@ class _Told:
                 taken.add(line.name)
                 continue
             if row is not None:
-                is_known = bool(squares_said) or (
-                    not line.where.square and line.where.grid in {*known.grids} - {""}
-                )
-                of_both = known.squares[row] in named_squares - {""} or (
-                    not known.squares[row] and known.grids[row] in named_grids - {""}
+                is_known = bool(squares_said) or (not line.where.square and line.where.grid in grids)
+                of_both = known.squares[row] in named_squares or (
+                    not known.squares[row] and known.grids[row] in named_grids
                 )
                 if not (is_known or of_both):
                     refused.append((line, row))
@@ -373,7 +378,7 @@ class _Told:
         for own_id, hole, square, grid in self.source.exposures[columns].itertuples(index=False, name=None):
             hole_id = holes.get(_text(hole), "")
             if own_id not in self._written["exposure"]:
-                name = self._exposure_of_hole(hole_id) if hole_id else own_id
+                name = self._exposure_of_hole(hole_id, _text(hole)) if hole_id else own_id
             else:
                 where = SaidPlace(_text(grid), self._called("square", _text(square)))
                 name = self._image(own_id, hole_id, where, own_ids)
@@ -399,8 +404,8 @@ class _Told:
             told[own_id] = name
         return told
 
-    def _exposure_of_hole(self, hole_id: str) -> str:
-        """The exposure that a line means which names its hole alone."""
+    def _exposure_of_hole(self, hole_id: str, own_id: str) -> str:
+        """The exposure that a line means which names its hole alone; own_id : the hole as the reader called it."""
         of_hole = [each for each in self.known.exposures_of.get(hole_id, ()) if shot_of_live_id(each) is None]
         if hole_id in of_hole:
             return hole_id
@@ -414,9 +419,15 @@ class _Told:
                 )
             return hole_id
         if len(of_hole) > 1:
+            # A table that is read again means what it meant before the hole had more exposures.
+            before = [each for each in of_hole if each in self.known.told_by.get(self.source.path.name, ())]
+            if len(before) == 1:
+                return before[0]
+            number = self._written["hole"].get(own_id, (own_id, 0))[1]
+            at = f"{self.source.path}, line {number}" if number else str(self.source.path)
             raise DataError(
-                f"{self.source.path}: a line must name its exposure where the hole has several. Got hole {hole_id!r} "
-                f"with {', '.join(of_hole[:3])} instead. Remedy: name the exposure in a column exposure."
+                f"{at}: a line must name its exposure where the hole has several. Got hole {hole_id!r} with "
+                f"{', '.join(of_hole[:3])} instead. Remedy: name the exposure in a column exposure."
             )
         return of_hole[0]
 

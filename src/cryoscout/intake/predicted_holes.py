@@ -42,11 +42,11 @@ def holes_predicted(session: Session, table: ScoreTable) -> tuple[NDArray[np.int
     writes_ids = any("/" in name and name in holes.row_of for name in table.names)
     for row, (name, where) in enumerate(zip(table.names, said, strict=True)):
         image = _EPU_HOLE.match(name) if session.info.format == "epu" else None
-        found = holes.called(image[1] if image else name)
-        if not found:
+        called = image[1] if image else name
+        if not holes.called(called):
             why[row] = _UNKNOWN
             continue
-        inside = holes.inside(found, where)
+        inside = holes.inside(holes.called(called, where.square), where)
         if len(inside) > 1 and writes_ids and holes.row_of.get(name) in inside:
             inside = [holes.row_of[name]]
         if len(inside) == 1:
