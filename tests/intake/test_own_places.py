@@ -260,3 +260,19 @@ def test_holes_called_in_a_square_are_those_of_the_name_that_may_be_in_it(seed):
         for said in ("", "S1", "S2", "A/S1", "T"):
             expected = [row for row in holes.called(name) if may_be(holes.squares[row], said)]
             assert list(holes.called(name, said)) == expected
+
+
+def test_notes_of_a_later_table_are_of_what_is_new_in_it(tmp_path):
+    first = assemble([written(tmp_path, "a.csv", SQUARES)], None)
+    assert (
+        "2 holes have the id of a hole of another place: told apart by the place, such as S2/1"
+        in "\n".join(first.notes)
+    )
+    later = assemble([written(tmp_path, "b.csv", "square,hole,ctf\nS2,1,8\nS1,1,3\n")], first.session)
+    assert not [note for note in later.notes if "told apart" in note or "without a patch" in note]
+    third = assemble(
+        [written(tmp_path, "c.csv", "square,hole,x_um,y_um\nS1,1,0,0\nS3,1,300,0\n")], later.session
+    )
+    told = "\n".join(third.notes)
+    assert "1 hole has the id of a hole of another place: told apart by the place, such as S3/1" in told
+    assert "1 hole without a patch was put into patches of radius 5 um" in told

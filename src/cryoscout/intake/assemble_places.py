@@ -8,7 +8,7 @@ that several squares have is kept by the first and becomes `<square>/<patch>` in
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -95,7 +95,8 @@ def places_of_sources(
         (each.cluster_radius_um for each in chosen if each.cluster_radius_um), None
     )
     said_by = "" if radius_um else ", which no file says: --patch-radius-um says another"
-    holes = holes.assign(patch_id=_patches(holes, radius_um or PATCH_RADIUS_UM, said_by, notes))
+    stored_ids = frozenset(known["hole_id"])
+    holes = holes.assign(patch_id=_patches(holes, radius_um or PATCH_RADIUS_UM, said_by, stored_ids, notes))
     _refuse_patches_of_two_squares(patches, stored)
     named = patches if stored is None else pd.concat([stored.patches, patches], ignore_index=True)
     holes = holes.assign(patch_id=_told_apart(holes, named))
@@ -326,8 +327,13 @@ def _looked_up(keys: pd.Series[str], found: Mapping[str, str], otherwise: pd.Ser
     return pd.Series(values, index=keys.index, dtype="str")
 
 
-def _patches(holes: pd.DataFrame, radius_um: float, said_by: str, notes: list[str]) -> list[str]:
-    """Patch of each hole: the reader's, else a cluster, else the square. said_by : what the note on clusters adds."""
+def _patches(
+    holes: pd.DataFrame, radius_um: float, said_by: str, stored_ids: Set[str], notes: list[str]
+) -> list[str]:
+    """Patch of each hole: the reader's, else a cluster, else the square.
+
+    said_by : what the note on clusters adds     stored_ids : of holes that keep their patch, and are in no note
+    """
     patch_ids: list[str] = holes["patch_id"].tolist()
     open_rows = np.flatnonzero(holes["patch_id"] == "")
     if not len(open_rows):
@@ -338,12 +344,15 @@ def _patches(holes: pd.DataFrame, radius_um: float, said_by: str, notes: list[st
         inside = left.iloc[rows]
         has_position = np.isfinite(inside[["x_um", "y_um"]].to_numpy()).all(axis=1)
         if not has_position.any():
-            whole += len(rows)
+            whole += sum(hole_ids[open_rows[row]] not in stored_ids for row in rows)
             for row in rows:
                 patch_ids[open_rows[row]] = f"{square}_square"
             continue
         labels = cluster_positions(inside["x_um"], inside["y_um"], radius_um)
-        clustered += int((labels >= 0).sum())
+        clustered += sum(
+            label >= 0 and hole_ids[open_rows[row]] not in stored_ids
+            for row, label in zip(rows, labels.tolist(), strict=True)
+        )
         first: dict[int, str] = {}
         members = [(hole_ids[open_rows[row]], int(open_rows[row])) for row in rows]
         for (hole_id, row), label in sorted(

@@ -25,6 +25,7 @@ import pandas as pd
 from cryoscout.core.errors import DataError
 from cryoscout.formats.ctf.names import exposure_name, folder_of
 from cryoscout.formats.own.scores import SaidPlace
+from cryoscout.formats.own.table import TOLD_APART, told_apart_note
 from cryoscout.formats.records import SourceRecords
 from cryoscout.intake.holes_by_name import HolesByName, may_be, names_of
 from cryoscout.session.live_exposures import shot_of_live_id
@@ -511,6 +512,26 @@ class _Told:
                 grid_id=_column(map(grid_of, shot_squares, source.exposures["grid_id"])),
             ),
             ctf=source.ctf.assign(name=_column(exposures.get(each, each) for each in source.ctf["name"])),
+            notes=self._notes(squares, holes),
+        )
+
+    def _notes(self, squares: Mapping[str, str], holes: Mapping[str, str]) -> tuple[str, ...]:
+        """The reader's, but for its own ids: what is told apart are new holes and squares under their last ids."""
+        new_holes = [line for line in self._lines if line.own_id not in self._row]
+        new_squares = [square for square in self._grid_of if squares[square] not in self.known.squares]
+        return (
+            *(note for note in self.source.notes if TOLD_APART not in note),
+            *told_apart_note(
+                "hole", [holes[each.own_id] for each in new_holes if holes[each.own_id] != each.name]
+            ),
+            *told_apart_note(
+                "square",
+                [
+                    squares[each]
+                    for each in new_squares
+                    if squares[each] not in ("", self._called("square", each))
+                ],
+            ),
         )
 
     def _at(self, line: _Line) -> str:

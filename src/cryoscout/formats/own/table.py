@@ -41,6 +41,7 @@ of such tables; this page is ours.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -240,12 +241,9 @@ def _records(table: GenericTable, findings: Findings) -> SourceRecords:
             f"{counted(repeated, 'holes', 'have')} several exposures; their position is that of the first"
         )
     for what in ("hole", "square"):
-        given = [given_id for given_id, level in columns.told_apart.items() if level == what]
-        if given:
-            notes.append(
-                f"{counted(len(given), what + 's', 'have')} the id of a {what} of another place: told apart by "
-                f"the place, such as {given[0]}"
-            )
+        notes += told_apart_note(
+            what, [given_id for given_id, level in columns.told_apart.items() if level == what]
+        )
     ctf = pd.DataFrame(columns.ctf, columns=["name", "ctf_max_res_angstrom", "line"])
     if any(columns.folders.values()):
         ctf = ctf.assign(**{OF_FOLDER: [columns.folders.get(each, "") for each in ctf["name"]]})
@@ -383,6 +381,19 @@ def _remedy_for_twice(table: GenericTable) -> str:
         "keep one line of it; where images of two folders have one name, write both with their folders, and where the "
         "folders have one name too, give them names of their own"
     )
+
+
+TOLD_APART = "told apart by the place, such as"
+"""In the note on ids that have their parents before them."""
+
+
+def told_apart_note(what: str, given: Sequence[str]) -> list[str]:
+    """That these ids have their parents before them, because another place has them without; none of no id."""
+    if not given:
+        return []
+    return [
+        f"{counted(len(given), what + 's', 'have')} the id of a {what} of another place: {TOLD_APART} {given[0]}"
+    ]
 
 
 def _told_apart(columns: _Columns, place: tuple[str, str, str, str]) -> tuple[str, str] | str:
