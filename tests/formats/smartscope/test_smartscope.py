@@ -87,6 +87,13 @@ def test_a_shot_taken_again_under_its_name_is_one_whose_best_result_counts(tmp_p
     ) in source.notes
 
 
+def test_two_shots_of_one_name_are_refused_with_a_way_on(tmp_path):
+    path = written(tmp_path, grid_of({"name": "h", "targets": [image(number=1), image(number=2)]}))
+    with pytest.raises(FileFormatError, match=r"Got 'm' as shots 1 and 2 of hole h instead\. Remedy: --perm"):
+        read_source(path)
+    assert len(read_source(path, permissive=True).exposures) == 1
+
+
 def test_an_image_that_stands_at_two_holes_is_refused_with_a_way_on(tmp_path):
     path = written(tmp_path, grid_of(*({"name": name, "targets": [image()]} for name in ("h", "k"))))
     with pytest.raises(

@@ -167,13 +167,19 @@ class FoundRecords:
             return
         if not reader.status_is_known() or reader.text("status") not in IMAGED:
             return
+        number = reader.text("number") or "1"
+        if before is not None and before[4] != number:
+            reader.deviates(
+                f"an exposure must be one shot. Got {shown(exposure_id)} as shots {before[4]} and {number} of hole "
+                f"{hole_id} instead. Remedy: --permissive leaves the second out."
+            )
+            return
         if before is not None:
             self._take_again(reader, exposure_id, name or "")
             return
         patch_id = self.group_of_hole.get(hole_id, "")
         stage = self.stage_of_group.get(patch_id, self.stage_of_hole.get(hole_id, (math.nan, math.nan)))
         shift = (reader.number("is_x"), reader.number("is_y"))
-        number = reader.text("number") or "1"
         self.exposures[exposure_id] = (exposure_id, hole_id, square_id, grid_id, number, None, *stage, *shift)
         self.extra[exposure_id] = reader.rest("hm_id")
         self._take_result(reader, name or "", self.ctf)
