@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from cryoscout.core.errors import DataError
 from cryoscout.formats.own.table import read_source
 from cryoscout.intake.assemble import assemble
-from cryoscout.intake.holes_by_name import HolesByName, may_be, names_of
+from cryoscout.intake.holes_by_name import MOST_PARTS, HolesByName, may_be, names_of
 from examples import share
 
 
@@ -123,6 +123,11 @@ def test_results_that_come_later_go_to_the_hole_of_the_place_that_they_say(tmp_p
             "square S2, which are both hole 'S2/1' (square S2) instead.",
         ),
         ("hole\n1\n", "square,hole\nA,1\nB,1\n", "which are both hole '1' instead."),
+        (
+            "square,hole\nS,1\n",
+            "grid,square,hole,ctf\nB,S,1,8\nA,S,1,3\n",
+            "Remedy: the session names no grid, so it can be neither: import its holes anew",
+        ),
     ],
 )
 def test_what_may_be_of_several_holes_is_refused(tmp_path, holes, later, message):
@@ -276,3 +281,11 @@ def test_notes_of_a_later_table_are_of_what_is_new_in_it(tmp_path):
     told = "\n".join(third.notes)
     assert "1 hole has the id of a hole of another place: told apart by the place, such as S3/1" in told
     assert "1 hole without a patch was put into patches of radius 5 um" in told
+
+
+def test_an_id_of_thousands_of_slashes_has_few_names():
+    assert names_of("A/S1/h") == ("A/S1/h", "S1/h", "h")
+    many = names_of("a/" * 40_000 + "h")
+    assert len(many) == MOST_PARTS + 1
+    assert many[0] == "a/" * 40_000 + "h"
+    assert many[-2:] == ("a/h", "h")

@@ -19,6 +19,8 @@ from cryoscout.core.errors import InputError
 LARGEST_RADIUS_UM = 1e6
 PATCH_RADIUS_UM = 5.0
 """Assumed reach of image shift without a stage move, where neither files nor the user say more."""
+SAME_PLACE_UM = 1.0
+"""Holes of one name that are nearer than this are the same; neighbouring ones are 1.5 um apart and more."""
 _FARTHEST_UM = 1e9
 _CENTRES_TRIED = 64
 """Candidates for each centre; more make rounder clusters, but no fewer of them on a lattice of holes."""

@@ -28,12 +28,13 @@ from cryoscout.core.names import name_of_source
 from cryoscout.formats.records import EXPOSURE_COLUMNS, SourceRecords
 from cryoscout.formats.registry import BY_NAME, FORMATS
 from cryoscout.formats.serialem.patterns_unsaid import notes_on_patterns_unsaid
-from cryoscout.intake import own_places
 from cryoscout.intake.assemble_ctf import with_results
 from cryoscout.intake.assemble_fields import vendor_fields
 from cryoscout.intake.assemble_names import joined_by_name, movie_folders
 from cryoscout.intake.assemble_places import Places, places_of_sources
 from cryoscout.intake.assemble_shots import Shots, as_shots, with_shots_again
+from cryoscout.intake.known_own_places import FORMAT, NAMED_GRIDS
+from cryoscout.intake.own_places import names_grids, own_places_told_apart
 from cryoscout.intake.told_apart import grids_told_apart
 from cryoscout.session.joins import NAMES_SHOWN, JoinReport
 from cryoscout.session.live_exposures import renamed
@@ -75,8 +76,8 @@ def assemble(
     """
     sources, is_new_grid = grids_told_apart(sources, stored)
     chosen, tables = _choose_places(sources, stored)
-    if chosen and chosen[0].format == own_places.FORMAT:
-        told = own_places.own_places_told_apart(chosen, stored)
+    if chosen and chosen[0].format == FORMAT:
+        told = own_places_told_apart(chosen, stored)
         of = {id(before): now for before, now in zip(chosen, told, strict=True)}
         chosen, sources = told, [of.get(id(source), source) for source in sources]
     places = places_of_sources(chosen, stored, cluster_radius_um)
@@ -274,7 +275,7 @@ def _provenance(
     for source in sources:
         says_places = any(source is each for each in chosen)
         filled = [
-            (*own_places.NAMED_GRIDS, says_places and own_places.names_grids(source, new_grids)),
+            (*NAMED_GRIDS, says_places and names_grids(source, new_grids)),
             ("squares", "x_um, y_um", len(source.squares) and not len(source.holes)),
             ("holes", "x_um, y_um, x_px, y_px", len(source.holes) and says_places),
             ("holes", "chosen", says_places and source.holes["chosen"].notna().any()),

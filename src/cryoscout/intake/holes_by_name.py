@@ -13,6 +13,10 @@ from typing import Self
 from cryoscout.formats.own.scores import SaidPlace
 from cryoscout.session.model import Session
 
+MOST_PARTS = 16
+"""Of what is left of an id: grid, square, patch and hole with slashes of their own have fewer. A cell of thousands of
+slashes must not become as many texts of its length."""
+
 
 class HolesByName:
     """The holes of a session, or of tables that are being read."""
@@ -78,8 +82,9 @@ def may_be(item_id: str, said: str) -> bool:
     return not item_id or not said or said in names_of(item_id)
 
 
-@lru_cache(maxsize=100_000)
+@lru_cache(maxsize=10_000)
 def names_of(item_id: str) -> tuple[str, ...]:
-    """An id, and what is left of it without the parents before it."""
+    """An id, and what is left of it without the parents before it, of at most MOST_PARTS parts."""
     parts = item_id.split("/")
-    return tuple("/".join(parts[first:]) for first in range(len(parts)))
+    firsts = (0, *range(max(1, len(parts) - MOST_PARTS), len(parts)))
+    return tuple("/".join(parts[first:]) for first in firsts)

@@ -17,25 +17,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import pandas as pd
 
 from cryoscout.core.errors import DataError
+from cryoscout.formats.clusters import SAME_PLACE_UM
 from cryoscout.formats.ctf.names import exposure_name, folder_of
 from cryoscout.formats.own.scores import SaidPlace
 from cryoscout.formats.own.table import TOLD_APART, told_apart_note
 from cryoscout.formats.records import SourceRecords
-from cryoscout.intake.holes_by_name import HolesByName, may_be, names_of
+from cryoscout.intake.holes_by_name import may_be, names_of
+from cryoscout.intake.known_own_places import FORMAT, KnownOwnPlaces, text_of
 from cryoscout.session.live_exposures import shot_of_live_id
 from cryoscout.session.model import Session
-
-FORMAT = "generic"
-SAME_PLACE_UM = 1.0
-"""Holes of one name that are nearer than this are the same; neighbouring ones are 1.5 um apart and more."""
-NAMED_GRIDS = ("grids", "grid_id")
-"""Table and field of the provenance of a table that names its grids: else they are called as its file is."""
 
 
 def own_places_told_apart(sources: Sequence[SourceRecords], stored: Session | None) -> list[SourceRecords]:
@@ -44,7 +40,7 @@ def own_places_told_apart(sources: Sequence[SourceRecords], stored: Session | No
     sources : of a session of own tables     stored : the session that they extend
     Raises DataError (file, line) where a line may be of several holes, two lines are of one, and as above.
     """
-    known = _Known() if stored is None else _Known.of_session(stored)
+    known = KnownOwnPlaces() if stored is None else KnownOwnPlaces.of_session(stored)
     told: list[SourceRecords] = []
     for source in sources:
         if stored is None and not told:
@@ -59,103 +55,6 @@ def names_grids(source: SourceRecords, grids: Collection[str]) -> bool:
     """Whether a site's own table names some of these grids itself."""
     tables = (source.squares, source.holes, source.exposures) if source.format == FORMAT else ()
     return any(table["grid_id"].isin(list(grids)).any() for table in tables)
-
-
-@dataclass
-class _Known:
-    """What earlier tables and the session say."""
-
-    holes: HolesByName = field(default_factory=HolesByName)
-    position_um: list[tuple[float, float]] = field(default_factory=list)
-    squares: dict[str, str] = field(default_factory=dict)
-    """Square -> grid, "" where no file named it."""
-    hole_of: dict[str, str] = field(default_factory=dict)
-    """Exposure -> hole; itself where tables have no holes."""
-    exposures_of: dict[str, list[str]] = field(default_factory=dict)
-    place_of: dict[str, SaidPlace] = field(default_factory=dict)
-    """Exposure -> grid and square, "" where no file named them."""
-    told_by: dict[str, set[str]] = field(default_factory=dict)
-    """File -> stored exposures that it gave a result."""
-    is_stored: bool = False
-
-    @classmethod
-    def of_session(cls, session: Session) -> _Known:
-        """What a session says; squares and grids that were made up are places that no file named."""
-        known = cls(is_stored=True)
-        all_holes = HolesByName.of_session(session)
-        has_named = (session.provenance["table"] == NAMED_GRIDS[0]) & (
-            session.provenance["field"] == NAMED_GRIDS[1]
-        )
-        made_up: set[str] = set()
-        if not has_named.any() and len(session.grids) == 1:
-            files = session.provenance.loc[session.provenance["reader"] == FORMAT, "file"]
-            made_up = {str(name).rpartition(".")[0] or str(name) for name in files} | {session.name, "grid"}
-        for square, grid in zip(session.squares["square_id"], session.squares["grid_id"], strict=True):
-            if square != f"{grid}_square":
-                known.squares[square] = "" if grid in made_up else grid
-        rows = zip(all_holes.ids, all_holes.patches, all_holes.squares, all_holes.grids, strict=True)
-        for hole_id, patch, square, grid in rows:
-            clustered = patch.startswith(
-                tuple(f"{square}_{each}" for each in ("square", "cluster_", "unplaced"))
-            )
-            known.holes.add(
-                hole_id,
-                "" if clustered else patch,
-                "" if square == f"{grid}_square" else square,
-                "" if grid in made_up else grid,
-            )
-        for file, exposure_id in zip(
-            session.ctf_runs["source"], session.ctf_runs["exposure_id"], strict=True
-        ):
-            known.told_by.setdefault(file, set()).add(exposure_id)
-        known.position_um += zip(session.holes["x_um"], session.holes["y_um"], strict=True)
-        for exposure_id, hole_id in zip(
-            session.exposures["exposure_id"], session.exposures["hole_id"], strict=True
-        ):
-            row = known.holes.row_of[hole_id]
-            known.take_exposure(
-                exposure_id, hole_id, SaidPlace(known.holes.grids[row], known.holes.squares[row])
-            )
-        return known
-
-    def add(self, source: SourceRecords) -> None:
-        """What a table says, under the ids that it has by now."""
-        for square, grid in zip(source.squares["square_id"], source.squares["grid_id"], strict=True):
-            self.squares[square] = self.squares.get(square) or _text(grid)
-        columns = ["hole_id", "patch_id", "square_id", "grid_id", "x_um", "y_um"]
-        for hole_id, patch, square, grid, x_um, y_um in source.holes[columns].itertuples(
-            index=False, name=None
-        ):
-            row = self.holes.row_of.get(hole_id)
-            if row is None:
-                self.holes.add(hole_id, _text(patch), _text(square), _text(grid))
-                self.position_um.append((float(x_um), float(y_um)))
-                continue
-            for ids, said in (
-                (self.holes.patches, patch),
-                (self.holes.squares, square),
-                (self.holes.grids, grid),
-            ):
-                ids[row] = ids[row] or _text(said)
-            if math.isnan(self.position_um[row][0]):
-                self.position_um[row] = float(x_um), float(y_um)
-        columns = ["exposure_id", "hole_id", "square_id", "grid_id"]
-        for exposure_id, hole_id, square, grid in source.exposures[columns].itertuples(
-            index=False, name=None
-        ):
-            self.take_exposure(
-                exposure_id, _text(hole_id) or exposure_id, SaidPlace(_text(grid), _text(square))
-            )
-
-    def take_exposure(self, exposure_id: str, hole_id: str, place: SaidPlace) -> None:
-        """An exposure, unless it is known."""
-        if exposure_id not in self.hole_of:
-            self.hole_of[exposure_id] = hole_id
-            self.place_of[exposure_id] = place
-            self.exposures_of.setdefault(hole_id, []).append(exposure_id)
-
-    def apart_um(self, row: int, x_um: float, y_um: float) -> float:
-        return math.hypot(self.position_um[row][0] - x_um, self.position_um[row][1] - y_um)
 
 
 @dataclass(frozen=True)
@@ -178,13 +77,13 @@ class _Line:
 class _Told:
     """One table against what is known."""
 
-    def __init__(self, source: SourceRecords, known: _Known) -> None:
+    def __init__(self, source: SourceRecords, known: KnownOwnPlaces) -> None:
         self.source, self.known = source, known
         self._written: dict[str, dict[str, tuple[str, int]]] = {"square": {}, "hole": {}, "exposure": {}}
         for level, own_id, written, line in source.as_written.itertuples(index=False, name=None):
             self._written[level][own_id] = written, int(line)
         self._grid_of = {
-            square: _text(grid)
+            square: text_of(grid)
             for square, grid in zip(source.squares["square_id"], source.squares["grid_id"], strict=True)
         }
         self._lines = list(self._lines_of_holes())
@@ -221,8 +120,8 @@ class _Told:
             index=False, name=None
         ):
             name, number = self._written["hole"].get(own_id, (own_id, 0))
-            where = SaidPlace(_text(grid), self._called("square", _text(square)), _text(patch))
-            yield _Line(own_id, name, _text(square), where, float(x_um), float(y_um), number)
+            where = SaidPlace(text_of(grid), self._called("square", text_of(square)), text_of(patch))
+            yield _Line(own_id, name, text_of(square), where, float(x_um), float(y_um), number)
 
     def _called(self, level: str, own_id: str) -> str:
         return self._written[level].get(own_id, (own_id, 0))[0]
@@ -278,11 +177,18 @@ class _Told:
     def _take(self, line: _Line, row: int) -> None:
         before = self._line_of_row.setdefault(row, line)
         if before is not line:
+            names_none = not self.known.holes.grids[row] and before.where.grid != line.where.grid
+            remedy = (
+                "the session names no grid, so it can be neither: import its holes anew into a new place with -o, with "
+                "a column grid"
+                if names_none
+                else "keep one line of it; where they are two holes, import one table of all squares and grids into a "
+                "new place with -o"
+            )
             raise DataError(
                 f"{self._at(line)}: a hole must be of one place and name. Got {_in_words(before)} (line "
                 f"{before.number}) and {_in_words(line)}, which are both {_known_in_words(self.known, row)} instead. "
-                "Remedy: keep one line of it; where they are two holes, import one table of all squares and grids into "
-                "a new place with -o."
+                f"Remedy: {remedy}."
             )
         self._row[line.own_id] = row
 
@@ -374,16 +280,16 @@ class _Told:
         told: dict[str, str] = {}
         taken: dict[str, str] = {}
         rows = zip(self.source.exposures["exposure_id"], self.source.exposures["hole_id"], strict=True)
-        own_ids = {(holes.get(_text(hole), ""), own_id) for own_id, hole in rows}
+        own_ids = {(holes.get(text_of(hole), ""), own_id) for own_id, hole in rows}
         columns = ["exposure_id", "hole_id", "square_id", "grid_id"]
         for own_id, hole, square, grid in self.source.exposures[columns].itertuples(index=False, name=None):
-            hole_id = holes.get(_text(hole), "")
+            hole_id = holes.get(text_of(hole), "")
             if own_id not in self._written["exposure"]:
-                name = self._exposure_of_hole(hole_id, _text(hole)) if hole_id else own_id
+                name = self._exposure_of_hole(hole_id, text_of(hole)) if hole_id else own_id
             else:
-                where = SaidPlace(_text(grid), self._called("square", _text(square)))
+                where = SaidPlace(text_of(grid), self._called("square", text_of(square)))
                 name = self._image(own_id, hole_id, where, own_ids)
-                if not hole_id and name not in self.known.hole_of and not squares.get(_text(square), "new"):
+                if not hole_id and name not in self.known.hole_of and not squares.get(text_of(square), "new"):
                     self._refuse_square(
                         _Line(
                             own_id,
@@ -485,9 +391,9 @@ class _Told:
             return before if known.is_stored else before or grid
 
         hole_rows = list(zip(source.holes["hole_id"], source.holes["square_id"], strict=True))
-        hole_squares = [square_of(hole, _text(square)) for hole, square in hole_rows]
+        hole_squares = [square_of(hole, text_of(square)) for hole, square in hole_rows]
         shot_rows = zip(source.exposures["hole_id"], source.exposures["square_id"], strict=True)
-        shot_squares = [square_of(_text(hole), _text(square)) for hole, square in shot_rows]
+        shot_squares = [square_of(text_of(hole), text_of(square)) for hole, square in shot_rows]
         kept = [bool(squares[square]) for square in self._grid_of]
         own_squares = source.squares[pd.Series(kept, index=source.squares.index, dtype=bool)]
         square_ids = [squares[square] for square in own_squares["square_id"]]
@@ -507,7 +413,7 @@ class _Told:
             ),
             exposures=source.exposures.assign(
                 exposure_id=_column(exposures[each] for each in source.exposures["exposure_id"]),
-                hole_id=_column(holes.get(_text(each), "") for each in source.exposures["hole_id"]),
+                hole_id=_column(holes.get(text_of(each), "") for each in source.exposures["hole_id"]),
                 square_id=_column(shot_squares),
                 grid_id=_column(map(grid_of, shot_squares, source.exposures["grid_id"])),
             ),
@@ -587,7 +493,7 @@ def _in_words(line: _Line) -> str:
     return f"hole {line.name!r}" + (f" of {', '.join(said)}" if said else "")
 
 
-def _known_in_words(known: _Known, row: int) -> str:
+def _known_in_words(known: KnownOwnPlaces, row: int) -> str:
     holes = known.holes
     said = [
         f"{level} {text}"
@@ -599,10 +505,6 @@ def _known_in_words(known: _Known, row: int) -> str:
         if text
     ]
     return f"hole {holes.ids[row]!r}" + (f" ({', '.join(said)})" if said else "")
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
 
 
 def _column(values: Iterable[str]) -> pd.Index[str]:

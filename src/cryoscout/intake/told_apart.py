@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from cryoscout.core.counting import counted
+from cryoscout.formats.clusters import SAME_PLACE_UM
 from cryoscout.formats.records import SourceRecords
 from cryoscout.formats.serialem.exposures import WhenAndWhere, note_on_images_elsewhere, own_name
 from cryoscout.formats.serialem.patterns import item_of_hole
@@ -31,8 +32,6 @@ FORMAT = "serialem"
 FIRST_OF_SERIALEM = 100_000
 """Ids that SerialEM makes itself are random and not below this; made items have smaller ones."""
 _LONGEST_ID = 18
-SAME_PLACE_UM = 1.0
-"""An item that was made anew at the same place; neighbouring holes are 1.5 um apart and more."""
 MOVED_UM = 5.0
 """So far an operator moves an item that is to stay the same one."""
 

@@ -90,7 +90,9 @@ def test_the_holes_of_a_pattern_to_come_stand_at_their_item_and_are_chosen_with_
     assert set(first["x_um"]) == {18.0}
     assert holes["chosen"].tolist() == [True] * 8 + [False] * 9 + [True]
     assert any(
-        note.startswith("2 items to come are patterns of several holes (HoleArray), 17 in all")
+        note.startswith(
+            "2 items to come are of several holes (HoleArray), 17 in all: one of them has the item's name"
+        )
         for note in source.notes
     )
 

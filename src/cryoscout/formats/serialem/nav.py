@@ -30,7 +30,7 @@ from cryoscout.formats.serialem.autodoc import (
 )
 from cryoscout.formats.serialem.autodoc_xml import looks_like_xml, parse_autodoc_xml
 from cryoscout.formats.serialem.nav_fields import COORDS_IN, NAV_FIELDS, NEEDED, NEEDED_OF_MAPS, NavField
-from cryoscout.formats.serialem.patterns import pattern_of
+from cryoscout.formats.serialem.patterns import WHOLE_NUMBER, pattern_of
 from cryoscout.formats.text.findings import Deviation, Findings
 
 ITEM = "Item"
@@ -253,7 +253,6 @@ def _pattern(numbers: dict[str, tuple[float, ...]]) -> tuple[str, ...] | None:
     return pattern_of(array, skipped)
 
 
-_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
 
 
@@ -322,7 +321,7 @@ def _values(section: Section, key: str, described: NavField, findings: Findings)
 
 def _number(word: str, whole: bool) -> float | None:
     if whole:
-        return int(word) if _WHOLE.fullmatch(word) else None
+        return int(word) if WHOLE_NUMBER.fullmatch(word) else None
     if not _NUMBER.fullmatch(word) or len(word) > 400:
         return None
     value = float(word)

@@ -21,7 +21,7 @@ MOST_HOLES = 1_000
 """Of one pattern: image shift reaches some hundred."""
 _HEXAGONAL = -1
 _CROSS = (-3, -3)
-_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
 _OF_PATTERN = re.compile(r"(.+)@(?:X[+-][0-9]+Y[+-][0-9]+|R[0-9]+H[0-9]+|[0-9]+)")
 
 
@@ -71,7 +71,7 @@ def pattern_of(array: Sequence[int], skipped: Sequence[int]) -> tuple[str, ...] 
 
 def _whole_numbers(text: str) -> list[int]:
     """The numbers of a text, none where it holds anything else."""
-    found = [_WHOLE.fullmatch(word) for word in text.split()]
+    found = [WHOLE_NUMBER.fullmatch(word) for word in text.split()]
     return [int(word[0]) for word in found if word] if all(found) else []
 
 

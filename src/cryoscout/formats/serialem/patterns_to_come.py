@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from cryoscout.core.counting import counted
+from cryoscout.core.counting import agreed, counted
 from cryoscout.formats.serialem.exposures import PlacedExposure
 from cryoscout.formats.serialem.patterns import is_as_told
 from cryoscout.formats.serialem.places import Hole
@@ -55,6 +55,6 @@ def _note_on_whole(found: Mapping[str, Sequence[str]], imaged: Mapping[str, obje
         return []
     count = sum(map(len, left.values())) + len(left)
     return [
-        f"{len(left)} items to come are patterns of several holes (HoleArray), {count} in all: the hole "
-        "in the middle has the item's name, the others are ITEM@HOLE, and a plan takes a pattern as a whole"
+        f"{counted(len(left), 'items')} to come {agreed(len(left), 'are')} of several holes (HoleArray), {count} in "
+        "all: one of them has the item's name, the others are ITEM@HOLE, and a plan takes a pattern as a whole"
     ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cryoscout.report.statistics import Interval
 from cryoscout.study.coupling.ssl2rl import (
@@ -14,6 +15,7 @@ from cryoscout.study.coupling.ssl2rl import (
     BELIEF_UNTOLD,
     BEYOND,
     DEVELOPMENT_SEEDS,
+    LEARNED_VALUES,
     NO_COST,
     OF_FIXMATCH,
     PLANNER_SEEDS,
@@ -38,6 +40,7 @@ from cryoscout.study.coupling.ssl2rl_cases import (
     Case,
 )
 from cryoscout.study.engine.runner import Json
+from cryoscout.study.engine.tables import MISSING
 
 UNLABELLED_ACCURACY = "unlabelled:accuracy"
 
@@ -123,6 +126,8 @@ class LabelsRight:
 
     case: Case
     right: list[float]
+    network: NDArray[np.float64]
+    """Per cent of the same holes that the pretrained network, from which the loop began, is right on."""
 
 
 def labels_of_teachers(found: Found) -> list[LabelsRight]:
@@ -130,7 +135,10 @@ def labels_of_teachers(found: Found) -> list[LabelsRight]:
     cases = [
         case
         for share in SHARES
-        for case in (*columns(share), *((BELIEF_UNTOLD, *BEYOND) if share == TEN_PER_CENT else ()))
+        for case in (
+            *columns(share),
+            *((BELIEF_UNTOLD, *BEYOND, LEARNED_VALUES, *WITH_SQUARE) if share == TEN_PER_CENT else ()),
+        )
         if case.method not in ONE_TRAINING
     ]
     return [
@@ -142,9 +150,16 @@ def labels_of_teachers(found: Found) -> list[LabelsRight]:
                 for report in found.reports(case, seed)
                 if report["number"] == 1 and report["guesses_right"] is not None
             ],
+            100.0 * found.values(like(case, FIXMATCH), UNLABELLED_ACCURACY, among=found.seeds(case)),
         )
         for case in cases
     ]
+
+
+def like(case: Case, method: str) -> Case:
+    """Another method with the same share of the labels and the same augmentation."""
+    variant = case.variant if case.augmentation else ""
+    return Case(method, case.labels, "", variant, augmentation=case.augmentation)
 
 
 def augmentations(found: Found) -> list[Difference]:
@@ -200,6 +215,7 @@ def as_json(found: Found) -> dict[str, Any]:
             {
                 **_named(each.case),
                 "mean": round(float(np.mean(each.right)), 3) if each.right else None,
+                "network_mean": round(float(np.mean(each.network)), 3) if len(each.network) else None,
                 "seeds": len(each.right),
             }
             for each in labels_of_teachers(found)
@@ -216,7 +232,7 @@ def verdict(difference: Difference) -> str:
     if least is None:
         return ""
     if interval is None:
-        return "missing"
+        return MISSING
     if difference.pairs < PLANNER_SEEDS:
         return f"open: {difference.pairs} of {PLANNER_SEEDS} seeds"
     if interval.low <= 0.0:

@@ -67,6 +67,7 @@ from cryoscout.study.coupling.ssl2rl_comparisons import (
     augmentations,
     comparisons,
     labels_of_teachers,
+    like,
     sensitivities,
     verdict,
     with_square,
@@ -121,13 +122,14 @@ def text_of(found: Found, profile: Profile) -> str:
             "interval over seeds; accuracy in points, rewards in per cent of the second's mean.",
             _compared(found),
             "## The route's rule: labels, controls, ablations",
-            "How right the labels are that each teacher gave to the unlabelled training holes, before any fine-tuning, "
-            "and what the classifier is right on after it. `ranks`: the place in the routes, made a probability by the "
-            "held-out labels, in the place of the cut at N_C; by `adaptive` in windows of 120, 240 and 480 minutes; "
-            "`values`: what a visit is worth to a double DQN, likewise; on the belief: the policy is told what the "
-            "belief says of holes without a label, not what the classifier says. The match of the paper's rule is "
-            "iterative FixMatch, which has its rounds, hard labels, lambda and choice of weights, with labels of its "
-            "own; `own` is that of the soft teachers, which have one round and no lambda.",
+            "How right the labels are that each teacher gave to the unlabelled training holes, before any "
+            "fine-tuning, and the pretrained network on the same holes; and what the classifier is right on after"
+            " it. `ranks`: the place in the routes, made a probability by the held-out labels, in the place of "
+            "the cut at N_C; by `adaptive` in windows of 120, 240 and 480 minutes; `values`: what a visit is "
+            "worth to a double DQN, likewise; on the belief: the policy is told what the belief says of holes "
+            "without a label, not what the classifier says. The match of the paper's rule is iterative FixMatch, "
+            "which has its rounds, hard labels, lambda and choice of weights, with labels of its own; `own` is "
+            "that of the soft teachers, which have one round and no lambda.",
             _labels_table(found),
             "The paper's ablations at 10 % of the labels:",
             _ablations(found),
@@ -312,11 +314,12 @@ def _labels_table(found: Found) -> str:
         case = each.case
         by = f", `{case.driver}`" if case.driver else ""
         variant = f", {case.variant}" if case.variant else ""
-        against = [Case(method, case.labels) for method in (FIXMATCH, OWN, ITERATIVE)]
+        against = [like(case, method) for method in (FIXMATCH, OWN, ITERATIVE)]
         lines.append(
             [
                 f"{case.labels:.0%}, `{case.method}`{by}{variant}",
                 over_seeds(np.array(each.right), 2),
+                over_seeds(each.network, 2),
                 over_seeds(100.0 * found.values(case, "accuracy"), 2),
                 *(
                     "" if case == other else _in_words(found.difference(case, other, "accuracy"))
@@ -325,7 +328,8 @@ def _labels_table(found: Found) -> str:
             ]
         )
     header = [
-        "", "labels of round 1 right (%)", "classifier (%)", "− FixMatch", "− `own`", "− iterative FixMatch",
+        "", "labels of round 1 right (%)", "the network before (%)", "classifier (%)", "− FixMatch", "− `own`",
+        "− iterative FixMatch",
     ]  # fmt: skip
     return markdown_table(header, lines)
 
