@@ -14,6 +14,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -99,6 +100,8 @@ def engine_of(database: Path | str) -> sa.Engine:
             "Remedy: for example postgresql://USER@HOST/DATABASE."
         ) from None
     if engine.dialect.name == "sqlite":
+        shared, statements = _sqlite()
+        engine = sa.Engine(engine.pool, shared, url, execution_options={"compiled_cache": statements})
         _prepare_sqlite(engine)
     elif engine.dialect.name != "postgresql":
         raise StoreError(
@@ -220,6 +223,14 @@ def _cannot_be_read(location: str, what: str) -> StoreError:
         f"instead ({what}). "
         "Remedy: restore it from a copy, or import its files anew to another place with -o."
     )
+
+
+@cache
+def _sqlite() -> tuple[sa.Dialect, dict[Any, Any]]:
+    """What all SQLite files share: to put a statement into words takes longer than to read a small table with it."""
+    engine = sa.create_engine("sqlite://", poolclass=NullPool)
+    engine.connect().close()
+    return engine.dialect, {}
 
 
 def _prepare_sqlite(engine: sa.Engine) -> None:

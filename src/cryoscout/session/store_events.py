@@ -41,7 +41,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 from cryoscout.core.errors import InputError
 from cryoscout.session.live_exposures import live_exposure_id, shot_of_live_id
 from cryoscout.session.store_layout import FILES, PREDICTION_KEY, SESSION_ROW, SESSION_TABLES
-from cryoscout.session.tables import TABLES, empty_table, may_be_missing, missing_column, typed_table
+from cryoscout.session.tables import (
+    TABLES,
+    array_of,
+    empty_table,
+    may_be_missing,
+    missing_values,
+    typed_table,
+)
 
 ROWS_PER_EVENT = 5000
 _IDS_PER_STATEMENT = 500
@@ -92,24 +99,20 @@ def frame_of_columns(table: str, columns: Columns) -> pd.DataFrame:
     n_rows = len(columns[next(iter(TABLES[table]))])
     if not n_rows:
         return empty_table(table)
-    frame = {}
+    # Arrays, not Series: of Series pandas compares every index first, which takes longer than a small table.
+    frame: dict[str, Any] = {}
     for column, kind in TABLES[table].items():
         if column not in columns and may_be_missing(kind):
-            frame[column] = missing_column(kind, n_rows)
+            frame[column] = missing_values(kind, n_rows)
             continue
         values = columns[column]
         if kind == "time":
-            frame[column] = pd.Series(
-                np.array(["NaT" if value is None else value for value in values], dtype="datetime64[ns]")
-            )
-        elif kind == "nullable_int":
-            frame[column] = pd.Series(pd.array(values, dtype="Int64"))
-        elif kind == "nullable_bool":
-            frame[column] = pd.Series(pd.array(values, dtype="boolean"))
-        elif kind == "float":
-            frame[column] = pd.Series(np.array(values, dtype=np.float64))
+            times = ["NaT" if value is None else value for value in values]
+            frame[column] = np.array(times, dtype="datetime64[ns]")
+        elif kind in ("int", "bool"):
+            frame[column] = np.asarray(values)
         else:
-            frame[column] = pd.Series(values)
+            frame[column] = array_of(kind, values)
     return typed_table(table, pd.DataFrame(frame))
 
 

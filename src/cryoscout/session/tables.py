@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Literal
 
@@ -143,7 +144,23 @@ def may_be_missing(kind: ColumnKind) -> bool:
 
 def missing_column(kind: ColumnKind, n_rows: int) -> pd.Series[Any]:
     """A column of a kind whose values may be missing, with none."""
-    return pd.Series(None, index=range(n_rows), dtype=pd.api.types.pandas_dtype(_DTYPES[kind]))
+    return pd.Series(missing_values(kind, n_rows))
+
+
+def missing_values(kind: ColumnKind, n_rows: int) -> Any:
+    """The array of `missing_column`."""
+    return _one_missing(kind).repeat(n_rows)
+
+
+@cache
+def _one_missing(kind: ColumnKind) -> Any:
+    return array_of(kind, [None])
+
+
+def array_of(kind: ColumnKind, values: Sequence[Any]) -> Any:
+    """The array of a column, None where a value is missing."""
+    dtype = _dtype_of(kind)
+    return np.array(values, dtype=dtype) if isinstance(dtype, np.dtype) else pd.array(values, dtype=dtype)
 
 
 def empty_table(table: str) -> pd.DataFrame:
@@ -213,8 +230,13 @@ def is_filled(before: pd.Series[Any], after: pd.Series[Any]) -> NDArray[np.bool_
 
 
 @cache
+def _dtype_of(kind: ColumnKind) -> Any:
+    return pd.api.types.pandas_dtype(_DTYPES[kind])
+
+
+@cache
 def _dtypes_of(table: str) -> list[Any]:
-    return [pd.api.types.pandas_dtype(_DTYPES[kind]) for kind in TABLES[table].values()]
+    return [_dtype_of(kind) for kind in TABLES[table].values()]
 
 
 def _is_typed(table: str, frame: pd.DataFrame) -> bool:
@@ -239,7 +261,7 @@ def _typed_column(table: str, column: str, kind: ColumnKind, frame: pd.DataFrame
             "Remedy: convert them to the time zone of the microscope and drop it."
         )
     try:
-        typed: pd.Series[Any] = values.astype(pd.api.types.pandas_dtype(_DTYPES[kind]))
+        typed: pd.Series[Any] = values.astype(_dtype_of(kind))
     except (TypeError, ValueError) as error:
         raise DataError(f"{table}.{column} must be of type {_DTYPES[kind]}. Got {error} instead.") from None
     return typed
