@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -102,6 +103,12 @@ def build_app(called: str | None) -> typer.Typer:
     return app
 
 
+@cache
+def _command(called: str | None) -> Any:
+    """`build_app` as typer runs it: made once by a program that calls `main` again and again."""
+    return get_command(build_app(called))
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code: 0 done, 1 deviations, 2 bad input, 130 interrupted, 143
     terminated.
@@ -113,7 +120,7 @@ def main(arguments: Sequence[str]) -> int:
         if called is not None and called not in COMMANDS:
             raise UnknownNameError("The command", called, COMMANDS)
         with interruptions_as_such():
-            get_command(build_app(called)).main(args=list(arguments), prog_name="cryoscout")
+            _command(called).main(args=list(arguments), prog_name="cryoscout")
     except SystemExit as leaving:
         # typer and rich have quietened a reader that went away; they leave with 1.
         code = leaving.code if isinstance(leaving.code, int) else EXIT_BAD_INPUT

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import zlib
 from dataclasses import replace
+from functools import cache
 from importlib import resources
 from typing import Literal
 
@@ -18,7 +19,7 @@ import pandas as pd
 from cryoscout.core.errors import StoreError, UnknownNameError
 from cryoscout.core.units import FAILED_FIT_ANGSTROM, GOOD_THRESHOLD_ANGSTROM
 from cryoscout.session.model import Session, SessionInfo, session_from_holes
-from cryoscout.session.tables import typed_table
+from cryoscout.session.tables import TABLES, typed_table
 
 Split = Literal["train", "val", "all"]
 
@@ -73,6 +74,13 @@ def load_builtin(name: str, split: Split = "val") -> Session:
         raise UnknownNameError("The built-in session", name, BUILTIN_SESSIONS)
     if split not in SPLITS:
         raise UnknownNameError("The split", split, SPLITS)
+    session = _loaded(name, split)
+    # Tables of its own: what a caller writes into them is in no session that is loaded later.
+    return replace(session, **{table: getattr(session, table).copy() for table in TABLES})
+
+
+@cache
+def _loaded(name: str, split: Split) -> Session:
     rows = _read_table(Y1_TABLE)
     if name == "y1-2022":
         later = _read_table(Y1_2022_TABLE)

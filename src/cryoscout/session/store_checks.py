@@ -10,6 +10,7 @@ from __future__ import annotations
 import marshal
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -75,33 +76,55 @@ def sum_all_rows(connection: sa.Connection) -> None:
     renew_sums(connection)
 
 
-def refuse_changed_rows(connection: sa.Connection, table: str, values: Values, location: str) -> None:
+@dataclass(frozen=True)
+class RowSums:
+    """The checksums of a store's rows as they were written."""
+
+    of_blocks: Mapping[tuple[str, int], int]  # table, block -> checksum
+    unsettled: frozenset[tuple[str, int]]  # touched since
+
+
+def stored_sums(connection: sa.Connection) -> RowSums | None:
+    """The checksums of all tables; None where the database checks its own pages."""
+    if connection.dialect.name != "sqlite":
+        return None
+    said = connection.execute(sa.select(ROW_SUMS.c.table_name, ROW_SUMS.c.block, ROW_SUMS.c.crc)).all()
+    touched = connection.execute(sa.select(TOUCHED.c.table_name, TOUCHED.c.block)).all()
+    return RowSums(
+        {(table, block): crc for table, block, crc in said},
+        frozenset((table, block) for table, block in touched),
+    )
+
+
+def refuse_changed_rows(sums: RowSums | None, table: str, values: Values, location: str) -> None:
     """Raise StoreError where the rows of a table are not those that were written.
 
     values : column -> value of every row, in the order of `row_number`, which is among them; columns without any value
         may be left out
     """
-    if connection.dialect.name != "sqlite":
+    if sums is None:
         return
-    of_table = sa.select(ROW_SUMS.c.block, ROW_SUMS.c.crc).where(ROW_SUMS.c.table_name == table)
-    said = {row.block: row.crc for row in connection.execute(of_table).all()}
-    unsettled = {row.block for row in connection.execute(sa.select(TOUCHED)).all() if row.table_name == table}
     numbers = np.asarray(values["row_number"], dtype=np.int64)
     blocks, first = np.unique(numbers // BLOCK, return_index=True)
     last = [*first[1:].tolist(), len(numbers)][: len(first)]
     found = {
-        block: _sum_of({name: column[begin:end] for name, column in values.items()})
+        (table, block): _sum_of({name: column[begin:end] for name, column in values.items()})
         for block, begin, end in zip(blocks.tolist(), first.tolist(), last, strict=True)
-        if block not in unsettled
+        if (table, block) not in sums.unsettled
     }
-    if found != {block: crc for block, crc in said.items() if block not in unsettled}:
+    said = {
+        place: crc
+        for place, crc in sums.of_blocks.items()
+        if place[0] == table and place not in sums.unsettled
+    }
+    if found != said:
         raise damaged(location, f"rows of its table {table}")
 
 
-def refuse_changed_table(connection: sa.Connection, table: str, location: str) -> None:
+def refuse_changed_table(connection: sa.Connection, sums: RowSums | None, table: str, location: str) -> None:
     """`refuse_changed_rows` of a small table, which is read for it."""
-    if connection.dialect.name == "sqlite":
-        refuse_changed_rows(connection, table, _values(connection, table, None), location)
+    if sums is not None:
+        refuse_changed_rows(sums, table, _values(connection, table, None), location)
 
 
 def damaged(location: str, what: str) -> StoreError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -15,15 +15,15 @@ from cryoscout.core.telling import Progress, no_progress
 from cryoscout.session import store_records
 from cryoscout.session.model import Session, SessionInfo
 from cryoscout.session.overrides import Overrides
-from cryoscout.session.store_checks import damaged, refuse_changed_rows, refuse_changed_table
+from cryoscout.session.store_checks import damaged, refuse_changed_rows, refuse_changed_table, stored_sums
 from cryoscout.session.store_database import location_in_words, readable
 from cryoscout.session.store_events import (
     brings_places,
     events_of_files,
     frame_of_columns,
-    names_with_values,
     pieces_of,
     read_rows,
+    rows_and_names,
 )
 from cryoscout.session.store_layout import (
     EVENTS,
@@ -139,10 +139,15 @@ def read_tables(connection: sa.Connection, location: str, progress: Progress = n
     if row is None:
         raise still_empty(location)
     with readable(location):
-        refuse_changed_table(connection, SESSION_ROW.name, location)
-        pieces = sum(pieces_of(connection, table) for table in SESSION_TABLES)
-        with progress("reading the session", pieces) as step:
-            tables = {table: _checked_table(connection, table, location, step) for table in SESSION_TABLES}
+        sums = stored_sums(connection)
+        refuse_changed_table(connection, sums, SESSION_ROW.name, location)
+        found = {table: rows_and_names(connection, table) for table in SESSION_TABLES}
+        with progress("reading the session", sum(pieces_of(rows) for rows, _ in found.values())) as step:
+            tables = {}
+            for table, (_, names) in found.items():
+                columns = read_rows(connection, table, ["row_number", *names], step)
+                refuse_changed_rows(sums, table, columns, location)
+                tables[table] = frame_of_columns(table, {name: columns[name] for name in names})
         info = SessionInfo.model_validate_json(row["info"])
         overrides = store_records.stored_overrides(connection)
         last = connection.execute(
@@ -151,14 +156,6 @@ def read_tables(connection: sa.Connection, location: str, progress: Progress = n
         if last is None:
             raise ValueError("a session without events")
     return StoredTables(row["name"], info, tables, overrides, EventMark(*last))
-
-
-def _checked_table(
-    connection: sa.Connection, table: str, location: str, step: Callable[[], None]
-) -> pd.DataFrame:
-    columns = read_rows(connection, table, ["row_number", *names_with_values(connection, table)], step)
-    refuse_changed_rows(connection, table, columns, location)
-    return frame_of_columns(table, {name: values for name, values in columns.items() if name != "row_number"})
 
 
 def events_after(connection: sa.Connection, location: str, after: int, kind: str | None) -> list[Event]:

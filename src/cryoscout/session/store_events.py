@@ -169,7 +169,7 @@ def read_rows(
     step : called after each of `pieces_of` the table
     """
     layout = SESSION_TABLES[table]
-    names = names_with_values(connection, table) if names is None else names
+    names = rows_and_names(connection, table)[1] if names is None else names
     columns: Columns = {name: [] for name in names}
     rows = connection.execute(sa.select(*(layout.c[name] for name in names)).order_by(layout.c.row_number))
     # Rows in small pieces are gone before the garbage collector counts them: half the time of all at once.
@@ -180,21 +180,19 @@ def read_rows(
     return columns
 
 
-def pieces_of(connection: sa.Connection, table: str) -> int:
-    """In how many pieces the rows of a table are read."""
-    rows = connection.execute(sa.select(sa.func.count()).select_from(SESSION_TABLES[table])).scalar_one()
-    return -(-int(rows) // _ROWS_PER_PIECE)
+def pieces_of(rows: int) -> int:
+    """In how many pieces so many rows of a table are read."""
+    return -(-rows // _ROWS_PER_PIECE)
 
 
-def names_with_values(connection: sa.Connection, table: str) -> list[str]:
-    """The columns of a table that hold anything."""
+def rows_and_names(connection: sa.Connection, table: str) -> tuple[int, list[str]]:
+    """How many rows a table has, and which of its columns hold anything."""
     layout = SESSION_TABLES[table]
     nullable = [column for column, kind in TABLES[table].items() if may_be_missing(kind)]
-    if not nullable:
-        return list(TABLES[table])
-    counts = connection.execute(sa.select(*(sa.func.count(layout.c[name]) for name in nullable))).one()
+    counted = (sa.func.count(), *(sa.func.count(layout.c[name]) for name in nullable))
+    rows, *counts = connection.execute(sa.select(*counted).select_from(layout)).one()
     empty = {name for name, count in zip(nullable, counts, strict=True) if not count}
-    return [column for column in TABLES[table] if column not in empty]
+    return int(rows), [column for column in TABLES[table] if column not in empty]
 
 
 def clear_tables(connection: sa.Connection) -> None:
