@@ -29,6 +29,7 @@ from cryoscout.study.coupling.ssl2rl import (
 )
 from cryoscout.study.coupling.ssl2rl_cases import (
     BELIEF,
+    EXACT,
     FIXMATCH,
     ITERATIVE,
     JUDGES,
@@ -93,8 +94,8 @@ def _named(case: Case) -> Json:
 
 def comparisons(found: Found) -> list[Difference]:
     """What the study was made to say, the aims first."""
-    belief, own, supervised, fixmatch, iterative = (
-        Case(method, TEN_PER_CENT) for method in (BELIEF, OWN, SUPERVISED, FIXMATCH, ITERATIVE)
+    belief, own, exact, supervised, fixmatch, iterative = (
+        Case(method, TEN_PER_CENT) for method in (BELIEF, OWN, EXACT, SUPERVISED, FIXMATCH, ITERATIVE)
     )
     route = Case(ROUTE_480, TEN_PER_CENT, "index")
 
@@ -110,6 +111,8 @@ def comparisons(found: Found) -> list[Difference]:
             for judge in JUDGES
             for other, least in ((supervised, 6.0), (fixmatch, 10.0))
         ),
+        *(of(exact, other) for other in (fixmatch, supervised, own)),
+        *(of(exact, other, None, f"{judge} reward") for judge in JUDGES for other in (supervised, fixmatch)),
         of(route, fixmatch, 0.0),
         of(route, own),
         of(route, iterative),

@@ -119,7 +119,8 @@ def text_of(found: Found, profile: Profile) -> str:
             _teachers_table(found),
             "## Is it better?",
             f"Paired by seed (the same specimen, labels, first weights and batches): mean and {COVERAGE:.0%} bootstrap "
-            "interval over seeds; accuracy in points, rewards in per cent of the second's mean.",
+            "interval over seeds; accuracy in points, rewards in per cent of the second's mean. The rows of `exact` "
+            "say what there is to be gained: no teacher knows more of a hole.",
             _compared(found),
             "## The route's rule: labels, controls, ablations",
             "How right the labels are that each teacher gave to the unlabelled training holes, before any "
