@@ -137,6 +137,13 @@ def test_what_may_be_of_several_holes_is_refused(tmp_path, holes, later, message
     assert message in str(error.value)
 
 
+def test_where_grids_are_named_the_remedy_for_a_hole_of_none_is_not_that_the_session_names_none(tmp_path):
+    holes = written(tmp_path, "a.csv", "grid,square,hole\nA,T,1\n,S,2\n")
+    results = written(tmp_path, "b.csv", "grid,square,hole,ctf\nA,S,2,3\nB,S,2,4\n")
+    with pytest.raises(DataError, match="Remedy: keep one line of it; where they are two holes"):
+        assemble([holes, results])
+
+
 @settings(max_examples=share(60), deadline=None)
 @given(
     st.lists(st.tuples(*(st.sampled_from("12") for _ in range(3))), min_size=2, max_size=8, unique=True),

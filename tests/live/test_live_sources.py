@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from cryoscout.core.telling import SILENT
 from cryoscout.intake.follow import TakenOn
 from cryoscout.intake.read import ReadOptions
-from cryoscout.intake.take_in import Sources
+from cryoscout.intake.take_in import Sources, read_session, store_session
 from cryoscout.live import sources as sources_module
-from cryoscout.live.sources import Follower
+from cryoscout.live.serving import ServeRequest
+from cryoscout.live.sources import Follower, paths_to_follow
 from cryoscout.live.views import health_json, message_json
 
 
@@ -204,3 +206,18 @@ def test_the_folder_clock_runs_from_the_beginning(served, tmp_path):
     follower = follower_of(served, Path(tmp_path))
     follower._began_s -= 300.0
     assert follower.clock()["age_s"] >= 300.0
+
+
+def test_results_that_are_named_are_followed_beside_what_the_session_was_imported_from(tmp_path):
+    table, star = tmp_path / "holes.csv", tmp_path / "ctf.star"
+    table.write_text("grid,square,hole\ng,s,h1\n")
+    place = tmp_path / "a.session"
+    only = Sources([table], [], ReadOptions(), "tests")
+    store_session(read_session(only, SILENT), place, "tests", False, SILENT, None)
+
+    def followed(**named):
+        return paths_to_follow(ServeRequest((str(place),), **named), place)
+
+    assert followed() == [table]
+    assert followed(ctf=(star, table)) == [table, star]
+    assert followed(watch=(tmp_path / "new",), ctf=(star,)) == [tmp_path / "new", star]

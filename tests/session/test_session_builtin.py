@@ -91,9 +91,11 @@ def test_an_unknown_name_or_split_offers_the_nearest():
         load_builtin("y1", "vall")
 
 
-def test_what_a_caller_writes_into_a_sessions_tables_is_in_no_session_that_is_loaded_later():
+def test_what_a_caller_writes_into_a_session_is_in_no_session_that_is_loaded_later():
     first = load_builtin("y1")
     before = first.predictions["p_good"].to_numpy(copy=True)
     first.predictions.loc[:, "p_good"] = 0.5
+    first.info.refused_models.clear()
 
     assert np.array_equal(load_builtin("y1").predictions["p_good"].to_numpy(), before)
+    assert "regress50-2022" in load_builtin("y1").info.refused_models

@@ -12,6 +12,7 @@ import pytest
 from store_examples import assert_same
 
 from cryoscout.core.errors import StoreError
+from cryoscout.session.damage import damage_of
 from cryoscout.session.place import DATABASE
 from cryoscout.session.store import SessionStore
 from session_with_images import bright, images_of, stored, tiny_session, truth
@@ -110,3 +111,16 @@ def test_an_image_file_that_changed_is_not_used(whole: Path, tmp_path: Path) -> 
         file.write_bytes(content)
         with pytest.raises(ValueError, match="differs from its checksum: it is damaged"):
             store.images(patch)
+
+
+def test_the_note_of_which_files_were_read_is_checked_too(tmp_path: Path) -> None:
+    place = tmp_path / "tiny.session"
+    with SessionStore.create(place) as store:
+        store.save_import(tiny_session(), "tests", files={"/a": {"x.csv": (10, 20)}})
+    with closing(sqlite3.connect(place / DATABASE)) as connection, connection:
+        connection.execute("DROP TRIGGER files_touched_by_update")
+        connection.execute("UPDATE files SET size = 11")
+
+    with SessionStore.open(place) as store, pytest.raises(StoreError, match="rows of its table files"):
+        store.files()
+    assert [what for what, _ in damage_of(place)] == ["tables"]

@@ -58,8 +58,8 @@ _Update = Annotated[
 _Images = Annotated[
     Path | None,
     typer.Option(
-        help="Folder of images to store too: patch images (MRC, TIFF, PNG, JPEG) named by their patch, from which the "
-        "holes are cut, or hole images *_crop.png (Leginon)."
+        help="Folder of images to store too, from which the holes are cut: patch images (Leginon; MRC, TIFF, PNG, "
+        "JPEG) or square images (others; no MRC) named by their patch or square; or hole images *_crop.png (Leginon)."
     ),
 ]
 _CropPx = Annotated[

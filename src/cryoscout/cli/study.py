@@ -26,9 +26,7 @@ def study(
     ],
     profile: Annotated[
         str,
-        typer.Option(
-            help="quick (minutes; where something is trained, hours) or paper (every start and epoch)."
-        ),
+        typer.Option(help="quick (minutes to hours) or paper (every start and epoch)."),
     ] = "quick",
     session: Annotated[
         str | None,

@@ -64,6 +64,7 @@ def assemble(
     *,
     name: str | None = None,
     cluster_radius_um: float | None = None,
+    radius_is_new: bool = True,
     same_source: bool = False,
 ) -> Assembled:
     """Join sources into a session, or extend a stored one with them.
@@ -71,6 +72,7 @@ def assemble(
     sources : what was read; later ones fill what earlier ones leave open     stored : the session to extend
     name : of the session, else as the source of the places has it
     cluster_radius_um : for holes that the reader gives no patch, else as the source has it
+    radius_is_new : whether it was said now, so that it is told on which holes it does not act
     same_source : the stored session was imported from the same paths, so that all of it may be new
     Raises DataError where there are no holes, places of two formats, or a session other than the stored one.
     """
@@ -80,7 +82,7 @@ def assemble(
         told = own_places_told_apart(chosen, stored)
         of = {id(before): now for before, now in zip(chosen, told, strict=True)}
         chosen, sources = told, [of.get(id(source), source) for source in sources]
-    places = places_of_sources(chosen, stored, cluster_radius_um)
+    places = places_of_sources(chosen, stored, cluster_radius_um, radius_is_new)
     if stored is not None and not is_new_grid:
         _refuse_other_session(places, stored, same_source)
     notes = _notes_of(sources)

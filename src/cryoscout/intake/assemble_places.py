@@ -53,7 +53,10 @@ class Places:
 
 
 def places_of_sources(
-    chosen: Sequence[SourceRecords], stored: Session | None, cluster_radius_um: float | None
+    chosen: Sequence[SourceRecords],
+    stored: Session | None,
+    cluster_radius_um: float | None,
+    radius_is_new: bool = True,
 ) -> Places:
     """The places that sources of one format say, added to those of a stored session.
 
@@ -89,7 +92,7 @@ def places_of_sources(
         or exposures["hole_id"].isin(known["hole_id"]).any()
     )
     given = holes["patch_id"] != ""
-    if cluster_radius_um is not None:
+    if cluster_radius_um is not None and radius_is_new:
         notes += notes_on_radius(holes, known, chosen[0].format)
     radius_um = cluster_radius_um or next(
         (each.cluster_radius_um for each in chosen if each.cluster_radius_um), None

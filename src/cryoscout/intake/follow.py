@@ -28,6 +28,7 @@ from cryoscout.intake.followed_results import FollowedResults, names_to_join
 from cryoscout.intake.join_results import joined_results
 from cryoscout.intake.join_rows import JoinedRows, KnownFields, joined_rows, new_fields, new_provenance
 from cryoscout.intake.read import source_key
+from cryoscout.intake.said_before import map_for, options_of
 from cryoscout.intake.take_in import Sources, update_session
 from cryoscout.intake.whole_lines import WholeLines
 from cryoscout.session.joins import NAMES_SHOWN, JoinReport
@@ -78,6 +79,8 @@ class FollowedSources:
         self._lines = WholeLines()
         options = replace(sources.options, permissive=True, whole_lines=self._lines)
         self._sources = replace(sources, options=options)
+        self._options = options
+        """With what the operator said when the session was imported, once that was looked at."""
         self._telling = telling
         self._epu: FollowedFolder | None = None
         self._results: list[FollowedResults] = []
@@ -142,6 +145,8 @@ class FollowedSources:
             if stored.last_event("imaged") != self._recorded:
                 raise WholeReadingNeededError("an exposure was recorded by hand")
             nonlocal joined
+            ids.clear()  # asked again where another program held the database
+            notes.clear()
             joined = joined_rows(few, stored, self._fields)
             notes.extend(joined.notes)
             payloads = joined.payloads + self._result_changes(joined.new_exposure_ids, stored, ids, notes)
@@ -170,7 +175,7 @@ class FollowedSources:
             return []
 
         store.save_changes(look, "")
-        return newest[0]
+        return newest[-1]
 
     def _as_given(self, path: Path) -> Path:
         """The path of a file as it stands below its source, however the source was named."""
@@ -199,7 +204,7 @@ class FollowedSources:
             if stamp is None or self._waited.get(path) == stamp:
                 continue
             try:
-                of = format_of(path)
+                of = format_of(path, map_for(path, self._options))
                 if of.gives != "results" or _is_job(path, of):
                     raise WholeReadingNeededError(f"{path.name} is new")
                 each = FollowedResults(path, of, self._lines)
@@ -242,9 +247,11 @@ class FollowedSources:
         self._whole_because = why
         present = [path for path in self._sources.paths if path.exists()]
         late = [path for path in self._sources.paths if path not in present]
+        with SessionStore.open(self._location) as store:
+            self._options = options_of(self._sources.options, store.info().reading)
         for path in present:
             try:
-                format_of(path)
+                format_of(path, map_for(path, self._options))
             except FileFormatError:
                 late.append(path)
         present = [path for path in present if path not in late]
@@ -296,7 +303,7 @@ class FollowedSources:
         for path in paths:
             if path in folders:
                 continue
-            of = format_of(path)
+            of = format_of(path, map_for(path, self._options))
             if _is_job(path, of):
                 return None, [], f"{path.name} is a job's folder, whose table alone would be followed"
             if of.gives == "results":
@@ -305,7 +312,7 @@ class FollowedSources:
                 return None, [], f"{path.name} is of a format that is not followed"
         if len(folders) != 1 or self._sources.servers:
             return None, [], "one EPU session and its results are followed, nothing else"
-        return FollowedFolder(folders[0], self._sources.options.cluster_radius_um), results, ""
+        return FollowedFolder(folders[0], self._options.cluster_radius_um), results, ""
 
     def _told(
         self, added: Mapping[str, int], why: str, left_out: Sequence[str], notes: Sequence[str]

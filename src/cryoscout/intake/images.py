@@ -50,7 +50,8 @@ def images_request(folder: Path | None, crop_px: int | None) -> ImagesRequest:
     if not picture_files(folder):
         raise InputError(
             f"--images must be a folder with hole images {PATTERN} (Leginon) or with patch images (MRC, TIFF, PNG or "
-            f"JPEG) named by their patch. Got {folder}, which has none, instead. Remedy: name the folder they are in."
+            f"JPEG) named by their patch, or square. Got {folder}, which has none, instead. Remedy: name the folder "
+            "they are in."
         )
     return ImagesRequest(pictures=folder, crop_px=DEFAULT_CROP_PX if crop_px is None else crop_px)
 

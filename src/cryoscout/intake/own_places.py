@@ -177,7 +177,8 @@ class _Told:
     def _take(self, line: _Line, row: int) -> None:
         before = self._line_of_row.setdefault(row, line)
         if before is not line:
-            names_none = not self.known.holes.grids[row] and before.where.grid != line.where.grid
+            other_grid = self.known.is_stored and before.where.grid != line.where.grid
+            names_none = other_grid and not any(self.known.holes.grids)
             remedy = (
                 "the session names no grid, so it can be neither: import its holes anew into a new place with -o, with "
                 "a column grid"

@@ -23,7 +23,9 @@ from cryoscout.formats.own.columns import ColumnMap
 from cryoscout.formats.records import FileStamp, SourceRecords
 from cryoscout.formats.registry import BY_NAME, FORMATS, Format, format_of, read_by_format
 from cryoscout.intake.not_read import with_files_not_read
+from cryoscout.intake.said_before import map_for
 from cryoscout.session.joins import NAMES_SHOWN
+from cryoscout.session.model import Reading
 
 if TYPE_CHECKING:
     from cryoscout.formats.leginon.tables import LeginonTable
@@ -55,6 +57,8 @@ class ReadOptions:
     """Of texts that are being written only whole lines are read; None: nobody writes."""
     presets: tuple[str, ...] | None = None
     """Of Leginon's exposures; None for Leginon's own."""
+    said_before: Reading | None = None
+    """How earlier files of the session were read; None for a new one."""
     refuse_unjoined: bool = False
     """Whether CTF results of which none belongs to an exposure are an error: they are of another session, or their
     names are not understood."""
@@ -124,7 +128,9 @@ def read_sources(
     if options.cluster_radius_um is not None:
         check_radius_um(options.cluster_radius_um)
     by_format: dict[str, list[Path]] = {}
-    formats = {path: _format_of(path, options.column_map).name for path in dict.fromkeys(paths)}
+    paths = list(dict.fromkeys(paths))
+    maps = {path: map_for(path, options) for path in paths}
+    formats = {path: _format_of(path, column_map).name for path, column_map in maps.items()}
     formats |= dict.fromkeys(_downloads_beside(formats, options), "leginon-export")
     paths = list(formats)
     for path, name in formats.items():
@@ -167,7 +173,8 @@ def read_sources(
             with progress(f"reading {BY_NAME[name].what}", len(some)) as step:
                 for path in some:
                     with one_step(step) as part:
-                        read.records.append(_read_one_so_far(read, name, path, options, part))
+                        said = replace(options, column_map=maps.get(path))
+                        read.records.append(_read_one_so_far(read, name, path, said, part))
     leginon = by_format.get("leginon", [])
     named = None if servers else _named_by_download(read.records, stored_format, options.presets)
     if leginon or named is not None:

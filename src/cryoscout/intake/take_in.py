@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from cryoscout.core.errors import DataError, InputError
 from cryoscout.core.telling import Telling
 from cryoscout.intake.images import ImagesRequest, cut_images
+from cryoscout.session.model import Reading
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,7 +53,9 @@ class TakenIn:
 def read_session(sources: Sources, telling: Telling) -> TakenIn:
     """What all sources say together, before it is stored. Raises the errors of the readers."""
     from cryoscout.intake.assemble import assemble
+    from cryoscout.intake.said_before import reading_after
 
+    reading = reading_after(sources.options, Reading())
     found = _found(sources, telling)
     left_out = _say_left_out(_left_out(found), telling)
     only_leginon = found.leginon is not None and len(found.records) == 1
@@ -62,14 +65,22 @@ def read_session(sources: Sources, telling: Telling) -> TakenIn:
         leginon, joins = found.leginon, list(map(str, found.leginon.reports))
         notes = [note for note in found.records[0].notes if note not in joins]
         notes += _radius_without_effect(radius_um)
-        return TakenIn(leginon.session, leginon.reports, leginon.images, left_out, notes, files=found.files)
+        session = _read_as(leginon.session, reading)
+        return TakenIn(session, leginon.reports, leginon.images, left_out, notes, files=found.files)
     with telling.progress("joining", 1):
         joined = assemble(found.records, cluster_radius_um=radius_um)
     _refuse_unjoined(joined, sources.options)
     session = joined.session
     if found.leginon is not None and session.info.format == "leginon":
         session = replace(session, predictions=found.leginon.session.predictions)
-    return TakenIn(session, joined.reports, {}, left_out, joined.notes, files=found.files)
+    return TakenIn(_read_as(session, reading), joined.reports, {}, left_out, joined.notes, files=found.files)
+
+
+def _read_as(session: Session, reading: Reading) -> Session:
+    """The session with how its files are read."""
+    if session.info.reading == reading:
+        return session
+    return replace(session, info=session.info.model_copy(update={"reading": reading}))
 
 
 def _found(
@@ -179,6 +190,7 @@ def update_session(
     """Add what is new to a stored session; what was there before stays."""
     from cryoscout.intake.assemble import Assembled, assemble
     from cryoscout.intake.read import source_key
+    from cryoscout.intake.said_before import options_of, reading_after, says_otherwise
     from cryoscout.session.store import SessionStore
 
     options = sources.options
@@ -189,7 +201,12 @@ def update_session(
                 return _begun(store, stored, sources, telling)
             except _BegunMeanwhileError:
                 stored, known = store.load(telling.progress), store.files()
-        found = _found(sources, telling, known, stored, store.read_before_places())
+        before = stored.info.reading
+        reading = reading_after(options, before)
+        as_said = replace(sources, options=options_of(options, before))
+        # What a file says is another thing now: one that is as it was is read again.
+        seen = {} if says_otherwise(reading, before) else known
+        found = _found(as_said, telling, seen, stored, store.read_before_places())
         _refuse_leginon_options(found, only_leginon=False, options=options)
         if not found.records:
             why = "--patch-radius-um does not act: all sources are unchanged"
@@ -204,11 +221,12 @@ def update_session(
                 joined = assemble(
                     found.records,
                     now,
-                    cluster_radius_um=options.cluster_radius_um,
+                    cluster_radius_um=reading.patch_radius_um,
+                    radius_is_new=options.cluster_radius_um is not None,
                     same_source=any(source_key(path) in known for path in sources.paths),
                 )
             _refuse_unjoined(joined, options)
-            return joined.session
+            return _read_as(joined.session, reading)
 
         files = found.files | found.again
         added = store.save_update(extend, sources.as_given, files=files, progress=telling.progress)

@@ -322,11 +322,13 @@ class Followers:
     ) -> None:
         self._followers: list[Follower] = []
         for name, place in places.items():
-            paths = [*request.watch, *request.ctf] or (
-                sources_of(place) if player is None else player.sources
+            paths = paths_to_follow(request, place) if player is None else player.sources
+            missing = (
+                []
+                if request.watch or player is not None
+                else [path for path in sources_of(place) if not path.exists()]
             )
-            missing = [path for path in paths if not path.exists()]
-            if missing and not request.watch and request.replay is None:
+            if missing:
                 say(
                     f"Note: {', '.join(map(str, missing))}, from which {name} was imported, cannot be seen now."
                 )
@@ -348,6 +350,13 @@ class Followers:
         """Of the folder that was looked at longest ago; None where none is followed."""
         clocks = [each for follower in self._followers if (each := follower.clock()) is not None]
         return max(clocks, key=lambda each: each["age_s"] or 0.0) if clocks else None
+
+
+def paths_to_follow(request: ServeRequest, place: Path | str) -> list[Path]:
+    """The folders of --watch, or else what the session was imported from; and the results of --ctf beside them."""
+    places = list(request.watch) or sources_of(place)
+    known = {path.resolve() for path in places}
+    return [*places, *(path for path in request.ctf if path.resolve() not in known)]
 
 
 def sources_of(place: Path | str) -> list[Path]:

@@ -75,8 +75,9 @@ def load_builtin(name: str, split: Split = "val") -> Session:
     if split not in SPLITS:
         raise UnknownNameError("The split", split, SPLITS)
     session = _loaded(name, split)
-    # Tables of its own: what a caller writes into them is in no session that is loaded later.
-    return replace(session, **{table: getattr(session, table).copy() for table in TABLES})
+    # Everything of its own: what a caller writes into it is in no session that is loaded later.
+    info = session.info.model_copy(deep=True)
+    return replace(session, info=info, **{table: getattr(session, table).copy() for table in TABLES})
 
 
 @cache

@@ -30,6 +30,7 @@ def damage_of(folder: Path, progress: Progress = no_progress) -> list[tuple[str,
 def _of_tables_and_images(store: SessionStore, progress: Progress) -> list[tuple[str, str]]:
     try:
         session = store.load(progress)
+        store.files()
     except CryoscoutError as error:
         return [("tables", str(error))]
     found = []

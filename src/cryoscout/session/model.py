@@ -57,6 +57,19 @@ _PARENTS = (
 )
 
 
+class Reading(Settings):
+    """How the operator said that the session's files are to be read: later ones are read alike."""
+
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Of own tables: meaning -> header."""
+    position_unit: Literal["um", "px"] | None = None
+    """Of x and y of own tables."""
+    presets: tuple[str, ...] | None = None
+    """Of Leginon's exposures."""
+    patch_radius_um: float | None = None
+    """Of patches of holes that no file puts into one."""
+
+
 class SessionInfo(Settings):
     """What is said about a session as a whole."""
 
@@ -82,6 +95,8 @@ class SessionInfo(Settings):
     """The part of the dataset: 'train', 'val', 'all', or empty where there is none."""
     refused_models: dict[str, str] = Field(default_factory=dict)
     """Model id -> why its predictions must never stand in this session."""
+    reading: Reading = Reading()
+    """How its files are read."""
 
 
 @dataclass(frozen=True, eq=False)

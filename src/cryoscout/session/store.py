@@ -21,11 +21,17 @@ from cryoscout.core.errors import StoreError, UnknownNameError
 from cryoscout.core.new_files import write_whole
 from cryoscout.core.telling import Progress, no_progress
 from cryoscout.session import store_contents, store_records
-from cryoscout.session.model import Session
+from cryoscout.session.model import Session, SessionInfo
 from cryoscout.session.opened_store import OpenedStore
 from cryoscout.session.place import DATABASE
 from cryoscout.session.replacing import COMPLETE
-from cryoscout.session.store_checks import is_image_changed, note_image, renew_sums
+from cryoscout.session.store_checks import (
+    is_image_changed,
+    note_image,
+    refuse_changed_table,
+    renew_sums,
+    stored_sums,
+)
 from cryoscout.session.store_contents import (
     Event,
     StoredTables,
@@ -46,7 +52,14 @@ from cryoscout.session.store_events import (
     events_of_rows,
     row_chunks,
 )
-from cryoscout.session.store_layout import EVENT_KINDS, EVENTS, SESSION_ROW, SESSION_TABLES, insert_event
+from cryoscout.session.store_layout import (
+    EVENT_KINDS,
+    EVENTS,
+    FILES,
+    SESSION_ROW,
+    SESSION_TABLES,
+    insert_event,
+)
 from cryoscout.session.store_schema import create_schema, last_event_id
 from cryoscout.session.store_update import changes_between, counts_of_changes
 from cryoscout.session.stored_images import array_of, image_file, save_images
@@ -168,8 +181,12 @@ class SessionStore(OpenedStore):
         return self._write(save)
 
     def files(self) -> dict[str, dict[str, tuple[int, int]]]:
-        """Source -> file -> (size in bytes, mtime in ns) of every file that was imported, as it was then."""
+        """Source -> file -> (size in bytes, mtime in ns) of every file that was imported, as it was then.
+
+        Raises StoreError where that is damaged.
+        """
         with reading(self._engine, self._location) as connection:
+            refuse_changed_table(connection, stored_sums(connection), FILES.name, self._location)
             return stored_files(connection)
 
     def read_before_places(self) -> set[str]:
@@ -196,6 +213,13 @@ class SessionStore(OpenedStore):
     def load(self, progress: Progress = no_progress) -> Session:
         """The session as it is known now. Raises StoreError when nothing was imported yet or it cannot be read."""
         return self.load_tables(progress).session()
+
+    def info(self) -> SessionInfo:
+        """What is said about the session as a whole. Raises StoreError as `load`."""
+        if self._is_to_be_made:
+            raise still_empty(self._location)
+        with reading(self._engine, self._location) as connection:
+            return StoredRows(connection).info()
 
     def load_tables(self, progress: Progress = no_progress) -> StoredTables:
         """What `load` makes the session of, and the last event in it. Raises StoreError as `load` does."""

@@ -29,6 +29,7 @@ LONGEST_PAUSE_S = 0.5
 _FIRST_PAUSE_S = 0.01
 _LOCK_WAIT_S = 5.0
 _WRITES = "writes"
+_STATEMENTS = 500  # as many as an engine keeps by itself
 _WRITER_LOCK = 0x63727973  # "crys": of writers of one schema of a PostgreSQL database
 
 _BUSY = frozenset((sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED))
@@ -226,11 +227,11 @@ def _cannot_be_read(location: str, what: str) -> StoreError:
 
 
 @cache
-def _sqlite() -> tuple[sa.Dialect, dict[Any, Any]]:
+def _sqlite() -> tuple[sa.Dialect, Any]:
     """What all SQLite files share: to put a statement into words takes longer than to read a small table with it."""
     engine = sa.create_engine("sqlite://", poolclass=NullPool)
     engine.connect().close()
-    return engine.dialect, {}
+    return engine.dialect, sa.util.LRUCache(_STATEMENTS)
 
 
 def _prepare_sqlite(engine: sa.Engine) -> None:

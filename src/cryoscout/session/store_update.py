@@ -34,8 +34,8 @@ def changes_between(stored: Session, extended: Session) -> list[dict[str, Any]]:
     May differ: rows more in any table; the outcome of exposures that were pending, or of which a CTF run is taken now;
     which run is taken; what holes the operator had chosen; positions and times that were missing; looks since; the
     patch of holes that had no image and no exposure with a known stage position, and with it patches that nothing is
-    left in; more shots per hole; the time model, from the published one to the fitted one; the id of a shot that was
-    recorded live, before the vendor's was known; of a session without rows everything but its name.
+    left in; more shots per hole; the time model, from the published one to the fitted one; how files are read; the id
+    of a shot that was recorded live, before the vendor's was known; of a session without rows everything but its name.
     Raises StoreError for any other difference.
     """
     payloads: list[dict[str, Any]] = []
@@ -86,6 +86,7 @@ def _info_changes(stored: Session, extended: Session) -> dict[str, Any]:
     allowed = {
         "shots": extended.info.shots > stored.info.shots,
         "default_time_model": extended.info.default_time_model == "fitted",
+        "reading": True,
     }
     for name, value in changes.items():
         if not allowed.get(name, False):

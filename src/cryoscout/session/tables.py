@@ -158,8 +158,12 @@ def _one_missing(kind: ColumnKind) -> Any:
 
 
 def array_of(kind: ColumnKind, values: Sequence[Any]) -> Any:
-    """The array of a column, None where a value is missing."""
+    """The array of a column of ids or texts, or of a kind whose values may be missing; None where one is missing."""
     dtype = _dtype_of(kind)
+    if kind in ("id", "text") and isinstance(dtype, np.dtype):  # pandas 2 keeps texts as objects
+        made = np.empty(len(values), dtype=object)
+        made[:] = values
+        return made
     return np.array(values, dtype=dtype) if isinstance(dtype, np.dtype) else pd.array(values, dtype=dtype)
 
 
