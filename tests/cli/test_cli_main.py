@@ -17,6 +17,14 @@ from cryoscout.core.new_files import finite
 HEAVY = ("numpy", "pandas", "numba", "scipy", "sqlalchemy", "torch", "matplotlib", "fastapi", "rich")
 
 
+@pytest.fixture(autouse=True)
+def commands_of_its_own():
+    """A command that one test puts in the place of another is none of the next one."""
+    entry._command.cache_clear()
+    yield
+    entry._command.cache_clear()
+
+
 def python(code: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return done.stdout
