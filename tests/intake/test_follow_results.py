@@ -261,3 +261,26 @@ def test_results_join_images_that_were_recorded_by_hand(tmp_path, is_named):
     exposures = loaded(place)[0].exposures
     assert exposures[["exposure_id", "ctf_max_res_angstrom"]].values.tolist() == [[Path(key).stem, 3.5]]
     followed.close()
+
+
+def test_notes_are_told_once_when_a_write_is_repeated(tmp_path, monkeypatch):
+    live, followed, _, _, _ = begun(tmp_path)
+    key = exposures_to_come(live)[0]
+    followed.take_in([live.write(key, live.to_come[key])])
+    row = f"Movies/{Path(key).stem}_Fractions.mrc 11000.5 10500.25 "
+    live.rows.append(row + "3.5 \n")
+    followed.take_in([live.write_star()])
+    once = SessionStore.save_changes
+
+    def twice(self, changes, source):
+        def again(stored):
+            changes(stored)
+            return changes(stored)
+
+        return once(self, again, source)
+
+    monkeypatch.setattr(SessionStore, "save_changes", twice)
+    live.rows[-1] = row + "3.25 \n"
+    told = followed.take_in([live.write_star()])
+    assert told.notes
+    assert len(set(told.notes)) == len(told.notes)

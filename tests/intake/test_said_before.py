@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from cryoscout.core.errors import InputError
+from cryoscout.core.errors import FileFormatError, InputError
 from cryoscout.core.telling import SILENT
 from cryoscout.formats.own.columns import ColumnMap
 from cryoscout.intake.follow import FollowedSources
+from cryoscout.intake.predictions import add_own_predictions
 from cryoscout.intake.read import ReadOptions
 from cryoscout.intake.take_in import Sources, read_session, store_session, update_session
 from cryoscout.session.model import Reading
@@ -104,6 +105,52 @@ def test_the_unit_of_positions_and_the_radius_hold_too(tmp_path):
     assert holes["patch_id"].nunique() == 4
     assert not [note for note in read.notes if "does not act" in note]
     assert reading_of(place) == Reading(position_unit="um", patch_radius_um=1.0)
+
+
+def test_a_column_means_what_was_said_of_it_last(tmp_path, table):
+    place = imported(
+        tmp_path, table, ReadOptions(column_map=ColumnMap({"exposure": "Image", "patch": "MyCtf"}))
+    )
+    updated(place, table, ReadOptions(column_map=ColumnMap({"ctf": "MyCtf"})))
+    assert reading_of(place).columns == {"exposure": "Image", "ctf": "MyCtf"}
+    assert ctf_of(place)["a1"] == 3.5
+
+
+def test_a_unit_that_was_said_makes_no_table_of_a_file_of_no_format(tmp_path):
+    table, other = tmp_path / "own.csv", tmp_path / "notes.txt"
+    table.write_text("hole,x,y\nh1,0,0\n")
+    place = imported(tmp_path, table, ReadOptions(column_map=ColumnMap({}, "um")))
+    other.write_text("some words, no table\n1,2\n")
+    with pytest.raises(FileFormatError, match="must be a file of a known format"):
+        updated(place, other)
+
+
+def test_the_hole_of_a_table_of_predictions_is_known_by_what_was_said(tmp_path):
+    table = tmp_path / "own.csv"
+    table.write_text("Zielloch,Image\nh1,a1\nh2,a2\n")
+    said = ColumnMap({"hole": "Zielloch", "exposure": "Image"})
+    place = imported(tmp_path, table, ReadOptions(column_map=said))
+    scores = tmp_path / "scores.csv"
+    scores.write_text("Zielloch,Image\nh1,0.25\nh2,0.75\n")
+    session, _ = add_own_predictions(place, [scores], ColumnMap({"p_good": "Image"}), False, None)
+
+    assert session.predictions["p_good"].tolist() == [0.25, 0.75]
+
+
+def test_what_another_update_says_meanwhile_is_kept(tmp_path, table, monkeypatch):
+    place = imported(tmp_path, table, ReadOptions(column_map=ColumnMap({"exposure": "Image"})))
+    real = SessionStore.save_update
+
+    def after_another(self, extend, *args, **named):
+        monkeypatch.undo()
+        other = tmp_path / "other.csv"
+        other.write_text("Image,When\na1,2026-01-01 10:00:00\n")
+        updated(place, other, ReadOptions(column_map=ColumnMap({"time": "When"})))
+        return real(self, extend, *args, **named)
+
+    monkeypatch.setattr(SessionStore, "save_update", after_another)
+    updated(place, table, ReadOptions(column_map=ColumnMap({"ctf": "MyCtf"})))
+    assert reading_of(place).columns == {"exposure": "Image", "time": "When", "ctf": "MyCtf"}
 
 
 def test_columns_of_predictions_are_said_with_each_table(tmp_path, table):

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from cryoscout.core.telling import SILENT
 from cryoscout.intake.follow import TakenOn
 from cryoscout.intake.read import ReadOptions
-from cryoscout.intake.take_in import Sources, read_session, store_session
+from cryoscout.intake.take_in import Sources
 from cryoscout.live import sources as sources_module
 from cryoscout.live.serving import ServeRequest
-from cryoscout.live.sources import Follower, paths_to_follow
+from cryoscout.live.sources import Follower, Followers
 from cryoscout.live.views import health_json, message_json
 
 
@@ -208,16 +207,21 @@ def test_the_folder_clock_runs_from_the_beginning(served, tmp_path):
     assert follower.clock()["age_s"] >= 300.0
 
 
-def test_results_that_are_named_are_followed_beside_what_the_session_was_imported_from(tmp_path):
+def test_results_that_are_named_are_followed_beside_what_the_session_was_imported_from(
+    tmp_path, served, monkeypatch
+):
     table, star = tmp_path / "holes.csv", tmp_path / "ctf.star"
-    table.write_text("grid,square,hole\ng,s,h1\n")
-    place = tmp_path / "a.session"
-    only = Sources([table], [], ReadOptions(), "tests")
-    store_session(read_session(only, SILENT), place, "tests", False, SILENT, None)
+    monkeypatch.setattr(sources_module, "sources_of", lambda place: [table])
+    lines = []
 
     def followed(**named):
-        return paths_to_follow(ServeRequest((str(place),), **named), place)
+        followers = Followers(ServeRequest(("run",), **named), {"run": tmp_path}, served, lines.append)
+        return [path for each in followers._followers for path in each.sources.paths]
 
     assert followed() == [table]
-    assert followed(ctf=(star, table)) == [table, star]
+    assert followed(ctf=(star, tmp_path / "x" / ".." / "holes.csv")) == [table, star]
+    assert len(lines) == 2
+    assert f"{table}, from which run was imported, cannot be seen now." in lines[0]
+    assert str(star) not in lines[1]  # results are waited for
     assert followed(watch=(tmp_path / "new",), ctf=(star,)) == [tmp_path / "new", star]
+    assert len(lines) == 2

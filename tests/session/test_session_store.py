@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from store_examples import NAN, assert_same, dump, full_session, small_session
 
 from cryoscout.core.errors import DataError, InputError, StoreError, UnknownNameError
-from cryoscout.session import store_database, store_events, tables
+from cryoscout.session import store_database, store_events
 from cryoscout.session.builtin import load_builtin
 from cryoscout.session.named import load_session
 from cryoscout.session.place import DATABASE
@@ -594,11 +594,3 @@ def test_a_second_writer_waits_and_is_told_when_the_first_does_not_end(store, pa
     ):
         other.append("error", {"message": "lost beam"})
     assert list(store.events(kind="error")) == []
-
-
-def test_texts_are_no_arrays_of_one_width_where_pandas_keeps_them_as_objects(monkeypatch):
-    monkeypatch.setattr(tables, "_dtype_of", lambda kind: np.dtype("<U0"))  # what pandas 2 means by "str"
-    made = tables.array_of("text", ["a" * 1000, None])
-
-    assert made.dtype == object
-    assert made.tolist() == ["a" * 1000, None]

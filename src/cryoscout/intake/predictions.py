@@ -18,6 +18,8 @@ from cryoscout.formats.own.scores import ScoreTable, names_predictions, read_sco
 from cryoscout.formats.registry import format_of
 from cryoscout.formats.serialem.patterns import item_of_hole
 from cryoscout.intake.predicted_holes import holes_predicted
+from cryoscout.intake.read import ReadOptions
+from cryoscout.intake.said_before import map_for, options_of
 from cryoscout.session.joins import JoinReport
 from cryoscout.session.model import OWN_PREDICTIONS as OWN
 from cryoscout.session.model import Session
@@ -70,7 +72,8 @@ def own_predictions(
         )
     found = []
     for path in paths:
-        table = read_scores(path, column_map, permissive)
+        options = options_of(ReadOptions(column_map=column_map), session.info.reading)
+        table = read_scores(path, map_for(path, options) or column_map, permissive)
         name = model_id or path.stem
         p_good, report, notes = p_good_of(session, table)
         rows = {

@@ -57,8 +57,8 @@ class ReadOptions:
     """Of texts that are being written only whole lines are read; None: nobody writes."""
     presets: tuple[str, ...] | None = None
     """Of Leginon's exposures; None for Leginon's own."""
-    said_before: Reading | None = None
-    """How earlier files of the session were read; None for a new one."""
+    reading: Reading = field(default_factory=Reading)
+    """What was said before too, of earlier files of the session (`options_of`)."""
     refuse_unjoined: bool = False
     """Whether CTF results of which none belongs to an exposure are an error: they are of another session, or their
     names are not understood."""

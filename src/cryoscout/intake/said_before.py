@@ -41,15 +41,11 @@ def says_otherwise(reading: Reading, before: Reading) -> bool:
     )  # fmt: skip
 
 
-def options_of(options: ReadOptions, reading: Reading) -> ReadOptions:
-    """The options with what was said before, where they say nothing."""
+def options_of(options: ReadOptions, before: Reading) -> ReadOptions:
+    """The options with what was said before, where they say nothing. Raises the errors of `reading_after`."""
+    reading = reading_after(options, before)
     return replace(
-        options,
-        said_before=reading,
-        presets=reading.presets if options.presets is None else options.presets,
-        cluster_radius_um=(
-            reading.patch_radius_um if options.cluster_radius_um is None else options.cluster_radius_um
-        ),
+        options, reading=reading, presets=reading.presets, cluster_radius_um=reading.patch_radius_um
     )
 
 
@@ -58,17 +54,12 @@ def map_for(path: Path, options: ReadOptions) -> ColumnMap | Path | None:
 
     Of what was said before counts what names a column of this file: tables of one session differ.
     """
-    before, given = options.said_before, options.column_map
-    if before is None or not (before.columns or before.position_unit) or not path.is_file():
+    reading, given = options.reading, options.column_map
+    if not (reading.columns or reading.position_unit) or not path.is_file():
         return given
     now = map_of(given)
     plain = {plain_header(cell) for cell in header_of(path)}
-    meant = {plain_header(header) for header in now.columns.values()}
-    kept = {
-        role: header
-        for role, header in before.columns.items()
-        if role not in now.columns and plain_header(header) in plain - meant
-    }
+    kept = {role: header for role, header in reading.columns.items() if plain_header(header) in plain}
     if given is None and not kept and not own_table.detect(path):
         return None
-    return ColumnMap({**kept, **now.columns}, now.position_unit or before.position_unit)
+    return ColumnMap({**kept, **now.columns}, now.position_unit or reading.position_unit)

@@ -202,11 +202,10 @@ def update_session(
             except _BegunMeanwhileError:
                 stored, known = store.load(telling.progress), store.files()
         before = stored.info.reading
-        reading = reading_after(options, before)
-        as_said = replace(sources, options=options_of(options, before))
+        said = options_of(options, before)
         # What a file says is another thing now: one that is as it was is read again.
-        seen = {} if says_otherwise(reading, before) else known
-        found = _found(as_said, telling, seen, stored, store.read_before_places())
+        seen = {} if says_otherwise(said.reading, before) else known
+        found = _found(replace(sources, options=said), telling, seen, stored, store.read_before_places())
         _refuse_leginon_options(found, only_leginon=False, options=options)
         if not found.records:
             why = "--patch-radius-um does not act: all sources are unchanged"
@@ -221,12 +220,12 @@ def update_session(
                 joined = assemble(
                     found.records,
                     now,
-                    cluster_radius_um=reading.patch_radius_um,
+                    cluster_radius_um=said.cluster_radius_um,
                     radius_is_new=options.cluster_radius_um is not None,
                     same_source=any(source_key(path) in known for path in sources.paths),
                 )
             _refuse_unjoined(joined, options)
-            return _read_as(joined.session, reading)
+            return _read_as(joined.session, reading_after(options, now.info.reading))
 
         files = found.files | found.again
         added = store.save_update(extend, sources.as_given, files=files, progress=telling.progress)

@@ -322,16 +322,14 @@ class Followers:
     ) -> None:
         self._followers: list[Follower] = []
         for name, place in places.items():
-            paths = paths_to_follow(request, place) if player is None else player.sources
-            missing = (
-                []
-                if request.watch or player is not None
-                else [path for path in sources_of(place) if not path.exists()]
-            )
+            imported = [] if request.watch or player is not None else sources_of(place)
+            missing = [path for path in imported if not path.exists()]
             if missing:
                 say(
                     f"Note: {', '.join(map(str, missing))}, from which {name} was imported, cannot be seen now."
                 )
+            watched = [*request.watch, *imported]
+            paths = with_results(watched, request.ctf) if player is None else player.sources
             servers = servers_of(request) if player is None else []
             if paths or servers:
                 self._followers.append(Follower(served.advisor(name), _sources(paths, servers)))
@@ -352,11 +350,10 @@ class Followers:
         return max(clocks, key=lambda each: each["age_s"] or 0.0) if clocks else None
 
 
-def paths_to_follow(request: ServeRequest, place: Path | str) -> list[Path]:
-    """The folders of --watch, or else what the session was imported from; and the results of --ctf beside them."""
-    places = list(request.watch) or sources_of(place)
-    known = {path.resolve() for path in places}
-    return [*places, *(path for path in request.ctf if path.resolve() not in known)]
+def with_results(paths: Sequence[Path], ctf: Sequence[Path]) -> list[Path]:
+    """What is followed, and the results of --ctf beside it, each once."""
+    known = {path.resolve() for path in paths}
+    return [*paths, *(path for path in ctf if path.resolve() not in known)]
 
 
 def sources_of(place: Path | str) -> list[Path]:

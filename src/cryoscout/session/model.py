@@ -95,7 +95,7 @@ class SessionInfo(Settings):
     """The part of the dataset: 'train', 'val', 'all', or empty where there is none."""
     refused_models: dict[str, str] = Field(default_factory=dict)
     """Model id -> why its predictions must never stand in this session."""
-    reading: Reading = Reading()
+    reading: Reading = Field(default_factory=Reading)
     """How its files are read."""
 
 

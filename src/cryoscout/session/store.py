@@ -219,7 +219,10 @@ class SessionStore(OpenedStore):
         if self._is_to_be_made:
             raise still_empty(self._location)
         with reading(self._engine, self._location) as connection:
-            return StoredRows(connection).info()
+            try:
+                return StoredRows(connection).info()
+            except sa.exc.NoResultFound:
+                raise still_empty(self._location) from None
 
     def load_tables(self, progress: Progress = no_progress) -> StoredTables:
         """What `load` makes the session of, and the last event in it. Raises StoreError as `load` does."""

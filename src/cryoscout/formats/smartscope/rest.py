@@ -159,7 +159,9 @@ class SmartScopeClient:
     def _trusted(self) -> ssl.SSLContext:
         """The certificates of this computer, or those that SSL_CERT_FILE names; of a server without any, none."""
         if not self.origin.startswith("https:"):
-            return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # what has no use is not read: it takes 0.1 s
+            return ssl.SSLContext(
+                ssl.PROTOCOL_TLS_CLIENT
+            )  # certificates without a use are not read, which takes a while
         return ssl.create_default_context()
 
     def _answer(self, method: str, address: str, body: Mapping[str, JsonValue] | None) -> bytes:
