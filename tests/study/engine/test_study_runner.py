@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 
 import pytest
+from filelock import FileLock
 
 from cryoscout.core.errors import InputError
 from cryoscout.study.engine.runner import Trial, TrialStore, machine_in_words, run_trials
@@ -204,3 +208,39 @@ def test_a_store_takes_the_finished_rows_of_a_file_once_and_of_its_own_version_a
     assert (store.take(file), store.take(file), store.take(tmp_path / "none")) == (3, 0, 0)
     assert len(store.finished()) == 3
     assert TrialStore(tmp_path / "c", "2").take(file) == 0
+
+
+STUDY_THAT_LASTS = """
+import sys, time
+from pathlib import Path
+from filelock import FileLock
+from cryoscout.study.engine.runner import Trial, TrialStore, run_trials
+
+def lasts(trial):
+    folder = Path(trial.parameters["folder"])
+    with FileLock(folder / f"lock-{trial.seed}"):
+        (folder / f"runs-{trial.seed}").touch()
+        time.sleep(120)
+
+if __name__ == "__main__":
+    folder = sys.argv[1]
+    run_trials([Trial("lasts", {"folder": folder}, seed) for seed in (0, 1)], lasts, TrialStore(Path(folder)), workers=2)
+"""
+
+
+def test_workers_end_with_a_study_that_is_killed(tmp_path):
+    script = tmp_path / "study.py"
+    script.write_text(STUDY_THAT_LASTS, encoding="utf-8")
+    study = subprocess.Popen([sys.executable, str(script), str(tmp_path)])
+    try:
+        give_up_at = time.monotonic() + 60
+        while not all((tmp_path / f"runs-{seed}").exists() for seed in (0, 1)):
+            assert study.poll() is None
+            assert time.monotonic() < give_up_at
+            time.sleep(0.05)
+    finally:
+        study.kill()
+        study.wait()
+    for seed in (0, 1):  # held by a worker for as long as it lives
+        with FileLock(tmp_path / f"lock-{seed}", timeout=30):
+            pass

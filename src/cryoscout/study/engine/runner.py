@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from cryoscout import __version__
@@ -267,7 +269,9 @@ def _run(
         return
     if not trials:
         return
-    executor = ProcessPoolExecutor(min(workers, len(trials)), mp_context=get_context("spawn"))
+    executor = ProcessPoolExecutor(
+        min(workers, len(trials)), mp_context=get_context("spawn"), initializer=_end_with_parent
+    )
     before = set(active_children())
     try:
         futures: dict[Future[tuple[float, Json]], Trial] = {
@@ -281,6 +285,18 @@ def _run(
             worker.terminate()
         raise
     executor.shutdown()
+
+
+def _end_with_parent() -> None:
+    """Let this worker end when the process that started it is gone, even killed: no trial computes for nobody."""
+    parent = parent_process()
+    if parent is not None:
+        Thread(target=_wait_for_end, args=(parent.sentinel,), daemon=True).start()
+
+
+def _wait_for_end(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)  # a trial in compiled code hears no exception
 
 
 def _row(trial: Trial, result_of: Callable[[], tuple[float, Json]]) -> TrialRow:
