@@ -8,6 +8,7 @@ import sys
 import time
 import uuid
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -376,7 +377,11 @@ def test_next_is_replaced_by_rename_in_suggest_and_left_alone_in_watch(served, t
 def test_sending_is_armed_for_a_time_and_what_was_sent_is_written_down(served, client, tmp_path):
     served.clock = lambda: clock[0]
     clock = [time.time()]
+    served.bridge = "serialem"
     client.post("mode", {"author": "AB", "mode": "send", "minutes": 5.0})
+    assert client.get("session")["armed_until"] == datetime.fromtimestamp(
+        int(clock[0] + 300.0)
+    ).astimezone().isoformat(timespec="seconds")
     folder, outputs = outputs_of(served, tmp_path, bridge="serialem")
     outputs._look()
     deadline = time.monotonic() + 20
@@ -393,7 +398,19 @@ def test_sending_is_armed_for_a_time_and_what_was_sent_is_written_down(served, c
     clock[0] += 301
     outputs._look()
     assert served.mode == "suggest"
+    assert client.get("session")["armed_until"] is None
     assert client.ask("POST", "/api/v1/mode", json={"author": "A", "mode": "send"}).status_code == 400
+
+
+@pytest.mark.parametrize("body", [{"mode": "suggest"}, {"mode": "send", "minutes": 5.0}])
+def test_a_server_without_a_folder_takes_no_mode_that_would_write_to_it(served, client, body):
+    answer = client.ask("POST", "/api/v1/mode", json={"author": "AB", **body})
+    assert answer.status_code == 400
+    assert "start it again with --export-to FOLDER" in answer.json()["detail"]
+    assert served.mode == "watch"
+    served.writes_files = True
+    client.post("mode", {"author": "AB", **body})
+    assert served.mode == body["mode"]
 
 
 def test_an_alert_is_given_once_in_half_an_hour_and_the_file_is_touched(served, tmp_path, stored):

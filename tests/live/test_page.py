@@ -22,6 +22,7 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None, reason=WHY_NOT)
 PAGE_MB = 0.4
 PANELS = {name: f"#tab-button-{name}" for name in ("next", "squares", "history", "trust", "notes", "try")} | {
     "messages": "#message-more",
+    "mode": "#mode",
     "help": "#help-button",
 }
 """Panel -> what opens it."""
@@ -132,6 +133,45 @@ def test_a_server_that_was_killed_comes_back_and_nothing_said_is_lost(browser: A
 
 
 @needs_browser
+@pytest.mark.slow
+def test_sending_is_armed_on_the_page_for_some_minutes_and_taken_back(browser: Any, tmp_path: Path) -> None:
+    session, folder = stored(session_with_places(400, imaged=60), tmp_path), tmp_path / "out"
+    folder.mkdir()
+    served = Served(
+        tmp_path, "serve", session.name, "--port", "0", "--export-to", str(folder), "--bridge", "serialem"
+    ).start()
+    try:
+        page = Page(browser, served.address())
+        page.is_shown()
+        page.shows("#mode", "SUGGEST")
+        page.tab.keyboard.press("w")
+        page.shows("#tab-mode", "Bridge: serialem")
+        page.tab.click("#tab-mode button:has-text('Send')")
+        page.shows("#message-text", "Write your initials above first")
+        assert asked(served, "session")["mode"] == "suggest"
+        page.sign("AB")
+        page.tab.fill("#tab-mode input", "0")
+        page.tab.click("#tab-mode button:has-text('Send')")
+        page.shows("#tab-mode", "Minutes must be 1 to 1440.")
+        page.tab.fill("#tab-mode input", "30")
+        page.tab.click("#tab-mode button:has-text('Send')")
+        page.shows("#tab-mode", "by AB: mode send for 30 min")
+        page.shows("#mode", "SENDuntil ")
+        assert asked(served, "session")["mode"] == "send"
+        wait_for(
+            lambda: json.loads((folder / "next.json").read_text())["mode"] == "send",
+            20,
+            "the file of the bridge",
+        )
+        page.tab.click("#tab-mode button:has-text('Watch')")
+        page.shows("#mode", "WATCH")
+        assert asked(served, "session")["armed_until"] is None
+        notes = [note["text"] for note in asked(served, "actions")["notes"]]
+        assert {"mode send for 30 min", "mode watch"} <= set(notes)
+    finally:
+        served.stop()
+
+
 @pytest.mark.slow
 def test_two_browsers_and_a_script_see_one_truth(browser: Any, night: Served) -> None:
     one, other = Page(browser, night.address()), Page(browser, night.address())

@@ -164,6 +164,9 @@ def _reads(app: FastAPI, served: ServedSessions) -> None:
             "policy": moment.content["policy"],
             "prediction": moment.content["prediction"],
             "mode": served.mode,
+            "armed_until": served.armed_until,
+            "writes_files": served.writes_files,
+            "bridge": served.bridge,
             "role": request.scope.get(ROLE),
             "replay": served.replay_bound is not None,
             "overrides": {
@@ -534,12 +537,17 @@ def _writes(app: FastAPI, served: ServedSessions) -> None:
             raise InputError(
                 "minutes must be given with mode send, and with it alone. Got it otherwise instead."
             )
+        if sent.mode != "watch" and not served.writes_files and served.bridge is None:
+            raise InputError(
+                f"Mode {sent.mode} needs a folder to write the advice to. Got a server without --export-to instead. "
+                "Remedy: stop serve and start it again with --export-to FOLDER; nothing that was said is lost."
+            )
         served.mode = sent.mode
         served.armed_until_s = None if sent.minutes is None else served.clock() + 60.0 * sent.minutes
         first = next(iter(served.advisors.values()))
         text = f"mode {sent.mode}" + ("" if sent.minutes is None else f" for {sent.minutes:g} min")
         first.write("noted", {"author": sent.author, "text": text, "kind": "note"})
-        return {"mode": served.mode, "armed_until": served.armed_until_s}
+        return {"mode": served.mode, "armed_until": served.armed_until}
 
 
 def _last_override(store: SessionStore) -> int:

@@ -46,9 +46,20 @@ class ServedSessions:
     """Of a recorded session that is played, and no microscope."""
     mode: Mode = "watch"
     armed_until_s: float | None = None
+    writes_files: bool = False
+    """Whether there is a folder for next.json and next.txt."""
+    bridge: str | None = None
+    """What hands the advice over while sending is armed; without files and bridge there is the mode watch alone."""
 
     saying: threading.Lock = field(default_factory=threading.Lock)
     """Held from the look at what others said until the own word is written: of two with one revision, one is told."""
+
+    @property
+    def armed_until(self) -> str | None:
+        """When sending ends by itself, ISO 8601; None where it is not armed."""
+        if self.armed_until_s is None:
+            return None
+        return datetime.fromtimestamp(self.armed_until_s).astimezone().isoformat(timespec="seconds")
 
     def __post_init__(self) -> None:
         self._past: OrderedDict[tuple[str, str, int], Moment] = OrderedDict()

@@ -230,6 +230,8 @@ def serving(request: ServeRequest, say: Say) -> Iterator[ServedSessions]:
         served = ServedSessions(
             advisors,
             mode="watch" if request.export_to is None else "suggest",
+            writes_files=request.export_to is not None,
+            bridge=request.bridge,
             replay_bound=None if player is None else ReplayBound(lambda: player.first_exposure, player.truth),
         )
         served.start()

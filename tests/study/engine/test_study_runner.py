@@ -224,7 +224,8 @@ def lasts(trial):
 
 if __name__ == "__main__":
     folder = sys.argv[1]
-    run_trials([Trial("lasts", {"folder": folder}, seed) for seed in (0, 1)], lasts, TrialStore(Path(folder)), workers=2)
+    trials = [Trial("lasts", {"folder": folder}, seed) for seed in (0, 1)]
+    run_trials(trials, lasts, TrialStore(Path(folder)), workers=2)
 """
 
 

@@ -8,6 +8,7 @@ import { HoleMap, SAID, STATE } from "./map.js";
 import { MessageLine } from "./message.js";
 import { css, DIFFERENCE, ONE_SIDED } from "./palette.js";
 import { Notes, showHelp, showHistory, showNext, showSquares, showTrust } from "./panels.js";
+import { ModePanel } from "./mode.js";
 import { Tryout } from "./tryout.js";
 import { clock, minutes, nearest, percent, scoreWords, shared, short, span, time, whole, zone } from "./words.js";
 import { lastToUndo, Writes } from "./writes.js";
@@ -15,10 +16,9 @@ import { lastToUndo, Writes } from "./writes.js";
 const FEW_RESULTS = 30, STALE_S = 180; // an advice is made each minute
 const SLOW_MS = 3000, AGAIN_MS = 3000, AWAY_MS = 60000;
 const ALWAYS = "p_good,state,flags,order", ONCE = "x,y,square,patch,prediction,image,ctf";
-const MODES = { watch: "watch: nothing is written for the microscope", suggest: "suggest: files for people and scripts are written", send: "send: a bridge hands the advice to the microscope's software" };
 const LAYERS = [["predicted", "1"], ["measured", "2"], ["difference", "3"], ["order", "4"]];
 const TABS = [["next", "Next"], ["squares", "Squares"], ["history", "History"], ["trust", "Trust"], ["notes", "Notes"], ["try", "Try"]];
-const DRAWERS = { help: "help-button", messages: "message-more" }; // panels that a button of their own opens and closes
+const DRAWERS = { help: "help-button", messages: "message-more", mode: "mode" }; // panels that a button of their own opens and closes
 
 const api = new Api(), messages = new MessageLine(), now = { advice: null, session: null, ids: null, squares: [], actions: [], forecast: null, spent: null, health: null, holes: null, scores: {} };
 window.cryoscout = { now, api, frames: () => map.frameTimes, get shownRevision() { return now.shown; }, get map() { return map; } };
@@ -28,9 +28,10 @@ writes.answered = () => messages.answered();
 writes.author = () => $("author").value.trim();
 writes.ended = ended;
 writes.asks = () => writes.ask((yes, no) => [button("Send", yes), button("Discard", no)]);
-writes.recorded = (said) => { if (said.what === "note") notes.took(said.body.text); };
+writes.recorded = (said) => { if (said.what === "note") notes.took(said.body.text); if (said.what === "mode") readMode(); };
 const map = new HoleMap($("map"), $("overview"), (what, picked) => { if (what === "moved") showFollow(); if (what === "selected") showSelected(picked); });
 const tryout = new Tryout(api, writes, () => placeOf(map.selected));
+const modePanel = new ModePanel((body) => writes.mode(body));
 const notes = new Notes(async (body) => { const sent = await writes.note(body); if (sent.ok) readSaid(); return sent; });
 
 // --- reading -------------------------------------------------------------------------------------
@@ -109,6 +110,11 @@ async function readSaid() {
 }
 function showSaid(actions) { now.actions = actions.actions.slice().reverse(); notes.show(actions.notes || []); }
 function showOwnHistory() { showHistory(now.actions, sinceLeft(), (action) => writes.undo(action).then(() => { refresh(); readSaid(); }), writes.mayWrite && !api.asOf); }
+
+async function readMode() {
+  const of = asked, session = await api.get("session").catch(() => null);
+  if (session && of === asked) { now.session = session; modePanel.show(session, writes.mayWrite); }
+}
 
 let slow = null, slowEndedAt = 0, slowTookMs = 0;
 // What need not be there at once. It waits four times as long as it took last: a large session answers results first.
@@ -215,7 +221,7 @@ function showSlow() {
   if (now.forecast) { const words = drawFan($("fan"), now.forecast); say($("time-words"), words); $("time-words").title = words; $("fan").setAttribute("aria-label", words || "no forecast yet"); }
   if (now.spent) { const words = drawStrip($("strip"), now.spent); $("strip").setAttribute("aria-label", words); $("strip").title = words; }
   showOwnHistory();
-  if (now.session) { say($("mode"), now.session.mode.toUpperCase()); $("mode").title = MODES[now.session.mode]; }
+  modePanel.show(now.session, writes.mayWrite);
   showLayers();
   showLamps();
   pageStates();
@@ -376,7 +382,7 @@ function drawer(name) { showTab($(`tab-${name}`).hidden ? name : lastTab); }
 
 const KEYS = {
   p: () => act("pin"), b: () => act("ban"), s: () => act("skip"), S: skipSquare, k: pause, u: undoLast, t: () => showTab("try"), f: follow, e: exportList, 0: () => map.showWhole(),
-  n: () => { showTab("notes"); notes.text.focus(); }, "/": () => $("find").focus(), "?": () => drawer("help"), m: () => drawer("messages"),
+  n: () => { showTab("notes"); notes.text.focus(); }, "/": () => $("find").focus(), "?": () => drawer("help"), m: () => drawer("messages"), w: () => drawer("mode"),
   "+": () => map.zoom(1.4), "=": () => map.zoom(1.4), "-": () => map.zoom(1 / 1.4),
   ArrowLeft: () => map.pan(60, 0), ArrowRight: () => map.pan(-60, 0), ArrowUp: () => map.pan(0, 60), ArrowDown: () => map.pan(0, -60),
   1: () => layer("predicted"), 2: () => layer("measured"), 3: () => layer("difference"), 4: () => layer("order"),

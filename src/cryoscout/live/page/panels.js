@@ -150,7 +150,7 @@ export class Notes {
 }
 
 const KEYS = [["p", "pin what is selected, else the next hole"], ["b", "ban it"], ["s", "skip the hole"], ["S", "skip its square"], ["k", "pause, or go on"],
-  ["u", "undo the last action"], ["t", "try: what if"], ["f", "follow the next hole"], ["/", "find a hole or square"], ["e", "export the list"], ["n", "write a note"], ["m", "all messages, in full"],
+  ["u", "undo the last action"], ["t", "try: what if"], ["f", "follow the next hole"], ["/", "find a hole or square"], ["e", "export the list"], ["n", "write a note"], ["m", "all messages, in full"], ["w", "how the advice reaches the microscope: watch, suggest, send"],
   ["+ −", "zoom"], ["←↑→↓", "move the map"], ["0", "the whole grid"], ["1 … 4", "layers of the map"], ["Esc", "back to the map"], ["?", "this list"]];
 
 export function showHelp() {

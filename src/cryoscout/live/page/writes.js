@@ -1,6 +1,6 @@
 // What people say to the server: shown as sending, then as recorded. What was said without a connection is kept and asked
 // about when it is back; nothing is sent twice, nothing is lost.
-import { clock, middle, time } from "./words.js";
+import { clock, middle, minutes, time } from "./words.js";
 import { inWords } from "./panels.js";
 
 const KEPT = "cryoscout-kept";
@@ -31,6 +31,8 @@ export class Writes {
 
   async override(payload) { return this._send("override", { ...payload, revision: this.revision() }, inWords(payload)); }
   async undo(action) { return this._send("undo", { event: action.event, revision: this.revision() }, `undo of: ${inWords(action.payload)}`); }
+  // How the advice reaches the microscope: of the whole server. body : {mode} or {mode: "send", minutes}
+  async mode(body) { return this._send("mode", body, body.minutes ? `mode send for ${minutes(body.minutes)}` : `mode ${body.mode}`); }
   // Its key is told with it: sent again because no answer came, it is not recorded twice.
   async note(body) { return this._send("note", { ...body, key: [...crypto.getRandomValues(new Uint32Array(4))].join("-") }, `note "${middle(body.text)}"`); }
 
@@ -63,7 +65,7 @@ export class Writes {
     try {
       const revision = "revision" in body ? { revision: Math.max(body.revision, this.written.get(session) || 0) } : {};
       const answer = await this.api.post(what, { ...body, ...revision }, session);
-      this.written.set(session, Math.max(this.written.get(session) || 0, answer.revision));
+      if (answer.revision) this.written.set(session, Math.max(this.written.get(session) || 0, answer.revision));
       const sentence = `recorded ${time(clock.nowMs())} by ${body.author}: ${words}`, others = this.waiting.slice(1);
       this.told({ level: "fine", sentence: others.length ? `${sentence}; sending: ${others.join("; ")}` : sentence, lasts: others.length ? SENDING_MS : 6000 });
       this.recorded(said);
