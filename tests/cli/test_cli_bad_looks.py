@@ -102,7 +102,7 @@ def test_a_square_that_is_looked_at_twice_has_its_latest_look(cli, tmp_path):
     (tmp_path / "atlas.csv").write_text(SQUARES + "g1,S2,,,,,2026-01-31 12:00:00\n")
     answer = cli("import atlas.csv -o run.session")
     assert answer.code == 0
-    assert "1 lines are of a square that stood before (looked at again): the latest look counts" in answer.out
+    assert "1 line is of a square that stood before (looked at again): the latest look counts" in answer.out
     squares = stored(tmp_path).squares.set_index("square_id")
     assert squares.loc["S2", "looked_at"] == pd.Timestamp("2026-01-31 12:00:00")
     assert squares.loc["S2", "area_um2"] == 1500.0

@@ -73,7 +73,7 @@ def test_holes_without_a_value_get_the_mean_and_are_counted(cli, nav, tmp_path):
         told["joins"][0] | {"joined": 2, "not_joined": 1, "first_not_joined": ["not-there"]}
         == told["joins"][0]
     )
-    assert "1 lines have no p_good" in told["notes"]
+    assert "1 line has no p_good" in told["notes"]
     assert "38 holes have no value: the mean of the others, 0.40, is taken" in told["notes"]
     assert json.loads(cli(f"plan {nav} {QUICK}").out)["prediction"] == "mine"
 

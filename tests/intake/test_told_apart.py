@@ -109,6 +109,37 @@ def test_the_same_navigator_saved_again_under_another_name_is_the_same_grid(grid
     assert grid_of_holes(session_of(grid_a, later)) == {"21": "a", "22": "a", "23": "a"}
 
 
+def write_made_navigator(path: Path, drawn_id: int, *labels: str) -> Path:
+    """As SemMatch writes it: no MapID, places in pixels of a map that is in another file."""
+    lines = ["AdocVersion = 2.00", ""]
+    for label in labels:
+        lines += [
+            f"[Item = {label}]", "Color = 0", "NumPts = 1", "Regis = 6", "Type = 0", "PtsX = 1732", "PtsY = 1229",
+            f"DrawnID = {drawn_id}", "GroupID = 0", "Acquire = 1", "CoordsInMap = 1732 1229 31.9355", "",
+        ]  # fmt: skip
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_items_without_ids_that_were_drawn_on_other_maps_are_others(tmp_path):
+    one = write_made_navigator(tmp_path / "one.nav", MAP_A, "9000", "9001")
+    two = write_made_navigator(tmp_path / "two.nav", MAP_B, "9000", "9001", "9002")
+    grids = {"9000": "one", "9001": "one", "two/9000": "two", "two/9001": "two", "9002": "two"}
+    assert grid_of_holes(session_of(one, two)) == grids
+    read, added = updated(stored(tmp_path / "run.session", one), two)
+    assert added["holes"] == 3
+    assert grid_of_holes(read.session) == grids
+
+
+def test_items_without_ids_are_those_of_a_navigator_that_was_imported_before(tmp_path):
+    one = write_made_navigator(tmp_path / "one.nav", MAP_A, "9000", "9001")
+    later = write_made_navigator(tmp_path / "later.nav", MAP_A, "9000", "9001", "9002")
+    read, added = updated(stored(tmp_path / "run.session", one), later)
+    assert grid_of_holes(read.session) == {"9000": "one", "9001": "one", "9002": "one"}
+    assert added["holes"] == 1
+    assert not [note for note in read.notes if "images were imported before" in note]
+
+
 def updated(place, *paths):
     return update_session(place, Sources(list(paths), [], ReadOptions(), ""), SILENT)
 

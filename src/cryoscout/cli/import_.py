@@ -430,7 +430,7 @@ def _tell(read: TakenIn, added: Mapping[str, int] | None, place: Path | str, as_
     if added is None:
         out.print(f"Imported {told['session']} ({told['format']}) into {folder}")
     else:
-        new = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in added.items() if count)
+        new = ", ".join(counted(count, what.replace("_", " ")) for what, count in added.items() if count)
         out.print(f"Added to {told['session']} ({told['format']}) in {folder}: {new or 'nothing new'}")
         for path in read.unchanged:
             out.print(f"Unchanged since the last import: {path}")

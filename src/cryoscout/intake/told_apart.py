@@ -94,7 +94,10 @@ class _Item:
     def agrees_with(self, other: _Item) -> bool | None:
         """Whether both are one item; None where they do not tell."""
         if not (self.map_id and other.map_id):
-            return None
+            # Items that other programs made have no MapID; the map that they were drawn on has one of SerialEM.
+            is_of_other_map = self.drawn_id != other.drawn_id
+            is_told = min(self.drawn_id, other.drawn_id) >= FIRST_OF_SERIALEM
+            return False if is_told and is_of_other_map else None
         if self.map_id != other.map_id:
             return False
         if self.map_id >= FIRST_OF_SERIALEM or not (self.drawn_id and other.drawn_id):
@@ -180,8 +183,10 @@ def _stored_places(stored: Session, fields: Mapping[tuple[str, str], Mapping[str
     for table, id_column in ((stored.squares, "square_id"), (holes, "hole_id")):
         rows = table[[id_column, "x_um", "y_um", "grid_id"]].itertuples(index=False, name=None)
         for item_id, x_um, y_um, grid_id in rows:
-            item = _Item.of(fields.get((FORMAT, item_of_hole(item_id, own)), {}))
-            places[item_id] = _Place(x_um, y_um, item, grid_id, not item.map_id, id_column == "hole_id")
+            said = fields.get(
+                (FORMAT, item_of_hole(item_id, own)), {}
+            )  # by a navigator; other programs' have no MapID
+            places[item_id] = _Place(x_um, y_um, _Item.of(said), grid_id, not said, id_column == "hole_id")
     return places
 
 
@@ -258,8 +263,8 @@ def _told_apart(source: SourceRecords, known: Mapping[str, _Place]) -> tuple[Sou
     if others:
         shown = ", ".join(others[:NAMES_SHOWN])
         notes.append(
-            f"{counted(len(others), 'labels', 'stand')} for other items elsewhere in the session (another MapID, "
-            f"another place; first: {shown}): these are {own_grid}/LABEL"
+            f"{counted(len(others), 'labels', 'stand')} for other items elsewhere in the session (another MapID, map "
+            f"or place; first: {shown}): these are {own_grid}/LABEL"
         )
     return _renamed(source, names, own_grid, notes), is_new_grid
 

@@ -188,3 +188,18 @@ def test_a_missing_file_is_a_format_error_with_its_name(tmp_path):
         FileFormatError, match=r"nowhere\.csv: must be a readable file\. Got nothing there instead"
     ):
         detect(tmp_path / "nowhere.csv")
+
+
+@pytest.mark.parametrize(
+    ("header", "rest"),
+    [
+        ("hole,square,x_px,y_px,likeness", ",square,211.93,50.40,0.364"),
+        ("hole,p_good,a,b,c", ",0.5,1,2,3"),
+        ("Hole\tP good", "\t0.5"),
+        ("GridSquare Hole_ID p_good", " 1 0.5"),
+    ],
+)
+def test_a_table_whose_header_names_holes_or_squares_is_not_one_of_leginon(tmp_path, header, rest):
+    lines = [f"{hole(number)}{rest}" for number in (1, 2)]
+    assert detect(written(tmp_path, [header, *lines])) is None
+    assert detect(written(tmp_path, lines)) is not None

@@ -87,7 +87,7 @@ def test_a_line_that_names_a_patch_is_of_a_patch_without_a_hole(tmp_path):
     ]  # fmt: skip
     assert source.patches["looked"].tolist() == [True, True]
     assert source.patches["looked_at"].isna().tolist() == [True, False]
-    assert any("1 lines are of a patch that stood before" in note for note in source.notes)
+    assert any("1 line is of a patch that stood before" in note for note in source.notes)
     assert not any("not kept" in note for note in source.notes)
 
 

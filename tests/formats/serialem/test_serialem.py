@@ -432,7 +432,7 @@ def test_holes_of_a_pattern_are_told_apart_and_the_first_has_the_name_of_the_ite
         holes.loc["9", ["patch_id", "square_id", "x_um"]].tolist()
     )
     assert holes["chosen"].isna().sum() == 2
-    assert any(note.startswith("1 items were imaged as patterns of several holes") for note in source.notes)
+    assert any(note.startswith("1 item was imaged as several holes (MultiShot)") for note in source.notes)
 
 
 def test_a_pattern_without_a_navigator_is_several_holes_of_its_item(tmp_path):

@@ -71,6 +71,10 @@ _HEADER_WORDS: dict[str, tuple[str, ...]] = {
     "ctf_predicted_angstrom": ("predictedctf", "ctfpredicted", "ctfpredictedangstrom", "predicted", "ctf"),
 }
 """Field -> what a header calls it, in any case and with any separators."""
+_PLACE_WORDS = {
+    f"{level}{ending}" for level in ("hole", "patch", "square", "grid") for ending in ("", "s", "id", "name")
+}
+"""What a header of Leginon's calls nothing: there the name says the places."""
 LONGEST_NAME = 1000
 
 _LINES_TO_RECOGNISE = 200
@@ -97,7 +101,8 @@ class _LineError(Exception):
 
 
 def detect(path: Path) -> TableKind | None:
-    """The kind of table a file holds, by the shape of most of its lines; None where it is none of them.
+    """The kind of table a file holds, by the shape of most of its lines; None where it is none of them, or where a
+    header names holes or squares: a table of somebody's own, such as `find-holes` writes of an image of Leginon.
 
     Raises UnreadableError when the file cannot be read.
     """
@@ -105,9 +110,14 @@ def detect(path: Path) -> TableKind | None:
     lines = [line for line in lines_of(read_start(path, _BYTES_TO_RECOGNISE))[0] if line.strip()]
     shapes = Counter(_shape(line) for line in lines[:_LINES_TO_RECOGNISE])
     shapes.pop(None, None)
-    if not shapes:
+    if not shapes or _names_places(lines[0]):
         return None
     return shapes.most_common(1)[0][0]
+
+
+def _names_places(header: str) -> bool:
+    words = {re.sub(r"[^a-z]", "", word.lower()) for word in re.split(r"[,;\t ]", header)}
+    return not (_LOOKS_LIKE_A_NAME.match(header) or words.isdisjoint(_PLACE_WORDS))
 
 
 def _shape(line: str) -> TableKind | None:

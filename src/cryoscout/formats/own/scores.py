@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from cryoscout.core.counting import counted
 from cryoscout.core.errors import FileFormatError
 from cryoscout.formats.ctf.names import exposure_name, folder_of
 from cryoscout.formats.ctf.records import parse_number, shown
@@ -111,7 +112,7 @@ def read_scores(path: Path, column_map: ColumnMap | Path, permissive: bool = Fal
         else:
             first_line[key] = line
             values.append(value)
-    notes = [f"{empty} lines have no {kind}"] if empty else []
+    notes = [f"{counted(empty, 'lines', 'have')} no {kind}"] if empty else []
     return ScoreTable(
         path,
         kind,

@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cryoscout.core.counting import counted
 from cryoscout.core.errors import FileFormatError
 from cryoscout.core.telling import Step, no_step
 from cryoscout.formats.ctf.records import deviations_of, parse_number, shown
@@ -168,7 +169,8 @@ def _records(
     if unused:
         notes.append(f"columns that say nothing of squares: {', '.join(unused)}")
     notes += [
-        f"{each.repeats} lines are of a {each.level} that stood before (looked at again): the latest look counts"
+        f"{counted(each.repeats, 'lines', 'are')} of a {each.level} that stood before (looked at again): "
+        "the latest look counts"
         for each in (of_squares, of_patches)
         if each.repeats
     ]

@@ -472,7 +472,7 @@ def _with_pattern_holes(found: Sequence[PlacedExposure]) -> tuple[list[PlacedExp
     if not patterns:
         return told, []
     return told, [
-        f"{patterns} items were imaged as patterns of several holes (MultiShot): the hole imaged first, or in the "
+        f"{counted(patterns, 'items', 'were')} imaged as several holes (MultiShot): the hole imaged first, or in the "
         "middle where the navigator says the pattern, has the item's name, the others are ITEM@HOLE"
     ]
 
