@@ -113,8 +113,8 @@ def placed_by_beam_shift(
             found = fit_beam_shift(shift[rows], offset_um[rows], runs[rows], area[rows], hole[rows])
         except DataError as error:
             notes.append(
-                f"beam shift ({name}) of {len(rows)} exposures has no length here, so that they are not placed "
-                f"inside their patches: {error}"
+                f"beam shift ({name}) of {counted(len(rows), 'exposures')} has no length here, so that they are not "
+                f"placed inside their patches: {error}"
             )
             continue
         shift_um[rows] = shift[rows] @ found.matrix_um.T
