@@ -131,6 +131,25 @@ def test_items_without_ids_that_were_drawn_on_other_maps_are_others(tmp_path):
     assert grid_of_holes(read.session) == grids
 
 
+def test_an_image_of_a_label_of_two_grids_that_have_no_places_gets_the_hole_of_neither(tmp_path):
+    one = write_made_navigator(tmp_path / "one.nav", MAP_A, "9000", "9001")
+    two = write_made_navigator(tmp_path / "two.nav", MAP_B, "9000", "9002")
+    images = tmp_path / "images"
+    images.mkdir()
+    write_movie(images / "m_0001.tif.mdoc", "9000", 100)
+    write_movie(images / "m_0002.tif.mdoc", "9002", 110)
+    note = (
+        "1 exposure names a label that several holes have, and no place (first: m_0001, item 9000): they get no hole; "
+        "import each grid by itself, with its own images"
+    )
+    together = read_session(Sources([one, two, images], [], ReadOptions(), ""), SILENT)
+    later, added = updated(stored(tmp_path / "run.session", one, two), images)
+    for read in (together, later):
+        assert holes_of_exposures(read.session) == {"m_0002": "9002"}
+        assert any(each.endswith(note) for each in read.notes)
+    assert added["exposures"] == 1
+
+
 def test_items_without_ids_are_those_of_a_navigator_that_was_imported_before(tmp_path):
     one = write_made_navigator(tmp_path / "one.nav", MAP_A, "9000", "9001")
     later = write_made_navigator(tmp_path / "later.nav", MAP_A, "9000", "9001", "9002")

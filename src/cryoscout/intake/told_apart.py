@@ -15,12 +15,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 
 from cryoscout.core.counting import counted
 from cryoscout.formats.clusters import SAME_PLACE_UM
 from cryoscout.formats.records import SourceRecords
-from cryoscout.formats.serialem.exposures import WhenAndWhere, note_on_images_elsewhere, own_name
+from cryoscout.formats.serialem.exposures import (
+    WhenAndWhere,
+    note_on_images_elsewhere,
+    note_on_nobodys,
+    own_name,
+)
 from cryoscout.formats.serialem.patterns import item_of_hole
 from cryoscout.formats.serialem.unopened import FARTHEST_UM
 from cryoscout.intake.pattern_holes import KnownPatterns
@@ -215,6 +221,11 @@ def _told_apart(source: SourceRecords, known: Mapping[str, _Place]) -> tuple[Sou
     if not places:
         return source, False
     has_navigator = len(source.holes) + len(source.squares) > 0
+    labels = {} if has_navigator else _by_label(known)
+    nobodys = [item for item, place in places.items() if _is_of_any(item, place, known, labels)]
+    if nobodys:
+        source = _without_holes(source, nobodys)
+        places = {item: place for item, place in places.items() if item not in nobodys}
     same = {item: item for item, place in places.items() if item in known and known[item].is_same(place)}
     grids = {place.grid_id for place in known.values()}
     own_grid = source.session_name or ""
@@ -246,7 +257,6 @@ def _told_apart(source: SourceRecords, known: Mapping[str, _Place]) -> tuple[Sou
     names = {item: f"{own_grid}/{item}" for item in others if item in known}
     names |= {item: name for item, name in same.items() if name != item}
     if not has_navigator:
-        labels = _by_label(known)
         names |= {
             item: elsewhere
             for item, place in places.items()
@@ -375,6 +385,30 @@ def _known_elsewhere(
 ) -> str | None:
     """The known item that has the label and is where the image was taken, whatever its grid."""
     return next((name for name in labels.get(_label_of(item), ()) if known[name].is_same(place)), None)
+
+
+def _is_of_any(
+    item: str, place: _Place, known: Mapping[str, _Place], labels: Mapping[str, Sequence[str]]
+) -> bool:
+    """Whether images of a label may be of several known holes, and no place says of which."""
+    near_um = [
+        known[name].distance_um(place)
+        for name in labels.get(_label_of(item), ())
+        if known[name].is_hole and known[name].is_same(place)
+    ]
+    return len(near_um) > 1 and bool(np.isnan(near_um).all())
+
+
+def _without_holes(source: SourceRecords, items: Sequence[str]) -> SourceRecords:
+    """The source whose exposures of these items, or of further holes of theirs, name no hole; with a note on them."""
+    exposures = source.exposures
+    of = exposures["hole_id"].isin(items) | exposures["hole_id"].str.partition("@")[0].isin(items)
+    told = zip(exposures["exposure_id"][of], exposures["hole_id"][of], strict=True)
+    return replace(
+        source,
+        exposures=exposures.assign(hole_id=exposures["hole_id"].mask(of, "").astype("str")),
+        notes=(*source.notes, *note_on_nobodys([*told])),
+    )
 
 
 def _renamed(

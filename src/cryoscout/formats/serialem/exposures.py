@@ -250,12 +250,7 @@ def with_holes(exposures: Sequence[Exposure], holes_of_grids: Sequence[Sequence[
             f"name (first: {name}, {distance_um:.0f} um from item {label}): of another grid or navigator, they get "
             "no hole here; import them with the navigator of their own grid"
         )
-    if nowhere:
-        name, label = nowhere[0]
-        placed.notes.append(
-            f"{counted(len(nowhere), 'exposures', 'name')} a label that several holes have, and no place (first: "
-            f"{name}, item {label}): they get no hole; import each grid by itself, with its own images"
-        )
+    placed.notes += note_on_nobodys(nowhere)
     if several:
         placed.notes.append(
             f"{counted(several, 'exposures', 'name')} a label that several holes have: the nearest one was taken"
@@ -474,6 +469,20 @@ def _with_pattern_holes(found: Sequence[PlacedExposure]) -> tuple[list[PlacedExp
     return told, [
         f"{counted(patterns, 'items', 'were')} imaged as several holes (MultiShot): the hole imaged first, or in the "
         "middle where the navigator says the pattern, has the item's name, the others are ITEM@HOLE"
+    ]
+
+
+def note_on_nobodys(exposures: Sequence[tuple[str, str]]) -> list[str]:
+    """What is said of exposures that are of one of several holes, and nothing says of which.
+
+    exposures : name and label of each; none gives no note
+    """
+    if not exposures:
+        return []
+    name, label = exposures[0]
+    return [
+        f"{counted(len(exposures), 'exposures', 'name')} a label that several holes have, and no place (first: {name}, "
+        f"item {label}): they get no hole; import each grid by itself, with its own images"
     ]
 
 
