@@ -102,7 +102,7 @@ def test_places_and_results_become_a_session_with_positions():
     assert [str(report) for report in made.reports] == [
         "exposures of run: 2 of 2 joined",
         "CTF results of micrographs_ctf.star (relion): 1 of 2 joined; 1 not (no exposure of a hole has the name; "
-        "first: e9); 1 exposures received none",
+        "first: e9); 1 exposure received none",
     ]
 
 

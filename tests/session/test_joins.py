@@ -9,7 +9,7 @@ def test_a_join_reports_what_joined_and_what_did_not():
     assert place.tolist() == [1, -1, 0, -1]
     assert (report.found, report.joined, report.not_joined, report.without) == (4, 2, 2, 1)
     assert report.first_not_joined == ("x", "y")
-    assert str(report) == "times: 2 of 4 joined; 2 not (no such hole; first: x, y); 1 holes received none"
+    assert str(report) == "times: 2 of 4 joined; 2 not (no such hole; first: x, y); 1 hole received none"
 
 
 def test_a_whole_join_gives_no_reason():

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cryoscout.core.counting import counted
 from cryoscout.core.errors import DataError
 
 NAMES_SHOWN = 5
@@ -44,7 +45,7 @@ class JoinReport:
         if self.not_joined:
             text += f"; {self.not_joined} not ({self.why}; first: {', '.join(self.first_not_joined)})"
         if self.without:
-            text += f"; {self.without} {self.target} received none"
+            text += f"; {counted(self.without, self.target)} received none"
         return text
 
 
