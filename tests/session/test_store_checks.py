@@ -124,3 +124,9 @@ def test_the_note_of_which_files_were_read_is_checked_too(tmp_path: Path) -> Non
     with SessionStore.open(place) as store, pytest.raises(StoreError, match="rows of its table files"):
         store.files()
     assert [what for what, _ in damage_of(place)] == ["tables"]
+
+
+def test_a_folder_of_data_is_told_from_a_store_whose_import_was_cut_off(tmp_path):
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(StoreError, match=r"which is none\. Remedy: cryoscout import .* -o NAME\.session"):
+        SessionStore.open(tmp_path)

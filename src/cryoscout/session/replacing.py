@@ -170,6 +170,11 @@ def refuse_incomplete(folder: Path) -> None:
             f"A session store must be a folder NAME.session. Got {folder} instead, which is not one. "
             "Remedy: make it with cryoscout import."
         )
+    if not (folder / COMPLETE).exists() and not (folder / DATABASE).exists():
+        raise StoreError(
+            f"A session store must be a folder that cryoscout import made. Got {folder} instead, which is none. "
+            f"Remedy: cryoscout import {folder} -o NAME.session, then name NAME.session."
+        )
     if not (folder / COMPLETE).is_file() or not (folder / DATABASE).is_file():
         raise StoreError(
             f"A session store must be complete. Got {folder}, whose import never ended, instead. "

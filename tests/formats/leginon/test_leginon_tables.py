@@ -203,3 +203,11 @@ def test_a_table_whose_header_names_holes_or_squares_is_not_one_of_leginon(tmp_p
     lines = [f"{hole(number)}{rest}" for number in (1, 2)]
     assert detect(written(tmp_path, [header, *lines])) is None
     assert detect(written(tmp_path, lines)) is not None
+
+
+def test_a_star_file_of_images_with_leginon_names_is_not_one_of_leginon(tmp_path):
+    lines = ["data_movies", "", "loop_", "_rlnMicrographMovieName #1", "_rlnOpticsGroup #2"]
+    assert (
+        detect(written(tmp_path, [*lines, *(f"Movies/{hole(number)}.frames.mrc 1" for number in (1, 2))]))
+        is None
+    )

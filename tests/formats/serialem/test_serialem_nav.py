@@ -118,7 +118,7 @@ def test_ids_are_unique_whatever_the_labels(tmp_path_factory, labels):
             "Type must be 0 (point), 1 (polygon) or 2 (map). Got 7 instead.",
         ),
         (HEAD + item(Type="1.5"), line_of("Type"), "Type must hold whole numbers. Got '1.5' instead."),
-        (HEAD + item(Color=""), line_of("Color"), "Color must hold 1 whole numbers. Got 0 instead."),
+        (HEAD + item(Color=""), line_of("Color"), "an item must have Color. Got none instead."),
         (HEAD + item(StageXYZ="1 2"), line_of("StageXYZ"), "StageXYZ must hold 3 numbers. Got 2 instead."),
         (
             HEAD + item(StageXYZ="1 nan 3"),
@@ -298,3 +298,11 @@ def test_no_mutation_of_a_real_file_crashes_and_bytes_come_back(tmp_path_factory
     else:
         assert not found.deviations
         assert len(clean.items) == len(found.items)
+
+
+@pytest.mark.parametrize("key", ["Acquire", "GroupID", "DrawnID", "MapID", "StageXYZ"])
+def test_an_empty_value_is_a_missing_one(nav, key):
+    """As docs/how-to/serialem.md says of every key that an item can do without."""
+    place = {"CoordsInMap": "10 20 0"} if key == "StageXYZ" else {}
+    (empty,) = read_nav(nav(HEAD + item(**{key: ""}, **place))).items
+    assert (empty.acquire, empty.drawn_id) == (False, 0)

@@ -101,16 +101,18 @@ class _LineError(Exception):
 
 
 def detect(path: Path) -> TableKind | None:
-    """The kind of table a file holds, by the shape of most of its lines; None where it is none of them, or where a
-    header names holes or squares: a table of somebody's own, such as `find-holes` writes of an image of Leginon.
+    """The kind of table a file holds, by the shape of most of its lines.
 
+    None where it is none of them: a STAR file of images with Leginon's names, and somebody's own table, whose header
+    names holes or squares, such as `find-holes` writes of an image of Leginon, have lines of these shapes too.
     Raises UnreadableError when the file cannot be read.
     """
     check_readable(path)
     lines = [line for line in lines_of(read_start(path, _BYTES_TO_RECOGNISE))[0] if line.strip()]
     shapes = Counter(_shape(line) for line in lines[:_LINES_TO_RECOGNISE])
     shapes.pop(None, None)
-    if not shapes or _names_places(lines[0]):
+    is_star = any(line.startswith(("data_", "loop_")) for line in lines)
+    if not shapes or is_star or _names_places(lines[0]):
         return None
     return shapes.most_common(1)[0][0]
 

@@ -262,7 +262,7 @@ def _numbers(section: Section, findings: Findings) -> dict[str, tuple[float, ...
     wrong: set[str] = set()
     for key in section.key_names():
         described = NAV_FIELDS.get(key)
-        if described is None or described.kind == "text":
+        if described is None or described.kind == "text" or _is_empty(section, key):
             continue
         values = _values(section, key, described, findings)
         if values is None:
@@ -284,8 +284,11 @@ def _numbers(section: Section, findings: Findings) -> dict[str, tuple[float, ...
         return None
     needed = NEEDED_OF_MAPS if kind == MAP else NEEDED
     for key in needed:
-        if section.get(key) is None:
-            findings.deviates(f"an item must have {key}. Got none instead.", section.line, _element(section))
+        described = NAV_FIELDS.get(key)
+        is_text = described is not None and described.kind == "text"  # an empty one is a text too
+        if section.get(key) is None or (_is_empty(section, key) and not is_text):
+            line = section.line if section.get(key) is None else section.line_of(key)
+            findings.deviates(f"an item must have {key}. Got none instead.", line, _element(section))
             wrong.add(key)
     has_position = any(key in numbers for key in ("StageXYZ", *COORDS_IN))
     if not has_position and not wrong & {"StageXYZ", *COORDS_IN}:
@@ -295,6 +298,11 @@ def _numbers(section: Section, findings: Findings) -> dict[str, tuple[float, ...
             _element(section),
         )
     return None if not wrong.isdisjoint(needed) or not has_position else numbers
+
+
+def _is_empty(section: Section, key: str) -> bool:
+    """Whether a key is not there, or without a value, which says as little."""
+    return not (section.get(key) or "").strip()
 
 
 def _place_problem(key: str, values: tuple[float, ...]) -> str | None:
@@ -363,7 +371,7 @@ def _points(
         if key in numbers and len(numbers[key]) == count:
             continue
         # A list that was refused above is not reported twice.
-        if key in numbers or section.get(key) is None:
+        if key in numbers or _is_empty(section, key):
             got = len(numbers.get(key, ()))
             findings.deviates(
                 f"{key} must hold {count} numbers (NumPts). Got {got} instead.",
