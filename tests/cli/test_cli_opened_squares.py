@@ -95,6 +95,19 @@ def test_a_square_that_serialem_opened_is_not_advised_again_and_keeps_its_name(c
     assert {look["square"] for look in looks(cli, "once.session")} == {"S1", "S3"}
 
 
+def test_holes_that_wait_for_a_look_are_counted_with_the_way_to_plan_them_now(cli, tmp_path):
+    apart = "".join(point(str(10 + n), 1_000_001 + n, 190 + 15 * n, 50, 400001) for n in range(3))
+    (tmp_path / "grid1.nav").write_text(HEAD + polygon(1) + square_map("9-A", 400001, 201, 49) + apart)
+    assert cli("import grid1.nav -o run.session").code == 0
+    answer = cli("plan run.session --budget-min 240")
+    assert answer.code == 0, answer.err
+    note = "3 holes are seen and not in this list, because a look gives more now"
+    assert note in " ".join(answer.out.split())
+    now = cli("plan run.session --budget-min 240 --looks free --json")
+    assert sorted(visit["hole"] for visit in json.loads(now.out)["holes"]) == ["10", "11", "12"]
+    assert note not in now.out
+
+
 @pytest.mark.slow
 def test_of_two_grids_with_the_same_labels_the_right_square_was_opened(cli, tmp_path):
     (tmp_path / "a.nav").write_text(HEAD + SQUARES)

@@ -112,6 +112,7 @@ def advise(
                         if len(planned.course) or looks
                         else (_note_on_an_empty_plan(setting, planned.course, start, budget_min),)
                     ),
+                    *_note_on_holes_after_looks(n_available - len(planned.course), looks),
                     *_notes_on_unseen(session, problem, setting, looks),
                     *_notes_on_choice(session, setting, request),
                     *(f"{note}." for note in notes_on_patterns_unsaid(session)),
@@ -147,6 +148,19 @@ def _planned_looks(
     )
     left_min = problem.budget_min - planned.course.minutes_used
     return planned_looks(found, place_names(session), problem.tree, left_min)
+
+
+def _note_on_holes_after_looks(n_left: int, looks: tuple[PlannedLook, ...]) -> tuple[str, ...]:
+    """That holes which are seen wait for the looks of a plan: what a look shows decides which of them are worth it.
+
+    n_left : holes that could be planned and are not
+    """
+    if n_left < 1 or not any(look.in_plan for look in looks):
+        return ()
+    return (
+        f"{counted(n_left, 'holes', 'are')} seen and not in this list, because a look gives more now: plan again after "
+        "it, or plan them now with --looks free.",
+    )
 
 
 def _notes_on_unseen(
