@@ -236,6 +236,37 @@ def test_an_image_of_another_grid_is_never_the_result_of_a_stored_hole(grid_a, t
     assert holes_of_exposures(read.session) == {"m_2": "frames/21", "m_3": "21"}
 
 
+def write_unlabelled_movie(path: Path, x_um: float) -> Path:
+    path.write_text(
+        f"[FrameSet = 0]\nStagePosition = {x_um} 20\nSubFramePath = {path.name.removesuffix('.mdoc')}\n"
+    )
+    return path
+
+
+@pytest.mark.parametrize("label_comes", ["together", "first", "later"])
+def test_an_image_with_a_label_takes_no_hole_from_those_without(tmp_path, label_comes):
+    images = tmp_path / "images"
+    images.mkdir()
+
+    def plain() -> None:
+        for number in (1, 2):
+            write_unlabelled_movie(images / f"a_{number}.tif.mdoc", 10.0 * number)
+
+    def labelled() -> None:
+        write_movie(images / "l_1.tif.mdoc", "7", 40)
+        write_unlabelled_movie(images / "a_9.tif.mdoc", 50)
+
+    first, then = (labelled, plain) if label_comes == "first" else (plain, labelled)
+    first()
+    if label_comes == "together":
+        then()
+    place = stored(tmp_path / "run.session", images)
+    if label_comes != "together":
+        then()
+    session = updated(place, images)[0].session
+    assert holes_of_exposures(session) == {"a_1": "a_1", "a_2": "a_2", "a_9": "a_9", "l_1": "7"}
+
+
 def test_images_without_a_navigator_are_patches_by_where_the_stage_stood(tmp_path):
     for number, x_um in enumerate([100.0, 102.0, 220.0]):
         write_movie(tmp_path / f"m_{number}.tif.mdoc", "", x_um)

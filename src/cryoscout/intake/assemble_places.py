@@ -221,14 +221,22 @@ def _normal(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 def _own_holes(
     exposures: pd.DataFrame, holes: pd.DataFrame, stored: Session | None, notes: list[str]
 ) -> pd.DataFrame:
-    """Where no source knows holes, each exposure is its own; also later, where the stored session began so."""
+    """Where no source knows holes, each exposure that names none is its own; also later, where the stored session
+    began so: some of its exposures are their own holes, or all that it knows are labels of images (SerialEM)."""
     began_so = stored is None
     if stored is not None and len(stored.exposures):
-        began_so = bool((stored.exposures["hole_id"] == stored.exposures["exposure_id"]).all())
-    if exposures.empty or len(holes) or (exposures["hole_id"] != "").any() or not began_so:
+        is_own = stored.exposures["hole_id"] == stored.exposures["exposure_id"]
+        has_labels_alone = stored.info.format == "serialem" and stored.holes["chosen"].isna().all()
+        began_so = bool(is_own.any() or has_labels_alone)
+    unnamed = exposures["hole_id"] == ""
+    if not unnamed.any() or len(holes) or not began_so:
         return exposures
-    notes.append("no source names holes: every exposure is its own hole")
-    return exposures.assign(hole_id=exposures["exposure_id"])
+    notes.append(
+        "no source names holes: every exposure is its own hole"
+        if unnamed.all()
+        else f"{counted(int(unnamed.sum()), 'exposures', 'name')} no hole, nor does any source: each is its own hole"
+    )
+    return exposures.assign(hole_id=exposures["hole_id"].mask(unnamed, exposures["exposure_id"]))
 
 
 def _flat(stored: Session | None) -> pd.DataFrame:
