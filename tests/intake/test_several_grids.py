@@ -108,3 +108,20 @@ def test_real_sessions_keep_the_samples_they_name(tmp_path, capfd):
         session = store.load()
     assert len(session.grids) == 2
     assert "19503066" in session.grids["grid_id"].tolist()
+
+
+def test_sessions_of_other_exposures_per_hole_are_told(tmp_path, capfd):
+    folders = [epu_folder(tmp_path / "one", 111, "20240105"), epu_folder(tmp_path / "two", 222, "20240106")]
+    file = folders[1] / "Metadata" / "GridSquare_222.dm"
+    shot = "<KeyValuePairOfintParticleAcquisitionData><key>1</key>"
+    text = file.read_text()
+    begin = text.index(shot)
+    end = text.index("</KeyValuePairs>", begin)
+    again = text[begin:end].replace("<key>1</key>", "<key>2</key>").replace("_Data_7_8_", "_Data_9_8_")
+    file.write_text(text[:end] + again + text[end:])
+    assert main(["import", *map(str, folders), "-o", str(tmp_path / "both.session"), "--json"]) == 0
+    notes = json.loads(capfd.readouterr().out)["notes"]
+    assert any(
+        note.startswith("exposures per hole differ (one 1, two 2): a session has one number")
+        for note in notes
+    )

@@ -94,10 +94,11 @@ def places_of_sources(
     given = holes["patch_id"] != ""
     if cluster_radius_um is not None and radius_is_new:
         notes += notes_on_radius(holes, known, chosen[0].format)
-    radius_um = cluster_radius_um or next(
-        (each.cluster_radius_um for each in chosen if each.cluster_radius_um), None
-    )
+    telling = next((each for each in chosen if each.cluster_radius_um), None)
+    radius_um = cluster_radius_um or (None if telling is None else telling.cluster_radius_um)
     said_by = "" if radius_um else ", which no file says: --patch-radius-um says another"
+    if cluster_radius_um is None and telling is not None and len(chosen) > 1:
+        said_by = f", as {telling.path.name} says"
     stored_ids = frozenset(known["hole_id"])
     holes = holes.assign(patch_id=_patches(holes, radius_um or PATCH_RADIUS_UM, said_by, stored_ids, notes))
     _refuse_patches_of_two_squares(patches, stored)

@@ -89,7 +89,9 @@ def as_shots(
     rows = _below(before.assign(is_new=False), new)
     declared = max([*(source.shots or 1 for source in chosen), stored_shots])
     shots, more = _shots_per_hole(rows, declared)
-    return Shots(rows, shots, known_again | again, new_ids, notes + more)
+    return Shots(
+        rows, shots, known_again | again, new_ids, _note_on_other_shots(chosen, shots) + notes + more
+    )
 
 
 def with_shots_again(source: SourceRecords, again: Mapping[str, str]) -> SourceRecords:
@@ -130,6 +132,23 @@ def _standing(rows: pd.DataFrame, is_again: NDArray[np.bool_]) -> dict[str, str]
     first = rows[~is_again].drop_duplicates(key)[[*key, "exposure_id"]]
     both = rows[is_again][["exposure_id", *key]].merge(first, on=key, suffixes=("", "_first"))
     return dict(zip(both["exposure_id"], both["exposure_id_first"], strict=True))
+
+
+def _note_on_other_shots(chosen: Sequence[SourceRecords], shots: int) -> list[str]:
+    """That sessions which are put together image their holes with other numbers of exposures."""
+    of_source: dict[str, int] = {}
+    for source in chosen:
+        by_hole = source.exposures[source.exposures["hole_id"] != ""].groupby("hole_id").size()
+        number = source.shots or (int(by_hole.max()) if len(by_hole) else None)
+        if number is not None and len(source.squares):
+            of_source[source.path.name] = number
+    if len(set(of_source.values())) < 2:
+        return []
+    told = ", ".join(f"{name} {number}" for name, number in of_source.items())
+    return [
+        f"exposures per hole differ ({told}): a session has one number for all holes, here {shots}, so that minutes and "
+        "good micrographs of those with fewer are reckoned too high. Remedy: import each into a session of its own"
+    ]
 
 
 def _shots_per_hole(rows: pd.DataFrame, declared: int) -> tuple[int, list[str]]:
