@@ -146,8 +146,8 @@ def _note_on_other_shots(chosen: Sequence[SourceRecords], shots: int) -> list[st
         return []
     told = ", ".join(f"{name} {number}" for name, number in of_source.items())
     return [
-        f"exposures per hole differ ({told}): a session has one number for all holes, here {shots}, so that minutes and "
-        "good micrographs of those with fewer are reckoned too high. Remedy: import each into a session of its own"
+        f"exposures per hole differ ({told}): a session has one number for all holes, here {shots}, so that minutes "
+        "and good micrographs of those with fewer are reckoned too high. Remedy: import each into a session of its own"
     ]
 
 
