@@ -301,3 +301,23 @@ def test_scores_of_two_navigators_go_to_the_grid_that_the_table_says(cli, tmp_pa
         assert told["joins"][0]["joined"] == len(given)
         if len(given) > 1:
             assert own_of(tmp_path / "two.session") == pytest.approx(given)
+
+
+def test_columns_that_no_table_has_are_refused(cli, tmp_path):
+    (tmp_path / "ctf.star").write_text(
+        "data_\n\nloop_\n_rlnMicrographName #1\n_rlnCtfMaxResolution #2\na.mrc 4\n"
+    )
+    answer = cli("import ctf.star -o a.session --column p_good=bar")
+    assert answer.code == 2
+    assert "must be said of a table of your own. Got ctf.star (relion) instead" in " ".join(
+        answer.err.split()
+    )
+
+
+def test_a_table_of_scores_without_its_column_is_refused_with_the_way_to_name_it(cli, tmp_path):
+    (tmp_path / "ice.csv").write_text("hole,ice\n1,0.1\n")
+    (tmp_path / "empty.csv").write_text("")
+    answer = cli("import ice.csv -o a.session")
+    assert answer.code == 2
+    assert "--column p_good=NAME for probabilities of holes" in " ".join(answer.err.split())
+    assert "Got an empty file instead" in " ".join(cli("import empty.csv -o a.session").err.split())

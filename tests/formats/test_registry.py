@@ -101,7 +101,8 @@ def test_what_is_of_no_format_names_everything_that_was_tried(tmp_path):
         "Athena decision records, SmartScope selection, Leginon order of visit, SmartScope export, cryoSPARC .cs, "
         "Gctf, RELION star, CTFFIND, Leginon or Appion export, Leginon table, table with a header that names "
         "squares, table with a header that names exposures. Remedy: give the folder of the session, the table of "
-        "results itself, or say what the columns of your own table mean (--column ctf=NAME)."
+        "results itself, or say what the columns of your own table mean (--column ctf=NAME "
+        "for results, --column p_good=NAME for probabilities of holes)."
     )
     with pytest.raises(FileFormatError, match="must be a folder of a known format"):
         format_of(tmp_path)

@@ -6,6 +6,7 @@ import gzip
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from follow_samples import DATA, assert_same, begun, exposures_to_come, loaded
 
@@ -284,3 +285,33 @@ def test_notes_are_told_once_when_a_write_is_repeated(tmp_path, monkeypatch):
     told = followed.take_in([live.write_star()])
     assert told.notes
     assert len(set(told.notes)) == len(told.notes)
+
+
+def save_cs(path, **columns):
+    arrays = {name: np.asarray(values) for name, values in columns.items()}
+    table = np.zeros(
+        len(arrays["uid"]), dtype=[(name.replace("__", "/"), each.dtype) for name, each in arrays.items()]
+    )
+    for name, each in arrays.items():
+        table[name.replace("__", "/")] = each
+    with path.open("wb") as file:
+        np.save(file, table, allow_pickle=False)
+
+
+def test_results_of_cryosparc_are_read_once_the_table_with_their_names_lies_beside_them(tmp_path):
+    accepted = tmp_path / "job" / "J5_exposures_accepted.cs"
+    accepted.parent.mkdir()
+    save_cs(accepted, uid=np.array([7], "u8"), ctf_stats__ctf_fit_to_A=np.array([3.5], "f4"))
+    live, followed, _, place, _ = begun(tmp_path, extra=[accepted])
+    key = exposures_to_come(live)[0]
+    told = followed.take_in([live.write(key, live.to_come[key])])
+    assert told.waiting == (accepted,)
+    names = np.array([f"S1/{Path(key).stem}_Fractions.mrc".encode()])
+    save_cs(
+        accepted.parent / "J5_passthrough_exposures_accepted.cs",
+        uid=np.array([7], "u8"),
+        micrograph_blob__path=names,
+    )
+    told = followed.take_in([])
+    assert (told.waiting, told.broken, told.added["outcomes"]) == ((), (), 1)
+    assert loaded(place)[0].exposures["ctf_max_res_angstrom"].tolist() == [3.5]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -50,11 +51,14 @@ def test_files_of_other_programs_in_an_epu_folder_are_counted_and_named(epu):
     (epu / "m.csv").write_text("micrograph,ctf\nm1,4\n")
     (epu / "more.star.gz").write_bytes(gzip.compress(STAR.read_bytes()))
     (epu / "old.tgz").write_bytes(gzip.compress(STAR.read_bytes()))
+    with tarfile.open(epu / "older.tar", "w") as tar:
+        tar.add(STAR, "micrographs_ctf.star")
+    (epu / "oldest.7z").write_bytes(b"7z\xbc\xaf\x27\x1c" + bytes(26))
     assert notes_of(epu) == [
         "not read in the folder: 2 SerialEM .nav or .mdoc (a.mdoc, grid1.nav), 1 table with a header that names "
         "exposures (m.csv), 1 CTFFIND (ctf/m_0001.txt), 1 RELION star (ctf/micrographs_ctf.star), 1 of no known format "
-        "(notes.txt), 2 packed (more.star.gz, old.tgz; unzip them to have them read); what belongs to the session is "
-        "read when it is named beside the folder"
+        "(notes.txt), 4 packed (more.star.gz, old.tgz, older.tar, oldest.7z; unzip them to have them read); what "
+        "belongs to the session is read when it is named beside the folder"
     ]
     # What is named too is read.
     of_epu, of_ctf = notes_of(epu, epu / "ctf")

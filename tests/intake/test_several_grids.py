@@ -125,3 +125,11 @@ def test_sessions_of_other_exposures_per_hole_are_told(tmp_path, capfd):
         note.startswith("exposures per hole differ (one 1, two 2): a session has one number")
         for note in notes
     )
+
+
+def test_tables_of_one_grid_that_hold_other_numbers_of_exposures_are_one_session(tmp_path, capfd):
+    (tmp_path / "a.csv").write_text("grid,square,hole,exposure\ng,s,h1,e1\ng,s,h1,e2\n")
+    (tmp_path / "b.csv").write_text("grid,square,hole,exposure\ng,s,h2,e3\n")
+    files = [str(tmp_path / name) for name in ("a.csv", "b.csv")]
+    assert main(["import", *files, "-o", str(tmp_path / "own.session"), "--json"]) == 0
+    assert not [note for note in json.loads(capfd.readouterr().out)["notes"] if "differ" in note]

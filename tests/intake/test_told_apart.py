@@ -14,6 +14,7 @@ from cryoscout.formats.serialem.nav_writer import PlannedHole
 from cryoscout.intake.assemble import assemble
 from cryoscout.intake.read import ReadOptions, read_sources
 from cryoscout.intake.take_in import Sources, read_session, store_session, update_session
+from cryoscout.session.store import SessionStore
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,11 @@ def session_of(*paths):
 def grid_of_holes(session):
     tables = session.holes.merge(session.patches).merge(session.squares[["square_id", "grid_id"]])
     return dict(zip(tables["hole_id"], tables["grid_id"], strict=True))
+
+
+def load_of(place):
+    with SessionStore.open_for_reading(place) as store:
+        return store.load()
 
 
 def holes_of_exposures(session):
@@ -148,6 +154,19 @@ def test_an_image_of_a_label_of_two_grids_that_have_no_places_gets_the_hole_of_n
         assert holes_of_exposures(read.session) == {"m_0002": "9002"}
         assert any(each.endswith(note) for each in read.notes)
     assert added["exposures"] == 1
+
+
+def test_images_of_another_grid_are_read_again_when_its_navigator_has_come(grid_a, grid_b, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    write_movie(images / "m_0001.tif.mdoc", "21", 300)
+    place = stored(tmp_path / "run.session", grid_a, images)
+    assert not len(load_of(place).exposures)
+    assert updated(place, grid_b)[1]["holes"] == 2
+    read, added = updated(place, images)
+    assert added["exposures"] == 1
+    assert holes_of_exposures(read.session) == {"m_0001": "b/21"}
+    assert updated(place, images)[0].unchanged == [images]
 
 
 def test_items_without_ids_are_those_of_a_navigator_that_was_imported_before(tmp_path):
@@ -265,6 +284,26 @@ def test_an_image_with_a_label_takes_no_hole_from_those_without(tmp_path, label_
         then()
     session = updated(place, images)[0].session
     assert holes_of_exposures(session) == {"a_1": "a_1", "a_2": "a_2", "a_9": "a_9", "l_1": "7"}
+
+
+def test_a_label_alone_may_come_before_images_without_one(tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    write_movie(images / "l_1.tif.mdoc", "7", 40)
+    place = stored(tmp_path / "run.session", images)
+    write_unlabelled_movie(images / "a_1.tif.mdoc", 10)
+    assert holes_of_exposures(updated(place, images)[0].session) == {"a_1": "a_1", "l_1": "7"}
+
+
+def test_beside_a_navigator_an_image_without_a_label_makes_no_hole(grid_a, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    write_movie(images / "m_1.tif.mdoc", "21", 100)
+    place = stored(tmp_path / "run.session", grid_a, images)
+    write_unlabelled_movie(images / "a_1.tif.mdoc", 500)
+    session = updated(place, images)[0].session
+    assert holes_of_exposures(session) == {"m_1": "21"}
+    assert session.holes["hole_id"].tolist() == ["21", "22"]
 
 
 def test_images_without_a_navigator_are_patches_by_where_the_stage_stood(tmp_path):

@@ -216,6 +216,10 @@ def test_what_if_changes_nothing_and_the_past_is_shown_as_such(browser: Any, nig
     )
     page.shows("#message-text", "this is the past")
     page.shows("#goal", "expected")  # the target was not said yet
+    page.tab.click("#mode")
+    page.tab.click("#tab-mode button:has-text('Watch')")
+    page.shows("#tab-mode", "This is the past: move the slider to now")
+    page.tab.click("#mode")
     page.tab.evaluate(
         "const s = document.getElementById('as-of'); s.value = 1000; s.dispatchEvent(new Event('input'))"
     )

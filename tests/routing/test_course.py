@@ -94,6 +94,19 @@ def test_a_hole_that_was_visited_or_is_none_is_refused(hole):
     assert len(course) == 0
 
 
+@pytest.mark.parametrize("answer", ["a", 0.0, None, np.float64(1)])
+def test_an_answer_that_is_no_whole_number_is_one_clear_error(answer):
+    class Answers:
+        name = "mine"
+
+        def next_hole(self, observation):
+            return answer
+
+    message = f"Policy 'mine' must answer with the whole number of a hole, or STOP. Got {answer!r} instead."
+    with pytest.raises(PolicyError, match=re.escape(message)):
+        Course(three_holes(), start_hole=0).ask(Answers())
+
+
 def test_a_start_must_be_a_hole():
     with pytest.raises(InputError, match="must be a hole index below 3 or NOWHERE"):
         Course(three_holes(), start_hole=3)

@@ -128,5 +128,7 @@ def test_the_note_of_which_files_were_read_is_checked_too(tmp_path: Path) -> Non
 
 def test_a_folder_of_data_is_told_from_a_store_whose_import_was_cut_off(tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
-    with pytest.raises(StoreError, match=r"which is none\. Remedy: cryoscout import .* -o NAME\.session"):
+    with pytest.raises(
+        StoreError, match=r"which is none\. Remedy: .*cryoscout import FOLDER -o NAME\.session"
+    ):
         SessionStore.open(tmp_path)

@@ -65,20 +65,7 @@ def advise(
     contract.
     """
     setting = setting_of(session, request)
-    if course is None:
-        problem = setting.problem
-        start = start_of_plan(session, request.from_hole, request.as_new, request.loaded)
-        if request.from_hole is None and not is_planned_as_new(session, request.as_new):
-            problem = replace(problem, stands_at=stands_at_a_look(session, request.loaded))
-    else:
-        problem, start = course.remaining(), course.here
-    budget_min = problem.budget_min
-    problem = problem.with_budget(problem.time_model.visits_min(budget_min))
-    said = _said(session, problem, request.as_new)
-    if said.out.any():
-        problem = replace(problem, allowed=problem.available() & ~said.out)
-    if problem.places is not None:
-        problem = replace(problem, places=replace(problem.places, square_out=said.squares_out))
+    problem, start, said, budget_min = _what_is_left(session, request, setting, course)
     n_available = int(problem.available().sum())
     if n_available == 0 and not problem.has_unseen:
         raise _nothing_to_plan(session, setting, int((said.out & setting.problem.available()).sum()))
@@ -128,6 +115,28 @@ def advise(
         looks=looks,
     )
     return Advice(setting, planned, work_list)
+
+
+def _what_is_left(
+    session: Session, request: AdviceRequest, setting: Setting, course: Course | None
+) -> tuple[RoutingProblem, int, Obeyed, float]:
+    """What a plan begins with: (the problem without what is left out and in minutes of visits, the hole that it starts
+    at, what the operator said, the minutes with those for pauses)."""
+    if course is None:
+        problem = setting.problem
+        start = start_of_plan(session, request.from_hole, request.as_new, request.loaded)
+        if request.from_hole is None and not is_planned_as_new(session, request.as_new):
+            problem = replace(problem, stands_at=stands_at_a_look(session, request.loaded))
+    else:
+        problem, start = course.remaining(), course.here
+    budget_min = problem.budget_min
+    problem = problem.with_budget(problem.time_model.visits_min(budget_min))
+    said = _said(session, problem, request.as_new)
+    if said.out.any():
+        problem = replace(problem, allowed=problem.available() & ~said.out)
+    if problem.places is not None:
+        problem = replace(problem, places=replace(problem.places, square_out=said.squares_out))
+    return problem, start, said, budget_min
 
 
 _LOOKS = 2

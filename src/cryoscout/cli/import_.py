@@ -218,10 +218,11 @@ def _predictions_among(
 ) -> tuple[list[Path], list[str]]:
     """Tables that hold predictions, and the other sources; a table that is all there is stands in both."""
     from cryoscout.formats.smartscope.addresses import is_address
-    from cryoscout.intake.predictions import tables_of_predictions
+    from cryoscout.intake.predictions import refuse_columns_of_no_table, tables_of_predictions
 
     addresses = [path for path in paths if is_address(path)]
     files = [Path(path) for path in paths if not is_address(path)]
+    refuse_columns_of_no_table(files, columns)
     tables, others = tables_of_predictions(files, columns)
     if addresses and set(others) <= set(tables):
         others = []

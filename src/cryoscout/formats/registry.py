@@ -76,11 +76,22 @@ _PACKED = {
     b"BZh": "bzip2",
     b"\xfd7zXZ": "xz",
     b"\x28\xb5\x2f\xfd": "zstd",
+    b"7z\xbc\xaf\x27\x1c": "7z",
 }
 """First bytes -> what packed the file."""
 _MOST_FILES_ASKED = 200
 """Of a folder that is of no format, which of its files are of one."""
-_UNPACK = {"gzip": "gunzip", "zip": "unzip", "bzip2": "bunzip2", "xz": "unxz", "zstd": "unzstd"}
+_UNPACK = {
+    "gzip": "gunzip",
+    "zip": "unzip",
+    "bzip2": "bunzip2",
+    "xz": "unxz",
+    "zstd": "unzstd",
+    "7z": "7z x",
+    "tar": "tar -xf",
+}
+_TAR_AT, _TAR = 257, b"ustar"
+"""Where a tar file says what it is."""
 
 BY_NAME = {each.name: each for each in FORMATS}
 
@@ -110,13 +121,19 @@ def format_of(path: Path, column_map: ColumnMap | Path | None = None) -> Format:
     if column_map is not None and path.is_file():
         return BY_NAME["generic"]
     _refuse_folder_of_files(path)
+    if path.is_file() and not path.stat().st_size:
+        raise FileFormatError(
+            path,
+            None,
+            "must be a file of a known format. Got an empty file instead. Remedy: copy it again once it is written.",
+        )
     raise FileFormatError(
         path,
         None,
         f"must be a {'folder' if path.is_dir() else 'file'} of a known format. Got none of these instead: "
         f"{', '.join(each.what for each in FORMATS)}. "
         "Remedy: give the folder of the session, the table of results itself, or say what the columns of your own "
-        "table mean (--column ctf=NAME).",
+        "table mean (--column ctf=NAME for results, --column p_good=NAME for probabilities of holes).",
     )
 
 
@@ -168,9 +185,11 @@ def packed_as(path: Path) -> str | None:
         if not path.is_file():
             return None
         with path.open("rb") as file:
-            start = file.read(8)
+            start = file.read(_TAR_AT + len(_TAR))
     except OSError:
         return None
+    if start[_TAR_AT:] == _TAR:
+        return "tar"
     return next((name for mark, name in _PACKED.items() if start.startswith(mark)), None)
 
 

@@ -189,7 +189,8 @@ def _merged(
         if (several > 1).any():
             raise DataError(
                 f"A {id_column} must stand for one place. Got {several.index[several > 1][0]!r} with several "
-                f"{place} instead. Remedy: import the sessions one by one."
+                f"{place} instead. Remedy: import the sessions one by one, each into a place of its own; an atlas of "
+                "several sessions comes after them, with --update."
             )
     merged = groups.first().reset_index()[list(columns)]
     return merged.fillna(dict.fromkeys(texts, ""))
@@ -227,8 +228,9 @@ def _own_holes(
     began_so = stored is None
     if stored is not None and len(stored.exposures):
         is_own = stored.exposures["hole_id"] == stored.exposures["exposure_id"]
-        has_labels_alone = stored.info.format == "serialem" and stored.holes["chosen"].isna().all()
-        began_so = bool(is_own.any() or has_labels_alone)
+        # Of an item of a navigator its fields are kept, of a label nothing.
+        of_navigator = stored.holes["hole_id"].isin(stored.vendor_fields["record_id"])
+        began_so = bool(is_own.any() or (stored.info.format == "serialem" and not of_navigator.any()))
     unnamed = exposures["hole_id"] == ""
     if not unnamed.any() or len(holes) or not began_so:
         return exposures

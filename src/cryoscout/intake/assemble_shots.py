@@ -140,7 +140,8 @@ def _note_on_other_shots(chosen: Sequence[SourceRecords], shots: int) -> list[st
     for source in chosen:
         by_hole = source.exposures[source.exposures["hole_id"] != ""].groupby("hole_id").size()
         number = source.shots or (int(by_hole.max()) if len(by_hole) else None)
-        if number is not None and len(source.squares):
+        # Several own tables are parts of one session.
+        if number is not None and len(source.squares) and source.format != "generic":
             of_source[source.path.name] = number
     if len(set(of_source.values())) < 2:
         return []

@@ -348,11 +348,13 @@ def _plain(stamps: Mapping[str, FileStamp]) -> dict[str, tuple[int, int]]:
 
 
 def _stamp(path: Path) -> FileStamp | None:
+    """Of a file that waits; cryoSPARC's with the tables that lie beside it, which may be what it waits for."""
     try:
-        status = path.stat()
+        beside = path.parent.glob("*passthrough*.cs") if path.suffix == ".cs" else ()
+        all_of_it = [path.stat(), *(each.stat() for each in beside if each != path)]
     except OSError:
         return None
-    return FileStamp(status.st_size, status.st_mtime_ns)
+    return FileStamp(sum(each.st_size for each in all_of_it), max(each.st_mtime_ns for each in all_of_it))
 
 
 def _is_job(path: Path, of: Format) -> bool:

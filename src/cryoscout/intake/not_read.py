@@ -36,7 +36,7 @@ SUFFIXES = frozenset(
 )
 """Of files that some format has; images and EPU's own XML are not looked into."""
 _SERIALEM = frozenset((".nav", ".mdoc", ".idoc"))
-PACKED = frozenset((".gz", ".tgz", ".bz2", ".tbz2", ".zip", ".xz", ".txz", ".zst"))
+PACKED = frozenset((".gz", ".tgz", ".bz2", ".tbz2", ".zip", ".xz", ".txz", ".zst", ".tar", ".7z"))
 DEEPEST = 4
 """Levels of folders below the session's: as deep as REL/CtfFind/job003 of a RELION project beside it."""
 MOST_FILES = 2_000

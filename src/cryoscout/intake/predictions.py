@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cryoscout.belief.raw_scores import fit_raw_scores
 from cryoscout.core.counting import counted
-from cryoscout.core.errors import DataError
+from cryoscout.core.errors import DataError, InputError
 from cryoscout.formats.own.columns import ColumnMap
 from cryoscout.formats.own.scores import ScoreTable, names_predictions, read_scores
 from cryoscout.formats.registry import format_of
@@ -25,6 +25,8 @@ from cryoscout.session.model import OWN_PREDICTIONS as OWN
 from cryoscout.session.model import Session
 from cryoscout.session.store import SessionStore
 
+_OWN_TABLES = frozenset(("generic", "generic-squares"))
+
 
 @dataclass(frozen=True)
 class OwnPredictions:
@@ -36,6 +38,20 @@ class OwnPredictions:
     report: JoinReport
     left_out: int
     notes: tuple[str, ...]
+
+
+def refuse_columns_of_no_table(paths: Sequence[Path], column_map: ColumnMap | Path | None) -> None:
+    """Raise InputError where it is said what columns mean and no path is a table of somebody's own, which has them."""
+    if column_map is None:
+        return
+    formats = {path: format_of(path, column_map).name for path in paths}
+    if not _OWN_TABLES.isdisjoint(formats.values()):
+        return
+    got = ", ".join(f"{path.name} ({name})" for path, name in formats.items()) or "none"
+    raise InputError(
+        "What columns mean (--column, --mapping, --position-unit) must be said of a table of your own. Got "
+        f"{got} instead. Remedy: name that table too, or leave the option out."
+    )
 
 
 def tables_of_predictions(

@@ -118,8 +118,8 @@ def read_sources(
     earlier : exposures of the earlier reads (EXPOSURE_COLUMNS), so that runs of image-shift exposures go on
     servers : they do not say what has changed, and are always read, as are the sources beside them
     stored_format : of the session that is extended, None for a new one; it decides whose places are taken
-    read_earlier : sources, by `source_key`, since whose last reading places came; results and tables among them are
-        read again, because what joined nothing then may join now
+    read_earlier : sources, by `source_key`, since whose last reading places came; results, tables and images of
+        SerialEM among them are read again, because what joined nothing then may join now
     Raises FileFormatError for a path of no format and, unless permissive, at the first deviation; NothingLeftError
     where permissive reading leaves nothing of Leginon tables; InputError for a radius that is none; the errors of
     `server_session.read_session`.
@@ -143,7 +143,7 @@ def read_sources(
     for path in others:
         stamps = stamps_of(path)
         key = source_key(path)
-        may_join = BY_NAME[formats[path]].gives != "places"
+        may_join = _may_join_later(formats[path])
         if known.get(key) != stamps:
             read.files[key] = _changed(stamps, known.get(key, {}))
         elif may_join and key in read_earlier:
@@ -154,9 +154,7 @@ def read_sources(
         read.unchanged += as_they_were
         return read
     read.again |= {
-        source_key(path): stamps
-        for path, stamps in as_they_were.items()
-        if BY_NAME[formats[path]].gives != "places"
+        source_key(path): stamps for path, stamps in as_they_were.items() if _may_join_later(formats[path])
     }
     # Whose places are taken is known when the others are read: the names of a CTF download may be all there is.
     for name, some in by_format.items():
@@ -185,6 +183,12 @@ def read_sources(
         with progress("asking the server", len(servers)):
             read.records[:0] = [_read_server(server, options) for server in servers]
     return read
+
+
+def _may_join_later(name: str) -> bool:
+    """Whether what a source of the format says may join only when other sources' places are there: results, tables, and
+    the images of SerialEM, whose navigator is another file."""
+    return BY_NAME[name].gives != "places" or name == "serialem"
 
 
 def _format_of(path: Path, column_map: ColumnMap | Path | None) -> Format:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -222,7 +222,7 @@ def _told_apart(source: SourceRecords, known: Mapping[str, _Place]) -> tuple[Sou
         return source, False
     has_navigator = len(source.holes) + len(source.squares) > 0
     labels = {} if has_navigator else _by_label(known)
-    nobodys = [item for item, place in places.items() if _is_of_any(item, place, known, labels)]
+    nobodys = {item for item, place in places.items() if _is_of_any(item, place, known, labels)}
     if nobodys:
         source = _without_holes(source, nobodys)
         places = {item: place for item, place in places.items() if item not in nobodys}
@@ -399,7 +399,7 @@ def _is_of_any(
     return len(near_um) > 1 and bool(np.isnan(near_um).all())
 
 
-def _without_holes(source: SourceRecords, items: Sequence[str]) -> SourceRecords:
+def _without_holes(source: SourceRecords, items: Collection[str]) -> SourceRecords:
     """The source whose exposures of these items, or of further holes of theirs, name no hole; with a note on them."""
     exposures = source.exposures
     of = exposures["hole_id"].isin(items) | exposures["hole_id"].str.partition("@")[0].isin(items)

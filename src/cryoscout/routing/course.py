@@ -227,6 +227,10 @@ class Course:
         return step if self.takes_look(step) else STOP
 
     def _checked(self, policy: Policy, hole: int) -> int:
+        if not isinstance(hole, int | np.integer):
+            raise PolicyError(
+                f"Policy {policy.name!r} must answer with the whole number of a hole, or STOP. Got {hole!r} instead."
+            )
         if hole == STOP:
             return STOP
         if not self.may_visit(hole):

@@ -173,7 +173,8 @@ def refuse_incomplete(folder: Path) -> None:
     if not (folder / COMPLETE).exists() and not (folder / DATABASE).exists():
         raise StoreError(
             f"A session store must be a folder that cryoscout import made. Got {folder} instead, which is none. "
-            f"Remedy: cryoscout import {folder} -o NAME.session, then name NAME.session."
+            "Remedy: name the NAME.session that cryoscout import wrote; of a folder of data it is made with "
+            "cryoscout import FOLDER -o NAME.session."
         )
     if not (folder / COMPLETE).is_file() or not (folder / DATABASE).is_file():
         raise StoreError(

@@ -206,6 +206,7 @@ def test_a_table_whose_header_names_holes_or_squares_is_not_one_of_leginon(tmp_p
 
 
 def test_a_star_file_of_images_with_leginon_names_is_not_one_of_leginon(tmp_path):
+    assert detect(written(tmp_path, [f"data_{hole(number)},0,0,4,1" for number in (1, 2)])) == "ctf"
     lines = ["data_movies", "", "loop_", "_rlnMicrographMovieName #1", "_rlnOpticsGroup #2"]
     assert (
         detect(written(tmp_path, [*lines, *(f"Movies/{hole(number)}.frames.mrc 1" for number in (1, 2))]))

@@ -300,3 +300,20 @@ def test_many_squares_are_gone_through_once(tmp_path):
     began = time.process_time()
     write_nav_of_squares(nav, squares, tmp_path / "plan.nav")
     assert time.process_time() - began < 8
+
+
+def test_an_empty_mark_is_none(tmp_path):
+    source = tmp_path / "a.nav"
+    text = MADE.read_bytes().replace(b"\r\n", b"\n").decode()
+    first, rest = text.rsplit("Acquire = 1\n", 1)
+    source.write_text(first + "Acquire = \n" + rest)
+    nav = read_nav(source)
+    empty = next(item for item in nav.holes if item.section.get("Acquire") == "")
+    chosen = next(item for item in nav.holes if item.acquire)
+    write_nav(nav, [PlannedHole(chosen.id, "p", 0.5)], tmp_path / "b.nav")
+    written = read_nav(tmp_path / "b.nav")
+    assert written.by_id[empty.id].section.get("UserValue2") is None
+    left_out = [
+        item for item in written.holes if item.section.get("UserValue2") == "chosen, left out of the plan"
+    ]
+    assert len(left_out) == sum(item.acquire for item in nav.holes) - 1

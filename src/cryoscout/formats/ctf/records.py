@@ -119,7 +119,8 @@ class CtfRows:
     exchanged: int = 0
     """Results whose file has the smaller defocus first."""
     folders: list[str] = field(default_factory=list)
-    _first: dict[str, dict[str, str]] = field(default_factory=dict)
+    _first: dict[str, dict[str, tuple[Path, str]]] = field(default_factory=dict)
+    """Name -> folder -> the file and the place in it where it stood first."""
 
     def add(
         self,
@@ -144,8 +145,13 @@ class CtfRows:
         known = self._first.get(name, {})
         first = known.get(folder) or (next(iter(known.values()), None) if not folder else known.get(""))
         if first is not None:
+            path, place = first
+            message = f"an exposure must stand once. Got {shown(name)} again instead (first on {place}"
             findings.deviates(
-                f"an exposure must stand once. Got {shown(name)} again instead (first on {first}).",
+                f"{message})."
+                if path == findings.path
+                else f"{message} of {path.name}). Remedy: import the results of one run, then the others with "
+                "--update: all are kept, and the best counts.",
                 line,
                 element,
             )
@@ -157,7 +163,7 @@ class CtfRows:
         if problem is not None:
             findings.deviates(problem, line, element)
             return False
-        self._first.setdefault(name, {})[folder] = where
+        self._first.setdefault(name, {})[folder] = (findings.path, where)
         self.folders.append(folder)
         others, exchanged = _larger_first(others)
         self.exchanged += exchanged

@@ -111,7 +111,7 @@ def detect(path: Path) -> TableKind | None:
     lines = [line for line in lines_of(read_start(path, _BYTES_TO_RECOGNISE))[0] if line.strip()]
     shapes = Counter(_shape(line) for line in lines[:_LINES_TO_RECOGNISE])
     shapes.pop(None, None)
-    is_star = any(line.startswith(("data_", "loop_")) for line in lines)
+    is_star = any(line.split()[0] == "loop_" for line in lines)
     if not shapes or is_star or _names_places(lines[0]):
         return None
     return shapes.most_common(1)[0][0]

@@ -275,7 +275,7 @@ def _unmark(source: NavFile, sections: list[Section], chosen_places: set[int]) -
             and place not in chosen_places
             and section.get("Acquire") is not None
         ):
-            was_marked = section.get("Acquire") != "0"
+            was_marked = (section.get("Acquire") or "").strip() not in ("", "0")
             unmarked += was_marked
             section = section.without("Acquire")
             if was_marked and place in holes:

@@ -31,7 +31,8 @@ writes.asks = () => writes.ask((yes, no) => [button("Send", yes), button("Discar
 writes.recorded = (said) => { if (said.what === "note") notes.took(said.body.text); if (said.what === "mode") readMode(); };
 const map = new HoleMap($("map"), $("overview"), (what, picked) => { if (what === "moved") showFollow(); if (what === "selected") showSelected(picked); });
 const tryout = new Tryout(api, writes, () => placeOf(map.selected));
-const modePanel = new ModePanel((body) => writes.mode(body));
+const IN_PAST = "This is the past: move the slider to now before changing anything.";
+const modePanel = new ModePanel((body) => (api.asOf ? { sentence: IN_PAST } : writes.mode(body)));
 const notes = new Notes(async (body) => { const sent = await writes.note(body); if (sent.ok) readSaid(); return sent; });
 
 // --- reading -------------------------------------------------------------------------------------
@@ -346,7 +347,7 @@ async function showImage(picked) {
 async function act(kind) {
   const place = placeOf(map.selected);
   if (!place) { messages.tell({ level: "warn", sentence: "There is no hole and no square to do that with yet." }); return; }
-  if (api.asOf) { messages.tell({ level: "warn", sentence: "This is the past: move the slider to now before changing anything." }); return; }
+  if (api.asOf) { messages.tell({ level: "warn", sentence: IN_PAST }); return; }
   if ((await writes.override({ kind, ...place })).ok) { refresh(); readSaid(); }
 }
 async function skipSquare() {
