@@ -107,7 +107,7 @@ WHOLE_FILES = {
     "EPU cut": ("EpuSession.dm", '<?xml version="1.0"?>\n<EpuSessionXml><A'),
     "XML navigator with a document type": ("a.nav", f"{DOCTYPE}<n><AdocVersion>2</AdocVersion></n>"),
     "tab-delimited navigator": ("b.nav", "Label\tColor\n1\t0\n"),
-    "navigator of another encoding": ("c.nav", b"AdocVersion = 2.00\nNote = \x81\n"),
+    "navigator with a NUL byte": ("c.nav", b"AdocVersion = 2.00\nNote = \0\n"),
     "SmartScope with an alias": ("grid.yaml", "atlas: &a\n- targets: *a\nsession_id: 1\n"),
     "JSON that is cut": ("plan.json", '[{"decisionType": "focus"'),
     "star without CTF": ("motion.star", "data_\nloop_\n_rlnMicrographName #1\na.mrc\n"),

@@ -7,6 +7,7 @@ import pytest
 from cryoscout.advice.compare import ReplayRequest, replay_session
 from cryoscout.core.errors import InputError, UnknownNameError
 from cryoscout.learning.registry import policy_and_prediction, policy_named
+from cryoscout.routing.policies.base import OwnPolicy
 from cryoscout.session.named import load_session
 from cryoscout.testing import check_policy
 
@@ -95,6 +96,27 @@ def test_what_is_no_policy_says_what_it_lacks(folder, spec, said):
     with pytest.raises(InputError, match="must") as error:
         policy_named(spec)
     assert said in str(error.value)
+
+
+def test_a_file_without_its_class_says_how_to_name_it(folder):
+    (folder / "mine.py").write_text("class Mine: ...\n", encoding="utf-8")
+    with pytest.raises(
+        InputError, match=r"named with its class. Got mine.py alone instead. Remedy: mine.py:Name"
+    ):
+        policy_named("mine.py")
+
+
+def test_the_check_says_what_it_must_be_given(folder):
+    class WithSettings(OwnPolicy):
+        def __init__(self, step):
+            self.step = step
+
+    said = r"TypeError: .*'step' from WithSettings instead. Remedy: .* check_policy\(lambda: WithSettings\(\.\.\.\)\)"
+    for wrong in (WithSettings, WithSettings(1)):
+        with pytest.raises(
+            InputError, match=said if wrong is WithSettings else "must be given what makes a policy"
+        ):
+            check_policy(wrong)
 
 
 def test_a_name_that_is_nearly_right_gets_the_nearest(folder):

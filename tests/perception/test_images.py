@@ -150,6 +150,18 @@ def test_an_mrc_file_without_a_known_machine_stamp_is_read(tmp_path):
     assert np.array_equal(read_image(path), PIXELS)
 
 
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("shape", [(256, 512), (512, 256), (100, 700)])
+def test_bytes_of_either_order_of_the_header_are_read_whatever_their_size(tmp_path, order, shape):
+    data = np.random.default_rng(0).integers(-128, 128, shape, dtype=np.int8)
+    header = np.zeros(256, f"{order}i4")
+    header[:4] = *shape[::-1], 1, 0
+    header[16:19] = 1, 2, 3
+    path = tmp_path / "a.mrc"
+    path.write_bytes(header.tobytes() + data.tobytes())
+    assert np.array_equal(read_image(path), data)
+
+
 def test_the_name_does_not_say_the_format(tmp_path):
     path = tmp_path / "a.mrc"
     Image.fromarray(PIXELS).save(path, format="PNG")

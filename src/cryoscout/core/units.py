@@ -9,6 +9,7 @@ from cryoscout.core.errors import InputError
 SECONDS_PER_MINUTE = 60.0
 MINUTES_PER_HOUR = 60.0
 SECONDS_PER_HOUR = 3600.0
+UM_PER_M = 1e6
 
 FAILED_FIT_ANGSTROM = 100.0
 """At or above this a CTF fit failed: CTFFIND writes inf, Leginon and Appion 100, 101 or 100000."""

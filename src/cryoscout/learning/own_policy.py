@@ -19,7 +19,7 @@ from cryoscout.core.errors import InputError, UnknownNameError
 from cryoscout.routing.policies.base import Policy, missing_of_a_policy
 
 _OWN = re.compile(r"^(?P<where>.+):(?P<name>[^\W\d]\w*)$")
-_SUFFIX = ".py"
+OWN_SUFFIX = ".py"
 
 
 def means_own_policy(text: str) -> bool:
@@ -40,7 +40,7 @@ def own_policy(spec: str) -> Policy:
             f"An own policy must be written module:Class or file.py:Class. Got {spec!r} instead."
         )
     where, name = found["where"], found["name"]
-    module = _module_of_file(spec, Path(where)) if where.endswith(_SUFFIX) else _module_named(spec, where)
+    module = _module_of_file(spec, Path(where)) if where.endswith(OWN_SUFFIX) else _module_named(spec, where)
     public = [each for each in vars(module) if not each.startswith("_")]
     if not hasattr(module, name):
         raise UnknownNameError(f"The policy of {where}", name, public)

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from cryoscout.core.errors import DataError, InputError, UnknownNameError
-from cryoscout.learning.own_policy import means_own_policy, own_policy
+from cryoscout.learning.own_policy import OWN_SUFFIX, means_own_policy, own_policy
 from cryoscout.learning.weights import POLICY_FILE, read_policy
 from cryoscout.routing.policies import POLICIES, make_policy
 from cryoscout.routing.policies.base import Policy
@@ -46,6 +46,11 @@ def policy_named(name_or_path: str, **settings: object) -> Policy:
     if not _means_a_path(name_or_path):
         raise UnknownNameError("The policy", name_or_path, policy_names())
     path = Path(name_or_path)
+    if path.suffix == OWN_SUFFIX:
+        raise InputError(
+            f"A policy of your own must be named with its class. Got {name_or_path} alone instead. Remedy: "
+            f"{name_or_path}:NameOfTheClass."
+        )
     return _learned(name_or_path, path / POLICY_FILE if path.is_dir() else path)
 
 

@@ -24,6 +24,9 @@ PEAKS_TRIED = 36
 HIGHEST_TRIED = 12
 _ANGLE_DEG = (50.0, 130.0)
 _LENGTH_RATIO = 1.7
+_CLEAR = 0.4
+"""Of the contrast of the clearest: as clear lattices are compared by their cells."""
+_SAME_AREA = 1.2
 _BAND_SIGMAS_PX = (5.0, 10.0, 20.0, 40.0, 80.0)
 
 
@@ -57,20 +60,34 @@ def find_lattice(image: NDArray[np.float32], valid: NDArray[np.bool_]) -> Lattic
 
     image : (h, w), any brightness     valid : (h, w), False where nothing was recorded
     """
-    best: Lattice | None = None
+    tried: list[tuple[Lattice, NDArray[np.float64]]] = []
     overlap = _self_product(valid.astype(np.float32), _padded(image.shape))
     for sigma_px in _BAND_SIGMAS_PX:
         if sigma_px > min(image.shape) / 4:
             break
         correlation = _autocorrelation(_levelled(image, valid, sigma_px), overlap)
         found = _best_pair(correlation)
-        if found is not None and (best is None or _clarity(found) > _clarity(best)):
-            best = _refined(correlation, found)
-    return best if best is not None and best.contrast >= LEAST_CONTRAST else None
+        if found is not None:
+            tried.append((found, correlation))
+    if not tried:
+        return None
+    pairs = np.array([[found.first_px, found.second_px] for found, _ in tried])
+    best = _finest(pairs[:, 0], pairs[:, 1], np.array([found.contrast for found, _ in tried]))
+    found, correlation = tried[best]
+    return _refined(correlation, found) if found.contrast >= LEAST_CONTRAST else None
 
 
-def _clarity(lattice: Lattice) -> float:
-    return lattice.contrast / lattice.spacing_px
+def _finest(first: NDArray[np.float64], second: NDArray[np.float64], contrast: NDArray[np.float64]) -> int:
+    """Of lattices by their vectors, (n, 2) each: the one with the smallest cell among those that are clear.
+
+    Every lattice holds coarser ones, whose peaks are as high; where holes nearly touch, those of a third of the holes
+    are even clearer, because their half-way points are farther from every hole.
+    """
+    area = np.abs(first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0])
+    clear = contrast >= _CLEAR * contrast.max()
+    smallest = clear & (area <= _SAME_AREA * area[clear].min())
+    shorter = np.minimum(np.hypot(*first.T), np.hypot(*second.T))
+    return int(np.argmax(np.where(smallest, contrast / shorter, -np.inf)))
 
 
 def blurred(image: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
@@ -128,7 +145,7 @@ def _self_product(values: NDArray[np.float32], shape: tuple[int, int]) -> NDArra
 
 
 def _best_pair(correlation: NDArray[np.float64]) -> Lattice | None:
-    """The two peaks that span the clearest lattice; of two as clear the one with the shorter steps."""
+    """The two peaks that span the finest lattice that is clear."""
     peaks = _peaks(correlation)
     if len(peaks) < 2:
         return None
@@ -141,12 +158,11 @@ def _best_pair(correlation: NDArray[np.float64]) -> Lattice | None:
     use = (longer <= _LENGTH_RATIO * shorter) & (angle_deg >= _ANGLE_DEG[0]) & (angle_deg <= _ANGLE_DEG[1])
     if not use.any():
         return None
-    first, second, shorter = first[use], second[use], shorter[use]
+    first, second = first[use], second[use]
     contrast = _contrast(correlation, first, second)
-    # Every lattice holds coarser ones, whose peaks are as high: the finest is meant.
-    best = int(np.argmax(contrast / shorter))
-    if contrast[best] <= 0:
+    if contrast.max() <= 0:
         return None
+    best = _finest(first, second, contrast)
     return Lattice(_pair(first[best]), _pair(second[best]), float(contrast[best]))
 
 

@@ -307,13 +307,17 @@ def _bytes_are_unsigned(head: bytes, order: str) -> bool:
 
 
 def _byte_order(head: bytes) -> str | None:
-    """Of an MRC header: the order in which size and mode make sense; None where neither does."""
+    """Of an MRC header: the order in which size and mode make sense; None where neither does.
+
+    Where both do (a width of 512 is one of 131,072 in the other, and mode 0 is 0), the one with fewer pixels.
+    """
     if len(head) < _MRC_HEADER_BYTES:
         return None
+    pixels: dict[str, int] = {}
     for order in "<>":
         columns, rows, sections, mode = np.frombuffer(head, f"{order}i4", count=4).tolist()
         axes = np.frombuffer(head, f"{order}i4", count=3, offset=64).tolist()
         marked = head[208:212] in (b"MAP ", b"MAP\0") or sorted(axes) in ([1, 2, 3], [0, 0, 0])
         if marked and mode in _MRC_MODES and min(columns, rows, sections) >= 1 and max(columns, rows) < 2**20:
-            return order
-    return None
+            pixels[order] = columns * rows * sections
+    return min(pixels, key=lambda order: pixels[order], default=None)

@@ -206,9 +206,9 @@ def check_policy(
     comes, and changes nothing; `reset` makes it as good as new; where it claims that it restarts, a new start on what
     is known goes on as it did; it writes into nothing it is given; it holds no Truth; and where looks are charged those
     of `check_looks`, with the worlds' own problems.
-    Raises ConformanceError naming the first broken clause.
+    Raises ConformanceError naming the first broken clause, InputError where the factory makes nothing.
     """
-    _check_declaration(policy_factory())
+    _check_declaration(_made_by(policy_factory))
     trials = [
         trial
         for label, problem in (conformance_problems(seed) if problems is None else problems).items()
@@ -235,6 +235,18 @@ def check_policy(
             _check_restarts(policy_factory, trial, [seed, index], routes[index])
     if problems is None:
         check_looks(policy_factory, seed=seed)
+
+
+def _made_by(policy_factory: Callable[[], Policy]) -> Policy:
+    try:
+        return policy_factory()
+    except Exception as error:
+        name = getattr(policy_factory, "__name__", type(policy_factory).__name__)
+        raise InputError(
+            "check_policy must be given what makes a policy when it is called without arguments. Got "
+            f"{type(error).__name__}: {error} from {name} instead. Remedy: for a class that takes arguments, "
+            f"check_policy(lambda: {name}(...))."
+        ) from error
 
 
 PLANNED_EVERY = 4

@@ -109,7 +109,7 @@ def test_titles_may_repeat_and_be_empty():
             3,
             "a key must stand once in a section. Got 'A' again instead (first on line 2; the last one counts).",
         ),
-        (b"A = 1\nB = \xfc\x81ber\n", 2, "must be utf-8 text. Got byte 0x81 instead."),
+        (b"A = 1\nB = \xfc\0ber\n", 2, "must be text. Got a NUL byte instead."),
     ],
 )
 def test_what_deviates_has_its_line_and_message_and_permissive_lists_the_same(data, line, message):
@@ -142,14 +142,24 @@ def test_lines_that_are_not_utf_8_are_of_the_windows_code_page_and_written_back_
     assert parse_autodoc(twice, permissive()).to_bytes() == twice
 
 
-def test_bytes_of_no_code_page_are_kept_and_have_no_entry_when_permissive():
-    data = b"A = 1\r\nNote = \x81\xfc\r\nand more\r\nB = 2\r\n"
+def test_a_line_that_is_no_text_is_kept_and_has_no_entry_when_permissive():
+    data = b"A = 1\r\nNote = \0\xfc\r\nand more\r\nB = 2\r\n"
     findings = permissive()
     document = parse_autodoc(data, findings)
     assert [found.line for found in findings.deviations] == [2, 3]
     # The line below the Note does not continue A.
     assert content(document)[0][2] == [("A", "1"), ("B", "2")]
     assert document.to_bytes() == data
+
+
+def test_text_of_another_code_page_is_read_with_other_letters_and_written_back_as_it_was():
+    data = "A = 1\r\nNote = 表のレンズ設定、観察\r\nB = 2\r\n".encode("cp932")
+    assert any(byte in data for byte in b"\x81\x8d\x8f\x90\x9d")  # which Windows code page 1252 leaves open
+    document = parse_autodoc(data, strict())
+    assert [key for key, _ in content(document)[0][2]] == ["A", "Note", "B"]
+    assert document.to_bytes() == data
+    every = b"Note = " + bytes(set(range(256)) - {0, 10, 13}) + b"\r\n"
+    assert parse_autodoc(every, strict()).to_bytes() == every
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])

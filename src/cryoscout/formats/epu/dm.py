@@ -20,12 +20,12 @@ from typing import Literal
 from xml.etree.ElementTree import Element
 
 from cryoscout.core.errors import FileFormatError
+from cryoscout.core.units import UM_PER_M
 from cryoscout.formats import limits
 from cryoscout.formats.epu.data_contract_xml import XmlDocument, flattened, read_xml
 from cryoscout.formats.epu.names import last_name
 from cryoscout.formats.epu.values import (
     DEGREES_PER_RADIAN,
-    UM_PER_M,
     Moment,
     moment,
     number,

@@ -23,13 +23,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryoscout.core.units import UM_PER_M
 from cryoscout.formats import limits
 from cryoscout.formats.epu.data_contract_xml import LARGEST_IMAGE_XML_BYTES, flattened, read_xml
 from cryoscout.formats.epu.values import (
     ANGSTROM_PER_M,
     DEGREES_PER_RADIAN,
     SQUARE_METRES_PER_SQUARE_ANGSTROM,
-    UM_PER_M,
     Moment,
     moment,
     number,

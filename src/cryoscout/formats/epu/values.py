@@ -16,7 +16,6 @@ from datetime import datetime, timedelta
 from cryoscout.formats.limits import FIRST_YEAR, LAST_YEAR
 from cryoscout.formats.text.findings import Findings
 
-UM_PER_M = 1e6
 ANGSTROM_PER_M = 1e10
 DEGREES_PER_RADIAN = 180.0 / math.pi
 SQUARE_METRES_PER_SQUARE_ANGSTROM = 1e-20

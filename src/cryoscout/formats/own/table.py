@@ -28,7 +28,8 @@ Where a site's headers are others, `columns` (role -> header) or a small TOML fi
     exposure = "Image"
     ctf = "Thon rings to"
 
-x and y are um of the stage when their header says um or stage, or `position_unit` does, else px of the parent image.
+x and y are um of the stage when their header says um or stage, or `position_unit` does, else px of the parent image;
+stage positions without a unit in their header that would all be within 10 nm are metres.
 An exposure or a hole is needed, and stands once (a hole as often as it has exposures). Where numbers begin again in
 each parent, the first place keeps the plain id and the others are called PARENT/ID, so that a table that grows gives
 the same ids again; images of one name in a further folder are called FOLDER/NAME. Without a column of exposures the
@@ -52,9 +53,10 @@ import pandas as pd
 from cryoscout.core.counting import counted
 from cryoscout.core.errors import FileFormatError, InputError
 from cryoscout.core.telling import Step, no_step
+from cryoscout.core.units import UM_PER_M
 from cryoscout.formats.ctf.names import exposure_name, folder_of
 from cryoscout.formats.ctf.records import deviations_of, parse_number, resolution_problem, shown
-from cryoscout.formats.limits import low_resolution_problem, pixel_problem, stage_problem
+from cryoscout.formats.limits import FARTHEST_STAGE_UM, low_resolution_problem, pixel_problem, stage_problem
 from cryoscout.formats.own.cells import NO_VALUE, CellLines, header_of, plain_header
 from cryoscout.formats.own.columns import (
     FALLBACKS,
@@ -91,6 +93,8 @@ class GenericTable:
     roles: dict[Role, int]
     """Role -> column."""
     position_unit: PositionUnit
+    may_be_metres: bool = False
+    """Whether x and y are of the stage, and nothing says in what."""
     rows: list[list[str]] = field(default_factory=list)
     row_lines: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -183,8 +187,10 @@ def _table(path: Path, lines: CellLines, mapped: ColumnMap) -> GenericTable:
         raise FileFormatError(path, line, "a header must name x and y. Got only one of them instead.")
     notes = []
     unit: PositionUnit = "px"
+    may_be_metres = False
     if "x" in roles:
         says_um = any(word in plain[roles["x"]] for word in ("um", "stage"))
+        may_be_metres = says_um and mapped.position_unit is None and "um" not in plain[roles["x"]]
         unit = mapped.position_unit or ("um" if says_um else "px")
         if mapped.position_unit is None and not says_um and "p" not in plain[roles["x"]]:
             notes.append(
@@ -194,7 +200,7 @@ def _table(path: Path, lines: CellLines, mapped: ColumnMap) -> GenericTable:
     ignored = [cell for place, cell in enumerate(header) if place not in roles.values()]
     if ignored:
         notes.append(f"columns kept but not used: {', '.join(ignored)}")
-    return GenericTable(delimiter, header, roles, unit, notes=notes)
+    return GenericTable(delimiter, header, roles, unit, may_be_metres, notes=notes)
 
 
 @dataclass
@@ -247,12 +253,19 @@ def _records(table: GenericTable, findings: Findings) -> SourceRecords:
     ctf = pd.DataFrame(columns.ctf, columns=["name", "ctf_max_res_angstrom", "line"])
     if any(columns.folders.values()):
         ctf = ctf.assign(**{OF_FOLDER: [columns.folders.get(each, "") for each in ctf["name"]]})
+    holes = pd.DataFrame(list(columns.holes.values()), columns=list(HOLE_COLUMNS))
+    if table.may_be_metres and _are_metres(holes):
+        holes[["x_um", "y_um"]] *= UM_PER_M
+        notes.insert(
+            0,
+            f"{table.header[table.roles['x']]} was read as metres: as um all positions would be within a few nm",
+        )
     square_rows = [(square, grid, np.nan, np.nan) for square, grid in columns.squares.items()]
     return SourceRecords(
         format="generic",
         path=findings.path,
         squares=pd.DataFrame(square_rows, columns=list(SQUARE_COLUMNS)),
-        holes=pd.DataFrame(list(columns.holes.values()), columns=list(HOLE_COLUMNS)),
+        holes=holes,
         exposures=_exposures(table, columns),
         ctf=ctf.astype({"name": "str", "ctf_max_res_angstrom": "float64", "line": "Int64"}),
         as_written=pd.DataFrame(
@@ -261,6 +274,13 @@ def _records(table: GenericTable, findings: Findings) -> SourceRecords:
         deviations=tuple(findings.deviations),
         notes=tuple(notes),
     )
+
+
+def _are_metres(holes: pd.DataFrame) -> bool:
+    """Whether stage positions as written are metres: in um, all would be within 10 nm of the middle of the stage."""
+    places = holes[["x_um", "y_um"]].to_numpy(dtype=np.float64)
+    farthest = float(np.nanmax(np.abs(places), initial=0.0)) if len(places) else 0.0
+    return 0.0 < farthest * UM_PER_M <= FARTHEST_STAGE_UM
 
 
 def _exposures(table: GenericTable, columns: _Columns) -> pd.DataFrame:

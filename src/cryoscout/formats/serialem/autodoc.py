@@ -24,6 +24,7 @@ from cryoscout.formats.text.findings import (
     MOST_LINES,
     NO_MARK,
     Findings,
+    code_page_bytes,
     decoded,
     encoding_of,
     is_utf_8,
@@ -56,7 +57,7 @@ Encoding = Literal["utf-8", "cp1252", "utf-16-le", "utf-16-be", "latin-1"]
 # What is no text comes back as it was, whatever it is.
 _ERRORS: dict[Encoding, str] = {
     "utf-8": "surrogateescape",
-    "cp1252": "surrogateescape",
+    "cp1252": "strict",
     "utf-16-le": "surrogatepass",
     "utf-16-be": "surrogatepass",
     "latin-1": "strict",
@@ -190,9 +191,10 @@ class Autodoc:
         if self.encoding == CODE_PAGE:
             lines = (text for section in self.sections for text in section.raw)
             return b"".join(
-                text.encode(encoding, _ERRORS[encoding])
+                code_page_bytes(text)
+                if text.rstrip("\r\n") in self.code_page_lines
+                else text.encode("utf-8", _ERRORS["utf-8"])
                 for text in lines
-                for encoding in (CODE_PAGE if text.rstrip("\r\n") in self.code_page_lines else "utf-8",)
             )
         text = "".join(text for section in self.sections for text in section.raw)
         return text.encode(self.encoding, _ERRORS[self.encoding])

@@ -5,8 +5,10 @@ deviates is left out, and nothing else changes. `validate` lists all of them.
 
 Text is UTF-8, with or without a byte order mark, or UTF-16 with one. In texts of lines (tables, logs, STAR) a line that
 is neither is of Windows code page 1252, because programs and people on microscopes write so, and the reader says it.
-XML, JSON and YAML are UTF-8 by their own rules. A line that is no text (a NUL byte, a byte that the code page does not
-have) is a deviation like any other: it has its number, and permissive reading goes on without it.
+XML, JSON and YAML are UTF-8 by their own rules. The five bytes that this code page leaves open are control characters,
+as the Encoding Standard's windows-1252 has them: text of another code page, as of 932, is read too, its letters wrong.
+A line that is no text (a NUL byte, a lone byte of a text that is marked UTF-8) is a deviation like any other: it has
+its number, and permissive reading goes on without it.
 """
 
 from __future__ import annotations
@@ -40,6 +42,8 @@ NO_MARK = (
 )
 
 CODE_PAGE = "cp1252"
+_CODE_PAGE_CHARACTERS = "".join(bytes([byte]).decode(CODE_PAGE, "ignore") or chr(byte) for byte in range(256))
+_CODE_PAGE_BYTES = codecs.charmap_build(_CODE_PAGE_CHARACTERS)
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 """NUL, and what stands for bytes that could not be decoded."""
 _LINE_END = re.compile(r"(\r\n|\n|\r)")
@@ -246,12 +250,19 @@ def notes_on_code_page(names: Sequence[str]) -> list[str]:
 
 def decoded(data: bytes, encoding: str) -> str:
     """Bytes as text in which lone surrogates (U+D800 to U+DFFF) stand for what is not of the encoding."""
+    if encoding == CODE_PAGE:
+        return codecs.charmap_decode(data, "strict", _CODE_PAGE_CHARACTERS)[0]
     if not encoding.startswith(_UTF_16):
         return data.decode(encoding, "surrogateescape")
     if len(data) % 2:
         # Half a character at the end.
         data = data[:-1] + "\ud800".encode(encoding, "surrogatepass")
     return data.decode(encoding, "surrogatepass")
+
+
+def code_page_bytes(text: str) -> bytes:
+    """The bytes that `decoded` makes a text of the code page from; every byte has a character."""
+    return codecs.charmap_encode(text, "strict", _CODE_PAGE_BYTES)[0]
 
 
 def no_text_problem(text: str, encoding: str) -> str | None:
