@@ -66,6 +66,32 @@ def test_the_holes_of_a_pattern_are_named_as_their_images(array, skipped, holes)
     assert holes_of_pattern(array, skipped) == holes
 
 
+@pytest.mark.parametrize("with_navigator", [False, True])
+def test_shots_that_name_no_item_are_of_one_hole_where_stage_and_pattern_are_one(tmp_path, with_navigator):
+    if with_navigator:
+        navigator(tmp_path, item(9))
+    shots = [
+        (x_um, f"X{column:+d}Y0-{shot}") for x_um in (400, 460) for column in (-1, 1) for shot in (1, 2, 3)
+    ]
+    for n, (x_um, hole) in enumerate([*shots, (520, ""), (520, "")]):
+        pattern = f"MultishotHoleAndPosition = {hole}\n" if hole else ""
+        (tmp_path / f"b_{n:02}.mdoc").write_text(
+            f"[FrameSet = 0]\nStagePosition = {x_um + 0.02 * (n % 3)} 2\nSubFramePath = X:\\b_{n:02}.tif\n"
+            f"DateTime = 05-Jan-2024  12:00:{n:02}\n{pattern}"
+        )
+    source = read_source(tmp_path)
+    assert source.exposures.set_index("exposure_id")["hole_id"].sort_index().tolist() == [
+        *["b_00"] * 3, *["b_03"] * 3, *["b_06"] * 3, *["b_09"] * 3, "", "",
+    ]  # fmt: skip
+    assert (
+        sum("4 holes have several shots of MultiShot that name no item" in note for note in source.notes) == 1
+    )
+    holes = assemble([source]).session.holes
+    # Images beside a navigator that name no item and no pattern are of no hole.
+    alone = [] if with_navigator else ["b_12", "b_13"]
+    assert sorted(holes["hole_id"][~holes["hole_id"].str.startswith("9")]) == ["b_00", "b_03", "b_06", "b_09", *alone]
+
+
 def test_a_hexagonal_pattern_has_a_middle_and_its_rings():
     holes = holes_of_pattern((2, -1), ())
     assert (len(holes), holes[-1]) == (19, "R2H12")

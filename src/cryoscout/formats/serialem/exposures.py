@@ -34,6 +34,8 @@ from cryoscout.formats.serialem.unopened import FARTHEST_UM, Taken
 TILT_SERIES_FROM_DEGREES = 3.0
 """Images of one place whose tilts differ by this are a tilt series; a stage that stays reads back within 0.1."""
 _ONE_PLACE_UM = 2.0
+_SAME_STAGE_UM = 0.5
+"""A stage that was not moved reads back nearer than this; places of patterns are several um apart."""
 _ONE_ITEM_UM = 10.0
 """A tilt series is tracked, so that its stage positions differ; with the item's label they may differ more."""
 
@@ -464,11 +466,39 @@ def _with_pattern_holes(found: Sequence[PlacedExposure]) -> tuple[list[PlacedExp
         hole = _pattern_hole(each)
         is_first = first_hole.get((each.grid, each.hole_id), hole) == hole
         told.append(replace(each, hole_id=f"{each.hole_id}@{hole}") if hole and not is_first else each)
+    told, unlabelled = _with_holes_of_no_item(told)
     if not patterns:
-        return told, []
+        return told, unlabelled
     return told, [
+        *unlabelled,
         f"{counted(patterns, 'items', 'were')} imaged as several holes (MultiShot): the hole imaged first, or in the "
         "middle where the navigator says the pattern, has the item's name, the others are ITEM@HOLE"
+    ]
+
+
+def _with_holes_of_no_item(found: Sequence[PlacedExposure]) -> tuple[list[PlacedExposure], list[str]]:
+    """The exposures with one hole for the shots of a MultiShot pattern that name no item, and a note on them.
+
+    The stage stands still while a pattern is imaged: shots of one place and one hole of the pattern are of one hole,
+    which is called as the first of them, as it would be if it were alone.
+    """
+    alone = [place for place, each in enumerate(found) if not each.hole_id and _pattern_hole(each)]
+    x_um, y_um = (np.array([found[place].exposure.section.stage_um[axis] for place in alone]) for axis in (0, 1))
+    shots: dict[tuple[int, str], list[int]] = {}
+    for place, cluster in zip(alone, cluster_positions(x_um, y_um, _SAME_STAGE_UM).tolist(), strict=True):
+        if cluster >= 0:
+            shots.setdefault((cluster, _pattern_hole(found[place])), []).append(place)
+    told = list(found)
+    several = [places for places in shots.values() if len(places) > 1]
+    for places in several:
+        first = min(places, key=lambda place: _when(found[place]))
+        for place in places:
+            told[place] = replace(found[place], hole_id=found[first].exposure.exposure_id)
+    if not several:
+        return told, []
+    return told, [
+        f"{counted(len(several), 'holes', 'have')} several shots of MultiShot that name no item: told by the place of "
+        "the stage and the hole of the pattern, each hole is called as its first shot"
     ]
 
 
