@@ -183,7 +183,7 @@ def test_what_a_later_import_completes_is_counted(cli, tmp_path):
     }
     assert "nothing new" in cli("import atlas.csv -o run.session --update").out
     (tmp_path / "rest.csv").write_text("square,brightness\ns3,90\n")
-    assert ": 1 completed rows" in cli("import rest.csv -o run.session --update").out
+    assert ": 1 completed row\n" in cli("import rest.csv -o run.session --update").out
 
 
 def test_a_later_file_that_names_no_grid_is_of_the_only_one(cli, tmp_path):

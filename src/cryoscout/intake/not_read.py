@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from cryoscout.core.counting import counted
 from cryoscout.core.errors import FileFormatError
 from cryoscout.formats.records import SourceRecords
 from cryoscout.formats.registry import BY_NAME, format_of, packed_as
@@ -103,7 +104,7 @@ def _note(folder: Path, name: str, named: Sequence[Path], is_job: bool = False) 
     parts += [f"{len(packed)} packed ({_names(packed)}; unzip them to have them read)"] if packed else []
     parts += [f"{uncounted} more that were not looked into"] if uncounted else []
     if folders.not_listed:
-        deeper = f"{len(folders.not_listed)} folders that were not looked into"
+        deeper = f"{counted(len(folders.not_listed), 'folders')} not looked into"
         parts.append(f"files of other programs in {deeper} ({_names(folders.not_listed)})")
     if not parts:
         return ""

@@ -12,6 +12,7 @@ from errno import ENOENT
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cryoscout.core.counting import counted
 from cryoscout.core.errors import CryoscoutError, FileFormatError, InputError, ServiceError
 from cryoscout.core.telling import SILENT, Say
 from cryoscout.intake.follow import FollowedSources, TakenOn
@@ -271,7 +272,10 @@ class Follower:
         self._say_changed(taken, now_s)
         if taken.left_out:
             self.advisor.trouble(
-                "left out", taken.left_out[0], f"{len(taken.left_out)} pieces were left out.", 2
+                "left out",
+                taken.left_out[0],
+                f"{counted(len(taken.left_out), 'pieces', 'were')} left out.",
+                2,
             )
         else:
             self.advisor.well("left out")

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cryoscout.core.counting import counted
+from cryoscout.core.counting import agreed, counted
 from cryoscout.core.errors import DataError
 from cryoscout.core.units import SECONDS_PER_HOUR, TIER_NAMES
 from cryoscout.routing.look_fit import LOOK_LEVELS, PartedTimes, fit_parted_times
@@ -187,7 +187,8 @@ def _set_aside_in_words(fit: FittedTimeModel, first: pd.Timestamp) -> list[str]:
         )
         more = ", ..." if len(fit.gaps_s) > _GAPS_SHOWN else ""
         said.append(
-            f"{len(fit.gaps_s)} gaps of more than {LONGEST_PAUSE_S / SECONDS_PER_HOUR:g} h are no pauses of the "
+            f"{counted(len(fit.gaps_s), 'gaps')} of more than {LONGEST_PAUSE_S / SECONDS_PER_HOUR:g} h "
+            f"{agreed(len(fit.gaps_s), 'are')} no pauses of the "
             f"session and are left out: {listed}{more}."
         )
     if fit.between_sessions:

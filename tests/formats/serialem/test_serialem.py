@@ -82,7 +82,7 @@ def test_squares_are_maps_without_the_whole_grid_and_without_maps_inside_squares
         ("4-A", 96.3, -131.8),
     ]
     assert "map 1-A shows the whole grid (1946 um) and is no square" in source.notes
-    assert "1 maps inside a square's map stand for that square" in source.notes
+    assert "1 map inside a square's map stands for that square" in source.notes
 
 
 def test_holes_are_points_and_chosen_means_acquire():

@@ -89,7 +89,13 @@ def test_shots_that_name_no_item_are_of_one_hole_where_stage_and_pattern_are_one
     holes = assemble([source]).session.holes
     # Images beside a navigator that name no item and no pattern are of no hole.
     alone = [] if with_navigator else ["b_12", "b_13"]
-    assert sorted(holes["hole_id"][~holes["hole_id"].str.startswith("9")]) == ["b_00", "b_03", "b_06", "b_09", *alone]
+    assert sorted(holes["hole_id"][~holes["hole_id"].str.startswith("9")]) == [
+        "b_00",
+        "b_03",
+        "b_06",
+        "b_09",
+        *alone,
+    ]
 
 
 def test_a_hexagonal_pattern_has_a_middle_and_its_rings():

@@ -472,7 +472,7 @@ def _with_pattern_holes(found: Sequence[PlacedExposure]) -> tuple[list[PlacedExp
     return told, [
         *unlabelled,
         f"{counted(patterns, 'items', 'were')} imaged as several holes (MultiShot): the hole imaged first, or in the "
-        "middle where the navigator says the pattern, has the item's name, the others are ITEM@HOLE"
+        "middle where the navigator says the pattern, has the item's name, the others are ITEM@HOLE",
     ]
 
 
@@ -483,7 +483,9 @@ def _with_holes_of_no_item(found: Sequence[PlacedExposure]) -> tuple[list[Placed
     which is called as the first of them, as it would be if it were alone.
     """
     alone = [place for place, each in enumerate(found) if not each.hole_id and _pattern_hole(each)]
-    x_um, y_um = (np.array([found[place].exposure.section.stage_um[axis] for place in alone]) for axis in (0, 1))
+    x_um, y_um = (
+        np.array([found[place].exposure.section.stage_um[axis] for place in alone]) for axis in (0, 1)
+    )
     shots: dict[tuple[int, str], list[int]] = {}
     for place, cluster in zip(alone, cluster_positions(x_um, y_um, _SAME_STAGE_UM).tolist(), strict=True):
         if cluster >= 0:

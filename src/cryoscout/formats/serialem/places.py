@@ -121,9 +121,16 @@ def places_of(nav: NavFile, patch_radius_um: float, taken: Taken | None = None) 
             f"map {item.id} shows the whole grid ({extent_um(item):.0f} um) and is no square"
             for item in whole_grid
         ),
-        *([f"{n_inside} maps inside a square's map stand for that square"] if n_inside else []),
         *(
-            [f"{len(unopened)} polygons without a map inside are squares that were not opened yet"]
+            [f"{counted(n_inside, 'maps')} inside a square's map {agreed(n_inside, 'stand')} for that square"]
+            if n_inside
+            else []
+        ),
+        *(
+            [
+                f"{counted(len(unopened), 'polygons')} without a map inside "
+                f"{'is a square that was' if len(unopened) == 1 else 'are squares that were'} not opened yet"
+            ]
             if unopened
             else []
         ),
@@ -134,7 +141,9 @@ def places_of(nav: NavFile, patch_radius_um: float, taken: Taken | None = None) 
     ]
     others = sum(item.type == 0 and not item.is_hole for item in nav.items)
     if others:
-        notes.append(f"{others} points are registration points or corners of montages and no holes")
+        notes.append(
+            f"{counted(others, 'points')} of registration or of corners of montages {agreed(others, 'are')} no holes"
+        )
     return Places(
         tuple(whole_grid), tuple(squares), tuple(missing), tuple(holes), tuple(notes), more, drawn.area_um2,
         stood_for={old: square for old, square in stood_for.items() if old != square},
@@ -288,7 +297,8 @@ def _patch_ids(
         )
     if wide:
         notes.append(
-            f"{wide} groups wider than image shift reaches were divided into patches of {radius_um:g} um"
+            f"{counted(wide, 'groups')} wider than image shift reaches {agreed(wide, 'were')} divided into patches of "
+            f"{radius_um:g} um"
         )
     unknown = patch_ids.count("")
     if unknown:
