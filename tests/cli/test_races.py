@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cryoscout.session.place import DATABASE
 from killing import Ended, Moment, run, run_at_once
 from stored_state import PLACE, State, state_of, write_table
 
@@ -46,7 +47,9 @@ def start(folder: Path, with_session: bool) -> None:
 
 def looked_at_s(forced: Ended) -> float:
     """When a forced import looked at what it replaces."""
-    return next(step.at_s for step in forced.steps if step.event == "sqlite3.connect")
+    return next(
+        step.at_s for step in forced.steps if (step.event, step.name) == ("sqlite3.connect", DATABASE)
+    )
 
 
 def stored_at_s(update: Ended) -> float:
